@@ -1,0 +1,73 @@
+"""What F, M, W and G take and return: the same for every variant, tensors in and tensors out.
+
+====================  =====================================================================
+F  appearance         image (B,3,256,256) RGB in [0, 1]        -> Features
+M  motion             image (B,3,256,256) RGB in [0, 1]        -> Motion
+W  warping            Features, source Pose, driving Pose      -> Warped
+G  generator          Warped                                   -> image (B,3,S,S) RGB in [0, 1]
+====================  =====================================================================
+
+Features and Warped are dictionaries of tensors whose first axis is the batch; what they hold is the
+private business of the variant that made them. Nothing above this package looks inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from liveportrait.networks.variants import Variant
+
+NUM_KEYPOINTS = 21
+
+Features = dict[str, Tensor]
+Warped = dict[str, Tensor]
+
+
+class Motion(NamedTuple):
+    """What a face does, frame by frame: x = scale · (canonical @ rotation + expression) + translation.
+
+    Row-vector convention (paper eq. 2). Coordinates are those of the 256 px crop scaled to [-1, 1]:
+    x right, y down, z away from the camera.
+    """
+
+    rotation: Tensor  # (B,3,3) head pose, orthonormal, applied as canonical @ rotation
+    translation: Tensor  # (B,3)
+    scale: Tensor  # (B,1)
+    canonical: Tensor  # (B,21,3) identity's keypoints in neutral expression and frontal pose
+    expression: Tensor  # (B,21,3) deformation δ, added after the rotation
+
+
+class Pose(NamedTuple):
+    """Posed keypoints: where they are, and the rigid motion that took them there.
+
+    A warping module may use the keypoints alone (BASE) or the rigid motion too (COMPACT).
+    """
+
+    keypoints: Tensor  # (B,21,3) the x of the formula above
+    rotation: Tensor  # (B,3,3)
+    translation: Tensor  # (B,3)
+    scale: Tensor  # (B,1)
+
+
+@dataclass(eq=False)
+class Networks:
+    """The networks of one variant. The three small ones are absent where nobody has trained them."""
+
+    variant: Variant
+    appearance: nn.Module
+    motion: nn.Module
+    warping: nn.Module
+    generator: nn.Module
+    stitching: nn.Module | None = None
+    eye_retargeting: nn.Module | None = None
+    lip_retargeting: nn.Module | None = None
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks that are present, by attribute name."""
+        names = (
+            "appearance", "motion", "warping", "generator", "stitching", "eye_retargeting", "lip_retargeting"
+        )  # fmt: skip
+        return {name: module for name in names if (module := getattr(self, name)) is not None}
