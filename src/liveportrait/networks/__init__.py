@@ -1,0 +1,32 @@
+"""The networks of the paper (arXiv 2407.03168): tensors in, tensors out, no files and no images.
+
+`build(BASE)` or `build(COMPACT)` makes them with random weights; `liveportrait.weights.load` fills them.
+"""
+
+from __future__ import annotations
+
+from liveportrait.networks import base
+from liveportrait.networks.interface import Features, Motion, Networks, Pose, Warped
+from liveportrait.networks.retargeting import EyeRetargeting, LipRetargeting, Stitching
+from liveportrait.networks.variants import BASE, Variant
+
+__all__ = ["BASE", "Features", "Motion", "Networks", "Pose", "Variant", "Warped", "build"]
+
+
+def build(variant: Variant, retargeting: bool = False) -> Networks:
+    """The networks of a variant, in training mode, with untrained weights.
+
+    Without `retargeting` the stitching, eye and lip modules are absent: nobody takes untrained ones for
+    trained ones, and what is absent is not written with the weights.
+    """
+    match variant.architecture:
+        case "base":
+            appearance, motion, warping, generator = base.build(variant.sizes)
+        case other:
+            raise ValueError(f"no modules for the architecture {other!r}")
+    networks = Networks(variant, appearance, motion, warping, generator)
+    if retargeting:
+        networks.stitching = Stitching(variant.retargeting.stitching)
+        networks.eye_retargeting = EyeRetargeting(variant.retargeting.eye)
+        networks.lip_retargeting = LipRetargeting(variant.retargeting.lip)
+    return networks

@@ -14,11 +14,12 @@ private business of the variant that made them. Nothing above this package looks
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
-from liveportrait.networks.variants import Variant
+if TYPE_CHECKING:  # the modules import this file, and variants.py imports the sizes beside the modules
+    from liveportrait.networks.variants import Variant
 
 NUM_KEYPOINTS = 21
 

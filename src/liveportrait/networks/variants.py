@@ -1,15 +1,34 @@
-"""The sizes of the networks, as data. `BASE` is the published architecture, `COMPACT` the bundled one."""
+"""The sizes of the networks, as data. `BASE` is the published architecture, `COMPACT` the bundled one.
+
+A family of modules is a package of `networks` with a `Sizes` dataclass and `build(sizes)`. To add one,
+name its `Sizes` in `ARCHITECTURES` and in the type of `Variant.sizes`, and dispatch to it in
+`networks.build`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from liveportrait.networks import base
+from liveportrait.networks.retargeting import RetargetingSizes
+
+ARCHITECTURES = {"base": base.Sizes}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One set of network sizes. `architecture` names the family of modules that the sizes belong to."""
+    """One set of network sizes. The type of `sizes` says which family of modules they belong to."""
 
     name: str
-    architecture: str  # "base" or "compact": which package of `networks` builds it
     input_size: int  # side of the square crop that F and M see, px
     output_size: int  # side of the square picture that G makes, px
+    sizes: base.Sizes
+    retargeting: RetargetingSizes = field(default_factory=RetargetingSizes)
+
+    @property
+    def architecture(self) -> str:
+        """Name of the family: "base" or "compact"."""
+        return next(name for name, sizes in ARCHITECTURES.items() if isinstance(self.sizes, sizes))
+
+
+BASE = Variant("base", input_size=256, output_size=512, sizes=base.Sizes())
