@@ -1,0 +1,92 @@
+"""Corrections of the driving keypoints after the transfer: driving option and multiplier.
+
+Poses are kept consistent with their keypoints, because a warping module may use both.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Literal
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from liveportrait.motion.smoothing import nearest_rotation
+from liveportrait.networks.interface import Pose
+
+DrivingOption = Literal["expression-friendly", "pose-friendly"]
+
+
+def hull_volume(points: Tensor) -> float:
+    """Volume of the convex hull of points (K,3); 0 for points in one plane.
+
+    Every triple of points spans a plane; those with all points on one side carry a face of the hull.
+    The volume is that of the pyramids from an inner point to the faces. Meant for the 21 keypoints:
+    the work grows with K⁴.
+    """
+    cloud = points.detach().double().cpu().numpy()
+    inner = cloud.mean(axis=0)
+    extent = float(np.abs(cloud - inner).max())
+    if extent == 0.0:
+        return 0.0
+    cloud = (cloud - inner) / extent
+    tolerance = 1e-9
+    faces: dict[frozenset[int], float] = {}
+    for triple in combinations(range(len(cloud)), 3):
+        corner, second, third = cloud[list(triple)]
+        normal = np.cross(second - corner, third - corner)
+        length = float(np.linalg.norm(normal))
+        if length < tolerance:
+            continue
+        normal /= length
+        height = (cloud - corner) @ normal
+        if height.max() > tolerance and height.min() < -tolerance:
+            continue
+        on_plane = frozenset(np.flatnonzero(np.abs(height) <= tolerance).tolist())
+        if on_plane not in faces:
+            area = _planar_hull_area(cloud[sorted(on_plane)], normal, (second - corner))
+            faces[on_plane] = area * abs(float(corner @ normal)) / 3.0
+    return sum(faces.values()) * extent**3
+
+
+def _planar_hull_area(points: np.ndarray, normal: np.ndarray, along: np.ndarray) -> float:
+    first = along / np.linalg.norm(along)
+    flat = np.stack([points @ first, points @ np.cross(normal, first)], axis=1).astype(np.float32)
+    return float(cv2.contourArea(cv2.convexHull(flat)))
+
+
+def expression_friendly(source: Pose, driving: Pose, first: Pose) -> Pose:
+    """x_s + m·(x_d − x_d,0): absolute driving keypoints replayed from where the source is.
+
+    m = √V(x_s) / √V(x_d,0), V the volume of the keypoints' convex hull: it brings the amplitude of the
+    driver's face to the size of the source's. `source` and `first` have batch 1. With relative motion
+    x_d,0 is x_s and m is 1, so this would change nothing there.
+    """
+    volume = hull_volume(first.keypoints[0])
+    m = (hull_volume(source.keypoints[0]) / volume) ** 0.5 if volume > 0 else 1.0
+    return Pose(
+        keypoints=source.keypoints + m * (driving.keypoints - first.keypoints),
+        rotation=driving.rotation @ first.rotation.transpose(1, 2) @ source.rotation,
+        translation=source.translation + m * (driving.translation - first.translation),
+        scale=source.scale * driving.scale / first.scale,
+    )
+
+
+def amplify(source: Pose, driving: Pose, multiplier: float) -> Pose:
+    """x_s + (x_d − x_s)·multiplier, the rigid motion along with it: 0 is the source, 1 the driver.
+
+    Position and scale follow the same line; the rotation is the nearest one to that line's point.
+    """
+    if multiplier == 1.0:
+        return driving
+
+    def blend(start: Tensor, end: Tensor) -> Tensor:
+        return start + (end - start) * multiplier
+
+    return Pose(
+        keypoints=blend(source.keypoints, driving.keypoints),
+        rotation=nearest_rotation(blend(source.rotation, driving.rotation)),
+        translation=blend(source.translation, driving.translation),
+        scale=blend(source.scale, driving.scale).clamp(min=0.1 * float(source.scale.min())),
+    )

@@ -1,0 +1,100 @@
+"""A motion template: what a face did, frame by frame, kept to be replayed on any portrait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from liveportrait.errors import UserError
+from liveportrait.motion.groups import KeypointGroups
+from liveportrait.motion.transfer import change_since
+from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
+
+MAX_FPS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A Motion of N frames with its frame rate.
+
+    `motion.canonical` is NaN where the file brought none: replaying never uses it. Raises `UserError`
+    when shapes disagree, numbers are not finite, a scale is not positive or a rotation is no rotation.
+    """
+
+    motion: Motion  # batch axis = frames, float32
+    fps: Fraction
+    layout: str  # name of the keypoint layout (KeypointGroups.layout)
+    eye_ratios: Tensor | None = None  # (N,2) opening of the left and right eye
+    lip_ratios: Tensor | None = None  # (N,1) opening of the lips
+
+    def __post_init__(self) -> None:
+        count = self.motion.rotation.shape[0] if self.motion.rotation.ndim else 0
+        if count == 0:
+            raise UserError("the motion template has no frames")
+        if not 0 < self.fps <= MAX_FPS:
+            raise UserError(f"the motion template has {self.fps} frames per second, not 0 to {MAX_FPS}")
+        tensors: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
+            "rotation": (self.motion.rotation, (3, 3)),
+            "translation": (self.motion.translation, (3,)),
+            "scale": (self.motion.scale, (1,)),
+            "expression": (self.motion.expression, (NUM_KEYPOINTS, 3)),
+            "canonical": (self.motion.canonical, (NUM_KEYPOINTS, 3)),
+            "eye_ratios": (self.eye_ratios, (2,)),
+            "lip_ratios": (self.lip_ratios, (1,)),
+        }
+        for name, (tensor, shape) in tensors.items():
+            if tensor is None:
+                continue
+            if tuple(tensor.shape) != (count, *shape) or tensor.dtype != torch.float32:
+                raise UserError(
+                    f"the motion template's {name} is {tensor.dtype} {tuple(tensor.shape)},"
+                    f" it should be torch.float32 {(count, *shape)}"
+                )
+            known_absent = name == "canonical" and bool(tensor.isnan().all())
+            if not known_absent and not tensor.isfinite().all():
+                raise UserError(f"the motion template's {name} holds numbers that are not finite")
+        if (self.motion.scale <= 0).any():
+            raise UserError("the motion template has a frame whose scale is not positive")
+        rotation = self.motion.rotation
+        if ((rotation @ rotation.transpose(1, 2) - torch.eye(3)).abs() > 1e-2).any():
+            raise UserError("the motion template has a frame whose rotation is not a rotation matrix")
+
+    def __len__(self) -> int:
+        return self.motion.rotation.shape[0]
+
+    def frame(self, index: int) -> Motion:
+        """The motion of one frame, batch 1."""
+        return Motion(*(part[index : index + 1] for part in self.motion))
+
+    def require_layout(self, groups: KeypointGroups) -> None:
+        """Raise `UserError` when the template's keypoints are laid out for other weights than `groups`."""
+        if self.layout != groups.layout:
+            raise UserError(
+                f"the motion template was made with the keypoint layout {self.layout!r}, but the weights"
+                f" use {groups.layout!r}: make it again from its video with these weights"
+            )
+
+
+def unknown_canonical(count: int) -> Tensor:
+    """The canonical keypoints (count,21,3) of a template that has none: NaN, so that any use shows."""
+    return torch.full((count, NUM_KEYPOINTS, 3), torch.nan)
+
+
+def concatenate(templates: Sequence[Template]) -> Template:
+    """One template that plays several after another, each as a change since its own first frame.
+
+    It is meant for relative motion: every part starts from the source's own pose and expression.
+    Raises `ValueError` when frame rates or layouts differ.
+    """
+    first = templates[0]
+    if any(t.fps != first.fps or t.layout != first.layout for t in templates):
+        raise ValueError("templates with different frame rates or layouts cannot be joined")
+    changes = [change_since(template.motion, template.frame(0)) for template in templates]
+    joined = Motion(*(torch.cat(parts) for parts in zip(*changes, strict=True)))
+    return Template(
+        joined._replace(canonical=unknown_canonical(joined.scale.shape[0])), first.fps, first.layout
+    )

@@ -1,0 +1,99 @@
+"""From a driver's motion to the motion that the source should take.
+
+All functions are pure and batched: the source has batch 1, the driver batch N, the result batch N.
+The canonical keypoints are always the source's own: they are its identity.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from liveportrait.motion.groups import KeypointGroups, Region
+from liveportrait.networks.interface import Motion
+
+_HEAD_REGIONS = ("all", "pose")
+
+
+def change_since(driving: Motion, first: Motion) -> Motion:
+    """What changed between `first` (batch 1) and `driving` (batch N), as a Motion to add to another face.
+
+    Rotation R·R_0ᵀ, translation t − t_0, scale s/s_0, expression δ − δ_0. The canonical keypoints are
+    the driver's and take no part.
+    """
+    return Motion(
+        rotation=driving.rotation @ first.rotation.transpose(1, 2),
+        translation=driving.translation - first.translation,
+        scale=driving.scale / first.scale,
+        canonical=driving.canonical,
+        expression=driving.expression - first.expression,
+    )
+
+
+def relative(source: Motion, change: Motion, region: Region, groups: KeypointGroups) -> Motion:
+    """The source moved by a driver's change (`change_since`), within a region of the face.
+
+    Head pose and position follow in "all" and "pose"; scale in "all" only; expression on all keypoints
+    in "all" and "expression", and on the lips' or eyes' keypoints alone in "lips" and "eyes".
+    """
+    mask = groups.relative_mask(region).to(change.expression.device)
+    count = change.expression.shape[0]
+    moves_head = region in _HEAD_REGIONS
+    rotation = change.rotation @ source.rotation if moves_head else _repeat(source.rotation, count)
+    translation = _repeat(source.translation, count)
+    if moves_head:
+        translation = translation + change.translation
+    scale = source.scale * change.scale if region == "all" else _repeat(source.scale, count)
+    return Motion(
+        rotation=rotation,
+        translation=_without_depth(translation),
+        scale=scale,
+        canonical=_repeat(source.canonical, count),
+        expression=source.expression + torch.where(mask, change.expression, 0.0),
+    )
+
+
+def relative_from_photo(source: Motion, driving: Motion, region: Region, groups: KeypointGroups) -> Motion:
+    """The source with a driving photo's expression added: a photo has no first frame to compare with.
+
+    The expression added is δ_d minus the layout's neutral expression (the eyes region subtracts
+    nothing, as in the published program). Pose, position and scale stay the source's.
+    """
+    offset = driving.expression
+    if region != "eyes":
+        offset = offset - groups.neutral_expression().to(offset.device)
+    count = offset.shape[0]
+    stay = Motion(
+        rotation=_repeat(torch.eye(3, dtype=offset.dtype, device=offset.device)[None], count),
+        translation=torch.zeros_like(driving.translation),
+        scale=torch.ones_like(driving.scale),
+        canonical=driving.canonical,
+        expression=offset,
+    )
+    return relative(source, stay, region, groups)
+
+
+def absolute(source: Motion, driving: Motion, region: Region, groups: KeypointGroups) -> Motion:
+    """The source with the driver's own pose, position and expression; the scale stays the source's.
+
+    Expression is replaced on the layout's `absolute` coordinates in "all" and "expression", on the
+    lips' or eyes' keypoints in "lips" and "eyes", and nowhere in "pose".
+    """
+    mask = groups.absolute_mask(region).to(driving.expression.device)
+    count = driving.expression.shape[0]
+    head = driving if region in _HEAD_REGIONS else source
+    return Motion(
+        rotation=_repeat(head.rotation, count),
+        translation=_without_depth(_repeat(head.translation, count)),
+        scale=_repeat(source.scale, count),
+        canonical=_repeat(source.canonical, count),
+        expression=torch.where(mask, driving.expression, source.expression),
+    )
+
+
+def _repeat(value: Tensor, count: int) -> Tensor:
+    return value.expand(count, *value.shape[1:])
+
+
+def _without_depth(translation: Tensor) -> Tensor:
+    return torch.cat([translation[:, :2], torch.zeros_like(translation[:, 2:])], dim=1)
