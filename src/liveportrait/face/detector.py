@@ -1,9 +1,9 @@
 """Face boxes in a picture of any size: BlazeFace (short range) on the whole frame and on tiles of a pyramid.
 
-The network sees 128×128 px and finds faces between about a sixth of that and all of it. So the frame is looked
-at whole, once as it is and once with a wide margin (a face that fills the frame has no room around it), and then
-in overlapping tiles at twice, four times, ... the resolution, as far as the smallest face asked for needs.
-Bazarevsky et al., "BlazeFace", arXiv 1907.05047; anchors and decoding follow the MediaPipe graph of that network.
+The network sees 128×128 px and finds faces between about a fifth of that and all of it. So the frame is
+looked at whole, once as it is and once with a wide margin (a face that fills the frame has no room around
+it), and then in overlapping tiles of falling resolution; the first as fine as the smallest face asked for
+needs. Bazarevsky et al., "BlazeFace", arXiv 1907.05047; anchors and decoding follow MediaPipe's graph.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from liveportrait.face.runtime import Array, Network
+from liveportrait.face.runtime import Array, Image, Network
 
 SIDE = 128  # input of the network, px
-MIN_SCORE = 0.5
+MIN_SCORE = 0.5  # of a detection in the whole frame
+MIN_SCORE_TILE = 0.7  # in a tile: there are many, and accidental patterns reach 0.7 where faces reach 0.8
 OVERLAP = 0.3  # intersection over union from which two boxes of one view are one face
 SMALLEST_SEEN = 24  # smallest face that the network finds reliably, px of its input
 STRIDE = 80  # between tiles, px of the network's input: a face up to 48 px lies whole in some tile
 MARGIN = 0.6  # of the side: size of the whole frame in the view with a margin
+FINEST = 2.0  # px of a tile per px of the picture: enlarging a picture more shows nothing new
 
 
 class Detection(NamedTuple):
@@ -31,6 +32,15 @@ class Detection(NamedTuple):
     score: float
     box: Array  # (4,) x0, y0, x1, y1: brows to chin
     eyes: Array  # (2,2) the subject's right eye, then the left
+
+
+class View(NamedTuple):
+    """What the network looks at."""
+
+    pixels: Image  # (128,128,3)
+    scale: float  # px of the view per px of the picture
+    corner: Array  # (2,) x, y of the view's first pixel in the picture
+    min_score: float  # a detection's least score
 
 
 def anchors() -> Array:
@@ -54,7 +64,7 @@ def overlaps(box: Array, boxes: Array) -> Array:
 def weighted_suppression(scores: Array, values: Array) -> Iterator[tuple[float, Array]]:
     """Non-maximum suppression that averages what it merges, weighted by score, best first.
 
-    scores (N,); values (N,C) whose first four columns are x0, y0, x1, y1. Yields (best score, mean values (C,)).
+    scores (N,); values (N,C), the first four columns x0, y0, x1, y1. Yields (best score, mean values (C,)).
     """
     order = np.argsort(-scores, kind="stable")
     scores, values = scores[order], values[order]
@@ -72,19 +82,21 @@ class Detector:
         self._network = Network("face_detector", threads)
         self._anchors = anchors()
 
-    def __call__(self, image: NDArray[np.uint8], smallest: float) -> Iterator[list[Detection]]:
-        """Boxes in an RGB picture (H,W,3), one list a view; views go from the whole frame to the finest tiles.
+    def __call__(self, image: Image, smallest: float) -> Iterator[Detection]:
+        """Boxes in an RGB picture (H,W,3); the same face may come several times.
 
-        `smallest` is the height in px of the smallest face to look for. The same face may be in several lists.
+        `smallest` is the height in px of the smallest face to look for.
         """
-        for view, scale, corner in _views(image, smallest):
-            yield [self._placed(found, scale, corner) for found in self._look(view)]
+        for view in _views(image, smallest):
+            for score, values in self._look(view):
+                points = values.reshape(-1, 2) / view.scale + view.corner
+                yield Detection(score, points[:2].reshape(4), points[2:4])
 
-    def _look(self, view: NDArray[np.uint8]) -> list[tuple[float, Array]]:
-        """Faces in one 128×128 view: (score, [x0, y0, x1, y1, six points as x, y]) in px of the view."""
-        regressors, logits = self._network(view[None].astype(np.float32) / 127.5 - 1)
+    def _look(self, view: View) -> list[tuple[float, Array]]:
+        """Faces in one view: (score, [x0, y0, x1, y1, six points as x, y] in px of the view)."""
+        regressors, logits = self._network(view.pixels[None].astype(np.float32) / 127.5 - 1)
         scores = 1 / (1 + np.exp(-logits.reshape(-1).clip(-50, 50)))
-        keep = scores >= MIN_SCORE
+        keep = scores >= view.min_score
         if not keep.any():
             return []
         raw = regressors.reshape(-1, 8, 2)[keep]  # centre, size, six points: all in px, from the anchor
@@ -94,26 +106,19 @@ class Detector:
         values = np.concatenate([low, high, points], axis=1).reshape(len(raw), -1)
         return list(weighted_suppression(scores[keep], values))
 
-    @staticmethod
-    def _placed(found: tuple[float, Array], scale: float, corner: Array) -> Detection:
-        points = found[1].reshape(-1, 2) / scale + corner
-        return Detection(found[0], points[:2].reshape(4), points[2:4])
 
-
-def _views(image: NDArray[np.uint8], smallest: float) -> Iterator[tuple[NDArray[np.uint8], float, Array]]:
-    """128×128 views as (pixels, view px per picture px, picture coordinates of the view's corner)."""
-    height, width = image.shape[:2]
-    whole = SIDE / max(height, width)
+def _views(image: Image, smallest: float) -> Iterator[View]:
+    whole = SIDE / max(image.shape[:2])
     for scale in (whole, whole * MARGIN):
         small = _resized(image, scale)
-        left, top = (SIDE - small.shape[1]) // 2, (SIDE - small.shape[0]) // 2
-        yield _window(small, left=-left, top=-top), scale, np.float32([-left, -top]) / scale
-    scale = min(SMALLEST_SEEN / smallest, 2.0)
+        left, top = (small.shape[1] - SIDE) // 2, (small.shape[0] - SIDE) // 2
+        yield _view(small, left, top, scale, MIN_SCORE)
+    scale = min(SMALLEST_SEEN / smallest, FINEST)
     while scale > whole * 1.05:
         level = _resized(image, scale)
         for top in _starts(level.shape[0]):
             for left in _starts(level.shape[1]):
-                yield _window(level, left, top), scale, np.float32([left, top]) / scale
+                yield _view(level, left, top, scale, MIN_SCORE_TILE)
         scale /= 2
 
 
@@ -123,15 +128,17 @@ def _starts(length: int) -> list[int]:
     return np.linspace(0, max(0, length - SIDE), count).round().astype(int).tolist()
 
 
-def _resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+def _resized(image: Image, scale: float) -> Image:
+    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+    return np.asarray(
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    )
 
 
-def _window(image: NDArray[np.uint8], left: int, top: int) -> NDArray[np.uint8]:
-    """The 128×128 px from (left, top) on; black outside the picture."""
-    view = np.zeros((SIDE, SIDE, 3), np.uint8)
-    part = image[max(top, 0) : top + SIDE, max(left, 0) : left + SIDE]
+def _view(level: Image, left: int, top: int, scale: float, min_score: float) -> View:
+    """The 128×128 px of a resized picture from (left, top) on; black outside it."""
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    part = level[max(top, 0) : top + SIDE, max(left, 0) : left + SIDE]
     y, x = max(-top, 0), max(-left, 0)
-    view[y : y + part.shape[0], x : x + part.shape[1]] = part
-    return view
+    pixels[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return View(pixels, scale, np.array([left, top], np.float32) / scale, min_score)

@@ -1,4 +1,4 @@
-"""478 face landmarks from a rotated square of the picture, as MediaPipe's Face Mesh (arXiv 1907.06724) does it."""
+"""478 face landmarks from a rotated square of the picture, as MediaPipe's Face Mesh (arXiv 1907.06724)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.face.runtime import Array, Network
+from liveportrait.face.runtime import Array, Image, Network
 
 SIDE = 256  # input of the network, px
 ROOM = 1.5  # side of the square, relative to the longer side of the box that it is made from
@@ -52,20 +52,20 @@ class Mesh:
     def __init__(self, threads: int) -> None:
         self._network = Network("face_landmarks_detector", threads)
 
-    def __call__(self, image: NDArray[np.uint8], square: Square) -> tuple[Array, float]:
-        """Landmarks (478,3) in px of an RGB picture (H,W,3), and how sure the network is (0..1) of a face there.
+    def __call__(self, image: Image, square: Square) -> tuple[Array, float]:
+        """Landmarks (478,3) in px of an RGB picture (H,W,3), and how sure (0..1) the network is of a face.
 
         z is in the same scale, grows away from the camera and is 0 near the middle of the head.
         """
         matrix = square.to_picture()
-        raw, presence, _ = self._network(_sampled(image, matrix)[None].astype(np.float32) / 255)
+        raw, presence, _ = self._network(_sampled(image, matrix)[None].astype(np.float32) / np.float32(255))
         points = raw.reshape(-1, 3).astype(np.float64)
         xy = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         z = points[:, 2:] * (square.side / SIDE)
         return np.concatenate([xy, z], axis=1).astype(np.float32), float(1 / (1 + np.exp(-presence.item())))
 
 
-def _sampled(image: NDArray[np.uint8], to_picture: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _sampled(image: Image, to_picture: NDArray[np.float64]) -> Image:
     """The square as 256×256 px; the picture's edge pixels go on outside it."""
     # Where the square is larger than its 256 px, shrink its surroundings first: bilinear samples would alias.
     shrink = int(math.hypot(to_picture[0, 0], to_picture[1, 0]))
@@ -76,11 +76,10 @@ def _sampled(image: NDArray[np.uint8], to_picture: NDArray[np.float64]) -> NDArr
         x1, y1 = (np.ceil(corners.max(axis=1)).astype(int) + shrink).clip(1, bounds)
         part = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
         width, height = (max(1, part.shape[1] // shrink), max(1, part.shape[0] // shrink))
-        image = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA))
         ratio = np.array([width / part.shape[1], height / part.shape[0]])
         offset = (to_picture[:, 2] - [x0, y0] + 0.5) * ratio - 0.5
         to_picture = np.concatenate([to_picture[:, :2] * ratio[:, None], offset[:, None]], axis=1)
-    return cv2.warpAffine(
-        image, to_picture, (SIDE, SIDE),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    pixels = cv2.warpAffine(image, to_picture, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(pixels)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "models"
 
 Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
 
 
 class Network:
