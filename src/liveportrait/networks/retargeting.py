@@ -11,6 +11,7 @@ would reach them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class KeypointMLP(nn.Module):
         super().__init__()
         widths = (inputs, *hidden)
         layers: list[nn.Module] = []
-        for width, following in zip(widths, widths[1:], strict=False):
+        for width, following in pairwise(widths):
             layers += [nn.Linear(width, following), nn.ReLU()]
         last = nn.Linear(widths[-1], outputs)
         nn.init.zeros_(last.weight)

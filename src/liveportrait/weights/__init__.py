@@ -1,0 +1,78 @@
+"""Weights of the networks: by name (bundled, or fetched on demand) or by path, in either layout.
+
+`load` never uses the network; `fetch` is the only function that does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from liveportrait.errors import UserError
+from liveportrait.networks import Networks
+from liveportrait.weights import published
+from liveportrait.weights.card import CARD_FILE, Metadata
+from liveportrait.weights.catalogue import CATALOGUE, cache_folder, resolve
+from liveportrait.weights.description import Description, describe, published_files
+from liveportrait.weights.fetching import fetch
+from liveportrait.weights.store import check_new_folder, load_folder, save
+
+__all__ = [
+    "Description",
+    "Metadata",
+    "cache_folder",
+    "catalogue",
+    "convert",
+    "describe",
+    "fetch",
+    "load",
+    "save",
+]
+
+
+def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Networks:
+    """The networks with these weights, in float32, in evaluation mode, without gradients.
+
+    name_or_path: a name of the catalogue (`compact`, `base-human`, `base-animal`), or a folder in our layout
+    or in the published one. Raises UserError where they are missing, damaged or do not fit, or where the
+    device is not available.
+    """
+    _check_device(device)
+    folder = resolve(name_or_path)
+    if (folder / CARD_FILE).is_file():
+        networks = load_folder(folder)
+    else:
+        networks = published.read(published_files(folder))
+    for module in networks.modules().values():
+        module.eval().requires_grad_(False).to(device)
+    return networks
+
+
+def catalogue() -> list[Description]:
+    """All weights that have a name, fetched or not."""
+    return [describe(name) for name in CATALOGUE]
+
+
+def convert(source: str | Path, destination: str | Path) -> Description:
+    """Writes weights in the published layout anew in ours, spectral norm folded, in float32 (no loss).
+
+    source: folder in the published layout. destination: a folder that does not exist yet. Raises UserError
+    where the source is damaged or the destination is taken.
+    """
+    target = Path(destination).expanduser()
+    check_new_folder(target)
+    folder = resolve(Path(source))
+    described = describe(folder)
+    if described.layout != "published":
+        raise UserError(f"{folder} needs no conversion: it has {CARD_FILE} already")
+    save(published.read(published_files(folder)), target, described.metadata, dtype=torch.float32)
+    return describe(target)
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises the latter where it was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the device {str(device)!r} is not available here: {reason}") from error

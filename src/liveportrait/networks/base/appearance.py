@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,9 +28,8 @@ class AppearanceFeatureExtractor(nn.Module):
     def __init__(self, sizes: AppearanceSizes) -> None:
         super().__init__()
         self.volume_shape = (sizes.volume_channels, sizes.volume_depth)
-        pairs = zip(sizes.channels, sizes.channels[1:], strict=False)
         self.first = ConvNorm(3, sizes.channels[0])
-        self.down_blocks = nn.ModuleList(ConvNorm(width, following) for width, following in pairs)
+        self.down_blocks = nn.ModuleList(ConvNorm(*widths) for widths in pairwise(sizes.channels))
         self.second = nn.Conv2d(sizes.channels[-1], sizes.volume_channels * sizes.volume_depth, kernel_size=1)
         self.resblocks_3d = nn.Sequential()
         for index in range(sizes.residual_blocks):

@@ -6,6 +6,7 @@ The feature map is both what enters the first block and what modulates every nor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ class SpadeGenerator(nn.Module):
         for index in range(sizes.middle_blocks):
             self.add_module(f"G_middle_{index}", SpadeBlock(sizes.channels, sizes.channels, sizes))
         widths = (sizes.channels, *sizes.up_channels)
-        for index, (width, following) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (width, following) in enumerate(pairwise(widths)):
             self.add_module(f"up_{index}", SpadeBlock(width, following, sizes))
         self.conv_img = nn.Sequential(
             nn.Conv2d(widths[-1], 3 * sizes.shuffle**2, 3, padding=1), nn.PixelShuffle(sizes.shuffle)

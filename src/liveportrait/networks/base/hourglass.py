@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,8 +16,7 @@ class Encoder(nn.Module):
 
     def __init__(self, widths: list[int]) -> None:
         super().__init__()
-        pairs = zip(widths, widths[1:], strict=False)
-        self.down_blocks = nn.ModuleList(ConvNorm(width, following, dims=3) for width, following in pairs)
+        self.down_blocks = nn.ModuleList(ConvNorm(*step, dims=3) for step in pairwise(widths))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Every level's map, the input first and the deepest last."""

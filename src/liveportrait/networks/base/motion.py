@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,7 @@ class Detector(nn.Module):
         channels = sizes.channels
         stem = nn.Sequential(nn.Conv2d(3, channels[0], kernel_size=4, stride=4), ChannelNorm(channels[0]))
         self.downsample_layers = nn.ModuleList([stem])
-        for width, following in zip(channels, channels[1:], strict=False):
+        for width, following in pairwise(channels):
             halve = nn.Conv2d(width, following, kernel_size=2, stride=2)
             self.downsample_layers.append(nn.Sequential(ChannelNorm(width), halve))
         self.stages = nn.ModuleList(

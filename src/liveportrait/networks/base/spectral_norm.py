@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from liveportrait.networks.base.generator import SpadeBlock, SpadeGenerator
+from liveportrait.networks.base.generator import SpadeBlock
 
 
-def apply_spectral_norm(generator: SpadeGenerator) -> SpadeGenerator:
-    """The same generator, changed in place for training.
+def apply_spectral_norm(generator: nn.Module) -> None:
+    """Changes a SpadeGenerator in place for training.
 
     Its main convolutions then have `weight_orig`, `weight_u` and `weight_v` instead of `weight`.
     """
@@ -24,7 +24,6 @@ def apply_spectral_norm(generator: SpadeGenerator) -> SpadeGenerator:
                 if hasattr(block, name):
                     # The newer parametrization has other names and shapes than the published checkpoints.
                     nn.utils.spectral_norm(getattr(block, name))
-    return generator
 
 
 def fold_spectral_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

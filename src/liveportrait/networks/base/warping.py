@@ -94,9 +94,11 @@ class DenseMotionNetwork(nn.Module):
         volume (B,C,D,H,W); source and driving keypoints (B,21,3).
         """
         source, driving = source.float(), driving.float()
-        grid = coordinate_grid(*volume.shape[2:], device=volume.device)
+        depth, height, width = volume.shape[2:]
+        grid = coordinate_grid(depth, height, width, volume.device)
         motions = sparse_motions(grid, source, driving)  # (B, 22, D, H, W, 3)
-        heatmaps = F.pad(heatmap_difference(grid, source, driving), (0, 0, 0, 0, 0, 0, 1, 0))  # (B, 22, D, H, W)
+        heatmaps = heatmap_difference(grid, source, driving)
+        heatmaps = F.pad(heatmaps, (0, 0, 0, 0, 0, 0, 1, 0))  # (B, 22, D, H, W), the background's is zero
 
         compressed = F.relu(self.norm(self.compress(volume)))  # (B, 4, D, H, W)
         count = motions.shape[1]

@@ -1,0 +1,105 @@
+"""`model.json`, the metadata beside the weights: which networks they are, where they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from liveportrait.errors import UserError
+from liveportrait.networks.retargeting import RetargetingSizes
+from liveportrait.networks.variants import ARCHITECTURES, Variant
+
+CARD_FILE = "model.json"
+FORMAT = "liveportrait-weights"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What only the maker of the weights can tell."""
+
+    origin: str  # where they come from: a training run, a repository and its commit
+    licence: str  # on which terms they may be used
+    training: Mapping[str, Any] = field(default_factory=dict)  # anything worth keeping, as JSON
+
+
+@dataclass(frozen=True)
+class Card:
+    """The contents of `model.json`."""
+
+    variant: Variant
+    networks: tuple[str, ...]  # which ones the file holds, by their attribute in `Networks`
+    sha256: str  # of model.safetensors, hexadecimal
+    metadata: Metadata
+
+
+def write_card(card: Card, path: Path) -> None:
+    """Writes a new `model.json`."""
+    variant = dataclasses.asdict(card.variant) | {"architecture": card.variant.architecture}
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "variant": variant,
+        "networks": list(card.networks),
+        "sha256": card.sha256,
+        "origin": card.metadata.origin,
+        "licence": card.metadata.licence,
+        "training": dict(card.metadata.training),
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_card(folder: Path) -> Card:
+    """The card in a folder of weights.
+
+    Raises UserError where it is damaged, or was written by a later version of the program.
+    """
+    path = folder / CARD_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']!r}, not {FORMAT!r}")
+        version = content["version"]
+        if version == VERSION:
+            return Card(
+                variant=_read_variant(content["variant"]),
+                networks=tuple(content["networks"]),
+                sha256=content["sha256"],
+                metadata=Metadata(content["origin"], content["licence"], content["training"]),
+            )
+    except KeyError as error:
+        raise UserError(f"{path} is damaged: it has no entry {error}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    raise UserError(f"{path} has version {version}, but this program reads {VERSION}: update liveportrait")
+
+
+def _read_variant(content: Mapping[str, Any]) -> Variant:
+    architecture = content["architecture"]
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"its architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}")
+    return Variant(
+        name=_restore(str, content["name"]),
+        input_size=_restore(int, content["input_size"]),
+        output_size=_restore(int, content["output_size"]),
+        sizes=_restore(ARCHITECTURES[architecture], content["sizes"]),
+        retargeting=_restore(RetargetingSizes, content["retargeting"]),
+    )
+
+
+def _restore(kind: Any, content: Any) -> Any:
+    """A value of the annotated type `kind`, which may be a (nested) dataclass, from parsed JSON."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        if not isinstance(content, dict) or not content.keys() <= kinds.keys():
+            raise ValueError(f"{content!r} are not the sizes of {kind.__module__}.{kind.__qualname__}")
+        return kind(**{name: _restore(kinds[name], value) for name, value in content.items()})
+    if isinstance(content, list):
+        return tuple(_restore(None, item) for item in content)
+    if isinstance(kind, type) and not isinstance(content, kind):
+        raise ValueError(f"{content!r} should be of type {kind.__name__}")
+    return content

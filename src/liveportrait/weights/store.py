@@ -1,0 +1,123 @@
+"""Our layout of weights: a folder with `model.safetensors` and `model.json`.
+
+The tensors of network `appearance` are called `appearance.…`, and so on. Matrices and kernels are stored in
+the data type asked for; biases and statistics of normalisations stay float32, since they cost nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from liveportrait.errors import UserError
+from liveportrait.networks import Networks, build
+from liveportrait.networks.base import fold_spectral_norm
+from liveportrait.weights.card import CARD_FILE, Card, Metadata, read_card, write_card
+from liveportrait.weights.checks import blueprint, check_state
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+def save(networks: Networks, folder: Path, metadata: Metadata, dtype: torch.dtype = torch.float16) -> None:
+    """Writes the networks that are present into a new folder, spectral norm folded.
+
+    The folder appears complete or not at all. Raises UserError where it holds something already or cannot
+    be written.
+    """
+    check_new_folder(folder)
+    modules = networks.modules()
+    state: dict[str, Tensor] = {}
+    for name, module in modules.items():
+        for key, value in fold_spectral_norm(module.state_dict()).items():
+            state[f"{name}.{key}"] = _stored(value.detach().cpu(), dtype)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        partial.mkdir()
+        save_file(state, partial / WEIGHTS_FILE)
+        card = Card(networks.variant, tuple(modules), _sha256(partial / WEIGHTS_FILE), metadata)
+        write_card(card, partial / CARD_FILE)
+        partial.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write weights to {folder}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load_folder(folder: Path) -> Networks:
+    """The networks that `save` wrote, in float32 on the CPU.
+
+    Raises UserError naming the file that is missing, damaged or does not fit.
+    """
+    card = read_card(folder)
+    path = folder / WEIGHTS_FILE
+    try:
+        digest = _sha256(path)
+        if digest != card.sha256:
+            raise UserError(
+                f"{path} is damaged or was changed: its sha256 is {digest[:12]}…, "
+                f"{CARD_FILE} says {card.sha256[:12]}…; copy or fetch it again"
+            )
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read the weights {path}: {error}") from error
+
+    expected: dict[str, Tensor] = {}
+    for name, module in described_networks(card, folder).modules().items():
+        expected |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    check_state(state, expected, str(path))
+
+    networks = _keep(build(card.variant, retargeting=True), card)
+    for name, module in networks.modules().items():
+        prefix = f"{name}."
+        module.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        )
+    return networks
+
+
+def described_networks(card: Card, folder: Path) -> Networks:
+    """The networks that a card tells of, without weights (see `blueprint`)."""
+    try:
+        return _keep(blueprint(card.variant), card)
+    except ValueError as error:
+        raise UserError(f"{folder / CARD_FILE} is damaged: {error}") from error
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raises UserError unless `folder` can be made: its parent exists, it does not, or is empty."""
+    if not folder.parent.is_dir():
+        raise UserError(f"cannot write weights to {folder}: there is no folder {folder.parent}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already: choose another name or remove it")
+
+
+def _keep(networks: Networks, card: Card) -> Networks:
+    """Drops the networks that the card does not list. Only the three small ones can be absent."""
+    present = networks.modules().keys()
+    if unknown := [name for name in card.networks if name not in present]:
+        raise ValueError(f"there is no network {unknown[0]!r}")
+    for name in present - set(card.networks):
+        if name not in ("stitching", "eye_retargeting", "lip_retargeting"):
+            raise ValueError(f"the network {name!r} is not listed")
+        setattr(networks, name, None)
+    return networks
+
+
+def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in the type that it is stored in; float32 where it is small or too large for `dtype`."""
+    if value.is_floating_point():
+        fits = value.ndim > 1 and value.abs().max() <= torch.finfo(dtype).max
+        value = value.to(dtype if fits else torch.float32)
+    return value.contiguous()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
