@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from liveportrait.networks import base
+from liveportrait.networks import base, compact
 from liveportrait.networks.interface import Features, Motion, Networks, Pose, Warped
 from liveportrait.networks.retargeting import EyeRetargeting, LipRetargeting, Stitching
-from liveportrait.networks.variants import BASE, Variant
+from liveportrait.networks.variants import BASE, COMPACT, Variant
 
-__all__ = ["BASE", "Features", "Motion", "Networks", "Pose", "Variant", "Warped", "build"]
+__all__ = ["BASE", "COMPACT", "Features", "Motion", "Networks", "Pose", "Variant", "Warped", "build"]
 
 
 def build(variant: Variant, retargeting: bool = False) -> Networks:
@@ -19,11 +19,11 @@ def build(variant: Variant, retargeting: bool = False) -> Networks:
     Without `retargeting` the stitching, eye and lip modules are absent: nobody takes untrained ones for
     trained ones, and what is absent is not written with the weights.
     """
-    match variant.architecture:
-        case "base":
-            appearance, motion, warping, generator = base.build(variant.sizes)
-        case other:
-            raise ValueError(f"no modules for the architecture {other!r}")
+    match variant.sizes:
+        case base.Sizes() as sizes:
+            appearance, motion, warping, generator = base.build(sizes)
+        case compact.Sizes() as sizes:
+            appearance, motion, warping, generator = compact.build(sizes)
     networks = Networks(variant, appearance, motion, warping, generator)
     if retargeting:
         networks.stitching = Stitching(variant.retargeting.stitching)

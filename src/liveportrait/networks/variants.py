@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from liveportrait.networks import base
+from liveportrait.networks import base, compact
 from liveportrait.networks.retargeting import RetargetingSizes
 
-ARCHITECTURES = {"base": base.Sizes}
+ARCHITECTURES = {"base": base.Sizes, "compact": compact.Sizes}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Variant:
     name: str
     input_size: int  # side of the square crop that F and M see, px
     output_size: int  # side of the square picture that G makes, px
-    sizes: base.Sizes
+    sizes: base.Sizes | compact.Sizes
     retargeting: RetargetingSizes = field(default_factory=RetargetingSizes)
 
     @property
@@ -32,3 +32,4 @@ class Variant:
 
 
 BASE = Variant("base", input_size=256, output_size=512, sizes=base.Sizes())
+COMPACT = Variant("compact", input_size=256, output_size=256, sizes=compact.Sizes())

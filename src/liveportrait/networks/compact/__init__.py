@@ -1,0 +1,38 @@
+"""The bundled architecture: 256 px in and out, 5 M parameters, for two processor cores.
+
+Where it differs from the published one: keypoints are landmarks found as heatmaps, the flow starts from the
+closed-form motion of the head, and the source's own pixels are carried along, so that little must be painted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from liveportrait.networks.compact.appearance import AppearanceFeatureExtractor, AppearanceSizes
+from liveportrait.networks.compact.generator import Generator, GeneratorSizes
+from liveportrait.networks.compact.motion import MotionExtractor, MotionSizes
+from liveportrait.networks.compact.warping import WarpingModule, WarpingSizes
+
+__all__ = ["AppearanceSizes", "GeneratorSizes", "MotionSizes", "Sizes", "WarpingSizes", "build"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of F, M, W and G."""
+
+    appearance: AppearanceSizes = field(default_factory=AppearanceSizes)
+    motion: MotionSizes = field(default_factory=MotionSizes)
+    warping: WarpingSizes = field(default_factory=WarpingSizes)
+    generator: GeneratorSizes = field(default_factory=GeneratorSizes)
+
+
+def build(sizes: Sizes) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+    """F, M, W and G with random weights."""
+    return (
+        AppearanceFeatureExtractor(sizes.appearance),
+        MotionExtractor(sizes.motion),
+        WarpingModule(sizes.warping, sizes.appearance),
+        Generator(sizes.generator, sizes.appearance, sizes.warping),
+    )

@@ -1,0 +1,67 @@
+"""Layers that the compact networks share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the size (divided by the stride)."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, batch norm, ReLU: dense, so that the norm folds away and bf16 matrix units are used."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class NormResidual(nn.Module):
+    """Residual block with batch norm; starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvNorm(channels, channels)
+        self.second = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.norm(self.second(self.first(x))))
+
+
+class Residual(nn.Module):
+    """Pre-activation residual block without norm; starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = conv(channels, channels), conv(channels, channels)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.first(F.silu(x))))
+
+
+def double(x: Tensor) -> Tensor:
+    """Nearest-neighbour upsampling by two."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def pixel_grid(height: int, width: int, device: torch.device) -> Tensor:
+    """Coordinates (H,W,2) of pixel centres in [-1, 1], x then y; matches grid_sample with align_corners=False."""
+    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height * 2 - 1
+    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width * 2 - 1
+    return torch.stack([x[None].expand(height, width), y[:, None].expand(height, width)], dim=-1)
+
+
+def sample(features: Tensor, grid: Tensor) -> Tensor:
+    """Bilinear lookup of features (B,C,H,W) at grid (B,h,w,2) in [-1, 1]; the border continues outwards."""
+    return F.grid_sample(features, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -1,0 +1,178 @@
+"""W of the compact model: a first-order flow known in closed form, corrected by a small U-net.
+
+Both faces obey x = s(x_c R + δ) + t with the same x_c, so around keypoint k the picture moves by
+p → p A + (x_s,k − x_d,k A) with A = (s_s/s_d) R_dᵀ R_s. All keypoints share A: the dense flow is a mask-weighted
+sum of K translations, one rigid motion of the head and the still background, without K warped copies.
+Coordinates are fp32 whatever the precision of the convolutions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from liveportrait.networks.compact.appearance import AppearanceSizes
+from liveportrait.networks.compact.layers import Residual, conv, double, pixel_grid, sample
+from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Pose, Warped
+
+# Reach of each keypoint's motion in the prior, crop half side = 1. One common reach averages lids, iris and
+# brow into each other and no eye ever closes.
+REACH = (
+    0.045, 0.045, 0.045, 0.045, 0.04, 0.04, 0.09, 0.09, 0.12, 0.12,
+    0.09, 0.09, 0.065, 0.065, 0.08, 0.08, 0.14, 0.14, 0.18, 0.18, 0.2,
+)  # fmt: skip
+DEPTH_CENTRE, DEPTH_REACH = 0.1, 0.4  # the planes of the volume, crop half side = 1
+CANDIDATES = NUM_KEYPOINTS + 2  # keypoints, rigid head, background
+
+
+@dataclass(frozen=True)
+class WarpingSizes:
+    """Widths of W: U-net levels at strides 4, 8, 16 and 32 of the picture."""
+
+    channels: tuple[int, int, int, int] = (40, 80, 128, 128)
+
+
+class WarpingModule(nn.Module):
+    """Moves everything the source offers (volume, skip map, picture) to where the driving face has it."""
+
+    def __init__(self, sizes: WarpingSizes, appearance: AppearanceSizes) -> None:
+        super().__init__()
+        c0, c1, c2, c3 = sizes.channels
+        inputs = appearance.context_channels + 2 * NUM_KEYPOINTS + 3
+        self.enter = conv(inputs, c0)
+        self.down1, self.down2, self.down3 = conv(c0, c1, stride=2), conv(c1, c2, stride=2), conv(c2, c3, stride=2)
+        self.middle = Residual(c3)
+        self.up2, self.up1, self.up0 = conv(c3 + c2, c2), conv(c2 + c1, c1), conv(c1 + c0, c0)
+        # mask logits, depth, flow residual at twice the resolution, occlusion
+        self.output = conv(c0, CANDIDATES + 1 + 2 * 4 + 1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.output.bias[-1] = 2.0  # type: ignore[index]
+        self.log_reach = nn.Parameter(torch.tensor(REACH).log())
+        self.rigid_logits = nn.Parameter(torch.tensor([-2.5, -4.0]))  # head, background
+
+    def forward(self, features: Features, source: Pose, driving: Pose) -> Warped:
+        """The warped source: volume (B,C·D,h,w), hidden (B,c,h,w), skip (B,k,2h,2w), image (B,3,4h,4w).
+
+        Also flow (B,2h,2w,2), where each pixel comes from in [-1, 1], and its learned part, residual
+        (B,2,2h,2w), for the losses.
+        """
+        context = features["context"]
+        with torch.autocast(context.device.type, enabled=False):
+            geometry = _Geometry(self, source, driving, context.shape[-2:])
+            prior_flow, _, _ = geometry.flow(geometry.prior, depth_offset=0.0)
+            unet_input = geometry.unet_input(context.float(), prior_flow)
+        hidden = self._unet(unet_input.contiguous(memory_format=torch.channels_last))
+        raw = self.output(hidden)
+        with torch.autocast(context.device.type, enabled=False):
+            return self._warp(features, geometry, hidden, raw.float())
+
+    def _unet(self, x: Tensor) -> Tensor:
+        level0 = F.silu(self.enter(x))
+        level1 = F.silu(self.down1(level0))
+        level2 = F.silu(self.down2(level1))
+        x = self.middle(F.silu(self.down3(level2)))
+        x = F.silu(self.up2(torch.cat([double(x), level2], 1)))
+        x = F.silu(self.up1(torch.cat([double(x), level1], 1)))
+        return F.silu(self.up0(torch.cat([double(x), level0], 1)))
+
+    def _warp(self, features: Features, geometry: _Geometry, hidden: Tensor, raw: Tensor) -> Warped:
+        batch, _, height, width = raw.shape
+        logits = geometry.prior + raw[:, :CANDIDATES].flatten(2).transpose(1, 2)
+        depth_offset = 0.3 * raw[:, CANDIDATES].flatten(1)[..., None]
+        flow, masks, translation = geometry.flow(logits, depth_offset)
+        fine_residual = 0.1 * F.pixel_shuffle(raw[:, CANDIDATES + 1 : CANDIDATES + 9], 2)  # (B,2,2h,2w)
+        residual = F.avg_pool2d(fine_residual, 2)
+
+        displacement = (flow - geometry.grid).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        fine = enlarge(displacement) + fine_residual
+        fine_flow = _absolute(fine)
+
+        volume = features["volume"]
+        volume_flow = geometry.volume_flow(masks, translation, residual, volume.shape[2])
+        warped = F.grid_sample(volume, volume_flow, padding_mode="border", align_corners=False)
+        occlusion = raw[:, -1:].sigmoid()
+        return {
+            "volume": warped.flatten(1, 2) * occlusion,
+            "hidden": hidden,
+            "skip": sample(features["skip"], fine_flow),
+            "image": sample(features["image"], _absolute(enlarge(fine))),
+            "flow": fine_flow,
+            "residual": fine_residual,
+        }
+
+
+class _Geometry:
+    """The closed-form part of the flow between two poses on a grid of (h,w) cells."""
+
+    def __init__(self, module: WarpingModule, source: Pose, driving: Pose, size: torch.Size) -> None:
+        self.size = tuple(size)
+        device = source.keypoints.device
+        self.grid = pixel_grid(size[0], size[1], device).view(1, -1, 2)  # (1,HW,2)
+        self.source, self.driving = source, driving
+        ratio = (source.scale / driving.scale)[:, :, None]
+        self.linear = ratio * (driving.rotation.transpose(1, 2) @ source.rotation)  # A (B,3,3)
+        local = source.keypoints - driving.keypoints @ self.linear
+        rigid = flat(source.translation) - flat(driving.translation) @ self.linear
+        self.translations = torch.cat([local, rigid], 1)  # (B,K+1,3)
+        self.reach = module.log_reach.exp()
+        self.distance = ((self.grid[:, :, None] - driving.keypoints[:, None, :, :2]) ** 2).sum(-1)  # (B,HW,K)
+        constant = module.rigid_logits.expand(*self.distance.shape[:2], 2)
+        self.prior = torch.cat([-self.distance / (2 * self.reach**2), constant], -1)  # (B,HW,K+2)
+        self.depths = torch.cat([driving.keypoints[..., 2:], flat(driving.translation)[..., 2:]], 1)  # (B,K+1,1)
+
+    def flow(self, logits: Tensor, depth_offset: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+        """Where each cell comes from (B,HW,2), the masks (B,HW,K+2) and the blended translation (B,HW,3)."""
+        masks = logits.softmax(-1)
+        moving, still = masks[..., :-1], masks[..., -1:]
+        depth = (moving @ self.depths) / (moving.sum(-1, keepdim=True) + 1e-4) + depth_offset
+        points = torch.cat([self.grid.expand(len(depth), -1, -1), depth], -1)
+        translation = moving @ self.translations
+        moved = (1 - still) * (points @ self.linear) + translation
+        return moved[..., :2] + still * self.grid, masks, translation
+
+    def unet_input(self, context: Tensor, prior_flow: Tensor) -> Tensor:
+        """Source context seen through the prior flow, where the keypoints are and where they still miss."""
+        batch, (height, width) = len(context), self.size
+        where = prior_flow.view(batch, height, width, 2)
+        width_of = self.reach.clamp(min=max(0.07, 1.8 / height)) ** 2
+        driving = (-self.distance / width_of).exp()
+        source_distance = ((self.grid[:, :, None] - self.source.keypoints[:, None, :, :2]) ** 2).sum(-1)
+        source = (-source_distance / width_of).exp()
+        driving, source = (m.transpose(1, 2).unflatten(2, (height, width)) for m in (driving, source))
+        seen = F.grid_sample(source, where, align_corners=False)
+        displacement = (prior_flow - self.grid).transpose(1, 2).unflatten(2, (height, width))
+        nearer = (self.driving.scale - self.source.scale)[:, :, None, None].expand(batch, 1, height, width)
+        return torch.cat([sample(context, where), driving, seen - driving, displacement, nearer], 1)
+
+    def volume_flow(self, masks: Tensor, translation: Tensor, residual: Tensor, depth: int) -> Tensor:
+        """Lookup grid (B,D,H,W,3) in [-1, 1] for the planes of the feature volume."""
+        height, width = self.size
+        planes = (torch.arange(depth, device=masks.device, dtype=torch.float32) + 0.5) / depth * 2 - 1
+        planes = (planes * DEPTH_REACH + DEPTH_CENTRE)[:, None, None].expand(depth, height * width, 1)
+        points = torch.cat([self.grid.expand(depth, -1, -1), planes], -1)  # (D,HW,3)
+        turned = (points.reshape(1, -1, 3) @ self.linear).unflatten(1, (depth, height * width))
+        still = masks[:, None, :, -1:]
+        moved = (1 - still) * turned + translation[:, None] + still * points[None]
+        planar = moved[..., :2] + residual.flatten(2).transpose(1, 2)[:, None]
+        inward = (moved[..., 2:] - DEPTH_CENTRE) / DEPTH_REACH
+        return torch.cat([planar, inward], -1).unflatten(2, (height, width))
+
+
+def flat(translation: Tensor) -> Tensor:
+    """Translation as a point (B,1,3) without depth, as the motion formula uses it."""
+    return torch.cat([translation[:, None, :2], torch.zeros_like(translation[:, None, 2:])], -1)
+
+
+def enlarge(displacement: Tensor) -> Tensor:
+    """Displacements (B,2,h,w) at twice the resolution; displacements, since positions would flatten at the border."""
+    return F.interpolate(displacement, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _absolute(displacement: Tensor) -> Tensor:
+    """Lookup grid (B,H,W,2) of displacements (B,2,H,W)."""
+    return displacement.permute(0, 2, 3, 1) + pixel_grid(*displacement.shape[-2:], displacement.device)
