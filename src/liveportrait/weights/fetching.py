@@ -52,7 +52,7 @@ def _download(entry: Entry, cache: Path) -> tuple[published.PublishedFiles, str]
             for network, file in entry.base_files.items()
         }
     except (HTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
         raise UserError(
             f"could not fetch {entry.name!r} from https://huggingface.co/{PUBLISHED_REPOSITORY} ({reason}): "
             f"check the connection and run `liveportrait weights fetch {entry.name}` again"
