@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from liveportrait.errors import UserError
-from liveportrait.motion import FACE_MESH, PUBLISHED, Template, concatenate, read_template, template_bytes
+from liveportrait.motion import FACE_MESH, PUBLISHED, Template, concatenate, read_template, write_template
 from liveportrait.motion.pickled_arrays import dumps, loads
 from liveportrait.motion.template import unknown_canonical
 from liveportrait.networks.geometry import rotation_matrix
@@ -54,7 +54,7 @@ def assert_same(found: Template, expected: Template) -> None:
 def test_a_safetensors_template_comes_back_as_it_was(tmp_path, canonical, ratios):
     template = make_template(canonical=canonical, ratios=ratios)
     path = tmp_path / "t.safetensors"
-    path.write_bytes(template_bytes(template, ".safetensors"))
+    write_template(path, template)
     assert_same(read_template(path), template)
 
 
@@ -62,15 +62,16 @@ def test_a_safetensors_template_comes_back_as_it_was(tmp_path, canonical, ratios
 def test_a_pickled_template_comes_back_as_it_was(tmp_path, canonical):
     template = make_template(layout=PUBLISHED.layout, fps="25", canonical=canonical)
     path = tmp_path / "t.pkl"
-    path.write_bytes(template_bytes(template, ".pkl"))
+    write_template(path, template)
     assert_same(read_template(path), template)
 
 
-def test_written_pickles_name_numpy_as_numpy_1_does_and_load_with_pickle():
-    data = template_bytes(make_template(layout=PUBLISHED.layout), ".pkl")
+def test_written_pickles_name_numpy_as_numpy_1_does_and_load_with_pickle(tmp_path):
+    write_template(tmp_path / "t.pkl", make_template(layout=PUBLISHED.layout))
+    data = (tmp_path / "t.pkl").read_bytes()
     names = {argument for opcode, argument, _ in pickletools.genops(data) if opcode.name == "GLOBAL"}
     assert names == {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"}
-    content = pickle.loads(data)  # made four lines above
+    content = pickle.loads(data)  # made five lines above
     assert set(content["motion"][0]) == {"scale", "R", "exp", "t", "kp", "x_s"}
     assert content["output_fps"] == 30 and content["n_frames"] == 5
     assert content["c_eyes_lst"][0].shape == (1, 2)
@@ -144,7 +145,6 @@ HOSTILE = {
     "list in itself": b"\x80\x04]\x94h\x00a.",
     "many lists in lists": pickle.dumps([[[[[[1]]]]]]),
     "no end": b"\x80\x04}",
-    "nothing": b"",
     "text": b"hello, this is no pickle",
     "underflow": b"\x80\x04\x87.",
     "extension code": b"\x80\x04\x82\x01.",
@@ -202,7 +202,8 @@ def test_damaged_safetensors_templates_are_refused(damage, tmp_path):
     from safetensors.torch import save
 
     path = tmp_path / "t.safetensors"
-    data = template_bytes(make_template(), ".safetensors")
+    write_template(path, make_template())
+    data = path.read_bytes()
     metadata = {"format": "liveportrait-motion-template", "version": "1", "fps": "25/1", "layout": "x"}
     tensors = {"rotation": torch.eye(3)[None]}
     broken = {
@@ -217,11 +218,24 @@ def test_damaged_safetensors_templates_are_refused(damage, tmp_path):
         read_template(path)
 
 
-def test_a_template_of_other_weights_is_refused_with_the_reason():
-    with pytest.raises(UserError, match="'published'.*'face-mesh-21'"):
+def test_a_template_of_other_weights_is_refused_with_the_reason(tmp_path):
+    with pytest.raises(UserError, match=r"'published'.*'face-mesh-21'"):
         make_template(layout="published").require_layout(FACE_MESH)
     with pytest.raises(UserError, match="published weights only"):
-        template_bytes(make_template(), ".pkl")
+        write_template(tmp_path / "t.pkl", make_template())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_template_is_neither_overwritten_nor_written_under_a_strange_suffix(tmp_path):
+    path = tmp_path / "t.safetensors"
+    write_template(path, make_template(3))
+    with pytest.raises(UserError, match="exists already"):
+        write_template(path, make_template(4))
+    assert len(read_template(path)) == 3
+    write_template(path, make_template(4), overwrite=True)
+    assert len(read_template(path)) == 4
+    with pytest.raises(UserError, match="choose one of"):
+        write_template(tmp_path / "t.npz", make_template())
 
 
 def test_joined_templates_each_start_from_rest():

@@ -18,6 +18,7 @@ from liveportrait.motion import (
     nearest_rotation,
     relative,
     relative_from_photo,
+    size_ratio,
     smooth,
     smooth_rotations,
 )
@@ -148,7 +149,7 @@ def test_expression_friendly_starts_at_the_source_and_scales_by_the_root_of_the_
     source, driving = pose_of(SOURCE), pose_of(absolute(SOURCE, DRIVING, "all", PUBLISHED))
     driving = driving._replace(keypoints=driving.keypoints * 2)
     first = type(driving)(*(part[:1] for part in driving))
-    result = expression_friendly(source, driving, first)
+    result = expression_friendly(source, driving, first, size_ratio(source, first))
     torch.testing.assert_close(result.keypoints[:1], source.keypoints)
     torch.testing.assert_close(result.rotation[:1], source.rotation)
     m = np.sqrt(hull_volume(source.keypoints[0]) / hull_volume(first.keypoints[0]))
@@ -160,7 +161,8 @@ def test_expression_friendly_changes_nothing_under_relative_motion():
     source = pose_of(SOURCE)
     driving = pose_of(relative(SOURCE, change_since(DRIVING, FIRST), "all", PUBLISHED))
     first = type(driving)(*(part[:1] for part in driving))
-    torch.testing.assert_close(expression_friendly(source, driving, first).keypoints, driving.keypoints)
+    result = expression_friendly(source, driving, first, size_ratio(source, first))
+    torch.testing.assert_close(result.keypoints, driving.keypoints)
 
 
 def test_amplify_moves_along_the_line_from_source_to_driver():

@@ -1,22 +1,22 @@
 """What a face does: motion transfer, regions of the face, driving options, smoothing, templates."""
 
-from liveportrait.motion.driving import DrivingOption, amplify, expression_friendly, hull_volume
-from liveportrait.motion.groups import FACE_MESH, PUBLISHED, REGIONS, KeypointGroups, Region, groups_for
+from liveportrait.motion.bundled import bundled_templates
+from liveportrait.motion.driving import amplify, expression_friendly, hull_volume, size_ratio
+from liveportrait.motion.groups import FACE_MESH, PUBLISHED, REGIONS, KeypointGroups, groups_for
 from liveportrait.motion.smoothing import nearest_rotation, smooth, smooth_rotations
 from liveportrait.motion.template import Template, concatenate
-from liveportrait.motion.template_files import read_template, template_bytes
-from liveportrait.motion.transfer import absolute, change_since, relative, relative_from_photo
+from liveportrait.motion.template_files import read_template, write_template
+from liveportrait.motion.transfer import absolute, change_since, relative, relative_from_photo, steady
 
 __all__ = [
     "FACE_MESH",
     "PUBLISHED",
     "REGIONS",
-    "DrivingOption",
     "KeypointGroups",
-    "Region",
     "Template",
     "absolute",
     "amplify",
+    "bundled_templates",
     "change_since",
     "concatenate",
     "expression_friendly",
@@ -26,7 +26,9 @@ __all__ = [
     "read_template",
     "relative",
     "relative_from_photo",
+    "size_ratio",
     "smooth",
     "smooth_rotations",
-    "template_bytes",
+    "steady",
+    "write_template",
 ]

@@ -6,7 +6,6 @@ Poses are kept consistent with their keypoints, because a warping module may use
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -14,8 +13,6 @@ from torch import Tensor
 
 from liveportrait.motion.smoothing import nearest_rotation
 from liveportrait.networks.interface import Pose
-
-DrivingOption = Literal["expression-friendly", "pose-friendly"]
 
 
 def hull_volume(points: Tensor) -> float:
@@ -56,19 +53,26 @@ def _planar_hull_area(points: np.ndarray, normal: np.ndarray, along: np.ndarray)
     return float(cv2.contourArea(cv2.convexHull(flat)))
 
 
-def expression_friendly(source: Pose, driving: Pose, first: Pose) -> Pose:
-    """x_s + m·(x_d − x_d,0): absolute driving keypoints replayed from where the source is.
+def size_ratio(source: Pose, first: Pose) -> float:
+    """m = √V(x_s) / √V(x_d,0) of two poses (batch 1), V the volume of the keypoints' convex hull.
 
-    m = √V(x_s) / √V(x_d,0), V the volume of the keypoints' convex hull: it brings the amplitude of the
-    driver's face to the size of the source's. `source` and `first` have batch 1. With relative motion
-    x_d,0 is x_s and m is 1, so this would change nothing there.
+    1 where the driver's keypoints span no volume.
     """
     volume = hull_volume(first.keypoints[0])
-    m = (hull_volume(source.keypoints[0]) / volume) ** 0.5 if volume > 0 else 1.0
+    return (hull_volume(source.keypoints[0]) / volume) ** 0.5 if volume > 0 else 1.0
+
+
+def expression_friendly(source: Pose, driving: Pose, first: Pose, ratio: float) -> Pose:
+    """x_s + m·(x_d − x_d,0): absolute driving keypoints replayed from where the source is.
+
+    `ratio` is m, the `size_ratio` of source and first, which brings the amplitude of the driver's face to
+    the size of the source's. `source` and `first` have batch 1. With relative motion x_d,0 is x_s and m
+    is 1, so this would change nothing there.
+    """
     return Pose(
-        keypoints=source.keypoints + m * (driving.keypoints - first.keypoints),
+        keypoints=source.keypoints + ratio * (driving.keypoints - first.keypoints),
         rotation=driving.rotation @ first.rotation.transpose(1, 2) @ source.rotation,
-        translation=source.translation + m * (driving.translation - first.translation),
+        translation=source.translation + ratio * (driving.translation - first.translation),
         scale=source.scale * driving.scale / first.scale,
     )
 

@@ -124,10 +124,10 @@ def dumps(value: Any) -> bytes:
     """The pickle of plain dicts, lists, numbers and numpy arrays, as NumPy 1 and NumPy 2 both read it."""
     data = pickle.dumps(value, protocol=PROTOCOL)
     parts, start = [], 0
-    for opcode, argument, position in pickletools.genops(data):
-        if opcode.name == "GLOBAL" and argument.startswith("numpy._core."):
+    for opcode, _, position in pickletools.genops(data):
+        if opcode.name == "GLOBAL" and data.startswith(b"cnumpy._core.", position or 0):
             parts += [data[start:position], b"cnumpy.core."]
-            start = position + len(b"cnumpy._core.")
+            start = (position or 0) + len(b"cnumpy._core.")
     return b"".join([*parts, data[start:]])
 
 
@@ -153,9 +153,9 @@ class _Machine:
             elif name in _SHORT_TUPLES:
                 self.stack.append(tuple(self._pop_last(_SHORT_TUPLES[name])))
             elif name in ("BINGET", "LONG_BINGET"):
-                self.stack.append(self.memo[argument])
+                self.stack.append(self.memo[int(argument or 0)])
             elif name in ("BINPUT", "LONG_BINPUT"):
-                self.memo[argument] = self.stack[-1]
+                self.memo[int(argument or 0)] = self.stack[-1]
             else:
                 self._execute(name, argument)
         raise ValueError("no end")

@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from liveportrait.errors import UserError
+from liveportrait.media.files import check_input, check_output, output_file
 from liveportrait.motion import pickled_arrays, published_template
 from liveportrait.motion.template import Template, unknown_canonical
 from liveportrait.networks.interface import Motion
@@ -30,9 +31,7 @@ _OPTIONAL = ("canonical", "eye_ratios", "lip_ratios")
 
 def read_template(path: str | Path) -> Template:
     """The motion template in a `.safetensors` or published `.pkl` file. Raises `UserError`."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no such motion template: {path}")
+    path = check_input(path)
     try:
         if path.suffix.lower() == ".pkl":
             return published_template.from_published(pickled_arrays.read(path))
@@ -41,10 +40,23 @@ def read_template(path: str | Path) -> Template:
         raise UserError(f"cannot use the motion template {path}: {error}") from error
 
 
-def template_bytes(template: Template, suffix: str) -> bytes:
-    """The contents of a template file of the given suffix (".safetensors" or ".pkl")."""
-    if suffix == ".pkl":
-        return pickled_arrays.dumps(published_template.to_published(template))
+def write_template(path: str | Path, template: Template, overwrite: bool = False) -> None:
+    """Write a template as `.safetensors` or, for the published weights' layout, as published `.pkl`.
+
+    The pickle has protocol 3 and holds dicts, lists, integers and numpy arrays. Raises `UserError`.
+    """
+    path = check_output(path, SUFFIXES, overwrite)
+    is_pickle = path.suffix.lower() == ".pkl"
+    data = (
+        pickled_arrays.dumps(published_template.to_published(template))
+        if is_pickle
+        else _safetensors_bytes(template)
+    )
+    with output_file(path, overwrite) as temporary:
+        temporary.write_bytes(data)
+
+
+def _safetensors_bytes(template: Template) -> bytes:
     motion = template.motion
     tensors: dict[str, Tensor | None] = {
         "rotation": motion.rotation,

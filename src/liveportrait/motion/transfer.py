@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from liveportrait.motion.groups import KeypointGroups, Region
+from liveportrait.choices import Region
+from liveportrait.motion.groups import KeypointGroups
 from liveportrait.networks.interface import Motion
 
 _HEAD_REGIONS = ("all", "pose")
@@ -28,6 +29,20 @@ def change_since(driving: Motion, first: Motion) -> Motion:
         canonical=driving.canonical,
         expression=driving.expression - first.expression,
     )
+
+
+def steady(driving: Motion, first: Motion, groups: KeypointGroups) -> Motion:
+    """The driver's motion (batch N) told with the canonical keypoints of its first frame (batch 1).
+
+    Where keypoints are landmarks they are measured well in every frame, but how a frame divides them into
+    identity and expression fluctuates. With one identity for the whole driver all of x counts as motion:
+    x stays as it is, δ takes up (x_c − x_c,0) R. Published keypoints are left as they are.
+    """
+    if not groups.measured:
+        return driving
+    excess = (driving.canonical - first.canonical) @ driving.rotation
+    canonical = _repeat(first.canonical, len(excess))
+    return driving._replace(canonical=canonical, expression=driving.expression + excess)
 
 
 def relative(source: Motion, change: Motion, region: Region, groups: KeypointGroups) -> Motion:

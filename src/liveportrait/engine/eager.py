@@ -1,0 +1,52 @@
+"""The plain back end: PyTorch, operation by operation. The others are held to it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from liveportrait.choices import Precision
+from liveportrait.errors import UserError
+from liveportrait.networks.interface import Features, Motion, Networks, Pose
+
+
+class EagerBackend:
+    """F, M, W and G in float32, or with their convolutions in bfloat16 ("bf16": autocast).
+
+    The networks are put into channels-last memory format in place, which changes no value.
+    """
+
+    def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
+        if precision not in ("fp32", "bf16"):
+            raise UserError(f"the precision {precision!r} is unknown: choose fp32 or bf16")
+        self.device = next(networks.motion.parameters()).device
+        self._networks = networks
+        self._half = precision == "bf16"
+        for module in networks.modules().values():
+            _to_channels_last(module.eval())
+
+    def appearance(self, images: Tensor) -> Features:
+        """F."""
+        with self._precision():
+            return self._networks.appearance(images)
+
+    def motion(self, images: Tensor) -> Motion:
+        """M."""
+        with self._precision():
+            motion = self._networks.motion(images)
+        return Motion(*(part.float() for part in motion))
+
+    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+        """W, then G."""
+        with self._precision():
+            picture = self._networks.generator(self._networks.warping(features, source, driving))
+        return picture.float()
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._half)
+
+
+def _to_channels_last(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

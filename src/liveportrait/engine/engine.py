@@ -1,0 +1,109 @@
+"""`Engine`: pictures in as uint8 arrays, pictures out as uint8 arrays, whatever runs the networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from liveportrait.choices import Precision
+from liveportrait.engine.backend import Backend
+from liveportrait.engine.eager import EagerBackend
+from liveportrait.errors import UserError
+from liveportrait.networks.interface import Features, Motion, Networks, Pose
+from liveportrait.networks.variants import Variant
+
+
+class Engine:
+    """Runs the networks of one variant, batched. It keeps no state between calls.
+
+    Motions and poses go in and come out on the networks' device. `threads` sets PyTorch's CPU threads for
+    the whole process; None leaves them alone.
+    """
+
+    def __init__(self, networks: Networks, precision: Precision = "fp32", threads: int | None = None) -> None:
+        if threads is not None:
+            if threads < 1:
+                raise UserError(f"cannot run on {threads} threads: give at least 1")
+            torch.set_num_threads(threads)
+        self._networks = networks
+        self._backend: Backend = EagerBackend(networks, precision)
+
+    @property
+    def variant(self) -> Variant:
+        """The variant of the networks."""
+        return self._networks.variant
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self._backend.device
+
+    @property
+    def can_stitch(self) -> bool:
+        """Whether the weights bring the stitching module."""
+        return self._networks.stitching is not None
+
+    @torch.no_grad()
+    def encode_appearance(self, images: NDArray[np.uint8]) -> Features:
+        """F of RGB crops (B,S,S,3) uint8, S the variant's input size."""
+        return self._backend.appearance(self._to_tensor(images))
+
+    @torch.no_grad()
+    def extract_motion(self, images: NDArray[np.uint8]) -> Motion:
+        """M of RGB crops (B,S,S,3) uint8, S the variant's input size; float32."""
+        return self._backend.motion(self._to_tensor(images))
+
+    @torch.no_grad()
+    def render(self, features: Features, source: Pose, driving: Pose) -> NDArray[np.uint8]:
+        """RGB pictures (B,S,S,3) uint8, S the variant's output size, of driving poses with batch B.
+
+        Features and source pose have batch B, or 1 for one source driven B times. Values are clipped to
+        [0, 1], scaled by 255 and truncated, as the published program does.
+        """
+        count = driving.keypoints.shape[0]
+        picture = self._backend.render(
+            {name: _repeat(value, count) for name, value in features.items()},
+            Pose(*(_repeat(part, count) for part in source)),
+            driving,
+        )
+        return (picture.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().contiguous().numpy()
+
+    @torch.no_grad()
+    def stitch(self, source: Tensor, driving: Tensor) -> Tensor:
+        """Stitched driving keypoints (B,21,3); source keypoints have batch B or 1."""
+        module = _present(self._networks.stitching, "stitching")
+        return module(_repeat(source, driving.shape[0]), driving)
+
+    @torch.no_grad()
+    def retarget_eyes(self, source: Tensor, ratios: Tensor) -> Tensor:
+        """Offsets Δ (B,21,3) for source keypoints (B or 1,21,3) and ratios (B,3).
+
+        A row of ratios: the source's left eye, its right eye, the wanted opening.
+        """
+        module = _present(self._networks.eye_retargeting, "eye retargeting")
+        return module(_repeat(source, ratios.shape[0]), ratios)
+
+    @torch.no_grad()
+    def retarget_lips(self, source: Tensor, ratios: Tensor) -> Tensor:
+        """Offsets Δ (B,21,3) for source keypoints (B or 1,21,3) and ratios (B,2): source lips, wanted."""
+        module = _present(self._networks.lip_retargeting, "lip retargeting")
+        return module(_repeat(source, ratios.shape[0]), ratios)
+
+    def _to_tensor(self, images: NDArray[np.uint8]) -> Tensor:
+        size = self.variant.input_size
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
+            raise ValueError(f"images are {images.dtype} {images.shape}, not uint8 (B, {size}, {size}, 3)")
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        return pixels.permute(0, 3, 1, 2).float() / 255  # channels-last in memory
+
+
+def _repeat(value: Tensor, count: int) -> Tensor:
+    return value.expand(count, *value.shape[1:])
+
+
+def _present(module: nn.Module | None, name: str) -> nn.Module:
+    if module is None:
+        raise UserError(f"these weights bring no {name} module")
+    return module
