@@ -1,0 +1,33 @@
+"""MediaPipe's canonical face mesh: the mean face that landmarks are compared with, and names of its parts."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from liveportrait.face.runtime import FOLDER, Array
+
+# Landmark numbers. Right and left are the subject's: the right eye lies on the left of an unmirrored picture.
+RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS = (33, 133), (362, 263)  # in the order of the picture, left to right
+RIGHT_EYE_LIDS, LEFT_EYE_LIDS = (159, 145), (386, 374)  # middle of the upper and of the lower lid
+MOUTH_CORNERS = (61, 291)
+INNER_LIPS = (13, 14)  # middle of the upper and of the lower lip, inner edge
+BROWS = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)  # upper edge
+TEMPLES = (127, 356)  # where the outline of the face crosses the line of the eyes
+
+
+class CanonicalFace(NamedTuple):
+    """The mean face. Axes: x right, y down, z away from the camera; centimetres."""
+
+    vertices: Array  # (468,3), in the order of the landmarks (the ten iris points have none)
+    weights: Array  # (468,) of the landmarks in a rigid fit: 33 points that expressions move little, else 0
+
+
+@cache
+def canonical_face() -> CanonicalFace:
+    """Read from `models/canonical_face.npz`, whose axes are MediaPipe's: y up, z towards the camera."""
+    with np.load(FOLDER / "canonical_face.npz", allow_pickle=False) as file:
+        vertices = file["vertices"] * np.array([1, -1, -1], np.float32)
+        return CanonicalFace(vertices, file["weights"])

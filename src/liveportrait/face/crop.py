@@ -1,0 +1,139 @@
+"""The square around a face that the networks see: the published rule, on mesh landmarks (docs/crop.md).
+
+The published program takes the rectangle from 106 landmarks (photos) or 203 (videos), which trace brows,
+eyes, nose, mouth and the outline of the face up to the eyes. `_outline_points` are the mesh points of that
+area.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.errors import UserError
+from liveportrait.face import canonical as mesh
+from liveportrait.face.runtime import Array, Image
+
+# Annotated outlines lie a little outside the mesh: by this much on the photographs of docs/crop.md.
+OUTLINE_GROWTH = 1.015
+SHORTEST_AXIS = 1e-3  # px between eyes and mouth from which the roll is meaningful
+
+
+@dataclass(frozen=True, eq=False)
+class CropWindow:
+    """Where a square crop lies in the original picture."""
+
+    matrix: Array  # (2,3) float32: px of the original -> px of the crop, pixel centres at whole numbers
+    size: int  # side of the crop, px
+
+    def inverse(self) -> Array:
+        """(2,3) float32: px of the crop -> px of the original."""
+        return cv2.invertAffineTransform(self.matrix.astype(np.float64)).astype(np.float32)
+
+
+class _Square(NamedTuple):
+    """A square in the original picture."""
+
+    centre: NDArray[np.float64]  # (2,) px
+    side: float  # px
+    roll: float  # radians, positive clockwise on the screen
+
+
+def source_window(
+    landmarks: Array,
+    size: int = 512,
+    scale: float = 2.3,
+    x: float = 0.0,
+    y: float = -0.125,
+    rotate: bool = True,
+) -> CropWindow:
+    """The window of a source face, upright unless `rotate` is off.
+
+    landmarks (468 or more, 2 or more) px of the original; `size` of the crop in px; `scale` is the window's
+    side over the face's; `x` and `y` move the window right and down (as seen with the face upright), in parts
+    of its side. (The published program accepts the shift in x but drops it; here it works.)
+    Raises UserError where scale is not positive or the face has no extent.
+    """
+    square = _face_square(landmarks, scale, x, y)
+    return _window(square if rotate else square._replace(roll=0.0), size)
+
+
+def driving_window(
+    landmarks: Iterable[Array],
+    size: int = 512,
+    scale: float = 2.2,
+    x: float = 0.0,
+    y: float = -0.1,
+) -> CropWindow:
+    """One window for a whole driving video, never rotated: the mean of the frames' boxes.
+
+    `landmarks` yields one (468 or more, 2 or more) array a frame; the rest as in `source_window`.
+    Raises UserError where there is no frame.
+    """
+    squares = [_face_square(points, scale, x, y) for points in landmarks]
+    if not squares:
+        raise UserError("The driving video shows no face to crop around: give one with a visible face.")
+    centre = np.mean([square.centre for square in squares], axis=0)
+    return _window(_Square(centre, float(np.mean([square.side for square in squares])), 0.0), size)
+
+
+def crop(image: Image, window: CropWindow) -> Image:
+    """The window of a picture (H,W,3) as (size,size,3): bilinear, black outside the picture."""
+    side = (window.size, window.size)
+    return np.asarray(cv2.warpAffine(image, window.matrix, side, flags=cv2.INTER_LINEAR))
+
+
+def to_input(image: Image, size: int = 256) -> Image:
+    """A square crop at the size that the networks take: averaged when it shrinks, bilinear when it grows."""
+    if image.shape[:2] == (size, size):
+        return image
+    interpolation = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation))
+
+
+@cache
+def _outline_points() -> NDArray[np.int64]:
+    """Numbers of the landmarks whose box stands for the published one: all up to the eyes, and the brows."""
+    height = mesh.canonical_face().vertices[:, 1]
+    below_temples = np.flatnonzero(height >= height[mesh.TEMPLES[0]])
+    return np.union1d(below_temples, mesh.BROWS)
+
+
+def _face_square(landmarks: Array, scale: float, x: float, y: float) -> _Square:
+    if not scale > 0:
+        raise UserError(f"The crop scale must be positive, not {scale}.")
+    points = landmarks[:, :2].astype(np.float64)
+    eyes = [
+        points[[*corners, *lids]].mean(axis=0)
+        for corners, lids in (
+            (mesh.RIGHT_EYE_CORNERS, mesh.RIGHT_EYE_LIDS),
+            (mesh.LEFT_EYE_CORNERS, mesh.LEFT_EYE_LIDS),
+        )
+    ]
+    down = points[list(mesh.MOUTH_CORNERS)].mean(axis=0) - (eyes[0] + eyes[1]) / 2
+    length = float(np.linalg.norm(down))
+    down = down / length if length > SHORTEST_AXIS else np.array([0.0, 1.0])
+    right = np.array([down[1], -down[0]])
+
+    axes = np.stack([right, down])  # rows: the face's own axes
+    own = points[_outline_points()] @ axes.T
+    low, high = own.min(axis=0), own.max(axis=0)
+    side = float((high - low).max()) * OUTLINE_GROWTH * scale
+    if not 0 < side < np.inf:
+        raise UserError("The face's landmarks have no extent, so no crop can be placed around it.")
+    centre = ((low + high) / 2 + side * np.array([x, y])) @ axes
+    return _Square(centre, side, float(np.arctan2(right[1], right[0])))
+
+
+def _window(square: _Square, size: int) -> CropWindow:
+    zoom = size / square.side
+    cos, sin = zoom * np.cos(square.roll), zoom * np.sin(square.roll)
+    turn = np.array([[cos, sin], [-sin, cos]])
+    matrix = np.concatenate([turn, (size / 2 - turn @ square.centre)[:, None]], axis=1)
+    return CropWindow(matrix.astype(np.float32), size)

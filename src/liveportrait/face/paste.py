@@ -1,0 +1,77 @@
+"""Puts a generated crop back into the frame it was cut from, with the published soft-edged mask."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from liveportrait.face.crop import CropWindow
+from liveportrait.face.runtime import Image
+
+EDGE = 32  # the soft edge is this part of the crop's side: 16 px of 512
+
+
+def paste_mask(size: int = 512) -> Image:
+    """Mask (size,size) uint8 of a crop: floor(255 · clip(1 − d/e, 0, 1)), edge width e = size/32 px.
+
+    d is the distance from the pixel (whole-number coordinates) to the square [e, size − e]².
+    """
+    edge = size / EDGE
+    along = np.arange(size, dtype=np.float64)
+    outside = np.maximum(np.maximum(edge - along, along - (size - edge)), 0)
+    distance = np.hypot(outside[:, None], outside[None, :])
+    return np.floor(255 * (1 - distance / edge).clip(0, 1)).astype(np.uint8)
+
+
+class Paster:
+    """Pastes into frames of one size through one window. Mask and place are worked out once.
+
+    Only the pixels of the window's bounding box are computed; all others come from the frame as they are.
+    Nothing changes after construction: one object may serve several threads.
+    """
+
+    def __init__(self, window: CropWindow, frame_shape: tuple[int, ...]) -> None:
+        """`frame_shape` begins with the height and width of the frames, px."""
+        self._shape = frame_shape[:2]
+        self._size = window.size
+        to_frame = window.inverse().astype(np.float64)
+        ends = [-1, window.size]
+        corners = to_frame @ np.array([[x, y, 1] for x in ends for y in ends], np.float64).T
+        bounds = np.array(self._shape[::-1])
+        low = np.floor(corners.min(axis=1)).clip(0, bounds).astype(int)
+        high = (np.ceil(corners.max(axis=1)) + 1).clip(0, bounds).astype(int)
+        self._place = slice(low[1], high[1]), slice(low[0], high[0])
+        self._extent = tuple(int(side) for side in high - low)  # width, height
+        self._to_box = to_frame - np.array([[0, 0, low[0]], [0, 0, low[1]]])
+        if self._visible:
+            mask = cv2.warpAffine(paste_mask(window.size), self._to_box, self._extent)
+            self._mask = mask.astype(np.float32)[:, :, None] / 255
+
+    @property
+    def _visible(self) -> bool:
+        return min(self._extent) > 0
+
+    def paste(self, generated: Image, frame: Image) -> Image:
+        """A copy of `frame` (H,W,3) with `generated` (S,S,3) in its window: bilinear, truncated to uint8.
+
+        S need not be the window's size: the picture's pixel p then covers the window's px from p·k to (p+1)·k
+        with k = size/S, so its centre lies at (p + ½)·k − ½.
+        """
+        if frame.shape[:2] != self._shape:
+            raise ValueError(f"This paster was made for frames of {self._shape}, not {frame.shape[:2]}.")
+        result = frame.copy()
+        if not self._visible:
+            return result
+        ratio = self._size / generated.shape[0]
+        to_box = self._to_box.copy()
+        to_box[:, 2] += to_box[:, :2].sum(axis=1) * (ratio - 1) / 2
+        to_box[:, :2] *= ratio
+        placed = cv2.warpAffine(generated, to_box, self._extent)
+        blended = self._mask * placed + (1 - self._mask) * frame[self._place]
+        result[self._place] = blended.clip(0, 255).astype(np.uint8)
+        return result
+
+
+def paste_back(generated: Image, window: CropWindow, original: Image) -> Image:
+    """`Paster.paste` for a single picture."""
+    return Paster(window, original.shape).paste(generated, original)
