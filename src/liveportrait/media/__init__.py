@@ -1,0 +1,28 @@
+"""Images, video and sound: streaming in and out.
+
+Every frame and picture is an (H,W,3) uint8 RGB array. Files are checked by content; what cannot be read or
+written raises `UserError`. Outputs appear under their final name only when they are complete.
+"""
+
+from liveportrait.media.contact_sheet import contact_sheet
+from liveportrait.media.files import check_input, check_output, output_file
+from liveportrait.media.image import IMAGE_OUTPUTS, load_image, save_image
+from liveportrait.media.kind import media_kind
+from liveportrait.media.probe import VideoInfo
+from liveportrait.media.reader import VideoReader
+from liveportrait.media.writer import VIDEO_OUTPUTS, VideoWriter
+
+__all__ = [
+    "IMAGE_OUTPUTS",
+    "VIDEO_OUTPUTS",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+    "check_input",
+    "check_output",
+    "contact_sheet",
+    "load_image",
+    "media_kind",
+    "output_file",
+    "save_image",
+]

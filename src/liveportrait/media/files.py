@@ -1,0 +1,68 @@
+"""Files that are read and files that appear: what must hold before, and how an output takes its name."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from liveportrait.errors import UserError
+
+
+def check_input(path: Path | str) -> Path:
+    """The path, if it names a file with something in it that can be opened; otherwise UserError."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file inside it")
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    if not path.is_file():
+        raise UserError(f"{path} is not a regular file: save it to disk first")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened: {error.strerror}") from error
+    if empty:
+        raise UserError(f"{path} is empty: copy or download it again")
+    return path
+
+
+def check_output(path: Path | str, suffixes: Collection[str] = (), overwrite: bool = False) -> Path:
+    """The path, if a file may be written there; otherwise UserError. Nothing is touched.
+
+    `suffixes` are the allowed ones in lower case with their dot; none given allows any. Call it before long
+    work begins, so that a mistake shows at once.
+    """
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        named = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
+        raise UserError(f"{path} {named}: choose one of {' '.join(suffixes)}")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name the file to write inside it")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent}: no such folder: create it, or write {path.name} elsewhere")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists already: choose another name or ask to overwrite it")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path.parent} cannot be written to: choose another folder")
+    return path
+
+
+@contextmanager
+def output_file(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
+    """A hidden temporary name beside `path`, with its suffix, to write to inside the `with` block.
+
+    On a clean exit the file takes its final name in one step; on any exception, KeyboardInterrupt included,
+    it is removed. Raises UserError as `check_output` does, before and once more at the end.
+    """
+    path = check_output(path, overwrite=overwrite)
+    temporary = path.with_name(f".liveportrait-{secrets.token_hex(6)}{path.suffix}")
+    try:
+        yield temporary
+        check_output(path, overwrite=overwrite)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

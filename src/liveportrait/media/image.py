@@ -1,0 +1,145 @@
+"""Pictures in and out.
+
+OpenCV decodes what the first bytes announce, whatever the suffix. Colour profiles are not applied: pixels are
+taken as sRGB, and CMYK is converted without its profile. Of an animation the first frame is taken.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from liveportrait.errors import UserError
+from liveportrait.media.colour import flatten
+from liveportrait.media.files import check_input, check_output, output_file
+from liveportrait.media.kind import PICTURES, media_kind, picture_format
+
+IMAGE_OUTPUTS = (".jpg", ".jpeg", ".png", ".webp")
+
+_QUALITY = {
+    ".jpg": (
+        cv2.IMWRITE_JPEG_QUALITY, 95,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ),
+    ".png": (),
+    ".webp": (cv2.IMWRITE_WEBP_QUALITY, 95),
+}  # fmt: skip
+_ORIENTATION_TAG = 0x0112
+
+
+def load_image(path: Path | str) -> np.ndarray:
+    """The picture as (H,W,3) uint8 RGB: upright by its EXIF orientation, transparency laid on white.
+
+    Grey, palette, CMYK and 16-bit pictures are converted; any size is returned, 1x1 included. Raises
+    UserError where the file is missing, no picture, cut off, or has pixels of another depth.
+    """
+    path = check_input(path)
+    picture = picture_format(path)
+    if picture is None:
+        media_kind(path)  # where it is no video either, its error says more
+        raise UserError(f"{path} is a video, not a picture: name a picture ({PICTURES})")
+    if picture == "HEIC":
+        raise UserError(f"{path} is a HEIC picture, which cannot be read here: export it as JPEG or PNG")
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    try:
+        with _quiet_opencv():
+            image = _decode(data, picture)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise UserError(f"{path} cannot be decoded: the {picture} is damaged or cut off; copy it again")
+    if image.dtype != np.uint8:
+        raise UserError(f"{path} has {image.dtype} pixels: save it with 8 or 16 bits a channel")
+    return image
+
+
+def save_image(path: Path | str, image: np.ndarray, overwrite: bool = False) -> None:
+    """Writes (H,W,3) uint8 RGB as JPEG (quality 95, full chroma), PNG or WebP (quality 95), by the suffix.
+
+    Raises UserError where the suffix is another, the folder is missing, or the file exists and `overwrite` is
+    not set.
+    """
+    path = check_output(path, IMAGE_OUTPUTS, overwrite)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected (H,W,3) uint8 RGB, got {image.shape} {image.dtype}")
+    suffix = path.suffix.lower().replace(".jpeg", ".jpg")
+    try:
+        done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _QUALITY[suffix])
+    except cv2.error:
+        done = False
+    if not done:
+        height, width = image.shape[:2]
+        raise UserError(f"{path}: a picture of {width}x{height} cannot be written as {suffix}: use .png")
+    with output_file(path, overwrite) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def _decode(data: np.ndarray, picture: str) -> np.ndarray | None:
+    """RGB of an encoded picture, uint8 unless its depth is neither 8 nor 16 bits; None if it is damaged."""
+    if picture != "JPEG":
+        # Asked for colour, OpenCV applies the orientation but drops the transparency; asked for the file as
+        # it is, the other way round.
+        unchanged, kinds, blobs = cv2.imdecodeWithMetadata(data, flags=cv2.IMREAD_UNCHANGED)
+        if unchanged is None:
+            return None
+        if unchanged.ndim == 3 and unchanged.shape[2] == 4:
+            exif = dict(zip(np.ravel(kinds).tolist(), blobs, strict=False)).get(cv2.IMAGE_METADATA_EXIF)
+            orientation = 1 if exif is None else exif_orientation(np.asarray(exif).tobytes())
+            rgba = cv2.cvtColor(_to_8_bits(unchanged), cv2.COLOR_BGRA2RGBA)
+            return upright(flatten(rgba) if rgba.dtype == np.uint8 else rgba, orientation)
+    # Not IMREAD_COLOR_RGB: with 16-bit TIFF it returns BGR all the same.
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    return None if image is None else _to_8_bits(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Keeps OpenCV's warnings from standing beside our one sentence."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _to_8_bits(image: np.ndarray) -> np.ndarray:
+    """16-bit values rounded to 8 bits; others as they are."""
+    if image.dtype != np.uint16:
+        return image
+    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def exif_orientation(exif: bytes) -> int:
+    """The orientation, 1 to 8, that a block of EXIF data gives; 1 where it gives none (EXIF 2.3, 4.6.4)."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(order + "I", exif, 4)
+        (entries,) = struct.unpack_from(order + "H", exif, start)
+        for index in range(entries):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", exif, start + 2 + 12 * index)
+            if tag == _ORIENTATION_TAG:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+def upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """The image (H,W,C) turned upright, given the EXIF orientation it is stored with."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    # What is mirrored left to right, then top to bottom, once rows and columns are in their places.
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)

@@ -1,0 +1,165 @@
+"""Videos out: frame by frame, with the sound of another file, complete or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
+from av.video.stream import VideoStream
+
+from liveportrait.errors import UserError
+from liveportrait.media.audio import Soundtrack
+from liveportrait.media.colour import SCALING
+from liveportrait.media.files import check_output, output_file
+
+_BT709 = 1  # AVCOL_SPC_BT709
+_TO_YUV = SCALING | Interpolation.FULL_CHR_H_INP
+
+VIDEO_OUTPUTS = (".mp4", ".mov", ".mkv", ".webm")
+
+_X264 = ("libx264", {"crf": "18", "preset": "medium"})
+_VP9 = ("libvpx-vp9", {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
+# The index goes to the front, so that a browser can start to play before it has the whole file.
+_CONTAINER_OPTIONS = {".mp4": {"movflags": "+faststart"}, ".mov": {"movflags": "+faststart"}}
+
+
+class VideoWriter:
+    """Writes (H,W,3) uint8 RGB frames as H.264 (CRF 18; VP9 in .webm), 4:2:0, BT.709 in limited range.
+
+    A context manager: the file appears under its name on a clean exit, and not at all after any exception. An
+    odd width or height is padded to even by repeating the last column or row. The sound of `audio_from`, if
+    it has any, is copied or encoded anew (see `audio`), and ends no later than the pictures.
+
+    >>> with VideoReader("driving.mov") as reader:
+    ...     info = reader.info
+    ...     with VideoWriter("out.mp4", info.fps, info.width, info.height, audio_from=reader.path) as writer:
+    ...         for frame in reader:
+    ...             writer.write(frame)
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        fps: Fraction,
+        width: int,
+        height: int,
+        audio_from: Path | str | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """`fps` in frames per second, `width` and `height` in px. Raises UserError as `check_output` does."""
+        self.path = check_output(path, VIDEO_OUTPUTS, overwrite)
+        if fps <= 0 or width < 1 or height < 1:
+            raise ValueError(f"expected a positive rate and size, got {fps} and {width}x{height}")
+        self.fps = Fraction(fps)
+        self.width = width
+        self.height = height
+        self.frame_count = 0  # frames written so far
+        self._audio_from = None if audio_from is None else Path(audio_from)
+        self._overwrite = overwrite
+
+    def __enter__(self) -> VideoWriter:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(output_file(self.path, self._overwrite))
+            suffix = self.path.suffix.lower()
+            self._container = stack.enter_context(self._open_output(temporary, suffix))
+            self._stream = self._add_video(suffix)
+            self._reformatter = VideoReformatter()
+            self._sound: Soundtrack | None = None
+            if self._audio_from is not None:
+                self._sound = stack.enter_context(Soundtrack(self._audio_from, self._container, suffix))
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def write(self, frame: np.ndarray) -> None:
+        """Appends one frame (height,width,3) uint8 RGB. Raises UserError where the disk is full or alike."""
+        if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
+            size = f"{self.width}x{self.height}"
+            raise ValueError(f"frame {self.frame_count}: not {size} uint8, but {frame.shape} {frame.dtype}")
+        padding = (0, self.height % 2, 0, self.width % 2)
+        padded: np.ndarray = cv2.copyMakeBorder(frame, *padding, cv2.BORDER_REPLICATE)
+        picture = self._reformatter.reformat(
+            VideoFrame.from_ndarray(padded, format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=_TO_YUV,
+            threads=1,
+        )
+        picture.pts = self.frame_count
+        picture.time_base = 1 / self.fps
+        with self._reported():
+            self._container.mux(self._stream.encode(picture))
+            self.frame_count += 1
+            self._write_sound()
+
+    def _write_sound(self) -> None:
+        if self._sound is not None:
+            self._sound.write_until(self.frame_count / self.fps)
+
+    def _add_video(self, suffix: str) -> VideoStream:
+        codec, options = _VP9 if suffix == ".webm" else _X264
+        stream = self._container.add_stream(codec, rate=self.fps, options=options)
+        assert isinstance(stream, VideoStream)
+        stream.width = self.width + self.width % 2
+        stream.height = self.height + self.height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.color_range = ColorRange.MPEG
+        stream.codec_context.colorspace = _BT709
+        stream.codec_context.color_trc = ColorTrc.BT709
+        stream.codec_context.color_primaries = ColorPrimaries.BT709
+        return stream
+
+    def _finish(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """After a clean exit writes what the encoder still holds."""
+        if kind is not None:
+            return
+        if self.frame_count == 0:
+            raise UserError(f"{self.path}: there was no frame to write")
+        with self._reported():
+            self._container.mux(self._stream.encode(None))
+            self._write_sound()
+
+    @contextmanager
+    def _open_output(self, temporary: Path, suffix: str) -> Iterator[OutputContainer]:
+        with self._reported():
+            container = av.open(str(temporary), "w", options=_CONTAINER_OPTIONS.get(suffix, {}))
+        try:
+            yield container
+        except BaseException:
+            with suppress(FFmpegError, OSError):  # the first error is the one to tell
+                container.close()
+            raise
+        with self._reported():
+            container.close()
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except (FFmpegError, OSError) as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
