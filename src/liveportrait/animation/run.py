@@ -1,0 +1,20 @@
+"""What the parts of one animation share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from liveportrait.animation.report import Progress, Stopwatch, no_progress
+from liveportrait.engine import Engine
+from liveportrait.face import FaceAnalyzer
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The tools of one animation, from its first file to its last."""
+
+    engine: Engine
+    analyzer: FaceAnalyzer
+    batch: int  # frames that go through the networks together
+    progress: Progress = no_progress
+    clock: Stopwatch = field(default_factory=Stopwatch)

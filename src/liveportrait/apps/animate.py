@@ -1,0 +1,89 @@
+"""`liveportrait animate` and `liveportrait template`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from liveportrait.animation.options import AnimateOptions
+from liveportrait.apps.progress import progress_bar
+from liveportrait.choices import Precision
+
+if TYPE_CHECKING:
+    from liveportrait.animation import Animator, Report
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What runs, and on what."""
+
+    weights: str = "compact"
+    """name of the weights (see `liveportrait weights list`), or a folder"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps; auto is cuda where there is one"""
+    precision: Precision = "fp32"
+    """fp32, or bf16 for the convolutions"""
+    threads: int | None = None
+    """CPU threads for the networks; PyTorch's own choice by default"""
+
+    def load(self) -> Animator:
+        """The animator with these weights."""
+        from liveportrait.animation import Animator
+
+        return Animator.load(self.weights, self.device, self.precision, self.threads)
+
+
+@dataclass(frozen=True)
+class Animate:
+    """Animate SOURCE, a photo, with DRIVING, a video, photo or motion template."""
+
+    source: Annotated[Positional[Path], arg(metavar="SOURCE")]
+    """the portrait: a photo"""
+    driving: Annotated[Positional[Path], arg(metavar="DRIVING")]
+    """what moves it: a video, a photo, or a motion template (.safetensors, .pkl)"""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
+    """the video to write (.mp4, .mov, .mkv, .webm), or a picture when DRIVING is a photo"""
+    networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    animation: OmitArgPrefixes[AnimateOptions] = field(default_factory=AnimateOptions)
+
+    def run(self) -> None:
+        """Animate, and print what was done."""
+        animator = self.networks.load()
+        with progress_bar() as progress:
+            report = animator.animate(self.source, self.driving, self.out, self.animation, progress)
+        show(report)
+
+
+@dataclass(frozen=True)
+class MakeTemplate:
+    """Write the motion of DRIVING, a video, photo or other template, as a motion template."""
+
+    driving: Annotated[Positional[Path], arg(metavar="DRIVING")]
+    """a video, a photo, or a motion template to convert"""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
+    """the template to write: .safetensors, or .pkl for the published weights' motions"""
+    networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    crop_driving: bool = True
+    """find the face in DRIVING; --no-crop-driving takes its frames as faces already cropped"""
+    overwrite: bool = False
+    """replace OUT if it exists"""
+
+    def run(self) -> None:
+        """Write the template, and print what was done."""
+        animator = self.networks.load()
+        with progress_bar() as progress:
+            report = animator.template(self.driving, self.out, self.crop_driving, self.overwrite, progress)
+        show(report)
+
+
+def show(report: Report) -> None:
+    """Print what was written and where the time went; what deserves attention goes to standard error."""
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for path in filter(None, (report.out, report.compare)):
+        print(f"wrote {path}")
+    print(report.summary())

@@ -1,0 +1,87 @@
+"""`liveportrait demo`: scikit-image's astronaut with the bundled motions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import OmitArgPrefixes, arg
+
+from liveportrait.animation.options import AnimateOptions
+from liveportrait.apps.animate import LoadOptions, show
+from liveportrait.apps.progress import progress_bar
+from liveportrait.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+COLUMNS = 8  # frames of each motion on the contact sheet
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Animate a sample portrait with the bundled motions: a video and a contact sheet."""
+
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("out")
+    """the folder to write demo.mp4 and contact-sheet.png into; it is made if it is missing"""
+    networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    overwrite: bool = False
+    """replace the files if they exist"""
+
+    def run(self) -> None:
+        """Write both files, and print what was done."""
+        from liveportrait.media import IMAGE_OUTPUTS, check_output, save_image
+        from liveportrait.motion import bundled_templates, concatenate
+
+        portrait = sample_portrait()
+        templates = bundled_templates()
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {self.out}: {error.strerror}") from error
+        video, sheet = self.out / "demo.mp4", self.out / "contact-sheet.png"
+        check_output(sheet, IMAGE_OUTPUTS, self.overwrite)
+        animator = self.networks.load()
+        with progress_bar() as progress:
+            report = animator.animate(
+                portrait,
+                concatenate(list(templates.values())),
+                video,
+                AnimateOptions(overwrite=self.overwrite),
+                progress,
+            )
+        lengths = {name: len(template) for name, template in templates.items()}
+        save_image(sheet, motion_sheet(portrait, video, lengths), self.overwrite)
+        show(report)
+        print(f"wrote {sheet}")
+
+
+def sample_portrait() -> np.ndarray:
+    """Scikit-image's astronaut, (512,512,3) uint8 RGB. Raises `UserError` where scikit-image is missing."""
+    try:
+        from skimage.data import astronaut
+    except ImportError as error:
+        raise UserError("the demo takes its portrait from scikit-image: pip install scikit-image") from error
+    return astronaut()
+
+
+def motion_sheet(portrait: np.ndarray, video: Path, lengths: dict[str, int]) -> np.ndarray:
+    """A contact sheet of a video of several motions in turn: for each, the portrait and frames of it.
+
+    `lengths` gives the motions' names and frames in order.
+    """
+    from liveportrait.media import VideoReader, contact_sheet
+
+    wanted: dict[int, str] = {}
+    start = 0
+    for name, length in lengths.items():
+        shown = min(COLUMNS, length)
+        wanted |= {start + (2 * i + 1) * length // (2 * shown): name for i in range(shown)}
+        start += length
+    rows = {name: [portrait] for name in lengths}
+    with VideoReader(video) as reader:
+        for index, frame in enumerate(reader):
+            if index in wanted:
+                rows[wanted[index]].append(frame)
+    return contact_sheet(list(rows.values()), list(rows))

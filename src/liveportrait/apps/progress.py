@@ -1,0 +1,55 @@
+"""A progress bar with frames per second and time left, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from liveportrait.animation.report import Progress as Show
+
+
+class FramesPerSecond(ProgressColumn):
+    """How fast the step goes."""
+
+    def render(self, task: Task) -> Text:
+        """The speed of a task, empty until it is known."""
+        return Text("" if task.speed is None else f"{task.speed:.1f} frames/s")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Show]:
+    """A progress function for the pipelines; nothing is shown where standard error is no terminal."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        FramesPerSecond(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, total: int | None) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done, total=total)
+
+        yield show

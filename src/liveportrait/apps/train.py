@@ -1,0 +1,26 @@
+"""`liveportrait train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train networks from shards of videos and pictures."""
+
+    stage: Annotated[Positional[Literal["stage-one"]], arg(metavar="STAGE")]
+    """stage-one: F, M, W and G"""
+    config: Annotated[Path, arg(metavar="FILE")]
+    """configuration file"""
+
+    def run(self) -> None:
+        """Train to the configuration's end; started again, go on from the last checkpoint."""
+        from liveportrait.media import check_input
+        from liveportrait.training import stage_one
+
+        stage_one.run(check_input(self.config))

@@ -1,0 +1,100 @@
+"""`liveportrait weights`: list, info, fetch, convert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+
+
+@dataclass(frozen=True)
+class ListWeights:
+    """The weights that have a name."""
+
+    def run(self) -> None:
+        """Print a line for each."""
+        from liveportrait import weights
+
+        for found in weights.catalogue():
+            size = f"{found.size / 1e6:.0f} MB" if found.size else found.layout
+            print(f"{found.name:12}  {size:>11}  {found.summary}")
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What is known of one set of weights."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """a name from the list, or a folder"""
+
+    def run(self) -> None:
+        """Print it."""
+        from liveportrait import weights
+
+        found = weights.describe(self.name)
+        variant = found.variant
+        total = sum(found.parameters.values())
+        networks = ", ".join(f"{name} {number:,}" for name, number in found.parameters.items())
+        rows = {
+            "name": found.name,
+            "summary": found.summary,
+            "layout": found.layout,
+            "folder": found.folder,
+            "variant": f"{variant.name}, {variant.input_size} px in, {variant.output_size} px out",
+            "parameters": f"{total:,} ({networks})",
+            "size": f"{found.size:,} bytes",
+            "sha256": found.sha256,
+            "origin": found.metadata.origin,
+            "licence": found.metadata.licence,
+        }
+        for label, value in rows.items():
+            if value:
+                print(f"{label:10}  {value}")
+
+
+@dataclass(frozen=True)
+class FetchWeights:
+    """Download published weights and convert them."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """a name from the list"""
+
+    def run(self) -> None:
+        """Fetch, and print where they are."""
+        from liveportrait.weights import fetch
+
+        print(fetch(self.name))
+
+
+@dataclass(frozen=True)
+class ConvertWeights:
+    """Convert weights in the published layout to this program's own."""
+
+    source: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """folder in the published layout"""
+    destination: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """folder to make"""
+
+    def run(self) -> None:
+        """Convert, and print where they are."""
+        from liveportrait import weights
+
+        print(weights.convert(self.source, self.destination).folder)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """List, describe, fetch and convert weights."""
+
+    action: OmitSubcommandPrefixes[
+        Annotated[ListWeights, subcommand("list")]
+        | Annotated[WeightsInfo, subcommand("info")]
+        | Annotated[FetchWeights, subcommand("fetch")]
+        | Annotated[ConvertWeights, subcommand("convert")]
+    ]
+
+    def run(self) -> None:
+        """Run the chosen action."""
+        self.action.run()
