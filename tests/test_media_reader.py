@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from av.stream import Disposition
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from media_samples import corners, make_video, quadrants, tone
 
 from liveportrait.errors import UserError
@@ -264,3 +264,23 @@ def test_not_a_video(tmp_path: Path) -> None:
             VideoReader(path)
         with pytest.raises(UserError, match=said):
             media_kind(path)
+
+
+def test_hlg_is_brought_to_ordinary_brightness(tmp_path: Path) -> None:
+    """A grey card of 18 % of white, which HLG stores at a signal of 0.38 (ITU-R BT.2408, table 1)."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx265", rate=25, options={"x265-params": "log-level=none"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_range = 9, 1
+        context.color_trc, context.color_primaries = ColorTrc.ARIB_STD_B67, ColorPrimaries.BT2020
+        picture = av.VideoFrame(96, 64, "yuv420p10le")
+        picture.pts = 0
+        for plane, level in zip(picture.planes, (64 + round(0.38 * 876), 512, 512), strict=True):
+            plane.update(np.full(plane.buffer_size // 2, level, np.uint16).tobytes())
+        container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    frame = next(iter(VideoReader(path)))
+    assert np.ptp(frame.mean(axis=(0, 1))) < 3
+    assert 100 < frame.mean() < 120  # BT.709 stores it at 0.41, 104 of 255; taken as it is it would be 97
