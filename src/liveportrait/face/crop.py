@@ -90,7 +90,10 @@ def crop(image: Image, window: CropWindow) -> Image:
 
 
 def to_input(image: Image, size: int = 256) -> Image:
-    """A square crop at the size that the networks take: averaged when it shrinks, bilinear when it grows."""
+    """A picture (H,W,3) as (size,size,3), what the networks take: averaged if it shrinks, else bilinear.
+
+    A picture that is not square is squashed.
+    """
     if image.shape[:2] == (size, size):
         return image
     interpolation = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_LINEAR
