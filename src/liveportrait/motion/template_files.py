@@ -10,6 +10,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -74,7 +75,13 @@ def _safetensors_bytes(template: Template) -> bytes:
         "fps": f"{fps.numerator}/{fps.denominator}",
         "layout": template.layout,
     }
-    return save({name: t.contiguous() for name, t in tensors.items() if t is not None}, metadata)
+    # Copies, because the format refuses tensors that share memory.
+    copies = {
+        name: tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+        if tensor is not None
+    }
+    return save(copies, metadata)
 
 
 def _read_safetensors(path: Path) -> Template:

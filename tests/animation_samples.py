@@ -1,0 +1,63 @@
+"""Small inputs for the pipeline's tests: a portrait, driving videos, sound, and untrained weights."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from skimage.data import astronaut
+
+from liveportrait.media import VideoWriter
+from liveportrait.networks import build
+from liveportrait.networks.interface import Networks
+from liveportrait.networks.variants import COMPACT
+
+FPS = Fraction(30000, 1001)
+
+
+def portrait() -> np.ndarray:
+    """The face of scikit-image's astronaut with some room around it, (300,300,3)."""
+    return np.ascontiguousarray(astronaut()[:300, 70:370])
+
+
+def driving_frames(count: int, faceless: Sequence[int] = ()) -> list[np.ndarray]:
+    """The portrait, turning and moving a little from frame to frame; grey where there shall be no face."""
+    image, frames = portrait(), []
+    for index in range(count):
+        matrix = cv2.getRotationMatrix2D((150.0, 110.0), 2.0 * index, 1.0)
+        matrix[:, 2] += index
+        moved = cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+        frames.append(np.full_like(image, 128) if index in faceless else moved)
+    return frames
+
+
+def write_video(path: Path, frames: Sequence[np.ndarray], sound: Path | None = None) -> Path:
+    """The frames as a video at 30000/1001 frames a second."""
+    height, width = frames[0].shape[:2]
+    with VideoWriter(path, FPS, width, height, audio_from=sound) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def write_sound(path: Path, seconds: float = 1.0) -> Path:
+    """A tone as a WAV file."""
+    rate = 16000
+    tone = 8000 * np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(tone.astype("<i2").tobytes())
+    return path
+
+
+def untrained_networks(retargeting: bool = False) -> Networks:
+    """Compact networks with random weights: a function of their inputs like any other."""
+    torch.manual_seed(0)
+    return build(COMPACT, retargeting=retargeting)

@@ -1,0 +1,251 @@
+"""The pipeline end to end on untrained compact networks."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from animation_samples import FPS, driving_frames, portrait, untrained_networks, write_sound, write_video
+
+from liveportrait import AnimateOptions, Animator
+from liveportrait.animation.driver import open_driver
+from liveportrait.animation.report import Report, held_note
+from liveportrait.animation.run import Run
+from liveportrait.animation.source import limit_size, prepare_source
+from liveportrait.animation.steering import Steering
+from liveportrait.engine import Engine
+from liveportrait.errors import UserError
+from liveportrait.face.crop import crop
+from liveportrait.media import VideoReader, load_image, save_image
+from liveportrait.motion import Template, read_template, write_template
+from liveportrait.networks.interface import Motion
+
+FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def animator() -> Animator:
+    return Animator(Engine(untrained_networks()), batch=4)
+
+
+@pytest.fixture(scope="module")
+def driving(tmp_path_factory) -> Path:
+    return write_video(tmp_path_factory.mktemp("driving") / "driving.mp4", driving_frames(FRAMES))
+
+
+def frames_of(path: Path) -> np.ndarray:
+    with VideoReader(path) as reader:
+        return np.stack(list(reader)).astype(int)
+
+
+def test_a_video_drives_a_photo(animator, driving, tmp_path):
+    out = tmp_path / "out.mp4"
+    steps = []
+    report = animator.animate(portrait(), driving, out, progress=lambda *step: steps.append(step))
+    assert report.frames == FRAMES and report.fps == FPS and report.out == out
+    with VideoReader(out) as reader:
+        assert (reader.info.frame_count, reader.info.fps) == (FRAMES, FPS)
+        assert (reader.info.width, reader.info.height) == (300, 300)
+    assert steps[FRAMES - 1] == ("find the face", FRAMES, FRAMES)
+    assert steps[-1] == ("animate", FRAMES, FRAMES)
+    assert all(
+        report.seconds[step] > 0 for step in ("decode", "detect", "motion", "render", "paste", "encode")
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert any("stitching" in note for note in report.notes) and not report.stitched
+
+
+def test_only_the_window_changes_when_the_face_is_pasted_back(animator, tmp_path):
+    photo = tmp_path / "driving.png"
+    save_image(photo, driving_frames(4)[-1])
+    animator.animate(portrait(), photo, tmp_path / "out.png", AnimateOptions(crop_scale=1.5))
+    result, source = load_image(tmp_path / "out.png").astype(int), portrait()
+    run = Run(animator.engine, animator.analyzer, 1)
+    window = prepare_source(run, source, AnimateOptions(crop_scale=1.5)).window
+    whole = np.full((window.size, window.size), 255, np.uint8)
+    inside = cv2.warpAffine(whole, window.inverse(), source.shape[1::-1]) > 0
+    assert (result[~inside] == source[~inside]).all()
+    assert np.abs(result[inside] - source[inside]).mean() > 0.1
+
+
+def test_without_pasting_back_the_models_crop_is_written(animator, driving, tmp_path):
+    for name, options in (
+        ("a.mp4", AnimateOptions(paste_back=False)),
+        ("b.mp4", AnimateOptions(crop=False, crop_driving=False)),
+    ):
+        animator.animate(portrait(), driving, tmp_path / name, options)
+        with VideoReader(tmp_path / name) as reader:
+            assert (reader.info.width, reader.info.height, reader.info.frame_count) == (256, 256, FRAMES)
+
+
+def test_compare_writes_source_driving_and_result_side_by_side(animator, driving, tmp_path):
+    report = animator.animate(portrait(), driving, tmp_path / "out.mp4", AnimateOptions(compare=True))
+    assert report.compare == tmp_path / "out_compare.mp4"
+    pictures = frames_of(report.compare)
+    assert pictures.shape == (FRAMES, 256, 768, 3)
+    run = Run(animator.engine, animator.analyzer, 1)
+    face = prepare_source(run, portrait(), AnimateOptions()).face
+    assert np.abs(pictures[-1][:, :256] - face).mean() < 6
+    assert np.abs(pictures[-1][:, 256:512] - face).mean() > 6
+
+
+def test_a_template_of_a_video_replays_as_the_video_does(animator, driving, tmp_path):
+    report = animator.template(driving, tmp_path / "t.safetensors")
+    template = read_template(tmp_path / "t.safetensors")
+    assert (report.frames, len(template), template.fps) == (FRAMES, FRAMES, FPS)
+    assert template.eye_ratios.shape == (FRAMES, 2) and template.lip_ratios.shape == (FRAMES, 1)
+    assert template.motion.canonical.isfinite().all()
+    animator.animate(portrait(), driving, tmp_path / "a.mp4")
+    animator.animate(portrait(), tmp_path / "t.safetensors", tmp_path / "b.mp4", AnimateOptions(compare=True))
+    assert np.abs(frames_of(tmp_path / "a.mp4") - frames_of(tmp_path / "b.mp4")).max() <= 2
+    assert frames_of(tmp_path / "b_compare.mp4").shape[2] == 512  # no driving picture to show
+
+
+def test_a_template_is_converted_to_a_pickle_only_within_its_layout(animator, tmp_path):
+    zeros = torch.zeros(2, 21, 3)
+    motion = Motion(torch.eye(3).repeat(2, 1, 1), torch.zeros(2, 3), torch.ones(2, 1), zeros, zeros)
+    write_template(tmp_path / "p.safetensors", Template(motion, FPS, "published"))
+    animator.template(tmp_path / "p.safetensors", tmp_path / "p.pkl")
+    assert len(read_template(tmp_path / "p.pkl")) == 2
+    with pytest.raises(UserError, match="'published'"):
+        animator.animate(portrait(), tmp_path / "p.pkl", tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_frames_without_a_face_hold_the_last_motion(animator, tmp_path):
+    faceless = (0, 3, 4, 7)
+    path = write_video(tmp_path / "gaps.mp4", driving_frames(8, faceless))
+    driver = open_driver(Run(animator.engine, animator.analyzer, batch=3), path, crops=True)
+    assert driver.held == ((0, 0), (3, 4), (7, 7)) and driver.frames == 8
+    parts = [batch.motion for batch in driver.play()]
+    assert [part.scale.shape[0] for part in parts] == [3, 3, 2]
+    keypoints = torch.cat([part.expression for part in parts])
+    torch.testing.assert_close(keypoints[0], driver.first.expression[0])
+    torch.testing.assert_close(keypoints[0], keypoints[1], atol=1e-5, rtol=0)
+    for held, shown in ((3, 2), (4, 2), (7, 6)):
+        torch.testing.assert_close(keypoints[held], keypoints[shown], atol=0, rtol=0)
+    assert (keypoints[5] - keypoints[4]).abs().max() > 1e-5
+    report = animator.animate(portrait(), path, tmp_path / "out.mp4")
+    assert report.frames == 8 and report.held == driver.held
+    assert any("4 frames" in note and "0, 3-4, 7" in note for note in report.notes)
+
+
+def test_no_face_in_any_frame_is_an_error_and_leaves_nothing(animator, tmp_path):
+    path = write_video(tmp_path / "grey.mp4", driving_frames(3, faceless=(0, 1, 2)))
+    with pytest.raises(UserError, match="no face found in any of the 3 frames"):
+        animator.animate(portrait(), path, tmp_path / "out.mp4")
+    assert [p.name for p in tmp_path.iterdir()] == ["grey.mp4"]
+
+
+@pytest.mark.parametrize("audio", ["driving", "none"])
+def test_the_sound_of_the_driver_goes_along_unless_unwanted(animator, tmp_path, audio):
+    sound = write_sound(tmp_path / "tone.wav", 0.2)
+    path = write_video(tmp_path / "loud.mp4", driving_frames(4), sound)
+    animator.animate(portrait(), path, tmp_path / "out.mp4", AnimateOptions(audio=audio))
+    assert VideoReader(tmp_path / "out.mp4").info.has_audio == (audio == "driving")
+
+
+def test_a_picture_as_out_needs_a_driver_of_one_frame(animator, driving, tmp_path):
+    with pytest.raises(UserError, match="is a picture"):
+        animator.animate(portrait(), driving, tmp_path / "out.png")
+
+
+def test_an_error_while_rendering_leaves_no_file_and_no_thread(animator, driving, tmp_path, monkeypatch):
+    render, calls = animator.engine.render, []
+
+    def fail_later(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return render(*arguments)
+
+    monkeypatch.setattr(animator.engine, "render", fail_later)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        animator.animate(portrait(), driving, tmp_path / "out.mp4", AnimateOptions(compare=True))
+    assert list(tmp_path.iterdir()) == []
+    assert not [t for t in threading.enumerate() if t.name.startswith(("read-ahead", "finish-behind"))]
+
+
+def test_the_source_pose_is_kept_at_the_first_frame_and_scaled_by_the_multiplier(animator, driving):
+    run = Run(animator.engine, animator.analyzer, batch=FRAMES)
+    source = prepare_source(run, portrait(), AnimateOptions())
+    driver = open_driver(run, driving, crops=True)
+    (batch,) = driver.play()
+
+    def keypoints(**changes):
+        options = replace(AnimateOptions(), **changes)
+        steering = Steering(animator.engine, source.motion, driver.first, False, options)
+        return steering.poses(batch.motion).keypoints
+
+    plain = keypoints()
+    torch.testing.assert_close(plain[:1], source.pose.keypoints, atol=1e-5, rtol=1e-4)
+    assert (plain[-1] - plain[0]).abs().max() > 1e-3
+    still = keypoints(multiplier=0.0)
+    torch.testing.assert_close(still, source.pose.keypoints.expand_as(still))
+    doubled = keypoints(multiplier=2.0)
+    torch.testing.assert_close(doubled, 2 * plain - source.pose.keypoints, atol=1e-5, rtol=1e-4)
+    absolute = keypoints(motion="absolute")
+    rebased = keypoints(motion="absolute", driving_option="expression-friendly")
+    torch.testing.assert_close(rebased[:1], source.pose.keypoints, atol=1e-5, rtol=1e-4)
+    assert (absolute - rebased).abs().max() > 1e-4
+
+
+def test_stitching_runs_with_weights_that_bring_it(driving):
+    networks = untrained_networks(retargeting=True)
+    with torch.no_grad():
+        networks.stitching.mlp[-1].bias[-1] = 0.25  # moves every keypoint down by a quarter
+    animator = Animator(Engine(networks))
+    run = Run(animator.engine, animator.analyzer, batch=FRAMES)
+    source = prepare_source(run, portrait(), AnimateOptions())
+    driver = open_driver(run, driving, crops=True)
+    (batch,) = driver.play()
+    poses = [
+        Steering(animator.engine, source.motion, driver.first, False, AnimateOptions(stitching=on)).poses(
+            batch.motion
+        )
+        for on in (False, True)
+    ]
+    shift = torch.tensor([0.0, 0.25, 0.0]).expand(FRAMES, 21, 3)
+    torch.testing.assert_close(poses[1].keypoints - poses[0].keypoints, shift, atol=1e-5, rtol=0)
+
+
+def test_large_and_odd_photos_are_reduced_to_even_sides():
+    photo = np.zeros((2001, 3001, 3), np.uint8)
+    assert limit_size(photo, 1280).shape == (852, 1280, 3)
+    assert limit_size(photo[:101, :77], 1280).shape == (100, 76, 3)
+
+
+def test_the_source_is_what_its_window_shows(animator):
+    source = prepare_source(Run(animator.engine, animator.analyzer, 1), portrait(), AnimateOptions())
+    assert source.face.shape == (256, 256, 3) and source.faces == 1
+    whole = crop(source.image, source.window)
+    averaged = whole.reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
+    assert np.abs(averaged - source.face).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"multiplier": -1.0},
+        {"multiplier": float("nan")},
+        {"crop_scale": 0.0},
+        {"region": "nose"},
+        {"max_size": 1},
+    ],
+)
+def test_options_out_of_range_are_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(UserError, match=name.replace("_", "-")):
+        AnimateOptions(**wrong)
+
+
+def test_the_report_says_where_the_time_went(tmp_path):
+    report = Report(tmp_path, 30, FPS, 2.0, {"decode": 1.0, "render": 3.0, "paste": 0.0})
+    assert report.summary() == "30 frames in 2.0 s (15.0 frames/s): decode 25%, render 75%"
+    many = tuple((i, i) for i in range(0, 40, 2))
+    assert "20 frames" in held_note(many) and "10 more" in held_note(many)

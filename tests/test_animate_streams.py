@@ -1,0 +1,100 @@
+"""Reading ahead and finishing behind: order, bounds, errors, and nothing left running."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from liveportrait.animation.streams import batches, finish_behind, read_ahead
+
+
+def helper_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith(("read-ahead", "finish-behind"))]
+
+
+def test_items_come_in_order_and_at_most_depth_ahead():
+    made: list[int] = []
+
+    def items():
+        for index in range(50):
+            made.append(index)
+            yield index
+
+    seen = []
+    with read_ahead(items(), depth=3) as ahead:
+        for item in ahead:
+            seen.append(item)
+            time.sleep(0.001)
+            assert len(made) <= len(seen) + 4
+    assert seen == list(range(50)) and helper_threads() == []
+
+
+def test_an_error_of_the_source_comes_out_after_the_items_before_it():
+    def items():
+        yield 1
+        yield 2
+        raise OSError("the disk is gone")
+
+    seen = []
+    with pytest.raises(OSError, match="disk"), read_ahead(items()) as ahead:
+        for item in ahead:
+            seen.append(item)
+    assert seen == [1, 2] and helper_threads() == []
+
+
+def test_leaving_early_ends_the_reader_before_the_source_is_closed():
+    closed_while_running = []
+
+    def items():
+        try:
+            while True:
+                yield 0
+        finally:
+            closed_while_running.append(bool(helper_threads()))
+
+    source = items()
+    with pytest.raises(KeyboardInterrupt), read_ahead(source) as ahead:
+        next(ahead)
+        raise KeyboardInterrupt
+    source.close()
+    assert closed_while_running == [False]
+
+
+def test_work_is_finished_in_order_before_the_block_is_left():
+    done = []
+
+    def slow(item):
+        time.sleep(0.001)
+        done.append(item)
+
+    with finish_behind(slow, depth=2) as submit:
+        for index in range(20):
+            submit(index)
+            assert index - len(done) <= 3
+    assert done == list(range(20)) and helper_threads() == []
+
+
+def test_an_error_of_the_work_reaches_the_caller():
+    def fail(item):
+        raise OSError(f"item {item}")
+
+    with pytest.raises(OSError, match="item 0"), finish_behind(fail) as submit:
+        for index in range(20):
+            submit(index)
+    assert helper_threads() == []
+
+
+def test_an_error_of_the_last_item_is_not_lost():
+    def fail_late(item):
+        if item == 3:
+            raise OSError("too late")
+
+    with pytest.raises(OSError, match="too late"), finish_behind(fail_late, depth=8) as submit:
+        for index in range(4):
+            submit(index)
+
+
+def test_batches_keep_what_is_left_over():
+    assert list(batches(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
