@@ -45,14 +45,19 @@ class Paster:
         self._to_box = to_frame - np.array([[0, 0, low[0]], [0, 0, low[1]]])
         if self._visible:
             mask = cv2.warpAffine(paste_mask(window.size), self._to_box, self._extent)
-            self._mask = mask.astype(np.float32)[:, :, None] / 255
+            # Seven eighths of a window have a full mask: copied, which is much faster than blended.
+            self._full = (mask == 255).astype(np.uint8)
+            self._edge = np.nonzero((mask > 0) & (mask < 255))
+            self._weight = mask[self._edge][:, None].astype(np.float32) / 255
 
     @property
     def _visible(self) -> bool:
         return min(self._extent) > 0
 
     def paste(self, generated: Image, frame: Image) -> Image:
-        """A copy of `frame` (H,W,3) with `generated` (S,S,3) in its window: bilinear, truncated to uint8.
+        """A copy of `frame` (H,W,3) with `generated` (S,S,3) in its window, both RGB uint8.
+
+        Bilinear; mask · generated + (1 − mask) · frame, truncated.
 
         S need not be the window's size: the picture's pixel p then covers the window's px from p·k to (p+1)·k
         with k = size/S, so its centre lies at (p + ½)·k − ½.
@@ -67,8 +72,10 @@ class Paster:
         to_box[:, 2] += to_box[:, :2].sum(axis=1) * (ratio - 1) / 2
         to_box[:, :2] *= ratio
         placed = cv2.warpAffine(generated, to_box, self._extent)
-        blended = self._mask * placed + (1 - self._mask) * frame[self._place]
-        result[self._place] = blended.clip(0, 255).astype(np.uint8)
+        box = result[self._place]
+        cv2.copyTo(placed, self._full, box)
+        blended = self._weight * placed[self._edge] + (1 - self._weight) * box[self._edge]
+        box[self._edge] = blended.clip(0, 255).astype(np.uint8)
         return result
 
 
