@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from animation_samples import FPS, driving_frames, portrait, untrained_networks, write_sound, write_video
+from small_base import SMALL_BASE
 
 from liveportrait import AnimateOptions, Animator
 from liveportrait.animation.driver import open_driver
@@ -23,6 +24,7 @@ from liveportrait.errors import UserError
 from liveportrait.face.crop import crop
 from liveportrait.media import VideoReader, load_image, save_image
 from liveportrait.motion import Template, read_template, write_template
+from liveportrait.networks import build
 from liveportrait.networks.interface import Motion
 
 FRAMES = 6
@@ -212,6 +214,20 @@ def test_stitching_runs_with_weights_that_bring_it(driving):
     ]
     shift = torch.tensor([0.0, 0.25, 0.0]).expand(FRAMES, 21, 3)
     torch.testing.assert_close(poses[1].keypoints - poses[0].keypoints, shift, atol=1e-5, rtol=0)
+
+
+def test_the_published_architecture_goes_through_the_same_pipeline(driving, tmp_path):
+    torch.manual_seed(0)
+    networks = build(SMALL_BASE, retargeting=True)
+    networks.motion.detector.fc_scale.bias.data.fill_(1.4)
+    animator = Animator(Engine(networks))
+    report = animator.animate(portrait(), driving, tmp_path / "a.mp4", AnimateOptions(compare=True))
+    assert report.stitched and not report.notes
+    assert frames_of(report.compare).shape == (FRAMES, 128, 3 * 128, 3)
+    animator.template(driving, tmp_path / "t.pkl")
+    animator.animate(portrait(), tmp_path / "t.pkl", tmp_path / "b.mp4")
+    # Not to the last bit: a pickled template keeps 30 frames a second only, and the encoder notices.
+    assert np.abs(frames_of(tmp_path / "a.mp4") - frames_of(tmp_path / "b.mp4")).mean() < 1
 
 
 def test_large_and_odd_photos_are_reduced_to_even_sides():
