@@ -73,6 +73,11 @@ def test_template_then_animate_with_it(here):
     assert VideoReader("out.mp4").info.frame_count == 4
 
 
+def test_a_template_that_the_published_program_could_not_replay_is_refused_before_any_work(here, capsys):
+    assert run("template", "no-such-video.mp4", "-o", "motion.pkl") == 2
+    assert "'face-mesh-21'" in capsys.readouterr().err
+
+
 def test_a_photo_drives_a_photo_into_a_picture(here):
     assert run("animate", "face.png", "face.png", "-o", "out.jpg") == 0
     assert load_image("out.jpg").shape == portrait().shape

@@ -24,8 +24,8 @@ from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer
 from liveportrait.face.paste import Paster
-from liveportrait.media import IMAGE_OUTPUTS, check_output
-from liveportrait.motion import Template, groups_for, read_template, write_template
+from liveportrait.media import IMAGE_OUTPUTS
+from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.networks.interface import Motion
 
 Image = NDArray[np.uint8]
@@ -113,17 +113,17 @@ class Animator:
 
         `out` ends in .safetensors, or in .pkl for the published weights' motions. Raises `UserError`.
         """
-        out = check_output(out, (".safetensors", ".pkl"), overwrite)
         run = Run(self.engine, self.analyzer, self._batch, progress)
         if is_template(path := Path(driving)):
             template = read_template(path)
             held: tuple[tuple[int, int], ...] = ()
         else:
+            out = check_template_output(out, groups_for(self.engine.variant).layout, overwrite)
             driver = open_driver(run, path, crop_driving)
             template, held = _record(run, driver), driver.held
         write_template(out, template, overwrite)
         return Report(
-            out=out,
+            out=Path(out),
             frames=len(template),
             fps=template.fps,
             elapsed=run.clock.elapsed(),

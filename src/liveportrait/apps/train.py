@@ -21,6 +21,8 @@ class Train:
     def run(self) -> None:
         """Train to the configuration's end; started again, go on from the last checkpoint."""
         from liveportrait.media import check_input
-        from liveportrait.training import stage_one
 
-        stage_one.run(check_input(self.config))
+        config = check_input(self.config)
+        from liveportrait.training import stage_one  # slow to import
+
+        stage_one.run(config)

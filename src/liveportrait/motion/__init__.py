@@ -5,7 +5,7 @@ from liveportrait.motion.driving import amplify, expression_friendly, hull_volum
 from liveportrait.motion.groups import FACE_MESH, PUBLISHED, REGIONS, KeypointGroups, groups_for
 from liveportrait.motion.smoothing import nearest_rotation, smooth, smooth_rotations
 from liveportrait.motion.template import Template, concatenate
-from liveportrait.motion.template_files import read_template, write_template
+from liveportrait.motion.template_files import check_template_output, read_template, write_template
 from liveportrait.motion.transfer import absolute, change_since, relative, relative_from_photo, steady
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "amplify",
     "bundled_templates",
     "change_since",
+    "check_template_output",
     "concatenate",
     "expression_friendly",
     "groups_for",

@@ -59,14 +59,8 @@ def from_published(content: Any) -> Template:
 def to_published(template: Template) -> dict[str, Any]:
     """The published schema (newer spelling) of a template, ready to be pickled.
 
-    That schema keeps whole frames per second only: the rate is rounded. Raises `UserError` for
-    templates of another keypoint layout, which the published program could not replay.
+    That schema keeps whole frames per second only: the rate is rounded.
     """
-    if template.layout != PUBLISHED.layout:
-        raise UserError(
-            f"the published .pkl holds motions of the published weights only, and these have the keypoint"
-            f" layout {template.layout!r}: write a .safetensors template instead"
-        )
     motion = template.motion
     arrays = {"scale": motion.scale, "R": motion.rotation, "exp": motion.expression, "t": motion.translation}
     if not motion.canonical.isnan().any():

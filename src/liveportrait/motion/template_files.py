@@ -18,6 +18,7 @@ from torch import Tensor
 from liveportrait.errors import UserError
 from liveportrait.media.files import check_input, check_output, output_file
 from liveportrait.motion import pickled_arrays, published_template
+from liveportrait.motion.groups import PUBLISHED
 from liveportrait.motion.template import Template, unknown_canonical
 from liveportrait.networks.interface import Motion
 
@@ -41,12 +42,23 @@ def read_template(path: str | Path) -> Template:
         raise UserError(f"cannot use the motion template {path}: {error}") from error
 
 
+def check_template_output(path: str | Path, layout: str, overwrite: bool = False) -> Path:
+    """The path, if a template of that keypoint layout may be written there; otherwise `UserError`."""
+    path = check_output(path, SUFFIXES, overwrite)
+    if path.suffix.lower() == ".pkl" and layout != PUBLISHED.layout:
+        raise UserError(
+            f"{path}: the published .pkl holds motions of the published weights only, and these have the"
+            f" keypoint layout {layout!r}: write a .safetensors template instead"
+        )
+    return path
+
+
 def write_template(path: str | Path, template: Template, overwrite: bool = False) -> None:
     """Write a template as `.safetensors` or, for the published weights' layout, as published `.pkl`.
 
     The pickle has protocol 3 and holds dicts, lists, integers and numpy arrays. Raises `UserError`.
     """
-    path = check_output(path, SUFFIXES, overwrite)
+    path = check_template_output(path, template.layout, overwrite)
     is_pickle = path.suffix.lower() == ".pkl"
     data = (
         pickled_arrays.dumps(published_template.to_published(template))
