@@ -17,6 +17,10 @@ class Train:
     """stage-one: F, M, W and G"""
     config: Annotated[Path, arg(metavar="FILE")]
     """configuration file"""
+    part: Literal["all", "motion", "render", "export"] = "all"
+    """a part of the stage alone"""
+    output: Path | None = None
+    """folder of the run; the configuration's by default"""
 
     def run(self) -> None:
         """Train to the configuration's end; started again, go on from the last checkpoint."""
@@ -25,4 +29,4 @@ class Train:
         config = check_input(self.config)
         from liveportrait.training import stage_one  # slow to import
 
-        stage_one.run(config)
+        stage_one.run(config, self.part, None if self.output is None else str(self.output))
