@@ -45,5 +45,5 @@ class Steering:
             return motions.absolute(self._source, driving, region, self._groups)
         if self._is_photo:
             return motions.relative_from_photo(self._source, driving, region, self._groups)
-        change = motions.change_since(driving, self._first)
+        change = motions.change_since(motions.steady(driving, self._first, self._groups), self._first)
         return motions.relative(self._source, change, region, self._groups)

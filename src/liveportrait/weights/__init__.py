@@ -40,10 +40,8 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Networ
     """
     _check_device(device)
     folder = resolve(name_or_path)
-    if (folder / CARD_FILE).is_file():
-        networks = load_folder(folder)
-    else:
-        networks = published.read(published_files(folder))
+    ours = (folder / CARD_FILE).is_file()
+    networks = load_folder(folder) if ours else published.read(published_files(folder))
     for module in networks.modules().values():
         module.eval().requires_grad_(False).to(device)
     return networks

@@ -14,7 +14,7 @@ from liveportrait.networks.compact.warping import WarpingSizes
 from liveportrait.networks.interface import Warped
 
 GROUPS = 8
-KEEP_BIAS = 4.0  # the mask starts at "keep": an L1 loss would otherwise settle at a blurry half-and-half
+KEEP_BIAS = 2.0  # the mask starts at "keep": an L1 loss would otherwise settle at a blurry half-and-half
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ModulatedResidual(nn.Module):
 
 
 class Generator(nn.Module):
-    """G. `forward` gives the picture; `layers` also what it is composed of, for the losses."""
+    """G. `forward` gives the picture, `layers` what it is composed of."""
 
     def __init__(self, sizes: GeneratorSizes, appearance: AppearanceSizes, warping: WarpingSizes) -> None:
         super().__init__()
@@ -79,10 +79,11 @@ class Generator(nn.Module):
 
     def forward(self, warped: Warped) -> Tensor:
         """Pictures (B,3,S,S), RGB in [0, 1]."""
-        return self.layers(warped)[0]
+        painting, logits = self.layers(warped)
+        return blend(warped["image"], painting, logits)
 
-    def layers(self, warped: Warped) -> tuple[Tensor, Tensor, Tensor]:
-        """The picture, the mask (B,1,S,S) that keeps the warped source, and the painting (B,3,S,S)."""
+    def layers(self, warped: Warped) -> tuple[Tensor, Tensor]:
+        """The painting (B,3,S,S) in [0, 1], and logits (B,1,S,S) of the mask that keeps the warped source."""
         volume = warped["volume"].contiguous(memory_format=torch.channels_last)
         conditioning = F.silu(self.conditioning(volume))
         x = self.enter(torch.cat([volume.to(warped["hidden"].dtype), warped["hidden"]], 1))
@@ -93,6 +94,11 @@ class Generator(nn.Module):
         fine = torch.cat([x, warped["skip"].to(x.dtype), source.to(x.dtype)], 1)
         x = F.silu(self.merge(fine.contiguous(memory_format=torch.channels_last)))
         x = x + self.refine2(F.silu(self.refine1(x)))
-        raw = F.pixel_shuffle(self.output(F.silu(x)).float(), 2).sigmoid()
-        painting, mask = raw[:, :3], raw[:, 3:]
-        return mask * warped["image"] + (1 - mask) * painting, mask, painting
+        raw = F.pixel_shuffle(self.output(F.silu(x)).float(), 2)
+        return raw[:, :3].sigmoid(), raw[:, 3:]
+
+
+def blend(kept: Tensor, painting: Tensor, logits: Tensor) -> Tensor:
+    """mask·kept + (1 − mask)·painting."""
+    mask = logits.sigmoid()
+    return mask * kept + (1 - mask) * painting

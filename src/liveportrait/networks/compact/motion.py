@@ -79,7 +79,9 @@ class MotionExtractor(nn.Module):
         self.stages = nn.ModuleList()
         for level, width in enumerate(channels):
             entry = ConvNorm(48, width) if level == 0 else ConvNorm(channels[level - 1], width, stride=2)
-            self.stages.append(nn.Sequential(entry, *(NormResidual(width) for _ in range(sizes.blocks[level]))))
+            self.stages.append(
+                nn.Sequential(entry, *(NormResidual(width) for _ in range(sizes.blocks[level])))
+            )
         self.lateral = ConvNorm(channels[3], up2, kernel=1)
         self.top_down2 = ConvNorm(up2 + channels[2], up2)
         self.top_down1 = ConvNorm(up2 + channels[1], up1)

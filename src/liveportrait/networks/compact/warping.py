@@ -43,7 +43,11 @@ class WarpingModule(nn.Module):
         c0, c1, c2, c3 = sizes.channels
         inputs = appearance.context_channels + 2 * NUM_KEYPOINTS + 3
         self.enter = conv(inputs, c0)
-        self.down1, self.down2, self.down3 = conv(c0, c1, stride=2), conv(c1, c2, stride=2), conv(c2, c3, stride=2)
+        self.down1, self.down2, self.down3 = (
+            conv(c0, c1, stride=2),
+            conv(c1, c2, stride=2),
+            conv(c2, c3, stride=2),
+        )
         self.middle = Residual(c3)
         self.up2, self.up1, self.up0 = conv(c3 + c2, c2), conv(c2 + c1, c1), conv(c1 + c0, c0)
         # mask logits, depth, flow residual at twice the resolution, occlusion
@@ -81,7 +85,7 @@ class WarpingModule(nn.Module):
         return F.silu(self.up0(torch.cat([double(x), level0], 1)))
 
     def _warp(self, features: Features, geometry: _Geometry, hidden: Tensor, raw: Tensor) -> Warped:
-        batch, _, height, width = raw.shape
+        height, width = raw.shape[-2:]
         logits = geometry.prior + raw[:, :CANDIDATES].flatten(2).transpose(1, 2)
         depth_offset = 0.3 * raw[:, CANDIDATES].flatten(1)[..., None]
         flow, masks, translation = geometry.flow(logits, depth_offset)
@@ -123,7 +127,9 @@ class _Geometry:
         self.distance = ((self.grid[:, :, None] - driving.keypoints[:, None, :, :2]) ** 2).sum(-1)  # (B,HW,K)
         constant = module.rigid_logits.expand(*self.distance.shape[:2], 2)
         self.prior = torch.cat([-self.distance / (2 * self.reach**2), constant], -1)  # (B,HW,K+2)
-        self.depths = torch.cat([driving.keypoints[..., 2:], flat(driving.translation)[..., 2:]], 1)  # (B,K+1,1)
+        self.depths = torch.cat(
+            [driving.keypoints[..., 2:], flat(driving.translation)[..., 2:]], 1
+        )  # (B,K+1,1)
 
     def flow(self, logits: Tensor, depth_offset: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
         """Where each cell comes from (B,HW,2), the masks (B,HW,K+2) and the blended translation (B,HW,3)."""
@@ -175,4 +181,5 @@ def enlarge(displacement: Tensor) -> Tensor:
 
 def _absolute(displacement: Tensor) -> Tensor:
     """Lookup grid (B,H,W,2) of displacements (B,2,H,W)."""
-    return displacement.permute(0, 2, 3, 1) + pixel_grid(*displacement.shape[-2:], displacement.device)
+    height, width = displacement.shape[-2:]
+    return displacement.permute(0, 2, 3, 1) + pixel_grid(height, width, displacement.device)

@@ -1,0 +1,83 @@
+"""The state of a run on disk: one safetensors file and its metadata, replaced in one step."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+@dataclass
+class TrainingState:
+    """Everything a run needs to go on as if it had never stopped; random numbers follow from seed and step."""
+
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+    averages: dict[str, nn.Module]  # exponential moving averages of some of the modules
+    step: int = 0
+    samples: int = 0
+    history: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Write `path`; the previous checkpoint stays until the new one is complete."""
+        tensors: dict[str, Tensor] = {}
+        for group, modules in (("module", self.modules), ("average", self.averages)):
+            for name, module in modules.items():
+                for key, value in module.state_dict().items():
+                    tensors[f"{group}.{name}.{key}"] = value.detach().contiguous().clone()
+        for name, optimizer in self.optimizers.items():
+            for index, slots in optimizer.state_dict()["state"].items():
+                for slot, value in slots.items():
+                    tensors[f"optimizer.{name}.{index}.{slot}"] = torch.as_tensor(value).contiguous().clone()
+        progress = {"step": self.step, "samples": self.samples, "history": self.history, **about}
+        temporary = path.with_name(f".{path.name}.tmp")
+        save_file(tensors, temporary, metadata={"state": json.dumps(progress)})
+        os.replace(temporary, path)
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Restore from `path` and return what was said about the run."""
+        with safe_open(path, framework="pt") as stored:
+            about: dict[str, Any] = json.loads(stored.metadata()["state"])
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+        for group, modules in (("module", self.modules), ("average", self.averages)):
+            for name, module in modules.items():
+                module.load_state_dict(_under(tensors, f"{group}.{name}."))
+        for name, optimizer in self.optimizers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in _under(tensors, f"optimizer.{name}.").items():
+                index, _, slot = key.partition(".")
+                state.setdefault(int(index), {})[slot] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.step, self.samples = about.pop("step"), about.pop("samples")
+        self.history = about.pop("history")
+        return about
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def average_of(module: nn.Module) -> nn.Module:
+    """A frozen copy that will follow the module as its moving average."""
+    return copy.deepcopy(module).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def follow(average: nn.Module, module: nn.Module, step: int, decay: float) -> None:
+    """One update of a moving average; young averages forget faster."""
+    keep = min(decay, (step + 1) / (step + 10))
+    for mean, value in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
+        if mean.dtype.is_floating_point:
+            mean.lerp_(value, 1 - keep)
+        else:
+            mean.copy_(value)

@@ -1,0 +1,148 @@
+"""From 2-D landmarks to the paper's motion: which landmarks are keypoints, and how they are lifted to 3-D.
+
+Labels hold 111 landmarks in the picture plane, a head rotation and blendshape scores. The canonical face mesh
+supplies depth; scale and translation follow by least squares on rigid points; what remains of each keypoint
+in the head's own frame is identity (the same all through a clip) plus expression (linear in blendshapes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.face.canonical import canonical_face
+
+Array = NDArray[np.float32]
+
+# The 111 landmarks of the labels as rows of the 478-point mesh.
+JAW = (127, 234, 93, 132, 58, 172, 136, 150, 152, 379, 365, 397, 288, 361, 323, 454, 356)
+BROWS = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
+NOSE = (168, 197, 5, 4, 75, 97, 2, 326, 305)
+RIGHT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
+LEFT_EYE = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
+OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
+INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
+MESH_ROWS = JAW + BROWS + NOSE + RIGHT_EYE + LEFT_EYE + OUTER_LIPS + INNER_LIPS + (468, 473, 10)
+
+# The keypoints of the compact model, in its order, and each one's mirror image.
+KEYPOINT_MESH = (
+    159,
+    145,
+    386,
+    374,
+    468,
+    473,
+    107,
+    336,
+    70,
+    300,
+    61,
+    291,
+    13,
+    14,
+    17,
+    0,
+    4,
+    152,
+    172,
+    397,
+    10,
+)
+KEYPOINTS = tuple(MESH_ROWS.index(row) for row in KEYPOINT_MESH)
+MIRROR = (2, 3, 0, 1, 5, 4, 7, 6, 9, 8, 11, 10, 12, 13, 14, 15, 16, 17, 19, 18, 20)
+RIGID_MESH = (168, 197, 5, 33, 133, 362, 263, 127, 356, 234, 454, 93, 323, 10, 97, 326)
+RIGID = tuple(MESH_ROWS.index(row) for row in RIGID_MESH)
+# From the labels' frame (x right, y up, z near) to the picture's (x right, y down, z away).
+AXES = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
+FRONTAL, TURNED = (
+    0.6,
+    0.3,
+)  # |det| of the turned picture plane: above and below it, planar positions are (un)reliable
+RIDGE = 3.0
+
+
+@dataclass(frozen=True)
+class LiftedMotion:
+    """Motion of N frames; see networks.interface.Motion for the formula, units and axes."""
+
+    rotation: Array  # (N,3,3)
+    translation: Array  # (N,3), z = 0
+    scale: Array  # (N,1)
+    canonical: Array  # (N,21,3)
+    expression: Array  # (N,21,3)
+
+    def keypoints(self) -> Array:
+        """x (N,21,3) = s·(x_c R + δ) + t."""
+        turned = self.canonical @ self.rotation + self.expression
+        return self.scale[:, :, None] * turned + self.translation[:, None]
+
+
+def canonical_points() -> tuple[Array, Array]:
+    """Keypoints (21,3) and rigid points (16,3) of the mean face; rigid points centred, with unit RMS radius."""
+    mesh = canonical_face().vertices
+    # The mesh stops at the lids: an iris lies between them.
+    irises = [mesh[[159, 145]].mean(0), mesh[[386, 374]].mean(0)]
+    keypoints = np.stack([irises[k - 4] if k in (4, 5) else mesh[row] for k, row in enumerate(KEYPOINT_MESH)])
+    rigid = mesh[list(RIGID_MESH)]
+    centre = rigid.mean(0)
+    radius = np.sqrt(((rigid - centre) ** 2).sum(1).mean())
+    return ((keypoints - centre) / radius).astype(np.float32), ((rigid - centre) / radius).astype(np.float32)
+
+
+def lift(landmarks: Array, rotation: Array, blendshapes: Array, clip: NDArray[np.int64]) -> LiftedMotion:
+    """Motion of N labelled frames: landmarks (N,111,2) px of 256, rotation (N,3,3) camera y up, clip (N,) numbers."""
+    points = (landmarks / 128 - 1).astype(np.float32)
+    u, _, v = np.linalg.svd(AXES @ rotation @ AXES)
+    turn = np.ascontiguousarray((u @ v).transpose(0, 2, 1))  # row-vector convention
+    keypoints, rigid = canonical_points()
+    scale, shift = _fit_rigid(points[:, RIGID], (rigid @ turn)[..., :2])
+    local = (points[:, KEYPOINTS] - shift[:, None]) / scale[:, :, None]
+    canonical, trust = _turn_back(local, turn, keypoints)
+    effect = expression_effect(canonical, blendshapes, clip, trust)
+    neutral = canonical - (blendshapes @ effect).reshape(canonical.shape)
+    identity = np.empty_like(neutral)
+    for number in np.unique(clip):
+        rows = clip == number
+        weight = trust[rows, None, None] ** 4 + 1e-3
+        identity[rows] = (neutral[rows] * weight).sum(0) / weight.sum()
+    translation = np.concatenate([shift, np.zeros_like(scale)], 1)
+    expression = canonical @ turn - identity @ turn
+    expression[..., :2] = local - (identity @ turn)[..., :2]  # the picture plane is measured, not modelled
+    return LiftedMotion(turn, translation, scale, identity, expression.astype(np.float32))
+
+
+def _fit_rigid(seen: Array, model: Array) -> tuple[Array, Array]:
+    """Scale (N,1) and shift (N,2) so that scale·model + shift is closest to `seen` (N,P,2)."""
+    seen_centre, model_centre = seen.mean(1, keepdims=True), model.mean(1, keepdims=True)
+    centred = model - model_centre
+    scale = ((seen - seen_centre) * centred).sum((1, 2)) / (centred**2).sum((1, 2))
+    shift = seen_centre[:, 0] - scale[:, None] * model_centre[:, 0]
+    return scale[:, None].astype(np.float32), shift.astype(np.float32)
+
+
+def _turn_back(local: Array, turn: Array, mean_face: Array) -> tuple[Array, Array]:
+    """Keypoints (N,21,3) in the head's frame, at the mean face's depth, and how far to trust each frame (N,)."""
+    depth = np.broadcast_to(mean_face[:, 2], local.shape[:2])
+    planar = turn[:, :2, :2]
+    flat = (local - depth[..., None] * turn[:, None, 2, :2]) @ np.linalg.inv(planar)
+    trust = np.abs(np.linalg.det(planar)).astype(np.float32)
+    keep = np.clip((trust - TURNED) / (FRONTAL - TURNED), 0, 1)[:, None, None]
+    flat = keep * flat + (1 - keep) * mean_face[:, :2]
+    return np.concatenate([flat, depth[..., None]], -1).astype(np.float32), trust
+
+
+def expression_effect(canonical: Array, blendshapes: Array, clip: NDArray[np.int64], trust: Array) -> Array:
+    """How keypoints follow blendshapes, (52, 63), by ridge regression within clips (identity cancels)."""
+    inputs, outputs = [], []
+    for number in np.unique(clip):
+        rows = (clip == number) & (trust > FRONTAL)
+        if rows.sum() >= 8:
+            inputs.append(blendshapes[rows] - blendshapes[rows].mean(0))
+            flat = canonical[rows].reshape(rows.sum(), -1)
+            outputs.append(flat - flat.mean(0))
+    if not inputs:
+        return np.zeros((blendshapes.shape[1], canonical[0].size), np.float32)
+    x, y = np.concatenate(inputs), np.concatenate(outputs)
+    return np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y).astype(np.float32)

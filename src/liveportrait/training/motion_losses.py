@@ -1,0 +1,64 @@
+"""Losses of M against lifted labels. Each is a mean over the batch; weights are in `MotionWeights`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.networks.interface import Motion
+
+# How much each keypoint matters: what opens and closes weighs most, the jaw line and forehead least.
+IMPORTANCE = (3, 3, 3, 3, 2, 2, 1.5, 1.5, 1, 1, 2, 2, 3, 3, 2, 2, 1, 1.5, 1, 1, 1)
+# Keypoint pairs whose distance is an expression: lids, inner lips, mouth width, iris to lids, outer lips.
+OPENINGS = ((0, 1), (2, 3), (12, 13), (10, 11), (4, 0), (5, 2), (4, 1), (5, 3), (15, 14))
+
+
+@dataclass(frozen=True)
+class MotionWeights:
+    """Weights of the terms of `motion_losses`."""
+
+    keypoints: float = 10.0
+    heatmaps: float = 4.0
+    rotation: float = 3.0
+    scale: float = 2.0
+    translation: float = 4.0
+    canonical: float = 2.0
+    expression: float = 4.0
+    openings: float = 10.0
+
+
+def wing(error: Tensor, width: float = 0.05, curvature: float = 0.01) -> Tensor:
+    """Wing loss (Feng et al. 2018): logarithmic near zero, so that small errors keep pulling."""
+    error = error.abs()
+    offset = width - width * math.log(1 + width / curvature)
+    return torch.where(error < width, width * torch.log1p(error / curvature), error - offset)
+
+
+def openings(motion: Motion) -> Tensor:
+    """In-plane vectors (B,9,2) between paired keypoints, in the head's own size."""
+    local = (motion.canonical @ motion.rotation + motion.expression)[..., :2]
+    first, second = zip(*OPENINGS, strict=True)
+    return local[:, list(first)] - local[:, list(second)]
+
+
+def motion_losses(predicted: Motion, coarse: Tensor, label: Motion) -> dict[str, Tensor]:
+    """The unweighted terms. `coarse` (B,21,2) are the keypoints as the heatmaps saw them."""
+    importance = coarse.new_tensor(IMPORTANCE)[:, None]
+    axes = coarse.new_tensor([1.0, 1.0, 0.5])  # depth is inferred, not measured
+    truth = transform_keypoints(label)
+    found = transform_keypoints(predicted)
+    expression = (predicted.expression - label.expression).abs() * importance * axes
+    return {
+        "keypoints": (wing(found - truth) * importance * axes).mean(),
+        "heatmaps": (wing(coarse - truth[..., :2]) * importance).mean(),
+        "rotation": (predicted.rotation - label.rotation).abs().mean(),
+        "scale": (predicted.scale.log() - label.scale.log()).abs().mean(),
+        "translation": (predicted.translation - label.translation)[:, :2].abs().mean(),
+        "canonical": (predicted.canonical - label.canonical).abs().mean(),
+        "expression": expression.mean(),
+        "openings": (openings(predicted) - openings(label)).abs().mean(),
+    }

@@ -1,0 +1,118 @@
+"""Losses of F, W and G: what the rendered picture lacks against the driving frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from liveportrait.networks.compact.layers import pixel_grid
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class RenderWeights:
+    """Weights of the terms, and how much more the eyes, mouth and face count than the rest."""
+
+    picture: float = 4.0
+    warp: float = 1.5
+    painting: float = 0.8
+    gradient: float = 2.0
+    structure: float = 0.5
+    residual: float = 0.5
+    keep: float = 0.04
+    certainty: float = 0.05
+    perceptual: float = 0.0
+    magnified: float = 0.0
+    eyes: float = 10.0
+    mouth: float = 7.0
+    face: float = 1.0
+
+
+class Rendered(NamedTuple):
+    """The picture (B,3,S,S) and what it was blended from: see Generator.layers."""
+
+    picture: Tensor
+    painting: Tensor
+    logits: Tensor
+
+
+def region_weights(keypoints: Tensor, size: int, weights: RenderWeights) -> Tensor:
+    """Weight of each pixel (B,1,S,S): 1, more around the eyes, mouth and face of the driving keypoints (B,21,3)."""
+    grid = pixel_grid(size, size, keypoints.device)
+
+    def blob(rows: list[int], width: float, height: float) -> Tensor:
+        away = grid - keypoints[:, rows, :2].mean(1)[:, None, None]
+        return (-(away[..., 0] ** 2) / (2 * width**2) - away[..., 1] ** 2 / (2 * height**2)).exp()
+
+    eyes = blob([0, 1], 0.08, 0.05) + blob([2, 3], 0.08, 0.05)
+    mouth, face = blob([10, 11, 14, 15], 0.14, 0.11), blob([4, 5, 16, 14], 0.4, 0.5)
+    return (1 + weights.eyes * eyes + weights.mouth * mouth + weights.face * face)[:, None]
+
+
+def pyramid_l1(picture: Tensor, target: Tensor, weight: Tensor, levels: int = 4) -> Tensor:
+    """Weighted L1 averaged over `levels` scales, each half the size of the one before."""
+    total = picture.new_zeros(())
+    for level in range(levels):
+        if level:
+            picture, target, weight = (F.avg_pool2d(t, 2) for t in (picture, target, weight))
+        total = total + ((picture - target).abs() * weight).mean() / weight.mean()
+    return total / levels
+
+
+def gradient_l1(picture: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted L1 between horizontal and vertical differences: edges, whatever the shading."""
+    error = picture - target
+    across = (error[..., 1:] - error[..., :-1]).abs() * weight[..., 1:]
+    down = (error[..., 1:, :] - error[..., :-1, :]).abs() * weight[..., 1:, :]
+    return (across.mean() + down.mean()) / weight.mean()
+
+
+def structural_similarity(picture: Tensor, target: Tensor) -> Tensor:
+    """Mean SSIM (Wang et al. 2004) of luma in 7x7 windows."""
+    luma = picture.new_tensor(LUMA)[None, :, None, None]
+    a, b = (picture * luma).sum(1, keepdim=True), (target * luma).sum(1, keepdim=True)
+    mean_a, mean_b = F.avg_pool2d(a, 7, 1), F.avg_pool2d(b, 7, 1)
+    var_a = F.avg_pool2d(a * a, 7, 1) - mean_a**2
+    var_b = F.avg_pool2d(b * b, 7, 1) - mean_b**2
+    covariance = F.avg_pool2d(a * b, 7, 1) - mean_a * mean_b
+    c1, c2 = 1e-4, 9e-4
+    top = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return (top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean()
+
+
+def unneeded_painting(logits: Tensor, warped: Tensor, target: Tensor) -> Tensor:
+    """How much is painted where the warped source was already right; L1 alone settles at a blurry mixture."""
+    right = (-12 * (warped - target).abs().mean(1, keepdim=True)).exp().detach()
+    return ((1 - logits.sigmoid()) * right).mean()
+
+
+def overcertainty(logits: Tensor, free: float = 4.0) -> Tensor:
+    """Mask logits beyond ±free, squared: a mask that is certain before the painting is any good never learns."""
+    return F.relu(logits.abs() - free).square().mean()
+
+
+def render_losses(
+    rendered: Rendered, warped: dict[str, Tensor], target: Tensor, weight: Tensor
+) -> dict[str, Tensor]:
+    """The unweighted terms for what G made and what W moved, against the driving frame."""
+    picture, painting, logits = rendered
+    return {
+        "picture": pyramid_l1(picture, target, weight),
+        "warp": pyramid_l1(warped["image"], target, weight, levels=3),
+        "painting": pyramid_l1(painting, target, weight, levels=3),
+        "gradient": gradient_l1(picture, target, weight),
+        "structure": 1 - structural_similarity(picture, target),
+        "residual": warped["residual"].abs().mean() / 0.1,
+        "keep": unneeded_painting(logits, warped["image"], target),
+        "certainty": overcertainty(logits),
+    }
+
+
+def weighted_sum(terms: dict[str, Tensor], weights: object) -> Tensor:
+    """Σ weight·term; a term of weight zero costs nothing but its log entry."""
+    return torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()

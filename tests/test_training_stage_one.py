@@ -1,0 +1,134 @@
+"""Stage one end to end on drawn faces: files on disk, exact resume, weights that load and render."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from synthetic_shards import make_shard
+
+from liveportrait import weights
+from liveportrait.engine import Engine
+from liveportrait.errors import UserError
+from liveportrait.networks.geometry import pose_of
+from liveportrait.training import stage_one
+from liveportrait.training.checkpoint import TrainingState
+from liveportrait.training.config import load_config
+
+CONFIG = """
+bf16 = false
+checkpoint_seconds = 0.0
+[data]
+shards = ["*.tar"]
+frames_per_clip = 6
+hold_out_one_in = 4
+[motion]
+schedule = { samples = 8, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
+[[render]]
+size = 64
+schedule = { samples = 4, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
+[[render]]
+size = 128
+schedule = { samples = 4, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
+weights = { magnified = 0.5 }
+own_motion = 1.0
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    make_shard(folder / "a.tar", clips=6, pictures=6)
+    (folder / "tiny.toml").write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    return stage_one.run(folder / "tiny.toml", output=str(folder / "out"))
+
+
+def test_the_run_leaves_curves_samples_and_weights_that_render(folder: Path, trained: Path) -> None:
+    out = folder / "out"
+    lines = [json.loads(line) for line in (out / "motion.jsonl").read_text().splitlines()]
+    assert lines[-1]["samples"] == 8 and np.isfinite(lines[-1]["loss"])
+    assert "held_out/pixels" in lines[-1]
+    assert (out / "render-1.png").exists() and list((out / "curves").rglob("events*"))
+    engine = Engine(weights.load(trained))
+    picture = np.full((1, 256, 256, 3), 127, np.uint8)
+    pose = pose_of(engine.extract_motion(picture))
+    assert engine.render(engine.encode_appearance(picture), pose, pose).shape == (1, 256, 256, 3)
+
+
+def test_weights_move_and_their_average_follows(folder: Path, trained: Path) -> None:
+    stored = load_file(folder / "out" / "render-0.safetensors")
+    name = "render.generator.output.weight"
+    fresh = stage_one.Renderer().state_dict()["generator.output.weight"]
+    assert not torch.equal(stored[f"module.{name}"], fresh)
+    assert not torch.equal(stored[f"module.{name}"], stored[f"average.{name}"])
+
+
+def test_an_interrupted_run_equals_an_uninterrupted_one(
+    folder: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run dies while writing its second checkpoint; the first one, of an earlier step, must suffice."""
+    out = folder / "again"
+    shutil.copytree(folder / "out" / "corpus", out / "corpus")
+    save = TrainingState.save
+
+    def dies_later(self: TrainingState, path: Path, about: dict[str, object]) -> None:
+        if self.step == 3:
+            raise KeyboardInterrupt
+        save(self, path, about)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrainingState, "save", dies_later)
+        stage_one.run(folder / "tiny.toml", part="motion", output=str(out))
+    stage_one.run(folder / "tiny.toml", part="motion", output=str(out))
+    whole = load_file(folder / "out" / "motion.safetensors")
+    resumed = load_file(out / "motion.safetensors")
+    assert whole.keys() == resumed.keys()
+    gap = max(float((whole[k].double() - resumed[k].double()).abs().max()) for k in whole)
+    assert gap < 1e-6
+
+
+def test_rendering_without_the_motion_it_needs_says_so(folder: Path, trained: Path) -> None:
+    out = folder / "no-motion"
+    shutil.copytree(folder / "out" / "corpus", out / "corpus")
+    with pytest.raises(UserError, match="--part motion"):
+        stage_one.run(folder / "tiny.toml", part="render", output=str(out))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("sead = 1", "sead"),
+        ("[motion]\nschedule = { samples = 0, batch = 2, learning_rate = 1e-3 }", "samples"),
+        ("[[render]]\nsize = 100\nschedule = { samples = 1, batch = 1, learning_rate = 1.0 }", "size"),
+        ("[[render]]\nsize = 128", "schedule"),
+        ("threads = 'two'", "threads"),
+        ("threads = ", "TOML"),
+    ],
+)
+def test_a_wrong_configuration_names_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=named):
+        load_config(path)
+
+
+def test_shards_that_are_not_there_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "empty.toml"
+    path.write_text('[data]\nshards = ["nowhere/*.tar"]')
+    with pytest.raises(UserError, match="nowhere"):
+        stage_one.run(path, output=str(tmp_path / "out"))
+
+
+def test_the_shipped_configuration_is_valid() -> None:
+    config = load_config(Path(__file__).parents[1] / "configs" / "compact.toml")
+    assert [phase.size for phase in config.render] == [128, 256]
