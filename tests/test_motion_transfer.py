@@ -21,8 +21,9 @@ from liveportrait.motion import (
     size_ratio,
     smooth,
     smooth_rotations,
+    steady,
 )
-from liveportrait.networks.geometry import pose_of, rotation_matrix
+from liveportrait.networks.geometry import pose_of, rotation_matrix, transform_keypoints
 from liveportrait.networks.interface import Motion
 
 LIPS = [6, 12, 14, 17, 19, 20]
@@ -207,3 +208,18 @@ def test_smoothed_rotations_are_rotations():
 def test_nearest_rotation_of_a_mirrored_matrix_is_proper():
     mirrored = torch.diag(torch.tensor([1.0, 1.0, -1.0]))[None]
     assert torch.linalg.det(nearest_rotation(mirrored)).item() == pytest.approx(1.0)
+
+
+def test_a_steady_driver_keeps_its_keypoints_and_one_identity() -> None:
+    driving, first = random_motion(3, seed=1), random_motion(1, seed=2)
+    told = steady(driving, first, FACE_MESH)
+    assert torch.equal(told.canonical, first.canonical.expand(3, -1, -1))
+    assert torch.allclose(transform_keypoints(told), transform_keypoints(driving), atol=1e-5)
+    assert steady(driving, first, PUBLISHED) is driving
+
+
+def test_a_steady_driver_without_known_identity_stays_as_it_is() -> None:
+    driving = random_motion(2, seed=1)
+    unknown = driving._replace(canonical=torch.full_like(driving.canonical, float("nan")))
+    told = steady(unknown, Motion(*(part[:1] for part in unknown)), FACE_MESH)
+    assert torch.equal(told.expression, driving.expression)

@@ -40,7 +40,8 @@ def steady(driving: Motion, first: Motion, groups: KeypointGroups) -> Motion:
     """
     if not groups.measured:
         return driving
-    excess = (driving.canonical - first.canonical) @ driving.rotation
+    # Templates may not know the canonical keypoints (NaN); then there is nothing to set right.
+    excess = torch.nan_to_num(driving.canonical - first.canonical) @ driving.rotation
     canonical = _repeat(first.canonical, len(excess))
     return driving._replace(canonical=canonical, expression=driving.expression + excess)
 

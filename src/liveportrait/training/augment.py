@@ -42,7 +42,7 @@ class FrameMotion:
         """Of the left-right mirrored picture."""
         rows = list(MIRROR)
         return FrameMotion(
-            MIRROR_X @ self.rotation @ MIRROR_X,
+            (MIRROR_X @ self.rotation @ MIRROR_X).astype(np.float32),
             self.translation @ MIRROR_X,
             self.scale,
             self.canonical[rows] @ MIRROR_X,

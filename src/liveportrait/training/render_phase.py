@@ -56,16 +56,22 @@ class RenderTrainer:
     """One phase of rendering."""
 
     def __init__(
-        self, config: StageOneConfig, number: int, motion: MotionExtractor | None, device: torch.device
+        self,
+        config: StageOneConfig,
+        number: int,
+        motion: MotionExtractor | None = None,
+        perceptual: Path | None = None,
     ) -> None:
+        """`perceptual`: weights of the network for that term, which is left out without them."""
+        device = torch.device(config.device)
         self.config, self.number, self.device = config, number, device
         self.settings: RenderPhase = config.render[number]
         self.motion = None if motion is None else motion.eval().requires_grad_(False)
         needs_motion = self.settings.own_motion > 0 or self.settings.weights.magnified > 0
         if needs_motion and motion is None:
             raise ValueError("own_motion and magnified need a trained M")
-        wants_perceptual = bool(config.perceptual) and self.settings.weights.perceptual > 0
-        self.perceptual = PerceptualDistance(Path(config.perceptual)).to(device) if wants_perceptual else None
+        wanted = perceptual if self.settings.weights.perceptual > 0 else None
+        self.perceptual = PerceptualDistance(wanted).to(device) if wanted else None
         torch.manual_seed(config.seed)
         self.network = Renderer().to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -46,7 +46,8 @@ def run(config_path: Path, part: Part = "all", output: str | None = None) -> Pat
     if part in ("all", "motion"):
         train_motion(config, corpus, held_out)
     if part in ("all", "render"):
-        train_rendering(config, corpus, held_out)
+        perceptual = config_path.parent / config.perceptual if config.perceptual else None
+        train_rendering(config, corpus, held_out, perceptual)
     return export(config) if part == "all" else folder
 
 
@@ -76,9 +77,8 @@ def trained_motion(config: StageOneConfig) -> MotionExtractor | None:
     return network.eval()
 
 
-def train_rendering(config: StageOneConfig, corpus: Corpus, held_out: Corpus) -> None:
+def train_rendering(config: StageOneConfig, corpus: Corpus, held_out: Corpus, perceptual: Path | None) -> None:
     """The phases of rendering, one after the other, each from the average of the one before."""
-    device = torch.device(config.device)
     renderer: Renderer | None = None
     for number, phase in enumerate(config.render):
         motion = None
@@ -88,8 +88,8 @@ def train_rendering(config: StageOneConfig, corpus: Corpus, held_out: Corpus) ->
                 raise UserError(
                     f"render[{number}] needs a trained M in {config.output}: run --part motion first."
                 )
-            motion = motion.to(device)
-        renderer = RenderTrainer(config, number, motion, device).run(corpus, held_out, renderer)
+            motion = motion.to(config.device)
+        renderer = RenderTrainer(config, number, motion, perceptual).run(corpus, held_out, renderer)
 
 
 def export(config: StageOneConfig) -> Path:

@@ -1,0 +1,23 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed-demo  ## animate a sample portrait: out/demo.mp4 and out/contact-sheet.png
+	$(BIN)/liveportrait demo -o out --overwrite
+
+test: lint  ## everything that runs without a GPU, in minutes
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/pytest
+
+lint: .venv/installed-test
+	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/mypy
+
+.venv/installed-%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf .venv out build dist
