@@ -49,7 +49,7 @@ def blink(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> None:
 def smile(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> None:
     """A smile that grows, stays and goes, the head leaning with it."""
     amount = bump(time, 1.5, 0.8, 0.9)
-    shapes[:, SMILE] = 0.75 * amount[:, None]
+    shapes[:, SMILE] = 1.0 * amount[:, None]
     shapes[:, CHEEK_SQUINT] = 0.35 * amount[:, None]
     shapes[:, BROW_UP] = 0.2 * amount[:, None]
     angles[:, 2] = 4.0 * amount
@@ -63,11 +63,11 @@ def talk(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> None:
     syllable = np.clip(np.sin(2 * np.pi * 3.6 * time + 1.2 * np.sin(2 * np.pi * 0.9 * time)), -0.25, 1)
     opening = envelope * stress * np.maximum(syllable, 0)
     vowel = np.sin(2 * np.pi * 1.3 * time + 2.0)
-    shapes[:, JAW_OPEN] = 0.55 * opening
-    shapes[:, LOWER_LIP_DOWN] = 0.25 * opening[:, None]
+    shapes[:, JAW_OPEN] = 0.9 * opening
+    shapes[:, LOWER_LIP_DOWN] = 0.35 * opening[:, None]
     shapes[:, UPPER_LIP_UP] = 0.15 * opening[:, None]
-    shapes[:, PUCKER] = 0.5 * envelope * np.maximum(vowel, 0)
-    shapes[:, FUNNEL] = 0.2 * envelope * np.maximum(vowel, 0)
+    shapes[:, PUCKER] = 0.7 * envelope * np.maximum(vowel, 0)
+    shapes[:, FUNNEL] = 0.35 * envelope * np.maximum(vowel, 0)
     shapes[:, STRETCH] = 0.25 * envelope[:, None] * np.maximum(-vowel, 0)[:, None]
     shapes[:, BLINK] = bump(time, 2.3, 0.12, 0.05)[:, None]
     shapes[:, BROW_UP] = 0.3 * bump(time, 1.2, 0.4, 0.2)[:, None]
@@ -121,7 +121,9 @@ def main() -> None:
     frontal = np.abs(np.linalg.det(motion.rotation[:, :2, :2]))
     effect = expression_effect(local, corpus.blendshapes, corpus.clip, frontal)
     for name, (seconds, scene) in SCENES.items():
-        write_template(folder / f"{name}.safetensors", compose(corpus, effect, seconds, scene), overwrite=True)
+        write_template(
+            folder / f"{name}.safetensors", compose(corpus, effect, seconds, scene), overwrite=True
+        )
 
 
 if __name__ == "__main__":

@@ -57,10 +57,16 @@ def main() -> None:
     engine = Engine(weights.load(options.weights), precision="bf16")
     samples = list(held_out(options.shards, options.hold_out_one_in))
     if options.sheet:
-        save_image(options.sheet, contact_sheet([sheet_row(engine, s) for s in samples], cell=160), overwrite=True)
+        save_image(
+            options.sheet, contact_sheet([sheet_row(engine, s) for s in samples], cell=160), overwrite=True
+        )
     clips = (Clip(sample.key, sample.frames()) for sample in samples)
     figures = self_reenactment(engine, FaceAnalyzer(), clips, options.stride)
-    about = {"clips": len(samples), "identities": len({s.identity for s in samples}), "stride": options.stride}
+    about = {
+        "clips": len(samples),
+        "identities": len({s.identity for s in samples}),
+        "stride": options.stride,
+    }
     for method, values in figures.items():
         print(json.dumps({"method": method} | {k: round(v, 4) for k, v in values.items()} | about))
 

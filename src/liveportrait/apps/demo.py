@@ -52,7 +52,8 @@ class Demo:
                 progress,
             )
         lengths = {name: len(template) for name, template in templates.items()}
-        save_image(sheet, motion_sheet(portrait, video, lengths), self.overwrite)
+        face = animator.analyzer.detect(portrait)[0]
+        save_image(sheet, motion_sheet(portrait, video, lengths, around(face.box, portrait)), self.overwrite)
         show(report)
         print(f"wrote {sheet}")
 
@@ -66,10 +67,24 @@ def sample_portrait() -> np.ndarray:
     return astronaut()
 
 
-def motion_sheet(portrait: np.ndarray, video: Path, lengths: dict[str, int]) -> np.ndarray:
+def around(box: tuple[float, float, float, float], picture: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of a square twice the size of a face's box, as far as the picture reaches."""
+    x0, y0, x1, y1 = box
+    reach = max(x1 - x0, y1 - y0)
+    column, row = (x0 + x1) / 2, (y0 + y1) / 2
+    height, width = picture.shape[:2]
+    return (
+        slice(max(int(row - reach), 0), min(int(row + reach), height)),
+        slice(max(int(column - reach), 0), min(int(column + reach), width)),
+    )
+
+
+def motion_sheet(
+    portrait: np.ndarray, video: Path, lengths: dict[str, int], part: tuple[slice, slice]
+) -> np.ndarray:
     """A contact sheet of a video of several motions in turn: for each, the portrait and frames of it.
 
-    `lengths` gives the motions' names and frames in order.
+    `lengths` gives the motions' names and frames in order, `part` the rows and columns that are shown.
     """
     from liveportrait.media import VideoReader, contact_sheet
 
@@ -79,9 +94,9 @@ def motion_sheet(portrait: np.ndarray, video: Path, lengths: dict[str, int]) -> 
         shown = min(COLUMNS, length)
         wanted |= {start + (2 * i + 1) * length // (2 * shown): name for i in range(shown)}
         start += length
-    rows = {name: [portrait] for name in lengths}
+    rows = {name: [portrait[part]] for name in lengths}
     with VideoReader(video) as reader:
         for index, frame in enumerate(reader):
             if index in wanted:
-                rows[wanted[index]].append(frame)
+                rows[wanted[index]].append(frame[part])
     return contact_sheet(list(rows.values()), list(rows))

@@ -69,7 +69,9 @@ class StageOneConfig:
     bf16: bool = True
     checkpoint_seconds: float = 180.0
     average_decay: float = 0.998
-    perceptual: str = ""  # EfficientNet-Lite0 as safetensors, relative to this file; else the term is left out
+    perceptual: str = (
+        ""  # EfficientNet-Lite0 as safetensors, relative to this file; else the term is left out
+    )
     data: DataConfig = field(default_factory=DataConfig)
     motion: MotionPhase = field(default_factory=MotionPhase)
     render: tuple[RenderPhase, ...] = field(default_factory=tuple)

@@ -77,7 +77,9 @@ def trained_motion(config: StageOneConfig) -> MotionExtractor | None:
     return network.eval()
 
 
-def train_rendering(config: StageOneConfig, corpus: Corpus, held_out: Corpus, perceptual: Path | None) -> None:
+def train_rendering(
+    config: StageOneConfig, corpus: Corpus, held_out: Corpus, perceptual: Path | None
+) -> None:
     """The phases of rendering, one after the other, each from the average of the one before."""
     renderer: Renderer | None = None
     for number, phase in enumerate(config.render):

@@ -44,11 +44,9 @@ class Entry:
         return f"{self.retargeting_folder}/{RETARGETING_FILE}"
 
 
-PUBLISHED_LICENCE = (
-    f"that of the publisher, see https://huggingface.co/{PUBLISHED_REPOSITORY} (MIT when this was written)"
-)
+PUBLISHED_LICENCE = f"that of the publisher, see https://huggingface.co/{PUBLISHED_REPOSITORY}"
 ENTRIES = (
-    Entry("compact", "small and fast, 256 px, comes with the program", "MIT"),
+    Entry("compact", "small and fast, 256 px, comes with the program", "research use only"),
     Entry(
         "base-human",
         "the published weights for people, 512 px",
