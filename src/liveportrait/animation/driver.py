@@ -20,6 +20,7 @@ from liveportrait.face.crop import CropWindow, crop, driving_window, to_input
 from liveportrait.media import VideoReader, load_image, media_kind
 from liveportrait.motion import Template, groups_for, read_template
 from liveportrait.networks.interface import Motion
+from liveportrait.networks.variants import Variant
 
 PHOTO_FPS = Fraction(25)
 TEMPLATE_SUFFIXES = (".safetensors", ".pkl")
@@ -103,7 +104,7 @@ def photo_driver(run: Run, path: Path, crops: bool) -> Driver:
                 " cropped face"
             )
         window = driving_window([face.landmarks])
-    tile = _cut(image, window, run.engine.variant.input_size)
+    tile = _cut(image, window, run.engine.variant)
     with run.clock.step("motion"):
         motion = run.engine.extract_motion(tile[None])
 
@@ -121,21 +122,21 @@ def video_driver(run: Run, path: Path, crops: bool) -> Driver:
     reader = VideoReader(path)
     tracked = track_face(run, reader) if crops else None
     window = tracked.window if tracked else None
-    size = run.engine.variant.input_size
+    variant = run.engine.variant
     if tracked:
         first_frame = tracked.first_frame
     else:
         with reader:
             first_frame = next(iter(reader))
     with run.clock.step("motion"):
-        first = run.engine.extract_motion(_cut(first_frame, window, size)[None])
+        first = run.engine.extract_motion(_cut(first_frame, window, variant)[None])
 
     def play() -> Play:
         last, done = first, 0
         with reader, read_ahead(run.clock.each("decode", reader)) as frames:
             for group in batches(frames, run.batch):
                 with run.clock.step("motion"):
-                    tiles = [_cut(frame, window, size) for frame in group]
+                    tiles = [_cut(frame, window, variant) for frame in group]
                     seen = tracked.found[done : done + len(group)] if tracked else np.ones(len(group), bool)
                     motion = _motions(run.engine, last, tiles, seen)
                 last = Motion(*(part[-1:] for part in motion))
@@ -165,5 +166,6 @@ def _motions(engine: Engine, last: Motion, tiles: list[Image], seen: NDArray[np.
     return Motion(*(torch.cat(parts)[rows] for parts in zip(last, motion, strict=True)))
 
 
-def _cut(image: Image, window: CropWindow | None, size: int) -> Image:
-    return to_input(crop(image, window) if window else image, size)
+def _cut(image: Image, window: CropWindow | None, variant: Variant) -> Image:
+    cut = crop(image, window, variant.continues_border) if window else image
+    return to_input(cut, variant.input_size)

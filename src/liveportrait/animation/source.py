@@ -60,7 +60,7 @@ def prepare_source(run: Run, source: str | Path | NDArray[np.uint8], options: An
         window = source_window(
             faces[0].landmarks, scale=options.crop_scale, x=options.crop_x, y=options.crop_y
         )
-        face = to_input(crop(image, window), size)
+        face = to_input(crop(image, window, run.engine.variant.continues_border), size)
     else:
         face = to_input(image, size)
     with run.clock.step("motion"):

@@ -61,7 +61,9 @@ def render_clip(engine: Engine, frames: Picture) -> Picture:
 def measure_clip(engine: Engine, analyzer: FaceAnalyzer, clip: Clip, stride: int) -> Iterator[Measurement]:
     """Model and baselines on every `stride`-th frame of a clip, the first left out (it is the source)."""
     chosen = clip.frames[::stride]
-    truth = [_first(analyzer, frame) for frame in chosen]
+    truth: list[Face | None] = []
+    for frame in chosen:
+        truth.append(_find(analyzer, frame, truth[-1] if truth else None))
     if truth[0] is None:
         return
     rendered = render_clip(engine, chosen)
@@ -75,7 +77,10 @@ def measure_clip(engine: Engine, analyzer: FaceAnalyzer, clip: Clip, stride: int
     }
     for method, pictures in outputs.items():
         same = method == "copy"
-        found = [truth[0] if same else _first(analyzer, picture) for picture in pictures]
+        found = [
+            truth[0] if same else _find(analyzer, picture, near)
+            for picture, near in zip(pictures, truth, strict=True)
+        ]
         yield _measure(method, analyzer, pictures, list(chosen), found, truth)
 
 
@@ -145,7 +150,11 @@ def _summary(measurements: list[Measurement]) -> dict[str, float]:
     return result
 
 
-def _first(analyzer: FaceAnalyzer, picture: Picture) -> Face | None:
-    """The largest face of a crop; crops hold no small ones worth looking for."""
+def _find(analyzer: FaceAnalyzer, picture: Picture, near: Face | None) -> Face | None:
+    """The face of a crop: near another one, measured a second time from where it was found, or else detected."""
+    face = analyzer.track(picture, near) if near else None
+    face = face and analyzer.track(picture, face)
+    if face:
+        return face
     faces = analyzer.detect(picture, smallest=picture.shape[0] / 4)
     return faces[0] if faces else None

@@ -83,10 +83,15 @@ def driving_window(
     return _window(_Square(centre, float(np.mean([square.side for square in squares])), 0.0), size)
 
 
-def crop(image: Image, window: CropWindow) -> Image:
-    """The window of a picture (H,W,3) as (size,size,3): bilinear, black outside the picture."""
+def crop(image: Image, window: CropWindow, continues_border: bool = False) -> Image:
+    """The window of a picture (H,W,3) as (size,size,3), bilinear.
+
+    Outside the picture it is black, as in the published program, or with `continues_border` repeats the edge: a
+    moving head then pulls no black strip into the picture.
+    """
     side = (window.size, window.size)
-    return np.asarray(cv2.warpAffine(image, window.matrix, side, flags=cv2.INTER_LINEAR))
+    border = cv2.BORDER_REPLICATE if continues_border else cv2.BORDER_CONSTANT
+    return np.asarray(cv2.warpAffine(image, window.matrix, side, flags=cv2.INTER_LINEAR, borderMode=border))
 
 
 def to_input(image: Image, size: int = 256) -> Image:

@@ -23,6 +23,7 @@ class RenderWeights:
     painting: float = 0.8
     gradient: float = 2.0
     structure: float = 0.5
+    texture: float = 0.0
     residual: float = 0.5
     keep: float = 0.04
     certainty: float = 0.05
@@ -85,6 +86,18 @@ def structural_similarity(picture: Tensor, target: Tensor) -> Tensor:
     return (top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean()
 
 
+def laplacian(picture: Tensor) -> Tensor:
+    """4-neighbour Laplacian (B,1,S,S) of the mean channel."""
+    kernel = picture.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
+    return F.conv2d(picture.mean(1, keepdim=True), kernel, padding=1)
+
+
+def texture(picture: Tensor, target: Tensor, window: int = 8) -> Tensor:
+    """L1 between local means of |Laplacian|: as much fine detail as the target, wherever in the window it lies."""
+    found, wanted = (F.avg_pool2d(laplacian(p).abs(), window) for p in (picture, target))
+    return (found - wanted).abs().mean()
+
+
 def unneeded_painting(logits: Tensor, warped: Tensor, target: Tensor) -> Tensor:
     """How much is painted where the warped source was already right; L1 alone settles at a blurry mixture."""
     right = (-12 * (warped - target).abs().mean(1, keepdim=True)).exp().detach()
@@ -107,6 +120,7 @@ def render_losses(
         "painting": pyramid_l1(painting, target, weight, levels=3),
         "gradient": gradient_l1(picture, target, weight),
         "structure": 1 - structural_similarity(picture, target),
+        "texture": texture(picture.float(), target),
         "residual": warped["residual"].abs().mean() / 0.1,
         "keep": unneeded_painting(logits, warped["image"], target),
         "certainty": overcertainty(logits),

@@ -20,7 +20,13 @@ from liveportrait.training.config import RenderPhase, StageOneConfig
 from liveportrait.training.corpus import Corpus
 from liveportrait.training.loop import BETAS, Phase
 from liveportrait.training.perceptual import PerceptualDistance
-from liveportrait.training.render_losses import Rendered, region_weights, render_losses, weighted_sum
+from liveportrait.training.render_losses import (
+    Rendered,
+    laplacian,
+    region_weights,
+    render_losses,
+    weighted_sum,
+)
 from liveportrait.training.sampling import BackgroundBatches, PairSampler, batches, motion_of, pictures_of
 
 VALIDATION_BATCHES, VALIDATION_BATCH = 12, 4
@@ -173,7 +179,8 @@ class RenderTrainer:
                 warped, (picture, painting, logits) = network(source, *motions)
             for name, shown in (("psnr", picture), ("psnr_warp", warped["image"]), ("psnr_copy", source)):
                 sums[name] += float(-10 * (shown - target).square().mean((1, 2, 3)).log10().mean())
-            sums["sharpness"] += float((laplacian_energy(picture) / laplacian_energy(target)).mean())
+            energy, wanted = (laplacian(p.float()).square().mean((1, 2, 3)) for p in (picture, target))
+            sums["sharpness"] += float((energy / wanted).mean())
             tiles = [
                 source,
                 target,
@@ -188,10 +195,3 @@ class RenderTrainer:
         shown_grid = (grid.permute(1, 2, 0).cpu().numpy() * 255).astype(np.uint8)
         cv2.imwrite(str(phase.folder / f"{phase.name}.png"), shown_grid[:, :, ::-1])
         return {name: value / len(validation) for name, value in sums.items()}
-
-
-def laplacian_energy(picture: Tensor) -> Tensor:
-    """Mean squared response (B,) of the 4-neighbour Laplacian on luma."""
-    luma = picture.float().mean(1, keepdim=True)
-    kernel = luma.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
-    return nn.functional.conv2d(luma, kernel).square().mean((1, 2, 3))

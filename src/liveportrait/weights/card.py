@@ -88,6 +88,7 @@ def _read_variant(content: Mapping[str, Any]) -> Variant:
         output_size=_restore(int, content["output_size"]),
         sizes=_restore(ARCHITECTURES[architecture], content["sizes"]),
         retargeting=_restore(RetargetingSizes, content["retargeting"]),
+        continues_border=_restore(bool, content["continues_border"]),
     )
 
 
