@@ -69,15 +69,15 @@ def open_driver(run: Run, path: Path, crops: bool) -> Driver:
     Raises `UserError` where the file is none of these, or shows no face.
     """
     if is_template(path):
-        return template_driver(run, read_template(path))
+        return template_driver(run, read_template(path), str(path))
     if media_kind(path) == "image":
         return photo_driver(run, path, crops)
     return video_driver(run, path, crops)
 
 
-def template_driver(run: Run, template: Template) -> Driver:
+def template_driver(run: Run, template: Template, name: str = "the motion template") -> Driver:
     """A template as driver; a single frame counts as a photo. Raises `UserError` for another layout."""
-    template.require_layout(groups_for(run.engine.variant))
+    template.require_layout(groups_for(run.engine.variant), name)
     motion = Motion(*(part.to(run.engine.device) for part in template.motion))
     count = len(template)
 

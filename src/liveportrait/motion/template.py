@@ -70,11 +70,11 @@ class Template:
         """The motion of one frame, batch 1."""
         return Motion(*(part[index : index + 1] for part in self.motion))
 
-    def require_layout(self, groups: KeypointGroups) -> None:
+    def require_layout(self, groups: KeypointGroups, name: str = "the motion template") -> None:
         """Raise `UserError` when the template's keypoints are laid out for other weights than `groups`."""
         if self.layout != groups.layout:
             raise UserError(
-                f"the motion template was made with the keypoint layout {self.layout!r}, but the weights"
+                f"{name} was made with the keypoint layout {self.layout!r}, but the weights"
                 f" use {groups.layout!r}: make it again from its video with these weights"
             )
 

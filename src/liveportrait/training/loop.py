@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from liveportrait.errors import UserError
 from liveportrait.training.checkpoint import TrainingState, follow
 from liveportrait.training.config import Schedule, StageOneConfig
 
@@ -32,8 +33,12 @@ class Phase:
     """One run of optimisation: resumes from its own checkpoint, logs to tensorboard and a JSON-lines file."""
 
     def __init__(self, name: str, config: StageOneConfig, schedule: Schedule, state: TrainingState) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
+        except ImportError as error:
+            raise UserError(
+                "training draws its curves with tensorboard: pip install 'liveportrait[train]'"
+            ) from error
         self.name, self.config, self.schedule, self.state = name, config, schedule, state
         self.folder = Path(config.output)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,22 @@ class Sample:
     measured: NDArray[np.bool_]  # (T,) False where a label is interpolated
 
     def frames(self, wanted: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
-        """Decoded frames (n,256,256,3) RGB; `wanted` are ascending frame numbers, all by default."""
+        """Decoded frames (n,256,256,3) RGB; `wanted` are ascending frame numbers, all by default.
+
+        Raises UserError when the sample cannot be decoded.
+        """
+        try:
+            return self._decode(wanted)
+        except (av.FFmpegError, ValueError) as error:
+            raise UserError(
+                f"Sample {self.key} cannot be decoded ({error}): prepare its shard anew."
+            ) from error
+
+    def _decode(self, wanted: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         if not self.is_video:
             decoded = cv2.imdecode(np.frombuffer(self.media, np.uint8), cv2.IMREAD_COLOR_RGB)
             if decoded is None:
-                raise ValueError(f"the picture of {self.key} cannot be decoded")
+                raise ValueError("not a picture")
             return np.asarray(decoded, np.uint8)[None]
         keep = None if wanted is None else set(wanted.tolist())
         with av.open(io.BytesIO(self.media), "r") as container:
@@ -71,7 +83,7 @@ def read_shard(path: Path) -> Iterator[Sample]:
                 yield from _sample(key, parts)
     except FileNotFoundError as error:
         raise UserError(f"No shard at {path}: check the path in the training configuration.") from error
-    except (tarfile.TarError, KeyError, ValueError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise UserError(f"Shard {path} cannot be read ({error}): fetch or prepare it anew.") from error
 
 
