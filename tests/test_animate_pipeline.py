@@ -239,7 +239,7 @@ def test_large_and_odd_photos_are_reduced_to_even_sides():
 def test_the_source_is_what_its_window_shows(animator):
     source = prepare_source(Run(animator.engine, animator.analyzer, 1), portrait(), AnimateOptions())
     assert source.face.shape == (256, 256, 3) and source.faces == 1
-    whole = crop(source.image, source.window)
+    whole = crop(source.image, source.window, continues_border=True)
     averaged = whole.reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
     assert np.abs(averaged - source.face).max() <= 1
 

@@ -179,3 +179,11 @@ def test_input_is_averaged_when_it_shrinks() -> None:
     assert small.shape == (256, 256, 3) and np.abs(small - mean).max() <= 1
     assert to_input(small) is small
     assert to_input(np.zeros((100, 150, 3), np.uint8)).shape == (256, 256, 3)
+
+
+def test_crop_can_continue_the_edge_instead() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    shifted = CropWindow(np.array([[1, 0, -30], [0, 1, -50]], np.float32), 64)
+    continued = crop(image, shifted, continues_border=True)
+    np.testing.assert_array_equal(continued[:40], image[50:90, 30:94])
+    np.testing.assert_array_equal(continued[40:], np.broadcast_to(image[89, 30:94], (24, 64, 3)))

@@ -180,8 +180,17 @@ def _serve(
     into: multiprocessing.Queue[Example],
 ) -> None:
     cv2.setNumThreads(1)
+    into.cancel_join_thread()
+    trainer = multiprocessing.parent_process()
     for number in itertools.count(start):
-        into.put(_draw_batch(draw, batch_size, seed, number))
+        batch = _draw_batch(draw, batch_size, seed, number)
+        while True:
+            try:
+                into.put(batch, timeout=5)
+                break
+            except queue.Full:
+                if trainer is not None and not trainer.is_alive():  # killed: nobody will ever take it
+                    return
 
 
 class BackgroundBatches:
