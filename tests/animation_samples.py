@@ -1,4 +1,4 @@
-"""Small inputs for the pipeline's tests: a portrait, driving videos, sound, and untrained weights."""
+"""Small inputs for the pipeline's tests: a portrait, driving videos, sound, and networks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from skimage.data import astronaut
 
+from liveportrait import weights
 from liveportrait.media import VideoWriter
 from liveportrait.networks import build
 from liveportrait.networks.interface import Networks
@@ -57,7 +58,12 @@ def write_sound(path: Path, seconds: float = 1.0) -> Path:
     return path
 
 
-def untrained_networks(retargeting: bool = False) -> Networks:
-    """Compact networks with random weights: a function of their inputs like any other."""
-    torch.manual_seed(0)
-    return build(COMPACT, retargeting=retargeting)
+def bundled_networks(retargeting: bool = False) -> Networks:
+    """The compact networks as they come with the program, with fresh small networks where they are wanted."""
+    networks = weights.load("compact")
+    if retargeting:
+        torch.manual_seed(0)
+        fresh = build(COMPACT, retargeting=True)
+        networks.stitching = fresh.stitching
+        networks.eye_retargeting, networks.lip_retargeting = fresh.eye_retargeting, fresh.lip_retargeting
+    return networks

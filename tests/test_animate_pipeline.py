@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from animation_samples import FPS, driving_frames, portrait, untrained_networks, write_sound, write_video
+from animation_samples import FPS, bundled_networks, driving_frames, portrait, write_sound, write_video
 from small_base import SMALL_BASE
 
 from liveportrait import AnimateOptions, Animator
@@ -32,7 +32,7 @@ FRAMES = 6
 
 @pytest.fixture(scope="module")
 def animator() -> Animator:
-    return Animator(Engine(untrained_networks()), batch=4)
+    return Animator(Engine(bundled_networks()), batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_the_source_pose_is_kept_at_the_first_frame_and_scaled_by_the_multiplier
 
 
 def test_stitching_runs_with_weights_that_bring_it(driving):
-    networks = untrained_networks(retargeting=True)
+    networks = bundled_networks(retargeting=True)
     with torch.no_grad():
         networks.stitching.mlp[-1].bias[-1] = 0.25  # moves every keypoint down by a quarter
     animator = Animator(Engine(networks))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from animation_samples import driving_frames, portrait, untrained_networks, write_video
+from animation_samples import bundled_networks, driving_frames, portrait, write_video
 from safetensors.torch import load_file, save_file
 
 from liveportrait import weights
@@ -28,7 +28,7 @@ def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     save_image(folder / "face.png", portrait())
     write_video(folder / "driving.mp4", driving_frames(4))
-    weights.save(untrained_networks(), folder / "weights", weights.Metadata("a test", "MIT"))
+    weights.save(bundled_networks(), folder / "weights", weights.Metadata("a test", "MIT"))
     return folder
 
 
