@@ -75,6 +75,7 @@ class StageOneConfig:
     data: DataConfig = field(default_factory=DataConfig)
     motion: MotionPhase = field(default_factory=MotionPhase)
     render: tuple[RenderPhase, ...] = field(default_factory=tuple)
+    warping_share: float = 1.0  # exported W: this share of the last render phase's weights, the rest the first's
 
 
 def load_config(path: Path) -> StageOneConfig:
@@ -93,6 +94,8 @@ def load_config(path: Path) -> StageOneConfig:
             if getattr(schedule, key) <= 0:
                 value = getattr(schedule, key)
                 raise UserError(f"{path}: {where}.schedule.{key} is {value}; it must be greater than 0.")
+    if not 0 <= config.warping_share <= 1:
+        raise UserError(f"{path}: warping_share is {config.warping_share}; it must be from 0 to 1.")
     for number, phase in enumerate(config.render):
         if phase.size % 64 or not 64 <= phase.size <= 256:
             raise UserError(f"{path}: render[{number}].size is {phase.size}; use 64, 128, 192 or 256.")

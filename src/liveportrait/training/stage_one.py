@@ -95,15 +95,20 @@ def train_rendering(
 
 
 def export(config: StageOneConfig) -> Path:
-    """Write the moving averages as weights, `weights/` in the run's folder."""
+    """Write the moving averages as weights, `weights/` in the run's folder.
+
+    W may be averaged with an earlier W of the same run (Wortsman et al. 2022, "Model soups").
+    """
     folder = Path(config.output)
     motion = trained_motion(config)
     checkpoints = [folder / f"render-{number}.safetensors" for number in range(len(config.render))]
     done = [path for path in checkpoints if path.exists()]
     if motion is None or not done:
         raise UserError(f"{folder} holds no trained M or no rendering phase: train both parts first.")
-    renderer = Renderer()
-    TrainingState({}, {}, {"render": renderer}).load(done[-1])
+    renderer, earlier = trained_renderer(done[-1]), trained_renderer(done[0])
+    warping = earlier.warping.state_dict()
+    for name, value in renderer.warping.state_dict().items():
+        value.lerp_(warping[name], 1 - config.warping_share)
     networks = Networks(COMPACT, renderer.appearance, motion, renderer.warping, renderer.generator)
     target = folder / "weights"
     training = {
@@ -113,6 +118,13 @@ def export(config: StageOneConfig) -> Path:
     }
     weights.save(networks, target, weights.Metadata("stage one of this program", LICENCE, training))
     return target
+
+
+def trained_renderer(checkpoint: Path) -> Renderer:
+    """The moving averages of F, W and G."""
+    renderer = Renderer()
+    TrainingState({}, {}, {"render": renderer}).load(checkpoint)
+    return renderer
 
 
 def samples_seen(checkpoint: Path) -> int:
