@@ -75,7 +75,7 @@ class StageOneConfig:
     data: DataConfig = field(default_factory=DataConfig)
     motion: MotionPhase = field(default_factory=MotionPhase)
     render: tuple[RenderPhase, ...] = field(default_factory=tuple)
-    warping_share: float = 1.0  # exported W: this share of the last render phase's weights, the rest the first's
+    warping_share: float = 1.0  # exported W: so much of the last render phase's, the rest of the first's
 
 
 def load_config(path: Path) -> StageOneConfig:
