@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from liveportrait.face import FaceAnalyzer
 from liveportrait.face.pose import head_pose
 
-SHARD = Path(__file__).resolve().parents[2] / "shared" / "data" / "image" / "photo-01.tar"
+SHARD = Path(__file__).resolve().parents[1] / "data" / "image" / "photo-01.tar"
 PICTURES = 12
 # The rows of the labels: 16 contour points of each eye, 20 of the outer lips, both irises.
 ROWS = np.r_[36:68, 68:88, 108:110]

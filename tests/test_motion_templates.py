@@ -19,7 +19,7 @@ from liveportrait.motion.template import unknown_canonical
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Motion
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "reference" / "templates"
+REAL = Path(__file__).resolve().parents[1] / "data" / "templates"
 
 
 def make_template(

@@ -73,6 +73,21 @@ def test_weights_move_and_their_average_follows(folder: Path, trained: Path) -> 
     assert not torch.equal(stored[f"module.{name}"], stored[f"average.{name}"])
 
 
+def test_export_averages_the_warp_and_shifts_the_mask(folder: Path, trained: Path) -> None:
+    changed = folder / "changed.toml"
+    changed.write_text("warping_share = 0.25\nmask_shift = 0.5\n" + CONFIG)
+    (folder / "out" / "weights").rename(folder / "plain")
+    mixed = weights.load(stage_one.run(changed, part="export", output=str(folder / "out")))
+    shutil.rmtree(folder / "out" / "weights")
+    (folder / "plain").rename(folder / "out" / "weights")
+    first, last = (load_file(folder / "out" / f"render-{n}.safetensors") for n in (0, 1))
+    name = "average.render.warping.enter.weight"
+    expected = 0.75 * first[name] + 0.25 * last[name]
+    assert torch.allclose(mixed.warping.state_dict()["enter.weight"], expected, atol=1e-3)  # float16 on disk
+    bias = mixed.generator.state_dict()["output.bias"] - last["average.render.generator.output.bias"]
+    assert torch.allclose(bias, torch.tensor([0.0] * 12 + [0.5] * 4), atol=1e-3)
+
+
 def test_an_interrupted_run_equals_an_uninterrupted_one(
     folder: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,9 @@ class StageOneConfig:
     data: DataConfig = field(default_factory=DataConfig)
     motion: MotionPhase = field(default_factory=MotionPhase)
     render: tuple[RenderPhase, ...] = field(default_factory=tuple)
+    mask_shift: float = (
+        0.0  # exported G: added to the logits of its mask; more keeps more of the source's pixels
+    )
     warping_share: float = 1.0  # exported W: so much of the last render phase's, the rest of the first's
 
 

@@ -20,6 +20,7 @@ import torch
 from liveportrait import weights
 from liveportrait.errors import UserError
 from liveportrait.networks import COMPACT, Networks, build
+from liveportrait.networks.compact.generator import Generator
 from liveportrait.networks.compact.motion import MotionExtractor
 from liveportrait.training.checkpoint import TrainingState
 from liveportrait.training.config import StageOneConfig, load_config
@@ -109,6 +110,8 @@ def export(config: StageOneConfig) -> Path:
     warping = earlier.warping.state_dict()
     for name, value in renderer.warping.state_dict().items():
         value.lerp_(warping[name], 1 - config.warping_share)
+    assert isinstance(renderer.generator, Generator)
+    renderer.generator.keep_more(config.mask_shift)
     networks = Networks(COMPACT, renderer.appearance, motion, renderer.warping, renderer.generator)
     target = folder / "weights"
     training = {

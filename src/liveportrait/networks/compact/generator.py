@@ -14,6 +14,7 @@ from liveportrait.networks.compact.warping import WarpingSizes
 from liveportrait.networks.interface import Warped
 
 GROUPS = 8
+MASK = slice(12, 16)  # of the output's channels: four pixels of RGB, then of the mask
 KEEP_BIAS = 2.0  # the mask starts at "keep": an L1 loss would otherwise settle at a blurry half-and-half
 
 
@@ -75,12 +76,17 @@ class Generator(nn.Module):
         self.output = conv(tail, 4 * 4)  # RGB and mask, shuffled to full resolution
         with torch.no_grad():
             self.refine2.weight *= 0.1
-            self.output.bias[12:] = KEEP_BIAS  # type: ignore[index]
+            self.output.bias[MASK] = KEEP_BIAS  # type: ignore[index]
 
     def forward(self, warped: Warped) -> Tensor:
         """Pictures (B,3,S,S), RGB in [0, 1]."""
         painting, logits = self.layers(warped)
         return blend(warped["image"], painting, logits)
+
+    @torch.no_grad()
+    def keep_more(self, shift: float) -> None:
+        """Add `shift` to the mask's logits: sharper where source and painting were mixed, a little less right."""
+        self.output.bias[MASK] += shift  # type: ignore[index]
 
     def layers(self, warped: Warped) -> tuple[Tensor, Tensor]:
         """The painting (B,3,S,S) in [0, 1], and logits (B,1,S,S) of the mask that keeps the warped source."""
