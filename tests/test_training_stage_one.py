@@ -88,25 +88,33 @@ def test_export_averages_the_warp_and_shifts_the_mask(folder: Path, trained: Pat
     assert torch.allclose(bias, torch.tensor([0.0] * 12 + [0.5] * 4), atol=1e-3)
 
 
+@pytest.mark.parametrize(("part", "dies_at", "last"), [("motion", 3, "motion"), ("render", 2, "render-1")])
 def test_an_interrupted_run_equals_an_uninterrupted_one(
-    folder: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: stage_one.Part,
+    dies_at: int,
+    last: str,
 ) -> None:
-    """The run dies while writing its second checkpoint; the first one, of an earlier step, must suffice."""
-    out = folder / "again"
+    """The run dies while writing a later checkpoint; the one before it must suffice."""
+    out = folder / f"again-{part}"
     shutil.copytree(folder / "out" / "corpus", out / "corpus")
+    if part == "render":
+        shutil.copy(folder / "out" / "motion.safetensors", out)
     save = TrainingState.save
 
     def dies_later(self: TrainingState, path: Path, about: dict[str, object]) -> None:
-        if self.step == 3:
+        if self.step == dies_at:
             raise KeyboardInterrupt
         save(self, path, about)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(TrainingState, "save", dies_later)
-        stage_one.run(folder / "tiny.toml", part="motion", output=str(out))
-    stage_one.run(folder / "tiny.toml", part="motion", output=str(out))
-    whole = load_file(folder / "out" / "motion.safetensors")
-    resumed = load_file(out / "motion.safetensors")
+        stage_one.run(folder / "tiny.toml", part=part, output=str(out))
+    stage_one.run(folder / "tiny.toml", part=part, output=str(out))
+    whole = load_file(folder / "out" / f"{last}.safetensors")
+    resumed = load_file(out / f"{last}.safetensors")
     assert whole.keys() == resumed.keys()
     gap = max(float((whole[k].double() - resumed[k].double()).abs().max()) for k in whole)
     assert gap < 1e-6
