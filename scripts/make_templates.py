@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
 from liveportrait.motion import FACE_MESH, Template, write_template
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Motion
@@ -24,11 +25,10 @@ from liveportrait.training.labels import expression_effect
 
 FPS = Fraction(25)
 # Rows of MediaPipe's 52 blendshapes.
-BLINK = (9, 10)
 LOOK_IN_LEFT, LOOK_IN_RIGHT, LOOK_OUT_LEFT, LOOK_OUT_RIGHT = 13, 14, 15, 16
 BROW_UP = (3, 4, 5)
 CHEEK_SQUINT = (7, 8)
-JAW_OPEN, FUNNEL, PUCKER = 25, 32, 38
+FUNNEL, PUCKER = 32, 38
 SMILE, STRETCH, UPPER_LIP_UP, LOWER_LIP_DOWN = (44, 45), (46, 47), (48, 49), (34, 35)
 NECK = 2.6  # how far the neck lies below the middle of the face, in radii of the rigid points
 
@@ -42,7 +42,7 @@ def bump(time: np.ndarray, centre: float, rise: float, hold: float) -> np.ndarra
 def blink(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> None:
     """Two blinks, the second one slower, brows joining in a little."""
     closed = bump(time, 0.55, 0.12, 0.05) + bump(time, 1.45, 0.16, 0.16)
-    shapes[:, BLINK] = closed[:, None]
+    shapes[:, EYE_BLINK] = closed[:, None]
     angles[:, 0] = 1.0 * closed
 
 
@@ -69,7 +69,7 @@ def talk(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> None:
     shapes[:, PUCKER] = 0.7 * envelope * np.maximum(vowel, 0)
     shapes[:, FUNNEL] = 0.35 * envelope * np.maximum(vowel, 0)
     shapes[:, STRETCH] = 0.25 * envelope[:, None] * np.maximum(-vowel, 0)[:, None]
-    shapes[:, BLINK] = bump(time, 2.3, 0.12, 0.05)[:, None]
+    shapes[:, EYE_BLINK] = bump(time, 2.3, 0.12, 0.05)[:, None]
     shapes[:, BROW_UP] = 0.3 * bump(time, 1.2, 0.4, 0.2)[:, None]
     angles[:, 0] = envelope * 2.5 * np.sin(2 * np.pi * 0.8 * time)
     angles[:, 1] = envelope * 3.0 * np.sin(2 * np.pi * 0.45 * time)
@@ -86,7 +86,7 @@ def look_around(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> Non
     gaze = fade * np.sin(phase + 0.35)
     shapes[:, LOOK_OUT_RIGHT] = shapes[:, LOOK_IN_LEFT] = 0.5 * np.maximum(gaze, 0)
     shapes[:, LOOK_IN_RIGHT] = shapes[:, LOOK_OUT_LEFT] = 0.5 * np.maximum(-gaze, 0)
-    shapes[:, BLINK] = bump(time, duration / 2, 0.12, 0.05)[:, None]
+    shapes[:, EYE_BLINK] = bump(time, duration / 2, 0.12, 0.05)[:, None]
 
 
 SCENES: dict[str, tuple[float, Callable[[np.ndarray, np.ndarray, np.ndarray], None]]] = {

@@ -19,8 +19,9 @@ from liveportrait import weights
 from liveportrait.engine import Engine
 from liveportrait.evaluation.self_reenactment import Clip, render_clip, self_reenactment
 from liveportrait.face import FaceAnalyzer
+from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
 from liveportrait.media import contact_sheet, save_image
-from liveportrait.training.corpus import BLINK, JAW_OPEN, is_held_out
+from liveportrait.training.corpus import is_held_out
 from liveportrait.training.shards import Sample, read_shard
 
 
@@ -36,7 +37,7 @@ def sheet_row(engine: Engine, sample: Sample) -> list[np.ndarray]:
     frames = sample.frames()
     shapes, start = sample.blendshapes, sample.rotation[0]
     moments = [
-        int(np.abs(shapes[:, BLINK].mean(1) - shapes[0, BLINK].mean()).argmax()),
+        int(np.abs(shapes[:, EYE_BLINK].mean(1) - shapes[0, EYE_BLINK].mean()).argmax()),
         int(np.abs(shapes[:, JAW_OPEN] - shapes[0, JAW_OPEN]).argmax()),
         int(np.abs(sample.rotation - start).sum((1, 2)).argmax()),
     ]

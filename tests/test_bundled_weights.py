@@ -13,12 +13,13 @@ from skimage.data import astronaut
 from liveportrait import AnimateOptions, Animator, weights
 from liveportrait.evaluation import metrics
 from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.face.blendshapes import EYE_BLINK
 from liveportrait.face.pose import head_pose
 from liveportrait.media import VideoReader
 from liveportrait.motion import Template, bundled_templates
 from liveportrait.networks.interface import Motion
 
-EYES, JAW = list(metrics.EYE_CLOSING), metrics.JAW_OPENING
+EYES = list(EYE_BLINK)
 
 
 @cache

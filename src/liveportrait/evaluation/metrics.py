@@ -11,8 +11,6 @@ Array = NDArray[np.float32]
 
 MESH_POINTS = 468  # without the irises, which jitter more than anything else
 EYE_CORNERS = (33, 263)
-EYE_CLOSING = (9, 10)  # blendshapes eyeBlinkLeft, eyeBlinkRight
-JAW_OPENING = 25
 
 
 def l1(picture: Picture, target: Picture) -> float:

@@ -18,6 +18,7 @@ from liveportrait.evaluation import metrics
 from liveportrait.evaluation.landmark_warp import landmark_warp
 from liveportrait.evaluation.metrics import Array, Picture
 from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
 from liveportrait.face.pose import head_pose
 from liveportrait.motion import change_since, groups_for, relative, steady
 from liveportrait.networks.geometry import pose_of
@@ -109,9 +110,9 @@ def _measure(
         values["blendshapes"].append(float(np.abs(shapes - true_shapes).mean()))
         rotation, true_rotation = head_pose(face.landmarks)[0], head_pose(true_face.landmarks)[0]
         values["head_pose"].append(metrics.rotation_distance(rotation, true_rotation))
-        closing = list(metrics.EYE_CLOSING)
+        closing = list(EYE_BLINK)
         eyes.append((shapes[closing].mean(), true_shapes[closing].mean()))
-        jaws.append((shapes[metrics.JAW_OPENING], true_shapes[metrics.JAW_OPENING]))
+        jaws.append((shapes[JAW_OPEN], true_shapes[JAW_OPEN]))
     curves = {
         name: (np.array([a for a, _ in pairs], np.float32), np.array([b for _, b in pairs], np.float32))
         for name, pairs in (("eyes", eyes), ("jaw", jaws))

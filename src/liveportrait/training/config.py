@@ -57,6 +57,11 @@ class RenderPhase:
     mix: PairMix = field(default_factory=PairMix)
     own_motion: float = 0.0  # probability of a batch being driven by M instead of the labels
 
+    @property
+    def needs_motion(self) -> bool:
+        """Whether the phase uses a trained M."""
+        return self.own_motion > 0 or self.weights.magnified > 0
+
 
 @dataclass(frozen=True)
 class StageOneConfig:

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.errors import UserError
+from liveportrait.face.blendshapes import EYE_BLINK
 from liveportrait.training.labels import LiftedMotion, lift
 from liveportrait.training.shards import PICTURE_SIDE, Sample, read_shard
-
-BLINK, JAW_OPEN = (9, 10), 25  # blendshape numbers
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def choose_frames(sample: Sample, count: int, rng: np.random.Generator) -> NDArr
     measured = np.flatnonzero(sample.measured)
     if len(measured) <= count:
         return measured
-    blink = sample.blendshapes[measured][:, BLINK].mean(1, keepdims=True)
+    blink = sample.blendshapes[measured][:, EYE_BLINK].mean(1, keepdims=True)
     features = np.concatenate(
         [
             sample.rotation[measured].reshape(len(measured), -1) * 1.5,

@@ -73,8 +73,7 @@ class RenderTrainer:
         self.config, self.number, self.device = config, number, device
         self.settings: RenderPhase = config.render[number]
         self.motion = None if motion is None else motion.eval().requires_grad_(False)
-        needs_motion = self.settings.own_motion > 0 or self.settings.weights.magnified > 0
-        if needs_motion and motion is None:
+        if self.settings.needs_motion and motion is None:
             raise ValueError("own_motion and magnified need a trained M")
         wanted = perceptual if self.settings.weights.perceptual > 0 else None
         self.perceptual = PerceptualDistance(wanted).to(device) if wanted else None

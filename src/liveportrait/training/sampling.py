@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
 from liveportrait.networks.interface import Motion
 from liveportrait.training.augment import (
     FrameMotion,
@@ -24,7 +25,7 @@ from liveportrait.training.augment import (
     random_colour,
     random_similarity,
 )
-from liveportrait.training.corpus import BLINK, JAW_OPEN, Corpus
+from liveportrait.training.corpus import Corpus
 from liveportrait.training.labels import LiftedMotion
 
 Example = dict[str, NDArray[np.generic]]
@@ -124,10 +125,10 @@ class PairSampler:
 
     def _most_different_expression(self, row: int, rows: NDArray[np.int64], rng: np.random.Generator) -> int:
         scores = self.corpus.blendshapes
-        blink = scores[rows][:, BLINK].mean(1)
+        blink = scores[rows][:, EYE_BLINK].mean(1)
         jaw = scores[rows, JAW_OPEN]
         eyes = 1.5 if rng.random() < 0.5 else 0.0
-        distance = eyes * np.abs(blink - scores[row, BLINK].mean()) + np.abs(jaw - scores[row, JAW_OPEN])
+        distance = eyes * np.abs(blink - scores[row, EYE_BLINK].mean()) + np.abs(jaw - scores[row, JAW_OPEN])
         return int(rows[(distance + 0.1 * rng.random(len(rows))).argmax()])
 
     def _picture_pair(self, rng: np.random.Generator) -> tuple[tuple[Picture, FrameMotion], ...]:

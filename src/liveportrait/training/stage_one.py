@@ -85,7 +85,7 @@ def train_rendering(
     renderer: Renderer | None = None
     for number, phase in enumerate(config.render):
         motion = None
-        if phase.own_motion > 0 or phase.weights.magnified > 0:
+        if phase.needs_motion:
             motion = trained_motion(config)
             if motion is None:
                 raise UserError(
