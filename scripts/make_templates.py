@@ -18,10 +18,10 @@ import torch
 
 from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
 from liveportrait.motion import FACE_MESH, Template, write_template
+from liveportrait.motion.lifting import expression_effect
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Motion
 from liveportrait.training.corpus import Corpus, load_corpus
-from liveportrait.training.labels import expression_effect
 
 FPS = Fraction(25)
 # Rows of MediaPipe's 52 blendshapes.

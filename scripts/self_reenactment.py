@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from liveportrait import weights
+from liveportrait.data.shards import Sample, read_shard
 from liveportrait.engine import Engine
 from liveportrait.evaluation.self_reenactment import Clip, render_clip, self_reenactment
 from liveportrait.face import FaceAnalyzer
 from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
 from liveportrait.media import contact_sheet, save_image
 from liveportrait.training.corpus import is_held_out
-from liveportrait.training.shards import Sample, read_shard
 
 
 def held_out(patterns: list[str], one_in: int) -> Iterator[Sample]:

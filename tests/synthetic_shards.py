@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from liveportrait.face.canonical import canonical_face
-from liveportrait.training.labels import AXES, MESH_ROWS
+from liveportrait.motion.lifting import AXES, MESH_ROWS
 
 SIDE = 256
 

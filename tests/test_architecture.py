@@ -15,11 +15,12 @@ ROOMS = [
     "engine",
     "motion",
     "animation",
+    "data",
     "evaluation",
     "training",
     "apps",
 ]
-LEVEL = {room: level for level, room in enumerate(ROOMS)} | {"training": ROOMS.index("evaluation")}
+LEVEL = {room: level for level, room in enumerate(ROOMS)}
 ROOT = Path(liveportrait.__file__).parent
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from synthetic_shards import make_shard, project, turn
 
+from liveportrait.data.shards import read_shard
 from liveportrait.errors import UserError
+from liveportrait.motion.lifting import AXES, KEYPOINTS, lift
 from liveportrait.training.augment import FrameMotion, close_eyes, move_head, random_similarity
 from liveportrait.training.corpus import Corpus, build_corpus, is_held_out, load_corpus
-from liveportrait.training.labels import AXES, KEYPOINTS, lift
 from liveportrait.training.sampling import (
     MOTION_FIELDS,
     BackgroundBatches,
@@ -19,7 +20,6 @@ from liveportrait.training.sampling import (
     PairSampler,
     batches,
 )
-from liveportrait.training.shards import read_shard
 
 ANGLES = [(0.0, 0.0, 0.0), (0.3, 0.0, 0.0), (0.0, 0.25, 0.1), (-0.2, -0.1, -0.2)]
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.training.labels import LEFT_EYE, MESH_ROWS, MIRROR, RIGHT_EYE, Array
+from liveportrait.motion.lifting import LEFT_EYE, MESH_ROWS, MIRROR, RIGHT_EYE, Array
 
 Picture = NDArray[np.uint8]
 MIRROR_X: Array = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)

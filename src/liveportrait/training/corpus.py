@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from liveportrait.data.shards import PICTURE_SIDE, Sample, read_shard
 from liveportrait.errors import UserError
 from liveportrait.face.blendshapes import EYE_BLINK
-from liveportrait.training.labels import LiftedMotion, lift
-from liveportrait.training.shards import PICTURE_SIDE, Sample, read_shard
+from liveportrait.motion.lifting import LiftedMotion, lift
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from liveportrait.networks.compact.layers import pixel_grid
+from liveportrait.networks.interface import Pose
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -25,6 +26,7 @@ class RenderWeights:
     structure: float = 0.5
     texture: float = 0.0
     residual: float = 0.5
+    still: float = 0.0
     keep: float = 0.04
     certainty: float = 0.05
     perceptual: float = 0.0
@@ -107,6 +109,24 @@ def unneeded_painting(logits: Tensor, warped: Tensor, target: Tensor) -> Tensor:
 def overcertainty(logits: Tensor, free: float = 4.0) -> Tensor:
     """Mask logits beyond ±free, squared: a mask that is certain before the painting is any good never learns."""
     return F.relu(logits.abs() - free).square().mean()
+
+
+def unneeded_motion(flow: Tensor, source: Tensor, target: Tensor, source_pose: Pose, pose: Pose) -> Tensor:
+    """Mean length of the displacement where both pictures show the same still background.
+
+    Flow (B,h,w,2) in [-1, 1]. Background is what lies outside 1.6 scales around either head's centre; still is
+    where the largest difference within 9 cells is small. A wall behind a moving head otherwise bends with it.
+    """
+    height, width = flow.shape[1:3]
+    grid = pixel_grid(height, width, flow.device)
+    small, wanted = (F.interpolate(p, size=(height, width), mode="area") for p in (source, target))
+    gap = F.max_pool2d((small - wanted).abs().mean(1), 9, 1, 4)
+    outside = torch.ones_like(gap)
+    for face in (source_pose, pose):
+        centre = face.keypoints[:, :, :2].mean(1)[:, None, None]
+        outside = outside * ((grid - centre).norm(dim=-1) > 1.6 * face.scale[:, :, None])
+    weight = ((-20 * gap).exp() * outside).detach()
+    return ((flow - grid).norm(dim=-1) * weight).mean() / 0.1
 
 
 def render_losses(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from liveportrait.evaluation.perceptual import PerceptualDistance
 from liveportrait.networks import COMPACT, build
 from liveportrait.networks.compact.generator import Generator, blend
 from liveportrait.networks.compact.motion import LEFT_EYE, MOUTH, RIGHT_EYE, MotionExtractor
@@ -19,12 +20,12 @@ from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.config import RenderPhase, StageOneConfig
 from liveportrait.training.corpus import Corpus
 from liveportrait.training.loop import BETAS, Phase
-from liveportrait.training.perceptual import PerceptualDistance
 from liveportrait.training.render_losses import (
     Rendered,
     laplacian,
     region_weights,
     render_losses,
+    unneeded_motion,
     weighted_sum,
 )
 from liveportrait.training.sampling import BackgroundBatches, PairSampler, batches, motion_of, pictures_of
@@ -124,6 +125,9 @@ class RenderTrainer:
             warped, rendered = self.network(source, source_motion, driving_motion)
             terms = render_losses(
                 rendered, warped, target, region_weights(label, self.settings.size, weights)
+            )
+            terms["still"] = unneeded_motion(
+                warped["flow"], source, target, pose_of(source_motion), pose_of(driving_motion)
             )
             if self.perceptual is not None:
                 terms["perceptual"] = self.perceptual(*self._face_crop(rendered.picture, target))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
+from liveportrait.motion.lifting import LiftedMotion
 from liveportrait.networks.interface import Motion
 from liveportrait.training.augment import (
     FrameMotion,
@@ -26,7 +27,6 @@ from liveportrait.training.augment import (
     random_similarity,
 )
 from liveportrait.training.corpus import Corpus
-from liveportrait.training.labels import LiftedMotion
 
 Example = dict[str, NDArray[np.generic]]
 MOTION_FIELDS = tuple(field.name for field in fields(FrameMotion))

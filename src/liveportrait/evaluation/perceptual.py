@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from liveportrait.errors import UserError
 
+WEIGHTS = Path(__file__).with_name("models") / "perceptual.safetensors"
 # Stages: repeats, kernel, stride, expansion, channels out.
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -47,7 +48,7 @@ class _Block(nn.Module):
 class PerceptualDistance(nn.Module):
     """Mean distance between channel-normalised feature maps of two pictures (B,3,H,W), RGB in [0, 1]."""
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path = WEIGHTS) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 3, 2)
         blocks, channels = [], 32
