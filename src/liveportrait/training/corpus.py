@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.data.shards import PICTURE_SIDE, Sample, read_shard
+from liveportrait.data.split import is_held_out
 from liveportrait.errors import UserError
 from liveportrait.face.blendshapes import EYE_BLINK
 from liveportrait.motion.lifting import LiftedMotion, lift
@@ -36,11 +36,6 @@ class Corpus:
         """Row numbers of every clip."""
         edges = np.flatnonzero(np.diff(self.clip)) + 1
         return np.split(np.arange(len(self.clip)), edges)
-
-
-def is_held_out(identity: str, one_in: int) -> bool:
-    """Whether an identity belongs to the held-out set: a hash decides, so that any corpus splits the same way."""
-    return int(hashlib.sha256(identity.encode()).hexdigest(), 16) % one_in == 0
 
 
 def choose_frames(sample: Sample, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
