@@ -8,7 +8,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from liveportrait.errors import UserError
 from liveportrait.training.motion_losses import MotionWeights
@@ -23,6 +23,13 @@ class DataConfig:
     shards: tuple[str, ...] = ()  # paths or patterns, relative to the configuration file
     frames_per_clip: int = 32
     hold_out_one_in: int = 12  # identities
+    mode: Literal["loader", "resident", "stream"] = (
+        "loader"  # drawn by processes, on the device, or read from shards
+    )
+    workers: int = 1  # processes that draw, in modes loader and stream, for each training process
+    window: int = 48  # stream: clips a worker holds and draws from
+    draws_per_clip: int = 16  # stream: examples drawn for each clip read
+    sample_shards: int = 8  # stream: shards decoded to measure statistics and the held-out identities
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,12 @@ class Schedule:
     """Length and pace of a phase: linear warm-up, then a cosine from learning_rate to final_ratio of it."""
 
     samples: int
-    batch: int
+    batch: int  # examples of one step, over all processes and micro-batches
     learning_rate: float
     final_ratio: float = 0.01
     warmup_steps: int = 100
     weight_decay: float = 1e-4
+    accumulate: int = 1  # micro-batches of a step, for batches that do not fit into memory
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class StageOneConfig:
     device: str = "cpu"
     threads: int = 1
     bf16: bool = True
+    compile: bool = False  # networks through torch.compile: minutes at the start, faster steps
     checkpoint_seconds: float = 180.0
     average_decay: float = 0.998
     perceptual: str = (
@@ -131,6 +140,11 @@ def _build(kind: Any, value: Any, where: str, path: Path) -> Any:
             raise UserError(f"{path}: {where} must be a list, not {value!r}.")
         inner = typing.get_args(kind)[0]
         return tuple(_build(inner, item, f"{where}[{number}]", path) for number, item in enumerate(value))
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            known = ", ".join(map(repr, typing.get_args(kind)))
+            raise UserError(f"{path}: {where} is {value!r}; it must be one of {known}.")
+        return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -15,7 +15,6 @@ from liveportrait.training.loop import BETAS, Phase
 from liveportrait.training.motion_losses import motion_losses, openings
 from liveportrait.training.render_losses import weighted_sum
 from liveportrait.training.sampling import (
-    BackgroundBatches,
     FrameSampler,
     corpus_motion,
     motion_of,
@@ -41,9 +40,7 @@ def train_motion(config: StageOneConfig, corpus: Corpus, held_out: Corpus) -> Mo
     average = average_of(network)
     state = TrainingState({"motion": network}, {"motion": optimizer}, {"motion": average})
     phase = Phase("motion", config, schedule, state)
-    loader = BackgroundBatches(
-        FrameSampler(corpus, phase_config.blinks), schedule.batch, config.seed, state.step
-    )
+    loader = phase.batches(FrameSampler(corpus, phase_config.blinks), config.seed)
     try:
         while not phase.finished:
             batch = next(loader)

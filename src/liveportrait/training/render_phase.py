@@ -28,7 +28,7 @@ from liveportrait.training.render_losses import (
     unneeded_motion,
     weighted_sum,
 )
-from liveportrait.training.sampling import BackgroundBatches, PairSampler, batches, motion_of, pictures_of
+from liveportrait.training.sampling import PairSampler, batches, motion_of, pictures_of
 
 VALIDATION_BATCHES, VALIDATION_BATCH = 12, 4
 VALIDATE_EVERY = 500  # steps
@@ -96,7 +96,7 @@ class RenderTrainer:
         phase = Phase(f"render-{self.number}", self.config, schedule, state)
         draw = PairSampler(corpus, settings.size, settings.mix)
         seed = self.config.seed + 1 + self.number
-        loader = BackgroundBatches(draw, schedule.batch, seed, state.step)
+        loader = phase.batches(draw, seed)
         check = batches(PairSampler(held_out, settings.size), VALIDATION_BATCH, self.config.seed)
         validation = [next(check) for _ in range(VALIDATION_BATCHES)]
         assert isinstance(average, Renderer)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from liveportrait.errors import UserError
 from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
 from liveportrait.motion.lifting import LiftedMotion
 from liveportrait.networks.interface import Motion
@@ -29,6 +30,7 @@ from liveportrait.training.augment import (
 from liveportrait.training.corpus import Corpus
 
 Example = dict[str, NDArray[np.generic]]
+Sampler = Callable[[np.random.Generator], Example]
 MOTION_FIELDS = tuple(field.name for field in fields(FrameMotion))
 
 
@@ -156,35 +158,58 @@ def _arrays(motion: FrameMotion) -> dict[str, NDArray[np.generic]]:
     return {name: np.asarray(getattr(motion, name), np.float32) for name in MOTION_FIELDS}
 
 
-def batches(
-    draw: Callable[[np.random.Generator], Example], batch_size: int, seed: int, start: int = 0
-) -> Iterator[dict[str, Tensor]]:
-    """Endless batches; batch n depends on (seed, n) alone: a resumed run sees what it would have seen."""
+@dataclass(frozen=True)
+class Share:
+    """The part of every joint batch that one process draws, in `accumulate` micro-batches a step.
+
+    Example j of joint batch n depends on (seed, n, j) alone, so the processes together draw what one would draw.
+    """
+
+    batch: int  # examples of a joint batch
+    accumulate: int = 1
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a batch that cannot be divided evenly."""
+        if self.batch % (self.accumulate * self.world):
+            raise UserError(
+                f"A batch of {self.batch} cannot be divided among {self.world} processes with {self.accumulate} "
+                f"micro-batches each: make schedule.batch a multiple of {self.world * self.accumulate}."
+            )
+
+    @property
+    def size(self) -> int:
+        """Examples of one micro-batch of this process."""
+        return self.batch // (self.accumulate * self.world)
+
+    def part(self, number: int) -> tuple[int, range]:
+        """Joint batch, and the examples of it, that are this process's micro-batch `number` since the start."""
+        step, micro = divmod(number, self.accumulate)
+        first = (micro * self.world + self.rank) * self.size
+        return step, range(first, first + self.size)
+
+
+def batches(draw: Sampler, share: Share | int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+    """Endless micro-batches of a share, or whole batches of that many examples, from number `start`."""
+    share = Share(share) if isinstance(share, int) else share
     for number in itertools.count(start):
-        drawn = _draw_batch(draw, batch_size, seed, number)
+        drawn = _draw_batch(draw, share, seed, number)
         yield {name: torch.from_numpy(value) for name, value in drawn.items()}
 
 
-def _draw_batch(
-    draw: Callable[[np.random.Generator], Example], batch_size: int, seed: int, number: int
-) -> Example:
-    rng = np.random.default_rng((seed, number))
-    examples = [draw(rng) for _ in range(batch_size)]
+def _draw_batch(draw: Sampler, share: Share, seed: int, number: int) -> Example:
+    step, places = share.part(number)
+    examples = [draw(np.random.default_rng((seed, step, place))) for place in places]
     return {name: np.stack([e[name] for e in examples]) for name in examples[0]}
 
 
-def _serve(
-    draw: Callable[[np.random.Generator], Example],
-    batch_size: int,
-    seed: int,
-    start: int,
-    into: multiprocessing.Queue[Example],
-) -> None:
+def _serve(draw: Sampler, share: Share, seed: int, start: int, into: multiprocessing.Queue[Example]) -> None:
     cv2.setNumThreads(1)
     into.cancel_join_thread()
     trainer = multiprocessing.parent_process()
     for number in itertools.count(start):
-        batch = _draw_batch(draw, batch_size, seed, number)
+        batch = _draw_batch(draw, share, seed, number)
         while True:
             try:
                 into.put(batch, timeout=5)
@@ -200,13 +225,12 @@ class BackgroundBatches:
     The process is spawned: a fork of a process that has run torch and OpenCV threads can hang on their locks.
     """
 
-    def __init__(
-        self, draw: Callable[[np.random.Generator], Example], batch_size: int, seed: int, start: int = 0
-    ) -> None:
+    def __init__(self, draw: Sampler, share: Share | int, seed: int, start: int = 0) -> None:
+        share = Share(share) if isinstance(share, int) else share
         context = multiprocessing.get_context("spawn")
         # NumPy through the queue: tensors would need shared file descriptors.
         self._queue: multiprocessing.Queue[Example] = context.Queue(maxsize=6)
-        arguments = (draw, batch_size, seed, start, self._queue)
+        arguments = (draw, share, seed, start, self._queue)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
 

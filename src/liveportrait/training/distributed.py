@@ -1,0 +1,125 @@
+"""Several processes that train one model: who am I, start, gradients averaged, state made equal.
+
+Started by `torchrun`, which tells each process its place through the environment. Gradients are averaged by one flat
+all-reduce after the backward pass rather than by DistributedDataParallel: the losses call F, M, W, G and the
+discriminators one by one, some twice a step, with one backward pass an optimiser, which DDP's hooks on a single
+`forward` do not allow without wrapping every network on its own. What DDP gains, communication hidden behind the
+backward pass, is about one per cent here: 0.5 GB of gradients take milliseconds between GPUs of one machine.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from liveportrait.errors import UserError
+
+PATIENCE = datetime.timedelta(hours=2)  # the first process may prepare a corpus while the others wait
+
+
+def rank() -> int:
+    """This process's number, 0 for the one that logs and saves."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this process logs, saves and prepares for all."""
+    return rank() == 0
+
+
+@contextmanager
+def processes(device: str) -> Iterator[str]:
+    """Join the processes that torchrun started, for as long as the context lasts; alone, do nothing.
+
+    Yields this process's own device: "cuda" becomes "cuda:LOCAL_RANK". Gloo carries CPU tensors, NCCL those on GPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    place = torch.device(device)
+    if place.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise UserError(
+                f"Process {local} of this machine has no GPU: it has {torch.cuda.device_count()}; "
+                "lower --nproc-per-node."
+            )
+        place = torch.device("cuda", local)
+        torch.cuda.set_device(place)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield str(place)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def first_goes_first() -> Iterator[None]:
+    """The first process runs the block alone; the others run it when it is done."""
+    if world_size() > 1 and not is_first():
+        dist.barrier()
+    yield
+    if world_size() > 1 and is_first():
+        dist.barrier()
+
+
+@torch.no_grad()
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over all processes.
+
+    A parameter that some processes did not use counts as zero there; one that nobody used stays without a gradient,
+    as in a single process.
+    """
+    if world_size() == 1 or not parameters:
+        return
+    used = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = torch.cat([used, *(part.float().reshape(-1) for part in parts)])
+    dist.all_reduce(flat)
+    counts = flat[: len(parameters)].tolist()
+    means = (flat[len(parameters) :] / world_size()).split([p.numel() for p in parameters])
+    for parameter, mean, count in zip(parameters, means, counts, strict=True):
+        parameter.grad = mean.view_as(parameter).to(parameter.dtype) if count else None
+
+
+@torch.no_grad()
+def make_equal(modules: Iterable[nn.Module]) -> None:
+    """Give every process the first one's parameters and buffers."""
+    if world_size() == 1:
+        return
+    for module in modules:
+        for value in module.state_dict().values():
+            _broadcast(value)
+
+
+def check_same_start(step: int, place: str) -> None:
+    """Raise UserError unless all processes have resumed from the same checkpoint."""
+    if world_size() == 1:
+        return
+    steps: list[int] = [0] * world_size()
+    dist.all_gather_object(steps, step)
+    if len(set(steps)) > 1:
+        raise UserError(
+            f"The processes start from different checkpoints (steps {steps}): {place} must be one folder that "
+            "all machines share."
+        )
+
+
+def _broadcast(value: Tensor) -> None:
+    if value.is_contiguous():
+        dist.broadcast(value, 0)
+        return
+    packed = value.contiguous()  # channels_last weights are strided
+    dist.broadcast(packed, 0)
+    value.copy_(packed)
