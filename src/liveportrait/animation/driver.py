@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.run import Run
 from liveportrait.animation.streams import batches, read_ahead
 from liveportrait.animation.tracking import Tracked, find_face, track_face
@@ -18,7 +19,7 @@ from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow, crop, driving_window, to_input
 from liveportrait.media import VideoReader, load_image, media_kind
-from liveportrait.motion import Template, groups_for, read_template
+from liveportrait.motion import SeenKeypoints, Template, groups_for, read_template
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
 
@@ -94,7 +95,7 @@ def photo_driver(run: Run, path: Path, crops: bool) -> Driver:
     """A photo as driver: one frame."""
     with run.clock.step("decode"):
         image = load_image(path)
-    window = None
+    window, face = None, None
     if crops:
         with run.clock.step("detect"):
             face = find_face(run.analyzer, image)
@@ -106,7 +107,8 @@ def photo_driver(run: Run, path: Path, crops: bool) -> Driver:
         window = driving_window([face.landmarks])
     tile = _cut(image, window, run.engine.variant)
     with run.clock.step("motion"):
-        motion = run.engine.extract_motion(tile[None])
+        seen = SeenKeypoints.of([face.landmarks]) if face else None
+        motion = extract_motion(run.engine, tile[None], seen, window)
 
     def play() -> Play:
         yield DrivingBatch(motion, (tile,))
@@ -128,18 +130,22 @@ def video_driver(run: Run, path: Path, crops: bool) -> Driver:
     else:
         with reader:
             first_frame = next(iter(reader))
+    keypoints = tracked.keypoints if tracked else None
     with run.clock.step("motion"):
-        first = run.engine.extract_motion(_cut(first_frame, window, variant)[None])
+        tile = _cut(first_frame, window, variant)
+        first = extract_motion(run.engine, tile[None], keypoints[:1] if keypoints else None, window)
 
     def play() -> Play:
-        last, done = first, 0
+        last, done, shown = first, 0, 0
         with reader, read_ahead(run.clock.each("decode", reader)) as frames:
             for group in batches(frames, run.batch):
                 with run.clock.step("motion"):
                     tiles = [_cut(frame, window, variant) for frame in group]
                     seen = tracked.found[done : done + len(group)] if tracked else np.ones(len(group), bool)
-                    motion = _motions(run.engine, last, tiles, seen)
-                last = Motion(*(part[-1:] for part in motion))
+                    now = slice(shown, shown + int(seen.sum()))
+                    tracks = keypoints[now] if keypoints else None
+                    motion = _motions(run.engine, last, tiles, seen, tracks, window)
+                last, shown = Motion(*(part[-1:] for part in motion)), now.stop
                 done += len(group)
                 yield DrivingBatch(motion, tuple(tiles))
 
@@ -153,13 +159,19 @@ def video_driver(run: Run, path: Path, crops: bool) -> Driver:
     )
 
 
-def _motions(engine: Engine, last: Motion, tiles: list[Image], seen: NDArray[np.bool_]) -> Motion:
+def _motions(
+    engine: Engine,
+    last: Motion,
+    tiles: list[Image],
+    seen: NDArray[np.bool_],
+    keypoints: SeenKeypoints | None,
+    window: CropWindow | None,
+) -> Motion:
     """Motions of the tiles; where a tile is not `seen`, the one before it, and `last` before all."""
     if not seen.any():
         return Motion(*(part.expand(len(tiles), *part.shape[1:]) for part in last))
-    motion = engine.extract_motion(
-        np.stack([tile for tile, is_seen in zip(tiles, seen, strict=True) if is_seen])
-    )
+    shown = np.stack([tile for tile, is_seen in zip(tiles, seen, strict=True) if is_seen])
+    motion = extract_motion(engine, shown, keypoints, window)
     if seen.all():
         return motion
     rows = torch.from_numpy(np.cumsum(seen)).to(engine.device)

@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.run import Run
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow, crop, source_window, to_input
 from liveportrait.media import load_image
+from liveportrait.motion import SeenKeypoints
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Features, Motion, Pose
 
@@ -64,7 +66,8 @@ def prepare_source(run: Run, source: str | Path | NDArray[np.uint8], options: An
     else:
         face = to_input(image, size)
     with run.clock.step("motion"):
-        motion = run.engine.extract_motion(face[None])
+        seen = SeenKeypoints.of([faces[0].landmarks]) if faces else None
+        motion = extract_motion(run.engine, face[None], seen, window)
     with run.clock.step("render"):
         features = run.engine.encode_appearance(face[None])
     return Source(name, image, face, window, features, motion, pose_of(motion), len(faces))

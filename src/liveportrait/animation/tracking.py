@@ -16,6 +16,7 @@ from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.crop import CropWindow, driving_window
 from liveportrait.face.ratios import eye_ratios, lip_ratio
 from liveportrait.media import VideoReader
+from liveportrait.motion import SeenKeypoints
 
 SMALLEST_FACE = 1 / 12  # of the longer side: a smaller face has too few pixels to drive anything
 
@@ -28,6 +29,7 @@ class Tracked:
     found: NDArray[np.bool_]  # (N,) whether the frame shows the face
     first_frame: NDArray[np.uint8]  # (H,W,3) the first frame that does
     ratios: NDArray[np.float32]  # (N,3) openings of left eye, right eye and lips; held where there is no face
+    keypoints: SeenKeypoints  # of the frames that show the face, in order
 
     def gaps(self) -> tuple[tuple[int, int], ...]:
         """First and last frame of each stretch without the face."""
@@ -48,6 +50,7 @@ def track_face(run: Run, reader: VideoReader) -> Tracked:
     """
     found: list[bool] = []
     ratios: list[NDArray[np.float32]] = []
+    keypoints: list[SeenKeypoints] = []
     first_frames: list[NDArray[np.uint8]] = []
 
     def landmarks() -> Iterator[NDArray[np.float32]]:
@@ -62,6 +65,7 @@ def track_face(run: Run, reader: VideoReader) -> Tracked:
                     if not first_frames:
                         first_frames.append(frame)
                     ratios.append(np.concatenate([eye_ratios(face.landmarks), lip_ratio(face.landmarks)]))
+                    keypoints.append(SeenKeypoints.of([face.landmarks]))
                     yield face.landmarks
                 run.progress(FIND, len(found), reader.info.frame_count)
         if not first_frames:
@@ -73,4 +77,12 @@ def track_face(run: Run, reader: VideoReader) -> Tracked:
     window = driving_window(landmarks())
     seen = np.array(found)
     rows = np.maximum(np.cumsum(seen) - 1, 0)
-    return Tracked(window, seen, first_frames[0], np.stack(ratios)[rows].astype(np.float32))
+    return Tracked(
+        window,
+        seen,
+        first_frames[0],
+        np.stack(ratios)[rows].astype(np.float32),
+        SeenKeypoints(
+            np.concatenate([k.points for k in keypoints]), np.concatenate([k.rotation for k in keypoints])
+        ),
+    )

@@ -3,6 +3,7 @@
 from liveportrait.motion.bundled import bundled_templates
 from liveportrait.motion.driving import amplify, expression_friendly, hull_volume, size_ratio
 from liveportrait.motion.groups import FACE_MESH, PUBLISHED, REGIONS, KeypointGroups, groups_for
+from liveportrait.motion.landmarks import SeenKeypoints, agree
 from liveportrait.motion.smoothing import nearest_rotation, smooth, smooth_rotations
 from liveportrait.motion.template import Template, concatenate
 from liveportrait.motion.template_files import check_template_output, read_template, write_template
@@ -13,8 +14,10 @@ __all__ = [
     "PUBLISHED",
     "REGIONS",
     "KeypointGroups",
+    "SeenKeypoints",
     "Template",
     "absolute",
+    "agree",
     "amplify",
     "bundled_templates",
     "change_since",

@@ -1,0 +1,58 @@
+"""Motion brought into agreement with tracked landmarks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from liveportrait.face.canonical import canonical_face
+from liveportrait.face.crop import CropWindow
+from liveportrait.motion import SeenKeypoints, agree
+from liveportrait.motion.lifting import KEYPOINT_MESH
+from liveportrait.networks.geometry import rotation_matrix, transform_keypoints
+from liveportrait.networks.interface import Motion
+
+
+def face(yaw: float, roll: float) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks (478,3) of the mean face at 10 px a centimetre in the middle of 400 px, and its rotation."""
+    degrees = (torch.tensor([value]) for value in (0.0, yaw, roll))
+    rotation = rotation_matrix(*degrees)[0].numpy()
+    mesh = canonical_face().vertices
+    mesh = np.concatenate([mesh, np.repeat(mesh[[159, 386]], 5, axis=0)])  # irises
+    return (10 * mesh @ rotation + 200).astype(np.float32), rotation
+
+
+def some_motion() -> Motion:
+    generator = torch.Generator().manual_seed(0)
+    return Motion(
+        torch.eye(3)[None],
+        torch.tensor([[0.1, -0.2, 0.0]]),
+        torch.tensor([[1.3]]),
+        torch.randn(1, 21, 3, generator=generator) * 0.2,
+        torch.randn(1, 21, 3, generator=generator) * 0.02,
+    )
+
+
+def test_keypoints_come_to_lie_where_they_were_seen_and_the_rest_stays() -> None:
+    landmarks, rotation = face(25, 10)
+    before = some_motion()
+    after = agree(before, SeenKeypoints.of([landmarks]), 400)
+    wanted = landmarks[list(KEYPOINT_MESH), :2] / 200 - 1
+    np.testing.assert_allclose(transform_keypoints(after)[0, :, :2], wanted, atol=1e-5)
+    np.testing.assert_allclose(after.rotation[0], rotation, atol=1e-4)
+    assert torch.equal(after.expression[..., 2], before.expression[..., 2])
+    for name in ("translation", "scale", "canonical"):
+        assert torch.equal(getattr(after, name), getattr(before, name))
+
+
+def test_a_turned_window_turns_points_and_head_alike() -> None:
+    landmarks, _ = face(25, 10)
+    angle, zoom = np.radians(10), 1.5
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    matrix = np.concatenate([zoom * turn, [[30.0], [-20.0]]], axis=1).astype(np.float32)
+    window = CropWindow(matrix, 512)
+    moved = landmarks * np.float32(zoom)
+    moved[:, :2] = landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    through, direct = SeenKeypoints.of([landmarks]).through(window), SeenKeypoints.of([moved])
+    np.testing.assert_allclose(through.points, direct.points, atol=1e-2)
+    np.testing.assert_allclose(through.rotation, direct.rotation, atol=1e-4)
