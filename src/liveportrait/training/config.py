@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from liveportrait.errors import UserError
+from liveportrait.training.losses import JointWeights
+from liveportrait.training.losses.perceptual import Backbone
 from liveportrait.training.motion_losses import MotionWeights
 from liveportrait.training.render_losses import RenderWeights
 from liveportrait.training.sampling import PairMix
@@ -72,9 +76,35 @@ class RenderPhase:
 
 
 @dataclass(frozen=True)
-class StageOneConfig:
-    """Stage one for the compact model: M from labels, F, W and G on labelled keypoints, side by side."""
+class JointSettings:
+    """The paper's stage one: F, M, W and G together, driven by M (section 3.2)."""
 
+    schedule: Schedule
+    size: int = 256  # side of the pictures that F sees and that are compared; M sees its own size
+    weights: JointWeights = field(default_factory=JointWeights)
+    layers: RenderWeights = field(default_factory=RenderWeights)  # within the term "layers"
+    labels: MotionWeights = field(default_factory=MotionWeights)  # within the term "labels"
+    mix: PairMix = field(default_factory=PairMix)
+    betas: tuple[float, ...] = (0.5, 0.999)  # of Adam, the paper's
+    adversarial_from: int = 0  # samples seen before discriminators train and count
+    discriminator_channels: int = 32
+    discriminator_pace: float = 1.0  # its learning rate over the generator's
+    perceptual: Backbone = "efficientnet"
+    vgg19: str = ""  # torchvision's vgg19 as safetensors, relative to the configuration file
+    identity: Literal["dlib", "none"] = "dlib"
+    fixed_statistics: bool = False  # batch norms keep what they know: for small batches from given weights
+
+
+@dataclass(frozen=True)
+class StageOneConfig:
+    """Stage one. For the compact model a warm start (M from labels, F, W and G on labelled keypoints) may come
+    before the joint phase; the published architecture has the joint phase alone.
+    """
+
+    variant: Literal["compact", "base"] = "compact"
+    init: str = (
+        ""  # weights that the joint phase starts from: a name or folder; else the warm start's or none
+    )
     output: str = "runs/stage-one"
     seed: int = 0
     device: str = "cpu"
@@ -89,6 +119,7 @@ class StageOneConfig:
     data: DataConfig = field(default_factory=DataConfig)
     motion: MotionPhase = field(default_factory=MotionPhase)
     render: tuple[RenderPhase, ...] = field(default_factory=tuple)
+    joint: JointSettings | None = None
     mask_shift: float = (
         0.0  # exported G: added to the logits of its mask; more keeps more of the source's pixels
     )
@@ -103,20 +134,77 @@ def load_config(path: Path) -> StageOneConfig:
         raise UserError(f"No configuration at {path}.") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {error}.") from error
-    config = _build(StageOneConfig, raw, "", path)
-    for where, schedule in [("motion", config.motion.schedule)] + [
-        (f"render[{number}]", phase.schedule) for number, phase in enumerate(config.render)
-    ]:
-        for key in ("samples", "batch", "learning_rate"):
-            if getattr(schedule, key) <= 0:
-                value = getattr(schedule, key)
-                raise UserError(f"{path}: {where}.schedule.{key} is {value}; it must be greater than 0.")
-    if not 0 <= config.warping_share <= 1:
-        raise UserError(f"{path}: warping_share is {config.warping_share}; it must be from 0 to 1.")
-    for number, phase in enumerate(config.render):
-        if phase.size % 64 or not 64 <= phase.size <= 256:
-            raise UserError(f"{path}: render[{number}].size is {phase.size}; use 64, 128, 192 or 256.")
+    config: StageOneConfig = _build(StageOneConfig, raw, "", path)
+    for key, value, allowed, rule in _limits(config):
+        if not allowed:
+            raise UserError(f"{path}: {key} is {value!r}; {rule}.")
     return config
+
+
+def _limits(config: StageOneConfig) -> Iterator[tuple[str, object, bool, str]]:
+    """What types cannot say: key, value, whether it may be so, and the rule."""
+    schedules = {"motion": config.motion.schedule}
+    schedules |= {f"render[{number}]": phase.schedule for number, phase in enumerate(config.render)}
+    if config.joint is not None:
+        schedules["joint"] = config.joint.schedule
+    for where, schedule in schedules.items():
+        for name in ("samples", "batch", "learning_rate", "warmup_steps", "accumulate"):
+            value = getattr(schedule, name)
+            yield f"{where}.schedule.{name}", value, value > 0, "it must be greater than 0"
+        ratio = schedule.final_ratio
+        yield f"{where}.schedule.final_ratio", ratio, 0 <= ratio <= 1, "it must be from 0 to 1"
+    for name in (
+        "frames_per_clip",
+        "hold_out_one_in",
+        "workers",
+        "window",
+        "draws_per_clip",
+        "sample_shards",
+    ):
+        value = getattr(config.data, name)
+        yield f"data.{name}", value, value > 0, "it must be greater than 0"
+    share = config.warping_share
+    yield "warping_share", share, 0 <= share <= 1, "it must be from 0 to 1"
+    for number, phase in enumerate(config.render):
+        fits = phase.size % 64 == 0 and 64 <= phase.size <= 256
+        yield f"render[{number}].size", phase.size, fits, "use 64, 128, 192 or 256"
+    parts = "base has the joint phase alone: remove [[render]] or choose variant = 'compact'"
+    yield "render", len(config.render), config.variant == "compact" or not config.render, parts
+    needed = config.variant == "compact" or config.joint is not None
+    yield "variant", config.variant, needed, "it is trained by the joint phase: add a [joint] table"
+    if config.joint is not None:
+        yield from _joint_limits(config.joint, config.variant)
+
+
+def _joint_limits(joint: JointSettings, variant: str) -> Iterator[tuple[str, object, bool, str]]:
+    fits = joint.size == 256 if variant == "base" else joint.size in (64, 128, 192, 256)
+    rule = "base compares at 256" if variant == "base" else "use 64, 128, 192 or 256"
+    yield "joint.size", joint.size, fits, rule
+    for group in ("weights", "layers", "labels"):
+        for name, value in dataclasses.asdict(getattr(joint, group)).items():
+            yield f"joint.{group}.{name}", value, 0 <= value < math.inf, "it must be 0 or a positive number"
+    two = len(joint.betas) == 2 and all(0 <= beta < 1 for beta in joint.betas)
+    yield "joint.betas", joint.betas, two, "give two numbers from 0 to below 1"
+    yield (
+        "joint.adversarial_from",
+        joint.adversarial_from,
+        joint.adversarial_from >= 0,
+        "it cannot be negative",
+    )
+    for name in ("discriminator_channels", "discriminator_pace"):
+        value = getattr(joint, name)
+        yield f"joint.{name}", value, value > 0, "it must be greater than 0"
+    given = joint.perceptual != "vgg19" or bool(joint.vgg19)
+    yield (
+        "joint.vgg19",
+        joint.vgg19,
+        given,
+        "perceptual = 'vgg19' needs torchvision's vgg19 as safetensors here",
+    )
+    for name in ("labels", "layers"):
+        value = getattr(joint.weights, name)
+        known = variant == "compact" or value == 0
+        yield f"joint.weights.{name}", value, known, "only compact has this term: set it to 0"
 
 
 def _build(kind: Any, value: Any, where: str, path: Path) -> Any:
@@ -135,16 +223,18 @@ def _build(kind: Any, value: Any, where: str, path: Path) -> Any:
             )
         except TypeError as error:
             raise UserError(f"{path}: {where or 'the file'} is incomplete: {error}.") from error
+    if typing.get_origin(kind) is types.UnionType:  # a table that may be absent
+        return _build(typing.get_args(kind)[0], value, where, path)
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise UserError(f"{path}: {where} is {value!r}; choose one of {', '.join(choices)}.")
+        return value
     if typing.get_origin(kind) in (tuple, types.GenericAlias):
         if not isinstance(value, list):
             raise UserError(f"{path}: {where} must be a list, not {value!r}.")
         inner = typing.get_args(kind)[0]
         return tuple(_build(inner, item, f"{where}[{number}]", path) for number, item in enumerate(value))
-    if typing.get_origin(kind) is Literal:
-        if value not in typing.get_args(kind):
-            known = ", ".join(map(repr, typing.get_args(kind)))
-            raise UserError(f"{path}: {where} is {value!r}; it must be one of {known}.")
-        return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
+from liveportrait.training.losses.keypoints import wing
 
 # How much each keypoint matters: what opens and closes weighs most, the jaw line and forehead least.
 IMPORTANCE = (3, 3, 3, 3, 2, 2, 1.5, 1.5, 1, 1, 2, 2, 3, 3, 2, 2, 1, 1.5, 1, 1, 1)
@@ -29,13 +28,6 @@ class MotionWeights:
     canonical: float = 2.0
     expression: float = 4.0
     openings: float = 10.0
-
-
-def wing(error: Tensor, width: float = 0.05, curvature: float = 0.01) -> Tensor:
-    """Wing loss (Feng et al. 2018): logarithmic near zero, so that small errors keep pulling."""
-    error = error.abs()
-    offset = width - width * math.log(1 + width / curvature)
-    return torch.where(error < width, width * torch.log1p(error / curvature), error - offset)
 
 
 def openings(motion: Motion) -> Tensor:

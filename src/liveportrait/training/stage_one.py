@@ -1,6 +1,10 @@
-"""Stage one (paper section 3.2) for the compact model, from a configuration file to weights.
+"""Stage one (paper section 3.2), from a configuration file to weights.
 
-On one machine without an accelerator, run the two parts side by side, one thread each:
+The paper's joint training of F, M, W and G ([joint] in the configuration):
+
+    liveportrait train stage-one --config configs/base.toml
+
+The compact model's warm start; on one machine without an accelerator run the two parts side by side, one thread each:
 
     liveportrait train stage-one --config configs/compact.toml --part motion
     liveportrait train stage-one --config configs/compact.toml --part render
@@ -19,17 +23,24 @@ import torch
 
 from liveportrait import weights
 from liveportrait.errors import UserError
-from liveportrait.networks import COMPACT, Networks, build
+from liveportrait.networks import COMPACT, Networks
 from liveportrait.networks.compact.generator import Generator
-from liveportrait.networks.compact.motion import MotionExtractor
-from liveportrait.training.checkpoint import TrainingState
 from liveportrait.training.config import StageOneConfig, load_config
 from liveportrait.training.corpus import Corpus, build_corpus, load_corpus
+from liveportrait.training.joint_stage import train_joint
 from liveportrait.training.motion_phase import train_motion
 from liveportrait.training.render_phase import Renderer, RenderTrainer
+from liveportrait.training.trained import (
+    joint_checkpoint,
+    rendering_checkpoints,
+    samples_seen,
+    trained_jointly,
+    trained_motion,
+    trained_renderer,
+)
 
 LICENCE = "Research use only: the training data do not allow more."
-Part = Literal["all", "motion", "render", "export"]
+Part = Literal["all", "motion", "render", "joint", "export"]
 
 
 def run(config_path: Path, part: Part = "all", output: str | None = None) -> Path:
@@ -44,12 +55,23 @@ def run(config_path: Path, part: Part = "all", output: str | None = None) -> Pat
         return export(config)
     torch.set_num_threads(config.threads)
     corpus, held_out = corpora(config, config_path.parent)
-    if part in ("all", "motion"):
+    parts = planned(config) if part == "all" else (part,)
+    if "motion" in parts:
         train_motion(config, corpus, held_out)
-    if part in ("all", "render"):
+    if "render" in parts:
         perceptual = config_path.parent / config.perceptual if config.perceptual else None
         train_rendering(config, corpus, held_out, perceptual)
+    if "joint" in parts:
+        train_joint(config, config_path.parent, corpus, held_out)
     return export(config) if part == "all" else folder
+
+
+def planned(config: StageOneConfig) -> tuple[Part, ...]:
+    """The parts that a configuration asks for, in order: a warm start for compact weights that begin from nothing."""
+    joint: tuple[Part, ...] = () if config.joint is None else ("joint",)
+    if config.variant != "compact" or config.init:
+        return joint
+    return ("motion", "render", *joint) if config.render or not joint else joint
 
 
 def corpora(config: StageOneConfig, base: Path) -> tuple[Corpus, Corpus]:
@@ -65,17 +87,6 @@ def corpora(config: StageOneConfig, base: Path) -> tuple[Corpus, Corpus]:
                 shards, folder / name, data.frames_per_clip, data.hold_out_one_in, config.seed, held_out
             )
     return load_corpus(folder / "train"), load_corpus(folder / "held-out")
-
-
-def trained_motion(config: StageOneConfig) -> MotionExtractor | None:
-    """The moving average of M from its checkpoint, or None before there is one."""
-    path = Path(config.output) / "motion.safetensors"
-    if not path.exists():
-        return None
-    network = build(COMPACT).motion
-    assert isinstance(network, MotionExtractor)
-    TrainingState({}, {}, {"motion": network}).load(path)
-    return network.eval()
 
 
 def train_rendering(
@@ -98,40 +109,36 @@ def train_rendering(
 def export(config: StageOneConfig) -> Path:
     """Write the moving averages as weights, `weights/` in the run's folder.
 
-    W may be averaged with an earlier W of the same run (Wortsman et al. 2022, "Model soups").
+    Those of the joint phase where it has begun, else the warm start's.
     """
-    folder = Path(config.output)
-    motion = trained_motion(config)
-    checkpoints = [folder / f"render-{number}.safetensors" for number in range(len(config.render))]
-    done = [path for path in checkpoints if path.exists()]
-    if motion is None or not done:
-        raise UserError(f"{folder} holds no trained M or no rendering phase: train both parts first.")
-    renderer, earlier = trained_renderer(done[-1]), trained_renderer(done[0])
-    warping = earlier.warping.state_dict()
-    for name, value in renderer.warping.state_dict().items():
-        value.lerp_(warping[name], 1 - config.warping_share)
-    assert isinstance(renderer.generator, Generator)
-    renderer.generator.keep_more(config.mask_shift)
-    networks = Networks(COMPACT, renderer.appearance, motion, renderer.warping, renderer.generator)
-    target = folder / "weights"
+    checkpoint = joint_checkpoint(config)
+    if checkpoint is not None:
+        networks, done = trained_jointly(config, checkpoint), [checkpoint]
+    else:
+        networks, done = warm_start(config)
+    if isinstance(networks.generator, Generator):
+        networks.generator.keep_more(config.mask_shift)
     training = {
         "config": dataclasses.asdict(config),
         "last_phase": done[-1].stem,
-        "samples": {path.stem: samples_seen(path) for path in [folder / "motion.safetensors", *done]},
+        "samples": {path.stem: samples_seen(path) for path in done},
     }
+    target = Path(config.output) / "weights"
     weights.save(networks, target, weights.Metadata("stage one of this program", LICENCE, training))
     return target
 
 
-def trained_renderer(checkpoint: Path) -> Renderer:
-    """The moving averages of F, W and G."""
-    renderer = Renderer()
-    TrainingState({}, {}, {"render": renderer}).load(checkpoint)
-    return renderer
+def warm_start(config: StageOneConfig) -> tuple[Networks, list[Path]]:
+    """The networks trained apart, and their checkpoints.
 
-
-def samples_seen(checkpoint: Path) -> int:
-    """How many samples a checkpoint has seen."""
-    state = TrainingState({}, {}, {})
-    state.load(checkpoint)
-    return state.samples
+    W may be averaged with an earlier W of the same run (Wortsman et al. 2022, "Model soups").
+    """
+    motion, done = trained_motion(config), rendering_checkpoints(config)
+    if motion is None or not done:
+        raise UserError(f"{config.output} holds no trained M or no rendering phase: train the parts first.")
+    renderer, earlier = trained_renderer(done[-1]), trained_renderer(done[0])
+    warping = earlier.warping.state_dict()
+    for name, value in renderer.warping.state_dict().items():
+        value.lerp_(warping[name], 1 - config.warping_share)
+    networks = Networks(COMPACT, renderer.appearance, motion, renderer.warping, renderer.generator)
+    return networks, [Path(config.output) / "motion.safetensors", *done]

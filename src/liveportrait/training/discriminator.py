@@ -1,0 +1,46 @@
+"""Patch discriminators with spectral norm, one for the whole picture, the face and the lips (paper, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+SLOPE = 0.2
+
+
+class PatchDiscriminator(nn.Module):
+    """Scores overlapping patches of a picture (PatchGAN, arXiv 1611.07004; spectral norm, arXiv 1802.05957)."""
+
+    def __init__(self, channels: int, levels: int) -> None:
+        super().__init__()
+        widths = [3, *(min(channels * 2**level, 8 * channels) for level in range(levels))]
+        self.layers = nn.ModuleList(
+            spectral_norm(nn.Conv2d(width, following, 4, stride=2, padding=1))
+            for width, following in pairwise(widths)
+        )
+        self.score = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Scores (B,1,h,w) of pictures (B,3,S,S), RGB in [0, 1], and the features of every level."""
+        x, features = picture.float() * 2 - 1, []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), SLOPE)
+            features.append(x)
+        return self.score(x), features
+
+
+class Discriminators(nn.Module):
+    """One discriminator a region, from scratch; smaller regions get one level less."""
+
+    def __init__(self, regions: Iterable[str], channels: int = 32, levels: int = 4) -> None:
+        super().__init__()
+        depth = {"whole": levels, "face": levels, "lips": levels - 1}
+        self.regions = nn.ModuleDict({name: PatchDiscriminator(channels, depth[name]) for name in regions})
+
+    def forward(self, pictures: dict[str, Tensor]) -> dict[str, tuple[Tensor, list[Tensor]]]:
+        """Scores and features of each region's pictures."""
+        return {name: network(pictures[name]) for name, network in self.regions.items()}

@@ -1,0 +1,62 @@
+"""Known random motions of a picture: an affine map and a thin-plate spline (first-order model, arXiv 2003.00196).
+
+A transform T says where each point of the moved picture comes from: moved(p) = picture(T(p)). A keypoint found
+at p in the moved picture therefore lies at T(p) in the picture, in closed form, with no inversion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Transform:
+    """T(p) = p A + b + Σ_c w_c φ(|p − c|²) for each picture of a batch, φ(r²) = r² log r²."""
+
+    linear: Tensor  # (B,2,2) A
+    shift: Tensor  # (B,2) b
+    control: Tensor  # (C,2) c
+    spline: Tensor  # (B,C,2) w
+
+    def points(self, points: Tensor) -> Tensor:
+        """T of points (B,N,2) in [-1, 1]; differentiable."""
+        squared = (points[:, :, None] - self.control).square().sum(-1)  # (B,N,C)
+        bending = (squared * (squared + 1e-6).log()) @ self.spline
+        return points @ self.linear + self.shift[:, None] + bending
+
+    def pictures(self, pictures: Tensor) -> Tensor:
+        """The moved pictures (B,C,S,S); what comes in from outside is reflected."""
+        height, width = pictures.shape[-2:]
+        theta = torch.eye(2, 3, device=pictures.device)[None]
+        grid = F.affine_grid(theta.expand(len(pictures), -1, -1), list(pictures.shape), align_corners=False)
+        where = self.points(grid.flatten(1, 2)).view(-1, height, width, 2)
+        return F.grid_sample(pictures, where, padding_mode="reflection", align_corners=False)
+
+
+def random_transform(
+    batch: int,
+    degrees: float = 20.0,
+    zoom: float = 0.15,
+    shift: float = 0.1,
+    bend: float = 0.02,
+    control: int = 5,
+    device: torch.device | str = "cpu",
+) -> Transform:
+    """A similarity up to the given turn, relative zoom and shift, bent by a spline of `control`² points.
+
+    `bend` is the standard deviation of the spline's weights. Random numbers are drawn on the CPU, so that every
+    device sees the same.
+    """
+    angle = torch.deg2rad((2 * torch.rand(batch) - 1) * degrees)
+    size = ((2 * torch.rand(batch) - 1) * zoom).exp()
+    c, s = size * angle.cos(), size * angle.sin()
+    linear = torch.stack([torch.stack([c, s], -1), torch.stack([-s, c], -1)], 1)
+    axis = torch.linspace(-1, 1, control)
+    points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).view(-1, 2)
+    moved = (2 * torch.rand(batch, 2) - 1) * shift
+    weights = bend * torch.randn(batch, control * control, 2)
+    return Transform(*(value.to(device) for value in (linear, moved, points, weights)))
