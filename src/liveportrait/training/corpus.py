@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.data.shards import PICTURE_SIDE, Sample, read_shard
+from liveportrait.data.shards import Sample, read_shard
 from liveportrait.data.split import is_held_out
 from liveportrait.errors import UserError
 from liveportrait.face.blendshapes import EYE_BLINK
@@ -68,29 +69,34 @@ def build_corpus(
 ) -> None:
     """Decode the shards' training identities (or the held-out ones) into `folder`.
 
-    Writes frames.npy, labels.npz and, last, corpus.json: a folder without it was interrupted.
+    A broken sample is skipped, named and counted on standard error. Writes frames.npy, labels.npz and, last,
+    corpus.json: a folder without it was interrupted.
     """
     rng = np.random.default_rng(seed)
     pictures, landmarks, rotation, blendshapes = [], [], [], []
     clip: list[int] = []
     keys: list[str] = []
+    broken: list[str] = []
     for shard in shards:
-        for sample in read_shard(shard):
+        for sample in read_shard(shard, broken.append):
             if is_held_out(sample.identity, one_in) != held_out:
                 continue
             wanted = choose_frames(sample, frames_per_clip, rng)
-            frames = sample.frames(wanted)
-            if frames.shape[1:] != (PICTURE_SIDE, PICTURE_SIDE, 3) or len(frames) != len(wanted):
-                raise UserError(
-                    f"Sample {sample.key} of {shard} has frames of shape {frames.shape} for {len(wanted)} labels; "
-                    f"expected {PICTURE_SIDE}x{PICTURE_SIDE} px: prepare it anew."
-                )
+            try:
+                frames = sample.frames(wanted)
+            except UserError as error:
+                broken.append(f"{error} (shard {shard})")
+                continue
             pictures.append(frames)
             landmarks.append(sample.landmarks[wanted])
             rotation.append(sample.rotation[wanted])
             blendshapes.append(sample.blendshapes[wanted])
             clip += [len(keys)] * len(wanted)
             keys.append(sample.key)
+    for sentence in broken:
+        print(f"skipped: {sentence}", file=sys.stderr)
+    if broken:
+        print(f"skipped {len(broken)} broken samples of {len(shards)} shards", file=sys.stderr)
     if not clip:
         raise UserError(f"No labelled training sample in {len(shards)} shards: check the list of shards.")
     labels = np.concatenate(landmarks), np.concatenate(rotation), np.concatenate(blendshapes), np.array(clip)
