@@ -96,7 +96,21 @@ class JointSettings:
 
 
 @dataclass(frozen=True)
-class StageOneConfig:
+class RunConfig:
+    """What the configuration of every stage has."""
+
+    output: str = "runs/stage-one"
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    bf16: bool = True
+    checkpoint_seconds: float = 180.0
+    average_decay: float = 0.998
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+@dataclass(frozen=True)
+class StageOneConfig(RunConfig):
     """Stage one. For the compact model a warm start (M from labels, F, W and G on labelled keypoints) may come
     before the joint phase; the published architecture has the joint phase alone.
     """
@@ -105,18 +119,10 @@ class StageOneConfig:
     init: str = (
         ""  # weights that the joint phase starts from: a name or folder; else the warm start's or none
     )
-    output: str = "runs/stage-one"
-    seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
-    bf16: bool = True
     compile: bool = False  # networks through torch.compile: minutes at the start, faster steps
-    checkpoint_seconds: float = 180.0
-    average_decay: float = 0.998
     perceptual: str = (
         ""  # EfficientNet-Lite0 as safetensors, relative to this file; else the term is left out
     )
-    data: DataConfig = field(default_factory=DataConfig)
     motion: MotionPhase = field(default_factory=MotionPhase)
     render: tuple[RenderPhase, ...] = field(default_factory=tuple)
     joint: JointSettings | None = None
@@ -128,17 +134,22 @@ class StageOneConfig:
 
 def load_config(path: Path) -> StageOneConfig:
     """Read a TOML file. Unknown keys, wrong types and impossible values are errors that name the key."""
+    config: StageOneConfig = read_toml(StageOneConfig, path)
+    for key, value, allowed, rule in _limits(config):
+        if not allowed:
+            raise UserError(f"{path}: {key} is {value!r}; {rule}.")
+    return config
+
+
+def read_toml(kind: Any, path: Path) -> Any:
+    """A dataclass of that kind, filled from a TOML file. Unknown keys and wrong types are errors that name the key."""
     try:
         raw = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"No configuration at {path}.") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {error}.") from error
-    config: StageOneConfig = _build(StageOneConfig, raw, "", path)
-    for key, value, allowed, rule in _limits(config):
-        if not allowed:
-            raise UserError(f"{path}: {key} is {value!r}; {rule}.")
-    return config
+    return _build(kind, raw, "", path)
 
 
 def _limits(config: StageOneConfig) -> Iterator[tuple[str, object, bool, str]]:

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from liveportrait.errors import UserError
 from liveportrait.training import distributed
 from liveportrait.training.checkpoint import TrainingState, follow
-from liveportrait.training.config import Schedule, StageOneConfig
+from liveportrait.training.config import RunConfig, Schedule
 from liveportrait.training.sampling import BackgroundBatches, Sampler, Share
 
 LOG_EVERY = 50  # steps
@@ -51,7 +51,7 @@ def learning_rate(schedule: Schedule, step: int, samples: int) -> float:
 class Phase:
     """One run of optimisation: resumes from its own checkpoint, logs to tensorboard and a JSON-lines file."""
 
-    def __init__(self, name: str, config: StageOneConfig, schedule: Schedule, state: TrainingState) -> None:
+    def __init__(self, name: str, config: RunConfig, schedule: Schedule, state: TrainingState) -> None:
         """`state`'s modules are trained: started equal in all processes, their batch norms synchronised."""
         self.name, self.config, self.schedule, self.state = name, config, schedule, state
         self.folder = Path(config.output)

@@ -25,7 +25,7 @@ from liveportrait import weights
 from liveportrait.errors import UserError
 from liveportrait.networks import COMPACT, Networks
 from liveportrait.networks.compact.generator import Generator
-from liveportrait.training.config import StageOneConfig, load_config
+from liveportrait.training.config import RunConfig, StageOneConfig, load_config
 from liveportrait.training.corpus import Corpus, build_corpus, load_corpus
 from liveportrait.training.joint_stage import train_joint
 from liveportrait.training.motion_phase import train_motion
@@ -74,7 +74,7 @@ def planned(config: StageOneConfig) -> tuple[Part, ...]:
     return ("motion", "render", *joint) if config.render or not joint else joint
 
 
-def corpora(config: StageOneConfig, base: Path) -> tuple[Corpus, Corpus]:
+def corpora(config: RunConfig, base: Path) -> tuple[Corpus, Corpus]:
     """Training and held-out corpus, decoded from the shards once and kept in the run's folder."""
     data = config.data
     folder = Path(config.output) / "corpus"
