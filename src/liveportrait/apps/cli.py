@@ -11,6 +11,7 @@ from tyro.conf import subcommand
 
 from liveportrait.apps.animate import Animate, MakeTemplate
 from liveportrait.apps.demo import Demo
+from liveportrait.apps.evaluate import Evaluate
 from liveportrait.apps.train import Train
 from liveportrait.apps.weights import Weights
 from liveportrait.errors import UserError
@@ -20,6 +21,7 @@ Command = (
     | Annotated[MakeTemplate, subcommand("template")]
     | Annotated[Demo, subcommand("demo")]
     | Annotated[Weights, subcommand("weights")]
+    | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Train, subcommand("train")]
 )
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.evaluation.metrics import MESH_POINTS, Array, Picture
+from liveportrait.evaluation.faces import MESH_POINTS
+from liveportrait.evaluation.pictures import Array, Picture
 
 BORDER_POINTS = 5  # on each side of the picture; they stay where they are
 
@@ -17,19 +18,26 @@ def landmark_warp(source: Picture, source_landmarks: Array, target_landmarks: Ar
     border = _border(height, width)
     start = np.concatenate([source_landmarks[:MESH_POINTS, :2], border]).astype(np.float32)
     goal = np.concatenate([target_landmarks[:MESH_POINTS, :2], border]).astype(np.float32)
+    triangles = _triangles(goal, height, width)
+    owner = np.full((height, width), -1, np.int32)
+    for number, triangle in enumerate(triangles):
+        cv2.fillConvexPoly(owner, np.round(goal[triangle]).astype(np.int32), (number,))
     where = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
-    for triangle in _triangles(goal, height, width):
-        matrix = cv2.getAffineTransform(goal[triangle], start[triangle])
-        low = np.maximum(np.floor(goal[triangle].min(0)).astype(int), 0)
-        high = np.minimum(np.ceil(goal[triangle].max(0)).astype(int) + 1, (width, height))
-        if (high <= low).any():
-            continue
-        inside = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-        cv2.fillConvexPoly(inside, np.round(goal[triangle] - low).astype(np.int32), 1)
-        ys, xs = np.nonzero(inside)
-        points = np.stack([xs + low[0], ys + low[1], np.ones_like(xs)], -1)
-        where[ys + low[1], xs + low[0]] = points @ matrix.T
+    ys, xs = np.nonzero(owner >= 0)
+    affine = _affine(goal[triangles], start[triangles])[owner[ys, xs]]
+    points = np.stack([xs, ys, np.ones_like(xs)], -1).astype(np.float32)
+    where[ys, xs] = np.einsum("nc,ncd->nd", points, affine)
     return cv2.remap(source, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+
+
+def _affine(corners: Array, images: Array) -> Array:
+    """Matrices (T,3,2) that take rows (x, y, 1) of triangles (T,3,2) onto others; flat triangles stay put."""
+    homogeneous = np.concatenate([corners, np.ones_like(corners[..., :1])], -1).astype(np.float64)
+    flat = np.abs(np.linalg.det(homogeneous)) < 1e-6
+    homogeneous[flat] = np.eye(3)
+    affine = np.linalg.solve(homogeneous, images.astype(np.float64))
+    affine[flat] = [[1, 0], [0, 1], [0, 0]]
+    return affine.astype(np.float32)
 
 
 def _border(height: int, width: int) -> Array:

@@ -1,161 +1,147 @@
 """Self-reenactment (paper section 4.1): a clip's first frame, driven by the whole clip, against the clip itself.
 
-Frames are taken as cropped faces and rendered at the model's size; landmarks are detected anew on what was
-rendered. Two baselines stand beside every figure: showing the source unchanged ("copy"), and warping it to
-the driving frame's true landmarks ("landmark warp").
+Frames are taken as cropped faces; landmarks are detected anew on what was rendered. Two baselines stand
+beside every figure: showing the source unchanged ("copy"), and warping it to the driving frame's true
+landmarks ("landmark_warp"). Stitching is off: it would keep the shoulders from following the clip.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 
 from liveportrait.engine import Engine
 from liveportrait.evaluation import metrics
+from liveportrait.evaluation.appearance import against
+from liveportrait.evaluation.clips import Clip, frame_numbers
+from liveportrait.evaluation.comparing import (
+    curves,
+    face_values,
+    moments,
+    rotation_distances,
+    tiles,
+    trembling,
+)
+from liveportrait.evaluation.driving import Shown, compared, reenact
 from liveportrait.evaluation.landmark_warp import landmark_warp
-from liveportrait.evaluation.metrics import Array, Picture
+from liveportrait.evaluation.pictures import Array, Picture
+from liveportrait.evaluation.results import METHODS, Measured, Outcome, summary
+from liveportrait.evaluation.tools import Tools
+from liveportrait.evaluation.tracks import Track, observe
 from liveportrait.face import Face, FaceAnalyzer
-from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
-from liveportrait.face.pose import head_pose
-from liveportrait.motion import change_since, groups_for, relative, steady
-from liveportrait.networks.geometry import pose_of
-
-METHODS = ("model", "copy", "landmark_warp")
-BATCH = 8
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A held-out clip: frames (T,256,256,3) of one cropped face."""
-
-    key: str
-    frames: Picture
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One method on one clip."""
-
-    method: str
-    sums: dict[str, list[float]]  # per frame
-    curves: dict[str, tuple[Array, Array]]  # measured on the output, measured on the driver
-    frames: int
-    lost: int  # frames in whose output no face was found
-
-
-def render_clip(engine: Engine, frames: Picture) -> Picture:
-    """The first frame driven by all of them, (T,S,S,3)."""
-    groups = groups_for(engine.variant)
-    source = engine.extract_motion(frames[:1])
-    features, source_pose = engine.encode_appearance(frames[:1]), pose_of(source)
-    rendered = []
-    for start in range(0, len(frames), BATCH):
-        driving = steady(engine.extract_motion(frames[start : start + BATCH]), source, groups)
-        motion = relative(source, change_since(driving, source), "all", groups)
-        rendered.append(engine.render(features, source_pose, pose_of(motion)))
-    return np.concatenate(rendered)
-
-
-def measure_clip(engine: Engine, analyzer: FaceAnalyzer, clip: Clip, stride: int) -> Iterator[Measurement]:
-    """Model and baselines on every `stride`-th frame of a clip, the first left out (it is the source)."""
-    chosen = clip.frames[::stride]
-    truth: list[Face | None] = []
-    for frame in chosen:
-        truth.append(_find(analyzer, frame, truth[-1] if truth else None))
-    if truth[0] is None:
-        return
-    rendered = render_clip(engine, chosen)
-    outputs: dict[str, list[Picture]] = {
-        "model": list(rendered),
-        "copy": [chosen[0]] * len(chosen),
-        "landmark_warp": [
-            chosen[0] if face is None else landmark_warp(chosen[0], truth[0].landmarks, face.landmarks)
-            for face in truth
-        ],
-    }
-    for method, pictures in outputs.items():
-        same = method == "copy"
-        found = [
-            truth[0] if same else _find(analyzer, picture, near)
-            for picture, near in zip(pictures, truth, strict=True)
-        ]
-        yield _measure(method, analyzer, pictures, list(chosen), found, truth)
-
-
-def _measure(
-    method: str,
-    analyzer: FaceAnalyzer,
-    pictures: list[Picture],
-    targets: list[Picture],
-    found: list[Face | None],
-    truth: list[Face | None],
-) -> Measurement:
-    values: dict[str, list[float]] = defaultdict(list)
-    eyes, jaws, lost = [], [], 0
-    for picture, target, face, true_face in list(zip(pictures, targets, found, truth, strict=True))[1:]:
-        values["psnr"].append(metrics.psnr(picture, target))
-        values["ssim"].append(metrics.ssim(picture, target))
-        values["l1"].append(metrics.l1(picture, target))
-        values["sharpness"].append(metrics.sharpness(picture) / metrics.sharpness(target))
-        if true_face is None:
-            continue
-        if face is None:
-            lost += 1
-            continue
-        values["landmarks"].append(metrics.landmark_distance(face.landmarks, true_face.landmarks))
-        shapes, true_shapes = analyzer.blendshapes(face), analyzer.blendshapes(true_face)
-        values["blendshapes"].append(float(np.abs(shapes - true_shapes).mean()))
-        rotation, true_rotation = head_pose(face.landmarks)[0], head_pose(true_face.landmarks)[0]
-        values["head_pose"].append(metrics.rotation_distance(rotation, true_rotation))
-        closing = list(EYE_BLINK)
-        eyes.append((shapes[closing].mean(), true_shapes[closing].mean()))
-        jaws.append((shapes[JAW_OPEN], true_shapes[JAW_OPEN]))
-    curves = {
-        name: (np.array([a for a, _ in pairs], np.float32), np.array([b for _, b in pairs], np.float32))
-        for name, pairs in (("eyes", eyes), ("jaw", jaws))
-        if pairs
-    }
-    return Measurement(method, dict(values), curves, len(targets) - 1, lost)
 
 
 def self_reenactment(
     engine: Engine, analyzer: FaceAnalyzer, clips: Iterable[Clip], stride: int = 1
 ) -> dict[str, dict[str, float]]:
-    """Figures of each method over all clips, frames counting alike.
-
-    psnr dB, ssim, l1 in [0, 1], sharpness as a share of the driving frames', landmarks in eye-corner distances,
-    blendshapes mean absolute difference, head_pose degrees, eyes and jaw correlation of the closing and
-    opening curves (each clip's mean removed), found share of frames with a face, frames their number.
-    """
-    gathered: dict[str, list[Measurement]] = {method: [] for method in METHODS}
+    """Figures of each method (see docs/evaluation.md) on every `stride`-th frame of clips, and their `frames`."""
+    tools = Tools.of(engine, analyzer)
+    outcomes = []
     for clip in clips:
-        for measurement in measure_clip(engine, analyzer, clip, stride):
-            gathered[measurement.method].append(measurement)
-    return {method: _summary(measurements) for method, measurements in gathered.items()}
+        chosen, burst = frame_numbers(len(clip.frames), stride)
+        thinned = Clip(clip.key, clip.frames[chosen], clip.identity, clip.frames[burst])
+        if outcome := measure_clip(tools, thinned):
+            outcomes.append(outcome)
+    figures = {method: summary(outcomes, method, centre=None) for method in METHODS}
+    frames = float(sum(outcome.frames for outcome in outcomes))
+    return {
+        method: {name: figure.value for name, figure in found.items()} | {"frames": frames}
+        for method, found in figures.items()
+    }
 
 
-def _summary(measurements: list[Measurement]) -> dict[str, float]:
-    pooled: dict[str, list[float]] = defaultdict(list)
-    for measurement in measurements:
-        for name, values in measurement.sums.items():
-            pooled[name] += values
-    result = {name: float(np.mean(values)) for name, values in pooled.items()}
-    for name in ("eyes", "jaw"):
-        result[name] = metrics.centred_correlation([m.curves[name] for m in measurements if name in m.curves])
-    frames = sum(m.frames for m in measurements)
-    result["found"] = 1 - sum(m.lost for m in measurements) / max(frames, 1)
-    result["frames"] = float(frames)
-    return result
+def measure_clip(tools: Tools, clip: Clip, with_tiles: bool = False) -> Outcome | None:
+    """Model and baselines on a clip, the first frame left out (it is the source).
+
+    None where the clip has one frame only, or no face was found in the first.
+    """
+    truth = observe(tools.analyzer, clip.frames)
+    if len(clip.frames) < 2 or truth.faces[0] is None:
+        return None
+    shown = Shown(clip.frames, truth.faces)
+    outputs = _outputs(tools, shown.first, shown)
+    distances, features, real = against(
+        tools.features,
+        {name: made[1:] if len(made) > 1 else made for name, made in outputs.items()},
+        clip.frames[1:],
+    )
+    bursts = _bursts(tools, shown.first, clip.burst)
+    tracks = _tracks(tools, outputs, truth, truth)
+    methods = {}
+    for method, made in outputs.items():
+        track = tracks[method]
+        values = {name: each[1:] for name, each in _frame_values(made, clip.frames, track, truth).items()}
+        methods[method] = Measured(
+            values=values | {"perceptual": distances[method]},
+            ratios=bursts.get(method, {}),
+            clip_values={"scale_wobble": metrics.scale_wobble(track.scale, truth.scale)},
+            curves={name: [(a[1:], b[1:]) for a, b in pairs] for name, pairs in curves(track, truth).items()},
+            identities=(track.identity[1:], truth.identity[1:]),
+            features=features[method],
+        )
+    drawn = {name: made for name, made in outputs.items() if name != "copy"}
+    return Outcome(
+        protocol="self",
+        source=clip.key,
+        driver=clip.key,
+        is_well_exposed=metrics.is_well_exposed(clip.frames),
+        frames=len(clip.frames) - 1,
+        methods=methods,
+        real=real,
+        tiles=tiles(clip.frames[0], clip.frames, drawn, moments(truth)) if with_tiles else (),
+    )
 
 
-def _find(analyzer: FaceAnalyzer, picture: Picture, near: Face | None) -> Face | None:
-    """The face of a crop: near another one, measured a second time from where it was found, or else detected."""
-    face = analyzer.track(picture, near) if near else None
-    face = face and analyzer.track(picture, face)
-    if face:
-        return face
-    faces = analyzer.detect(picture, smallest=picture.shape[0] / 4)
-    return faces[0] if faces else None
+def _outputs(tools: Tools, source: Shown, driver: Shown) -> dict[str, Picture]:
+    """The methods' pictures (T,256,256,3), by method; the copy is one picture."""
+    made = reenact(tools.engine, source, source, driver, stitching=False)
+    start = _landmarks(source.faces[0])
+    warped = [
+        source.frames[0] if face is None else landmark_warp(source.frames[0], start, face.landmarks)
+        for face in driver.faces
+    ]
+    return {"model": compared(made), "copy": source.frames, "landmark_warp": np.stack(warped)}
+
+
+def _bursts(tools: Tools, source: Shown, burst: Picture | None) -> dict[str, dict[str, tuple[float, float]]]:
+    """The methods' jitter beside the clip's, over consecutive frames."""
+    if burst is None or len(burst) < 3:
+        return {}
+    driver = observe(tools.analyzer, burst, identities=False)
+    still = observe(tools.analyzer, source.frames, source.faces, identities=False)
+    outputs = _outputs(tools, source, Shown(burst, driver.faces))
+    tracks = _tracks(tools, outputs, still, driver, identities=False)
+    return {method: trembling(track, driver) for method, track in tracks.items()}
+
+
+def _tracks(
+    tools: Tools, outputs: dict[str, Picture], still: Track, driver: Track, identities: bool = True
+) -> dict[str, Track]:
+    """The methods' tracks, faces looked for where the driver's are; the copy's is the source's, repeated."""
+    tracks = {
+        method: observe(tools.analyzer, made, driver.faces, identities)
+        for method, made in outputs.items()
+        if method != "copy"
+    }
+    return tracks | {"copy": still.repeated(0, len(driver.faces))}
+
+
+def _frame_values(made: Picture, frames: Picture, track: Track, truth: Track) -> dict[str, Array]:
+    shown = made if len(made) > 1 else np.broadcast_to(made, frames.shape)
+    values: dict[str, list[float]] = {"psnr": [], "ssim": [], "l1": [], "sharpness": [], "landmarks": []}
+    for row, (picture, target) in enumerate(zip(shown, frames, strict=True)):
+        values["psnr"].append(metrics.psnr(picture, target))
+        values["ssim"].append(metrics.ssim(picture, target))
+        values["l1"].append(metrics.l1(picture, target))
+        values["sharpness"].append(metrics.sharpness(picture) / max(metrics.sharpness(target), 1e-9))
+        values["landmarks"].append(metrics.landmark_distance(track.landmarks[row], truth.landmarks[row]))
+    arrays = {name: np.array(each, np.float32) for name, each in values.items()}
+    arrays["head_pose"] = rotation_distances(track.rotation, truth.rotation)
+    arrays["gaze"] = np.linalg.norm(track.gaze - truth.gaze, axis=1)
+    return arrays | face_values(track, truth)
+
+
+def _landmarks(face: Face | None) -> Array:
+    assert face is not None
+    return face.landmarks

@@ -1,0 +1,97 @@
+"""An output's track against the driver's: what both protocols measure alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from liveportrait.evaluation.faces import MESH_POINTS, expression_distance, eye_distance, rotation_distance
+from liveportrait.evaluation.pictures import Array, Picture
+from liveportrait.evaluation.temporal import jitter, without_rigid_motion
+from liveportrait.evaluation.tracks import Track
+from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
+from liveportrait.networks.geometry import euler_degrees
+
+NEUTRAL = 0  # the number of the blendshape that is none
+
+
+def curves(track: Track, driver: Track) -> dict[str, list[tuple[Array, Array]]]:
+    """Pairs of curves (T,), the output's and the driver's: closing eyes, opening jaw, all expression, head pose."""
+
+    def pairs(a: Array, b: Array) -> list[tuple[Array, Array]]:
+        return list(zip(a.T, b.T, strict=True))
+
+    blink = list(EYE_BLINK)
+    expression = [number for number in range(track.shapes.shape[1]) if number != NEUTRAL]
+    return {
+        "eyes": [(track.shapes[:, blink].mean(1), driver.shapes[:, blink].mean(1))],
+        "jaw": [(track.shapes[:, JAW_OPEN], driver.shapes[:, JAW_OPEN])],
+        "expression_curves": pairs(track.shapes[:, expression], driver.shapes[:, expression]),
+        "head_pose_curves": pairs(_angles(turns(track)), _angles(turns(driver))),
+    }
+
+
+def turns(track: Track) -> Array:
+    """Head rotations (T,3,3) since the first picture: R_t R_0ᵀ. NaN where there is no face."""
+    return track.rotation @ track.rotation[0].T
+
+
+def face_values(track: Track, driver: Track) -> dict[str, Array]:
+    """Per frame (T,): difference of expression from the driver's, and whether a face was found."""
+    return {
+        "blendshapes": np.array(
+            [expression_distance(a, b) for a, b in zip(track.shapes, driver.shapes, strict=True)], np.float32
+        ),
+        "found": np.where(driver.found, track.found.astype(np.float32), np.float32(np.nan)),
+    }
+
+
+def change_values(track: Track, driver: Track) -> dict[str, Array]:
+    """Per frame (T,): differences of what has changed since the first picture, which is free of who it is."""
+
+    def changes(name: str) -> Array:
+        own, other = getattr(track, name), getattr(driver, name)
+        return (own - own[0]) - (other - other[0])
+
+    return {
+        "blendshape_change": np.abs(changes("shapes")).mean(1),
+        "gaze_change": np.linalg.norm(changes("gaze"), axis=1),
+        "head_pose_change": rotation_distances(turns(track), turns(driver)),
+    }
+
+
+def rotation_distances(a: Array, b: Array) -> Array:
+    """Angles (T,) between rotations (T,3,3), degrees."""
+    return np.array([rotation_distance(x, y) for x, y in zip(a, b, strict=True)], np.float32)
+
+
+def trembling(track: Track, driver: Track) -> dict[str, tuple[float, float]]:
+    """Jitter of an output and of its driver over consecutive frames, each in its own eye-corner distances."""
+    found: dict[str, list[float]] = {"jitter": [], "shape_jitter": []}
+    for each in (track, driver):
+        points = each.landmarks[:, :MESH_POINTS, :2]
+        units = [eye_distance(landmarks) for landmarks in each.landmarks[each.found]]
+        unit = float(np.mean(units)) if units else float("nan")
+        found["jitter"].append(jitter(points, unit))
+        found["shape_jitter"].append(jitter(without_rigid_motion(points), unit))
+    return {name: (own, drivers) for name, (own, drivers) in found.items()}
+
+
+def moments(driver: Track) -> list[int]:
+    """Three frames worth looking at: the eyes' and the jaw's greatest change, and the head's greatest turn."""
+    blink = driver.shapes[:, list(EYE_BLINK)].mean(1)
+    jaw = driver.shapes[:, JAW_OPEN]
+    turn = np.abs(driver.rotation - driver.rotation[0]).sum((1, 2))
+    return [int(np.nanargmax(np.abs(curve - curve[0]))) for curve in (blink, jaw, turn)]
+
+
+def tiles(
+    source: Picture, driver: Picture, outputs: dict[str, Picture], rows: list[int]
+) -> tuple[Picture, ...]:
+    """A row of a contact sheet: the source, then for each moment the driver and every output."""
+    return (source, *(shown[row].copy() for row in rows for shown in (driver, *outputs.values())))
+
+
+def _angles(rotation: Array) -> Array:
+    """Pitch, yaw and roll (T,3) in degrees."""
+    return torch.stack(euler_degrees(torch.from_numpy(rotation)), -1).numpy()

@@ -1,0 +1,126 @@
+"""Control: eyes and lips asked to open so far, against how far they are open in the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from liveportrait.engine import Engine
+from liveportrait.errors import UserError
+from liveportrait.evaluation.clips import Still
+from liveportrait.evaluation.driving import Shown, compared, motion_of
+from liveportrait.evaluation.landmark_warp import landmark_warp
+from liveportrait.evaluation.pictures import Array, Picture
+from liveportrait.evaluation.results import Measured, Outcome
+from liveportrait.evaluation.tools import Tools
+from liveportrait.evaluation.tracks import Track, observe
+from liveportrait.face import canonical as mesh
+from liveportrait.motion.lifting import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.interface import NUM_KEYPOINTS, Pose
+
+REQUESTS = tuple(np.round(np.arange(0, 0.61, 0.1), 2).tolist())  # openings, height over width
+Part = Literal["eye", "lip"]
+PARTS: tuple[Part, ...] = ("eye", "lip")
+
+
+def absence(engine: Engine, part: Part) -> str | None:
+    """Why a part cannot be controlled with these weights; None where it can."""
+    keypoints = torch.zeros(1, NUM_KEYPOINTS, 3, device=engine.device)
+    try:
+        _offsets(engine, part, keypoints, np.full((1, 3 if part == "eye" else 2), 0.3, np.float32))
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def measure_control(
+    tools: Tools, source: Still, parts: list[Part], with_tiles: bool = False
+) -> Outcome | None:
+    """Requests from 0 to 0.6 on one source, by model and baselines; None where it shows no face.
+
+    The error of eyes is the mean of both eyes'.
+    """
+    found = observe(tools.analyzer, source.face[None], identities=False)
+    face = found.faces[0]
+    if face is None:
+        return None
+    portrait = Shown(source.face[None], (face,))
+    methods: dict[str, Measured] = {}
+    requests = np.array(REQUESTS, np.float32)
+    row = [source.face]
+    for part in parts:
+        outputs = {
+            "model": compared(retargeted(tools.engine, portrait, found, part)),
+            "landmark_warp": np.stack([_bent(source.face, face.landmarks, part, each) for each in REQUESTS]),
+        }
+        tracks = {name: observe(tools.analyzer, made, [face] * len(made), identities=False)
+                  for name, made in outputs.items()}  # fmt: skip
+        tracks["copy"] = found.repeated(0, len(REQUESTS))
+        for method, track in tracks.items():
+            measured = track.eyes if part == "eye" else track.lips[:, None]
+            before = methods.get(method, Measured())
+            methods[method] = Measured(
+                values=before.values | {f"{part}_control": np.abs(measured - requests[:, None]).mean(1)},
+                curves=before.curves | {f"{part}_response": [(measured.mean(1), requests)]},
+            )
+        row += list(outputs["model"])
+    return Outcome(
+        protocol="control",
+        source=source.key,
+        driver="",
+        is_well_exposed=source.is_well_exposed,
+        frames=len(REQUESTS) * len(parts),
+        methods=methods,
+        tiles=tuple(row) if with_tiles else (),
+    )
+
+
+def retargeted(engine: Engine, source: Shown, seen: Track, part: Part) -> Picture:
+    """The source with a part opened as far as each of the requests, (R,S,S,3)."""
+    motion = motion_of(engine, source)
+    pose = pose_of(motion)
+    now = seen.eyes[0] if part == "eye" else seen.lips[:1]
+    ratios = np.array([[*now, request] for request in REQUESTS], np.float32)
+    offsets = _offsets(engine, part, pose.keypoints, ratios)
+    count = len(REQUESTS)
+    driving = Pose(*(each.expand(count, *each.shape[1:]) for each in pose))
+    driving = driving._replace(keypoints=driving.keypoints + offsets)
+    return engine.render(engine.encode_appearance(source.frames), pose, driving)
+
+
+def _offsets(engine: Engine, part: Part, keypoints: Tensor, ratios: Array) -> Tensor:
+    retarget: Callable[[Tensor, Tensor], Tensor]
+    retarget = engine.retarget_eyes if part == "eye" else engine.retarget_lips
+    return retarget(keypoints, torch.from_numpy(ratios).to(engine.device))
+
+
+def _bent(picture: Picture, landmarks: Array, part: Part, request: float) -> Picture:
+    """The landmark warp's answer: each lid or lip moves along the part's short axis, most in its middle."""
+    goal = landmarks.copy()
+    if part == "eye":
+        _open(goal, RIGHT_EYE, mesh.RIGHT_EYE_CORNERS, mesh.RIGHT_EYE_LIDS, request)
+        _open(goal, LEFT_EYE, mesh.LEFT_EYE_CORNERS, mesh.LEFT_EYE_LIDS, request)
+    else:
+        _open(goal, INNER_LIPS + OUTER_LIPS, mesh.MOUTH_CORNERS, mesh.INNER_LIPS, request)
+    return landmark_warp(picture, landmarks, goal)
+
+
+def _open(
+    goal: Array, ring: tuple[int, ...], corners: tuple[int, int], middle: tuple[int, int], request: float
+) -> None:
+    ends = goal[list(corners), :2].copy()
+    upper, lower = goal[list(middle), :2].copy()
+    along = ends[1] - ends[0]
+    width = float(np.linalg.norm(along))
+    along /= width
+    across = np.array([-along[1], along[0]], np.float32)
+    growth = (request - float(np.linalg.norm(upper - lower)) / width) * width / 2
+    own = goal[list(ring), :2] - ends.mean(0)
+    place = np.clip(own @ along / (width / 2), -1, 1)
+    side = np.sign(own @ across - float(((upper + lower) / 2 - ends.mean(0)) @ across))
+    goal[list(ring), :2] += (growth * (1 - place**2) * side)[:, None] * across

@@ -1,0 +1,61 @@
+"""How far what should stand still has moved: shoulders and background, by dense optical flow."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.evaluation.faces import MESH_POINTS
+from liveportrait.evaluation.pictures import Array, Picture, luma
+
+BORDER = 8  # the regions are the outer eighths of the crop
+FACE_GROWTH = 0.06  # of the crop's side: the face's hull grows by it before it is cut out of the regions
+
+
+def displacement(source: Picture, picture: Picture, region: NDArray[np.bool_]) -> float:
+    """Mean length of the optical flow from `source` to `picture` (S,S,3) in a region (S,S), in percent of S.
+
+    Flow by dense inverse search (Kroeger et al. 2016). Pixels count by the source's gradient there: where a
+    wall has no pattern, nobody can say how far it moved. NaN for a region without any pattern.
+    """
+    before, after = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in (source, picture))
+    preset = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+    dense = cv2.DISOpticalFlow.create(preset)
+    flow = dense.calc(before, after, None)  # type: ignore[call-overload]
+    weight = _pattern(source) * region
+    total = float(weight.sum())
+    if total <= 0:
+        return float("nan")
+    return float((np.linalg.norm(flow, axis=-1) * weight).sum() / total / len(source) * 100)
+
+
+def shoulder_region(side: int, faces: list[Array]) -> NDArray[np.bool_]:
+    """The lowest eighth of a crop, without the faces (landmarks (478,3) px): neck and shoulders, as a mask."""
+    region = np.zeros((side, side), bool)
+    region[-(side // BORDER) :] = True
+    return region & ~_face_mask(side, faces)
+
+
+def background_region(side: int, faces: list[Array]) -> NDArray[np.bool_]:
+    """The outer eighths of a crop above its lower third, left, right and on top, without the faces: a mask."""
+    width = side // BORDER
+    region = np.zeros((side, side), bool)
+    region[:width] = region[:, :width] = region[:, -width:] = True
+    region[side * 2 // 3 :] = False
+    return region & ~_face_mask(side, faces)
+
+
+def _face_mask(side: int, faces: list[Array]) -> NDArray[np.bool_]:
+    mask = np.zeros((side, side), np.uint8)
+    for landmarks in faces:
+        hull = cv2.convexHull(np.round(landmarks[:MESH_POINTS, :2]).astype(np.int32))
+        cv2.fillConvexPoly(mask, hull, (1,))
+    reach = max(round(side * FACE_GROWTH), 1)
+    return cv2.dilate(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
+
+
+def _pattern(picture: Picture) -> Array:
+    grey = cv2.GaussianBlur(luma(picture), (0, 0), 1.0)
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    return np.hypot(across, down)

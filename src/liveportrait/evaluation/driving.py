@@ -1,0 +1,62 @@
+"""How the evaluation drives a source: as `animate` does by default, on faces that are already cropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from liveportrait.animation.options import AnimateOptions
+from liveportrait.animation.steering import Steering
+from liveportrait.engine import Engine
+from liveportrait.evaluation.pictures import Picture
+from liveportrait.face import Face
+from liveportrait.face.crop import to_input
+from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.interface import Motion, Pose
+
+BATCH = 8
+COMPARED_SIDE = 256  # px: everything is compared at this size, as in the paper (section 4.1)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Crops, and the face that was found in each."""
+
+    frames: Picture  # (T,256,256,3)
+    faces: Sequence[Face | None]
+
+    @property
+    def first(self) -> Shown:
+        """The first frame alone."""
+        return Shown(self.frames[:1], self.faces[:1])
+
+
+def motion_of(engine: Engine, shown: Shown) -> Motion:
+    """The motion (batch T) of crops, sources' and drivers' alike: the one place where it is obtained."""
+    frames = shown.frames
+    parts = [engine.extract_motion(frames[start : start + BATCH]) for start in range(0, len(frames), BATCH)]
+    return Motion(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+
+def reenact(engine: Engine, source: Shown, first: Shown, driver: Shown, stitching: bool) -> Picture:
+    """A source (one frame) driven by a driver relative to its `first` frame: pictures (T,S,S,3).
+
+    `stitching` takes effect where the weights bring that module.
+    """
+    motion, reference, driving = (motion_of(engine, shown) for shown in (source, first, driver))
+    features, source_pose = engine.encode_appearance(source.frames), pose_of(motion)
+    options = AnimateOptions(stitching=stitching)
+    poses = Steering(engine, motion, reference, is_photo=False, options=options).poses(driving)
+    rendered = [
+        engine.render(features, source_pose, Pose(*(part[start : start + BATCH] for part in poses)))
+        for start in range(0, len(driver.frames), BATCH)
+    ]
+    return np.concatenate(rendered)
+
+
+def compared(pictures: Picture) -> Picture:
+    """Pictures (T,S,S,3) at the size at which they are compared, (T,256,256,3)."""
+    return np.stack([to_input(picture, COMPARED_SIDE) for picture in pictures])

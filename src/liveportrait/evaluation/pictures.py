@@ -1,0 +1,57 @@
+"""Measures of pictures against pictures. Pictures are RGB uint8 (H,W,3)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+Array = NDArray[np.float32]
+
+EXPOSURE_TOLERANCE = 0.06  # of the range of luma
+
+
+def l1(picture: Picture, target: Picture) -> float:
+    """Mean absolute difference, in [0, 1]."""
+    return float(np.abs(picture.astype(np.float32) - target).mean() / 255)
+
+
+def psnr(picture: Picture, target: Picture) -> float:
+    """Peak signal-to-noise ratio in dB; 100 for equal pictures."""
+    error = float(np.square(picture.astype(np.float32) - target).mean())
+    return min(100.0, 10 * float(np.log10(255**2 / max(error, 1e-9))))
+
+
+def ssim(picture: Picture, target: Picture) -> float:
+    """Structural similarity of luma, Gaussian window 11x11 with sigma 1.5 (Wang et al. 2004)."""
+    a, b = luma(picture), luma(target)
+
+    def blur(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return cv2.GaussianBlur(x, (11, 11), 1.5)[5:-5, 5:-5]  # type: ignore[return-value]
+
+    mean_a, mean_b = blur(a), blur(b)
+    var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
+    covariance = blur(a * b) - mean_a * mean_b
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    top = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return float((top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean())
+
+
+def sharpness(picture: Picture) -> float:
+    """Variance of the luma's Laplacian, grey levels squared."""
+    return float(cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
+
+
+def luma(picture: Picture) -> Array:
+    """Grey levels (H,W) float32 in [0, 255], Rec. 601 weights."""
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+
+
+def is_well_exposed(frames: Picture) -> bool:
+    """Whether a clip's first frame is as bright as the clip: |mean luma − the frames' median| ≤ 0.06 of the range.
+
+    frames (T,H,W,3). A clip that fades in starts with a frame that no method can drive well.
+    """
+    levels = [float(luma(frame).mean()) / 255 for frame in frames]
+    return abs(levels[0] - float(np.median(levels))) <= EXPOSURE_TOLERANCE

@@ -1,0 +1,149 @@
+"""An evaluation as lines of JSON, a table, figures a clip and contact sheets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from liveportrait.evaluation.definitions import DEFINITIONS
+from liveportrait.evaluation.evaluate import Evaluation
+from liveportrait.evaluation.pictures import Picture
+from liveportrait.evaluation.results import METHODS, PROTOCOLS, Outcome, Protocol, summary
+from liveportrait.media import contact_sheet
+
+CELL = 160  # px of a picture on a contact sheet
+MOST_ROWS = 40
+ALL, EXPOSED = "all", "well_exposed"
+GROUPS = (ALL, EXPOSED)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the evaluation, or why there is none."""
+
+    protocol: str
+    group: str  # "all" clips, or the "well_exposed" ones
+    method: str
+    metric: str
+    value: float | None
+    unit: str
+    n: int  # how many frames, clips or pairs of curves' clips it is made of
+    definition: str  # name and version, see docs/evaluation.md
+    reason: str = ""  # where there is no value
+
+    def line(self) -> str:
+        """As JSON."""
+        fields = asdict(self)
+        if self.value is not None:
+            fields["value"] = float(f"{self.value:.6g}")
+            del fields["reason"]
+        return json.dumps(fields)
+
+
+def figures(evaluation: Evaluation) -> list[Figure]:
+    """Every figure: by protocol, group, method and measure, in the order of the definitions."""
+    return list(_figures(evaluation))
+
+
+def _figures(evaluation: Evaluation) -> Iterator[Figure]:
+    for protocol in PROTOCOLS:
+        for group in GROUPS:
+            outcomes = _group(evaluation, protocol, group)
+            for method in METHODS if outcomes else ():
+                found = summary(outcomes, method, evaluation.centre)
+                for name, each in found.items():
+                    definition = DEFINITIONS[name]
+                    yield Figure(
+                        protocol,
+                        group,
+                        method,
+                        name,
+                        each.value,
+                        definition.unit,
+                        each.n,
+                        definition.identifier,
+                    )
+        for (of, name), reason in evaluation.missing.items():
+            if of == protocol:
+                known = DEFINITIONS.get(name)
+                unit, identifier = (known.unit, known.identifier) if known else ("", "")
+                yield Figure(protocol, ALL, "model", name, None, unit, 0, identifier, reason)
+
+
+def table(found: Sequence[Figure], name: str) -> str:
+    """Figures as Markdown tables, one a protocol: measures down; methods across, in both groups."""
+    return "\n\n".join(part for protocol in PROTOCOLS if (part := _table(found, name, protocol)))
+
+
+def _table(found: Sequence[Figure], name: str, protocol: str) -> str:
+    own = [figure for figure in found if figure.protocol == protocol]
+    titles = {"model": name, "copy": "copy", "landmark_warp": "landmark warp"}
+    columns = [(group, method) for group in GROUPS for method in METHODS]
+    heads = [titles[method] + ("" if group == ALL else ", well exposed") for group, method in columns]
+    rows = [["measure", "unit", "better", *heads, "n"]]
+    values = {
+        (figure.metric, figure.group, figure.method): figure for figure in own if figure.value is not None
+    }
+    for definition in DEFINITIONS.values():
+        cells = [values.get((definition.name, *column)) for column in columns]
+        if any(cells):
+            counts = [f"{cell.n}" for cell in (cells[0], cells[len(METHODS)]) if cell]
+            shown = ["–" if cell is None else f"{cell.value:.4g}" for cell in cells]
+            rows.append([definition.name, definition.unit, definition.better, *shown, " / ".join(counts)])
+    lines = [f"### {protocol}", ""] if own else []
+    if len(rows) > 1:
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        rows.insert(1, ["-" * width for width in widths])
+        lines += [
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+            for row in rows
+        ]
+    reasons = [
+        f"{figure.metric or protocol}: not available, {figure.reason}" for figure in own if figure.reason
+    ]
+    return "\n".join([*lines, *([""] if reasons and len(rows) > 1 else []), *reasons])
+
+
+def clip_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Every clip's own figures (all but fid, which needs many frames), as JSON."""
+    return [
+        {
+            "protocol": outcome.protocol,
+            "source": outcome.source,
+            "driver": outcome.driver,
+            "well_exposed": outcome.is_well_exposed,
+            "frames": outcome.frames,
+            "methods": {
+                method: {
+                    name: float(f"{figure.value:.6g}")
+                    for name, figure in summary([outcome], method, evaluation.centre).items()
+                    if name != "fid"
+                }
+                for method in METHODS
+            },
+        }
+        for outcome in evaluation.outcomes
+    ]
+
+
+def sheets(evaluation: Evaluation) -> dict[str, Picture]:
+    """A contact sheet a protocol, as far as pictures were kept; at most 40 rows."""
+    found: dict[str, Picture] = {}
+    for protocol in PROTOCOLS:
+        rows = [outcome for outcome in evaluation.of(protocol) if outcome.tiles][:MOST_ROWS]
+        if rows:
+            found[protocol] = contact_sheet([row.tiles for row in rows], [_label(row) for row in rows], CELL)
+    return found
+
+
+def _label(outcome: Outcome) -> str:
+    if outcome.protocol == "control":
+        return f"{outcome.source}: source, then requests from 0 to 0.6 (eyes, lips)"
+    own = outcome.source if outcome.source == outcome.driver else f"{outcome.source} <- {outcome.driver}"
+    return f"{own}: source, then driver, model, landmark warp at three moments"
+
+
+def _group(evaluation: Evaluation, protocol: Protocol, group: str) -> list[Outcome]:
+    return [each for each in evaluation.of(protocol) if group == ALL or each.is_well_exposed]

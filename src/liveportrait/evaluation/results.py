@@ -1,0 +1,129 @@
+"""What was measured on one clip, and the figures over many."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from liveportrait.evaluation.distribution import frechet_distance
+from liveportrait.evaluation.faces import centred_cosine, identity_distance
+from liveportrait.evaluation.pictures import Array, Picture
+from liveportrait.evaluation.temporal import centred_correlation
+
+Protocol = Literal["self", "cross", "control"]
+PROTOCOLS: tuple[Protocol, ...] = ("self", "cross", "control")
+METHODS = ("model", "copy", "landmark_warp")
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One method on one clip."""
+
+    values: dict[str, Array] = field(default_factory=dict)
+    """by measure, a number a frame; NaN where it cannot be told (no face)"""
+    ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """by measure, a number of the output and of what it is compared with: the figure is the sums' ratio"""
+    clip_values: dict[str, float] = field(default_factory=dict)
+    """by measure, a number for the whole clip"""
+    curves: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
+    """by measure, the output's curves and the driver's"""
+    identities: tuple[Array, Array] | None = None
+    """embeddings (T,128) of the output, and of whom it should be"""
+    features: Array | None = None
+    """(T,1280) of the pictures"""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """All methods on one clip, or on one pair of source and driver."""
+
+    protocol: Protocol
+    source: str  # keys
+    driver: str
+    is_well_exposed: bool
+    frames: int
+    methods: dict[str, Measured]
+    real: Array | None = None  # (N,1280) features of the real pictures
+    tiles: tuple[Picture, ...] = ()  # for a contact sheet
+
+
+@dataclass(frozen=True)
+class Value:
+    """A figure and how many frames, clips or pairs it is made of."""
+
+    value: float
+    n: int
+
+
+def summary(outcomes: Sequence[Outcome], method: str, centre: Array | None) -> dict[str, Value]:
+    """Figures of a method over outcomes of one protocol, frames counting alike; measures without a number are left out.
+
+    `centre`: mean identity embedding (128,), or None where too few people are known to have one.
+    """
+    measured = [outcome.methods[method] for outcome in outcomes if method in outcome.methods]
+    pooled: dict[str, list[Array]] = defaultdict(list)
+    for each in measured:
+        for name, values in (each.values | _identity_values(each, centre)).items():
+            pooled[name].append(values)
+        for name, value in each.clip_values.items():
+            pooled[name].append(np.array([value], np.float32))
+    figures = {name: _mean(np.concatenate(parts)) for name, parts in pooled.items()}
+    figures |= _ratios(measured) | _correlations(measured)
+    real = [outcome.real for outcome in outcomes if outcome.real is not None]
+    made = [each.features for each in measured if each.features is not None]
+    if real and made:
+        figures["fid"] = Value(
+            frechet_distance(np.concatenate(made), np.concatenate(real)), sum(map(len, made))
+        )
+    return {name: figure for name, figure in figures.items() if np.isfinite(figure.value)}
+
+
+def _identity_values(measured: Measured, centre: Array | None) -> dict[str, Array]:
+    if measured.identities is None:
+        return {}
+    pairs = list(zip(*measured.identities, strict=True))
+    values = {"csim_distance": [identity_distance(a, b) for a, b in pairs]}
+    if centre is not None:
+        values["csim"] = [centred_cosine(a, b, centre) for a, b in pairs]
+    return {name: np.array(each, np.float32) for name, each in values.items()}
+
+
+def _ratios(measured: list[Measured]) -> dict[str, Value]:
+    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for each in measured:
+        for name, pair in each.ratios.items():
+            if np.isfinite(pair).all():
+                pairs[name].append(pair)
+    sums = {name: np.sum(found, axis=0) for name, found in pairs.items()}
+    return {
+        name: Value(float(made / base), len(pairs[name])) for name, (made, base) in sums.items() if base > 0
+    }
+
+
+def _correlations(measured: list[Measured]) -> dict[str, Value]:
+    series: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
+    clips: dict[str, int] = defaultdict(int)
+    for each in measured:
+        for name, curves in each.curves.items():
+            kept = [pair for pair in map(_both_known, curves) if len(pair[0]) > 1]
+            series[name] += kept
+            clips[name] += bool(kept)
+    return {
+        name: Value(centred_correlation(found), clips[name])
+        for name, found in series.items()
+        if any(b.std() > 0 for _, b in found)
+    }
+
+
+def _both_known(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+    known = np.isfinite(pair[0]) & np.isfinite(pair[1])
+    return pair[0][known], pair[1][known]
+
+
+def _mean(values: Array) -> Value:
+    known = values[np.isfinite(values)]
+    return Value(float(known.mean(dtype=np.float64)) if known.size else float("nan"), known.size)

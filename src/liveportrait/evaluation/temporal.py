@@ -1,0 +1,56 @@
+"""Measures of curves and tracks over time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from liveportrait.evaluation.pictures import Array
+
+
+def centred_correlation(series: list[tuple[Array, Array]]) -> float:
+    """Pearson correlation of pairs of curves, each curve's own mean removed, pooled over all pairs.
+
+    What a person's face measures at rest differs between people; only the movement is compared.
+    """
+    a = np.concatenate([first - first.mean() for first, _ in series])
+    b = np.concatenate([second - second.mean() for _, second in series])
+    scale = np.sqrt((a**2).sum() * (b**2).sum())
+    return float((a * b).sum() / scale) if scale > 0 else 0.0
+
+
+def jitter(tracks: Array, unit: float) -> float:
+    """How much tracks (T,P,2) px of consecutive frames tremble, in `unit` px; NaN with fewer than three frames.
+
+    The mean length of the second difference, x[t+1] − 2 x[t] + x[t−1], over √(3π): the standard deviation of
+    the white noise on each coordinate that would give it. Uniform motion gives none. Frames with NaN are left out.
+    """
+    second = tracks[2:] - 2 * tracks[1:-1] + tracks[:-2]
+    lengths = np.linalg.norm(second, axis=-1)
+    lengths = lengths[np.isfinite(lengths)]
+    return float(lengths.mean() / np.sqrt(3 * np.pi) / unit) if lengths.size else float("nan")
+
+
+def without_rigid_motion(tracks: Array) -> Array:
+    """Tracks (T,P,2) with every frame laid on the first by the similarity of least squares (Umeyama 1991)."""
+    start = next((frame for frame in tracks if np.isfinite(frame).all()), tracks[0])
+    home = start - start.mean(0)
+    energy = float((home**2).sum())
+    laid = np.full_like(tracks, np.nan)
+    for number, frame in enumerate(tracks):
+        own = frame - frame.mean(0)
+        # In the plane a similarity is a complex factor: that of least squares from `own` onto `home`.
+        a, b = own[:, 0] + 1j * own[:, 1], home[:, 0] + 1j * home[:, 1]
+        factor = (np.conj(a) @ b) / max(float((np.abs(a) ** 2).sum()), 1e-9) if energy else 1.0
+        turned = a * factor
+        laid[number] = np.stack([turned.real, turned.imag], -1) + start.mean(0)
+    return laid
+
+
+def scale_wobble(scales: Array, driver: Array) -> float:
+    """How much a face's size sways against the driver's: standard deviation of log(s / s_driver), in percent.
+
+    scales (T,); constant ratios give 0. NaN where fewer than two frames count.
+    """
+    ratio = np.log(scales) - np.log(driver)
+    ratio = ratio[np.isfinite(ratio)]
+    return float(ratio.std() * 100) if ratio.size > 1 else float("nan")

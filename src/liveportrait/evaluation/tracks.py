@@ -1,0 +1,85 @@
+"""A sequence of pictures as measured numbers: landmarks, expression, head pose, gaze, identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.evaluation.faces import gaze_angles
+from liveportrait.evaluation.pictures import Array, Picture
+from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.face.identity import identity_of
+from liveportrait.face.pose import head_pose
+from liveportrait.face.ratios import eye_ratios, lip_ratio
+
+OPEN_EYE = (
+    0.15  # opening (face/ratios.py) below which an iris cannot be seen well enough to tell its direction
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """T pictures. Where no face was found (`found` is False), the numbers are NaN."""
+
+    faces: tuple[Face | None, ...]
+    found: NDArray[np.bool_]  # (T,)
+    landmarks: Array  # (T,478,3) px
+    shapes: Array  # (T,52) blendshapes in 0..1
+    rotation: Array  # (T,3,3) of the head, see face/pose.py
+    scale: Array  # (T,) of the head, px a centimetre
+    gaze: Array  # (T,2) degrees in the head
+    eyes: Array  # (T,2) openings
+    lips: Array  # (T,) opening
+    identity: Array  # (T,128) embeddings; NaN throughout where they were not asked for
+
+    def repeated(self, row: int, count: int) -> Track:
+        """One picture's numbers `count` times."""
+        rows = np.full(count, row)
+        return Track(
+            tuple(self.faces[row] for _ in rows),
+            *(getattr(self, name)[rows] for name in self.__dataclass_fields__ if name != "faces"),
+        )
+
+
+def observe(
+    analyzer: FaceAnalyzer,
+    pictures: Picture,
+    near: Sequence[Face | None] = (),
+    identities: bool = True,
+) -> Track:
+    """Measure pictures (T,S,S,3) of one face: each looked for where `near` says, or else where it was before."""
+    faces: list[Face | None] = []
+    for number, picture in enumerate(pictures):
+        hint = near[number] if near else (faces[-1] if faces else None)
+        faces.append(find(analyzer, picture, hint))
+    count = len(faces)
+    landmarks, shapes, rotation, scale, gaze, eyes, lips, identity = (
+        np.full((count, *shape), np.nan, np.float32)
+        for shape in ((478, 3), (52,), (3, 3), (), (2,), (2,), (), (128,))
+    )
+    for row, (face, picture) in enumerate(zip(faces, pictures, strict=True)):
+        if face is None:
+            continue
+        pose = head_pose(face.landmarks)
+        landmarks[row], rotation[row], scale[row] = face.landmarks, pose.rotation, pose.scale
+        shapes[row] = analyzer.blendshapes(face)
+        eyes[row], lips[row] = eye_ratios(face.landmarks), lip_ratio(face.landmarks)[0]
+        if eyes[row].min() >= OPEN_EYE:
+            gaze[row] = gaze_angles(face.landmarks, pose)
+        if identities:
+            identity[row] = identity_of(picture, face.landmarks)
+    found = np.array([face is not None for face in faces])
+    return Track(tuple(faces), found, landmarks, shapes, rotation, scale, gaze, eyes, lips, identity)
+
+
+def find(analyzer: FaceAnalyzer, picture: Picture, near: Face | None = None) -> Face | None:
+    """The face of a crop: near another one, measured a second time from where it was found, or else detected."""
+    face = analyzer.track(picture, near) if near else None
+    face = face and analyzer.track(picture, face)
+    if face:
+        return face
+    faces = analyzer.detect(picture, smallest=picture.shape[0] / 4)
+    return faces[0] if faces else None
