@@ -9,3 +9,7 @@ MotionMode = Literal["relative", "absolute"]
 DrivingOption = Literal["expression-friendly", "pose-friendly"]
 AudioMode = Literal["driving", "none"]
 Precision = Literal["fp32", "bf16"]
+Opening = (
+    float | Literal["driver"] | None
+)  # of an eye or the lips, height over width; None: as the motion has it
+WIDEST_OPENING = 0.8  # where the range of the published retargeting modules ends

@@ -1,0 +1,198 @@
+"""Eyes and lips opened to a given ratio, while the rest of the driver's motion stays (paper sec. 3.3).
+
+An opening is height over width in the picture (`face.ratios`): about 0.35 for an open eye, 0 for a closed one.
+Openings come in threes: the eye on the picture's left, the one on its right, the lips.
+
+Where keypoints are landmarks, the opening is a distance between them, and the way to another is known in closed
+form: along the direction in which that eye closes or those lips open, as far as it takes. Where they are
+not, the retargeting networks say how keypoints move. The published program starts from the source's own
+keypoints then and so loses the driver's motion; here the networks start from the keypoints as the driver
+has moved them, and from the opening they have there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from liveportrait.choices import WIDEST_OPENING, Opening
+from liveportrait.engine import Engine
+from liveportrait.errors import UserError
+from liveportrait.motion.directions import LIDS, LIPS, face_mesh_directions
+from liveportrait.motion.groups import PUBLISHED, groups_for
+from liveportrait.networks.interface import Pose
+
+Wanted = tuple[Opening, Opening, Opening]  # left eye, right eye, lips
+PARTED = 0.03  # from here on a source's lips count as open, and lip normalisation closes them
+
+# Keypoints of the face-mesh layout: upper and lower lid (or inner lip).
+_EDGES = ((0, 1), (2, 3), (12, 13))
+_MOUTH_CORNERS = (10, 11)
+_IRISES = (4, 5)
+# Width of an eye over the distance of the irises, and how much this guess weighs against a measured opening.
+_EYE_WIDTH, _GUESS = 0.45, 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Openings:
+    """Measured openings: left eye, right eye, lips."""
+
+    source: Tensor  # (B or 1, 3)
+    driver: Tensor | None = None  # (B,3) of these driving frames; None where nobody measured them
+    first: Tensor | None = None  # (1,3) of the driver's reference frame, with relative motion
+
+
+def retarget(
+    engine: Engine,
+    pose: Pose,
+    source: Pose,
+    openings: Openings,
+    wanted: Wanted,
+    normalize_lips: bool = False,
+) -> Pose:
+    """The poses (batch B) with the left eye, the right eye and the lips opened as wanted, before stitching.
+
+    `source` (batch B or 1) is the source's own pose, at which `openings.source` was measured. `wanted` holds
+    openings, "driver" for the driver's own, None for what the driver's motion makes of it. With `normalize_lips`
+    lips that the source has open start closed, which is meant for relative motion.
+
+    Raises `UserError` where the driver's openings are wanted but unknown, or the weights bring no module for it.
+    """
+    targets = wanted_openings(wanted, openings, len(pose.keypoints))
+    if not normalize_lips and bool(targets.isnan().all()):
+        return pose
+    if groups_for(engine.variant).measured:
+        return _by_landmarks(pose, source, openings, targets, normalize_lips)
+    return _by_networks(engine, pose, source, openings, targets, normalize_lips)
+
+
+def wanted_openings(wanted: Wanted, openings: Openings, count: int) -> Tensor:
+    """The wanted openings as numbers (count,3); NaN where the driver's motion decides. Raises `UserError`."""
+    columns = []
+    for column, opening in enumerate(wanted):
+        if opening != "driver":
+            value = math.nan if opening is None else float(opening)
+            columns.append(openings.source.new_full((count,), value))
+        elif openings.driver is not None:
+            columns.append(openings.driver[:, column].clamp(0, WIDEST_OPENING))
+        else:
+            raise UserError(
+                "how far DRIVING's eyes and lips open is unknown: its template does not say, or its face was not"
+                " looked for: give a number, or drive with the video itself"
+            )
+    return torch.stack(columns, dim=1)
+
+
+def _by_landmarks(pose: Pose, source: Pose, openings: Openings, wanted: Tensor, normalize_lips: bool) -> Pose:
+    """Each opening solved for the distance along its direction: (g + aΔg) = c (w + aΔw)."""
+    keypoints = pose.keypoints
+    directions = face_mesh_directions()
+    widths = eye_widths(source, openings.source)
+    if normalize_lips:
+        still = _moved(directions[LIPS].positive, pose)
+        keypoints = keypoints - _excess_of_lips(source, openings.source)[:, None, None] * still
+    for column, name in enumerate((*LIDS, LIPS)):
+        towards = _moved(directions[name].positive, pose)
+        gap, gap_change = _gap(keypoints, column, pose), _gap(towards, column, pose)
+        if name == LIPS:
+            width, width_change = _mouth_width(keypoints, towards)
+        else:
+            width = widths[:, column] * pose.scale[:, 0] * _across(pose)
+            width_change = torch.zeros_like(gap)
+        ratio = wanted[:, column]
+        amount = (ratio * width - gap) / (gap_change - ratio * width_change)
+        keypoints = keypoints + torch.nan_to_num(amount)[:, None, None] * towards
+    return pose._replace(keypoints=keypoints)
+
+
+def eye_widths(source: Pose, openings: Tensor) -> Tensor:
+    """Widths (B,2) of the eyes in units of the head, from a source pose and its openings (B,3).
+
+    Keypoints hold no corners of the eyes: the width is lid distance over opening. A closed eye says nothing
+    of its width; the less it is open, the more the usual share of the irises' distance counts.
+    """
+    unit = source.scale[:, 0] * _across(source)
+    irises = source.keypoints[:, _IRISES[1], :2] - source.keypoints[:, _IRISES[0], :2]
+    guess = _EYE_WIDTH * irises.norm(dim=-1) / unit
+    gaps = torch.stack([_gap(source.keypoints, column, source) for column in (0, 1)], dim=1) / unit[:, None]
+    return (gaps.clamp(min=0) + _GUESS * guess[:, None]) / (openings[:, :2] + _GUESS)
+
+
+def _excess_of_lips(source: Pose, openings: Tensor) -> Tensor:
+    """How far (B,) along their direction the source's lips are open; 0 where they count as closed."""
+    towards = _moved(face_mesh_directions()[LIPS].positive, source)
+    amount = _gap(source.keypoints, 2, source) / _gap(towards, 2, source)
+    return torch.where(openings[:, 2] >= PARTED, amount.clamp(min=0), torch.zeros_like(amount))
+
+
+def _moved(direction: Tensor, pose: Pose) -> Tensor:
+    """A direction (21,3) of the head as movement (B,21,3) in the picture."""
+    return pose.scale[:, :, None] * (direction.to(pose.rotation) @ pose.rotation)
+
+
+def _gap(points: Tensor, column: int, pose: Pose) -> Tensor:
+    """Signed distance (B,) in the picture from upper to lower edge, along the head's own down."""
+    upper, lower = _EDGES[column]
+    down = pose.rotation[:, 1, :2]
+    down = down / down.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    return ((points[:, lower, :2] - points[:, upper, :2]) * down).sum(-1)
+
+
+def _across(pose: Pose) -> Tensor:
+    """How long (B,) a unit of the head's right is in the picture."""
+    return pose.rotation[:, 0, :2].norm(dim=-1).clamp(min=0.2)
+
+
+def _mouth_width(points: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:
+    """Width (B,) of the mouth in the picture, and its change along a direction."""
+    left, right = _MOUTH_CORNERS
+    across = points[:, right, :2] - points[:, left, :2]
+    width = across.norm(dim=-1).clamp(min=1e-4)
+    change = towards[:, right, :2] - towards[:, left, :2]
+    return width, (across * change).sum(-1) / width
+
+
+def _by_networks(
+    engine: Engine, pose: Pose, source: Pose, openings: Openings, wanted: Tensor, normalize_lips: bool
+) -> Pose:
+    """The networks' offsets from the pose as it is; each eye's own where the two are asked to differ."""
+    count = len(pose.keypoints)
+    now = _estimated(openings, count)
+    keypoints = pose.keypoints
+    if normalize_lips:
+        lips = openings.source[:, 2:]
+        closing = engine.retarget_lips(source.keypoints, torch.cat([lips, torch.zeros_like(lips)], dim=1))
+        keypoints = keypoints + torch.where(lips[..., None] >= PARTED, closing, torch.zeros_like(closing))
+        now = torch.cat([now[:, :2], (now[:, 2:] - lips.where(lips >= PARTED, 0.0)).clamp(min=0)], dim=1)
+    base = keypoints
+    for column in (0, 1):
+        if not wanted[:, column].isnan().all():
+            ratios = torch.cat([now[:, :2], wanted[:, column : column + 1]], dim=1)
+            share = _side(source, column)
+            keypoints = keypoints + share * engine.retarget_eyes(base, ratios)
+    if not wanted[:, 2].isnan().all():
+        keypoints = keypoints + engine.retarget_lips(base, torch.stack([now[:, 2], wanted[:, 2]], dim=1))
+    return pose._replace(keypoints=keypoints)
+
+
+def _estimated(openings: Openings, count: int) -> Tensor:
+    """The openings (count,3) that the driver's motion has brought about: the source's, changed as the driver's."""
+    now = openings.source.expand(count, 3)
+    if openings.driver is None:
+        return now
+    return (
+        openings.driver if openings.first is None else (now + openings.driver - openings.first).clamp(min=0)
+    )
+
+
+def _side(source: Pose, column: int) -> Tensor:
+    """How much (B,21,1) each published keypoint belongs to an eye: 1 on its side of the face, half in the middle."""
+    eyes = list(PUBLISHED.eyes)
+    local = source.keypoints @ source.rotation.transpose(1, 2)  # upright, so that x tells the sides apart
+    across = local[..., 0] - local[..., 0].mean(dim=1, keepdim=True)
+    reach = across[:, eyes].abs().amax(dim=1, keepdim=True).clamp(min=1e-4)
+    right = (0.5 + across / reach).clamp(0, 1)[..., None]
+    return right if column else 1 - right
