@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from synthetic_shards import make_shard, project, turn
 
 from liveportrait.data.shards import read_shard
+from liveportrait.data.split import is_held_out
 from liveportrait.errors import UserError
 from liveportrait.motion.lifting import AXES, KEYPOINTS, lift
 from liveportrait.training.augment import FrameMotion, close_eyes, move_head, random_similarity
-from liveportrait.training.corpus import Corpus, build_corpus, is_held_out, load_corpus
+from liveportrait.training.corpus import Corpus, build_corpus, ensure_corpus, load_corpus
+from liveportrait.training.loading import BackgroundBatches, CorpusBatches
 from liveportrait.training.sampling import (
     MOTION_FIELDS,
-    BackgroundBatches,
     FrameSampler,
     PairSampler,
+    Share,
     batches,
 )
 
@@ -122,15 +126,54 @@ def test_batches_depend_on_seed_and_number_alone(corpus: Corpus) -> None:
     assert not all((first[name] == second[name]).all() for name in first)
 
 
-def test_the_loading_process_draws_the_same_batches(corpus: Corpus) -> None:
+def test_several_loading_processes_draw_the_same_batches_in_the_same_order(corpus: Corpus) -> None:
     draw = FrameSampler(corpus)
-    loader = BackgroundBatches(draw, 2, seed=1)
+    loader = BackgroundBatches(CorpusBatches(draw, Share(2), seed=1), start=3, workers=2)
     try:
-        drawn = next(loader)
+        drawn = [next(loader) for _ in range(3)]
     finally:
         loader.close()
-    expected = next(batches(draw, 2, seed=1))
-    assert all((drawn[name] == expected[name]).all() for name in expected)
+    expected = itertools.islice(batches(draw, 2, seed=1, start=3), 3)
+    for found, wanted in zip(drawn, expected, strict=True):
+        assert all((found[name] == wanted[name]).all() for name in wanted)
+
+
+def test_processes_and_micro_batches_together_draw_the_joint_batch(corpus: Corpus) -> None:
+    draw = PairSampler(corpus, size=64)
+    stream = batches(draw, 8, seed=2)
+    for step in range(2):
+        whole = next(stream)
+        parts = [
+            next(batches(draw, Share(8, accumulate=2, rank=rank, world=2), seed=2, start=2 * step + micro))
+            for micro in range(2)
+            for rank in range(2)
+        ]
+        assert all((torch.cat([part[name] for part in parts]) == whole[name]).all() for name in whole)
+
+
+def test_a_batch_that_cannot_be_divided_names_what_would_do() -> None:
+    with pytest.raises(UserError, match="multiple of 6"):
+        Share(8, accumulate=2, world=3)
+
+
+def test_a_corpus_is_made_anew_when_its_data_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_shard(tmp_path / "a.tar", clips=2, pictures=1)
+    shards, folder = [tmp_path / "a.tar"], tmp_path / "corpus"
+    first = ensure_corpus(shards, folder, 4, one_in=1000, seed=0)
+    written = (folder / "frames.npy").stat().st_mtime_ns
+    again = ensure_corpus(shards, folder, 4, one_in=1000, seed=0)
+    assert (folder / "frames.npy").stat().st_mtime_ns == written and again.digest == first.digest
+    assert not capsys.readouterr().err
+    more = ensure_corpus(shards, folder, 6, one_in=1000, seed=0)
+    assert more.lengths.tolist() == [6, 6, 1] and more.digest != first.digest
+    assert "made anew" in capsys.readouterr().err
+    assert first.frames[0].any()  # who had mapped the old one keeps it
+    make_shard(tmp_path / "b.tar", clips=1, pictures=0, seed=1)
+    shards.append(tmp_path / "b.tar")
+    assert len(ensure_corpus(shards, folder, 6, one_in=1000, seed=0).lengths) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "b.tar", "corpus"]
 
 
 def test_a_file_that_is_no_tar_is_named(tmp_path: Path) -> None:

@@ -91,16 +91,22 @@ def canonical_points() -> tuple[Array, Array]:
     return ((keypoints - centre) / radius).astype(np.float32), ((rigid - centre) / radius).astype(np.float32)
 
 
-def lift(landmarks: Array, rotation: Array, blendshapes: Array, clip: NDArray[np.int64]) -> LiftedMotion:
-    """Motion of N labelled frames: landmarks (N,111,2) px of 256, rotation (N,3,3) camera y up, clip (N,) numbers."""
-    points = (landmarks / 128 - 1).astype(np.float32)
-    u, _, v = np.linalg.svd(AXES @ rotation @ AXES)
-    turn = np.ascontiguousarray((u @ v).transpose(0, 2, 1))  # row-vector convention
-    keypoints, rigid = canonical_points()
-    scale, shift = _fit_rigid(points[:, RIGID], (rigid @ turn)[..., :2])
-    local = (points[:, KEYPOINTS] - shift[:, None]) / scale[:, :, None]
-    canonical, trust = _turn_back(local, turn, keypoints)
-    effect = expression_effect(canonical, blendshapes, clip, trust)
+def lift(
+    landmarks: Array,
+    rotation: Array,
+    blendshapes: Array,
+    clip: NDArray[np.int64],
+    effect: Array | None = None,
+) -> LiftedMotion:
+    """Motion of N labelled frames: landmarks (N,111,2) px of 256, rotation (N,3,3) camera y up, clip (N,) numbers.
+
+    `effect` (52,63) is how keypoints follow blendshapes, where `measure_effect` has found it on other clips; by
+    default it is measured on these.
+    """
+    turn, scale, shift, local = _in_head_frame(landmarks, rotation)
+    canonical, trust = _turn_back(local, turn)
+    if effect is None:
+        effect = expression_effect(canonical, blendshapes, clip, trust)
     neutral = canonical - (blendshapes @ effect).reshape(canonical.shape)
     identity = np.empty_like(neutral)
     for number in np.unique(clip):
@@ -113,6 +119,23 @@ def lift(landmarks: Array, rotation: Array, blendshapes: Array, clip: NDArray[np
     return LiftedMotion(turn, translation, scale, identity, expression.astype(np.float32))
 
 
+def measure_effect(landmarks: Array, rotation: Array, blendshapes: Array, clip: NDArray[np.int64]) -> Array:
+    """How keypoints follow blendshapes (52,63) in a sample of clips, for `lift` of clips one at a time."""
+    turn, _, _, local = _in_head_frame(landmarks, rotation)
+    canonical, trust = _turn_back(local, turn)
+    return expression_effect(canonical, blendshapes, clip, trust)
+
+
+def _in_head_frame(landmarks: Array, rotation: Array) -> tuple[Array, Array, Array, Array]:
+    """Rotation (N,3,3) for row vectors, scale (N,1), shift (N,2), and keypoints (N,21,2) freed of the latter two."""
+    points = (landmarks / 128 - 1).astype(np.float32)
+    u, _, v = np.linalg.svd(AXES @ rotation @ AXES)
+    turn = np.ascontiguousarray((u @ v).transpose(0, 2, 1))  # row-vector convention
+    _, rigid = canonical_points()
+    scale, shift = _fit_rigid(points[:, RIGID], (rigid @ turn)[..., :2])
+    return turn, scale, shift, (points[:, KEYPOINTS] - shift[:, None]) / scale[:, :, None]
+
+
 def _fit_rigid(seen: Array, model: Array) -> tuple[Array, Array]:
     """Scale (N,1) and shift (N,2) so that scale·model + shift is closest to `seen` (N,P,2)."""
     seen_centre, model_centre = seen.mean(1, keepdims=True), model.mean(1, keepdims=True)
@@ -122,8 +145,9 @@ def _fit_rigid(seen: Array, model: Array) -> tuple[Array, Array]:
     return scale[:, None].astype(np.float32), shift.astype(np.float32)
 
 
-def _turn_back(local: Array, turn: Array, mean_face: Array) -> tuple[Array, Array]:
+def _turn_back(local: Array, turn: Array) -> tuple[Array, Array]:
     """Keypoints (N,21,3) in the head's frame, at the mean face's depth, and how far to trust each frame (N,)."""
+    mean_face, _ = canonical_points()
     depth = np.broadcast_to(mean_face[:, 2], local.shape[:2])
     planar = turn[:, :2, :2]
     flat = (local - depth[..., None] * turn[:, None, 2, :2]) @ np.linalg.inv(planar)

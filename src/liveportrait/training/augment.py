@@ -1,7 +1,8 @@
-"""Augmentation of frames together with their motion, and pairs made from a single picture.
+"""Augmentation of frames together with their motion, one at a time with NumPy and OpenCV.
 
-An image enters the training as a one-frame clip (paper section 3.2); what makes a pair of it is documented at
-`picture_pair`: the head is moved rigidly before a still background, and the eyes are closed by a warp.
+An image enters the training as a one-frame clip (paper section 3.2). What makes a pair of it: the head is moved
+rigidly before a still background (`move_head`), and the eyes are closed by a warp (`close_eyes`). A `Change` says what
+is done to a frame; `device_augment` does the same to whole batches on an accelerator.
 """
 
 from __future__ import annotations
@@ -123,37 +124,64 @@ def random_colour(rng: np.random.Generator) -> ColourChange:
     )  # fmt: skip
 
 
-def degrade(picture: Picture, rng: np.random.Generator) -> Picture:
-    """Now and then a soft or low-resolution copy: webcams and far faces look like that."""
-    chance = rng.random()
-    if chance < 0.15:
-        return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 2))  # type: ignore[return-value]
-    if chance < 0.3:
-        side, full = int(rng.uniform(64, 180)), picture.shape[0]
-        small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
-        return cv2.resize(small, (full, full), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+@dataclass(frozen=True)
+class Change:
+    """What is done to one frame and its motion, in this order; the defaults leave it as it is."""
+
+    blink: float = 0.0  # share of the eyes' opening that the lids come down
+    head: Similarity | None = None  # moves the head before a background that stays
+    flip: bool = False
+    move: Similarity | None = None
+    colour: ColourChange | None = None
+    blur: float = 0.0  # standard deviation, px
+    detail: int = 0  # side of the smaller picture that the frame is enlarged from, px
+
+
+def apply_change(
+    picture: Picture, landmarks: Array, motion: FrameMotion, change: Change
+) -> tuple[Picture, FrameMotion]:
+    """The changed frame (S,S,3) and its motion; `landmarks` (111,2) px say where the eyes are."""
+    if change.blink > 0:
+        picture, motion = close_eyes(picture, landmarks, motion, change.blink)
+    if change.head is not None:
+        picture, motion = move_head(picture, motion, change.head)
+    if change.flip:
+        picture, motion = np.ascontiguousarray(picture[:, ::-1]), motion.mirrored()
+    if change.move is not None:
+        picture, motion = change.move.warp(picture), change.move.move(motion)
+    if change.colour is not None:
+        picture = change.colour.apply(picture)
+    return degrade(picture, change.blur, change.detail), motion
+
+
+def degrade(picture: Picture, blur: float, detail: int) -> Picture:
+    """A soft copy, or one enlarged from `detail` px: webcams and far faces look like that. 0 leaves it as it is."""
+    if blur > 0:
+        picture = cv2.GaussianBlur(picture, (0, 0), blur)  # type: ignore[assignment]
+    if detail > 0:
+        full = picture.shape[0]
+        small = cv2.resize(picture, (detail, detail), interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(small, (full, full), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     return picture
 
 
-@dataclass(frozen=True)
-class EyeLandmarks:
-    """One eye in pixels: corners (outer or inner first, left to right in the picture) and both lid curves."""
+def random_degradation(rng: np.random.Generator) -> tuple[float, int]:
+    """Blur and detail for `degrade`: mostly none, now and then one of them."""
+    chance = rng.random()
+    if chance < 0.15:
+        return float(rng.uniform(0.5, 2)), 0
+    return 0.0, int(rng.uniform(64, 180)) if chance < 0.3 else 0
 
-    upper: Array  # (n,2), corner to corner
-    lower: Array  # (n,2)
+
+def _eye_rows(mesh: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    rows = [MESH_ROWS.index(row) for row in mesh]
+    return rows[:9], [rows[0], *rows[:7:-1]]
 
 
-def eyes_of(landmarks: Array) -> tuple[EyeLandmarks, EyeLandmarks]:
-    """The subject's right and left eye from the 111 landmarks."""
-
-    def rows(mesh: tuple[int, ...]) -> Array:
-        return landmarks[[MESH_ROWS.index(row) for row in mesh]]
-
-    right, left = rows(RIGHT_EYE), rows(LEFT_EYE)
-    return (
-        EyeLandmarks(right[:9], np.concatenate([right[:1], right[:7:-1]])),
-        EyeLandmarks(left[:9], np.concatenate([left[:1], left[:7:-1]])),
-    )
+# Of the subject's right and left eye: landmarks of the upper and the lower lid, from left to right in the picture.
+EYE_ROWS = (_eye_rows(RIGHT_EYE), _eye_rows(LEFT_EYE))
+UPPER_LIDS = (0, 2)  # keypoints; each one's lower lid follows it
+CLOSED = 0.97  # a closed lid stops short of the other
 
 
 def close_eyes(
@@ -167,23 +195,25 @@ def close_eyes(
     side = picture.shape[0]
     where = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).astype(np.float32)
     keypoints = motion.keypoints()
-    for eye, lid in zip(eyes_of(landmarks), (0, 2), strict=True):
-        box, mapped = _blink_map(eye, amount, side)
+    for (upper, lower), lid in zip(EYE_ROWS, UPPER_LIDS, strict=True):
+        box, mapped = _blink_map(landmarks[upper], landmarks[lower], amount, side)
         if box is None:
             continue
         where[box] = mapped
-        drop = (keypoints[lid + 1] - keypoints[lid]) * amount * 0.97
+        drop = (keypoints[lid + 1] - keypoints[lid]) * amount * CLOSED
         keypoints[lid] += drop
     closed = cv2.remap(picture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)  # type: ignore[call-overload]
     return closed, motion.with_keypoints(keypoints)
 
 
-def _blink_map(eye: EyeLandmarks, amount: float, side: int) -> tuple[tuple[slice, slice] | None, Array]:
-    """The pixels around one eye (as slices) and where each of them looks, (h,w,2) px."""
-    first, last = eye.upper[0], eye.upper[-1]
+def _blink_map(
+    upper: Array, lower: Array, amount: float, side: int
+) -> tuple[tuple[slice, slice] | None, Array]:
+    """The pixels around one eye (as slices) and where each of them looks, (h,w,2) px, from its lids (9,2) px."""
+    first, last = upper[0], upper[-1]
     along = last - first
     length = float(np.hypot(*along))
-    opening = float((eye.lower[4] - eye.upper[4]) @ np.array([-along[1], along[0]])) / max(length, 1e-6)
+    opening = float((lower[4] - upper[4]) @ np.array([-along[1], along[0]])) / max(length, 1e-6)
     centre = (first + last) / 2
     reach = 0.95 * length
     x0, y0 = np.floor(centre - reach).astype(int)
@@ -198,10 +228,10 @@ def _blink_map(eye: EyeLandmarks, amount: float, side: int) -> tuple[tuple[slice
 
     px, py = np.meshgrid(np.arange(x0, x1), np.arange(y0, y1))
     u, v = local(np.stack([px, py], -1))
-    (upper_u, upper_v), (lower_u, lower_v) = local(eye.upper), local(eye.lower)
+    (upper_u, upper_v), (lower_u, lower_v) = local(upper), local(lower)
     up = np.interp(u, upper_u, upper_v)
     down = np.maximum(np.interp(u, lower_u, lower_v), up)
-    lid = up + amount * 0.97 * (down - up)
+    lid = up + amount * CLOSED * (down - up)
     brow = up - 0.45 * length
     skin = brow + (v - brow) * (up - brow) / np.maximum(lid - brow, 1e-3)
     eyeball = up + (v - lid) * (down - up) / np.maximum(down - lid, 0.35)

@@ -33,7 +33,9 @@ from liveportrait.errors import UserError
 from liveportrait.training import distributed
 from liveportrait.training.checkpoint import TrainingState, follow
 from liveportrait.training.config import RunConfig, Schedule
-from liveportrait.training.sampling import BackgroundBatches, Sampler, Share
+from liveportrait.training.loading import Batches
+from liveportrait.training.sampling import ClipSampler, Share
+from liveportrait.training.sources import open_batches
 
 LOG_EVERY = 50  # steps
 BETAS = (0.9, 0.99)
@@ -85,10 +87,12 @@ class Phase:
         turn = self.state.step * self.schedule.accumulate + self.micro
         torch.manual_seed(self.config.seed * 1_000_003 + turn)
 
-    def batches(self, sampler: Sampler, seed: int) -> BackgroundBatches:
+    def batches(self, sampler: ClipSampler, seed: int) -> Batches:
         """This process's micro-batches from where the run stands; close them at the end."""
         start = self.state.step * self.schedule.accumulate + self.micro
-        return BackgroundBatches(sampler, self.share, seed, start)
+        self.data_digest = sampler.corpus.digest
+        device = torch.device(self.config.device)
+        return open_batches(sampler, self.config.data, self.share, seed, start, device)
 
     def update(self, optimizer: str, loss: Tensor) -> None:
         """Backward, and at the last micro-batch of a step one update of the named optimiser.

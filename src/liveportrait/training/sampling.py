@@ -1,12 +1,16 @@
-"""Draws training examples: single frames for M, (source, driving) pairs for F, W and G."""
+"""Draws training examples: single frames for M, (source, driving) pairs for F, W and G.
+
+A sampler plans: which frames of which clips, and what is done to them. Plans are carried out one by one on the CPU
+here, or in batches on the device (`resident`).
+"""
 
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-import queue
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -14,24 +18,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.errors import UserError
 from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
 from liveportrait.motion.lifting import LiftedMotion
 from liveportrait.networks.interface import Motion
 from liveportrait.training.augment import (
+    Change,
     FrameMotion,
-    Picture,
-    close_eyes,
-    degrade,
-    move_head,
+    apply_change,
     random_colour,
+    random_degradation,
     random_similarity,
 )
-from liveportrait.training.corpus import Corpus
+from liveportrait.training.corpus import Clip, Corpus
 
 Example = dict[str, NDArray[np.generic]]
 Sampler = Callable[[np.random.Generator], Example]
 MOTION_FIELDS = tuple(field.name for field in fields(FrameMotion))
+SHORTEST_VIDEO = 4  # frames; a shorter clip is treated as a picture
 
 
 @dataclass(frozen=True)
@@ -44,118 +49,146 @@ class PairMix:
     blinks: float = 0.15  # of the video pairs: one of the two gets a synthetic blink
 
 
-class FrameSampler:
-    """Single augmented frames with their motion."""
+class Clips(Protocol):
+    """Where clips come from: a corpus, or the clips a stream holds at the moment."""
 
-    def __init__(self, corpus: Corpus, blinks: float = 0.25) -> None:
-        self.corpus, self.clips, self.blinks = corpus, corpus.rows_of_clips(), blinks
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of each clip."""
 
-    def __call__(self, rng: np.random.Generator) -> Example:
-        """One example: picture (256,256,3) uint8 and the five fields of its motion."""
-        if rng.random() < 0.6:  # clips count alike, however long
-            clip = self.clips[rng.integers(len(self.clips))]
-            row = int(rng.choice(clip))
-        else:
-            row = int(rng.integers(len(self.corpus.clip)))
-        picture, motion = _frame(self.corpus, row)
-        if rng.random() < self.blinks:
-            picture, motion = close_eyes(picture, self.corpus.landmarks[row], motion, _blink_amount(rng))
-        if rng.random() < 0.5:
-            picture, motion = np.ascontiguousarray(picture[:, ::-1]), motion.mirrored()
-        move = random_similarity(rng, degrees=20, zoom=0.15, shift=0.12)
-        picture = degrade(random_colour(rng).apply(move.warp(picture)), rng)
-        return {"picture": picture, **_arrays(move.move(motion))}
+    def take(self, number: int) -> Clip:
+        """One of the clips."""
 
 
-class PairSampler:
-    """Two frames of one clip, or a picture and its moved copy, alike in light and framing."""
+class Shot(NamedTuple):
+    """A frame of a clip, and what is done to it."""
 
-    def __init__(self, corpus: Corpus, size: int, mix: PairMix | None = None) -> None:
-        self.corpus, self.size, self.mix = corpus, size, mix or PairMix()
-        clips = corpus.rows_of_clips()
-        self.videos = [rows for rows in clips if len(rows) >= 4]
-        self.pictures = [int(rows[0]) for rows in clips if len(rows) < 4]
+    clip: int
+    frame: int
+    change: Change
+
+
+class ClipSampler(ABC):
+    """Plans examples from clips; called with random numbers, it draws one from its corpus."""
+
+    def __init__(self, corpus: Corpus, size: int = PICTURE_SIDE) -> None:
+        """`size`: side of the pictures drawn, px."""
+        self.corpus, self.size = corpus, size
+
+    @abstractmethod
+    def plan(self, clips: Clips, rng: np.random.Generator) -> dict[str, Shot]:
+        """The frames of one example, by the prefix of their names in it."""
 
     def __call__(self, rng: np.random.Generator) -> Example:
-        """One example: source and driving pictures (S,S,3) uint8 and both motions, prefixed by role."""
-        take_picture = bool(self.pictures) and (not self.videos or rng.random() < self.mix.pictures)
-        source, driving = self._picture_pair(rng) if take_picture else self._video_pair(rng)
-        flip, moved = rng.random() < 0.5, rng.random() < 0.6
-        move = random_similarity(rng, degrees=10, zoom=0.1, shift=0.08)
-        colour = random_colour(rng) if rng.random() < 0.7 else None
+        """One example from the corpus."""
+        return self.draw(self.corpus, rng)
+
+    def draw(self, clips: Clips, rng: np.random.Generator) -> Example:
+        """One example: for each prefix a picture (S,S,3) uint8 and the five fields of its motion."""
         example: Example = {}
-        for role, (picture, motion) in (("source", source), ("driving", driving)):
-            if flip:
-                picture, motion = np.ascontiguousarray(picture[:, ::-1]), motion.mirrored()
-            if moved:
-                picture, motion = move.warp(picture), move.move(motion)
-            if colour is not None:
-                picture = colour.apply(picture)
+        for prefix, (clip, frame, change) in self.plan(clips, rng).items():
+            picture, landmarks, motion = clips.take(clip).frame(frame)
+            picture, motion = apply_change(picture, landmarks, motion, change)
             if self.size != picture.shape[0]:
                 size = (self.size, self.size)
                 picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-            example[f"{role}_picture"] = picture
-            example |= {f"{role}_{name}": value for name, value in _arrays(motion).items()}
+            example[f"{prefix}picture"] = picture
+            for name in MOTION_FIELDS:
+                example[prefix + name] = np.asarray(getattr(motion, name), np.float32)
         return example
 
-    def _video_pair(self, rng: np.random.Generator) -> tuple[tuple[Picture, FrameMotion], ...]:
-        rows = self.videos[rng.integers(len(self.videos))]
-        first = int(rng.choice(rows))
-        if rng.random() < self.mix.extremes:
-            second = self._most_different_expression(first, rows, rng)
+
+class FrameSampler(ClipSampler):
+    """Single augmented frames with their motion; no prefix."""
+
+    def __init__(self, corpus: Corpus, blinks: float = 0.25) -> None:
+        super().__init__(corpus)
+        self.blinks = blinks
+
+    def plan(self, clips: Clips, rng: np.random.Generator) -> dict[str, Shot]:
+        """One frame."""
+        lengths = clips.lengths
+        if rng.random() < 0.6:  # clips count alike, however long
+            clip = int(rng.integers(len(lengths)))
         else:
-            candidates = rng.choice(rows, 4)
+            clip = int(np.searchsorted(lengths.cumsum(), rng.integers(lengths.sum()), side="right"))
+        frame = int(rng.integers(lengths[clip]))
+        blink = _blink_amount(rng) if rng.random() < self.blinks else 0.0
+        flip = bool(rng.random() < 0.5)
+        move = random_similarity(rng, degrees=20, zoom=0.15, shift=0.12)
+        colour = random_colour(rng)
+        blur, detail = random_degradation(rng)
+        change = Change(blink, flip=flip, move=move, colour=colour, blur=blur, detail=detail)
+        return {"": Shot(clip, frame, change)}
+
+
+class PairSampler(ClipSampler):
+    """Two frames of one clip, or a picture and its moved copy, alike in light and framing.
+
+    The prefixes are "source_" and "driving_".
+    """
+
+    def __init__(self, corpus: Corpus, size: int, mix: PairMix | None = None) -> None:
+        super().__init__(corpus, size)
+        self.mix = mix or PairMix()
+
+    def plan(self, clips: Clips, rng: np.random.Generator) -> dict[str, Shot]:
+        """Source and driving frame, flipped, moved and coloured together."""
+        is_video = clips.lengths >= SHORTEST_VIDEO
+        videos, pictures = np.flatnonzero(is_video), np.flatnonzero(~is_video)
+        if len(pictures) and (not len(videos) or rng.random() < self.mix.pictures):
+            pair = self._picture_pair(int(rng.choice(pictures)), rng)
+        else:
+            number = int(rng.choice(videos))
+            pair = self._video_pair(number, clips.take(number), rng)
+        flip, moved = bool(rng.random() < 0.5), rng.random() < 0.6
+        move = random_similarity(rng, degrees=10, zoom=0.1, shift=0.08)
+        colour = random_colour(rng) if rng.random() < 0.7 else None
+        source, driving = (
+            Shot(clip, frame, replace(change, flip=flip, move=move if moved else None, colour=colour))
+            for clip, frame, change in pair
+        )
+        return {"source_": source, "driving_": driving}
+
+    def _video_pair(self, number: int, clip: Clip, rng: np.random.Generator) -> list[Shot]:
+        first = int(rng.integers(len(clip)))
+        if rng.random() < self.mix.extremes:
+            second = _most_different_expression(clip, first, rng)
+        else:
+            candidates = rng.integers(len(clip), size=4)
             second = int(candidates[0])
             if rng.random() < self.mix.distant:
-                motion = self.corpus.motion
+                motion = clip.motion
                 distance = (
                     np.abs(motion.rotation[candidates] - motion.rotation[first]).sum((1, 2))
                     + 0.3 * np.abs(motion.expression[candidates] - motion.expression[first]).sum((1, 2))
                     + 2 * np.abs(motion.translation[candidates] - motion.translation[first]).sum(1)
                 )
                 second = int(candidates[distance.argmax()])
-        pair = [_frame(self.corpus, first), _frame(self.corpus, second)]
+        changes = [Change(), Change()]
         if rng.random() < self.mix.blinks:
             which = int(rng.random() < 0.7)  # more often in the driving frame: opening must be invented
-            pair[which] = close_eyes(
-                pair[which][0],
-                self.corpus.landmarks[(first, second)[which]],
-                pair[which][1],
-                _blink_amount(rng),
-            )
-        return tuple(pair)
+            changes[which] = Change(blink=_blink_amount(rng))
+        return [Shot(number, first, changes[0]), Shot(number, second, changes[1])]
 
-    def _most_different_expression(self, row: int, rows: NDArray[np.int64], rng: np.random.Generator) -> int:
-        scores = self.corpus.blendshapes
-        blink = scores[rows][:, EYE_BLINK].mean(1)
-        jaw = scores[rows, JAW_OPEN]
-        eyes = 1.5 if rng.random() < 0.5 else 0.0
-        distance = eyes * np.abs(blink - scores[row, EYE_BLINK].mean()) + np.abs(jaw - scores[row, JAW_OPEN])
-        return int(rows[(distance + 0.1 * rng.random(len(rows))).argmax()])
+    def _picture_pair(self, number: int, rng: np.random.Generator) -> list[Shot]:
+        blink = _blink_amount(rng) if rng.random() < 0.6 else 0.0
+        head = random_similarity(rng, degrees=16, zoom=0.1, shift=0.1)
+        still, moved = Shot(number, 0, Change()), Shot(number, 0, Change(blink, head))
+        return [moved, still] if rng.random() < 0.35 else [still, moved]
 
-    def _picture_pair(self, rng: np.random.Generator) -> tuple[tuple[Picture, FrameMotion], ...]:
-        row = self.pictures[rng.integers(len(self.pictures))]
-        still = _frame(self.corpus, row)
-        moved = still
-        if rng.random() < 0.6:
-            moved = close_eyes(*still[:1], self.corpus.landmarks[row], still[1], _blink_amount(rng))
-        move = random_similarity(rng, degrees=16, zoom=0.1, shift=0.1)
-        moved = move_head(*moved, move)
-        return (moved, still) if rng.random() < 0.35 else (still, moved)
+
+def _most_different_expression(clip: Clip, frame: int, rng: np.random.Generator) -> int:
+    scores = clip.blendshapes
+    blink, jaw = scores[:, EYE_BLINK].mean(1), scores[:, JAW_OPEN]
+    eyes = 1.5 if rng.random() < 0.5 else 0.0
+    distance = eyes * np.abs(blink - blink[frame]) + np.abs(jaw - jaw[frame])
+    return int((distance + 0.1 * rng.random(len(clip))).argmax())
 
 
 def _blink_amount(rng: np.random.Generator) -> float:
     """Half of the synthetic blinks are complete."""
     return 1.0 if rng.random() < 0.5 else float(rng.uniform(0.3, 1.0))
-
-
-def _frame(corpus: Corpus, row: int) -> tuple[Picture, FrameMotion]:
-    values = {name: getattr(corpus.motion, name)[row] for name in MOTION_FIELDS}
-    return np.asarray(corpus.frames[row]), FrameMotion(**values)
-
-
-def _arrays(motion: FrameMotion) -> dict[str, NDArray[np.generic]]:
-    return {name: np.asarray(getattr(motion, name), np.float32) for name in MOTION_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -178,6 +211,14 @@ class Share:
                 f"micro-batches each: make schedule.batch a multiple of {self.world * self.accumulate}."
             )
 
+    def divided(self, count: int) -> Share:
+        """The share of a phase whose examples hold `count` samples each: the batch is counted in samples."""
+        if self.batch % count:
+            raise UserError(
+                f"A batch of {self.batch} is no multiple of the {count} samples of every example."
+            )
+        return replace(self, batch=self.batch // count)
+
     @property
     def size(self) -> int:
         """Examples of one micro-batch of this process."""
@@ -190,70 +231,23 @@ class Share:
         return step, range(first, first + self.size)
 
 
+def generator(seed: int, step: int, place: int) -> np.random.Generator:
+    """The random numbers of example `place` of joint batch `step`."""
+    return np.random.default_rng((seed, step, place))
+
+
 def batches(draw: Sampler, share: Share | int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
     """Endless micro-batches of a share, or whole batches of that many examples, from number `start`."""
     share = Share(share) if isinstance(share, int) else share
     for number in itertools.count(start):
-        drawn = _draw_batch(draw, share, seed, number)
+        step, places = share.part(number)
+        drawn = stack([draw(generator(seed, step, place)) for place in places])
         yield {name: torch.from_numpy(value) for name, value in drawn.items()}
 
 
-def _draw_batch(draw: Sampler, share: Share, seed: int, number: int) -> Example:
-    step, places = share.part(number)
-    examples = [draw(np.random.default_rng((seed, step, place))) for place in places]
-    return {name: np.stack([e[name] for e in examples]) for name in examples[0]}
-
-
-def _serve(draw: Sampler, share: Share, seed: int, start: int, into: multiprocessing.Queue[Example]) -> None:
-    cv2.setNumThreads(1)
-    into.cancel_join_thread()
-    trainer = multiprocessing.parent_process()
-    for number in itertools.count(start):
-        batch = _draw_batch(draw, share, seed, number)
-        while True:
-            try:
-                into.put(batch, timeout=5)
-                break
-            except queue.Full:
-                if trainer is not None and not trainer.is_alive():  # killed: nobody will ever take it
-                    return
-
-
-class BackgroundBatches:
-    """The same batches as `batches`, drawn by a process of their own.
-
-    The process is spawned: a fork of a process that has run torch and OpenCV threads can hang on their locks.
-    """
-
-    def __init__(self, draw: Sampler, share: Share | int, seed: int, start: int = 0) -> None:
-        share = Share(share) if isinstance(share, int) else share
-        context = multiprocessing.get_context("spawn")
-        # NumPy through the queue: tensors would need shared file descriptors.
-        self._queue: multiprocessing.Queue[Example] = context.Queue(maxsize=6)
-        arguments = (draw, share, seed, start, self._queue)
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        self._process.start()
-
-    def __next__(self) -> dict[str, Tensor]:
-        while True:
-            try:
-                drawn = self._queue.get(timeout=5)
-            except queue.Empty:
-                if not self._process.is_alive():
-                    code = self._process.exitcode
-                    raise RuntimeError(
-                        f"the loading process ended with status {code}; see its error above"
-                    ) from None
-                continue
-            return {name: torch.from_numpy(value) for name, value in drawn.items()}
-
-    def __iter__(self) -> BackgroundBatches:
-        return self
-
-    def close(self) -> None:
-        """Stop the process."""
-        self._process.terminate()
-        self._process.join()
+def stack(examples: Sequence[Example]) -> Example:
+    """Examples as one batch."""
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
 
 def pictures_of(batch: dict[str, Tensor], name: str, device: torch.device) -> Tensor:

@@ -15,7 +15,6 @@ A part that is stopped goes on from its last checkpoint when started again. `--p
 from __future__ import annotations
 
 import dataclasses
-import glob
 from pathlib import Path
 from typing import Literal
 
@@ -26,10 +25,11 @@ from liveportrait.errors import UserError
 from liveportrait.networks import COMPACT, Networks
 from liveportrait.networks.compact.generator import Generator
 from liveportrait.training.config import RunConfig, StageOneConfig, load_config
-from liveportrait.training.corpus import Corpus, build_corpus, load_corpus
+from liveportrait.training.corpus import Corpus
 from liveportrait.training.joint_stage import train_joint
 from liveportrait.training.motion_phase import train_motion
 from liveportrait.training.render_phase import Renderer, RenderTrainer
+from liveportrait.training.sources import open_corpora
 from liveportrait.training.trained import (
     joint_checkpoint,
     rendering_checkpoints,
@@ -75,18 +75,8 @@ def planned(config: StageOneConfig) -> tuple[Part, ...]:
 
 
 def corpora(config: RunConfig, base: Path) -> tuple[Corpus, Corpus]:
-    """Training and held-out corpus, decoded from the shards once and kept in the run's folder."""
-    data = config.data
-    folder = Path(config.output) / "corpus"
-    shards = [Path(path) for pattern in data.shards for path in sorted(glob.glob(str(base / pattern)))]
-    if not shards:
-        raise UserError(f"No shards match {list(data.shards)} from {base}: correct data.shards.")
-    for name, held_out in (("train", False), ("held-out", True)):
-        if not (folder / name / "corpus.json").exists():
-            build_corpus(
-                shards, folder / name, data.frames_per_clip, data.hold_out_one_in, config.seed, held_out
-            )
-    return load_corpus(folder / "train"), load_corpus(folder / "held-out")
+    """Training and held-out corpus, kept in the run's folder."""
+    return open_corpora(config.data, base, Path(config.output) / "corpus", config.seed)
 
 
 def train_rendering(

@@ -1,0 +1,203 @@
+"""Corpora on the device and shards in a stream: the examples are those of the plain loader, and resuming is exact."""
+
+from __future__ import annotations
+
+import itertools
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from synthetic_shards import make_shard
+from torch import Tensor
+
+from liveportrait.errors import UserError
+from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.training import sources
+from liveportrait.training.augment import Change, random_colour, random_similarity
+from liveportrait.training.config import DataConfig
+from liveportrait.training.corpus import Corpus, ensure_corpus
+from liveportrait.training.resident import ResidentBatches, ResidentCorpus
+from liveportrait.training.sampling import (
+    MOTION_FIELDS,
+    ClipSampler,
+    FrameSampler,
+    PairSampler,
+    Share,
+    Shot,
+    batches,
+    motion_of,
+)
+from liveportrait.training.streaming import ShardStream, StreamBatches, Window, count_slots
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    for number in range(4):
+        make_shard(folder / f"{number}.tar", clips=3, pictures=2, seed=number)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("corpus") / "all"
+    return ensure_corpus([shards / "0.tar"], folder, 8, one_in=1000, seed=0)
+
+
+def assert_alike(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Motions to 1e-4; pixels to one and a half grey levels in the mean and eight for all but 2 % of them."""
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        if name.endswith("picture"):
+            gap = (found[name].int() - value.int()).abs().float()
+            assert gap.mean() < 1.5, f"{name}: {gap.mean(dim=(1, 2, 3))}"
+            assert (gap > 8).float().mean() < 0.02
+        else:
+            assert torch.allclose(found[name], value, atol=1e-4), name
+
+
+@pytest.mark.parametrize("kind", ["frames", "pairs"])
+def test_resident_batches_are_the_loaders(corpus: Corpus, kind: str) -> None:
+    sampler: ClipSampler = FrameSampler(corpus, blinks=0.5) if kind == "frames" else PairSampler(corpus, 128)
+    share = Share(12)
+    resident = ResidentBatches(sampler, share, seed=4, start=1, device=CPU)
+    for wanted in itertools.islice(batches(sampler, share, seed=4, start=1), 2):
+        assert_alike(next(resident), wanted)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(blink=1.0),
+        Change(head=random_similarity(np.random.default_rng(3), degrees=16, zoom=0.1, shift=0.1)),
+        Change(flip=True),
+        Change(move=random_similarity(np.random.default_rng(4), degrees=20, zoom=0.15, shift=0.12)),
+        Change(colour=random_colour(np.random.default_rng(5))),
+        Change(blur=1.7),
+        Change(detail=80),
+    ],
+    ids=["blink", "head", "flip", "move", "colour", "blur", "detail"],
+)
+def test_each_change_on_the_device_is_the_one_on_the_cpu(corpus: Corpus, change: Change) -> None:
+    class Same(ClipSampler):
+        def plan(self, clips: object, rng: object) -> dict[str, Shot]:
+            return {"": Shot(0, 2, change)}
+
+    sampler = Same(corpus)
+    wanted = next(batches(sampler, 1, seed=0))
+    plain = torch.from_numpy(corpus.take(0).frames[2].copy())[None]
+    assert (wanted["picture"].int() - plain.int()).abs().float().mean() > 0.05  # something happens
+    assert_alike(ResidentCorpus(corpus, CPU).develop([Shot(0, 2, change)], 256), wanted)
+
+
+def test_keypoints_move_with_the_pixels_on_the_device(corpus: Corpus) -> None:
+    """A dot painted on the nose tip is found where the moved motion says."""
+    resident = ResidentCorpus(corpus, CPU)
+    tip = transform_keypoints(resident.motion)[0, 16, :2]
+    x, y = ((tip + 1) * 128 - 0.5).round().int().tolist()
+    resident.frames[0] = 0
+    resident.frames[0, y - 2 : y + 3, x - 2 : x + 3] = 255
+    move = random_similarity(np.random.default_rng(8), degrees=20, zoom=0.15, shift=0.1)
+    batch = resident.develop([Shot(0, 0, Change(flip=True, move=move))], 256)
+    light = batch["picture"][0, ..., 0].float()
+    axis = (torch.arange(256) + 0.5) / 128 - 1
+    centre = torch.stack([(light.sum(0) * axis).sum(), (light.sum(1) * axis).sum()]) / light.sum()
+    found = transform_keypoints(motion_of(batch, "", CPU))[0, 16, :2]
+    assert (found - centre).norm() < 0.01  # 1.3 px
+
+
+def stream_of(shards: Path, corpus: Corpus, one_in: int = 1000) -> ShardStream:
+    paths = tuple(sorted(shards.glob("*.tar")))
+    effect = np.zeros((52, 63), np.float32)
+    return ShardStream(paths, tuple(count_slots(p) for p in paths), effect, 8, one_in, seed=0)
+
+
+def stream_batches(
+    stream: ShardStream, sampler: ClipSampler, share: Share, workers: int = 1
+) -> StreamBatches:
+    return StreamBatches(stream, sampler, share, 7, workers=workers, window=4, draws_per_clip=2)
+
+
+def test_a_stream_resumes_exactly_anywhere(shards: Path, corpus: Corpus) -> None:
+    stream, sampler = stream_of(shards, corpus), PairSampler(corpus, 64)
+    through = stream_batches(stream, sampler, Share(4))
+    wanted = [through(number) for number in range(14)]  # into the second epoch of 20 clips
+    for start in (3, 12):
+        resumed = stream_batches(stream, sampler, Share(4))
+        for number in (start, start + 1):
+            found = resumed(number)
+            assert all((found[name] == wanted[number][name]).all() for name in found)
+
+
+def test_a_stream_reads_every_clip_of_an_epoch_once_whoever_reads(shards: Path, corpus: Corpus) -> None:
+    stream = stream_of(shards, corpus)
+    assert stream.slots == (5, 5, 5, 5)
+
+    def clips(reader: int, readers: int, count: int) -> list[bytes]:
+        read = itertools.islice(stream.read(reader, readers, 0), count)
+        return [clip.frames[0].tobytes() for clip in read if clip is not None]
+
+    alone = clips(0, 1, 20)
+    assert len(set(alone)) == 20
+    assert set(clips(0, 2, 10) + clips(1, 2, 10)) == set(alone)
+    orders = [stream.order(epoch, 0, 1) for epoch in range(4)]
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders) and orders[0] != orders[1]
+
+
+def test_a_window_holds_no_more_than_its_size(shards: Path, corpus: Corpus) -> None:
+    window = Window(stream_of(shards, corpus), 3, reader=0, readers=1, tick=0)
+    seen = []
+    for _ in range(6):
+        assert len(window.lengths) <= 3
+        seen.append(window.take(0).frames[0].tobytes())
+        window.advance()
+    assert len(set(seen)) == 6
+
+
+def test_a_stream_lifts_as_the_corpus_does(shards: Path, tmp_path: Path) -> None:
+    """With the effect measured on all clips, a clip lifted alone has the motion it has in the corpus."""
+    data = DataConfig(("*.tar",), frames_per_clip=12, hold_out_one_in=4, mode="stream")
+    corpus, _ = sources.open_corpora(data, shards, tmp_path / "run", seed=0)
+    assert corpus.stream is not None
+    by_picture = {
+        corpus.take(n).frames[0].tobytes(): corpus.take(n).motion for n in range(len(corpus.lengths))
+    }
+    compared = 0
+    for clip in itertools.islice(corpus.stream.read(0, 1, 0), 20):
+        if clip is not None and (motion := by_picture.pop(clip.frames[0].tobytes(), None)) is not None:
+            compared += 1
+            for name in MOTION_FIELDS:
+                assert np.allclose(getattr(clip.motion, name), getattr(motion, name), atol=1e-4), name
+    assert compared == len(corpus.lengths) and not by_picture  # none is held out of one and not of the other
+
+
+def test_a_broken_member_is_skipped_named_and_counted(
+    shards: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = bytearray((shards / "0.tar").read_bytes())
+    with tarfile.open(shards / "0.tar") as tar:
+        member = tar.getmember("0-001.npz")
+        content[member.offset_data : member.offset_data + 200] = bytes(200)
+        content[member.offset_data + member.size - 200 : member.offset_data + member.size] = bytes(200)
+    (tmp_path / "0.tar").write_bytes(content)
+    broken, whole = stream_of(tmp_path, corpus), stream_of(shards, corpus)
+    found = list(itertools.islice(broken.read(0, 1, 0), 5))
+    assert [clip is None for clip in found] == [False, True, False, False, False]
+    said = capsys.readouterr().err
+    assert "0-001" in said and "skipped (1" in said
+    assert whole.slots[0] == broken.slots[0]
+
+
+def test_fewer_shards_than_readers_is_an_error_with_a_remedy(shards: Path, corpus: Corpus) -> None:
+    with pytest.raises(UserError, match=r"lower data\.workers"):
+        stream_batches(stream_of(shards, corpus), FrameSampler(corpus), Share(4, world=2), workers=3)
+
+
+def test_a_window_without_labels_is_an_error(shards: Path, corpus: Corpus) -> None:
+    everyone_held_out = stream_of(shards, corpus, one_in=1)
+    with pytest.raises(UserError, match="held out"):
+        stream_batches(everyone_held_out, FrameSampler(corpus), Share(2))(0)
