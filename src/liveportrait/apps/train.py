@@ -1,4 +1,4 @@
-"""`liveportrait train`."""
+"""`liveportrait train`: stage-one, fine-tune."""
 
 from __future__ import annotations
 
@@ -6,27 +6,73 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitSubcommandPrefixes, arg, subcommand
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train networks from shards of videos and pictures."""
+class StageOne:
+    """F, M, W and G, from a configuration file; started again, go on from the last checkpoint."""
 
-    stage: Annotated[Positional[Literal["stage-one"]], arg(metavar="STAGE")]
-    """stage-one: F, M, W and G"""
     config: Annotated[Path, arg(metavar="FILE")]
     """configuration file"""
-    part: Literal["all", "motion", "render", "export"] = "all"
+    part: Literal["all", "motion", "render", "joint", "export"] = "all"
     """a part of the stage alone"""
     output: Path | None = None
     """folder of the run; the configuration's by default"""
 
     def run(self) -> None:
-        """Train to the configuration's end; started again, go on from the last checkpoint."""
+        """Train to the configuration's end."""
         from liveportrait.media import check_input
 
         config = check_input(self.config)
         from liveportrait.training import stage_one  # slow to import
 
         stage_one.run(config, self.part, None if self.output is None else str(self.output))
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """Given weights to one person, to a style or to animals, in minutes; measured before and after."""
+
+    data: Annotated[tuple[Path, ...], arg(metavar="SHARD...")]
+    """shards; for animals, pictures without labels among or beside labelled ones"""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")]
+    """folder of weights to make"""
+    to: Literal["person", "style", "animals"]
+    """what the shards show"""
+    weights: Annotated[str, arg(metavar="NAME")] = "compact"
+    """weights to start from: a name or a folder"""
+    minutes: float = 10.0
+    """how long to train"""
+    samples: int | None = None
+    """how many samples to see, in place of a time"""
+    size: int | None = None
+    """side of the pictures that F, W and G see, px (128 for compact weights); M always sees its own size"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+    seed: int = 0
+    """of all random numbers"""
+
+    def run(self) -> None:
+        """Fine-tune, and print the figures before and after."""
+        from liveportrait.media import check_input
+
+        shards = [check_input(path) for path in self.data]
+        from liveportrait.training import fine_tune  # slow to import
+
+        options = fine_tune.Options(self.to, self.minutes, self.samples, self.size, self.device, self.seed)
+        report = fine_tune.run(self.weights, shards, self.output, options)
+        print(report.table())
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train networks from shards of videos and pictures."""
+
+    stage: OmitSubcommandPrefixes[
+        Annotated[StageOne, subcommand("stage-one")] | Annotated[FineTune, subcommand("fine-tune")]
+    ]
+
+    def run(self) -> None:
+        """Run the chosen stage."""
+        self.stage.run()

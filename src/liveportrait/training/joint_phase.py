@@ -53,10 +53,8 @@ class JointTrainer:
         """`chips`: see `losses.identity.chip_map`, needed for the identity term; `vgg19`: file, where chosen."""
         self.settings, self.device, self.bf16 = settings, device, bf16
         weights = settings.weights
-        for network in networks.modules().values():
-            network.requires_grad_(True)
         self.model: JointModel = joint_model(networks, from_scratch).to(device)
-        self.model.train()
+        self.model.train().requires_grad_(True)
         if settings.fixed_statistics:
             self.model.fix_statistics()
         self.start = average_of(self.model) if weights.anchor > 0 else None

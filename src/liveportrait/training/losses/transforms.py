@@ -12,21 +12,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FADE = 0.4  # share of the reach over which the motion fades
+
 
 @dataclass(frozen=True)
 class Transform:
-    """T(p) = p A + b + Σ_c w_c φ(|p − c|²) for each picture of a batch, φ(r²) = r² log r²."""
+    """T(p) = p A + b + Σ_c w_c φ(|p − c|²) for each picture of a batch, φ(r²) = r² log r².
+
+    With a `reach` the motion is whole in the middle and the background stands still.
+    """
 
     linear: Tensor  # (B,2,2) A
     shift: Tensor  # (B,2) b
     control: Tensor  # (C,2) c
     spline: Tensor  # (B,C,2) w
+    reach: float | None = None  # radius about the picture's middle; beyond it the motion has faded to nothing
 
     def points(self, points: Tensor) -> Tensor:
         """T of points (B,N,2) in [-1, 1]; differentiable."""
         squared = (points[:, :, None] - self.control).square().sum(-1)  # (B,N,C)
         bending = (squared * (squared + 1e-6).log()) @ self.spline
-        return points @ self.linear + self.shift[:, None] + bending
+        moved = points @ self.linear + self.shift[:, None] + bending
+        if self.reach is None:
+            return moved
+        away = points.norm(dim=-1, keepdim=True)
+        share = ((self.reach - away) / (FADE * self.reach)).clamp(0, 1)
+        return points + share * (moved - points)
 
     def pictures(self, pictures: Tensor) -> Tensor:
         """The moved pictures (B,C,S,S); what comes in from outside is reflected."""
@@ -42,14 +53,15 @@ def random_transform(
     degrees: float = 20.0,
     zoom: float = 0.15,
     shift: float = 0.1,
-    bend: float = 0.02,
+    bend: float = 0.005,
     control: int = 5,
+    reach: float | None = None,
     device: torch.device | str = "cpu",
 ) -> Transform:
     """A similarity up to the given turn, relative zoom and shift, bent by a spline of `control`² points.
 
-    `bend` is the standard deviation of the spline's weights. Random numbers are drawn on the CPU, so that every
-    device sees the same.
+    `bend` is the standard deviation of the weights w (the first-order model's 0.005). Random numbers are drawn
+    on the CPU, so that every device sees the same.
     """
     angle = torch.deg2rad((2 * torch.rand(batch) - 1) * degrees)
     size = ((2 * torch.rand(batch) - 1) * zoom).exp()
@@ -59,4 +71,4 @@ def random_transform(
     points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).view(-1, 2)
     moved = (2 * torch.rand(batch, 2) - 1) * shift
     weights = bend * torch.randn(batch, control * control, 2)
-    return Transform(*(value.to(device) for value in (linear, moved, points, weights)))
+    return Transform(linear.to(device), moved.to(device), points.to(device), weights.to(device), reach)
