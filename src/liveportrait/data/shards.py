@@ -146,7 +146,8 @@ def _groups(path: Path, on_broken: OnBroken | None) -> Iterator[tuple[str, dict[
         raise UserError(f"No shard at {path}: check the path in the training configuration.") from error
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         if on_broken is None or not opened:
-            raise UserError(f"Shard {path} cannot be read ({error}): fetch or prepare it anew.") from error
+            reason = " ".join(str(error).split())  # tarfile's own has a line for each way it tried
+            raise UserError(f"Shard {path} cannot be read ({reason}): fetch or prepare it anew.") from error
         on_broken(f"Shard {path} is cut off at sample {key or 'one'} ({error}).")
         return
     if parts:
