@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -70,7 +71,7 @@ class Evaluate:
         engine = Engine(weights.load(self.weights, pick_device(self.device)), self.precision, self.threads)
         tools = Tools.of(engine, FaceAnalyzer())
         run = Run(engine, tools.analyzer, batch=8)
-        footage = open_footage(self.data, run, None if self.all else self.held_out_one_in)
+        footage = open_footage(self.data, run, None if self.all else self.held_out_one_in, _note)
         with progress_bar() as progress:
             found = evaluate(tools, footage, plan, progress)
         figures = report.figures(found)
@@ -128,3 +129,7 @@ class Evaluate:
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("torch", "numpy", "opencv-python-headless", "openvino")},
         }
+
+
+def _note(sentence: str) -> None:
+    print(f"note: {sentence}", file=sys.stderr)

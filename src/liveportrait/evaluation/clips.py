@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from liveportrait.animation.run import Run
 from liveportrait.animation.tracking import Tracked, track_face
-from liveportrait.data.shards import Sample, read_shard
+from liveportrait.data.shards import OnBroken, Sample, read_shard
 from liveportrait.data.split import is_held_out
 from liveportrait.errors import UserError
 from liveportrait.evaluation.driving import COMPARED_SIDE
@@ -151,10 +151,13 @@ def mirrored(face: Picture) -> tuple[Picture, CropWindow]:
     )
 
 
-def open_footage(data: Sequence[str], run: Run, one_in: int | None) -> list[Footage]:
+def open_footage(
+    data: Sequence[str], run: Run, one_in: int | None, on_broken: OnBroken | None = None
+) -> list[Footage]:
     """All clips and pictures of shards (paths or patterns), videos and photos, in order.
 
-    Of shards one in `one_in` identities, the held-out ones; everybody with None. Samples stay encoded in memory.
+    Of shards one in `one_in` identities, the held-out ones; everybody with None. Samples stay encoded in memory;
+    broken ones are told to `on_broken` and left out, or raise.
     Raises UserError where a path or pattern names nothing, or nothing is held out.
     """
     if one_in is not None and one_in < 1:
@@ -165,7 +168,7 @@ def open_footage(data: Sequence[str], run: Run, one_in: int | None) -> list[Foot
         if path.suffix.lower() != SHARD_SUFFIX:
             footage.append(FileFootage(path, run))
             continue
-        for sample in read_shard(path):
+        for sample in read_shard(path, on_broken):
             if one_in is None or is_held_out(sample.identity, one_in):
                 footage.append(ShardFootage(sample))
             else:

@@ -26,7 +26,6 @@ from liveportrait.evaluation.tracks import Track, find, observe
 from liveportrait.face import Face
 from liveportrait.face.paste import Paster
 
-
 STANDING = ("shoulders", "background", "seam_energy")  # measures that a still picture has none of
 
 

@@ -1,0 +1,231 @@
+"""`liveportrait evaluate` from shards and files to lines, tables and sheets, and its protocols on small cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from animation_samples import bundled_networks, driving_frames, portrait, write_video
+from synthetic_shards import make_shard
+
+from liveportrait.apps.cli import main
+from liveportrait.engine import Engine
+from liveportrait.evaluation.clips import BURST, Clip, Still, frame_numbers, mirrored
+from liveportrait.evaluation.control import REQUESTS, absence, measure_control
+from liveportrait.evaluation.cross_reenactment import measure_pair, pairings
+from liveportrait.evaluation.definitions import DEFINITIONS
+from liveportrait.evaluation.results import Measured, Outcome, summary
+from liveportrait.evaluation.tools import Tools
+from liveportrait.face import FaceAnalyzer
+from liveportrait.face.crop import to_input
+from liveportrait.media import load_image, save_image
+
+DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
+
+
+@cache
+def tools(retargeting: bool = False) -> Tools:
+    return Tools.of(Engine(bundled_networks(retargeting)), FaceAnalyzer())
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "small.tar"
+    make_shard(path, clips=2, pictures=1, frames=6)
+    return path
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_shard_becomes_lines_a_table_clip_figures_and_sheets(shard, tmp_path, capsys) -> None:
+    out = tmp_path / "made" / "here"
+    out.parent.mkdir()
+    command = ["evaluate", "compact", str(shard), "--all", "--stride", "3", "--sheets", "-o", str(out)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "| landmarks" in printed and "shoulders_stitched: not available" in printed
+    about, *figures = lines(out)
+    assert about["about"]["stride"] == 3 and len(about["about"]["sha256"]) == 64
+    found = {(f["protocol"], f["group"], f["method"], f["metric"]): f for f in figures}
+    assert len(found) == len(figures)
+    for protocol in ("self", "cross"):
+        for method in ("model", "copy", "landmark_warp"):
+            assert found[protocol, "all", method, "fid"]["n"] == 2
+            assert found[protocol, "all", method, "csim_distance"]["definition"] == "csim_distance/1"
+    assert found["self", "all", "model", "psnr"]["value"] > found["self", "all", "copy", "psnr"]["value"]
+    assert found["cross", "all", "copy", "csim_distance"]["value"] == 0
+    assert found["cross", "all", "copy", "jitter"]["value"] == 0
+    assert "reason" in found["control", "all", "model", ""]
+    assert found["control", "all", "model", ""]["value"] is None
+    clips = json.loads((out / "clips.json").read_text())
+    assert [(c["protocol"], c["driver"]) for c in clips] == [
+        (protocol, key) for protocol in ("self", "cross") for key in ("0-000", "0-001")
+    ]
+    assert all(c["source"] != c["driver"] for c in clips if c["protocol"] == "cross")
+    psnr = [c["methods"]["model"]["psnr"] for c in clips if c["protocol"] == "self"]
+    assert np.mean(psnr) == pytest.approx(found["self", "all", "model", "psnr"]["value"], abs=1e-3)
+    assert (out / "table.md").read_text() in printed
+    for sheet in ("self.png", "cross.png"):
+        assert load_image(out / sheet).shape[1] > 10 * 160
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert main(command) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_videos_and_photos_are_cropped_and_taken_whole(tmp_path, capsys) -> None:
+    write_video(tmp_path / "driver.mp4", driving_frames(5, faceless=(0,)))
+    save_image(tmp_path / "photo.png", portrait())
+    data = [str(tmp_path / name) for name in ("driver.mp4", "photo.png")]
+    assert (
+        main(["evaluate", "compact", *data, "--protocol", "cross", "--stride", "2", "-o", str(tmp_path)]) == 0
+    )
+    found = {(f["method"], f["metric"]): f["value"] for f in lines(tmp_path)[1:]}
+    assert found["model", "found"] == 1
+    assert found["model", "csim_distance"] < 0.6  # the same person still
+    assert found["model", "seam_energy"] < 3
+
+
+BAD: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
+    "no file": (lambda here: None, ["nothing.tar"], "nothing.tar: no such file"),
+    "no match": (lambda here: None, ["none-*.tar"], "No file matches none-*.tar"),
+    "no shard": (lambda here: (here / "x.tar").write_text("hello"), ["x.tar"], "x.tar cannot be read"),
+    "nobody held out": (
+        lambda here: make_shard(here / "x.tar", 0, 1),
+        ["x.tar", "--held-out-one-in", "1000003"],
+        "none of 1 samples belongs to a held-out identity",
+    ),
+    "no clips": (lambda here: make_shard(here / "x.tar", 0, 1), ["x.tar", "--all"], "pictures only"),
+    "one person": (
+        lambda here: write_video(here / "x.mp4", driving_frames(2)),
+        ["x.mp4", "--protocol", "cross"],
+        "needs two people",
+    ),
+    "no stride": (lambda here: None, ["x.tar", "--stride", "0"], "stride is 0"),
+    "sheets without a folder": (lambda here: None, ["x.tar", "--sheets"], "-o"),
+    "neither shard nor picture": (lambda here: (here / "x.txt").write_text("hello"), ["x.txt"], "x.txt"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence(name, tmp_path, monkeypatch, capsys) -> None:
+    prepare, arguments, words = BAD[name]
+    prepare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "compact", *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and words in printed
+
+
+def test_unknown_weights_are_one_sentence(shard, capsys) -> None:
+    assert main(["evaluate", "no-such-weights", str(shard)]) == 2
+    assert "no-such-weights" in capsys.readouterr().err
+
+
+@dataclass
+class Named:
+    """Footage that is never decoded."""
+
+    key: str
+    identity: str
+    is_video: bool
+
+    def clip(self, stride: int) -> Clip:
+        raise NotImplementedError
+
+    def still(self) -> Still:
+        raise NotImplementedError
+
+
+def test_pairs_are_other_people_and_do_not_depend_on_the_rest() -> None:
+    clips = [Named(f"clip{n}", f"person{n % 3}", True) for n in range(6)]
+    pictures = [Named(f"picture{n}", f"picture{n}", False) for n in range(9)]
+    pairs = pairings([*clips, *pictures], seed=0)
+    assert [driver.key for driver, _ in pairs] == [clip.key for clip in clips]
+    assert all(source.identity != driver.identity for driver, sources in pairs for source in sources)
+    assert {sources[0].is_video for _, sources in pairs} == {True, False}
+    again = pairings([*clips, *pictures[::-1]], seed=0)
+    assert [sources[0].key for _, sources in again] == [sources[0].key for _, sources in pairs]
+    other = pairings([*clips, *pictures], seed=1)
+    assert [sources[0].key for _, sources in other] != [sources[0].key for _, sources in pairs]
+    assert pairings(clips[:1], seed=0) == []
+
+
+def test_the_burst_is_consecutive_and_in_the_middle() -> None:
+    chosen, burst = frame_numbers(100, 30)
+    assert chosen.tolist() == [0, 30, 60, 90]
+    assert burst.tolist() == list(range(42, 42 + BURST))
+    assert frame_numbers(5, 2)[1].tolist() == [0, 1, 2, 3, 4]
+
+
+def portrait_still() -> Still:
+    face = to_input(portrait())
+    return Still("portrait", "portrait", face, *mirrored(face), is_well_exposed=True)
+
+
+def test_a_still_driver_leaves_the_source_as_it_is() -> None:
+    clip = Clip(
+        "still", np.stack([to_input(portrait())] * 3), "someone", np.stack([to_input(portrait())] * 3)
+    )
+    outcome = measure_pair(tools(), portrait_still(), clip)
+    figures = summary([outcome], "model", None)
+    assert figures["csim_distance"].value < 0.3
+    assert figures["head_pose_change"].value < 0.5 and figures["blendshape_change"].value < 0.01
+    assert figures["shoulders"].value < 0.5 and figures["background"].value < 0.5
+    assert abs(figures["seam_energy"].value) < 1
+    assert figures["scale_wobble"].value < 0.1
+
+
+def test_modules_that_are_not_there_are_named() -> None:
+    assert "eye retargeting" in absence(tools().engine, "eye")
+    assert "lip retargeting" in absence(tools().engine, "lip")
+    assert absence(tools(retargeting=True).engine, "eye") is None
+
+
+def test_control_error_of_a_module_that_does_nothing_is_that_of_copying() -> None:
+    outcome = measure_control(tools(retargeting=True), portrait_still(), ["eye", "lip"], with_tiles=True)
+    figures = {method: summary([outcome], method, None) for method in outcome.methods}
+    for part in ("eye_control", "lip_control"):
+        assert figures["model"][part].n == len(REQUESTS)
+        assert figures["model"][part].value == pytest.approx(figures["copy"][part].value, abs=0.05)
+    # The landmark warp does open eyes and lips as it is asked to.
+    assert figures["landmark_warp"]["eye_response"].value > 0.6
+    assert figures["landmark_warp"]["lip_response"].value > 0.8
+    assert figures["landmark_warp"]["lip_control"].value < 0.6 * figures["copy"]["lip_control"].value
+    assert len(outcome.tiles) == 1 + 2 * len(REQUESTS)
+
+
+def test_with_the_module_stitched_shoulders_are_compared_with_unstitched_ones() -> None:
+    clip = Clip("moving", np.stack([to_input(frame) for frame in driving_frames(3)]), "someone")
+    outcome = measure_pair(tools(retargeting=True), portrait_still(), clip)
+    # A fresh module leaves the keypoints where they are.
+    assert summary([outcome], "model", None)["shoulders_stitched"].value == pytest.approx(1)
+
+
+def outcome_of(values: list[float], pair: tuple[float, float]) -> Outcome:
+    measured = Measured(values={"psnr": np.array(values, np.float32)}, ratios={"jitter": pair})
+    return Outcome("self", "a", "a", True, len(values), {"model": measured})
+
+
+def test_frames_count_alike_and_ratios_are_of_sums() -> None:
+    outcomes = [
+        outcome_of([10, 20, np.nan], (1.0, 2.0)),
+        outcome_of([60], (5.0, 4.0)),
+        outcome_of([], (np.nan, 1.0)),
+    ]
+    figures = summary(outcomes, "model", None)
+    assert (figures["psnr"].value, figures["psnr"].n) == (30, 3)
+    assert (figures["jitter"].value, figures["jitter"].n) == (1, 2)
+
+
+def test_every_measure_has_its_section() -> None:
+    text = DOCS.read_text()
+    missing = [each.identifier for each in DEFINITIONS.values() if f"`{each.identifier}`" not in text]
+    assert not missing, missing
