@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import json
 import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,18 @@ class TrainingState:
         self.step, self.samples = about.pop("step"), about.pop("samples")
         self.history = about.pop("history")
         return about
+
+
+@cache
+def made_by() -> dict[str, str]:
+    """What wrote a checkpoint: versions of this package and of torch, and the commit if it runs from a repository."""
+    found = {"liveportrait": importlib.metadata.version("liveportrait"), "torch": torch.__version__}
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return found  # installed from a package, or no git here
+    return {**found, "commit": answer.stdout.strip()}
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -67,10 +67,16 @@ def processes(device: str) -> Iterator[str]:
 @contextmanager
 def first_goes_first() -> Iterator[None]:
     """The first process runs the block alone; the others run it when it is done."""
-    if world_size() > 1 and not is_first():
-        dist.barrier()
+    if not is_first():
+        wait_for_all()
     yield
-    if world_size() > 1 and is_first():
+    if is_first():
+        wait_for_all()
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if world_size() > 1:
         dist.barrier()
 
 

@@ -16,6 +16,7 @@ from liveportrait.errors import UserError
 from liveportrait.networks import Networks, build
 from liveportrait.networks.compact.motion import MotionExtractor
 from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.training.compiling import compile_networks
 from liveportrait.training.config import JointSettings, StageOneConfig
 from liveportrait.training.corpus import Corpus
 from liveportrait.training.joint_measure import measure, shown
@@ -51,6 +52,8 @@ def train_joint(config: StageOneConfig, base: Path, corpus: Corpus, held_out: Co
         vgg19=base / settings.vgg19 if settings.vgg19 else None,
     )
     phase = Phase("joint", config, settings.schedule, trainer.state())
+    if config.compile:
+        compile_networks(phase.state.modules.values(), device)
     check = batches(PairSampler(held_out, side), VALIDATION_BATCH, config.seed)
     validation = [pair_of(batch, device) for batch in itertools.islice(check, VALIDATION_BATCHES)]
     loader = phase.batches(PairSampler(corpus, side, settings.mix), config.seed + SEED_OFFSET)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,11 +32,12 @@ from torch import Tensor, nn
 
 from liveportrait.errors import UserError
 from liveportrait.training import distributed
-from liveportrait.training.checkpoint import TrainingState, follow
+from liveportrait.training.checkpoint import TrainingState, follow, made_by
 from liveportrait.training.config import RunConfig, Schedule
 from liveportrait.training.loading import Batches
 from liveportrait.training.sampling import ClipSampler, Share
 from liveportrait.training.sources import open_batches
+from liveportrait.training.synced_norm import synchronise
 
 LOG_EVERY = 50  # steps
 BETAS = (0.9, 0.99)
@@ -61,15 +63,19 @@ class Phase:
         self.checkpoint = self.folder / f"{name}.safetensors"
         self.share = Share(schedule.batch, schedule.accumulate, distributed.rank(), distributed.world_size())
         self.resumed = self.checkpoint.exists()
+        about: dict[str, Any] = {}
         if self.resumed:
-            state.load(self.checkpoint)
+            about = state.load(self.checkpoint)
+            self._forget_after(state.step)
         distributed.check_same_start(state.step, str(self.folder))
         distributed.make_equal([*state.modules.values(), *state.averages.values()])
+        for module in state.modules.values():
+            synchronise(module)
+        self.data_digest = str(about.get("data", ""))  # of the corpus that batches come from
         self.micro = 0  # of the running step
-        self.writer: Any = _curves(
-            self.folder / "curves" / name, state.samples
-        )  # None but in the first process
-        self._smooth: dict[str, Tensor] = {}
+        # Tensorboard's; None but in the first process.
+        self.writer: Any = _curves(self.folder / "curves" / name, state.samples)
+        self._smooth = {name: torch.tensor(value) for name, value in state.history.get("smooth", {}).items()}
         self._started, self._saved = time.monotonic(), time.monotonic()
         self._samples_at_start = state.samples
 
@@ -90,7 +96,10 @@ class Phase:
     def batches(self, sampler: ClipSampler, seed: int) -> Batches:
         """This process's micro-batches from where the run stands; close them at the end."""
         start = self.state.step * self.schedule.accumulate + self.micro
-        self.data_digest = sampler.corpus.digest
+        digest = sampler.corpus.digest
+        if self.data_digest not in ("", digest) and distributed.is_first():
+            print(f"{self.name} goes on with other data than {self.checkpoint} has seen", file=sys.stderr)
+        self.data_digest = digest
         device = torch.device(self.config.device)
         return open_batches(sampler, self.config.data, self.share, seed, start, device)
 
@@ -124,7 +133,7 @@ class Phase:
         state = self.state
         for name, term in terms.items():  # on the device: reading a number would wait for it
             value = term.detach().float()
-            self._smooth[name] = torch.lerp(value, self._smooth.get(name, value), 0.95)
+            self._smooth[name] = torch.lerp(value, self._smooth.get(name, value).to(value), 0.95)
         self.micro = (self.micro + 1) % self.schedule.accumulate
         if self.micro:
             return
@@ -142,11 +151,18 @@ class Phase:
     def log(self, validate: Callable[[], Mapping[str, float]], every: int) -> None:
         """Write curves now and then, the held-out figures every `every` steps, and a checkpoint when it is time.
 
-        In the first process, between steps; the logged terms are those of its own part of the batches.
+        In the first process, between steps; the logged terms are those of its own part of the batches. At the end all
+        processes wait for the last checkpoint.
         """
-        state = self.state
-        if self.micro or not distributed.is_first():
+        if self.micro:
             return
+        if distributed.is_first():
+            self._log(validate, every)
+        if self.finished:
+            distributed.wait_for_all()
+
+    def _log(self, validate: Callable[[], Mapping[str, float]], every: int) -> None:
+        state = self.state
         record: dict[str, Any] = {}
         if state.step % every == 0 or self.finished:
             record = {f"held_out/{name}": round(value, 5) for name, value in validate().items()}
@@ -165,8 +181,20 @@ class Phase:
     def save(self) -> None:
         """Write the checkpoint."""
         self.writer.flush()
-        self.state.save(self.checkpoint, {"phase": self.name, "config": dataclasses.asdict(self.config)})
+        self.state.history["smooth"] = {name: float(value) for name, value in self._smooth.items()}
+        about = {"phase": self.name, "config": dataclasses.asdict(self.config), "seed": self.config.seed}
+        self.state.save(self.checkpoint, {**about, "data": self.data_digest, "made_by": made_by()})
         self._saved = time.monotonic()
+
+    def _forget_after(self, step: int) -> None:
+        """Cut from the log what a killed run wrote after its last checkpoint: it is about to happen again."""
+        path = self.folder / f"{self.name}.jsonl"
+        if not path.exists() or not distributed.is_first():
+            return
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text("".join(line for line in whole if json.loads(line)["step"] <= step))
+        temporary.replace(path)
 
 
 def _curves(folder: Path, samples: int) -> Any:

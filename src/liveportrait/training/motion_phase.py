@@ -9,6 +9,7 @@ from liveportrait.networks.compact.motion import MotionExtractor
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
 from liveportrait.training.checkpoint import TrainingState, average_of
+from liveportrait.training.compiling import compiled
 from liveportrait.training.config import StageOneConfig
 from liveportrait.training.corpus import Corpus
 from liveportrait.training.loop import BETAS, Phase
@@ -40,6 +41,7 @@ def train_motion(config: StageOneConfig, corpus: Corpus, held_out: Corpus) -> Mo
     average = average_of(network)
     state = TrainingState({"motion": network}, {"motion": optimizer}, {"motion": average})
     phase = Phase("motion", config, schedule, state)
+    detailed = compiled(network.detailed, device) if config.compile else network.detailed
     loader = phase.batches(FrameSampler(corpus, phase_config.blinks), config.seed)
     try:
         while not phase.finished:
@@ -47,7 +49,7 @@ def train_motion(config: StageOneConfig, corpus: Corpus, held_out: Corpus) -> Mo
             phase.seed()
             picture, label = pictures_of(batch, "picture", device), motion_of(batch, "", device)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bf16):
-                motion, coarse = network.detailed(picture, phase_config.patch_jitter)
+                motion, coarse = detailed(picture, phase_config.patch_jitter)
             terms = motion_losses(motion, coarse, label)
             phase.step(weighted_sum(terms, phase_config.weights), terms)
             phase.log(lambda: validate(average, held_out, device), VALIDATE_EVERY)

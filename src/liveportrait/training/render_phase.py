@@ -17,6 +17,7 @@ from liveportrait.networks.compact.motion import LEFT_EYE, MOUTH, RIGHT_EYE, Mot
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion
 from liveportrait.training.checkpoint import TrainingState, average_of
+from liveportrait.training.compiling import compile_networks
 from liveportrait.training.config import RenderPhase, StageOneConfig
 from liveportrait.training.corpus import Corpus
 from liveportrait.training.loop import BETAS, Phase
@@ -94,6 +95,8 @@ class RenderTrainer:
         average = average_of(self.network)
         state = TrainingState({"render": self.network}, {"render": optimizer}, {"render": average})
         phase = Phase(f"render-{self.number}", self.config, schedule, state)
+        if self.config.compile:
+            compile_networks([self.network], self.device)
         draw = PairSampler(corpus, settings.size, settings.mix)
         seed = self.config.seed + 1 + self.number
         loader = phase.batches(draw, seed)

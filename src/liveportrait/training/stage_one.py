@@ -24,6 +24,7 @@ from liveportrait import weights
 from liveportrait.errors import UserError
 from liveportrait.networks import COMPACT, Networks
 from liveportrait.networks.compact.generator import Generator
+from liveportrait.training import distributed
 from liveportrait.training.config import RunConfig, StageOneConfig, load_config
 from liveportrait.training.corpus import Corpus
 from liveportrait.training.joint_stage import train_joint
@@ -54,16 +55,21 @@ def run(config_path: Path, part: Part = "all", output: str | None = None) -> Pat
     if part == "export":
         return export(config)
     torch.set_num_threads(config.threads)
-    corpus, held_out = corpora(config, config_path.parent)
-    parts = planned(config) if part == "all" else (part,)
+    with distributed.processes(config.device) as device:
+        config = dataclasses.replace(config, device=device)
+        train(config, planned(config) if part == "all" else (part,), config_path.parent)
+        return export(config) if part == "all" and distributed.is_first() else folder
+
+
+def train(config: StageOneConfig, parts: tuple[Part, ...], base: Path) -> None:
+    """The given parts, one after the other; `base` is what the configuration's paths are relative to."""
+    corpus, held_out = corpora(config, base)
     if "motion" in parts:
         train_motion(config, corpus, held_out)
     if "render" in parts:
-        perceptual = config_path.parent / config.perceptual if config.perceptual else None
-        train_rendering(config, corpus, held_out, perceptual)
+        train_rendering(config, corpus, held_out, base / config.perceptual if config.perceptual else None)
     if "joint" in parts:
-        train_joint(config, config_path.parent, corpus, held_out)
-    return export(config) if part == "all" else folder
+        train_joint(config, base, corpus, held_out)
 
 
 def planned(config: StageOneConfig) -> tuple[Part, ...]:
