@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
+from small_base import small_networks
 from synthetic_shards import make_shard
 
 from liveportrait.apps.cli import main
@@ -20,6 +21,7 @@ from liveportrait.evaluation.control import REQUESTS, absence, measure_control
 from liveportrait.evaluation.cross_reenactment import measure_pair, pairings
 from liveportrait.evaluation.definitions import DEFINITIONS
 from liveportrait.evaluation.results import Measured, Outcome, summary
+from liveportrait.evaluation.self_reenactment import measure_clip
 from liveportrait.evaluation.tools import Tools
 from liveportrait.face import FaceAnalyzer
 from liveportrait.face.crop import to_input
@@ -183,6 +185,17 @@ def test_a_still_driver_leaves_the_source_as_it_is() -> None:
     assert figures["scale_wobble"].value < 0.1
 
 
+def test_other_architectures_and_sizes_are_compared_at_256_px() -> None:
+    """Random weights of the published architecture, 64 px in and 128 px out: noise, in which no face is found."""
+    noisy = Tools(Engine(small_networks()), tools().analyzer, tools().features)
+    clip = Clip("moving", np.stack([to_input(frame) for frame in driving_frames(3)]), "someone")
+    for outcome in (measure_clip(noisy, clip), measure_pair(noisy, portrait_still(), clip)):
+        figures = summary([outcome], "model", None)
+        assert figures["found"].value == 0 and figures["fid"].n == 2
+        assert "landmarks" not in figures and "eyes" not in figures and "csim_distance" not in figures
+        assert summary([outcome], "copy", None)["found"].value == 1
+
+
 def test_modules_that_are_not_there_are_named() -> None:
     assert "eye retargeting" in absence(tools().engine, "eye")
     assert "lip retargeting" in absence(tools().engine, "lip")
@@ -198,7 +211,7 @@ def test_control_error_of_a_module_that_does_nothing_is_that_of_copying() -> Non
     # The landmark warp does open eyes and lips as it is asked to.
     assert figures["landmark_warp"]["eye_response"].value > 0.6
     assert figures["landmark_warp"]["lip_response"].value > 0.8
-    assert figures["landmark_warp"]["lip_control"].value < 0.6 * figures["copy"]["lip_control"].value
+    assert figures["landmark_warp"]["lip_control"].value < 0.9 * figures["copy"]["lip_control"].value
     assert len(outcome.tiles) == 1 + 2 * len(REQUESTS)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.evaluation.clips import Still
-from liveportrait.evaluation.driving import Shown, compared, motion_of
+from liveportrait.evaluation.driving import Shown, compared, motion_of, network_input
 from liveportrait.evaluation.landmark_warp import landmark_warp
 from liveportrait.evaluation.pictures import Array, Picture
 from liveportrait.evaluation.results import Measured, Outcome
@@ -90,7 +90,7 @@ def retargeted(engine: Engine, source: Shown, seen: Track, part: Part) -> Pictur
     count = len(REQUESTS)
     driving = Pose(*(each.expand(count, *each.shape[1:]) for each in pose))
     driving = driving._replace(keypoints=driving.keypoints + offsets)
-    return engine.render(engine.encode_appearance(source.frames), pose, driving)
+    return engine.render(engine.encode_appearance(network_input(engine, source.frames)), pose, driving)
 
 
 def _offsets(engine: Engine, part: Part, keypoints: Tensor, ratios: Array) -> Tensor:

@@ -36,7 +36,7 @@ class Shown:
 
 def motion_of(engine: Engine, shown: Shown) -> Motion:
     """The motion (batch T) of crops, sources' and drivers' alike: the one place where it is obtained."""
-    frames = shown.frames
+    frames = network_input(engine, shown.frames)
     parts = [engine.extract_motion(frames[start : start + BATCH]) for start in range(0, len(frames), BATCH)]
     return Motion(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
@@ -47,7 +47,7 @@ def reenact(engine: Engine, source: Shown, first: Shown, driver: Shown, stitchin
     `stitching` takes effect where the weights bring that module.
     """
     motion, reference, driving = (motion_of(engine, shown) for shown in (source, first, driver))
-    features, source_pose = engine.encode_appearance(source.frames), pose_of(motion)
+    features, source_pose = engine.encode_appearance(network_input(engine, source.frames)), pose_of(motion)
     options = AnimateOptions(stitching=stitching)
     poses = Steering(engine, motion, reference, is_photo=False, options=options).poses(driving)
     rendered = [
@@ -60,3 +60,8 @@ def reenact(engine: Engine, source: Shown, first: Shown, driver: Shown, stitchin
 def compared(pictures: Picture) -> Picture:
     """Pictures (T,S,S,3) at the size at which they are compared, (T,256,256,3)."""
     return np.stack([to_input(picture, COMPARED_SIDE) for picture in pictures])
+
+
+def network_input(engine: Engine, pictures: Picture) -> Picture:
+    """Pictures (T,S,S,3) at the size that the networks take."""
+    return np.stack([to_input(picture, engine.variant.input_size) for picture in pictures])
