@@ -30,14 +30,32 @@ LIPS = (10, 11, 12, 13, 14, 15)
 CHIN = (17, 18, 19)
 
 # Rows of MediaPipe's 52 blendshapes that come in pairs: the subject's left, then right.
+BROW_UP, BROW_DOWN = (3, 4, 5), (1, 2)
+LOOK_LEFT, LOOK_RIGHT = (13, 16), (14, 15)  # as the picture shows it
+LOOK_UP, LOOK_DOWN = (17, 18), (11, 12)
+MOUTH_LEFT, PUCKER = 33, 38
+SMILE, STRETCH, UPPER_LIP_UP, LOWER_LIP_DOWN = (44, 45), (46, 47), (48, 49), (34, 35)
 PAIRS = ((1, 2), (4, 5), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16), (17, 18), (19, 20), (21, 22), (24, 26),
          (28, 29), (30, 31), (33, 39), (34, 35), (36, 37), (44, 45), (46, 47), (48, 49), (50, 51))  # fmt: skip
 
-# Name -> (scores at 1, keypoints that move), the same at -1.
-RECIPES: dict[str, tuple[tuple[Scores, tuple[int, ...]], tuple[Scores, tuple[int, ...]] | None]] = {
-    "close-left-eye": (({EYE_BLINK[1]: 1.0}, LEFT_LIDS), None),
-    "close-right-eye": (({EYE_BLINK[0]: 1.0}, RIGHT_LIDS), None),
-    "open-lips": (({JAW_OPEN: 1.0}, LIPS + CHIN), None),
+Recipe = tuple[Scores, tuple[int, ...], str]  # scores, the keypoints that they move, the axes along which
+
+# Slider -> recipe at 1, recipe at -1 (None: the opposite; empty scores: nothing).
+RECIPES: dict[str, tuple[Recipe, Recipe | None]] = {
+    "close-left-eye": (({EYE_BLINK[1]: 1.0}, LEFT_LIDS, "y"), None),
+    "close-right-eye": (({EYE_BLINK[0]: 1.0}, RIGHT_LIDS, "y"), None),
+    "smile": (({SMILE: 1.0}, LIPS, "xy"), None),
+    "wink": (({SMILE[0]: 0.15}, LIPS, "xy"), ({}, (), "")),
+    "eyebrow": (({BROW_UP: 1.0}, BROWS, "y"), ({BROW_DOWN: 1.0}, BROWS, "xy")),
+    "gaze_x": (({LOOK_RIGHT: 1.0}, IRISES, "x"), ({LOOK_LEFT: 1.0}, IRISES, "x")),
+    "gaze_y": (
+        ({LOOK_UP: 1.0}, IRISES + LEFT_LIDS + RIGHT_LIDS, "y"),
+        ({LOOK_DOWN: 1.0}, IRISES + LEFT_LIDS + RIGHT_LIDS, "y"),
+    ),
+    "pout": (({MOUTH_LEFT: 1.0}, LIPS, "xy"), None),
+    "purse": (({PUCKER: 1.0}, LIPS, "xy"), ({STRETCH: 1.0}, LIPS, "xy")),
+    "grin": (({UPPER_LIP_UP: 0.6, LOWER_LIP_DOWN: 0.5, SMILE: 0.5}, LIPS, "xy"), ({}, (), "")),
+    "lips": (({JAW_OPEN: 1.0}, LIPS + CHIN, "xy"), ({}, (), "")),
 }
 
 
@@ -50,10 +68,24 @@ def symmetric(effect: np.ndarray) -> np.ndarray:
     return (effect + mirrored) / 2
 
 
-def direction(effect: np.ndarray, scores: Scores, keypoints: tuple[int, ...]) -> dict[str, list[float]]:
-    """Offsets of the named keypoints for blendshape scores, rounded to a thousandth of a face's radius."""
-    offset = sum(np.atleast_2d(effect[np.atleast_1d(rows)].sum(0)) * score for rows, score in scores.items())
-    return {str(k): [round(float(v), 4) for v in np.asarray(offset)[k]] for k in sorted(keypoints)}
+def direction(effect: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Offsets (21,3) of a recipe."""
+    scores, keypoints, axes = recipe
+    offset = np.zeros((21, 3))
+    for rows, score in scores.items():
+        offset += effect[np.atleast_1d(rows)].sum(0) * score
+    kept = np.zeros_like(offset)
+    kept[np.ix_(keypoints, ["xyz".index(axis) for axis in axes])] = 1
+    return offset * kept
+
+
+def sparse(offset: np.ndarray) -> dict[str, list[float]]:
+    """The keypoints that move, by number, to a ten-thousandth of a face's radius."""
+    return {
+        str(keypoint): [round(float(value), 4) + 0.0 for value in row]
+        for keypoint, row in enumerate(offset)
+        if np.abs(row).max() >= 5e-5
+    }
 
 
 def main() -> None:
@@ -65,13 +97,9 @@ def main() -> None:
     effect = symmetric(expression_effect(local, corpus.blendshapes, corpus.clip, frontal).reshape(52, 21, 3))
     directions = {}
     for name, (positive, negative) in RECIPES.items():
-        up = direction(effect, *positive)
-        down = (
-            direction(effect, *negative)
-            if negative
-            else {k: [-v + 0.0 for v in row] for k, row in up.items()}
-        )
-        directions[name] = {"positive": up, "negative": down}
+        up = direction(effect, positive)
+        down = direction(effect, negative) if negative else -up
+        directions[name] = {"positive": sparse(up), "negative": sparse(down)}
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in directions.items())
     out.write_text(f'{{"layout": {json.dumps(FACE_MESH.layout)},\n"directions": {{\n{lines}\n}}}}\n')
 

@@ -21,9 +21,9 @@ from liveportrait.motion.groups import FACE_MESH
 from liveportrait.networks.interface import NUM_KEYPOINTS
 
 DIRECTIONS_FILE = Path(weights.__file__).parent / "compact" / "directions.json"
-# Not sliders: what closes one eye (left and right as the picture shows them) and opens the lips.
+# What closes one eye (left and right as the picture shows them; no sliders), and what opens the lips.
 LIDS = ("close-left-eye", "close-right-eye")
-LIPS = "open-lips"
+LIPS = "lips"
 
 
 @dataclass(frozen=True, eq=False)

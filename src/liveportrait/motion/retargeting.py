@@ -92,8 +92,9 @@ def _by_landmarks(pose: Pose, source: Pose, openings: Openings, wanted: Tensor, 
     directions = face_mesh_directions()
     widths = eye_widths(source, openings.source)
     if normalize_lips:
-        still = _moved(directions[LIPS].positive, pose)
-        keypoints = keypoints - _excess_of_lips(source, openings.source)[:, None, None] * still
+        parted = openings.source[:, 2] >= PARTED
+        amount = torch.where(parted, amount_to_close(source, LIPS), 0.0)
+        keypoints = keypoints + amount[:, None, None] * _moved(directions[LIPS].positive, pose)
     for column, name in enumerate((*LIDS, LIPS)):
         towards = _moved(directions[name].positive, pose)
         gap, gap_change = _gap(keypoints, column, pose), _gap(towards, column, pose)
@@ -121,11 +122,12 @@ def eye_widths(source: Pose, openings: Tensor) -> Tensor:
     return (gaps.clamp(min=0) + _GUESS * guess[:, None]) / (openings[:, :2] + _GUESS)
 
 
-def _excess_of_lips(source: Pose, openings: Tensor) -> Tensor:
-    """How far (B,) along their direction the source's lips are open; 0 where they count as closed."""
-    towards = _moved(face_mesh_directions()[LIPS].positive, source)
-    amount = _gap(source.keypoints, 2, source) / _gap(towards, 2, source)
-    return torch.where(openings[:, 2] >= PARTED, amount.clamp(min=0), torch.zeros_like(amount))
+def amount_to_close(pose: Pose, name: str) -> Tensor:
+    """How far (B,) along the direction `name` (one of LIDS, or LIPS) an eye or the lips close; never the other way."""
+    column = (*LIDS, LIPS).index(name)
+    towards = _moved(face_mesh_directions()[name].positive, pose)
+    amount = _gap(pose.keypoints, column, pose) / -_gap(towards, column, pose)
+    return amount.clamp(max=0) if name == LIPS else amount.clamp(min=0)
 
 
 def _moved(direction: Tensor, pose: Pose) -> Tensor:

@@ -1,0 +1,141 @@
+"""What a user can choose about one edited portrait: the same for the command line, the web page and Python."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+from liveportrait.choices import WIDEST_OPENING
+from liveportrait.errors import UserError
+
+
+class Range(NamedTuple):
+    """What a slider takes. An opening at rest (None) is left as the picture has it."""
+
+    low: float
+    high: float
+    rest: float | None = 0.0
+
+
+SLIDERS: dict[str, Range] = {
+    "smile": Range(-0.3, 1.3),
+    "wink": Range(0, 1),
+    "eyebrow": Range(-1, 1),
+    "gaze_x": Range(-1, 1),
+    "gaze_y": Range(-1, 1),
+    "pout": Range(-1, 1),
+    "purse": Range(-1, 1),
+    "grin": Range(0, 1),
+    "lips": Range(-1, 1),
+    "neutral": Range(0, 1),
+    "pitch": Range(-15, 15),
+    "yaw": Range(-25, 25),
+    "roll": Range(-15, 15),
+    "move_x": Range(-0.19, 0.19),
+    "move_y": Range(-0.19, 0.19),
+    "move_z": Range(0.9, 1.2, rest=1.0),
+    "eye_opening": Range(0, WIDEST_OPENING, rest=None),
+    "left_eye_opening": Range(0, WIDEST_OPENING, rest=None),
+    "right_eye_opening": Range(0, WIDEST_OPENING, rest=None),
+    "lip_opening": Range(0, WIDEST_OPENING, rest=None),
+    "copy": Range(0, 1, rest=1.0),
+}
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """How a portrait is edited. A slider at its default changes nothing."""
+
+    smile: float = 0.0
+    """-0.3 (sad) to 1.3 (laughing)"""
+    wink: float = 0.0
+    """0 to 1: closes the eye on the right of the picture"""
+    eyebrow: float = 0.0
+    """-1 (frowning) to 1 (raised)"""
+    gaze_x: float = 0.0
+    """-1 (to the left of the picture) to 1 (to its right)"""
+    gaze_y: float = 0.0
+    """-1 (down) to 1 (up)"""
+    pout: float = 0.0
+    """-1 (mouth drawn to the left of the picture) to 1 (to its right)"""
+    purse: float = 0.0
+    """-1 (mouth stretched) to 1 (lips pursed)"""
+    grin: float = 0.0
+    """0 to 1: lips apart over the teeth"""
+    lips: float = 0.0
+    """-1 (closed) to 1 (wide open)"""
+    neutral: float = 0.0
+    """0 to 1: how much of the face's own expression is taken out first"""
+    pitch: float = 0.0
+    """degrees added, -15 (up) to 15 (down)"""
+    yaw: float = 0.0
+    """degrees added, -25 to 25 (to the right of the picture)"""
+    roll: float = 0.0
+    """degrees added, -15 to 15 (clockwise)"""
+    move_x: float = 0.0
+    """-0.19 to 0.19 (to the right), in half sides of the crop"""
+    move_y: float = 0.0
+    """-0.19 to 0.19 (up), in half sides of the crop"""
+    move_z: float = 1.0
+    """size of the head, 0.9 to 1.2"""
+    eye_opening: float | None = None
+    """opening of both eyes, height over width in the picture, 0 (closed) to 0.8; about 0.35 when open"""
+    left_eye_opening: float | None = None
+    """the same for the eye on the left of the picture alone"""
+    right_eye_opening: float | None = None
+    """the same for the eye on the right of the picture alone"""
+    lip_opening: float | None = None
+    """opening of the lips, 0 (closed) to 0.8"""
+    expression_from: Path | None = None
+    """a picture whose expression the face takes; sliders come on top of it"""
+    copy: float = 1.0
+    """0 to 1: how much of that expression is taken"""
+    keyframes: Path | None = None
+    """values of sliders over time, a JSON file (see docs/editing.md), for a video SOURCE"""
+    crop: bool = True
+    """find the face in SOURCE and cut it out; --no-crop takes SOURCE as a face already cropped"""
+    paste_back: bool = True
+    """paste the face back into SOURCE; --no-paste-back writes the model's crop"""
+    stitching: bool = True
+    """keep shoulders and the crop's border in place, where the weights bring that module"""
+    crop_scale: float = 2.3
+    """size of SOURCE's crop, in sizes of its face"""
+    crop_x: float = 0.0
+    """shift of SOURCE's crop to the right, in sizes of the crop"""
+    crop_y: float = -0.125
+    """shift of SOURCE's crop downward, in sizes of the crop"""
+    max_size: int = 1280
+    """longest side of SOURCE in px: a larger one is reduced to it"""
+    overwrite: bool = False
+    """replace OUT if it exists"""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a slider out of range."""
+        for name in SLIDERS:
+            check_slider(name, getattr(self, name))
+
+    def sliders(self) -> dict[str, float]:
+        """The sliders that are not at rest."""
+        return {
+            name: value
+            for name, limits in SLIDERS.items()
+            if (value := getattr(self, name)) is not None and value != limits.rest
+        }
+
+
+def check_slider(name: str, value: float | None) -> None:
+    """Raise `UserError` where the slider does not exist or does not take the value."""
+    limits = SLIDERS.get(name)
+    if limits is None:
+        raise UserError(f"there is no slider {name!r}: choose one of {', '.join(SLIDERS)}")
+    if value is None and limits.rest is None:
+        return
+    if value is None or not (math.isfinite(value) and limits.low <= value <= limits.high):
+        raise UserError(
+            f"{name.replace('_', '-')} is {value}: choose a number from {limits.low:g} to {limits.high:g}"
+        )
+
+
+assert set(SLIDERS) <= {field.name for field in fields(EditOptions)}

@@ -1,0 +1,72 @@
+"""Directions of the published keypoint layout: the published program's slider table, as data.
+
+An entry is (keypoint, axis, offset of the expression at slider value 1), in that program's own units times the
+extent that its slider has; `motion.editing` says what value 1 means.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from liveportrait.motion.directions import Direction
+from liveportrait.networks.interface import NUM_KEYPOINTS
+
+Entries = tuple[tuple[int, str, float], ...]
+
+_WINK, _BROW, _GAZE_X, _GAZE_Y, _POUT, _GRIN = 39.0, 30.0, 30.0, 63.0, 0.09, 15.0
+_PURSE, _UNPURSE, _OPEN, _CLOSE = 15.0, 20.0, 120.0, 90.0
+
+_SMILE: Entries = (
+    (20, "y", -0.01), (14, "y", -0.02), (17, "y", 0.0065), (17, "z", 0.003),
+    (13, "y", -0.00275), (16, "y", -0.00275), (3, "y", -0.0035), (7, "y", -0.0035),
+)  # fmt: skip
+_GAZE_UP: Entries = (
+    (11, "y", -0.0005), (15, "y", -0.0005), (13, "y", -0.00015), (16, "y", -0.00015),
+)  # fmt: skip
+_PURSED: Entries = ((14, "y", 0.001), (3, "y", -0.0005), (7, "y", -0.0005), (17, "z", -0.0005))
+_OPENED: Entries = ((19, "y", 0.001), (19, "z", 0.0001), (17, "y", -0.0001))
+
+
+def _times(factor: float, entries: Entries) -> Entries:
+    return tuple((keypoint, axis, factor * offset) for keypoint, axis, offset in entries)
+
+
+# name -> offsets at 1, offsets at -1
+TABLE: dict[str, tuple[Entries, Entries]] = {
+    "smile": (_SMILE, _times(-1, _SMILE)),
+    "wink": (
+        _times(_WINK, ((11, "y", 0.001), (13, "y", -0.0003), (17, "x", 0.0003), (17, "y", 0.0003),
+                       (3, "y", -0.0003))),
+        (),
+    ),
+    "eyebrow": (
+        _times(_BROW, ((1, "y", 0.001), (2, "y", -0.001))),
+        _times(-_BROW, ((1, "x", -0.001), (2, "x", 0.001), (1, "y", 0.0003), (2, "y", -0.0003))),
+    ),
+    "gaze_x": (
+        _times(_GAZE_X, ((11, "x", 0.0007), (15, "x", 0.001))),
+        _times(-_GAZE_X, ((11, "x", 0.001), (15, "x", 0.0007))),
+    ),
+    "gaze_y": (_times(_GAZE_Y, _GAZE_UP), _times(-_GAZE_Y, _GAZE_UP)),
+    "pout": (((19, "x", _POUT),), ((19, "x", -_POUT),)),
+    "purse": (_times(_PURSE, _PURSED), _times(-_UNPURSE, _PURSED)),
+    "grin": (_times(_GRIN, ((20, "z", -0.001), (20, "y", -0.001), (14, "y", -0.001))), ()),
+    "lips": (_times(_OPEN, _OPENED), _times(-_CLOSE, _OPENED)),
+    "move_x": (((5, "x", -1.0),), ((5, "x", 1.0),)),
+    "move_y": (((5, "y", 1.0),), ((5, "y", -1.0),)),
+}  # fmt: skip
+
+
+@cache
+def published_directions() -> dict[str, Direction]:
+    """The table as offsets (21,3), by name of the slider."""
+    directions = {}
+    for name, parts in TABLE.items():
+        dense = torch.zeros(2, NUM_KEYPOINTS, 3)
+        for sign, entries in enumerate(parts):
+            for keypoint, axis, offset in entries:
+                dense[sign, keypoint, "xyz".index(axis)] += offset
+        directions[name] = Direction(*dense.unbind())
+    return directions

@@ -1,0 +1,109 @@
+"""Portrait editing: a motion changed by sliders, on either keypoint layout, before stitching.
+
+A slider means the same on both layouts, and its offsets come from the layout's directions. The published ones are
+added to δ as they are; those of the face mesh are head-frame offsets and turn with the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from liveportrait.motion.directions import LIDS, LIPS, Direction, face_mesh_directions
+from liveportrait.motion.directions_published import published_directions
+from liveportrait.motion.groups import KeypointGroups
+from liveportrait.motion.retargeting import amount_to_close
+from liveportrait.networks.geometry import euler_degrees, pose_of, rotation_matrix
+from liveportrait.networks.interface import Motion
+
+Values = Mapping[str, Tensor]
+NECK = (
+    0.0,
+    2.6,
+    0.0,
+)  # where the head turns, from its middle, in radii of the face-mesh layout's rigid points
+
+
+def edit(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
+    """The motion (batch B) with sliders at values (B,) by name; a slider that is not named is at rest.
+
+    Sliders: `neutral` (0..1, how much of the expression is taken out first), those of `directions_for`,
+    `pitch`, `yaw` and `roll` (degrees added), `move_x` and `move_y` (right and up, half sides of the crop), `move_z`
+    (factor of the scale).
+    """
+    edited = _turned(motion, values, groups)
+    edited = _with_expression(edited, values, groups)
+    scale = edited.scale * values["move_z"][:, None] if "move_z" in values else edited.scale
+    translation = edited.translation
+    if groups.measured:
+        zero = torch.zeros_like(translation[:, 0])
+        shift = torch.stack([values.get("move_x", zero), -values.get("move_y", zero), zero], dim=1)
+        translation = translation + shift
+    return edited._replace(scale=scale, translation=translation)
+
+
+def directions_for(groups: KeypointGroups) -> dict[str, Direction]:
+    """The directions of a keypoint layout, by slider."""
+    return face_mesh_directions() if groups.measured else published_directions()
+
+
+def copy_expression(motion: Motion, other: Motion, amount: float, groups: KeypointGroups) -> Motion:
+    """The motion (batch B) with `amount` (0..1) of another face's expression (batch 1) in the place of its own.
+
+    On the face mesh, where δ depends on where the head looks, it is turned from one head to the other.
+    """
+    expression = other.expression
+    if groups.measured:
+        expression = expression @ other.rotation.transpose(1, 2) @ motion.rotation
+    return motion._replace(
+        expression=torch.lerp(motion.expression, expression.expand_as(motion.expression), amount)
+    )
+
+
+def _turned(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
+    """Degrees added to the head's pose. A face-mesh head turns on its neck, its expression with it."""
+    if not any(name in values for name in ("pitch", "yaw", "roll")):
+        return motion
+    angles = euler_degrees(motion.rotation)
+    added = (values.get(name, torch.zeros_like(angles[0])) for name in ("pitch", "yaw", "roll"))
+    rotation = rotation_matrix(*(angle + more for angle, more in zip(angles, added, strict=True)))
+    if not groups.measured:
+        return motion._replace(rotation=rotation)
+    neck = motion.scale.new_tensor(NECK)
+    shift = motion.scale * (neck @ motion.rotation - neck @ rotation)
+    shift = torch.cat([shift[:, :2], torch.zeros_like(shift[:, 2:])], dim=1)
+    return motion._replace(
+        rotation=rotation,
+        translation=motion.translation + shift,
+        expression=motion.expression @ motion.rotation.transpose(1, 2) @ rotation,
+    )
+
+
+def _with_expression(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
+    expression = motion.expression
+    if "neutral" in values:
+        rest = groups.neutral_expression().to(expression)
+        expression = torch.lerp(expression, rest.expand_as(expression), values["neutral"][:, None, None])
+    offset = torch.zeros_like(expression)
+    for name, direction in directions_for(groups).items():
+        if name in values:
+            value = values[name][:, None, None]
+            positive, negative = direction.positive.to(offset), direction.negative.to(offset)
+            offset = offset + value.clamp(min=0) * positive + (-value).clamp(min=0) * negative
+    if not groups.measured:
+        return motion._replace(expression=expression + offset)
+    motion = motion._replace(expression=expression + offset @ motion.rotation)
+    return motion._replace(expression=motion.expression + _closing(motion, values) @ motion.rotation)
+
+
+def _closing(motion: Motion, values: Values) -> Tensor:
+    """Head-frame offsets that close the right eye for `wink` and the lips for `lips` below 0, however open they are."""
+    pose, directions = pose_of(motion), face_mesh_directions()
+    offset = torch.zeros_like(motion.expression)
+    for slider, name, sign in (("wink", LIDS[1], 1), ("lips", LIPS, -1)):
+        if slider in values:
+            part = (sign * values[slider]).clamp(0, 1) * amount_to_close(pose, name)
+            offset = offset + part[:, None, None] * directions[name].positive.to(offset)
+    return offset
