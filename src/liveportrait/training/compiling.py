@@ -10,7 +10,8 @@ from torch import nn
 
 from liveportrait.errors import UserError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R], device: torch.device) -> Callable[P, R]:

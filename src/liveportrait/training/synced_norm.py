@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn import functional as together
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from liveportrait.training import distributed
+
+
+class _SumOverAll(torch.autograd.Function):
+    """A tensor's sum over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def sum_over_all(own: Tensor) -> Tensor:
+    """The sum of every process's tensor, differentiable through all of them."""
+    total: Tensor = _SumOverAll.apply(own)
+    return total
 
 
 class SyncedBatchNorm(_BatchNorm):
@@ -29,11 +53,11 @@ class SyncedBatchNorm(_BatchNorm):
         wide = (1, -1, *[1] * (input.dim() - 2))
         x = input.float()
         own = x.new_tensor([x.numel() / x.shape[1]])
-        total = together.all_reduce(torch.cat([x.sum(axes), own]))
+        total = sum_over_all(torch.cat([x.sum(axes), own]))
         count = total[-1].detach()
         mean = total[:-1] / count
         centred = x - mean.view(wide)
-        variance = together.all_reduce((centred * centred).sum(axes)) / count
+        variance = sum_over_all((centred * centred).sum(axes)) / count
         self._remember(mean.detach(), variance.detach() * count / (count - 1))
         out = centred * (variance + self.eps).rsqrt().view(wide)
         if self.affine:
