@@ -149,6 +149,7 @@ def test_the_anchor_is_zero_at_the_start_and_holds_m_back(
             parameter += 0.01 * torch.randn_like(parameter)
     terms = trainer.generator_loss(pair, None)[1]
     assert float(terms["anchor"].detach()) > 1e-3
+    assert {"equivariance", "consistency", "deformation", "layers"} <= terms.keys()
     assert {"head_pose", "guide", "labels", "identity"}.isdisjoint(terms)
 
 

@@ -282,6 +282,7 @@ def test_weights_of_another_architecture_are_refused(corpus: Corpus, tmp_path: P
         ("adversarial_from = 2|perceptual = 'vgg16'", "joint.perceptual is 'vgg16'; choose one of"),
         ("adversarial_from = 2|perceptual = 'vgg19'", "joint.vgg19"),
         ("adversarial_from = 2|betas = [0.5]", "joint.betas"),
+        ("adversarial_from = 2|known_motion = 2.0", "joint.known_motion is 2.0; it must be from 0 to 1"),
         ("batch = 2|batch = 0", "joint.schedule.batch is 0"),
         ('init = "compact"|variant = "base"', "joint.size is 64; base compares at 256"),
         ('init = "compact"|variant = "tiny"', "variant is 'tiny'; choose one of compact, base"),

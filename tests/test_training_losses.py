@@ -13,11 +13,13 @@ from synthetic_shards import project, turn
 
 from liveportrait.errors import UserError
 from liveportrait.motion.lifting import KEYPOINTS
-from liveportrait.networks.geometry import rotation_matrix
+from liveportrait.networks.geometry import rotation_matrix, transform_keypoints
+from liveportrait.networks.interface import Motion
 from liveportrait.training.discriminator import Discriminators, PatchDiscriminator
 from liveportrait.training.losses import JointWeights, adversarial
 from liveportrait.training.losses.identity import CHIP_ROWS, chip_map, identity_distance
 from liveportrait.training.losses.keypoints import (
+    consistency,
     deformation_prior,
     equivariance,
     head_pose,
@@ -69,6 +71,36 @@ def test_a_transform_by_hand() -> None:
     bent = Transform(torch.eye(2)[None], torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 1, 2))
     radius = 2 * math.log(2)  # φ(r²) with r² = 2
     assert torch.allclose(bent.points(torch.ones(1, 1, 2)), torch.full((1, 1, 2), 1 + radius), atol=1e-4)
+
+
+@pytest.mark.parametrize("reach", [None, 0.9])
+def test_a_moved_motion_has_its_keypoints_where_the_transform_takes_them(reach: float | None) -> None:
+    torch.manual_seed(1)
+    transform, zero = random_transform(2, reach=reach), torch.zeros(2)
+    rotation = rotation_matrix(zero + 10, zero - 15, zero + 5)
+    shape, shift = 0.4 * torch.randn(2, 21, 3).clamp(-1, 1), torch.tensor([[0.1, -0.1, 0.0]]).expand(2, 3)
+    motion = Motion(rotation, shift, torch.full((2, 1), 0.3), shape, 0.02 * torch.randn(2, 21, 3))
+    moved = transform.motion(motion)
+    back = transform.points(transform_keypoints(moved)[..., :2])
+    assert torch.allclose(back, transform_keypoints(motion)[..., :2], atol=1e-4)
+    assert torch.allclose(moved.rotation @ moved.rotation.mT, torch.eye(3).expand(2, 3, 3), atol=1e-5)
+    assert float(consistency(moved, transform.motion(motion))) == 0
+    assert float(consistency(moved, motion)) > 0.01
+
+
+def test_a_pure_similarity_leaves_identity_and_expression_alone() -> None:
+    zero = torch.zeros(1)
+    rotation = rotation_matrix(zero, zero + 20, zero)
+    motion = Motion(
+        rotation, torch.zeros(1, 3), torch.full((1, 1), 0.4), torch.randn(1, 21, 3), torch.randn(1, 21, 3)
+    )
+    moved = similarity(math.pi / 2, 2.0, (0.2, 0.0)).motion(motion)
+    assert torch.allclose(moved.scale, torch.tensor([[0.2]]))
+    assert torch.equal(moved.canonical, motion.canonical)
+    size = moved.expression[..., :2].norm(dim=-1)  # δ comes after the rotation: it turns with the picture
+    assert torch.allclose(size, motion.expression[..., :2].norm(dim=-1), atol=1e-4)
+    turned = torch.linalg.inv(rotation) @ moved.rotation
+    assert torch.allclose(turned.diagonal(dim1=1, dim2=2).sum(1), torch.ones(1), atol=1e-5)  # by 90 degrees
 
 
 def test_beyond_its_reach_a_transform_stands_still() -> None:
@@ -195,7 +227,7 @@ def test_identity_distance_is_the_embeddings_distance() -> None:
     a = torch.zeros(1, 3, 64, 64, requires_grad=True)
     points = torch.tensor([[[0.3, -0.2], [0.1, -0.2], [-0.3, -0.2], [-0.1, -0.2], [0.0, 0.2]]]) / 2
     distance = identity_distance(Network(), a, torch.full((1, 3, 64, 64), 0.5), points)
-    assert float(distance) == pytest.approx(math.sqrt(0.75), abs=1e-3)
+    assert float(distance.detach()) == pytest.approx(math.sqrt(0.75), abs=1e-3)
     distance.backward()
     assert a.grad is not None and a.grad.abs().sum() > 0
 

@@ -92,6 +92,7 @@ class JointSettings:
     perceptual: Backbone = "efficientnet"
     vgg19: str = ""  # torchvision's vgg19 as safetensors, relative to the configuration file
     identity: Literal["dlib", "none"] = "dlib"
+    known_motion: float = 0.0  # of pairs made by a known transform: share driven by it, not by M's reading
     fixed_statistics: bool = False  # batch norms keep what they know: for small batches from given weights
 
 
@@ -205,6 +206,8 @@ def _joint_limits(joint: JointSettings, variant: str) -> Iterator[tuple[str, obj
     for name in ("discriminator_channels", "discriminator_pace"):
         value = getattr(joint, name)
         yield f"joint.{name}", value, value > 0, "it must be greater than 0"
+    known = joint.known_motion
+    yield "joint.known_motion", known, 0 <= known <= 1, "it must be from 0 to 1"
     given = joint.perceptual != "vgg19" or bool(joint.vgg19)
     yield (
         "joint.vgg19",
@@ -214,8 +217,8 @@ def _joint_limits(joint: JointSettings, variant: str) -> Iterator[tuple[str, obj
     )
     for name in ("labels", "layers"):
         value = getattr(joint.weights, name)
-        known = variant == "compact" or value == 0
-        yield f"joint.weights.{name}", value, known, "only compact has this term: set it to 0"
+        offered = variant == "compact" or value == 0
+        yield f"joint.weights.{name}", value, offered, "only compact has this term: set it to 0"
 
 
 def _build(kind: Any, value: Any, where: str, path: Path) -> Any:

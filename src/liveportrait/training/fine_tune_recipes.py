@@ -16,6 +16,7 @@ BATCH = 4
 LEARNING_RATE = 1e-4
 AVERAGE_DECAY = 0.99  # of the weights that are kept: the learning rate stays level, the average settles
 ADVERSARIAL_FROM = 2000  # samples; younger discriminators have nothing to say
+KNOWN_MOTION = 0.8  # W and G learn little but blur from keypoints that M does not find yet
 
 # COMPACT: the labels hold the keypoints, which are landmarks, and the losses of the warm start go on.
 COMPACT = JointWeights(
@@ -36,7 +37,7 @@ def weights_for(target: Target, architecture: str) -> JointWeights:
         return weights
     weights = replace(weights, head_pose=0.0, gan_lips=0.0, matching_lips=0.0, identity=0.0)
     if architecture == "compact":
-        weights = replace(weights, equivariance=10.0, deformation=0.2, anchor=1.0)
+        weights = replace(weights, equivariance=10.0, deformation=0.2, consistency=2.0, anchor=1.0)
     return weights
 
 
@@ -57,5 +58,6 @@ def settings_for(target: Target, architecture: str, size: int, samples: int) -> 
         layers=RenderWeights(keep=0.25, texture=6.0, still=0.3),
         mix=PairMix(pictures=0.2, extremes=0.3, distant=0.7),
         adversarial_from=ADVERSARIAL_FROM,
+        known_motion=KNOWN_MOTION,
         fixed_statistics=True,
     )

@@ -70,8 +70,17 @@ class JointModel(nn.Module):
         self.guided, self.guides = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
         self.lips = groups_for(self.variant).lips
 
-    def forward(self, source: Tensor, driving: Tensor, moved: Tensor | None, size: int) -> Scene:
+    def forward(
+        self,
+        source: Tensor,
+        driving: Tensor,
+        moved: Tensor | None,
+        size: int,
+        known: Transform | None = None,
+    ) -> Scene:
         """The source rendered with the driving picture's motion; pictures (B,3,S,S) at M's size.
+
+        That motion is what M reads from it or, with `known`, the source's motion under that transform.
 
         `size`: side at which F sees the source and at which the picture is returned. A generator whose output
         is larger (BASE: 512 of 256) is compared at that size, reduced by averaging: nothing is known of the
@@ -81,7 +90,10 @@ class JointModel(nn.Module):
         motion, parts = self.read(torch.cat(seen))
         motions = [Motion(*values) for values in zip(*(v.chunk(len(seen)) for v in motion), strict=True)]
         features = self.appearance(resized(source, size))
-        warped = self.warping(features, pose_of(motions[0]), pose_of(motions[1]))
+        with torch.autocast(source.device.type, enabled=False):  # else `@` runs in bfloat16
+            driver = motions[1] if known is None else known.motion(motions[0])
+            poses = pose_of(motions[0]), pose_of(driver)
+        warped = self.warping(features, *poses)
         picture, painted = self.paint(warped)
         return Scene(
             motions[0],

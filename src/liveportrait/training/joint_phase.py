@@ -22,6 +22,7 @@ from liveportrait.training.loop import Phase
 from liveportrait.training.losses import adversarial
 from liveportrait.training.losses.identity import identity_distance
 from liveportrait.training.losses.keypoints import (
+    consistency,
     deformation_prior,
     equivariance,
     head_pose,
@@ -55,8 +56,6 @@ class JointTrainer:
         weights = settings.weights
         self.model: JointModel = joint_model(networks, from_scratch).to(device)
         self.model.train().requires_grad_(True)
-        if settings.fixed_statistics:
-            self.model.fix_statistics()
         self.start = average_of(self.model) if weights.anchor > 0 else None
         self.discriminators: Discriminators | None = None
         if weights.adversarial:
@@ -91,6 +90,8 @@ class JointTrainer:
         """One update of the generator and, once it is their turn, one of the discriminators."""
         adversaries = self.discriminators if phase.state.samples >= self.settings.adversarial_from else None
         phase.seed()
+        if self.settings.fixed_statistics:
+            self.model.fix_statistics()
         loss, terms, fake, real = self.generator_loss(pair, adversaries)
         phase.update("generator", loss)
         if adversaries is not None:
@@ -104,8 +105,9 @@ class JointTrainer:
         """The weighted sum, its terms, and the regions of the made and the true pictures."""
         settings, size = self.settings, self.settings.size
         moved, transform = self._moved(pair)
+        known = pair.transform if float(torch.rand(())) < settings.known_motion else None
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            scene = self.model(pair.source, pair.driving, moved, size)
+            scene = self.model(pair.source, pair.driving, moved, size, known)
         target = resized(pair.driving, size)
         boxes = self._boxes(scene, pair)
         fake, real = cut_regions(scene.picture, boxes), cut_regions(target, boxes)
@@ -151,6 +153,8 @@ class JointTrainer:
             terms["keypoint_prior"] = keypoint_prior(driving, model.guided)
         if weights.deformation > 0:
             terms["deformation"] = deformation_prior(scene.driving.expression)
+        if pair.transform is not None and weights.consistency > 0:
+            terms["consistency"] = consistency(scene.driving, pair.transform.motion(scene.source))
         if self.start is not None:
             terms["anchor"] = self._anchor(scene, pair)
         if pair.source_label is None or pair.driving_label is None:

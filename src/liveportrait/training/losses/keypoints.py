@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from liveportrait.networks.interface import Motion
 from liveportrait.training.losses.transforms import Transform
 
 NEAREST = 0.1  # D_t of the keypoint prior: squared distance, crop half side = 1
@@ -21,6 +22,21 @@ def equivariance(keypoints: Tensor, moved: Tensor, transform: Transform) -> Tens
     T⁻¹ for the map back; here T is that map (see `transforms`).
     """
     return (keypoints[..., :2] - transform.points(moved[..., :2])).abs().mean()
+
+
+def consistency(found: Motion, wanted: Motion) -> Tensor:
+    """Mean |difference| of R, x_c, δ and log s, summed over the four: one face moved must be read as that face, moved.
+
+    found: as M reads the moved picture; wanted: what it reads from the picture, moved. Ours, for fine-tuning without
+    labels: equivariance of the keypoints alone leaves open what is pose, identity or expression.
+    """
+    parts = [
+        (found.rotation - wanted.rotation).abs().mean(),
+        (found.canonical - wanted.canonical).abs().mean(),
+        (found.expression - wanted.expression).abs().mean(),
+        (found.scale.abs().clamp(min=1e-4).log() - wanted.scale.abs().clamp(min=1e-4).log()).abs().mean(),
+    ]
+    return torch.stack(parts).sum()
 
 
 def keypoint_prior(

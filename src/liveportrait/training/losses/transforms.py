@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.networks.interface import Motion
+
 FADE = 0.4  # share of the reach over which the motion fades
 
 
@@ -38,6 +41,37 @@ class Transform:
         away = points.norm(dim=-1, keepdim=True)
         share = ((self.reach - away) / (FADE * self.reach)).clamp(0, 1)
         return points + share * (moved - points)
+
+    def inverse(self, points: Tensor, steps: int = 20) -> Tensor:
+        """T⁻¹ of points (B,N,2): where points of the picture lie in the moved one.
+
+        Fixed-point iteration p ← p + (x − T(p)) A⁻¹, which converges since the spline is small beside A and
+        points are far from where the motion fades.
+        """
+        undo = torch.linalg.inv(self.linear)
+        found = (points - self.shift[:, None]) @ undo
+        for _ in range(steps):
+            found = found + (points - self.points(found)) @ undo
+        return found
+
+    def motion(self, motion: Motion) -> Motion:
+        """The motion of the moved picture: turned, zoomed and shifted as A and b say; keypoints exactly T⁻¹(x)."""
+        zoom = torch.linalg.det(self.linear).sqrt()[:, None]  # (B,1)
+        turn = (self.linear / zoom[:, :, None]).transpose(1, 2)  # (B,2,2), of the moved picture, row vectors
+        roll = F.pad(turn, (0, 1, 0, 1))
+        roll[:, 2, 2] = 1
+        rotation, scale = motion.rotation @ roll, motion.scale / zoom
+        shift = ((motion.translation[:, :2] - self.shift)[:, None] @ turn)[:, 0] / zoom
+        planar = self.inverse(transform_keypoints(motion)[..., :2])
+        turned = (motion.canonical @ rotation)[..., :2]
+        expression = (planar - shift[:, None]) / scale[:, :, None] - turned
+        return Motion(
+            rotation,
+            torch.cat([shift, motion.translation[:, 2:]], 1),
+            scale,
+            motion.canonical,
+            torch.cat([expression, motion.expression[..., 2:]], -1),
+        )
 
     def pictures(self, pictures: Tensor) -> Tensor:
         """The moved pictures (B,C,S,S); what comes in from outside is reflected."""

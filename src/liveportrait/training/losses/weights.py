@@ -32,6 +32,7 @@ class JointWeights:
     picture: float = 0.0  # pyramid L1 to the driving picture: not the paper's; colours settle sooner
     labels: float = 0.0  # COMPACT: M against lifted labels, `motion_losses` with its own weights
     layers: float = 0.0  # COMPACT: what W and G are composed of, `render_losses` with its own weights
+    consistency: float = 0.0  # fine-tuning without labels: M reads a moved picture as that picture, moved
     anchor: float = 0.0  # fine-tuning: M's canonical keypoints near those of the starting weights
 
     @property
