@@ -89,7 +89,8 @@ def tiles(
     source: Picture, driver: Picture, outputs: dict[str, Picture], rows: list[int]
 ) -> tuple[Picture, ...]:
     """A row of a contact sheet: the source, then for each moment the driver and every output."""
-    return (source, *(shown[row].copy() for row in rows for shown in (driver, *outputs.values())))
+    shown = (source, *(pictures[row] for row in rows for pictures in (driver, *outputs.values())))
+    return tuple(picture.copy() for picture in shown)  # a view would keep the whole clip in memory
 
 
 def _angles(rotation: Array) -> Array:
