@@ -24,6 +24,7 @@ Scores = dict[int | tuple[int, ...], float]
 
 # Keypoints by what they belong to (motion.groups has the list). Left and right as the picture shows them.
 LEFT_LIDS, RIGHT_LIDS = (0, 1), (2, 3)
+LIDS = LEFT_LIDS + RIGHT_LIDS
 IRISES = (4, 5)
 BROWS = (6, 7, 8, 9)
 LIPS = (10, 11, 12, 13, 14, 15)
@@ -44,17 +45,14 @@ Recipe = tuple[Scores, tuple[int, ...], str]  # scores, the keypoints that they 
 RECIPES: dict[str, tuple[Recipe, Recipe | None]] = {
     "close-left-eye": (({EYE_BLINK[1]: 1.0}, LEFT_LIDS, "y"), None),
     "close-right-eye": (({EYE_BLINK[0]: 1.0}, RIGHT_LIDS, "y"), None),
-    "smile": (({SMILE: 1.0}, LIPS, "xy"), None),
+    "smile": (({SMILE: 1.3}, LIPS, "xy"), None),
     "wink": (({SMILE[0]: 0.15}, LIPS, "xy"), ({}, (), "")),
-    "eyebrow": (({BROW_UP: 1.0}, BROWS, "y"), ({BROW_DOWN: 1.0}, BROWS, "xy")),
-    "gaze_x": (({LOOK_RIGHT: 1.0}, IRISES, "x"), ({LOOK_LEFT: 1.0}, IRISES, "x")),
-    "gaze_y": (
-        ({LOOK_UP: 1.0}, IRISES + LEFT_LIDS + RIGHT_LIDS, "y"),
-        ({LOOK_DOWN: 1.0}, IRISES + LEFT_LIDS + RIGHT_LIDS, "y"),
-    ),
+    "eyebrow": (({BROW_UP: 1.0}, BROWS, "y"), ({BROW_DOWN: 1.6}, BROWS, "xy")),
+    "gaze_x": (({LOOK_RIGHT: 1.3}, IRISES, "x"), ({LOOK_LEFT: 1.3}, IRISES, "x")),
+    "gaze_y": (({LOOK_UP: 1.6}, IRISES + LIDS, "y"), ({LOOK_DOWN: 1.4}, IRISES + LIDS, "y")),
     "pout": (({MOUTH_LEFT: 1.0}, LIPS, "xy"), None),
-    "purse": (({PUCKER: 1.0}, LIPS, "xy"), ({STRETCH: 1.0}, LIPS, "xy")),
-    "grin": (({UPPER_LIP_UP: 0.6, LOWER_LIP_DOWN: 0.5, SMILE: 0.5}, LIPS, "xy"), ({}, (), "")),
+    "purse": (({PUCKER: 1.8}, LIPS, "xy"), ({STRETCH: 1.0}, LIPS, "x")),
+    "grin": (({UPPER_LIP_UP: 1.2, LOWER_LIP_DOWN: 0.3, SMILE: 0.5}, LIPS, "xy"), ({}, (), "")),
     "lips": (({JAW_OPEN: 1.0}, LIPS + CHIN, "xy"), ({}, (), "")),
 }
 

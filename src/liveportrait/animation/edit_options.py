@@ -71,9 +71,9 @@ class EditOptions:
     pitch: float = 0.0
     """degrees added, -15 (up) to 15 (down)"""
     yaw: float = 0.0
-    """degrees added, -25 to 25 (to the right of the picture)"""
+    """degrees added, -25 (to the right of the picture) to 25 (to its left)"""
     roll: float = 0.0
-    """degrees added, -15 to 15 (clockwise)"""
+    """degrees added, -15 (anticlockwise) to 15 (clockwise)"""
     move_x: float = 0.0
     """-0.19 to 0.19 (to the right), in half sides of the crop"""
     move_y: float = 0.0
