@@ -1,0 +1,152 @@
+"""Measures what the sliders of `liveportrait edit` do: one JSON line a portrait, slider and strength.
+
+    python scripts/measure_sliders.py PORTRAIT... [--sheets FOLDER] [--weights compact] [--sliders smile wink]
+    python scripts/measure_sliders.py --video CLIP
+
+Portraits are edited and looked at again by the face analyser. A line tells how much the blendshapes that the slider is
+meant for have changed (`moved`, their mean; degrees for head pose, openings for openings), and the mean change
+of all the others (`others`), against the same portrait rendered with every slider at rest. With --video each
+opening is asked for on a clip: its mean error, and how much it trembles from frame to frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from liveportrait.animation import Animator
+from liveportrait.animation.edit import Editor
+from liveportrait.animation.edit_options import EditOptions
+from liveportrait.animation.editing import EditableFace, editable_face
+from liveportrait.animation.run import Run
+from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.face.paste import paste_back
+from liveportrait.face.pose import head_pose
+from liveportrait.face.ratios import eye_ratios, lip_ratio
+from liveportrait.media import contact_sheet, load_image, save_image
+
+# Slider -> what it is meant to raise at positive and at negative values (rows of the 52 blendshapes), strengths.
+SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]] = {
+    "smile": ((44, 45), (44, 45), (0.4, 0.8, 1.3)),
+    "wink": ((9,), (), (0.4, 0.7, 1.0)),
+    "eyebrow": ((3, 4, 5), (1, 2), (-1.0, 0.5, 1.0)),
+    "gaze_x": ((14, 15), (13, 16), (-1.0, 0.5, 1.0)),
+    "gaze_y": ((17, 18), (11, 12), (-1.0, 0.5, 1.0)),
+    "pout": ((33,), (39,), (-1.0, 0.5, 1.0)),
+    "purse": ((38,), (46, 47), (-1.0, 0.5, 1.0)),
+    "grin": ((48, 49), (), (0.4, 0.7, 1.0)),
+    "lips": ((25,), (25,), (0.3, 0.6, 1.0)),
+}
+ANGLES = {"pitch": (-15.0, 7.0, 15.0), "yaw": (-25.0, 12.0, 25.0), "roll": (-15.0, 7.0, 15.0)}
+OPENINGS = {"eye_opening": (0.0, 0.2, 0.45), "lip_opening": (0.0, 0.2, 0.5)}
+MOVES = {
+    "move_x": (-0.19, 0.1, 0.19),
+    "move_y": (-0.19, 0.1, 0.19),
+    "move_z": (0.9, 1.1, 1.2),
+    "neutral": (0.3, 0.6, 1.0),
+}
+NAMES = tuple(SHAPES) + tuple(ANGLES) + tuple(OPENINGS) + tuple(MOVES)
+
+
+class Look:
+    """What the face analyser sees in a rendered portrait."""
+
+    def __init__(self, analyzer: FaceAnalyzer, picture: np.ndarray, face: Face) -> None:
+        seen = analyzer.track(picture, face)
+        seen = seen and analyzer.track(picture, seen)
+        if seen is None:
+            raise SystemExit("the face was lost in a rendered portrait")
+        self.blendshapes = analyzer.blendshapes(seen)
+        pose = head_pose(seen.landmarks)
+        turn = pose.rotation  # row vectors, as in networks.geometry
+        self.angles = {
+            "pitch": float(np.degrees(np.arctan2(turn[1, 2], turn[2, 2]))),
+            "yaw": float(np.degrees(np.arcsin(-turn[0, 2]))),
+            "roll": float(np.degrees(np.arctan2(turn[0, 1], turn[0, 0]))),
+        }
+        self.place, self.scale = pose.translation, pose.scale
+        self.openings = np.concatenate([eye_ratios(seen.landmarks), lip_ratio(seen.landmarks)])
+
+
+def changes(name: str, value: float, look: Look, rest: Look) -> dict[str, float | str]:
+    """The figures of one line."""
+    change = look.blendshapes - rest.blendshapes
+    line: dict[str, float | str] = {}
+    meant: tuple[int, ...] = ()
+    if name in SHAPES:
+        meant = SHAPES[name][value < 0]
+        line["moved"] = float(change[list(meant)].mean())
+    elif name in ANGLES:
+        line["moved"] = look.angles[name] - rest.angles[name]
+        line["other_angles"] = float(
+            np.mean([abs(look.angles[n] - rest.angles[n]) for n in ANGLES if n != name])
+        )
+    elif name in OPENINGS:
+        line["measured"] = float(look.openings[:2].mean() if name == "eye_opening" else look.openings[2])
+    elif name in ("move_x", "move_y"):
+        line["moved_px"] = float((look.place - rest.place)[int(name == "move_y")])
+    elif name == "move_z":
+        line["moved"] = look.scale / rest.scale
+    others = np.delete(np.abs(change), list(meant))
+    rows = np.delete(np.arange(len(change)), list(meant))
+    line["others"] = float(others.mean())
+    line["most"] = f"{rows[others.argmax()]}:{others.max():.2f}"
+    return line
+
+
+def main() -> None:
+    """Print the lines."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("portraits", type=Path, nargs="*")
+    parser.add_argument("--video", type=Path)
+    parser.add_argument("--sheets", type=Path)
+    parser.add_argument("--weights", default="compact")
+    parser.add_argument("--sliders", nargs="*", default=NAMES, choices=NAMES)
+    arguments = parser.parse_args()
+    animator = Animator.load(arguments.weights, threads=1)
+    run = Run(animator.engine, animator.analyzer, 1)
+    sheets: dict[str, list[list[np.ndarray]]] = {name: [] for name in arguments.sliders}
+    for path in arguments.portraits:
+        picture = load_image(path)
+        found = animator.analyzer.detect(picture)[0]
+        face = editable_face(run, picture, found, EditOptions())
+        rest_picture = shown(run, face, EditOptions(), picture)
+        rest = Look(animator.analyzer, rest_picture, found)
+        for name in arguments.sliders:
+            row = [rest_picture]
+            strengths = SHAPES[name][2] if name in SHAPES else {**ANGLES, **OPENINGS, **MOVES}[name]
+            for value in strengths:
+                edited = shown(run, face, EditOptions(**{name: value}), picture)
+                line = changes(name, value, Look(animator.analyzer, edited, found), rest)
+                figures = {key: round(v, 4) if isinstance(v, float) else v for key, v in line.items()}
+                print(
+                    json.dumps({"portrait": path.stem, "slider": name, "value": value} | figures), flush=True
+                )
+                row.append(edited)
+            sheets[name].append([part(image, found) for image in row])
+    if arguments.sheets:
+        for name, rows in sheets.items():
+            save_image(arguments.sheets / f"{name}.png", contact_sheet(rows), overwrite=True)
+
+
+def shown(run: Run, face: EditableFace, options: EditOptions, picture: np.ndarray) -> np.ndarray:
+    """The picture with the edited face pasted back."""
+    assert face.window is not None
+    return paste_back(Editor(run, options).render(face), face.window, picture)
+
+
+def part(picture: np.ndarray, face: Face) -> np.ndarray:
+    """The surroundings of the face."""
+    x0, y0, x1, y1 = face.box
+    reach = 0.75 * max(x1 - x0, y1 - y0)
+    x, y = int((x0 + x1) / 2), int((y0 + y1) / 2)
+    return picture[max(int(y - reach), 0) : int(y + reach), max(int(x - reach), 0) : int(x + reach)]
+
+
+if __name__ == "__main__":
+    main()
