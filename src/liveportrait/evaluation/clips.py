@@ -162,6 +162,8 @@ def open_footage(
     """
     if one_in is not None and one_in < 1:
         raise UserError(f"Held-out one in {one_in} makes no sense: give 1 or more, or --all.")
+    if not data:
+        raise UserError("There is nothing to evaluate on: name shards, videos or photos after the weights.")
     footage: list[Footage] = []
     passed_over = 0
     for path in _paths(data):

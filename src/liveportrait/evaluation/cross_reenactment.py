@@ -32,15 +32,15 @@ STANDING = ("shoulders", "background", "seam_energy")  # measures that a still p
 def pairings(footage: Sequence[Footage], seed: int) -> list[tuple[Footage, list[Footage]]]:
     """Every clip with the sources of other people, in the order in which they should be tried.
 
-    A hash of seed, clip and source decides, so that a pair does not depend on what else is given. Clips take
-    turns: one is given a picture, the next the first frame of a clip, as far as there are any.
+    A hash of seed, clip and source decides, so that a pair does not depend on what else is given. About half of the
+    clips are given a picture, the others the first frame of a clip, as far as there are any.
     """
     pairs = []
-    for number, driver in enumerate(clip for clip in footage if clip.is_video):
+    for driver in (clip for clip in footage if clip.is_video):
         others = [each for each in footage if each.identity != driver.identity]
         pictures = [each for each in others if not each.is_video]
         firsts = [each for each in others if each.is_video]
-        wanted = (pictures or firsts) if number % 2 == 0 else (firsts or pictures)
+        wanted = (pictures or firsts) if int(draw(seed, driver.key, ""), 16) % 2 else (firsts or pictures)
         if wanted:
             pairs.append((driver, sorted(wanted, key=lambda each: draw(seed, driver.key, each.key))))
     return pairs

@@ -14,6 +14,7 @@ from liveportrait.engine import Engine
 from liveportrait.evaluation.pictures import Picture
 from liveportrait.face import Face
 from liveportrait.face.crop import to_input
+from liveportrait.motion import SeenKeypoints, agree, groups_for
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose
 
@@ -35,10 +36,20 @@ class Shown:
 
 
 def motion_of(engine: Engine, shown: Shown) -> Motion:
-    """The motion (batch T) of crops, sources' and drivers' alike: the one place where it is obtained."""
+    """The motion (batch T) of crops, sources' and drivers' alike: the one place where it is obtained.
+
+    As in `animate`, keypoints that are landmarks lie where the face was found; where none was, M decides.
+    """
     frames = network_input(engine, shown.frames)
     parts = [engine.extract_motion(frames[start : start + BATCH]) for start in range(0, len(frames), BATCH)]
-    return Motion(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    motion = Motion(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    found = [row for row, face in enumerate(shown.faces) if face is not None]
+    if not found or not groups_for(engine.variant).measured:
+        return motion
+    seen = SeenKeypoints.of([face.landmarks for face in shown.faces if face is not None])
+    rows = torch.tensor(found, device=engine.device)
+    tracked = agree(Motion(*(part[rows] for part in motion)), seen, shown.frames.shape[1])
+    return Motion(*(whole.index_copy(0, rows, part) for whole, part in zip(motion, tracked, strict=True)))
 
 
 def reenact(engine: Engine, source: Shown, first: Shown, driver: Shown, stitching: bool) -> Picture:
