@@ -1,4 +1,4 @@
-"""`liveportrait train`: stage-one, fine-tune."""
+"""`liveportrait train`: stage-one, stage-two, fine-tune."""
 
 from __future__ import annotations
 
@@ -28,6 +28,32 @@ class StageOne:
         from liveportrait.training import stage_one  # slow to import
 
         stage_one.run(config, self.part, None if self.output is None else str(self.output))
+
+
+@dataclass(frozen=True)
+class StageTwo:
+    """Stitching, eye and lip retargeting for given weights; started again, go on from the last checkpoint."""
+
+    config: Annotated[Path, arg(metavar="FILE")]
+    """configuration file"""
+    weights: Annotated[str, arg(metavar="NAME")] = "compact"
+    """weights that get the three modules: a name or a folder"""
+    output: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
+    """folder of the run; the configuration's by default"""
+    part: Literal["all", "reader", "stitching", "eyes", "lips", "export"] = "all"
+    """a part of the stage alone"""
+    init: Annotated[Path | None, arg(metavar="RUN")] = None
+    """another run whose modules to start from: minutes are enough after F, M, W or G changed a little"""
+
+    def run(self) -> None:
+        """Train to the configuration's end, and write RUN/weights."""
+        from liveportrait.media import check_input
+
+        config = check_input(self.config)
+        from liveportrait.training import stage_two  # slow to import
+
+        output = None if self.output is None else str(self.output)
+        stage_two.run(config, self.weights, output, self.part, self.init)
 
 
 @dataclass(frozen=True)
@@ -70,7 +96,9 @@ class Train:
     """Train networks from shards of videos and pictures."""
 
     stage: OmitSubcommandPrefixes[
-        Annotated[StageOne, subcommand("stage-one")] | Annotated[FineTune, subcommand("fine-tune")]
+        Annotated[StageOne, subcommand("stage-one")]
+        | Annotated[StageTwo, subcommand("stage-two")]
+        | Annotated[FineTune, subcommand("fine-tune")]
     ]
 
     def run(self) -> None:
