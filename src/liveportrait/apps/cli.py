@@ -11,7 +11,9 @@ from tyro.conf import subcommand
 
 from liveportrait.apps.animate import Animate, MakeTemplate
 from liveportrait.apps.demo import Demo
+from liveportrait.apps.edit import Edit
 from liveportrait.apps.evaluate import Evaluate
+from liveportrait.apps.prepare import Prepare
 from liveportrait.apps.train import Train
 from liveportrait.apps.weights import Weights
 from liveportrait.errors import UserError
@@ -19,9 +21,11 @@ from liveportrait.errors import UserError
 Command = (
     Annotated[Animate, subcommand("animate")]
     | Annotated[MakeTemplate, subcommand("template")]
+    | Annotated[Edit, subcommand("edit")]
     | Annotated[Demo, subcommand("demo")]
     | Annotated[Weights, subcommand("weights")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Prepare, subcommand("prepare")]
     | Annotated[Train, subcommand("train")]
 )
 

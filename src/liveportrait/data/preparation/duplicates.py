@@ -1,0 +1,117 @@
+"""Clips that are one and the same recording: re-encoded, resized, cropped or cut differently, or given twice.
+
+A clip's fingerprint is a row of difference hashes (is each cell brighter than its neighbour to the right?) of the
+face, aligned by eyes and nose so that neither window nor size matter: 256 bits each, twelve a second. Two clips are
+one when, at some shift in time, their rows agree as no other take of the same person does. Only samples of one
+identity are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.face.identity import CHIP_LANDMARKS, CHIP_LAYOUT, CHIP_PADDING
+from liveportrait.motion.lifting import MESH_ROWS
+
+Hashes = NDArray[np.uint8]  # (n,32)
+
+HASHES_A_SECOND = 12
+CELLS = 16
+SIDE = 96  # of the aligned face, px
+SMOOTHING = 0.4  # of a cell
+OVERLAP = 0.6  # of the shorter clip, that two clips must have in common
+ROWS = tuple(MESH_ROWS.index(row) for row in CHIP_LANDMARKS)
+
+
+def aligned_face(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The face of a crop (H,W,3) RGB by its 111 landmarks (111,2) px, as (96,96,3): upright, of one size."""
+    layout = (CHIP_PADDING + np.array(CHIP_LAYOUT)) / (2 * CHIP_PADDING + 1) * SIDE
+    source, target = (points[:, 0] + 1j * points[:, 1] for points in (landmarks[list(ROWS)], layout))
+    centred = source - source.mean()
+    turn = (centred.conj() * (target - target.mean())).sum() / (np.abs(centred) ** 2).sum()
+    shift = target.mean() - turn * source.mean()
+    matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+    return np.asarray(cv2.warpAffine(crop, matrix, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def difference_hash(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """256 bits as (32,) uint8 of a picture (H,W,3) RGB."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    smooth = cv2.GaussianBlur(grey, (0, 0), SMOOTHING * max(grey.shape) / CELLS)
+    small = cv2.resize(smooth, (CELLS + 1, CELLS), interpolation=cv2.INTER_AREA).astype(np.int16)
+    return np.packbits(small[:, 1:] > small[:, :-1])
+
+
+def hash_distance(first: Hashes, second: Hashes) -> float:
+    """Mean bits of 256 by which two rows of hashes (n,32) and (m,32) differ, at the shift where they agree most."""
+    bits = _bits_between(_unpacked(first), _unpacked(second))
+    n, m = bits.shape
+    least = max(1, int(np.ceil(OVERLAP * min(n, m))))
+    diagonals = (bits.diagonal(shift) for shift in range(least - n, m - least + 1))
+    return min(float(diagonal.mean()) for diagonal in diagonals)
+
+
+def duplicates(
+    hashes: Sequence[Hashes], worth: Sequence[float], groups: Sequence[str], bits: float
+) -> dict[int, int]:
+    """Which samples repeat which: number of a sample to drop -> number of the one that is kept.
+
+    `hashes` (n,32) of each sample; of two that are one the sample of greater `worth` is kept, the earlier one where
+    worth is equal. Only samples with equal `groups` are compared. `bits`: the greatest distance of duplicates.
+    """
+    members: dict[str, list[int]] = {}
+    for number, group in enumerate(groups):
+        members.setdefault(group, []).append(number)
+    found: dict[int, int] = {}
+    for numbers in members.values():
+        kept = _Kept()
+        for number in sorted(numbers, key=lambda n: (-worth[n], n)):
+            same = kept.like(hashes[number], bits)
+            if same is None:
+                kept.add(number, hashes[number])
+            else:
+                found[number] = same
+    return found
+
+
+class _Kept:
+    """The samples of a group that are kept; pictures are compared all at once, as there may be many."""
+
+    def __init__(self) -> None:
+        self._clips: list[tuple[int, Hashes]] = []
+        self._pictures: list[int] = []
+        self._bits = np.zeros((0, 8 * 32), np.float32)
+
+    def add(self, number: int, hashes: Hashes) -> None:
+        if len(hashes) > 1:
+            self._clips.append((number, hashes))
+            return
+        if len(self._pictures) == len(self._bits):
+            self._bits = np.concatenate([self._bits, np.zeros((max(64, len(self._bits)), 256), np.float32)])
+        self._bits[len(self._pictures)] = _unpacked(hashes)[0]
+        self._pictures.append(number)
+
+    def like(self, hashes: Hashes, bits: float) -> int | None:
+        """The first kept sample that is the same, clips before pictures."""
+        for number, own in self._clips:
+            if hash_distance(hashes, own) <= bits:
+                return number
+        if not self._pictures:
+            return None
+        gaps = _bits_between(_unpacked(hashes), self._bits[: len(self._pictures)]).min(axis=0)
+        return self._pictures[int(gaps.argmin())] if gaps.min() <= bits else None
+
+
+def _unpacked(hashes: Hashes) -> NDArray[np.float32]:
+    return np.unpackbits(hashes, axis=1).astype(np.float32)
+
+
+def _bits_between(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Differing bits (n,m) of rows of zeros and ones."""
+    return np.asarray(
+        first.sum(axis=1)[:, None] + second.sum(axis=1)[None] - 2 * first @ second.T, np.float32
+    )

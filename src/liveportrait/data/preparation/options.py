@@ -1,0 +1,111 @@
+"""What decides which faces become training samples, and how; docs/data.md gives each threshold's reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+from liveportrait.errors import UserError
+
+Domain = Literal["photo", "generated", "stylized", "animal"]
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Sizes, rates and thresholds of data preparation."""
+
+    domain: Domain = "photo"
+    """what the inputs show; animal keeps the middle square of pictures, without labels"""
+    fps: int = 25
+    """frames per second of the clips"""
+    min_fps: float = 18.0
+    """least frames per second of a video: below it, resampling would repeat too many frames"""
+    min_seconds: float = 2.0
+    """shortest clip"""
+    max_seconds: float = 30.0
+    """longest clip: a longer one is divided"""
+    min_face: int = 90
+    """least height of the box of a face's landmarks, px of the input"""
+    window: float = 2.25
+    """side of the crop window, in longer sides of the landmark box"""
+    tightest_window: float = 1.42
+    """how far the window may shrink where the input's edge is near"""
+    identity_jump: float = 0.6
+    """distance of face embeddings within a track from which another person has taken the place"""
+    same_identity: float = 0.5
+    """mean distance of face embeddings up to which clips belong to one identity (average linkage)"""
+    min_sharpness: float = 0.02
+    """least variance of the Laplacian over the variance of brightness, of the face at 112 px"""
+    darkest: float = 40.0
+    """least mean brightness of a face, of 255"""
+    brightest: float = 215.0
+    """greatest mean brightness of a face, of 255"""
+    min_contrast: float = 14.0
+    """least standard deviation of a face's brightness, of 255"""
+    min_presence: float = 0.75
+    """least mean score of the landmark network: hands and hair before the face lower it"""
+    max_jitter: float = 0.03
+    """greatest median acceleration of the rigid landmarks, in face sizes a frame squared"""
+    min_motion: float = 0.003
+    """least deviation of the face's shape in a clip, in face sizes: below it the video shows a still"""
+    max_repeated: float = 0.6
+    """greatest share of frames of a clip that repeat the one before"""
+    min_quality: float = 0.3
+    """least quality score, 0 to 1"""
+    duplicate_bits: float = 16.0
+    """mean distance of difference hashes, in bits of 256, up to which two clips are one"""
+    shard_megabytes: int = 256
+    """size from which a shard is followed by the next"""
+    crf: int = 21
+    """quality of the clips' H.264, 0 to 51: less is better and larger"""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for values out of range."""
+        if self.domain not in get_args(Domain):
+            raise UserError(f"domain is {self.domain!r}: choose one of {', '.join(get_args(Domain))}")
+        for name, low, high in (
+            ("fps", 1, 120),
+            ("min_fps", 0, 240),
+            ("min_seconds", 0.1, 3600),
+            ("max_seconds", self.min_seconds, 3600),
+            ("min_face", 16, 4096),
+            ("window", 1.2, 5),
+            ("tightest_window", 1.05, self.window),
+            ("identity_jump", 0, 2),
+            ("same_identity", 0, 2),
+            ("min_sharpness", 0, 100),
+            ("darkest", 0, 255),
+            ("brightest", self.darkest, 255),
+            ("min_contrast", 0, 127),
+            ("min_presence", 0, 1),
+            ("max_jitter", 0, 10),
+            ("min_motion", 0, 1),
+            ("max_repeated", 0, 1),
+            ("min_quality", 0, 1),
+            ("duplicate_bits", 0, 256),
+            ("shard_megabytes", 1, 100_000),
+            ("crf", 0, 51),
+        ):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and low <= value <= high):
+                spelled = name.replace("_", "-")
+                raise UserError(f"{spelled} is {value}: choose a number from {low:g} to {high:g}")
+
+    @property
+    def min_frames(self) -> int:
+        """Frames of the shortest clip."""
+        return math.ceil(self.min_seconds * self.fps)
+
+    @property
+    def max_frames(self) -> int:
+        """Frames of the longest clip."""
+        return max(int(self.max_seconds * self.fps), 1)
+
+    def differences(self, stored: dict[str, object]) -> list[str]:
+        """One phrase for each option that is not as `stored` has it."""
+        return [
+            f"{name.replace('_', '-')} was {stored.get(name)}, now {value}"
+            for name, value in asdict(self).items()
+            if stored.get(name) != value
+        ]

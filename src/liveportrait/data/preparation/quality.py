@@ -1,0 +1,127 @@
+"""How good a face is to learn from: measures of a frame, and one score for a clip.
+
+The score plays the part of the paper's video quality network (KVQ): there a network was trained on people's
+opinions; here it is the geometric mean of four measures that can be checked by eye.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.face import Face
+
+CHIP = 112  # px: about the size of the face in a 256 px crop
+FULL_SIZE = 116.0  # px of the landmark box's height: from here on a 256 px crop shows all detail it can hold
+SHARP = 0.1  # sharpness of an ordinary well-focused face: half the faces of a varied corpus are above
+BLURRED = 0.01  # sharpness of faces blurred by 2.5 px
+BLACK, WHITE = 8, 247  # brightness at which detail is lost
+LOST_SHARE = 0.3  # share of such pixels at which exposure counts as nothing
+GOOD_CONTRAST = 35.0
+CALM = 0.005  # jitter of a face that is seen well
+
+
+class FaceMeasures(NamedTuple):
+    """Of one face in one frame, its landmark box scaled to 112 px."""
+
+    sharpness: float  # variance of the Laplacian over the variance of brightness
+    brightness: float  # mean, of 255
+    contrast: float  # standard deviation of brightness
+    lost: float  # share of pixels that are black or white
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Of one clip or picture; each from 0 to 1."""
+
+    sharpness: float  # 0 at 0.01, 1 at 0.1, by the logarithm
+    size: float  # height of the landmark box over 116 px
+    exposure: float  # contrast over 35, less where pixels are black or white
+    visibility: float  # presence score from 0.5 to 1, less where the landmarks tremble
+
+    @property
+    def score(self) -> float:
+        """The geometric mean of the four."""
+        product = self.sharpness * self.size * self.exposure * self.visibility
+        return float(product**0.25)
+
+    def to_json(self) -> dict[str, float]:
+        """The four and the score, rounded."""
+        return {name: round(value, 4) for name, value in {**asdict(self), "score": self.score}.items()}
+
+
+def measure_face(image: NDArray[np.uint8], face: Face) -> FaceMeasures:
+    """Measures of a face in a frame (H,W,3) uint8 RGB."""
+    return measure_region(image, face.box)
+
+
+def measure_region(image: NDArray[np.uint8], box: tuple[float, float, float, float]) -> FaceMeasures:
+    """The same of a box x0, y0, x1, y1 px, as far as it lies in the picture."""
+    x0, y0, x1, y1 = box
+    bounds = np.array(image.shape[1::-1])
+    low = np.clip(np.floor([x0, y0]).astype(int), 0, bounds - 1)
+    high = np.maximum(np.clip(np.ceil([x1, y1]).astype(int), 1, bounds), low + 1)
+    part = image[low[1] : high[1], low[0] : high[0]]
+    shrink = CHIP / max(part.shape[:2])
+    size = tuple(max(round(side * shrink), 3) for side in part.shape[1::-1])
+    interpolation = cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR
+    grey = cv2.cvtColor(cv2.resize(part, size, interpolation=interpolation), cv2.COLOR_RGB2GRAY)
+    light = grey.astype(np.float32)
+    detail = cv2.Laplacian(light, cv2.CV_32F).var()
+    return FaceMeasures(
+        float(detail / (light.var() + 1)),
+        float(light.mean()),
+        float(light.std()),
+        float(((grey < BLACK) | (grey > WHITE)).mean()),
+    )
+
+
+def quality(
+    measures: list[FaceMeasures], heights: NDArray[np.float32], scores: NDArray[np.float32], jitter: float
+) -> Quality:
+    """Quality of T frames of a face: box heights (T,) px, presence (T,) 0..1, jitter as `motion.jitter` says."""
+    typical = FaceMeasures(*np.median(np.array(measures), axis=0).tolist())
+    seen = np.clip((scores.mean() - 0.5) / 0.5, 0, 1) * min(1.0, CALM / max(jitter, CALM)) ** 0.5
+    return _combined(typical, float(np.median(heights)), float(seen))
+
+
+def picture_quality(measures: FaceMeasures, side: int) -> Quality:
+    """Quality of a square picture of `side` px without landmarks: its face is taken to fill half of it."""
+    return _combined(measures, side / 2, visibility=1.0)
+
+
+def _combined(measures: FaceMeasures, height: float, visibility: float) -> Quality:
+    sharp = np.log(max(measures.sharpness, 1e-9) / BLURRED) / np.log(SHARP / BLURRED)
+    exposure = np.clip(measures.contrast / GOOD_CONTRAST, 0, 1) * np.clip(
+        1 - measures.lost / LOST_SHARE, 0, 1
+    )
+    return Quality(
+        sharpness=float(np.clip(sharp, 0, 1)),
+        size=float(np.clip(height / FULL_SIZE, 0, 1)),
+        exposure=float(exposure),
+        visibility=visibility,
+    )
+
+
+def faded_ends(contrast: NDArray[np.float32]) -> tuple[int, int]:
+    """First frame, and frame after the last, of the part of a clip (T,) that no fade touches.
+
+    A fade to or from one colour scales contrast down. An end whose contrast is below 0.75 of the clip's median
+    is cut off up to where the contrast is back at 0.97 or stops rising.
+    """
+    level = contrast / max(float(np.median(contrast)), 1e-6)
+    return _faded(level), len(level) - _faded(level[::-1])
+
+
+def _faded(level: NDArray[np.float32]) -> int:
+    """How many frames at the beginning belong to a fade in."""
+    if not len(level) or level[0] >= 0.75:
+        return 0
+    end = int(np.argmax(level >= 0.75)) if (level >= 0.75).any() else len(level)
+    while end < len(level) and level[end] < 0.97 and level[end] > level[end - 1]:
+        end += 1
+    return end

@@ -1,0 +1,163 @@
+"""Every face of a video followed from its first frame to its last, several side by side, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.data.preparation.changes import CutDetector, change
+from liveportrait.data.preparation.options import PrepareOptions
+from liveportrait.data.preparation.quality import FaceMeasures, measure_face
+from liveportrait.data.preparation.records import Array
+from liveportrait.face import Face, FaceAnalyzer
+
+Image = NDArray[np.uint8]
+Embed = Callable[[Image, Array], Array]  # picture (H,W,3), landmarks (478,3) -> embedding (128,)
+
+DETECTIONS_A_SECOND = 2
+EMBEDDINGS_A_SECOND = 1
+REGION = 2.0  # side of the surroundings in which a cut is looked for, in sizes of the face's box
+JUMP = 0.3  # of the face's size: no head moves so far within a frame
+GROWTH = 1.3
+# The detector's box reaches from brows to chin, a landmark box higher; faces it finds by half are looked at.
+DETECTOR_SHARE = 0.6
+
+
+@dataclass
+class Track:
+    """A face in consecutive frames, up to the longest clip; a longer appearance is several tracks in a row."""
+
+    start: int  # number of its first frame
+    seed: Face  # where it is looked for in the first frame
+    faces: list[Face] = field(default_factory=list)
+    measures: list[FaceMeasures] = field(default_factory=list)
+    differences: list[float] = field(default_factory=list)  # of brightness, from the frame before
+    embeddings: list[tuple[int, Array]] = field(default_factory=list)  # by frame within the track
+
+    @property
+    def last(self) -> Face:
+        """Where the face was last seen."""
+        return self.faces[-1] if self.faces else self.seed
+
+
+def at_rate(frames: Iterable[Image], source: Fraction, wanted: int) -> Iterator[Image]:
+    """The frames of a video of `source` frames a second at `wanted` ones: for each time the nearest earlier frame."""
+    step = source / wanted
+    number = 0  # of the next frame to give
+    for index, frame in enumerate(frames):
+        while int(number * step) == index:
+            yield frame
+            number += 1
+
+
+class FaceFollower:
+    """Follows all faces of one video."""
+
+    def __init__(self, analyzer: FaceAnalyzer, embed: Embed, options: PrepareOptions) -> None:
+        self._analyzer = analyzer
+        self._embed = embed
+        self._options = options
+        self._detect_every = max(options.fps // DETECTIONS_A_SECOND, 1)
+        self._embed_every = max(options.fps // EMBEDDINGS_A_SECOND, 1)
+        self._active: list[tuple[Track, CutDetector]] = []
+        self.small: list[int] = []  # frames in which a face was too small to follow
+        self.frames = 0  # seen so far
+
+    def follow(self, frames: Iterable[Image]) -> Iterator[Track]:
+        """The tracks, each as it ends. `frames` are (H,W,3) uint8 RGB at the clips' rate."""
+        previous: Image | None = None
+        for number, frame in enumerate(frames):
+            self.frames = number + 1
+            ended = [] if previous is None else self._advance(previous, frame)
+            yield from ended
+            if ended or number % self._detect_every == 0:
+                self._look_for_new(number, frame)
+            yield from self._full(number)
+            previous = frame
+        yield from (track for track, _ in self._active if track.faces)
+
+    def _advance(self, previous: Image, frame: Image) -> list[Track]:
+        """Carries every track on into `frame`; the tracks that end before it."""
+        going: list[tuple[Track, CutDetector]] = []
+        ended = []
+        for track, cuts in self._active:
+            # A resampled video repeats frames: the same object has the same face.
+            face, difference = (
+                (track.last, 0.0) if frame is previous else self._next(track, cuts, previous, frame)
+            )
+            if face is None or any(_shares_place(face, other.last) for other, _ in going):
+                ended.append(track)
+                continue
+            self._append(track, frame, face, difference)
+            going.append((track, cuts))
+        self._active = going
+        return [track for track in ended if track.faces]
+
+    def _next(
+        self, track: Track, cuts: CutDetector, previous: Image, frame: Image
+    ) -> tuple[Face | None, float]:
+        region = _region(track.last, frame.shape)
+        seen = change(previous[region], frame[region])
+        if cuts.is_cut(seen):
+            return None, seen.difference
+        face = self._analyzer.track(frame, track.last)
+        return (face if face is not None and _near(track.last, face) else None), seen.difference
+
+    def _append(self, track: Track, frame: Image, face: Face, difference: float) -> None:
+        if len(track.faces) % self._embed_every == 0:
+            track.embeddings.append((len(track.faces), self._embed(frame, face.landmarks)))
+        track.faces.append(face)
+        track.measures.append(measure_face(frame, face))
+        track.differences.append(difference)
+
+    def _look_for_new(self, number: int, frame: Image) -> None:
+        smallest = self._options.min_face
+        for face in self._analyzer.detect(frame, smallest * DETECTOR_SHARE):
+            if any(_shares_place(face, track.last) for track, _ in self._active):
+                continue
+            if face.box[3] - face.box[1] < smallest:
+                self.small.append(number)
+                continue
+            track = Track(number, face)
+            self._append(track, frame, face, difference=float("inf"))
+            self._active.append((track, CutDetector()))
+
+    def _full(self, number: int) -> Iterator[Track]:
+        """Ends tracks that are as long as a clip may be; each goes on as a new one from the next frame."""
+        for place, (track, cuts) in enumerate(self._active):
+            if len(track.faces) >= self._options.max_frames:
+                self._active[place] = (Track(number + 1, track.last), cuts)
+                yield track
+
+
+def _region(face: Face, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The surroundings of a face, as far as the picture goes; at least one pixel."""
+    x0, y0, x1, y1 = face.box
+    half = REGION * max(x1 - x0, y1 - y0) / 2
+    slices = []
+    for centre, length in (((y0 + y1) / 2, shape[0]), ((x0 + x1) / 2, shape[1])):
+        low = int(np.clip(centre - half, 0, length - 1))
+        slices.append(slice(low, int(np.clip(centre + half, low + 1, length))))
+    return slices[0], slices[1]
+
+
+def _near(before: Face, after: Face) -> bool:
+    """Whether a face can have moved from one place to the other within a frame."""
+    (x0, y0, x1, y1), (u0, v0, u1, v1) = before.box, after.box
+    size, grown = max(x1 - x0, y1 - y0), max(u1 - u0, v1 - v0)
+    moved = max(abs(u0 + u1 - x0 - x1), abs(v0 + v1 - y0 - y1)) / 2
+    return moved < JUMP * size and size / GROWTH < grown < size * GROWTH
+
+
+def _shares_place(face: Face, other: Face) -> bool:
+    """Whether the middle of one face lies in the other's box."""
+    for one, two in ((face, other), (other, face)):
+        x0, y0, x1, y1 = two.box
+        a0, b0, a1, b1 = one.box
+        if x0 < (a0 + a1) / 2 < x1 and y0 < (b0 + b1) / 2 < y1:
+            return True
+    return False
