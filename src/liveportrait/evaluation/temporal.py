@@ -12,10 +12,15 @@ def centred_correlation(series: list[tuple[Array, Array]]) -> float:
 
     What a person's face measures at rest differs between people; only the movement is compared.
     """
-    a = np.concatenate([first - first.mean() for first, _ in series])
-    b = np.concatenate([second - second.mean() for _, second in series])
+    a = np.concatenate([_centred(first) for first, _ in series])
+    b = np.concatenate([_centred(second) for _, second in series])
     scale = np.sqrt((a**2).sum() * (b**2).sum())
     return float((a * b).sum() / scale) if scale > 0 else 0.0
+
+
+def _centred(curve: Array) -> Array:
+    # The rounding error of a constant curve's mean must not count as movement.
+    return curve - curve.mean() if np.ptp(curve) > 0 else np.zeros_like(curve)
 
 
 def jitter(tracks: Array, unit: float) -> float:
@@ -34,13 +39,13 @@ def without_rigid_motion(tracks: Array) -> Array:
     """Tracks (T,P,2) with every frame laid on the first by the similarity of least squares (Umeyama 1991)."""
     start = next((frame for frame in tracks if np.isfinite(frame).all()), tracks[0])
     home = start - start.mean(0)
-    energy = float((home**2).sum())
     laid = np.full_like(tracks, np.nan)
-    for number, frame in enumerate(tracks):
+    for number in np.flatnonzero(np.isfinite(tracks).all((1, 2))):
+        frame = tracks[number]
         own = frame - frame.mean(0)
         # In the plane a similarity is a complex factor: that of least squares from `own` onto `home`.
         a, b = own[:, 0] + 1j * own[:, 1], home[:, 0] + 1j * home[:, 1]
-        factor = (np.conj(a) @ b) / max(float((np.abs(a) ** 2).sum()), 1e-9) if energy else 1.0
+        factor = (np.conj(a) @ b) / max(float((np.abs(a) ** 2).sum()), 1e-9)
         turned = a * factor
         laid[number] = np.stack([turned.real, turned.imag], -1) + start.mean(0)
     return laid
