@@ -1,0 +1,170 @@
+"""Killed in the middle of each phase and started again, a run ends where an uninterrupted one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from synthetic_shards import make_shard
+from torch import nn
+
+from liveportrait.errors import UserError
+from liveportrait.training import compiling, stage_one
+from liveportrait.training.checkpoint import TrainingState, average_of
+from liveportrait.training.config import Schedule, StageOneConfig
+from liveportrait.training.loop import Phase
+
+CONFIG = """
+bf16 = false
+checkpoint_seconds = 0.0
+[data]
+shards = ["*.tar"]
+frames_per_clip = 4
+hold_out_one_in = 4
+mode = "resident"
+[motion]
+schedule = { samples = 16, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
+[[render]]
+size = 64
+schedule = { samples = 32, batch = 4, learning_rate = 1e-3, warmup_steps = 1, accumulate = 2 }
+[joint]
+size = 64
+adversarial_from = 2
+fixed_statistics = true
+identity = "none"
+schedule = { samples = 12, batch = 2, learning_rate = 1e-4, warmup_steps = 1 }
+weights = { perceptual_whole = 0.0, perceptual_face = 0.0, perceptual_lips = 0.0, labels = 1.0 }
+"""
+PHASES = {"motion": 8, "render-0": 8, "joint": 6}  # and their steps
+
+
+def written(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says about its run."""
+    with safe_open(checkpoint, framework="pt") as stored:
+        about: dict[str, Any] = json.loads(stored.metadata()["state"])
+    return about
+
+
+def kill_at(command: list[str], checkpoint: Path, step: int) -> None:
+    """Run a command, and kill it without warning once the checkpoint has come to a step."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        while not (checkpoint.exists() and written(checkpoint)["step"] >= step):
+            assert process.poll() is None, process.communicate()[1].decode()
+            time.sleep(0.01)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_killed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    """All phases of one run, each killed once: with and without micro-batches, with one optimiser and with two."""
+    make_shard(tmp_path / "a.tar", clips=4, pictures=4)
+    config = tmp_path / "tiny.toml"
+    config.write_text(CONFIG)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-m", "liveportrait", "train", "stage-one", "--config", str(config)]
+    for phase, steps in PHASES.items():
+        kill_at([*command, "--output", str(killed)], killed / f"{phase}.safetensors", step=3)
+        assert 3 <= written(killed / f"{phase}.safetensors")["step"] < steps
+        assert not (killed / "weights").exists()
+    for run in (killed, whole):
+        stage_one.run(config, output=str(run))
+    for phase, steps in PHASES.items():
+        found, wanted = (load_file(run / f"{phase}.safetensors") for run in (killed, whole))
+        assert found.keys() == wanted.keys()
+        gap = max(float((found[key].double() - wanted[key].double()).abs().max()) for key in wanted)
+        assert gap < 1e-6, phase
+        (ended,), (uninterrupted,) = (
+            [json.loads(line) for line in (run / f"{phase}.jsonl").read_text().splitlines()]
+            for run in (killed, whole)
+        )
+        assert ended["step"] == uninterrupted["step"] == steps
+        assert ended["loss"] == pytest.approx(uninterrupted["loss"], abs=1e-6)
+
+
+def phase_of(folder: Path, **schedule: int) -> tuple[Phase, nn.Module]:
+    network = nn.Linear(2, 1)
+    state = TrainingState(
+        {"n": network}, {"n": torch.optim.SGD(network.parameters())}, {"n": average_of(network)}
+    )
+    config = StageOneConfig(output=str(folder), seed=11)
+    return Phase(
+        "toy", config, Schedule(**{"samples": 40, "batch": 4} | schedule, learning_rate=0.1), state
+    ), network
+
+
+def test_a_checkpoint_says_what_made_it(tmp_path: Path) -> None:
+    phase, network = phase_of(tmp_path)
+    phase.data_digest = "abc"
+    phase.step(network(torch.ones(4, 2)).sum(), {})
+    phase.save()
+    about = written(phase.checkpoint)
+    assert about["seed"] == 11 and about["data"] == "abc" and about["config"]["seed"] == 11
+    assert about["made_by"]["torch"] == torch.__version__ and about["made_by"]["liveportrait"]
+    assert (about["step"], about["samples"]) == (1, 4)
+
+
+def test_what_was_logged_after_the_last_checkpoint_is_forgotten(tmp_path: Path) -> None:
+    phase, network = phase_of(tmp_path)
+    for _ in range(2):
+        phase.step(network(torch.ones(4, 2)).sum(), {})
+    phase.save()
+    lines = [json.dumps({"step": step}) for step in (1, 2, 3)]
+    (tmp_path / "toy.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "lo')  # cut off by the kill
+    assert phase_of(tmp_path)[0].state.step == 2
+    assert (tmp_path / "toy.jsonl").read_text() == "\n".join(lines[:2]) + "\n"
+
+
+def test_losses_of_two_optimisers_do_not_reach_each_others_parameters(tmp_path: Path) -> None:
+    maker, judge = nn.Linear(2, 2), nn.Linear(2, 1)
+    optimizers = {
+        name: torch.optim.SGD(module.parameters()) for name, module in (("maker", maker), ("judge", judge))
+    }
+    state = TrainingState({"maker": maker, "judge": judge}, dict(optimizers), {})
+    schedule = Schedule(samples=40, batch=4, learning_rate=0.1, warmup_steps=1, accumulate=2)
+    phase = Phase("two", StageOneConfig(output=str(tmp_path)), schedule, state)
+    before = [value.clone() for value in (maker.weight, judge.weight)]
+    x = torch.ones(2, 2)
+    phase.update("maker", judge(maker(x)).mean())
+    phase.advance({})
+    assert torch.equal(maker.weight, before[0]) and state.step == 0  # half of a step
+    phase.update("maker", judge(maker(x)).mean())
+    phase.advance({})
+    assert not torch.equal(maker.weight, before[0]) and torch.equal(judge.weight, before[1])
+    assert (state.step, state.samples) == (1, 4) and judge.weight.grad is None
+
+
+def test_a_compiled_network_has_the_same_loss() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 1, 3))
+    plain = average_of(network).train()
+    try:
+        compiling.compile_networks([network], torch.device("cpu"))
+    except UserError as error:
+        pytest.skip(str(error))
+    x = torch.rand(2, 3, 16, 16)
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    with torch.no_grad():  # the backward pass would be another compilation
+        losses = [float(module(x).square().mean()) for module in (network, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert torch.equal(network[1].running_mean, plain[1].running_mean)  # type: ignore[index]
+
+
+def test_a_missing_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(function: object) -> object:
+        raise RuntimeError("No working C++ compiler found\nand a page of hints")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.raises(UserError, match=r"C\+\+ compiler.*compile = false") as caught:
+        compiling.compile_networks([], torch.device("cpu"))
+    assert "\n" not in str(caught.value)
