@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ JOINT = """
 size = 64
 adversarial_from = 2
 fixed_statistics = true
-schedule = { samples = 6, batch = 2, learning_rate = 1e-4, warmup_steps = 1 }
+schedule = { samples = 4, batch = 2, learning_rate = 1e-4, warmup_steps = 1 }
 weights = { keypoint_prior = 0.0, labels = 1.0, layers = 1.0 }
 """
 CONFIG = (
@@ -55,6 +56,13 @@ hold_out_one_in = 4
 """
     + JOINT
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_validation() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(joint_stage, "VALIDATION_BATCHES", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +126,7 @@ def test_a_few_steps_on_one_batch_lower_the_loss(architecture: str, corpus: Corp
             return float(trainer.generator_loss(pair, None)[0])
 
     before = loss()
-    for _ in range(8):
+    for _ in range(6):
         trainer.step(phase, pair)
     assert loss() < 0.95 * before
 
@@ -225,7 +233,7 @@ def test_an_interrupted_joint_run_equals_an_uninterrupted_one(
     out, save = folder / "again", TrainingState.save
 
     def dies_later(self: TrainingState, path: Path, about: dict[str, object]) -> None:
-        if self.step == 3:
+        if self.step == 2:
             raise KeyboardInterrupt
         save(self, path, about)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from liveportrait.networks import Networks
 from liveportrait.networks.compact.generator import Generator, blend
 from liveportrait.networks.compact.motion import MotionExtractor
 from liveportrait.networks.geometry import pose_of
@@ -23,6 +25,10 @@ PATCH_JITTER = 0.08  # as in the warm start
 
 class CompactJointModel(JointModel):
     """Keeps what the losses of the warm start look at."""
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__(networks)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def read(self, pictures: Tensor) -> tuple[Motion, dict[str, Tensor]]:
         assert isinstance(self.motion, MotionExtractor)
