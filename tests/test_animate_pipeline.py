@@ -17,7 +17,8 @@ from liveportrait import AnimateOptions, Animator
 from liveportrait.animation.driver import open_driver
 from liveportrait.animation.report import Report, held_note
 from liveportrait.animation.run import Run
-from liveportrait.animation.source import limit_size, prepare_source
+from liveportrait.animation.selection import FaceChoice
+from liveportrait.animation.source import View, limit_size, open_photo
 from liveportrait.animation.steering import Steering
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
@@ -25,6 +26,7 @@ from liveportrait.face.crop import crop
 from liveportrait.media import VideoReader, load_image, save_image
 from liveportrait.motion import Template, read_template, write_template
 from liveportrait.networks import build
+from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion
 
 FRAMES = 6
@@ -43,6 +45,12 @@ def driving(tmp_path_factory) -> Path:
 def frames_of(path: Path) -> np.ndarray:
     with VideoReader(path) as reader:
         return np.stack(list(reader)).astype(int)
+
+
+def view_of(run: Run, options: AnimateOptions | None = None) -> View:
+    """The portrait's face as the networks know it."""
+    source = open_photo(run, portrait(), options or AnimateOptions(), FaceChoice())
+    return source.faces[0].view(run, [0], [portrait()])
 
 
 def test_a_video_drives_a_photo(animator, driving, tmp_path):
@@ -68,7 +76,7 @@ def test_only_the_window_changes_when_the_face_is_pasted_back(animator, tmp_path
     animator.animate(portrait(), photo, tmp_path / "out.png", AnimateOptions(crop_scale=1.5))
     result, source = load_image(tmp_path / "out.png").astype(int), portrait()
     run = Run(animator.engine, animator.analyzer, 1)
-    window = prepare_source(run, source, AnimateOptions(crop_scale=1.5)).window
+    window = view_of(run, AnimateOptions(crop_scale=1.5)).places[0].window
     whole = np.full((window.size, window.size), 255, np.uint8)
     inside = cv2.warpAffine(whole, window.inverse(), source.shape[1::-1]) > 0
     assert (result[~inside] == source[~inside]).all()
@@ -91,7 +99,7 @@ def test_compare_writes_source_driving_and_result_side_by_side(animator, driving
     pictures = frames_of(report.compare)
     assert pictures.shape == (FRAMES, 256, 768, 3)
     run = Run(animator.engine, animator.analyzer, 1)
-    face = prepare_source(run, portrait(), AnimateOptions()).face
+    face = view_of(run).tiles[0]
     assert np.abs(pictures[-1][:, :256] - face).mean() < 6
     assert np.abs(pictures[-1][:, 256:512] - face).mean() > 6
 
@@ -176,7 +184,8 @@ def test_an_error_while_rendering_leaves_no_file_and_no_thread(animator, driving
 
 def test_the_source_pose_is_kept_at_the_first_frame_and_scaled_by_the_multiplier(animator, driving):
     run = Run(animator.engine, animator.analyzer, batch=FRAMES)
-    source = prepare_source(run, portrait(), AnimateOptions())
+    source = view_of(run)
+    home = pose_of(source.motion).keypoints
     driver = open_driver(run, driving, crops=True)
     (batch,) = driver.play()
 
@@ -186,15 +195,15 @@ def test_the_source_pose_is_kept_at_the_first_frame_and_scaled_by_the_multiplier
         return steering.poses(batch.motion).keypoints
 
     plain = keypoints()
-    torch.testing.assert_close(plain[:1], source.pose.keypoints, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(plain[:1], home, atol=1e-5, rtol=1e-4)
     assert (plain[-1] - plain[0]).abs().max() > 1e-3
     still = keypoints(multiplier=0.0)
-    torch.testing.assert_close(still, source.pose.keypoints.expand_as(still))
+    torch.testing.assert_close(still, home.expand_as(still))
     doubled = keypoints(multiplier=2.0)
-    torch.testing.assert_close(doubled, 2 * plain - source.pose.keypoints, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(doubled, 2 * plain - home, atol=1e-5, rtol=1e-4)
     absolute = keypoints(motion="absolute")
     rebased = keypoints(motion="absolute", driving_option="expression-friendly")
-    torch.testing.assert_close(rebased[:1], source.pose.keypoints, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(rebased[:1], home, atol=1e-5, rtol=1e-4)
     assert (absolute - rebased).abs().max() > 1e-4
 
 
@@ -204,7 +213,7 @@ def test_stitching_runs_with_weights_that_bring_it(driving):
         networks.stitching.mlp[-1].bias[-1] = 0.25  # moves every keypoint down by a quarter
     animator = Animator(Engine(networks))
     run = Run(animator.engine, animator.analyzer, batch=FRAMES)
-    source = prepare_source(run, portrait(), AnimateOptions())
+    source = view_of(run)
     driver = open_driver(run, driving, crops=True)
     (batch,) = driver.play()
     poses = [
@@ -238,11 +247,11 @@ def test_large_and_odd_photos_are_reduced_to_even_sides():
 
 
 def test_the_source_is_what_its_window_shows(animator):
-    source = prepare_source(Run(animator.engine, animator.analyzer, 1), portrait(), AnimateOptions())
-    assert source.face.shape == (256, 256, 3) and source.faces == 1
-    whole = crop(source.image, source.window, continues_border=True)
+    source = view_of(Run(animator.engine, animator.analyzer, 1))
+    assert source.tiles.shape == (1, 256, 256, 3)
+    whole = crop(portrait(), source.places[0].window, continues_border=True)
     averaged = whole.reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
-    assert np.abs(averaged - source.face).max() <= 1
+    assert np.abs(averaged - source.tiles[0]).max() <= 1
 
 
 @pytest.mark.parametrize(

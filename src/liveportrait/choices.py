@@ -7,7 +7,8 @@ from typing import Literal
 Region = Literal["all", "expression", "pose", "lips", "eyes"]
 MotionMode = Literal["relative", "absolute"]
 DrivingOption = Literal["expression-friendly", "pose-friendly"]
-AudioMode = Literal["driving", "none"]
+AudioMode = Literal["driving", "source", "none"]
+Reference = int | Literal["first", "auto"]  # frame of a driver: its number from 0, or how to find it
 Precision = Literal["fp32", "bf16"]
 Opening = (
     float | Literal["driver"] | None

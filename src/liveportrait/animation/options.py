@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args, get_type_hints
 
-from liveportrait.choices import AudioMode, DrivingOption, MotionMode, Region
+from liveportrait.animation.retarget_options import RetargetOptions
+from liveportrait.animation.selection import FaceChoice, parse_numbers
+from liveportrait.choices import AudioMode, DrivingOption, MotionMode, Reference, Region
 from liveportrait.errors import UserError
+
+_RANGES = {
+    "multiplier": (0.0, 4.0),
+    "smooth": (0.0, 1.0),
+    "crop_scale": (1.0, 10.0),
+    "crop_x": (-1.0, 1.0),
+    "crop_y": (-1.0, 1.0),
+    "max_size": (64, 16384),
+}
 
 
 @dataclass(frozen=True)
@@ -20,17 +31,35 @@ class AnimateOptions:
     """the same for DRIVING; --no-crop-driving takes its frames as faces already cropped"""
     paste_back: bool = True
     """paste the moving face back into SOURCE; --no-paste-back writes the model's crop"""
+    faces: str = "largest"
+    """which faces of SOURCE move: largest, all, or numbers from the left such as 1,3"""
+    assign: str = ""
+    """with several DRIVING: the number of the one that moves each face, such as 2,1,1; by default in turn"""
     motion: MotionMode = "relative"
-    """relative: SOURCE moves as DRIVING does from its first frame on; absolute: it takes DRIVING's pose"""
+    """relative: SOURCE moves as DRIVING does from its reference on; absolute: it takes DRIVING's pose"""
     region: Region = "all"
     """which part of the face follows DRIVING"""
+    reference: str = "first"
+    """the frame of DRIVING that relative motion starts from: first, auto (the most neutral one), or its number"""
+    photo_pose: bool = False
+    """let a driving photo turn SOURCE's head too; by default it gives its expression only"""
+    lock_head: bool = False
+    """keep the head where SOURCE has it: its angles, position and size"""
+    lock_scale: bool = False
+    """keep the head at SOURCE's size"""
+    lock_shoulders: bool = False
+    """turn the head about the base of the neck, which stays in place, instead of moving it about"""
     driving_option: DrivingOption = "pose-friendly"
     """absolute motion: expression-friendly starts at SOURCE's own pose and fits DRIVING's amplitude to it;
-    relative motion: no difference"""
+    relative motion, or a video as SOURCE: no difference"""
     multiplier: float = 1.0
     """how strongly SOURCE follows, 0 to 4; 1 as DRIVING moves"""
+    smooth: float = 0.0
+    """how strongly motion is smoothed over time, 0 to 1; nothing comes late"""
     stitching: bool = True
     """keep shoulders and the crop's border in place, where the weights bring that module"""
+    retarget: RetargetOptions = field(default_factory=RetargetOptions)
+    """how far eyes and lips open"""
     crop_scale: float = 2.3
     """size of SOURCE's crop, in sizes of its face"""
     crop_x: float = 0.0
@@ -40,9 +69,9 @@ class AnimateOptions:
     compare: bool = False
     """also write source, driving and result side by side, as OUT with _compare in its name"""
     audio: AudioMode = "driving"
-    """which sound the result has"""
-    max_size: int = 1280
-    """longest side of SOURCE in px: a larger photo is reduced to it"""
+    """whose sound the result has; the other one's where that has none"""
+    max_size: int | None = None
+    """longest side of the result in px; by default a photo is reduced to 1280, and a video keeps its size"""
     overwrite: bool = False
     """replace OUT if it exists"""
 
@@ -50,18 +79,27 @@ class AnimateOptions:
         """Raise `UserError` for values out of range."""
         for name, kind in get_type_hints(type(self)).items():
             value, choices = getattr(self, name), get_args(kind)
-            if choices and value not in choices:
+            if isinstance(value, str) and choices and value not in choices:
                 raise UserError(f"{_spelled(name)} is {value!r}: choose one of {', '.join(choices)}")
-        for name, low, high in (
-            ("multiplier", 0.0, 4.0),
-            ("crop_scale", 1.0, 10.0),
-            ("crop_x", -1.0, 1.0),
-            ("crop_y", -1.0, 1.0),
-            ("max_size", 64, 16384),
-        ):
+        for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if not (math.isfinite(value) and low <= value <= high):
+            if value is not None and not (math.isfinite(value) and low <= value <= high):
                 raise UserError(f"{_spelled(name)} is {value}: choose a number from {low:g} to {high:g}")
+        FaceChoice.parse(self.faces)
+        if self.assign:
+            parse_numbers(self.assign, "assign", "a number of DRIVING for each face such as 2,1,1")
+        parse_reference(self.reference)
+
+
+def parse_reference(text: str) -> Reference:
+    """The driver's reference frame: a number from 0, or how to find it. Raises `UserError`."""
+    if text in ("first", "auto"):
+        return "first" if text == "first" else "auto"
+    if not (text.isascii() and text.isdigit()):
+        raise UserError(
+            f"reference is {text!r}: give first, auto, or the number of a frame of DRIVING from 0"
+        )
+    return int(text)
 
 
 def _spelled(name: str) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.driver import Driver
+from liveportrait.animation.compositing import Compositor, Painted
 from liveportrait.animation.options import AnimateOptions
+from liveportrait.animation.report import Stopwatch
+from liveportrait.animation.source import Source
 from liveportrait.face.crop import to_input
 from liveportrait.media import IMAGE_OUTPUTS, VIDEO_OUTPUTS, VideoWriter, check_output, save_image
 
@@ -32,16 +36,64 @@ def output_paths(out: Path, options: AnimateOptions) -> list[Path]:
 
 @contextmanager
 def picture_writer(
-    path: Path, driver: Driver, width: int, height: int, audio: Path | None, options: AnimateOptions
+    path: Path, fps: Fraction, shape: tuple[int, int], audio: Path | None, overwrite: bool
 ) -> Iterator[Write]:
-    """A function that writes frames (height,width,3) to `path`: a video, or a single picture."""
+    """A function that writes frames of a height and width to `path`: a video, or a single picture."""
     if path.suffix.lower() in IMAGE_OUTPUTS:
-        yield partial(save_image, path, overwrite=options.overwrite)
+        yield partial(save_image, path, overwrite=overwrite)
         return
-    with VideoWriter(path, driver.fps, width, height, audio, options.overwrite) as writer:
+    with VideoWriter(path, fps, shape[1], shape[0], audio, overwrite) as writer:
         yield writer.write
 
 
-def side_by_side(pictures: list[Image | None], size: int) -> Image:
-    """The pictures that are there, as squares of `size` px from left to right."""
-    return np.hstack([to_input(p, size) for p in pictures if p is not None])
+class Finisher:
+    """Composes frames and writes them, one call a frame in order; to be called by a single thread."""
+
+    def __init__(
+        self,
+        clock: Stopwatch,
+        source: Source,
+        size: int,
+        compositor: Compositor | None,
+        write: Write,
+        sheet: Sheet | None = None,
+    ) -> None:
+        """Without a compositor the first face's crop of `size` px is written, as it was generated or as it is."""
+        self._clock, self._source, self._size, self._compositor = clock, source, size, compositor
+        self._write, self._sheet = write, sheet
+        self.unchanged: list[bool] = []  # of each frame so far, whether it went through as it was
+
+    def __call__(self, frame: Image, faces: Sequence[Painted]) -> None:
+        """Write one frame with its faces."""
+        with self._clock.step("paste"):
+            if self._compositor:
+                frame = self._compositor.compose(frame, faces)
+            elif faces:
+                frame = faces[0].generated
+            else:
+                frame = self._source.faces[0].crop(len(self.unchanged), frame, self._size)
+        self.unchanged.append(not faces)
+        with self._clock.step("encode"):
+            self._write(frame)
+            if self._sheet:
+                self._sheet.write(self._sheet.of(faces))
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """The side-by-side version: source, driver and result of each face in a row of its own."""
+
+    write: Write
+    size: int  # side of a tile, px
+    rows: int  # faces
+    columns: int  # tiles of a face
+
+    def of(self, faces: Sequence[Painted]) -> Image:
+        """The sheet of one frame; a face that is not in view leaves its row black."""
+        sheet = np.zeros((self.rows * self.size, self.columns * self.size, 3), np.uint8)
+        for painted in faces:
+            pictures = [painted.tile, painted.driving, painted.generated]
+            row = np.hstack([to_input(picture, self.size) for picture in pictures if picture is not None])
+            top = painted.face * self.size
+            sheet[top : top + self.size, : row.shape[1]] = row
+        return sheet

@@ -8,13 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 T = TypeVar("T")
+Stretches = tuple[tuple[int, int], ...]
 
 Progress = Callable[[str, int, int | None], None]
-"""Called as progress(step, frames done, frames in all or None); the steps are FIND and ANIMATE."""
+"""Called as progress(step, frames done, frames in all or None); a video SOURCE is followed and measured first."""
 
+FOLLOW = "follow SOURCE"
+MEASURE = "measure SOURCE"
 FIND = "find the face"
 ANIMATE = "animate"
 STEPS = ("decode", "detect", "motion", "render", "paste", "encode")
@@ -55,6 +61,14 @@ class Stopwatch:
         return time.perf_counter() - self.started
 
 
+class Jitter(NamedTuple):
+    """How much something trembles before and after smoothing, px (see `motion.JitterMeter`)."""
+
+    name: str
+    before: float
+    after: float
+
+
 @dataclass(frozen=True)
 class Report:
     """What was written, how long it took, and what the user should know about it."""
@@ -65,7 +79,10 @@ class Report:
     elapsed: float  # s, wall clock
     seconds: dict[str, float] = field(default_factory=dict)  # of work by step; steps overlap
     compare: Path | None = None
-    held: tuple[tuple[int, int], ...] = ()  # first and last driving frame of each stretch without a face
+    held: Stretches = ()  # first and last frame of each stretch of the driver (the first one) without a face
+    passed: Stretches = ()  # the same of the result: its frames went through unchanged
+    cuts: tuple[int, ...] = ()  # frames of a source video at which a new scene begins
+    jitter: tuple[Jitter, ...] = ()
     stitched: bool = False
     notes: tuple[str, ...] = ()
 
@@ -77,12 +94,23 @@ class Report:
         return f"{count(self.frames)} in {self.elapsed:.1f} s ({rate:.1f} frames/s): {shares}"
 
 
-def held_note(held: tuple[tuple[int, int], ...]) -> str:
-    """A sentence on the frames without a face; frames count from 0."""
-    number = sum(last - first + 1 for first, last in held)
-    shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in held[:10])
-    more = f" and {len(held) - 10} more stretches" if len(held) > 10 else ""
-    return f"no face in {count(number)} of DRIVING ({shown}{more}): the last motion was held there"
+def held_note(held: Stretches) -> str:
+    """A sentence on the frames of a driver without a face; frames count from 0."""
+    return f"no face in {stretches_note(held, 'DRIVING')}: the last motion was held there"
+
+
+def stretches_note(stretches: Stretches, name: str) -> str:
+    """How many frames of what, and which: "3 frames of DRIVING (0, 3-4)"."""
+    number = sum(last - first + 1 for first, last in stretches)
+    shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in stretches[:10])
+    more = f" and {len(stretches) - 10} more stretches" if len(stretches) > 10 else ""
+    return f"{count(number)} of {name} ({shown}{more})"
+
+
+def gaps(there: NDArray[np.bool_]) -> Stretches:
+    """First and last index of each stretch of False in an array (N,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], there, [True]]).astype(np.int8)))
+    return tuple((int(start), int(end) - 1) for start, end in zip(edges[::2], edges[1::2], strict=True))
 
 
 def count(frames: int) -> str:

@@ -1,79 +1,196 @@
-"""The source: a photo prepared once, ready to be driven many times."""
+"""The source: frames with faces in them. A photo is a stream of one frame over and over, prepared once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from liveportrait.animation.extraction import extract_motion
+from liveportrait.animation.following import Sighting
 from liveportrait.animation.options import AnimateOptions
+from liveportrait.animation.report import Jitter
 from liveportrait.animation.run import Run
+from liveportrait.animation.selection import FaceChoice
 from liveportrait.errors import UserError
-from liveportrait.face.crop import CropWindow, crop, source_window, to_input
+from liveportrait.face.canonical import OVAL
+from liveportrait.face.crop import CropWindow, Square, crop, to_input
 from liveportrait.media import load_image
-from liveportrait.motion import SeenKeypoints
-from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Features, Motion, Pose
+from liveportrait.networks.interface import Features, Motion
+from liveportrait.networks.variants import Variant
 
 SMALLEST_SIDE = 32  # px, below which there is nothing to see
+PHOTO_SIDE = 1280  # px, to which larger photos are reduced unless another limit is asked for
+
+Image = NDArray[np.uint8]
+Array = NDArray[np.float32]
+
+
+class Place(NamedTuple):
+    """Where a face is in a frame."""
+
+    window: CropWindow
+    side: float  # of the face's box, px
+    rim: Array  # (36,3) px: the outline of the face
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A face in b frames as the networks know it; batch 1 where it is the same in all of them."""
+
+    features: Features
+    motion: Motion
+    openings: Tensor | None  # (b,3) of left eye, right eye and lips; None where no face was looked for
+    tiles: NDArray[np.uint8]  # (b,S,S,3), what F and M saw
+    places: tuple[Place, ...]  # b; empty where the frame is taken as the face
+
+
+class SourceFace(Protocol):
+    """One face of a source, through all of its frames."""
+
+    def shown(self, rows: range) -> list[int]:
+        """Which of the frames show it."""
+        ...
+
+    def view(self, run: Run, rows: Sequence[int], frames: Sequence[Image]) -> View:
+        """The face in these frames, given by their numbers and pictures."""
+        ...
+
+    def crop(self, row: int, frame: Image, size: int) -> Image:
+        """The crop (size,size,3) of a frame as it is, of one without the face where the crop was last."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A portrait as the networks know it."""
+    """A portrait, still or moving."""
 
     name: str  # for messages
-    image: NDArray[np.uint8]  # (H,W,3) RGB, even sides: the frame that the face is pasted back into
-    face: NDArray[np.uint8]  # (S,S,3) RGB, what F and M saw
-    window: CropWindow | None  # where `face` lies in `image`; None when the picture was taken as it is
-    features: Features
-    motion: Motion  # batch 1
-    pose: Pose  # batch 1
-    faces: int  # how many were found; the largest is used
+    shape: tuple[int, int]  # height and width of the frames, px
+    open: Callable[[], AbstractContextManager[Iterator[Image]]]  # the frames (H,W,3) RGB from the first on
+    faces: tuple[SourceFace, ...]  # those that are animated
+    found: int  # how many there are
+    fps: Fraction | None = None  # None: a photo, which lasts as long as it is wanted
+    count: int | None = None  # of the frames; None for a photo
+    audio: Path | None = None  # a file with sound
+    bystanders: tuple[Array, ...] = ()  # rims (36,3) px of a photo's other faces
+    cuts: tuple[int, ...] = ()  # frames at which a new scene begins
+    jitter: tuple[Jitter, ...] = ()
+
+    @property
+    def is_photo(self) -> bool:
+        """Whether it stands still."""
+        return self.fps is None
 
 
-def prepare_source(run: Run, source: str | Path | NDArray[np.uint8], options: AnimateOptions) -> Source:
-    """Load a photo (or take an (H,W,3) uint8 RGB array), find its face, cut it out, run F and M on it.
+@dataclass(frozen=True, eq=False)
+class StillFace:
+    """A face of a photo."""
 
-    Raises `UserError` where there is no picture, or no face in it.
+    still: View  # batch 1
+
+    def shown(self, rows: range) -> list[int]:
+        """All: a photo does not change."""
+        return list(rows)
+
+    def view(self, run: Run, rows: Sequence[int], frames: Sequence[Image]) -> View:
+        """What was prepared once."""
+        return self.still
+
+    def crop(self, row: int, frame: Image, size: int) -> Image:
+        """The crop of the photo."""
+        return to_input(crop(frame, self.still.places[0].window) if self.still.places else frame, size)
+
+
+def open_photo(run: Run, source: Path | Image, options: AnimateOptions, choice: FaceChoice) -> Source:
+    """Load a photo (or take an (H,W,3) uint8 RGB array), find its faces, cut them out, run F and M on them.
+
+    Raises `UserError` where there is no picture, no face in it, or not the chosen one.
     """
     if isinstance(source, np.ndarray):
         name, image = "the source", source
     else:
         with run.clock.step("decode"):
             name, image = str(source), load_image(source)
-    if min(image.shape[:2]) < SMALLEST_SIDE:
-        height, width = image.shape[:2]
-        raise UserError(f"{name} is {width}x{height} px: use a picture of at least {SMALLEST_SIDE} px")
-    image = limit_size(image, options.max_size)
-    size = run.engine.variant.input_size
-    window, faces = None, []
-    if options.crop:
-        with run.clock.step("detect"):
-            faces = run.analyzer.detect(image)
-        if not faces:
-            raise UserError(
-                f"no face found in {name}: use a picture that shows one, or --no-crop if it is a cropped face"
-            )
-        window = source_window(
-            faces[0].landmarks, scale=options.crop_scale, x=options.crop_x, y=options.crop_y
+    require_size(name, image.shape)
+    image = limit_size(image, options.max_size or PHOTO_SIDE)
+    shape = (image.shape[0], image.shape[1])
+    if not options.crop:
+        tile = to_input(image, run.engine.variant.input_size)[None]
+        return Source(
+            name, shape, lambda: nullcontext(repeat(image)), (StillFace(_look(run, tile, [])),), found=0
         )
-        face = to_input(crop(image, window, run.engine.variant.continues_border), size)
-    else:
-        face = to_input(image, size)
+    with run.clock.step("detect"):
+        faces = run.analyzer.detect(image)
+    if not faces:
+        raise UserError(
+            f"no face found in {name}: use a picture that shows one, {run.analyzer.smallest(image):.0f} px high or"
+            " more, or --no-crop if it is a cropped face"
+        )
+    looks = []
+    chosen = choice.of(faces, name)
+    for face in chosen:
+        sighting = Sighting.of(face)
+        window = window_of(sighting.square, options)
+        tile = cut(image, window, run.engine.variant)[None]
+        looks.append(StillFace(_look(run, tile, [sighting], [window])))
+    others = tuple(face.landmarks[list(OVAL)] for face in faces if face not in chosen)
+    return Source(
+        name, shape, lambda: nullcontext(repeat(image)), tuple(looks), found=len(faces), bystanders=others
+    )
+
+
+def _look(
+    run: Run, tiles: NDArray[np.uint8], sightings: Sequence[Sighting], windows: Sequence[CropWindow] = ()
+) -> View:
     with run.clock.step("motion"):
-        seen = SeenKeypoints.of([faces[0].landmarks]) if faces else None
-        motion = extract_motion(run.engine, face[None], seen, window)
+        motion = extract_motion(run.engine, tiles, sightings[0].keypoints if sightings else None, windows)
+    return looked_at(run, tiles, motion, sightings, windows)
+
+
+def looked_at(
+    run: Run,
+    tiles: NDArray[np.uint8],
+    motion: Motion,
+    sightings: Sequence[Sighting],
+    windows: Sequence[CropWindow],
+) -> View:
+    """The view of crops (b,S,S,3) whose motion is known; no sightings and windows where frames are the faces."""
     with run.clock.step("render"):
-        features = run.engine.encode_appearance(face[None])
-    return Source(name, image, face, window, features, motion, pose_of(motion), len(faces))
+        features = run.engine.encode_appearance(tiles)
+    places = [Place(w, s.square.side, s.rim) for w, s in zip(windows, sightings, strict=True)]
+    openings = np.stack([sighting.openings for sighting in sightings]) if sightings else None
+    measured = None if openings is None else torch.from_numpy(openings).to(run.engine.device)
+    return View(features, motion, measured, tiles, tuple(places))
 
 
-def limit_size(image: NDArray[np.uint8], limit: int) -> NDArray[np.uint8]:
+def window_of(square: Square, options: AnimateOptions) -> CropWindow:
+    """The crop around a face's box that the user wants."""
+    return square.framed(options.crop_scale, options.crop_x, options.crop_y).window()
+
+
+def cut(image: Image, window: CropWindow, variant: Variant) -> Image:
+    """The crop (S,S,3) as the networks take it."""
+    return to_input(crop(image, window, variant.continues_border), variant.input_size)
+
+
+def require_size(name: str, shape: Sequence[int]) -> None:
+    """Raise `UserError` for a picture too small to show anything."""
+    if min(shape[:2]) < SMALLEST_SIDE:
+        raise UserError(f"{name} is {shape[1]}x{shape[0]} px: use a picture of at least {SMALLEST_SIDE} px")
+
+
+def limit_size(image: Image, limit: int) -> Image:
     """The picture with its longer side reduced to at most `limit` px and both sides made even.
 
     Reduced by area, so that fine patterns do not flicker; an odd row or column is cut at the bottom or right.

@@ -1,49 +1,106 @@
-"""From the driver's motion to the source's poses: transfer, driving option, stitching, multiplier."""
+"""From the driver's motion to the source's poses: transfer, locks, driving option, openings, stitching, multiplier."""
 
 from __future__ import annotations
+
+from torch import Tensor
 
 from liveportrait import motion as motions
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.engine import Engine
+from liveportrait.errors import UserError
+from liveportrait.motion.retargeting import Openings, retarget
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose
 
 
 class Steering:
-    """One source steered by one driver. `first` is the driver's reference: its first motion (batch 1)."""
+    """One face of a source steered by one driver.
+
+    `source` is the face of a photo (batch 1), or None where the source moves by itself; `first` is the driver's
+    reference: the motion that relative motion starts from (batch 1).
+    """
 
     def __init__(
-        self, engine: Engine, source: Motion, first: Motion, is_photo: bool, options: AnimateOptions
+        self,
+        engine: Engine,
+        source: Motion | None,
+        first: Motion,
+        is_photo: bool,
+        options: AnimateOptions,
+        first_openings: Tensor | None = None,
     ) -> None:
+        """`is_photo` says so of the driver; `first_openings` (1,3) are the reference's, where they are known."""
         self._engine = engine
         self._source = source
-        self._source_pose = pose_of(source)
         self._first = first
         self._is_photo = is_photo
         self._options = options
+        self._relative = options.motion == "relative"
+        self._first_openings = first_openings if self._relative and not is_photo else None
         self._groups = motions.groups_for(engine.variant)
         self.stitches = options.stitching and engine.can_stitch
         self._rebases = (
-            options.motion == "absolute" and options.driving_option == "expression-friendly" and not is_photo
+            options.motion == "absolute"
+            and options.driving_option == "expression-friendly"
+            and not is_photo
+            and source is not None
         )
-        if self._rebases:
-            self._first_pose = pose_of(self._transfer(first))
-            self._ratio = motions.size_ratio(self._source_pose, self._first_pose)
+        if self._rebases and source is not None:
+            self._first_pose = pose_of(self._transfer(first, source))
+            self._ratio = motions.size_ratio(pose_of(source), self._first_pose)
 
-    def poses(self, driving: Motion) -> Pose:
-        """The source's poses (B) for driving motions (B)."""
-        pose = pose_of(self._transfer(driving))
+    def poses(
+        self,
+        driving: Motion,
+        source: Motion | None = None,
+        source_openings: Tensor | None = None,
+        driving_openings: Tensor | None = None,
+    ) -> Pose:
+        """The source's poses (B) for driving motions (B).
+
+        `source`: its own motions (B) where it moves by itself. Openings (B or 1, 3) are those of left eye, right
+        eye and lips, where somebody measured them. Raises `UserError` where they are asked for and nobody did.
+        """
+        source = self._source or source
+        if source is None:
+            raise ValueError("a source that moves by itself must be given with every call")
+        home = pose_of(source)
+        pose = pose_of(self._transfer(driving, source))
         if self._rebases:
-            pose = motions.expression_friendly(self._source_pose, pose, self._first_pose, self._ratio)
+            pose = motions.expression_friendly(home, pose, self._first_pose, self._ratio)
+        if self._options.retarget.changes:
+            pose = self._retargeted(pose, home, source_openings, driving_openings)
         if self.stitches:
-            pose = pose._replace(keypoints=self._engine.stitch(self._source_pose.keypoints, pose.keypoints))
-        return motions.amplify(self._source_pose, pose, self._options.multiplier)
+            pose = pose._replace(keypoints=self._engine.stitch(home.keypoints, pose.keypoints))
+        return motions.amplify(home, pose, self._options.multiplier)
 
-    def _transfer(self, driving: Motion) -> Motion:
-        region = self._options.region
-        if self._options.motion == "absolute":
-            return motions.absolute(self._source, driving, region, self._groups)
-        if self._is_photo:
-            return motions.relative_from_photo(self._source, driving, region, self._groups)
-        change = motions.change_since(motions.steady(driving, self._first, self._groups), self._first)
-        return motions.relative(self._source, change, region, self._groups)
+    def _transfer(self, driving: Motion, source: Motion) -> Motion:
+        options, region, groups = self._options, self._options.region, self._groups
+        if options.motion == "absolute":
+            moved = motions.absolute(source, driving, region, groups)
+        elif self._is_photo:
+            moved = motions.relative_from_photo(source, driving, region, groups)
+            if options.photo_pose and region in ("all", "pose"):
+                moved = motions.take_pose(moved, driving)
+        else:
+            change = motions.change_since(motions.steady(driving, self._first, groups), self._first)
+            moved = motions.relative(source, change, region, groups)
+        if self._source is None and self._relative:
+            moved = motions.in_place(moved, source, region, groups)
+        if options.lock_scale:
+            moved = motions.lock_scale(moved, source)
+        if options.lock_shoulders:
+            moved = motions.lock_shoulders(moved, source)
+        return motions.lock_head(moved, source) if options.lock_head else moved
+
+    def _retargeted(
+        self, pose: Pose, home: Pose, source_openings: Tensor | None, driving_openings: Tensor | None
+    ) -> Pose:
+        options = self._options.retarget
+        if source_openings is None:
+            raise UserError(
+                "openings of eyes and lips need the face of SOURCE to be found: leave out --no-crop, or the openings"
+            )
+        openings = Openings(source_openings, driving_openings, self._first_openings)
+        normalize = options.normalize_lips and self._relative
+        return retarget(self._engine, pose, home, openings, options.wanted, normalize)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.report import FIND
+from liveportrait.animation.cuts import CutFinder
+from liveportrait.animation.extraction import joined
+from liveportrait.animation.neutral import unrest
+from liveportrait.animation.report import FIND, Stretches, gaps
 from liveportrait.animation.run import Run
 from liveportrait.animation.streams import read_ahead
+from liveportrait.choices import Reference
 from liveportrait.errors import UserError
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.crop import CropWindow, driving_window
@@ -27,14 +32,24 @@ class Tracked:
 
     window: CropWindow  # one for the whole video
     found: NDArray[np.bool_]  # (N,) whether the frame shows the face
-    first_frame: NDArray[np.uint8]  # (H,W,3) the first frame that does
+    reference: int  # the frame that relative motion starts from
+    reference_frame: NDArray[np.uint8]  # (H,W,3)
+    cuts: tuple[int, ...]  # frames at which a new scene begins
     ratios: NDArray[np.float32]  # (N,3) openings of left eye, right eye and lips; held where there is no face
     keypoints: SeenKeypoints  # of the frames that show the face, in order
 
-    def gaps(self) -> tuple[tuple[int, int], ...]:
+    def row(self, frame: int) -> int:
+        """Where `keypoints` has this frame, which must show the face."""
+        return int(self.found[:frame].sum())
+
+    def gaps(self) -> Stretches:
         """First and last frame of each stretch without the face."""
-        edges = np.flatnonzero(np.diff(np.concatenate([[True], self.found, [True]]).astype(np.int8)))
-        return tuple((int(start), int(end) - 1) for start, end in zip(edges[::2], edges[1::2], strict=True))
+        return gaps(self.found)
+
+
+def openings_of(face: Face) -> NDArray[np.float32]:
+    """How far (3,) the left eye, the right eye and the lips are open."""
+    return np.concatenate([eye_ratios(face.landmarks), lip_ratio(face.landmarks)])
 
 
 def find_face(analyzer: FaceAnalyzer, image: NDArray[np.uint8]) -> Face | None:
@@ -43,46 +58,82 @@ def find_face(analyzer: FaceAnalyzer, image: NDArray[np.uint8]) -> Face | None:
     return faces[0] if faces else None
 
 
-def track_face(run: Run, reader: VideoReader) -> Tracked:
+def track_face(run: Run, reader: VideoReader, reference: Reference = "first") -> Tracked:
     """Follow the largest face of the first frame that has one; after a loss, the largest again.
 
-    Raises `UserError` where no frame has a face.
+    `reference`: the first frame that shows it, the most neutral one ("auto"), or the one of that number. Raises
+    `UserError` where no frame has a face, or the reference frame has none.
     """
     found: list[bool] = []
     ratios: list[NDArray[np.float32]] = []
     keypoints: list[SeenKeypoints] = []
-    first_frames: list[NDArray[np.uint8]] = []
+    cuts: list[int] = []
+    is_cut = CutFinder()
+    best = _Reference(run.analyzer, reference)
 
     def landmarks() -> Iterator[NDArray[np.float32]]:
         face: Face | None = None
         with reader, read_ahead(run.clock.each("decode", reader)) as frames:
             for frame in frames:
                 with run.clock.step("detect"):
+                    if is_cut(frame):
+                        cuts.append(len(found))
                     face = face and run.analyzer.track(frame, face)
                     face = face or find_face(run.analyzer, frame)
+                    if face:
+                        best.offer(len(found), frame, face)
                 found.append(face is not None)
                 if face is not None:
-                    if not first_frames:
-                        first_frames.append(frame)
-                    ratios.append(np.concatenate([eye_ratios(face.landmarks), lip_ratio(face.landmarks)]))
+                    ratios.append(openings_of(face))
                     keypoints.append(SeenKeypoints.of([face.landmarks]))
                     yield face.landmarks
                 run.progress(FIND, len(found), reader.info.frame_count)
-        if not first_frames:
+        if not keypoints:
             raise UserError(
                 f"no face found in any of the {len(found)} frames of {reader.path}: use a video that"
                 " shows one, or --no-crop-driving if its frames are cropped faces"
             )
 
     window = driving_window(landmarks())
+    if best.frame is None:
+        raise UserError(missing_reference(reference, reader.path, len(found)))
     seen = np.array(found)
     rows = np.maximum(np.cumsum(seen) - 1, 0)
     return Tracked(
         window,
         seen,
-        first_frames[0],
+        best.number,
+        best.frame,
+        tuple(cuts),
         np.stack(ratios)[rows].astype(np.float32),
-        SeenKeypoints(
-            np.concatenate([k.points for k in keypoints]), np.concatenate([k.rotation for k in keypoints])
-        ),
+        joined(keypoints),
     )
+
+
+def missing_reference(reference: Reference, path: Path | str, count: int) -> str:
+    """A sentence on a reference frame that does not exist or shows no face."""
+    if isinstance(reference, int) and reference >= count:
+        return (
+            f"reference names frame {reference}, but {path} has frames 0 to {count - 1}: choose one of these"
+        )
+    return f"reference names frame {reference}, which shows no face in {path}: choose another one, or auto"
+
+
+@dataclass(eq=False)
+class _Reference:
+    """Keeps the one frame that relative motion starts from."""
+
+    analyzer: FaceAnalyzer
+    wanted: Reference
+    number: int = -1
+    frame: NDArray[np.uint8] | None = None
+    _unrest: float = np.inf
+
+    def offer(self, number: int, frame: NDArray[np.uint8], face: Face) -> None:
+        """Keep this frame if it is the one, or better than the one so far."""
+        if self.wanted == "auto":
+            value = unrest(self.analyzer, face)
+            if value < self._unrest:
+                self.number, self.frame, self._unrest = number, frame, value
+        elif number == self.wanted or (self.wanted == "first" and self.frame is None):
+            self.number, self.frame = number, frame

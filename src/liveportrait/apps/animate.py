@@ -12,6 +12,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.apps.progress import progress_bar
 from liveportrait.choices import Precision
+from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
     from liveportrait.animation import Animator, Report
@@ -39,23 +40,30 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Animate:
-    """Animate SOURCE, a photo, with DRIVING, a video, photo or motion template."""
+    """Animate SOURCE, a photo or video, with DRIVING, a video, photo or motion template."""
 
     source: Annotated[Positional[Path], arg(metavar="SOURCE")]
-    """the portrait: a photo"""
-    driving: Annotated[Positional[Path], arg(metavar="DRIVING")]
-    """what moves it: a video, a photo, or a motion template (.safetensors, .pkl)"""
+    """the portrait: a photo or a video"""
+    driving: Annotated[Positional[tuple[Path, ...]], arg(metavar="DRIVING [DRIVING ...]")]
+    """what moves it: a video, a photo, or a motion template (.safetensors, .pkl); several move a face each"""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
     """the video to write (.mp4, .mov, .mkv, .webm), or a picture when DRIVING is a photo"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     animation: OmitArgPrefixes[AnimateOptions] = field(default_factory=AnimateOptions)
+    verbose: bool = False
+    """also print how much crops and keypoints tremble, before and after smoothing"""
 
     def run(self) -> None:
         """Animate, and print what was done."""
+        if not self.driving:
+            raise UserError("DRIVING is missing: name a video, a photo or a motion template after SOURCE")
         animator = self.networks.load()
         with progress_bar() as progress:
             report = animator.animate(self.source, self.driving, self.out, self.animation, progress)
         show(report)
+        if self.verbose:
+            for name, before, after in report.jitter:
+                print(f"jitter of {name}: {before:.2f} px, smoothed {after:.2f} px")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class FaceAnalyzer:
         """
         _check(image)
         if smallest is None:
-            smallest = max(max(image.shape[:2]) * SMALLEST, SMALLEST_PX)
+            smallest = self.smallest(image)
         if smallest <= 0:
             raise UserError(f"The smallest face cannot be {smallest} px high: give a positive size.")
         faces: list[Face] = []
@@ -85,6 +85,11 @@ class FaceAnalyzer:
             for rank, face in enumerate(largest_first)
             if not any(_centre_within(np.array(face.box), larger) for larger in largest_first[:rank])
         ]
+
+    @staticmethod
+    def smallest(image: Image) -> float:
+        """The height in px of the smallest face that `detect` looks for by default in a picture (H,W,3)."""
+        return max(max(image.shape[:2]) * SMALLEST, SMALLEST_PX)
 
     def track(self, image: Image, previous: Face) -> Face | None:
         """The face in the next frame (H,W,3) of a video, looked for where `previous` was; None when lost.

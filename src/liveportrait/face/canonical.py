@@ -17,6 +17,11 @@ INNER_LIPS = (13, 14)  # middle of the upper and of the lower lip, inner edge
 BROWS = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)  # upper edge
 TEMPLES = (127, 356)  # where the outline of the face crosses the line of the eyes
 
+OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)  # fmt: skip  # the mesh's rim, hairline to chin
+
 
 class CanonicalFace(NamedTuple):
     """The mean face. Axes: x right, y down, z away from the camera; centimetres."""

@@ -37,12 +37,27 @@ class CropWindow:
         return cv2.invertAffineTransform(self.matrix.astype(np.float64)).astype(np.float32)
 
 
-class _Square(NamedTuple):
+class Square(NamedTuple):
     """A square in the original picture."""
 
     centre: NDArray[np.float64]  # (2,) px
     side: float  # px
     roll: float  # radians, positive clockwise on the screen
+
+    def framed(self, scale: float, x: float, y: float) -> Square:
+        """The square `scale` times as large, then moved right and down along its own axes by x and y of its side."""
+        side = self.side * scale
+        right = np.array([np.cos(self.roll), np.sin(self.roll)])
+        down = np.array([-right[1], right[0]])
+        return Square(self.centre + side * (x * right + y * down), side, self.roll)
+
+    def window(self, size: int = 512) -> CropWindow:
+        """The square as a crop of `size` px."""
+        zoom = size / self.side
+        cos, sin = zoom * np.cos(self.roll), zoom * np.sin(self.roll)
+        turn = np.array([[cos, sin], [-sin, cos]])
+        matrix = np.concatenate([turn, (size / 2 - turn @ self.centre)[:, None]], axis=1)
+        return CropWindow(matrix.astype(np.float32), size)
 
 
 def source_window(
@@ -60,8 +75,8 @@ def source_window(
     of its side. (The published program accepts the shift in x but drops it; here it works.)
     Raises UserError where scale is not positive or the face has no extent.
     """
-    square = _face_square(landmarks, scale, x, y)
-    return _window(square if rotate else square._replace(roll=0.0), size)
+    square = face_square(landmarks, scale, x, y)
+    return (square if rotate else square._replace(roll=0.0)).window(size)
 
 
 def driving_window(
@@ -76,11 +91,11 @@ def driving_window(
     `landmarks` yields one (468 or more, 2 or more) array a frame; the rest as in `source_window`.
     Raises UserError where there is no frame.
     """
-    squares = [_face_square(points, scale, x, y) for points in landmarks]
+    squares = [face_square(points, scale, x, y) for points in landmarks]
     if not squares:
         raise UserError("The driving video shows no face to crop around: give one with a visible face.")
     centre = np.mean([square.centre for square in squares], axis=0)
-    return _window(_Square(centre, float(np.mean([square.side for square in squares])), 0.0), size)
+    return Square(centre, float(np.mean([square.side for square in squares])), 0.0).window(size)
 
 
 def crop(image: Image, window: CropWindow, continues_border: bool = False) -> Image:
@@ -113,7 +128,8 @@ def _outline_points() -> NDArray[np.int64]:
     return np.union1d(below_temples, mesh.BROWS)
 
 
-def _face_square(landmarks: Array, scale: float, x: float, y: float) -> _Square:
+def face_square(landmarks: Array, scale: float = 1.0, x: float = 0.0, y: float = 0.0) -> Square:
+    """The square of `source_window` before it is a crop: where it lies, how large and how rolled it is."""
     if not scale > 0:
         raise UserError(f"The crop scale must be positive, not {scale}.")
     points = landmarks[:, :2].astype(np.float64)
@@ -132,16 +148,8 @@ def _face_square(landmarks: Array, scale: float, x: float, y: float) -> _Square:
     axes = np.stack([right, down])  # rows: the face's own axes
     own = points[_outline_points()] @ axes.T
     low, high = own.min(axis=0), own.max(axis=0)
-    side = float((high - low).max()) * OUTLINE_GROWTH * scale
+    side = float((high - low).max()) * OUTLINE_GROWTH
     if not 0 < side < np.inf:
         raise UserError("The face's landmarks have no extent, so no crop can be placed around it.")
-    centre = ((low + high) / 2 + side * np.array([x, y])) @ axes
-    return _Square(centre, side, float(np.arctan2(right[1], right[0])))
-
-
-def _window(square: _Square, size: int) -> CropWindow:
-    zoom = size / square.side
-    cos, sin = zoom * np.cos(square.roll), zoom * np.sin(square.roll)
-    turn = np.array([[cos, sin], [-sin, cos]])
-    matrix = np.concatenate([turn, (size / 2 - turn @ square.centre)[:, None]], axis=1)
-    return CropWindow(matrix.astype(np.float32), size)
+    roll = float(np.arctan2(right[1], right[0]))
+    return Square((low + high) / 2 @ axes, side, roll).framed(scale, x, y)

@@ -1,9 +1,10 @@
-"""Puts a generated crop back into the frame it was cut from, with the published soft-edged mask."""
+"""Puts a generated crop back into the frame it was cut from, with the published soft-edged mask or another."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from liveportrait.face.crop import CropWindow
 from liveportrait.face.runtime import Image
@@ -30,8 +31,11 @@ class Paster:
     Nothing changes after construction: one object may serve several threads.
     """
 
-    def __init__(self, window: CropWindow, frame_shape: tuple[int, ...]) -> None:
-        """`frame_shape` begins with the height and width of the frames, px."""
+    def __init__(self, window: CropWindow, frame_shape: tuple[int, ...], mask: Image | None = None) -> None:
+        """`frame_shape` begins with the height and width of the frames, px.
+
+        `mask` (M,M) uint8 covers the crop, of any size; the published one by default.
+        """
         self._shape = frame_shape[:2]
         self._size = window.size
         to_frame = window.inverse().astype(np.float64)
@@ -44,7 +48,8 @@ class Paster:
         self._extent = tuple(int(side) for side in high - low)  # width, height
         self._to_box = to_frame - np.array([[0, 0, low[0]], [0, 0, low[1]]])
         if self._visible:
-            mask = cv2.warpAffine(paste_mask(window.size), self._to_box, self._extent)
+            cover = paste_mask(window.size) if mask is None else mask
+            mask = np.asarray(cv2.warpAffine(cover, self._scaled_to_box(cover.shape[0]), self._extent), np.uint8)
             # Seven eighths of a window have a full mask: copied, which is much faster than blended.
             self._full = (mask == 255).astype(np.uint8)
             self._edge = np.nonzero((mask > 0) & (mask < 255))
@@ -62,21 +67,29 @@ class Paster:
         S need not be the window's size: the picture's pixel p then covers the window's px from p·k to (p+1)·k
         with k = size/S, so its centre lies at (p + ½)·k − ½.
         """
+        result = frame.copy()
+        self.paste_onto(result, generated)
+        return result
+
+    def paste_onto(self, frame: Image, generated: Image) -> None:
+        """`paste` into the frame itself."""
         if frame.shape[:2] != self._shape:
             raise ValueError(f"This paster was made for frames of {self._shape}, not {frame.shape[:2]}.")
-        result = frame.copy()
         if not self._visible:
-            return result
-        ratio = self._size / generated.shape[0]
-        to_box = self._to_box.copy()
-        to_box[:, 2] += to_box[:, :2].sum(axis=1) * (ratio - 1) / 2
-        to_box[:, :2] *= ratio
-        placed = cv2.warpAffine(generated, to_box, self._extent)
-        box = result[self._place]
+            return
+        placed = cv2.warpAffine(generated, self._scaled_to_box(generated.shape[0]), self._extent)
+        box = frame[self._place]
         cv2.copyTo(placed, self._full, box)
         blended = self._weight * placed[self._edge] + (1 - self._weight) * box[self._edge]
         box[self._edge] = blended.clip(0, 255).astype(np.uint8)
-        return result
+
+    def _scaled_to_box(self, size: int) -> NDArray[np.float64]:
+        """Matrix from px of a picture of the crop with `size` px to px of the box."""
+        ratio = self._size / size
+        to_box = self._to_box.copy()
+        to_box[:, 2] += to_box[:, :2].sum(axis=1) * (ratio - 1) / 2
+        to_box[:, :2] *= ratio
+        return to_box
 
 
 def paste_back(generated: Image, window: CropWindow, original: Image) -> Image:

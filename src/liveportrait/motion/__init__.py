@@ -4,16 +4,28 @@ from liveportrait.motion.bundled import bundled_templates
 from liveportrait.motion.driving import amplify, expression_friendly, hull_volume, size_ratio
 from liveportrait.motion.groups import FACE_MESH, PUBLISHED, REGIONS, KeypointGroups, groups_for
 from liveportrait.motion.landmarks import SeenKeypoints, agree
-from liveportrait.motion.smoothing import nearest_rotation, smooth, smooth_rotations
+from liveportrait.motion.locking import lock_head, lock_scale, lock_shoulders
+from liveportrait.motion.smoothing import nearest_rotation, smooth, smooth_path, smooth_rotations
+from liveportrait.motion.steadying import JitterMeter, MotionSmoother, crop_points, jitter, smooth_motion
 from liveportrait.motion.template import Template, concatenate
 from liveportrait.motion.template_files import check_template_output, read_template, write_template
-from liveportrait.motion.transfer import absolute, change_since, relative, relative_from_photo, steady
+from liveportrait.motion.transfer import (
+    absolute,
+    change_since,
+    in_place,
+    relative,
+    relative_from_photo,
+    steady,
+    take_pose,
+)
 
 __all__ = [
     "FACE_MESH",
     "PUBLISHED",
     "REGIONS",
+    "JitterMeter",
     "KeypointGroups",
+    "MotionSmoother",
     "SeenKeypoints",
     "Template",
     "absolute",
@@ -23,16 +35,25 @@ __all__ = [
     "change_since",
     "check_template_output",
     "concatenate",
+    "crop_points",
     "expression_friendly",
     "groups_for",
     "hull_volume",
+    "in_place",
+    "jitter",
+    "lock_head",
+    "lock_scale",
+    "lock_shoulders",
     "nearest_rotation",
     "read_template",
     "relative",
     "relative_from_photo",
     "size_ratio",
     "smooth",
+    "smooth_motion",
+    "smooth_path",
     "smooth_rotations",
     "steady",
+    "take_pose",
     "write_template",
 ]

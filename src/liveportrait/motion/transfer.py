@@ -1,6 +1,6 @@
 """From a driver's motion to the motion that the source should take.
 
-All functions are pure and batched: the source has batch 1, the driver batch N, the result batch N.
+All functions are pure and batched: the source has batch 1 or N, the driver batch N, the result batch N.
 The canonical keypoints are always the source's own: they are its identity.
 """
 
@@ -87,6 +87,26 @@ def relative_from_photo(source: Motion, driving: Motion, region: Region, groups:
         expression=offset,
     )
     return relative(source, stay, region, groups)
+
+
+def in_place(motion: Motion, source: Motion, region: Region, groups: KeypointGroups) -> Motion:
+    """What relative motion changes in a source that moves by itself: it goes where the source goes.
+
+    Position and scale are the source's own, and of the expression only the layout's `absolute` coordinates follow
+    the driver (in the regions "all" and "expression"), as in the published program.
+    """
+    mask = groups.absolute_mask(region).to(motion.expression.device)
+    count = motion.expression.shape[0]
+    return motion._replace(
+        translation=_without_depth(_repeat(source.translation, count)),
+        scale=_repeat(source.scale, count),
+        expression=torch.where(mask, motion.expression, source.expression),
+    )
+
+
+def take_pose(motion: Motion, driving: Motion) -> Motion:
+    """The motion with the driver's own head rotation: what a driving photo shows of its pose (batch 1 or N)."""
+    return motion._replace(rotation=_repeat(driving.rotation, motion.rotation.shape[0]))
 
 
 def absolute(source: Motion, driving: Motion, region: Region, groups: KeypointGroups) -> Motion:

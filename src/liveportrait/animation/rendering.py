@@ -1,0 +1,92 @@
+"""The last pass: every frame of the source with its faces moved by their drivers, rendered and written in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.animation.compositing import Painted
+from liveportrait.animation.cues import Cues
+from liveportrait.animation.driver import DrivingBatch
+from liveportrait.animation.report import ANIMATE
+from liveportrait.animation.run import Run
+from liveportrait.animation.source import Source, SourceFace, View
+from liveportrait.animation.steering import Steering
+from liveportrait.networks.geometry import pose_of
+
+Image = NDArray[np.uint8]
+Finish = Callable[[Image, Sequence[Painted]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Role:
+    """A face of the source, and what moves it."""
+
+    face: SourceFace
+    driver: int  # its number, from 0
+    steering: Steering
+
+
+def render(
+    run: Run,
+    source: Source,
+    roles: Sequence[Role],
+    cues: Sequence[Cues],
+    fps: Fraction,
+    total: int,
+    limit: int | None,
+    finish: Finish,
+) -> int:
+    """Call finish(frame, its faces) for frame after frame of a result of that rate; their number.
+
+    The result ends with whatever ends first, or after `limit` frames, which must be given where there are only
+    photos: these never end. `total` is how many frames are expected.
+    """
+    done = 0
+    with ExitStack() as stack:
+        frames = stack.enter_context(source.open())
+        plays = [stack.enter_context(closing(cue.play(fps, run.batch))) for cue in cues]
+        while limit is None or done < limit:
+            heard = [next(play, None) for play in plays]
+            batches = [batch for batch in heard if batch is not None]
+            if len(batches) < len(heard):
+                break
+            count = min(len(batch) for batch in batches)
+            pictures = list(islice(frames, count if limit is None else min(count, limit - done)))
+            if not pictures:
+                break
+            painted: list[list[Painted]] = [[] for _ in pictures]
+            for number, role in enumerate(roles):
+                rows = role.face.shown(range(done, done + len(pictures)))
+                if not rows:
+                    continue
+                here = [row - done for row in rows]
+                cue = batches[role.driver]
+                cue = cue if here == list(range(len(cue))) else cue.take(here)
+                view = role.face.view(run, rows, [pictures[index] for index in here])
+                for index, face in zip(here, _paint(run, number, role, view, cue), strict=True):
+                    painted[index].append(face)
+            for index, picture in enumerate(pictures):
+                finish(picture, painted[index])
+            done += len(pictures)
+            run.progress(ANIMATE, done, total)
+    return done
+
+
+def _paint(run: Run, number: int, role: Role, view: View, cue: DrivingBatch) -> list[Painted]:
+    """One face in the frames of a batch."""
+    with run.clock.step("render"):
+        poses = role.steering.poses(cue.motion, view.motion, view.openings, cue.openings)
+        faces = run.engine.render(view.features, pose_of(view.motion), poses)
+    painted = []
+    for row, (generated, driving) in enumerate(zip(faces, cue.tiles, strict=True)):
+        own = row if len(view.tiles) > 1 else 0  # a still face looks the same in all frames
+        place = view.places[own] if view.places else None
+        painted.append(Painted(number, generated, place, view.tiles[own], driving))
+    return painted

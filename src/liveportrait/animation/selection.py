@@ -1,0 +1,88 @@
+"""Which faces of the source are animated, and which driver moves each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from liveportrait.errors import UserError
+from liveportrait.face import Face
+
+
+@dataclass(frozen=True)
+class FaceChoice:
+    """The faces that the user wants: the largest, all, or some of them counted from the left."""
+
+    takes_all: bool = False
+    numbers: tuple[int, ...] = ()  # from 1; none and not all: the largest
+
+    @classmethod
+    def parse(cls, text: str) -> FaceChoice:
+        """From "largest", "all" or numbers such as "1,3". Raises `UserError` for anything else."""
+        if text in ("largest", "all"):
+            return cls(takes_all=text == "all")
+        numbers = parse_numbers(text, "faces", "largest, all, or numbers from the left such as 1,3")
+        if 0 in numbers:
+            raise UserError("faces are counted from 1: 1 is the leftmost one")
+        if len(set(numbers)) < len(numbers):
+            raise UserError(f"faces names a face twice in {text!r}: name each once")
+        return cls(numbers=numbers)
+
+    def of(self, faces: Sequence[Face], place: str) -> list[Face]:
+        """The chosen ones of a picture's faces, which are given largest first; `place` names the picture.
+
+        All come from left to right, numbers in the order in which they were named. Raises `UserError` where one
+        does not exist.
+        """
+        if not self.takes_all and not self.numbers:
+            return list(faces[:1])
+        row = sorted(faces, key=lambda face: face.box[0] + face.box[2])
+        if self.takes_all:
+            return row
+        for number in self.numbers:
+            if number > len(row):
+                there = "1 face" if len(row) == 1 else f"{len(row)} faces"
+                raise UserError(
+                    f"faces names face {number}, but {place} shows {there}: choose from 1 to {len(row)}"
+                )
+        return [row[number - 1] for number in self.numbers]
+
+
+def assign_drivers(faces: int, drivers: int, assign: str) -> tuple[int, ...]:
+    """Which driver (from 0) moves each face, in the order of the chosen faces.
+
+    `assign` names them from 1, such as "2,1,1"; "" stands for one driver for all, or the first for the first face,
+    the second for the second, and so on. Raises `UserError` where numbers do not fit.
+    """
+    there = f"{faces} chosen {'face' if faces == 1 else 'faces'} of SOURCE"
+    if assign:
+        numbers = parse_numbers(assign, "assign", "a number of DRIVING for each face such as 2,1,1")
+        if len(numbers) != faces:
+            raise UserError(f"assign names {len(numbers)} of DRIVING for {there}: name one for each")
+        for number in numbers:
+            if not 1 <= number <= drivers:
+                raise UserError(f"assign names DRIVING {number}, but {drivers} are given: count them from 1")
+        unused = sorted(set(range(1, drivers + 1)) - set(numbers))
+        if unused:
+            raise UserError(f"assign leaves DRIVING {unused[0]} without a face: name it, or leave it out")
+        return tuple(number - 1 for number in numbers)
+    if drivers == 1:
+        return (0,) * faces
+    if drivers > faces:
+        raise UserError(
+            f"{drivers} of DRIVING are too many for {there}: leave some out, or choose more with --faces"
+        )
+    if drivers < faces:
+        raise UserError(
+            f"{drivers} of DRIVING are too few for {there}: give one for each, one for all, or say with --assign"
+            " which moves which"
+        )
+    return tuple(range(faces))
+
+
+def parse_numbers(text: str, name: str, expected: str) -> tuple[int, ...]:
+    """Whole numbers from a list such as "1,3". Raises `UserError`."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise UserError(f"{name} is {text!r}: give {expected}")
+    return tuple(int(part) for part in parts)

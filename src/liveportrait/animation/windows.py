@@ -1,0 +1,70 @@
+"""Crop windows that glide over time, and the stretches of a video within which they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.face.crop import Square
+from liveportrait.motion import smooth_path
+
+GLIDE = 0.7  # Hz: a window follows slower swings than this and ignores faster ones
+FARTHEST = 0.12  # of the face's side: how far a window's centre may stray from the face's
+BRIDGED = 12  # frames without the face across which its window glides on
+
+
+def stretches(found: NDArray[np.bool_], cuts: Sequence[int], bridged: int = 0) -> list[range]:
+    """The stretches of frames within which a face is seen: from a frame that shows it to one that does.
+
+    found (N,) says which frames show it; no stretch reaches across a cut, nor across more than `bridged`
+    frames without the face.
+    """
+    parts: list[range] = []
+    for row in np.flatnonzero(found).tolist():
+        last = parts[-1][-1] if parts else -1
+        if parts and row - last <= bridged + 1 and not any(last < cut <= row for cut in cuts):
+            parts[-1] = range(parts[-1].start, row + 1)
+        else:
+            parts.append(range(row, row + 1))
+    return parts
+
+
+def gliding(squares: Sequence[Square | None], cuts: Sequence[int], fps: Fraction) -> list[Square]:
+    """The squares (N) smoothed over time, one for each frame: held where there is none.
+
+    Within a stretch the path of centre, size and roll keeps what is slower than 0.7 Hz, but its centre stays
+    within 0.12 sides of the measured one. At least one square must be given.
+    """
+    found = np.array([square is not None for square in squares])
+    measured = np.array([_numbers(square) for square in squares if square is not None])
+    rows = np.flatnonzero(found)
+    path = np.empty((len(squares), 4))
+    known = stretches(found, cuts, BRIDGED)
+    for stretch in known:
+        inside = (rows >= stretch.start) & (rows < stretch.stop)
+        own = measured[inside]
+        own[:, 3] = np.unwrap(own[:, 3])
+        bridged = np.stack([np.interp(stretch, rows[inside], column) for column in own.T], axis=1)
+        smooth = smooth_path(bridged, GLIDE / float(fps))
+        reach = FARTHEST * np.exp(bridged[:, 2:3])
+        smooth[:, :2] = smooth[:, :2].clip(bridged[:, :2] - reach, bridged[:, :2] + reach)
+        path[stretch.start : stretch.stop] = smooth
+    # Before the first stretch its beginning is held, after each one its end.
+    path[: known[0].start] = path[known[0].start]
+    for stretch, following in zip(known, [*(part.start for part in known[1:]), len(squares)], strict=True):
+        path[stretch.stop : following] = path[stretch.stop - 1]
+    return [Square(row[:2], float(np.exp(row[2])), float(row[3])) for row in path]
+
+
+def corners(square: Square) -> NDArray[np.float64]:
+    """Two opposite corners (2,2) of a square, px: they tell its place, size and roll."""
+    cos, sin = np.cos(square.roll), np.sin(square.roll)
+    reach = square.side / 2 * np.array([cos - sin, cos + sin])
+    return np.stack([square.centre - reach, square.centre + reach])
+
+
+def _numbers(square: Square) -> tuple[float, float, float, float]:
+    return float(square.centre[0]), float(square.centre[1]), float(np.log(square.side)), square.roll
