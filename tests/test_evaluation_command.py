@@ -38,7 +38,7 @@ def tools(retargeting: bool = False) -> Tools:
 @pytest.fixture(scope="module")
 def shard(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "small.tar"
-    make_shard(path, clips=2, pictures=1, frames=6)
+    make_shard(path, clips=2, pictures=1, frames=4)
     return path
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,13 +21,19 @@ from liveportrait.evaluation.driving import Shown, compared, reenact
 from liveportrait.evaluation.landmark_warp import landmark_warp
 from liveportrait.evaluation.pictures import Array, Picture
 from liveportrait.evaluation.results import Measured, Outcome
-from liveportrait.evaluation.seams import Seam
+from liveportrait.evaluation.standing import Scene
 from liveportrait.evaluation.tools import Tools
 from liveportrait.evaluation.tracks import Track, find, observe
 from liveportrait.face import Face
-from liveportrait.face.paste import Paster
 
-STANDING = ("shoulders", "background", "seam_energy")  # measures that a still picture has none of
+
+class Made(NamedTuple):
+    """What a method made of a source and a clip."""
+
+    pictures: Picture  # (T,256,256,3)
+    track: Track
+    standing: dict[str, Array]  # numbers (T,) of what should stand still
+    features: Array  # (T − 1,1280), without the first picture
 
 
 def pairings(footage: Sequence[Footage], seed: int) -> list[tuple[Footage, list[Footage]]]:
@@ -57,66 +64,48 @@ def measure_pair(tools: Tools, source: Still, clip: Clip, with_tiles: bool = Fal
     None where the clip has one frame only, or no face was found in its first frame or in the source.
     """
     driver = observe(tools.analyzer, clip.frames, identities=False)
-    face = find(tools.analyzer, source.face)
-    if len(clip.frames) < 2 or driver.faces[0] is None or face is None:
+    face, count = find(tools.analyzer, source.face), len(clip.frames)
+    if count < 2 or driver.faces[0] is None or face is None:
         return None
     portrait, played = Shown(source.face[None], (face,)), Shown(clip.frames, driver.faces)
-    still = observe(tools.analyzer, portrait.frames, (face,))
-    rendered = reenact(tools.engine, portrait, played.first, played, stitching=True)
-    outputs = {
-        "model": compared(rendered),
-        "copy": portrait.frames,
+    rendered = {
+        "model": reenact(tools.engine, portrait, played.first, played, stitching=True),
         "landmark_warp": _warped(portrait, face, driver.faces[0], driver.faces),
     }
-    pasted = {"model": rendered, "landmark_warp": outputs["landmark_warp"]}
+    outputs = {name: compared(pictures) for name, pictures in rendered.items()}
+    still = observe(tools.analyzer, portrait.frames, (face,))
+    tracks = {name: observe(tools.analyzer, pictures) for name, pictures in outputs.items()}
+    scene = Scene(source, face)
+    standing = {name: scene.disturbance(rendered[name], tracks[name]) for name in outputs}
     bursts = _bursts(tools, portrait, played.first, still, clip.burst)
-    seam, paster = Seam(source.whole, source.window), Paster(source.window, source.whole.shape)
-    methods = {}
-    for method, made in outputs.items():
-        if method == "copy":
-            track = still.repeated(0, len(clip.frames))
-            standing = {name: np.zeros(len(clip.frames), np.float32) for name in STANDING}
-        else:
-            track = observe(tools.analyzer, made)
-            standing = _standing(source.face, face, made, track)
-            energy = [seam.energy(paster.paste(picture, source.whole)) for picture in pasted[method]]
-            standing["seam_energy"] = np.array(energy, np.float32)
-        values = face_values(track, driver) | change_values(track, driver) | standing
-        own = metrics.sharpness(source.face)
-        values["sharpness"] = np.array(
-            [metrics.sharpness(picture) / max(own, 1e-9) for picture in _each(made, len(clip.frames))],
-            np.float32,
-        )
-        ratios = bursts.get(method, {})
-        if method == "model" and tools.engine.can_stitch:
-            loose = compared(reenact(tools.engine, portrait, played.first, played, stitching=False))
-            moved = _standing(source.face, face, loose, observe(tools.analyzer, loose, identities=False))
-            ratios = ratios | {
-                "shoulders_stitched": (
-                    float(np.nansum(standing["shoulders"][1:])),
-                    float(np.nansum(moved["shoulders"][1:])),
-                )
-            }
-        methods[method] = Measured(
-            values={name: each[1:] for name, each in values.items()},
-            ratios=ratios,
-            clip_values={"scale_wobble": metrics.scale_wobble(track.scale, driver.scale)},
-            curves={
-                name: [(a[1:], b[1:]) for a, b in pairs] for name, pairs in curves(track, driver).items()
-            },
-            identities=(track.identity[1:], still.repeated(0, len(clip.frames) - 1).identity),
-            features=_repeated_features(features(tools.features, made), len(clip.frames))[1:],
-        )
-    drawn = {name: made for name, made in outputs.items() if name != "copy"}
+    if tools.engine.can_stitch:
+        loose = reenact(tools.engine, portrait, played.first, played, stitching=False)
+        track = observe(tools.analyzer, compared(loose), identities=False)
+        pair = standing["model"]["shoulders"], scene.disturbance(loose, track)["shoulders"]
+        stitched, unstitched = (float(np.nansum(moved[1:])) for moved in pair)
+        bursts.setdefault("model", {})["shoulders_stitched"] = (stitched, unstitched)
+    made = {
+        name: Made(pictures, tracks[name], standing[name], features(tools.features, pictures[1:]))
+        for name, pictures in outputs.items()
+    }
+    seen = features(tools.features, portrait.frames)
+    made["copy"] = Made(
+        np.broadcast_to(source.face, clip.frames.shape),
+        still.repeated(0, count),
+        scene.undisturbed(count),
+        np.repeat(seen, count - 1, axis=0),
+    )
     return Outcome(
         protocol="cross",
         source=source.key,
         driver=clip.key,
         is_well_exposed=source.is_well_exposed and metrics.is_well_exposed(clip.frames),
-        frames=len(clip.frames) - 1,
-        methods=methods,
-        real=features(tools.features, np.concatenate([portrait.frames, clip.frames[1:]])),
-        tiles=tiles(source.face, clip.frames, drawn, moments(driver)) if with_tiles else (),
+        frames=count - 1,
+        methods={
+            name: _measured(source, still, driver, each, bursts.get(name, {})) for name, each in made.items()
+        },
+        real=np.concatenate([seen, features(tools.features, clip.frames[1:])]),
+        tiles=tiles(source.face, clip.frames, outputs, moments(driver)) if with_tiles else (),
     )
 
 
@@ -153,22 +142,18 @@ def _bursts(
     return {name: trembling(track, driver) for name, track in tracks.items()}
 
 
-def _standing(source: Picture, face: Face, made: Picture, track: Track) -> dict[str, Array]:
-    """How far shoulders and background moved from the source, per frame."""
-    moved: dict[str, list[float]] = {"shoulders": [], "background": []}
-    for picture, own in zip(made, track.faces, strict=True):
-        seen = [face.landmarks] if own is None else [face.landmarks, own.landmarks]
-        for name, region in (
-            ("shoulders", metrics.shoulder_region),
-            ("background", metrics.background_region),
-        ):
-            moved[name].append(metrics.displacement(source, picture, region(len(source), seen)))
-    return {name: np.array(each, np.float32) for name, each in moved.items()}
-
-
-def _each(made: Picture, count: int) -> Picture:
-    return made if len(made) == count else np.broadcast_to(made, (count, *made.shape[1:]))
-
-
-def _repeated_features(found: Array, count: int) -> Array:
-    return found if len(found) == count else np.repeat(found, count, axis=0)
+def _measured(
+    source: Still, still: Track, driver: Track, made: Made, ratios: dict[str, tuple[float, float]]
+) -> Measured:
+    """One method, without the first frame."""
+    own = max(metrics.sharpness(source.face), 1e-9)
+    sharpness = np.array([metrics.sharpness(picture) / own for picture in made.pictures], np.float32)
+    values = face_values(made.track, driver) | change_values(made.track, driver) | made.standing
+    return Measured(
+        values={name: each[1:] for name, each in (values | {"sharpness": sharpness}).items()},
+        ratios=ratios,
+        clip_values={"scale_wobble": metrics.scale_wobble(made.track.scale, driver.scale)},
+        curves={name: [(a[1:], b[1:]) for a, b in each] for name, each in curves(made.track, driver).items()},
+        identities=(made.track.identity[1:], still.repeated(0, len(made.pictures) - 1).identity),
+        features=made.features,
+    )
