@@ -8,6 +8,7 @@ Region = Literal["all", "expression", "pose", "lips", "eyes"]
 MotionMode = Literal["relative", "absolute"]
 DrivingOption = Literal["expression-friendly", "pose-friendly"]
 AudioMode = Literal["driving", "source", "none"]
+VideoCodec = Literal["auto", "prores"]
 Reference = int | Literal["first", "auto"]  # frame of a driver: its number from 0, or how to find it
 Precision = Literal["fp32", "bf16"]
 Opening = (

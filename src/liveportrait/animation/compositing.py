@@ -30,23 +30,27 @@ class Painted:
 class Compositor:
     """Lays faces into frames of one size. Where the source is still, masks and places are worked out once."""
 
-    def __init__(self, shape: tuple[int, int], still: bool, bystanders: Sequence[Array] = ()) -> None:
-        """`shape` is height and width of the frames, px; `bystanders` are the rims (36,3) px of other faces."""
+    def __init__(
+        self, shape: tuple[int, int], still: bool, bystanders: Sequence[Array] = (), alpha: bool = False
+    ) -> None:
+        """`shape` is height and width of the frames, px; `bystanders` are the rims (36,3) px of other faces.
+
+        With `alpha`, faces alone are composed, as RGBA.
+        """
+        self._alpha = alpha
         self._shape = shape
         self._still = still
         self._bystanders = tuple(bystanders)
         self._pasters: dict[int, Paster] = {}
 
     def compose(self, frame: Image, faces: Sequence[Painted]) -> Image:
-        """A copy of the frame (H,W,3) with the faces in it; the frame itself where there is none.
+        """A copy of the frame (H,W,3) with the faces in it, or (H,W,4) the faces alone.
 
         Of faces that overlap the larger one, which is nearer, lies on top. No face is painted over another's head
         unless its own is in front of that.
         """
         placed = [(face, face.place) for face in faces if face.place is not None]
-        if not placed:
-            return frame
-        result = frame.copy()
+        result = np.zeros((*self._shape, 4), np.uint8) if self._alpha else frame.copy() if placed else frame
         for face, place in sorted(placed, key=lambda item: item[1].side):
             if self._still and face.face in self._pasters:
                 paster = self._pasters[face.face]

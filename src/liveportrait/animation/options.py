@@ -8,7 +8,7 @@ from typing import get_args, get_type_hints
 
 from liveportrait.animation.retarget_options import RetargetOptions
 from liveportrait.animation.selection import FaceChoice, parse_numbers
-from liveportrait.choices import AudioMode, DrivingOption, MotionMode, Reference, Region
+from liveportrait.choices import AudioMode, DrivingOption, MotionMode, Reference, Region, VideoCodec
 from liveportrait.errors import UserError
 
 _RANGES = {
@@ -68,6 +68,10 @@ class AnimateOptions:
     """shift of SOURCE's crop downward, in sizes of the crop"""
     compare: bool = False
     """also write source, driving and result side by side, as OUT with _compare in its name"""
+    alpha: bool = False
+    """write the moving faces alone, on transparency, to be laid over SOURCE: .mov, .webm or a folder of PNG"""
+    codec: VideoCodec = "auto"
+    """auto: H.264, in .webm VP9; prores: ProRes 422 HQ in .mov (with --alpha always ProRes 4444)"""
     audio: AudioMode = "driving"
     """whose sound the result has; the other one's where that has none"""
     max_size: int | None = None

@@ -16,8 +16,18 @@ from liveportrait.animation.compositing import Compositor, Painted
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.report import Stopwatch
 from liveportrait.animation.source import Source
+from liveportrait.choices import VideoCodec
 from liveportrait.face.crop import to_input
-from liveportrait.media import IMAGE_OUTPUTS, VIDEO_OUTPUTS, VideoWriter, check_output, save_image
+from liveportrait.media import (
+    IMAGE_OUTPUTS,
+    VIDEO_OUTPUTS,
+    PictureSequence,
+    VideoWriter,
+    check_alpha,
+    check_new_folder,
+    check_output,
+    save_image,
+)
 
 Image = NDArray[np.uint8]
 Write = Callable[[Image], None]
@@ -29,21 +39,42 @@ def compare_path(out: Path) -> Path:
 
 
 def output_paths(out: Path, options: AnimateOptions) -> list[Path]:
-    """The files that will be written, after a check that they may be."""
+    """The files that will be written, after a check that they may be; a name without a suffix is a folder of PNG."""
+    if options.alpha:
+        check_alpha(out)
     paths = [out, compare_path(out)] if options.compare else [out]
-    return [check_output(path, (*VIDEO_OUTPUTS, *IMAGE_OUTPUTS), options.overwrite) for path in paths]
+    suffixes = (*VIDEO_OUTPUTS, *IMAGE_OUTPUTS)
+    return [
+        check_output(path, suffixes, options.overwrite) if path.suffix else check_new_folder(path)
+        for path in paths
+    ]
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the file to be written holds a single picture."""
+    return path.suffix.lower() in IMAGE_OUTPUTS
 
 
 @contextmanager
 def picture_writer(
-    path: Path, fps: Fraction, shape: tuple[int, int], audio: Path | None, overwrite: bool
+    path: Path,
+    fps: Fraction,
+    shape: tuple[int, int],
+    audio: Path | None,
+    overwrite: bool,
+    codec: VideoCodec = "auto",
+    alpha: bool = False,
 ) -> Iterator[Write]:
-    """A function that writes frames of a height and width to `path`: a video, or a single picture."""
-    if path.suffix.lower() in IMAGE_OUTPUTS:
+    """A function that writes frames of a height and width to `path`: a video, a folder of PNG, or one picture."""
+    if is_picture(path):
         yield partial(save_image, path, overwrite=overwrite)
-        return
-    with VideoWriter(path, fps, shape[1], shape[0], audio, overwrite) as writer:
-        yield writer.write
+    elif not path.suffix:
+        with PictureSequence(path) as sequence:
+            yield sequence.write
+    else:
+        height, width = shape
+        with VideoWriter(path, fps, width, height, audio, overwrite, codec, alpha) as writer:
+            yield writer.write
 
 
 class Finisher:

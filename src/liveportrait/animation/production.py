@@ -16,7 +16,7 @@ from liveportrait.animation.cues import Cues
 from liveportrait.animation.driver import PHOTO_FPS, Driver, open_driver, template_driver
 from liveportrait.animation.moving import open_video
 from liveportrait.animation.options import AnimateOptions, parse_reference
-from liveportrait.animation.output import Finisher, Sheet, output_paths, picture_writer
+from liveportrait.animation.output import Finisher, Sheet, is_picture, output_paths, picture_writer
 from liveportrait.animation.rendering import Role, render
 from liveportrait.animation.report import Report, count, gaps, held_note, stretches_note
 from liveportrait.animation.run import Run
@@ -25,7 +25,7 @@ from liveportrait.animation.source import Image, Source, SourceFace, StillFace, 
 from liveportrait.animation.steering import Steering
 from liveportrait.animation.streams import finish_behind
 from liveportrait.errors import UserError
-from liveportrait.media import IMAGE_OUTPUTS, media_kind
+from liveportrait.media import media_kind
 from liveportrait.motion import Template
 
 Driving = str | Path | Template
@@ -36,6 +36,8 @@ def produce(
 ) -> Report:
     """Animate a source with its drivers, as `Animator.animate` says."""
     targets = output_paths(out, options)
+    if options.alpha and not (options.crop and options.paste_back):
+        raise UserError("--alpha shows what is pasted back: leave out --no-crop and --no-paste-back")
     portrait = open_source(run, source, options)
     numbers = assign_drivers(len(portrait.faces), len(driving), options.assign)
     if len(portrait.faces) > 1 and not options.paste_back:
@@ -46,8 +48,11 @@ def produce(
     fps = portrait.fps or next((each.fps for each in drivers if not each.is_photo), PHOTO_FPS)
     lengths = [_frames_at(driver, fps) for driver in drivers if not driver.is_photo]
     total = min([*lengths, *([portrait.count] if portrait.count else [])], default=1)
-    if targets[0].suffix.lower() in IMAGE_OUTPUTS and total != 1:
-        raise UserError(f"{out} is a picture, and the result has {total} frames: name a video such as .mp4")
+    if is_picture(targets[0]) and total != 1:
+        raise UserError(
+            f"{out} is a picture, and the result has {total} frames: name a video such as .mp4, or"
+            " a folder for PNG (no suffix)"
+        )
     roles = [
         Role(face, number, _steering(run, face, drivers[number], options))
         for face, number in zip(portrait.faces, numbers, strict=True)
@@ -121,7 +126,9 @@ def _finisher(
     pastes = options.paste_back and options.crop
     shape = source.shape if pastes else (size, size)
     audio = _sound(source, drivers, options)
-    write = stack.enter_context(picture_writer(targets[0], fps, shape, audio, options.overwrite))
+    write = stack.enter_context(
+        picture_writer(targets[0], fps, shape, audio, options.overwrite, options.codec, options.alpha)
+    )
     sheet = None
     if options.compare:
         columns, rows = 2 + any(driver.has_pictures for driver in drivers), len(source.faces)
@@ -132,7 +139,9 @@ def _finisher(
             rows,
             columns,
         )
-    compositor = Compositor(source.shape, source.is_photo, source.bystanders) if pastes else None
+    compositor = (
+        Compositor(source.shape, source.is_photo, source.bystanders, options.alpha) if pastes else None
+    )
     return Finisher(run.clock, source, size, compositor, write, sheet)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from liveportrait.errors import UserError
-from liveportrait.face import Face
+
+if TYPE_CHECKING:
+    from liveportrait.face import Face  # brings OpenCV along: options are parsed without it
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,9 @@ class Paster:
         self._to_box = to_frame - np.array([[0, 0, low[0]], [0, 0, low[1]]])
         if self._visible:
             cover = paste_mask(window.size) if mask is None else mask
-            mask = np.asarray(cv2.warpAffine(cover, self._scaled_to_box(cover.shape[0]), self._extent), np.uint8)
+            mask = np.asarray(
+                cv2.warpAffine(cover, self._scaled_to_box(cover.shape[0]), self._extent), np.uint8
+            )
             # Seven eighths of a window have a full mask: copied, which is much faster than blended.
             self._full = (mask == 255).astype(np.uint8)
             self._edge = np.nonzero((mask > 0) & (mask < 255))
@@ -72,16 +74,30 @@ class Paster:
         return result
 
     def paste_onto(self, frame: Image, generated: Image) -> None:
-        """`paste` into the frame itself."""
+        """`paste` into the frame itself. Where that is (H,W,4) RGBA, the face is laid over it as a layer."""
         if frame.shape[:2] != self._shape:
             raise ValueError(f"This paster was made for frames of {self._shape}, not {frame.shape[:2]}.")
         if not self._visible:
             return
-        placed = cv2.warpAffine(generated, self._scaled_to_box(generated.shape[0]), self._extent)
+        to_box = self._scaled_to_box(generated.shape[0])
+        placed = np.asarray(cv2.warpAffine(generated, to_box, self._extent), np.uint8)
         box = frame[self._place]
+        if frame.shape[2] == 4:
+            self._lay_over(box, placed)
+            return
         cv2.copyTo(placed, self._full, box)
         blended = self._weight * placed[self._edge] + (1 - self._weight) * box[self._edge]
         box[self._edge] = blended.clip(0, 255).astype(np.uint8)
+
+    def _lay_over(self, box: Image, placed: Image) -> None:
+        """The same on RGBA, alpha not premultiplied ("over" of Porter and Duff, 1984)."""
+        opaque = np.concatenate([placed, np.full_like(placed[..., :1], 255)], axis=2)
+        cv2.copyTo(opaque, self._full, box)
+        below = box[self._edge].astype(np.float32)
+        share = below[:, 3:] / 255 * (1 - self._weight)
+        alpha = self._weight + share
+        colour = (self._weight * placed[self._edge] + share * below[:, :3]) / alpha
+        box[self._edge] = np.rint(np.concatenate([colour, alpha * 255], axis=1)).astype(np.uint8)
 
     def _scaled_to_box(self, size: int) -> NDArray[np.float64]:
         """Matrix from px of a picture of the crop with `size` px to px of the box."""

@@ -5,20 +5,25 @@ written raises `UserError`. Outputs appear under their final name only when they
 """
 
 from liveportrait.media.contact_sheet import contact_sheet
-from liveportrait.media.files import check_input, check_output, output_file
+from liveportrait.media.encoders import VIDEO_OUTPUTS, check_alpha
+from liveportrait.media.files import check_input, check_new_folder, check_output, output_file
 from liveportrait.media.image import IMAGE_OUTPUTS, load_image, save_image
 from liveportrait.media.kind import media_kind
 from liveportrait.media.probe import VideoInfo
 from liveportrait.media.reader import VideoReader
-from liveportrait.media.writer import VIDEO_OUTPUTS, VideoWriter
+from liveportrait.media.sequence import PictureSequence
+from liveportrait.media.writer import VideoWriter
 
 __all__ = [
     "IMAGE_OUTPUTS",
     "VIDEO_OUTPUTS",
+    "PictureSequence",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
+    "check_alpha",
     "check_input",
+    "check_new_folder",
     "check_output",
     "contact_sheet",
     "load_image",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,35 @@ def check_output(path: Path | str, suffixes: Collection[str] = (), overwrite: bo
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{path.parent} cannot be written to: choose another folder")
     return path
+
+
+def check_new_folder(path: Path | str) -> Path:
+    """The path, if a folder may be made there; otherwise UserError. Nothing is touched.
+
+    A folder that is there is never replaced, whatever is in it.
+    """
+    path = Path(path)
+    if path.exists():
+        raise UserError(f"{path} exists already: name a new folder, or remove that one")
+    return check_output(path)
+
+
+@contextmanager
+def output_folder(path: Path | str) -> Iterator[Path]:
+    """A hidden temporary folder beside `path`, to be filled inside the `with` block.
+
+    On a clean exit it takes its final name in one step; on any exception it is removed with all that is in it.
+    Raises UserError as `check_new_folder` does, before and once more at the end.
+    """
+    path = check_new_folder(path)
+    temporary = path.with_name(f".liveportrait-{secrets.token_hex(6)}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        check_new_folder(path)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -61,15 +61,18 @@ def load_image(path: Path | str) -> np.ndarray:
 def save_image(path: Path | str, image: np.ndarray, overwrite: bool = False) -> None:
     """Writes (H,W,3) uint8 RGB as JPEG (quality 95, full chroma), PNG or WebP (quality 95), by the suffix.
 
-    Raises UserError where the suffix is another, the folder is missing, or the file exists and `overwrite` is
-    not set.
+    PNG and WebP also take (H,W,4) RGBA, alpha not premultiplied. Raises UserError where the suffix is another or
+    holds no transparency, the folder is missing, or the file exists and `overwrite` is not set.
     """
     path = check_output(path, IMAGE_OUTPUTS, overwrite)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"expected (H,W,3) uint8 RGB, got {image.shape} {image.dtype}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
+        raise ValueError(f"expected (H,W,3 or 4) uint8 RGB(A), got {image.shape} {image.dtype}")
     suffix = path.suffix.lower().replace(".jpeg", ".jpg")
+    if image.shape[2] == 4 and suffix == ".jpg":
+        raise UserError(f"{path}: a JPEG holds no transparency: use .png or .webp")
+    order = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     try:
-        done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _QUALITY[suffix])
+        done, data = cv2.imencode(suffix, cv2.cvtColor(image, order), _QUALITY[suffix])
     except cv2.error:
         done = False
     if not done:

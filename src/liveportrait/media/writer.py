@@ -19,29 +19,19 @@ from av.video.reformatter import (
     ColorRange,
     Colorspace,
     ColorTrc,
-    Interpolation,
     VideoReformatter,
 )
 from av.video.stream import VideoStream
 
+from liveportrait.choices import VideoCodec
 from liveportrait.errors import UserError
 from liveportrait.media.audio import Soundtrack
-from liveportrait.media.colour import SCALING
+from liveportrait.media.encoders import BT709, CONTAINER_OPTIONS, TO_YUV, VIDEO_OUTPUTS, encoder_for
 from liveportrait.media.files import check_output, output_file
-
-_BT709 = 1  # AVCOL_SPC_BT709
-_TO_YUV = SCALING | Interpolation.FULL_CHR_H_INP
-
-VIDEO_OUTPUTS = (".mp4", ".mov", ".mkv", ".webm")
-
-_X264 = ("libx264", {"crf": "18", "preset": "medium"})
-_VP9 = ("libvpx-vp9", {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
-# The index goes to the front, so that a browser can start to play before it has the whole file.
-_CONTAINER_OPTIONS = {".mp4": {"movflags": "+faststart"}, ".mov": {"movflags": "+faststart"}}
 
 
 class VideoWriter:
-    """Writes (H,W,3) uint8 RGB frames as H.264 (CRF 18; VP9 in .webm), 4:2:0, BT.709 in limited range.
+    """Writes (H,W,3) uint8 RGB frames as H.264, VP9 or ProRes (see `encoders`), BT.709 in limited range.
 
     A context manager: the file appears under its name on a clean exit, and not at all after any exception. An
     odd width or height is padded to even by repeating the last column or row. The sound of `audio_from`, if
@@ -62,9 +52,15 @@ class VideoWriter:
         height: int,
         audio_from: Path | str | None = None,
         overwrite: bool = False,
+        codec: VideoCodec = "auto",
+        alpha: bool = False,
     ) -> None:
-        """`fps` in frames per second, `width` and `height` in px. Raises UserError as `check_output` does."""
+        """`fps` in frames per second, `width` and `height` in px; with `alpha`, frames are (H,W,4) RGBA.
+
+        Raises UserError as `check_output` does, and where the kind of file does not hold the codec or transparency.
+        """
         self.path = check_output(path, VIDEO_OUTPUTS, overwrite)
+        self._encoder = encoder_for(self.path, codec, alpha)
         if fps <= 0 or width < 1 or height < 1:
             raise ValueError(f"expected a positive rate and size, got {fps} and {width}x{height}")
         self.fps = Fraction(fps)
@@ -79,7 +75,7 @@ class VideoWriter:
             temporary = stack.enter_context(output_file(self.path, self._overwrite))
             suffix = self.path.suffix.lower()
             self._container = stack.enter_context(self._open_output(temporary, suffix))
-            self._stream = self._add_video(suffix)
+            self._stream = self._add_video()
             self._reformatter = VideoReformatter()
             self._sound: Soundtrack | None = None
             if self._audio_from is not None:
@@ -94,18 +90,19 @@ class VideoWriter:
         self._stack.__exit__(kind, error, trace)
 
     def write(self, frame: np.ndarray) -> None:
-        """Appends one frame (height,width,3) uint8 RGB. Raises UserError where the disk is full or alike."""
-        if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
+        """Appends one frame (height,width,3) uint8 RGB, or RGBA. Raises UserError where the disk is full or alike."""
+        channels = 4 if self._encoder.alpha else 3
+        if frame.shape != (self.height, self.width, channels) or frame.dtype != np.uint8:
             size = f"{self.width}x{self.height}"
             raise ValueError(f"frame {self.frame_count}: not {size} uint8, but {frame.shape} {frame.dtype}")
         padding = (0, self.height % 2, 0, self.width % 2)
         padded: np.ndarray = cv2.copyMakeBorder(frame, *padding, cv2.BORDER_REPLICATE)
         picture = self._reformatter.reformat(
-            VideoFrame.from_ndarray(padded, format="rgb24"),
-            format="yuv420p",
+            VideoFrame.from_ndarray(padded, format="rgba" if self._encoder.alpha else "rgb24"),
+            format=self._encoder.pixels,
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
-            interpolation=_TO_YUV,
+            interpolation=TO_YUV,
             threads=1,
         )
         picture.pts = self.frame_count
@@ -119,15 +116,16 @@ class VideoWriter:
         if self._sound is not None:
             self._sound.write_until(self.frame_count / self.fps)
 
-    def _add_video(self, suffix: str) -> VideoStream:
-        codec, options = _VP9 if suffix == ".webm" else _X264
-        stream = self._container.add_stream(codec, rate=self.fps, options=options)
+    def _add_video(self) -> VideoStream:
+        stream = self._container.add_stream(
+            self._encoder.name, rate=self.fps, options=dict(self._encoder.options)
+        )
         assert isinstance(stream, VideoStream)
         stream.width = self.width + self.width % 2
         stream.height = self.height + self.height % 2
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = self._encoder.pixels
         stream.codec_context.color_range = ColorRange.MPEG
-        stream.codec_context.colorspace = _BT709
+        stream.codec_context.colorspace = BT709
         stream.codec_context.color_trc = ColorTrc.BT709
         stream.codec_context.color_primaries = ColorPrimaries.BT709
         return stream
@@ -147,7 +145,7 @@ class VideoWriter:
     @contextmanager
     def _open_output(self, temporary: Path, suffix: str) -> Iterator[OutputContainer]:
         with self._reported():
-            container = av.open(str(temporary), "w", options=_CONTAINER_OPTIONS.get(suffix, {}))
+            container = av.open(str(temporary), "w", options=CONTAINER_OPTIONS.get(suffix, {}))
         try:
             yield container
         except BaseException:
