@@ -18,6 +18,7 @@ from liveportrait.training import sources
 from liveportrait.training.augment import Change, random_colour, random_similarity
 from liveportrait.training.config import DataConfig
 from liveportrait.training.corpus import Corpus, ensure_corpus
+from liveportrait.training.loading import BackgroundBatches
 from liveportrait.training.resident import ResidentBatches, ResidentCorpus
 from liveportrait.training.sampling import (
     MOTION_FIELDS,
@@ -190,6 +191,35 @@ def test_a_broken_member_is_skipped_named_and_counted(
     said = capsys.readouterr().err
     assert "0-001" in said and "skipped (1" in said
     assert whole.slots[0] == broken.slots[0]
+
+
+def test_worker_processes_stream_in_a_fixed_order(shards: Path, tmp_path: Path) -> None:
+    data = DataConfig(("*.tar",), 8, 4, mode="stream", workers=2, window=4, draws_per_clip=2, sample_shards=2)
+    corpus, held_out = sources.open_corpora(data, shards, tmp_path / "run", seed=0)
+    assert 0 < len(corpus.lengths) < 10 and len(held_out.lengths)  # of two shards
+    sampler, share = PairSampler(corpus, 64), Share(2)
+    loader = sources.open_batches(sampler, data, share, seed=7, start=5, device=CPU)
+    try:
+        found = [next(loader) for _ in range(2)]
+    finally:
+        loader.close()
+    assert corpus.stream is not None
+    for number, batch in zip((5, 6), found, strict=True):
+        wanted = stream_batches(corpus.stream, sampler, share, workers=2)(number)
+        assert all((batch[name].numpy() == wanted[name]).all() for name in wanted)
+
+
+def refuse(number: int) -> dict[str, np.ndarray]:
+    raise UserError(f"batch {number} cannot be drawn")
+
+
+def test_an_error_of_a_worker_is_raised_by_the_trainer() -> None:
+    loader = BackgroundBatches(refuse, start=3)
+    try:
+        with pytest.raises(UserError, match="batch 3 cannot be drawn"):
+            next(loader)
+    finally:
+        loader.close()
 
 
 def test_fewer_shards_than_readers_is_an_error_with_a_remedy(shards: Path, corpus: Corpus) -> None:
