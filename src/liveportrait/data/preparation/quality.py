@@ -22,6 +22,10 @@ BLURRED = 0.01  # sharpness of faces blurred by 2.5 px
 BLACK, WHITE = 8, 247  # brightness at which detail is lost
 LOST_SHARE = 0.3  # share of such pixels at which exposure counts as nothing
 GOOD_CONTRAST = 35.0
+FADED, FULL = (
+    0.8,
+    0.97,
+)  # contrast over a clip's median: below the one it fades, from the other on it is whole
 CALM = 0.005  # jitter of a face that is seen well
 
 
@@ -110,8 +114,8 @@ def _combined(measures: FaceMeasures, height: float, visibility: float) -> Quali
 def faded_ends(contrast: NDArray[np.float32]) -> tuple[int, int]:
     """First frame, and frame after the last, of the part of a clip (T,) that no fade touches.
 
-    A fade to or from one colour scales contrast down. An end whose contrast is below 0.75 of the clip's median
-    is cut off up to where the contrast is back at 0.97 or stops rising.
+    A fade to or from one colour scales contrast down. An end whose contrast is below FADED of the clip's median
+    is cut off up to where the contrast is back at FULL or stops rising.
     """
     level = contrast / max(float(np.median(contrast)), 1e-6)
     return _faded(level), len(level) - _faded(level[::-1])
@@ -119,9 +123,9 @@ def faded_ends(contrast: NDArray[np.float32]) -> tuple[int, int]:
 
 def _faded(level: NDArray[np.float32]) -> int:
     """How many frames at the beginning belong to a fade in."""
-    if not len(level) or level[0] >= 0.75:
+    if not len(level) or level[0] >= FADED:
         return 0
-    end = int(np.argmax(level >= 0.75)) if (level >= 0.75).any() else len(level)
-    while end < len(level) and level[end] < 0.97 and level[end] > level[end - 1]:
+    end = int(np.argmax(level >= FADED)) if (level >= FADED).any() else len(level)
+    while end < len(level) and level[end] < FULL and level[end] > level[end - 1]:
         end += 1
     return end

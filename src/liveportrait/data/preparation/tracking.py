@@ -19,6 +19,7 @@ Image = NDArray[np.uint8]
 Embed = Callable[[Image, Array], Array]  # picture (H,W,3), landmarks (478,3) -> embedding (128,)
 
 DETECTIONS_A_SECOND = 2
+DETECTIONS_ALONE = 5  # a second, while no face is followed: a shot's first frames are worth having
 EMBEDDINGS_A_SECOND = 1
 REGION = 2.0  # side of the surroundings in which a cut is looked for, in sizes of the face's box
 JUMP = 0.3  # of the face's size: no head moves so far within a frame
@@ -62,6 +63,7 @@ class FaceFollower:
         self._embed = embed
         self._options = options
         self._detect_every = max(options.fps // DETECTIONS_A_SECOND, 1)
+        self._detect_alone = max(options.fps // DETECTIONS_ALONE, 1)
         self._embed_every = max(options.fps // EMBEDDINGS_A_SECOND, 1)
         self._active: list[tuple[Track, CutDetector]] = []
         self.small: list[int] = []  # frames in which a face was too small to follow
@@ -74,7 +76,8 @@ class FaceFollower:
             self.frames = number + 1
             ended = [] if previous is None else self._advance(previous, frame)
             yield from ended
-            if ended or number % self._detect_every == 0:
+            every = self._detect_every if self._active else self._detect_alone
+            if ended or number % every == 0:
                 self._look_for_new(number, frame)
             yield from self._full(number)
             previous = frame
