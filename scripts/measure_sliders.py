@@ -6,7 +6,8 @@
 Portraits are edited and looked at again by the face analyser. A line tells how much the blendshapes that the slider is
 meant for have changed (`moved`, their mean; degrees for head pose, openings for openings), and the mean change
 of all the others (`others`), against the same portrait rendered with every slider at rest. With --video each
-opening is asked for on a clip: its mean error, and how much it trembles from frame to frame.
+opening is asked for all through a clip: its mean error, and how much it trembles from frame to frame, beside the
+clip's own trembling.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from pathlib import Path
 import numpy as np
 
 from liveportrait.animation import Animator
-from liveportrait.animation.edit import Editor
+from liveportrait.animation.compositing import Compositor
+from liveportrait.animation.edit import edited_frames
 from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.editing import EditableFace, editable_face
+from liveportrait.animation.editing import Editor
+from liveportrait.animation.production import open_source
 from liveportrait.animation.run import Run
+from liveportrait.animation.source import Source
 from liveportrait.face import Face, FaceAnalyzer
-from liveportrait.face.paste import paste_back
 from liveportrait.face.pose import head_pose
 from liveportrait.face.ratios import eye_ratios, lip_ratio
-from liveportrait.media import contact_sheet, load_image, save_image
+from liveportrait.media import contact_sheet, save_image
 
 # Slider -> what it is meant to raise at positive and at negative values (rows of the 52 blendshapes), strengths.
 SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]] = {
@@ -109,35 +112,77 @@ def main() -> None:
     parser.add_argument("--sliders", nargs="*", default=NAMES, choices=NAMES)
     arguments = parser.parse_args()
     animator = Animator.load(arguments.weights, threads=1)
-    run = Run(animator.engine, animator.analyzer, 1)
+    run = Run(animator.engine, animator.analyzer, 4)
     sheets: dict[str, list[list[np.ndarray]]] = {name: [] for name in arguments.sliders}
     for path in arguments.portraits:
-        picture = load_image(path)
-        found = animator.analyzer.detect(picture)[0]
-        face = editable_face(run, picture, found, EditOptions())
-        rest_picture = shown(run, face, EditOptions(), picture)
-        rest = Look(animator.analyzer, rest_picture, found)
+        portrait = open_source(run, path, EditOptions().source_options())
+        picture = shown(run, portrait, EditOptions())[0]
+        face = animator.analyzer.detect(picture)[0]
+        rest = Look(animator.analyzer, picture, face)
         for name in arguments.sliders:
-            row = [rest_picture]
+            row = [picture]
             strengths = SHAPES[name][2] if name in SHAPES else {**ANGLES, **OPENINGS, **MOVES}[name]
             for value in strengths:
-                edited = shown(run, face, EditOptions(**{name: value}), picture)
-                line = changes(name, value, Look(animator.analyzer, edited, found), rest)
-                figures = {key: round(v, 4) if isinstance(v, float) else v for key, v in line.items()}
-                print(
-                    json.dumps({"portrait": path.stem, "slider": name, "value": value} | figures), flush=True
-                )
-                row.append(edited)
-            sheets[name].append([part(image, found) for image in row])
+                row += shown(run, portrait, EditOptions(**{name: value}))
+                report(changes(name, value, Look(animator.analyzer, row[-1], face), rest), path, name, value)
+            sheets[name].append([part(image, face) for image in row])
     if arguments.sheets:
         for name, rows in sheets.items():
             save_image(arguments.sheets / f"{name}.png", contact_sheet(rows), overwrite=True)
+    if arguments.video:
+        measure_video(run, arguments.video)
 
 
-def shown(run: Run, face: EditableFace, options: EditOptions, picture: np.ndarray) -> np.ndarray:
-    """The picture with the edited face pasted back."""
-    assert face.window is not None
-    return paste_back(Editor(run, options).render(face), face.window, picture)
+def measure_video(run: Run, path: Path) -> None:
+    """Ask for each opening all through a clip; the first line is the clip as it is."""
+    portrait = open_source(run, path, EditOptions().source_options())
+    with portrait.open() as frames:
+        own = followed(run.analyzer, list(frames))
+    report({"jitter": trembling(own[:, :2]), "lip_jitter": trembling(own[:, 2:])}, path, "clip", 0.0)
+    for name, values in OPENINGS.items():
+        columns = slice(0, 2) if name == "eye_opening" else slice(2, 3)
+        for value in values:
+            seen = followed(run.analyzer, shown(run, portrait, EditOptions(**{name: value})))[:, columns]
+            report(
+                {
+                    "measured": float(seen.mean()),
+                    "error": float(np.abs(seen - value).mean()),
+                    "spread": float(seen.std()),
+                    "jitter": trembling(seen),
+                },
+                path,
+                name,
+                value,
+            )
+
+
+def followed(analyzer: FaceAnalyzer, frames: list[np.ndarray]) -> np.ndarray:
+    """Openings (N,3) of left eye, right eye and lips through the frames that show the face."""
+    rows, face = [], None
+    for frame in frames:
+        face = face and analyzer.track(frame, face)
+        face = face or next(iter(analyzer.detect(frame)), None)
+        if face is not None:
+            rows.append(np.concatenate([eye_ratios(face.landmarks), lip_ratio(face.landmarks)]))
+    return np.stack(rows)
+
+
+def trembling(series: np.ndarray) -> float:
+    """Mean size of the second difference over the frames (N,D): 0 where a series moves uniformly."""
+    return float(np.abs(np.diff(series, n=2, axis=0)).mean())
+
+
+def report(line: dict[str, float | str], path: Path, name: str, value: float) -> None:
+    """Print a line."""
+    figures = {key: round(v, 4) if isinstance(v, float) else v for key, v in line.items()}
+    print(json.dumps({"source": path.stem, "slider": name, "value": value} | figures), flush=True)
+
+
+def shown(run: Run, portrait: Source, options: EditOptions) -> list[np.ndarray]:
+    """The frames with the edited face pasted back."""
+    compositor = Compositor(portrait.shape, portrait.is_photo, portrait.bystanders)
+    frames = edited_frames(run, portrait, Editor(run, options))
+    return [compositor.compose(frame, faces) for frame, faces in frames]
 
 
 def part(picture: np.ndarray, face: Face) -> np.ndarray:

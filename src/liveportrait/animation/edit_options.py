@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from liveportrait.animation.options import AnimateOptions
 from liveportrait.choices import WIDEST_OPENING
 from liveportrait.errors import UserError
 
@@ -96,6 +97,8 @@ class EditOptions:
     """values of sliders over time, a JSON file (see docs/editing.md), for a video SOURCE"""
     crop: bool = True
     """find the face in SOURCE and cut it out; --no-crop takes SOURCE as a face already cropped"""
+    faces: str = "largest"
+    """which faces of SOURCE are edited: largest, all, or numbers from the left such as 1,3"""
     paste_back: bool = True
     """paste the face back into SOURCE; --no-paste-back writes the model's crop"""
     stitching: bool = True
@@ -106,15 +109,30 @@ class EditOptions:
     """shift of SOURCE's crop to the right, in sizes of the crop"""
     crop_y: float = -0.125
     """shift of SOURCE's crop downward, in sizes of the crop"""
-    max_size: int = 1280
-    """longest side of SOURCE in px: a larger one is reduced to it"""
+    smooth: float = 0.0
+    """how strongly the motion of a video SOURCE is smoothed over time, 0 to 1"""
+    max_size: int | None = None
+    """longest side of the result in px; by default a photo is reduced to 1280, and a video keeps its size"""
     overwrite: bool = False
     """replace OUT if it exists"""
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for a slider out of range."""
+        """Raise `UserError` for a value out of range."""
         for name in SLIDERS:
             check_slider(name, getattr(self, name))
+        self.source_options()
+
+    def source_options(self) -> AnimateOptions:
+        """How the source is opened."""
+        return AnimateOptions(
+            crop=self.crop,
+            faces=self.faces,
+            crop_scale=self.crop_scale,
+            crop_x=self.crop_x,
+            crop_y=self.crop_y,
+            smooth=self.smooth,
+            max_size=self.max_size,
+        )
 
     def sliders(self) -> dict[str, float]:
         """The sliders that are not at rest."""
@@ -136,6 +154,3 @@ def check_slider(name: str, value: float | None) -> None:
         raise UserError(
             f"{name.replace('_', '-')} is {value}: choose a number from {limits.low:g} to {limits.high:g}"
         )
-
-
-assert set(SLIDERS) <= {field.name for field in fields(EditOptions)}

@@ -49,17 +49,16 @@ def directions_for(groups: KeypointGroups) -> dict[str, Direction]:
     return face_mesh_directions() if groups.measured else published_directions()
 
 
-def copy_expression(motion: Motion, other: Motion, amount: float, groups: KeypointGroups) -> Motion:
-    """The motion (batch B) with `amount` (0..1) of another face's expression (batch 1) in the place of its own.
+def copy_expression(motion: Motion, other: Motion, amount: Tensor, groups: KeypointGroups) -> Motion:
+    """The motion (batch B) with `amount` (B, 0..1) of another face's expression (batch 1) in the place of its own.
 
     On the face mesh, where δ depends on where the head looks, it is turned from one head to the other.
     """
     expression = other.expression
     if groups.measured:
         expression = expression @ other.rotation.transpose(1, 2) @ motion.rotation
-    return motion._replace(
-        expression=torch.lerp(motion.expression, expression.expand_as(motion.expression), amount)
-    )
+    taken = torch.lerp(motion.expression, expression.expand_as(motion.expression), amount[:, None, None])
+    return motion._replace(expression=taken)
 
 
 def _turned(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:

@@ -50,18 +50,21 @@ def retarget(
     pose: Pose,
     source: Pose,
     openings: Openings,
-    wanted: Wanted,
+    wanted: Wanted | Tensor,
     normalize_lips: bool = False,
 ) -> Pose:
     """The poses (batch B) with the left eye, the right eye and the lips opened as wanted, before stitching.
 
     `source` (batch B or 1) is the source's own pose, at which `openings.source` was measured. `wanted` holds
-    openings, "driver" for the driver's own, None for what the driver's motion makes of it. With `normalize_lips`
+    openings, "driver" for the driver's own, None for what the driver's motion makes of it; or it is numbers (B,3),
+    NaN for None. With `normalize_lips`
     lips that the source has open start closed, which is meant for relative motion.
 
     Raises `UserError` where the driver's openings are wanted but unknown, or the weights bring no module for it.
     """
-    targets = wanted_openings(wanted, openings, len(pose.keypoints))
+    targets = wanted
+    if not isinstance(targets, Tensor):
+        targets = wanted_openings(targets, openings, len(pose.keypoints))
     if not normalize_lips and bool(targets.isnan().all()):
         return pose
     if groups_for(engine.variant).measured:
