@@ -37,6 +37,34 @@ def driving_frames(count: int, faceless: Sequence[int] = ()) -> list[np.ndarray]
     return frames
 
 
+def reshaped(bulge: float) -> np.ndarray:
+    """The portrait with the middle of the face enlarged (or, below 0, shrunk): somebody else."""
+    image = portrait()
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
+    across, down = x - 154, y - 110
+    pull = 1 - bulge * np.exp(-((across**2 + down**2) / 70**2))
+    place = (154 + across * pull).astype(np.float32), (110 + down * pull).astype(np.float32)
+    return cv2.remap(image, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def people() -> list[np.ndarray]:
+    """Three portraits (300,300,3) that face recognition takes for three people."""
+    return [reshaped(0.35), reshaped(-0.5), 255 - portrait()]
+
+
+def source_frames(count: int, cut: int, faceless: Sequence[int] = ()) -> list[np.ndarray]:
+    """A hand-held camera on the portrait (200,260,3), then from frame `cut` on on its mirror image, nearer."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for index in range(count):
+        image, zoom = (portrait(), 0.6) if index < cut else (portrait()[:, ::-1], 0.8)
+        matrix = cv2.getRotationMatrix2D((150.0, 150.0), 0.5 * index + rng.normal(0, 0.3), zoom)
+        matrix[:, 2] += np.array([-20, -50]) + index + rng.normal(0, 1.0, 2)
+        moved = cv2.warpAffine(image, matrix, (260, 200), borderMode=cv2.BORDER_REFLECT)
+        frames.append(np.full_like(moved, 128) if index in faceless else moved)
+    return frames
+
+
 def write_video(path: Path, frames: Sequence[np.ndarray], sound: Path | None = None) -> Path:
     """The frames as a video at 30000/1001 frames a second."""
     height, width = frames[0].shape[:2]

@@ -1,0 +1,179 @@
+"""Videos as sources: followed through cuts, gliding crops, untouched outside the faces."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from animation_samples import FPS, bundled_networks, driving_frames, source_frames, write_sound, write_video
+
+from liveportrait import AnimateOptions, Animator
+from liveportrait.animation.cues import on_clock
+from liveportrait.animation.cuts import CutFinder
+from liveportrait.animation.driver import DrivingBatch
+from liveportrait.animation.moving import open_video
+from liveportrait.animation.run import Run
+from liveportrait.animation.selection import FaceChoice
+from liveportrait.animation.source import Source
+from liveportrait.animation.windows import gliding, stretches
+from liveportrait.engine import Engine
+from liveportrait.errors import UserError
+from liveportrait.face.crop import Square
+from liveportrait.face.paste import paste_mask
+from liveportrait.media import VideoReader, load_image
+from liveportrait.motion import Template, bundled_templates
+from liveportrait.networks.interface import Motion
+
+FRAMES, CUT, FACELESS = 14, 8, (4, 5)
+
+
+@pytest.fixture(scope="module")
+def animator() -> Animator:
+    return Animator(Engine(bundled_networks()), batch=4)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    sound = write_sound(folder / "tone.wav", 0.4)
+    return write_video(folder / "source.mp4", source_frames(FRAMES, CUT, FACELESS), sound)
+
+
+@pytest.fixture(scope="module")
+def source(animator, video) -> Source:
+    run = Run(animator.engine, animator.analyzer, batch=4)
+    return open_video(run, video, AnimateOptions(), FaceChoice())
+
+
+def talking(count: int, fps: Fraction = FPS) -> Template:
+    """The bundled motion of talking, at another rate."""
+    motion = bundled_templates()["talk"].motion
+    return Template(Motion(*(part[:count] for part in motion)), fps, "face-mesh-21")
+
+
+def pictures(folder: Path) -> list[np.ndarray]:
+    return [load_image(path) for path in sorted(folder.iterdir())]
+
+
+def test_only_the_face_changes_and_frames_without_one_go_through(animator, video, source, tmp_path):
+    report = animator.animate(video, talking(FRAMES + 5), tmp_path / "out")
+    result, frames = pictures(report.out), list(VideoReader(video))
+    assert report.frames == len(result) == FRAMES and report.fps == FPS
+    assert report.passed == ((FACELESS[0], FACELESS[-1]),) and CUT in report.cuts
+    assert any("2 frames of SOURCE (4-5)" in note for note in report.notes)
+    changes = []
+    for number, (picture, frame) in enumerate(zip(result, frames, strict=True)):
+        if number in FACELESS:
+            np.testing.assert_array_equal(picture, frame)
+            continue
+        window = source.faces[0].windows[number]
+        outside = cv2.warpAffine(paste_mask(window.size), window.inverse(), frame.shape[1::-1]) == 0
+        assert 0.1 < outside.mean() < 0.95
+        np.testing.assert_array_equal(picture[outside], frame[outside])
+        changes.append(np.abs(picture[~outside].astype(int) - frame[~outside]).mean())
+    assert min(changes) > 0.5
+
+
+def test_crops_glide_where_the_camera_trembles_and_start_anew_at_a_cut(source):
+    crop, keypoints = source.jitter
+    assert crop.before > 0.5 and crop.after < 0.2 * crop.before
+    assert keypoints.before > 0
+    sides = [512 / np.sqrt(np.linalg.det(window.matrix[:, :2])) for window in source.faces[0].windows]
+    # The second scene shows the face a third larger: nothing of that may be felt before it begins.
+    assert np.allclose(sides[:CUT], sides[0], rtol=0.05) and np.allclose(sides[CUT:], sides[CUT], rtol=0.05)
+    assert sides[CUT] > 1.2 * sides[CUT - 1]
+
+
+def test_one_identity_is_told_for_the_whole_video(source):
+    motion = source.faces[0].motion
+    assert len(motion.scale) == FRAMES - len(FACELESS)
+    torch.testing.assert_close(motion.canonical, motion.canonical[:1].expand_as(motion.canonical))
+
+
+def test_the_shorter_one_ends_the_result_and_the_sources_clock_rules(animator, video, tmp_path):
+    """A driver of twice the rate plays twice as many frames in the same time."""
+    report = animator.animate(video, talking(13, 2 * FPS), tmp_path / "out.mp4")
+    assert report.frames == 7 and report.fps == FPS
+    assert any("14 frames" in note and "7" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("audio", "drivers_sound", "expected"),
+    [("driving", False, True), ("source", False, True), ("none", True, False)],
+)
+def test_the_sound_of_the_source_is_there_where_the_driver_has_none(
+    animator, video, tmp_path, audio, drivers_sound, expected
+):
+    sound = write_sound(tmp_path / "tone.wav", 0.2) if drivers_sound else None
+    driver = write_video(tmp_path / "driver.mp4", driving_frames(2), sound)
+    animator.animate(video, driver, tmp_path / "out.mp4", AnimateOptions(audio=audio))
+    assert VideoReader(tmp_path / "out.mp4").info.has_audio == expected
+
+
+def test_without_pasting_back_frames_without_a_face_keep_the_last_crop(animator, video, tmp_path):
+    animator.animate(video, talking(8), tmp_path / "out", AnimateOptions(paste_back=False))
+    result = pictures(tmp_path / "out")
+    assert len(result) == 8 and all(picture.shape == (256, 256, 3) for picture in result)
+    assert np.abs(result[4].astype(int) - 128).max() < 12  # the grey frame, as it is
+
+
+def test_cropped_frames_are_taken_as_the_face(animator, tmp_path):
+    faces = write_video(tmp_path / "faces.mp4", driving_frames(4))
+    report = animator.animate(faces, talking(9), tmp_path / "out.mp4", AnimateOptions(crop=False))
+    assert report.frames == 4 and VideoReader(report.out).info.width == 256
+
+
+def test_a_video_without_any_face_is_an_error(animator, tmp_path):
+    grey = write_video(tmp_path / "grey.mp4", source_frames(3, 3, (0, 1, 2)))
+    with pytest.raises(UserError, match="no face found in any of the 3 frames"):
+        animator.animate(grey, talking(3), tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["grey.mp4"]
+
+
+def test_a_cut_is_told_from_a_moving_camera():
+    is_cut = CutFinder()
+    found = [number for number, frame in enumerate(source_frames(12, 7)) if is_cut(frame)]
+    assert found == [7]
+
+
+def test_stretches_end_at_cuts_and_long_gaps():
+    found = np.array([0, 1, 1, 0, 1, 1, 1, 0, 0, 0, 1], bool)
+    assert stretches(found, cuts=[5]) == [range(1, 3), range(4, 5), range(5, 7), range(10, 11)]
+    assert stretches(found, cuts=[5], bridged=2) == [range(1, 5), range(5, 7), range(10, 11)]
+
+
+def test_a_crop_keeps_to_a_face_that_jumps():
+    """However smooth, the path may not leave the face by more than 0.12 of its side."""
+    squares = [Square(np.array([100.0 if index < 20 else 160.0, 100.0]), 50.0, 0.0) for index in range(40)]
+    path = gliding([None, *squares, None], (), Fraction(25))
+    away = [abs(at.centre[0] - square.centre[0]) for at, square in zip(path[1:-1], squares, strict=True)]
+    assert max(away) <= 0.12 * 50 + 1e-6
+    assert np.ptp([at.centre[1] for at in path]) < 1e-6 and path[0].side == path[1].side == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    "ratio", [Fraction(1), Fraction(2), Fraction(1, 2), Fraction(30, 25), Fraction(25, 30)]
+)
+def test_a_driver_is_laid_on_the_results_clock(ratio):
+    def play():
+        for start in range(0, 23, 4):
+            yield numbered(range(start, min(start + 4, 23)))
+
+    batches = list(on_clock(play(), ratio, 5))
+    rows = torch.cat([batch.motion.scale[:, 0] for batch in batches]).int().tolist()
+    expected = [int(index * ratio) for index in range(100)]
+    assert rows == [row for row in expected if row < 23]
+    assert all(len(batch) == 5 for batch in batches[:-1]) or ratio == 1
+
+
+def numbered(rows: range) -> DrivingBatch:
+    """Frames that carry their numbers as scale."""
+    count = len(rows)
+    scale = torch.tensor([[float(row)] for row in rows])
+    zeros = torch.zeros(count, 21, 3)
+    motion = Motion(torch.eye(3).expand(count, 3, 3), torch.zeros(count, 3), scale, zeros, zeros)
+    return DrivingBatch(motion, None, (None,) * count)
