@@ -24,11 +24,12 @@ def observation_variance(time_constant: float) -> float:
 
 
 class StreamSmoother:
-    """A series smoothed as it comes in, each row `lag` rows after it: from what lies before it, and `lag` rows after.
+    """A series smoothed as it comes in: each row by all that lies before it and at least `lag` rows after it.
 
     Random-walk model with process variance 1e-5, started at the first row with variance 1; the first row is
-    filtered too. Lag 0 is causal: nothing is delayed, and changes come late. None delays all to the end, which
-    is the full smoother, without delay in what it finds; a lag of a few time constants hardly differs from that.
+    filtered too. Lag 0 is causal: every row comes out at once, and what it shows comes late. None holds all back
+    to the end: the full smoother, which delays nothing in what it shows. A lag of a few time constants hardly
+    differs from that.
     """
 
     def __init__(self, variance: Tensor | float, lag: int | None) -> None:
@@ -54,6 +55,10 @@ class StreamSmoother:
             self._rows.append(self._last)
         if self._lag is None:
             return rows[:0]
+        if self._lag == 0:
+            filtered = [mean for mean, _ in self._rows]
+            self._rows.clear()
+            return torch.stack(filtered) if filtered else rows
         return self._smoothed(len(self._rows) - self._lag, rows)
 
     def flush(self) -> Tensor:

@@ -1,0 +1,287 @@
+"""Regions, locks, reference frames, smoothing, and who is moved by whom: on motions and small pictures."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from animation_samples import FPS, bundled_networks, driving_frames, write_video
+
+from liveportrait import AnimateOptions, UserError
+from liveportrait.animation.driver import open_driver, template_driver
+from liveportrait.animation.people import Person, match
+from liveportrait.animation.run import Run
+from liveportrait.animation.selection import FaceChoice, assign_drivers
+from liveportrait.animation.steering import Steering
+from liveportrait.choices import Region
+from liveportrait.engine import Engine
+from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.motion import (
+    FACE_MESH,
+    PUBLISHED,
+    JitterMeter,
+    MotionSmoother,
+    Template,
+    crop_points,
+    in_place,
+    jitter,
+    lock_head,
+    lock_scale,
+    lock_shoulders,
+    smooth_motion,
+    smooth_path,
+)
+from liveportrait.motion.locking import NECK
+from liveportrait.motion.smoothing import StreamSmoother, observation_variance, smooth
+from liveportrait.networks.geometry import rotation_matrix
+from liveportrait.networks.interface import Motion
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return Run(Engine(bundled_networks()), FaceAnalyzer(), batch=8)
+
+
+def motion(count: int, seed: int = 0, tremble: float = 0.1) -> Motion:
+    """Some plausible motion."""
+    noise = torch.Generator().manual_seed(seed)
+
+    def some(*shape: int) -> torch.Tensor:
+        return tremble * torch.randn(count, *shape, generator=noise)
+
+    angles = [100 * some() for _ in range(3)]
+    return Motion(rotation_matrix(*angles), some(3), 1.3 + some(1), some(21, 3), 0.3 * some(21, 3))
+
+
+def turning(count: int) -> Motion:
+    """A head that turns slowly, trembling a little."""
+    still = motion(1)
+    yaw = torch.linspace(-20, 20, count)
+    steady = Motion(*(part.expand(count, *part.shape[1:]) for part in still))
+    noise = motion(count, seed=1, tremble=0.003)
+    return Motion(
+        noise.rotation @ rotation_matrix(0 * yaw, yaw, 0 * yaw),
+        steady.translation + noise.translation,
+        steady.scale,
+        steady.canonical,
+        steady.expression + noise.expression,
+    )
+
+
+def test_smoothing_lowers_the_jitter_and_delays_nothing():
+    trembling = turning(60)
+    figures = [jitter(crop_points(smooth_motion(trembling, s, Fraction(25)))) for s in (0.0, 0.3, 1.0)]
+    assert figures[1] < 0.8 * figures[0] and figures[2] < 0.4 * figures[0]
+    smoothed = smooth_motion(trembling, 1.0, Fraction(25))
+    identity = torch.eye(3).expand(60, 3, 3)
+    torch.testing.assert_close(
+        smoothed.rotation @ smoothed.rotation.transpose(1, 2), identity, atol=1e-5, rtol=0
+    )
+    # In the middle of a steady turn the smoothed head is where the head is, live it is behind.
+    live = MotionSmoother(1.0, Fraction(25), live=True).push(trembling)
+    middle = slice(25, 35)
+    offline = (smoothed.rotation - trembling.rotation)[middle].abs().mean()
+    behind = (live.rotation - trembling.rotation)[middle].abs().mean()
+    assert behind > 3 * offline
+
+
+def test_a_stream_is_smoothed_as_the_whole_is():
+    whole = motion(50)
+    smoother, parts = MotionSmoother(0.4, Fraction(25)), []
+    for start in range(0, 50, 4):
+        parts.append(smoother.push(Motion(*(part[start : start + 4] for part in whole))))
+    parts.append(smoother.flush(whole))
+    assert len(parts[0].scale) == 0 and sum(len(part.scale) for part in parts) == 50
+    streamed = Motion(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    for one, other in zip(streamed, smooth_motion(whole, 0.4, Fraction(25)), strict=True):
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
+
+
+def test_nothing_is_smoothed_across_a_cut():
+    joined = Motion(*(torch.cat(parts) for parts in zip(motion(10), motion(10, seed=2), strict=True)))
+    alone = smooth_motion(motion(10, seed=2), 1.0, Fraction(25))
+    after = Motion(*(part[10:] for part in smooth_motion(joined, 1.0, Fraction(25), starts=[10])))
+    for one, other in zip(alone, after, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_time_constant_is_what_it_says():
+    single = torch.zeros(81, 1)
+    single[40] = 1
+    answer = smooth(single, observation_variance(4.0))[:, 0]
+    assert answer[44] / answer[40] == pytest.approx(np.exp(-1), rel=1e-3)
+    assert answer.sum() == pytest.approx(1, rel=1e-3) and answer[36] == pytest.approx(float(answer[44]))
+    causal = StreamSmoother(observation_variance(4.0), lag=0).push(single.double())[:, 0]
+    assert causal[:40].abs().max() == 0 and causal[44] > 0
+
+
+def test_a_smooth_path_keeps_slow_movement_and_both_ends():
+    time = np.arange(200.0)
+    straight = np.stack([3 * time + 1, 5 - time], axis=1)
+    np.testing.assert_allclose(smooth_path(straight, 0.03), straight, atol=1e-6)
+    swing = np.sin(2 * np.pi * 0.03 * time)[:, None]
+    assert np.abs(smooth_path(swing, 0.03)[80:120]).max() == pytest.approx(0.5, abs=0.01)
+
+
+def test_jitter_is_the_noise_that_it_measures():
+    noise = 0.7 * torch.randn(4000, 3, 2, generator=torch.Generator().manual_seed(0))
+    moving = noise + torch.arange(4000.0)[:, None, None]
+    assert jitter(moving) == pytest.approx(0.7, rel=0.03)
+    meter = JitterMeter()
+    for part in moving.split(7):
+        meter.add(part)
+    assert meter.value == pytest.approx(jitter(moving), rel=1e-4)
+    meter.restart()
+    meter.add(torch.full((2, 3, 2), 1e6))
+    assert meter.value == pytest.approx(jitter(moving), rel=1e-4)
+
+
+def test_locks_keep_what_they_name():
+    source, moved = motion(1), motion(5, seed=3)
+    locked = lock_head(moved, source)
+    for name in ("rotation", "translation", "scale"):
+        part = getattr(source, name)
+        torch.testing.assert_close(getattr(locked, name), part.expand(5, *part.shape[1:]))
+    torch.testing.assert_close(locked.expression, moved.expression)
+    torch.testing.assert_close(lock_scale(moved, source).scale, source.scale.expand(5, 1))
+    turned = lock_shoulders(moved, source)
+    torch.testing.assert_close(turned.rotation, moved.rotation)
+    # The point of the head that lies at the neck in the source lies there again.
+    own = (torch.tensor(NECK) / source.scale) @ source.rotation[0].T
+    where = moved.scale * (own[None] @ moved.rotation)[:, 0] + turned.translation
+    home = torch.tensor(NECK) + source.translation
+    torch.testing.assert_close(where[:, :2], home[:, :2].expand(5, 2))
+
+
+@pytest.mark.parametrize("region", ["all", "expression", "pose", "lips", "eyes"])
+def test_a_moving_source_stays_where_it_is(region: Region):
+    """Published rules for video sources: position and scale are the source's; only some coordinates follow."""
+    source, moved = motion(4), motion(4, seed=1)
+    result = in_place(moved, source, region, PUBLISHED)
+    torch.testing.assert_close(result.scale, source.scale)
+    torch.testing.assert_close(result.translation[:, :2], source.translation[:, :2])
+    changed = (result.expression != source.expression).any(0)
+    torch.testing.assert_close(changed, PUBLISHED.absolute_mask(region))
+    if region == "all":
+        torch.testing.assert_close(in_place(moved, source, region, FACE_MESH).expression, moved.expression)
+
+
+def test_a_moving_source_is_steered_frame_by_frame(run):
+    sources, driving = motion(6), motion(6, seed=1)
+    first = Motion(*(part[:1] for part in driving))
+    steering = Steering(run.engine, None, first, False, AnimateOptions())
+    together = steering.poses(driving, sources)
+    for row in (0, 4):
+        alone = steering.poses(*(Motion(*(part[row : row + 1] for part in m)) for m in (driving, sources)))
+        for one, other in zip(alone, together, strict=True):
+            torch.testing.assert_close(one[0], other[row])
+    with pytest.raises(ValueError, match="moves by itself"):
+        steering.poses(driving)
+
+
+def test_a_driving_photo_turns_the_head_only_when_asked(run):
+    source, photo = motion(1), motion(1, seed=1)
+    for asked, rotation in ((False, source.rotation), (True, photo.rotation)):
+        steering = Steering(run.engine, source, photo, True, AnimateOptions(photo_pose=asked))
+        torch.testing.assert_close(steering.poses(photo).rotation, rotation)
+
+
+def test_the_most_neutral_frame_is_found(run, tmp_path):
+    """Among heads that lean to either side it is the straight one."""
+    leaning = driving_frames(21, faceless=(20,))
+    path = write_video(
+        tmp_path / "leaning.mp4", [leaning[20], leaning[19], leaning[1], leaning[15], leaning[12]]
+    )
+    auto = open_driver(run, path, True, "auto")
+    assert auto.tracked.reference == 2
+    assert open_driver(run, path, True, "first").tracked.reference == 1
+    chosen = open_driver(run, path, True, 3)
+    (batch, *_) = chosen.play()
+    torch.testing.assert_close(chosen.first.expression, batch.motion.expression[3:4], atol=1e-5, rtol=0)
+    with pytest.raises(UserError, match="frame 0, which shows no face"):
+        open_driver(run, path, True, 0)
+    with pytest.raises(UserError, match="frames 0 to 4"):
+        open_driver(run, path, True, 40)
+    with pytest.raises(UserError, match="no-crop-driving"):
+        open_driver(run, path, False, "auto")
+
+
+def test_the_most_neutral_frame_of_a_template_is_found_by_its_motion(run):
+    moved = turning(21)
+    eyes = torch.full((21, 2), 0.35)
+    eyes[:12] = 0.05
+    lips = torch.zeros(21, 1)
+    template = Template(moved, FPS, "face-mesh-21", eye_ratios=eyes, lip_ratios=lips)
+    first = template_driver(run, template, reference="auto").first
+    torch.testing.assert_close(first.rotation, moved.rotation[12:13])
+    with pytest.raises(UserError, match="frame 21, but"):
+        template_driver(run, template, reference=21)
+
+
+@pytest.mark.parametrize(
+    ("faces", "drivers", "assign", "expected"),
+    [(3, 1, "", (0, 0, 0)), (3, 3, "", (0, 1, 2)), (3, 2, "2,1,1", (1, 0, 0)), (1, 1, "1", (0,))],
+)
+def test_drivers_are_assigned(faces, drivers, assign, expected):
+    assert assign_drivers(faces, drivers, assign) == expected
+
+
+@pytest.mark.parametrize(
+    ("faces", "drivers", "assign", "message"),
+    [
+        (2, 3, "", "too many for 2 chosen faces"),
+        (3, 2, "", "too few for 3 chosen faces"),
+        (2, 2, "1", "names 1 of DRIVING for 2"),
+        (2, 2, "1,3", "names DRIVING 3, but 2"),
+        (2, 2, "1,1", "DRIVING 2 without a face"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(faces, drivers, assign, message):
+    with pytest.raises(UserError, match=message):
+        assign_drivers(faces, drivers, assign)
+
+
+def face_at(x: float) -> Face:
+    landmarks = np.array([[x - 20, 80, 0], [x + 20, 120, 0]], np.float32)
+    return Face(landmarks, 1.0)
+
+
+def test_faces_are_chosen_by_size_or_from_the_left():
+    faces = [face_at(300), face_at(100), face_at(200)]  # largest first
+    assert FaceChoice.parse("largest").of(faces, "it") == faces[:1]
+    assert FaceChoice.parse("all").of(faces, "it") == [faces[1], faces[2], faces[0]]
+    assert FaceChoice.parse("3,1").of(faces, "it") == [faces[0], faces[1]]
+    with pytest.raises(UserError, match="face 4, but crowd shows 3 faces"):
+        FaceChoice.parse("4").of(faces, "crowd")
+    for wrong in ("0", "1,1", "left", "1;2", ""):
+        with pytest.raises(UserError, match="face"):
+            FaceChoice.parse(wrong)
+
+
+def looks(*values: float) -> list[np.ndarray]:
+    """Embeddings at these distances along one axis."""
+    return [np.array([value, *[0.0] * 127], np.float32) for value in values]
+
+
+def test_people_are_recognised_by_identity_before_place():
+    people = [Person(None, face_at(100), looks(0.0)), Person(None, face_at(300), looks(1.0))]
+    # They have changed places, across a cut.
+    assert match(people, [face_at(100), face_at(300)], looks(1.1, 0.1), 640, same_scene=False) == {1: 0, 0: 1}
+    # Twins: the nearer place decides.
+    twins = [Person(None, face_at(100), looks(0.0)), Person(None, face_at(300), looks(0.0))]
+    assert match(twins, [face_at(310), face_at(90)], looks(0.1, 0.1), 640, same_scene=False) == {0: 1, 1: 0}
+    # A stranger is nobody, unless a face was lost there a moment ago and looks half alike.
+    assert match(people[:1], [face_at(105)], looks(0.8), 640, same_scene=False) == {}
+    assert match(people[:1], [face_at(105)], looks(0.8), 640, same_scene=True) == {0: 0}
+    assert match(people[:1], [face_at(205)], looks(0.8), 640, same_scene=True) == {}
+
+
+def test_a_person_keeps_the_first_look():
+    person = Person(None, face_at(0), looks(0.0))
+    for number in range(1, 12):
+        person.remember(looks(float(number))[0])
+    assert len(person.gallery) == 8
+    assert person.unlikeness(looks(0.1)[0]) == pytest.approx(0.1)
+    assert person.unlikeness(looks(2.0)[0]) == pytest.approx(2.0)
