@@ -9,6 +9,7 @@ Coordinates are fp32 whatever the precision of the convolutions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -65,15 +66,23 @@ class WarpingModule(nn.Module):
         Also flow (B,2h,2w,2), where each pixel comes from in [-1, 1], and its learned part, residual
         (B,2,2h,2w), for the losses.
         """
-        context = features["context"]
+        geometry, hidden, raw = self._solve(features["context"], source, driving)
+        with torch.autocast(raw.device.type, enabled=False):
+            return self._warp(features, geometry, hidden, raw.float())
+
+    def flow(self, context: Tensor, source: Pose, driving: Pose) -> Tensor:
+        """The flow (B,2h,2w,2) of `forward` alone, from F's context (B,c,h,w): for training what bends it."""
+        geometry, _, raw = self._solve(context, source, driving)
+        with torch.autocast(raw.device.type, enabled=False):
+            return _absolute(self._displacement(geometry, raw.float()).fine)
+
+    def _solve(self, context: Tensor, source: Pose, driving: Pose) -> tuple[_Geometry, Tensor, Tensor]:
         with torch.autocast(context.device.type, enabled=False):
             geometry = _Geometry(self, source, driving, context.shape[-2:])
             prior_flow, _, _ = geometry.flow(geometry.prior, depth_offset=0.0)
             unet_input = geometry.unet_input(context.float(), prior_flow)
         hidden = self._unet(unet_input.contiguous(memory_format=torch.channels_last))
-        raw = self.output(hidden)
-        with torch.autocast(context.device.type, enabled=False):
-            return self._warp(features, geometry, hidden, raw.float())
+        return geometry, hidden, self.output(hidden)
 
     def _unet(self, x: Tensor) -> Tensor:
         level0 = F.silu(self.enter(x))
@@ -84,16 +93,18 @@ class WarpingModule(nn.Module):
         x = F.silu(self.up1(torch.cat([double(x), level1], 1)))
         return F.silu(self.up0(torch.cat([double(x), level0], 1)))
 
-    def _warp(self, features: Features, geometry: _Geometry, hidden: Tensor, raw: Tensor) -> Warped:
+    def _displacement(self, geometry: _Geometry, raw: Tensor) -> _Displacement:
         height, width = raw.shape[-2:]
         logits = geometry.prior + raw[:, :CANDIDATES].flatten(2).transpose(1, 2)
         depth_offset = 0.3 * raw[:, CANDIDATES].flatten(1)[..., None]
         flow, masks, translation = geometry.flow(logits, depth_offset)
-        fine_residual = 0.1 * F.pixel_shuffle(raw[:, CANDIDATES + 1 : CANDIDATES + 9], 2)  # (B,2,2h,2w)
-        residual = F.avg_pool2d(fine_residual, 2)
+        residual = 0.1 * F.pixel_shuffle(raw[:, CANDIDATES + 1 : CANDIDATES + 9], 2)  # (B,2,2h,2w)
+        coarse = (flow - geometry.grid).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return _Displacement(enlarge(coarse) + residual, residual, masks, translation)
 
-        displacement = (flow - geometry.grid).unflatten(1, (height, width)).permute(0, 3, 1, 2)
-        fine = enlarge(displacement) + fine_residual
+    def _warp(self, features: Features, geometry: _Geometry, hidden: Tensor, raw: Tensor) -> Warped:
+        fine, fine_residual, masks, translation = self._displacement(geometry, raw)
+        residual = F.avg_pool2d(fine_residual, 2)
         fine_flow = _absolute(fine)
 
         volume = features["volume"]
@@ -108,6 +119,15 @@ class WarpingModule(nn.Module):
             "flow": fine_flow,
             "residual": fine_residual,
         }
+
+
+class _Displacement(NamedTuple):
+    """What moves, at twice the grid's resolution, and what it was mixed from."""
+
+    fine: Tensor  # (B,2,2h,2w)
+    residual: Tensor  # (B,2,2h,2w) its learned part
+    masks: Tensor  # (B,HW,K+2)
+    translation: Tensor  # (B,HW,3)
 
 
 class _Geometry:
