@@ -266,20 +266,20 @@ def looks(*values: float) -> list[np.ndarray]:
 
 
 def test_people_are_recognised_by_identity_before_place():
-    people = [Person(None, face_at(100), looks(0.0)), Person(None, face_at(300), looks(1.0))]
+    people = [Person(None, face_at(100), 0, looks(0.0)), Person(None, face_at(300), 0, looks(1.0))]
     # They have changed places, across a cut.
-    assert match(people, [face_at(100), face_at(300)], looks(1.1, 0.1), 640, same_scene=False) == {1: 0, 0: 1}
+    assert match(people, [face_at(100), face_at(300)], looks(1.1, 0.1), 640, scene=1) == {1: 0, 0: 1}
     # Twins: the nearer place decides.
-    twins = [Person(None, face_at(100), looks(0.0)), Person(None, face_at(300), looks(0.0))]
-    assert match(twins, [face_at(310), face_at(90)], looks(0.1, 0.1), 640, same_scene=False) == {0: 1, 1: 0}
+    twins = [Person(None, face_at(100), 0, looks(0.0)), Person(None, face_at(300), 0, looks(0.0))]
+    assert match(twins, [face_at(310), face_at(90)], looks(0.1, 0.1), 640, scene=1) == {0: 1, 1: 0}
     # A stranger is nobody, unless a face was lost there a moment ago and looks half alike.
-    assert match(people[:1], [face_at(105)], looks(0.8), 640, same_scene=False) == {}
-    assert match(people[:1], [face_at(105)], looks(0.8), 640, same_scene=True) == {0: 0}
-    assert match(people[:1], [face_at(205)], looks(0.8), 640, same_scene=True) == {}
+    assert match(people[:1], [face_at(105)], looks(0.8), 640, scene=1) == {}
+    assert match(people[:1], [face_at(105)], looks(0.8), 640, scene=0) == {0: 0}
+    assert match(people[:1], [face_at(205)], looks(0.8), 640, scene=0) == {}
 
 
 def test_a_person_keeps_the_first_look():
-    person = Person(None, face_at(0), looks(0.0))
+    person = Person(None, face_at(0), 0, looks(0.0))
     for number in range(1, 12):
         person.remember(looks(float(number))[0])
     assert len(person.gallery) == 8

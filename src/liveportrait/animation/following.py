@@ -77,7 +77,7 @@ class Follower:
         missing = len(seen) < len(self.people) or self.choice.takes_all
         due = self._number % SEARCH_EVERY == 0
         if cut or lost or not seen or (missing and due):
-            self._search(frame, same_scene=not cut)
+            self._search(frame)
         elif self._number % LOOK_EVERY == 0:
             for person in seen:
                 self._look(frame, person)
@@ -90,7 +90,7 @@ class Follower:
             found = None if cut or not person.face else self.run.analyzer.track(frame, person.face)
             person.face = found
             if found:
-                person.found(found)
+                person.found(found, len(self.cuts))
         # Two tracks on one face: who it is will be told by looking, not by where the tracks came from.
         together = [
             person
@@ -102,26 +102,27 @@ class Follower:
             person.face = None
         return any(person.face is None for person in held)
 
-    def _search(self, frame: NDArray[np.uint8], same_scene: bool) -> None:
+    def _search(self, frame: NDArray[np.uint8]) -> None:
         """Find whoever is missing, and whoever is new where everybody is wanted."""
         faces = self.run.analyzer.detect(frame, smallest=smallest_face(frame.shape))
         if not faces:
             return
+        scene = len(self.cuts)
         if not self.people:
             for face in self.choice.of(faces, f"frame {self._number} of {self.name}"):
-                self.people.append(Person(face, face, [identity_of(frame, face.landmarks)]))
+                self.people.append(Person(face, face, scene, [identity_of(frame, face.landmarks)]))
             return
         taken = [person.face for person in self.people if person.face]
         free = [face for face in faces if not any(centre_within(face, other) for other in taken)]
         looks = [identity_of(frame, face.landmarks) for face in free]
-        matched = match(self.people, free, looks, frame.shape[1], same_scene)
+        matched = match(self.people, free, looks, frame.shape[1], scene)
         for number, index in matched.items():
-            self.people[number].found(free[index])
+            self.people[number].found(free[index], scene)
             self.people[number].remember(looks[index])
         if self.choice.takes_all:
             strangers = [index for index in range(len(free)) if index not in matched.values()]
             for index in sorted(strangers, key=lambda index: free[index].box[0]):
-                self.people.append(Person(free[index], free[index], [looks[index]]))
+                self.people.append(Person(free[index], free[index], scene, [looks[index]]))
 
     def _look(self, frame: NDArray[np.uint8], person: Person) -> None:
         if person.face:

@@ -23,6 +23,7 @@ class Person:
 
     face: Face | None  # in the frame at hand; None while it is lost
     last: Face  # where it was seen last
+    scene: int  # and in which scene
     gallery: list[Array] = field(default_factory=list)  # embeddings (128,)
 
     def remember(self, embedding: Array) -> None:
@@ -31,9 +32,10 @@ class Person:
         if len(self.gallery) > GALLERY:
             del self.gallery[1]
 
-    def found(self, face: Face) -> None:
+    def found(self, face: Face, scene: int) -> None:
         """Take a face of the frame at hand for this person's."""
         self.face = self.last = face
+        self.scene = scene
 
     def unlikeness(self, embedding: Array) -> float:
         """The distance (Euclidean) to the nearest known look."""
@@ -41,12 +43,12 @@ class Person:
 
 
 def match(
-    people: list[Person], faces: list[Face], embeddings: list[Array], width: int, same_scene: bool
+    people: list[Person], faces: list[Face], embeddings: list[Array], width: int, scene: int
 ) -> dict[int, int]:
     """Which face each lost person is: {number of the person: number of the face}, the most alike first.
 
     A face is a person's within `SAME_PERSON` of a known look, or a little beyond it where that person was lost in
-    the same scene. `width` of the picture in px. No face is taken twice.
+    this scene, by its number. `width` of the picture in px. No face is taken twice.
     """
     pairs = []
     for number, person in enumerate(people):
@@ -54,7 +56,7 @@ def match(
             continue
         for index, (face, embedding) in enumerate(zip(faces, embeddings, strict=True)):
             cost = person.unlikeness(embedding)
-            if same_scene and centre_within(face, person.last):
+            if person.scene == scene and centre_within(face, person.last):
                 cost -= NEARBY
             if cost < SAME_PERSON:
                 away = abs(centre(face)[0] - centre(person.last)[0]) / width

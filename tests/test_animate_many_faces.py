@@ -1,0 +1,190 @@
+"""Several faces in one photo or video, each with a driver of its own."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from animation_samples import bundled_networks, people, write_video
+
+from liveportrait import AnimateOptions, Animator, UserError
+from liveportrait.animation.compositing import Compositor, Painted
+from liveportrait.animation.moving import open_video
+from liveportrait.animation.run import Run
+from liveportrait.animation.selection import FaceChoice
+from liveportrait.animation.source import Place, open_photo
+from liveportrait.engine import Engine
+from liveportrait.face.canonical import OVAL, canonical_face
+from liveportrait.face.crop import Square
+from liveportrait.face.masks import SIDE, face_mask, rim_in_crop, rim_mask, yielding
+from liveportrait.face.paste import paste_mask
+from liveportrait.media import VideoReader, load_image
+from liveportrait.motion import Template, bundled_templates
+from liveportrait.networks.interface import Motion
+
+SCENE, FRAMES = 4, 10  # the cut comes after the first four frames
+
+
+@pytest.fixture(scope="module")
+def animator() -> Animator:
+    return Animator(Engine(bundled_networks()), batch=4)
+
+
+def in_a_row(*portraits: np.ndarray) -> np.ndarray:
+    """The portraits side by side, (300,n*220,3)."""
+    return np.hstack([portrait[:, 40:260] for portrait in portraits])
+
+
+def motions(count: int) -> list[Template]:
+    """Three motions that differ, from a moment at which they are under way."""
+    templates = bundled_templates()
+    return [
+        Template(
+            Motion(*(part[8 : 8 + count] for part in templates[name].motion)), templates[name].fps, layout
+        )
+        for name, layout in ((name, templates[name].layout) for name in ("talk", "smile", "look-around"))
+    ]
+
+
+def face_width(x: float, y: float, width: float) -> np.ndarray:
+    """The rim (36,3) of a frontal face with its middle at (x, y), px."""
+    rim = canonical_face().vertices[list(OVAL)]
+    rim = rim - rim.mean(axis=0)
+    return (rim * (width / np.ptp(rim[:, 0])) + np.array([x, y, 0])).astype(np.float32)
+
+
+def test_each_face_of_a_photo_follows_its_own_driver(animator, tmp_path):
+    """As each does alone, wherever only one of them paints."""
+    photo = in_a_row(*people())
+    drivers = motions(5)
+    options = AnimateOptions(faces="all", compare=True)
+    together = animator.animate(photo, drivers, tmp_path / "all", options)
+    assert together.frames == 5
+    result = load_image(tmp_path / "all" / "frame-000004.png").astype(int)
+    sheet = load_image(tmp_path / "all_compare" / "frame-000004.png")
+    assert sheet.shape == (3 * 256, 2 * 256, 3)
+    for number, driver in enumerate(drivers):
+        middle = slice(40, 190), slice(number * 220 + 70, number * 220 + 150)
+        out = tmp_path / f"{number}"
+        animator.animate(photo, driver, out, AnimateOptions(faces=str(number + 1)))
+        alone = load_image(out / "frame-000004.png").astype(int)
+        assert np.abs(result - alone)[middle].max() <= 1
+        others = [
+            np.abs(alone - photo)[40:190, k * 220 + 70 : k * 220 + 150].max() for k in range(3) if k != number
+        ]
+        assert np.abs(alone - photo)[middle].mean() > 0.5 and max(others) == 0
+
+
+def test_who_is_moved_by_whom_survives_a_cut(animator, tmp_path):
+    one, two, three = people()
+    first, second = in_a_row(one, two, three), in_a_row(three, one, two)
+    path = write_video(tmp_path / "crowd.mp4", [first] * SCENE + [second] * (FRAMES - SCENE))
+    run = Run(animator.engine, animator.analyzer, batch=4)
+    source = open_video(run, path, AnimateOptions(), FaceChoice(takes_all=True))
+    assert source.cuts == (SCENE,) and len(source.faces) == 3
+    slots = [
+        [int(sighting.square.centre[0] // 220) if sighting else None for sighting in face.sightings]
+        for face in source.faces
+    ]
+    assert slots == [[number] * SCENE + [(number + 1) % 3] * (FRAMES - SCENE) for number in range(3)]
+
+    drivers = motions(FRAMES)
+    report = animator.animate(path, drivers, tmp_path / "out", AnimateOptions(faces="1,2,3", assign="3,1,2"))
+    assert report.frames == FRAMES and not report.passed
+    frames = list(VideoReader(path))
+    for number in range(FRAMES):
+        result = load_image(report.out / f"frame-{number:06d}.png")
+        for slot in range(3):
+            part = slice(40, 190), slice(slot * 220 + 70, slot * 220 + 150)
+            assert np.abs(result[part].astype(int) - frames[number][part]).mean() > 0.3
+
+
+def test_only_the_chosen_one_is_followed_and_a_stranger_is_not_taken_for_them(animator, tmp_path):
+    one, two, three = people()
+    path = write_video(tmp_path / "v.mp4", [in_a_row(one, two)] * 3 + [in_a_row(three, three)] * 3)
+    report = animator.animate(path, motions(6)[0], tmp_path / "out", AnimateOptions(faces="2"))
+    assert report.passed == ((3, 5),)
+    frame, result = list(VideoReader(path))[2], load_image(tmp_path / "out" / "frame-000002.png")
+    assert (result[:, :150] == frame[:, :150]).all() and (result[:, 260:] != frame[:, 260:]).any()
+
+
+def test_faces_that_do_not_exist_and_drivers_that_do_not_fit(animator, tmp_path):
+    photo = in_a_row(*people()[:2])
+    driver = motions(2)[0]
+    with pytest.raises(UserError, match="face 3, but the source shows 2 faces"):
+        animator.animate(photo, driver, tmp_path / "out.mp4", AnimateOptions(faces="3"))
+    with pytest.raises(UserError, match="3 of DRIVING are too many for 2 chosen faces"):
+        animator.animate(photo, [driver] * 3, tmp_path / "out.mp4", AnimateOptions(faces="all"))
+    with pytest.raises(UserError, match="2 faces cannot be written as one crop"):
+        animator.animate(photo, driver, tmp_path / "o.mp4", AnimateOptions(faces="all", paste_back=False))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_face_of_six_pixels_is_no_face(animator, tmp_path):
+    tiny = np.full((200, 200, 3), 127, np.uint8)
+    tiny[90:106, 90:106] = cv2.resize(people()[0][:300, :300], (16, 16), interpolation=cv2.INTER_AREA)
+    with pytest.raises(UserError, match="no face found in the source: use a picture that shows one, 20 px"):
+        animator.animate(tiny, motions(1)[0], tmp_path / "out.png")
+
+
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_all_faces_of_a_picture_are_found_from_left_to_right(animator, count):
+    photo = in_a_row(*(people() * 2)[:count])
+    run = Run(animator.engine, animator.analyzer, batch=4)
+    source = open_photo(run, photo, AnimateOptions(max_size=2000), FaceChoice(takes_all=True))
+    places = [face.view(run, [0], [photo]).places[0] for face in source.faces]
+    assert [int(place.rim[:, 0].mean() // 220) for place in places] == list(range(count))
+    assert source.found == count and not source.bystanders
+
+
+def test_a_crop_does_not_paint_over_its_neighbours_head():
+    rims = [face_width(200, 200, 80), face_width(300, 200, 80)]
+    window = Square(np.array([200.0, 200.0]), 240.0, 0.0).window()
+    own, other = (rim_in_crop(rim, window) for rim in rims)
+    mask = yielding(paste_mask(SIDE), own, [other])
+    inside = rim_mask(other, SIDE, 1.0) == 255
+    assert mask[inside].max() < 16 and mask[rim_mask(own, SIDE, 1.0) == 255].min() > 250
+    far = rim_in_crop(face_width(900, 200, 80), window)
+    np.testing.assert_array_equal(yielding(paste_mask(SIDE), own, [far]), paste_mask(SIDE))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_heads_that_overlap_the_larger_one_lies_on_top(order):
+    """Whatever their numbers; the smaller one is seen where it is not covered."""
+    near, far = face_width(200, 200, 120), face_width(300, 170, 60)
+    painted = []
+    for number, (rim, width, level) in enumerate([(near, 120.0, 250), (far, 60.0, 10)]):
+        window = Square(rim[:, :2].mean(axis=0).astype(float), 2.3 * width, 0.0).window()
+        picture = np.full((256, 256, 3), level, np.uint8)
+        painted.append(Painted(number, picture, Place(window, width, rim), picture, None))
+    frame = np.full((400, 500, 3), 128, np.uint8)
+    result = Compositor((400, 500), still=False).compose(frame, [painted[index] for index in order])
+    assert result[200, 200, 0] == 250 and result[200, 250, 0] > 240  # the nearer head and its edge
+    assert result[165, 315, 0] < 20  # what can be seen of the other
+    assert (result[:30] == 128).all() and (frame == 128).all()
+
+
+def test_the_layer_laid_over_the_frame_gives_the_composed_frame():
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    faces = []
+    for number, (x, width) in enumerate([(150, 80.0), (240, 70.0)]):
+        rim = face_width(x, 150, width)
+        window = Square(rim[:, :2].mean(axis=0).astype(float), 2.3 * width, 0.2).window()
+        picture = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
+        faces.append(Painted(number, picture, Place(window, width, rim), picture, None))
+    composed = Compositor((300, 400), still=False).compose(frame, faces).astype(float)
+    layer = Compositor((300, 400), still=False, alpha=True).compose(frame, faces).astype(float)
+    share = layer[..., 3:] / 255
+    laid = share * layer[..., :3] + (1 - share) * frame
+    assert np.abs(laid - composed).max() < 3
+    assert (layer[:, 390:, 3] == 0).all() and (layer[150, 150, 3] == 255).all()
+
+
+def test_a_face_mask_follows_the_face_and_keeps_off_the_border():
+    rim = rim_in_crop(face_width(200, 200, 100), Square(np.array([200.0, 200.0]), 230.0, 0.0).window())
+    moved = rim + np.array([30, 0], np.float32)
+    alone, both = face_mask([rim]), face_mask([rim, moved])
+    assert alone.shape == (SIDE, SIDE) and alone[128, 128] == 255 and alone[:4].max() == 0
+    assert (both >= alone).all() and both[rim_mask(moved, SIDE, 1.0) == 255].min() > 200
+    assert len(np.unique(alone)) > 50  # a soft edge
