@@ -33,9 +33,12 @@ class Direction:
     positive: Tensor  # (21,3)
     negative: Tensor  # (21,3)
 
-    def at(self, value: float) -> Tensor:
-        """The offset (21,3) for a value of the slider."""
-        return value * self.positive if value >= 0 else -value * self.negative
+    def at(self, value: Tensor) -> Tensor:
+        """The offsets (B,21,3) for values (B,) of the slider."""
+        amount = value[:, None, None]
+        return amount.clamp(min=0) * self.positive.to(value) + (-amount).clamp(min=0) * self.negative.to(
+            value
+        )
 
 
 @cache

@@ -88,9 +88,7 @@ def _with_expression(motion: Motion, values: Values, groups: KeypointGroups) -> 
     offset = torch.zeros_like(expression)
     for name, direction in directions_for(groups).items():
         if name in values:
-            value = values[name][:, None, None]
-            positive, negative = direction.positive.to(offset), direction.negative.to(offset)
-            offset = offset + value.clamp(min=0) * positive + (-value).clamp(min=0) * negative
+            offset = offset + direction.at(values[name])
     if not groups.measured:
         return motion._replace(expression=expression + offset)
     motion = motion._replace(expression=expression + offset @ motion.rotation)
