@@ -17,8 +17,9 @@ from liveportrait.data.preparation.clips import TrackDivider
 from liveportrait.data.preparation.motion import jitter, shape_motion
 from liveportrait.data.preparation.options import PrepareOptions
 from liveportrait.data.preparation.quality import FaceMeasures, faded_ends, measure_region, quality
-from liveportrait.data.preparation.records import Clip, Window
+from liveportrait.data.preparation.records import Clip, Dropped, Window
 from liveportrait.data.preparation.tracking import FaceFollower, Track, at_rate
+from liveportrait.data.preparation.videos import joined
 from liveportrait.data.preparation.windows import divide_by_window, fit_window, inside
 from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.face import Face, FaceAnalyzer
@@ -239,6 +240,17 @@ def test_each_kind_of_bad_clip_is_named() -> None:
         track.faces[:] = [Face(mesh(320 + 12 * (-1) ** k, spread=1, seed=k), 1.0) for k in range(100)]
 
     assert reason(tremble) == {"unstable"}
+
+
+def test_pieces_of_one_reason_that_touch_are_one_line() -> None:
+    pieces = [
+        Dropped("short", "0.1 s", 1.1, 1.2),
+        Dropped("short", "0.1 s", 1.0, 1.1),
+        Dropped("dark", "9", 1.2, 2.0),
+    ]
+    pieces += [Dropped("short", "0.3 s", 2.0, 2.3), Dropped("dark", "8", 2.5, 2.6)]
+    spans = [(piece.reason, piece.start_s, piece.end_s) for piece in joined(pieces, 0.04)]
+    assert spans == [("short", 1.0, 1.2), ("dark", 1.2, 2.0), ("short", 2.0, 2.3), ("dark", 2.5, 2.6)]
 
 
 # windows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,24 @@ def prepare_video(
         dropped = [*divider.dropped, *_without_face(follower, spans, options.fps)]
         clips = sorted(divider.clips, key=lambda clip: (clip.start, clip.window))
         samples, members = _cut(reader, clips, key, options)
-    dropped.sort(key=lambda part: (part.start_s or 0.0, part.end_s or 0.0, part.reason))
     seconds = follower.frames / options.fps
-    return Part("video", seconds, tuple(samples), tuple(dropped)), members
+    return Part("video", seconds, tuple(samples), tuple(joined(dropped, 1 / options.fps))), members
+
+
+def joined(dropped: Iterable[Dropped], gap: float) -> list[Dropped]:
+    """Pieces in order of time; those of one reason that lie at most `gap` seconds apart become one."""
+    found: list[Dropped] = []
+    last: dict[str, int] = {}  # of each reason, its latest piece
+    for piece in sorted(dropped, key=lambda part: (part.start_s or 0.0, part.end_s or 0.0, part.reason)):
+        before = found[last[piece.reason]] if piece.reason in last else None
+        end = None if before is None else before.end_s
+        if before and end is not None and piece.start_s is not None and piece.start_s <= end + gap + 1e-6:
+            detail = f"{before.detail.removesuffix(' ...')} ..."
+            found[last[piece.reason]] = replace(before, end_s=max(end, piece.end_s or end), detail=detail)
+        else:
+            last[piece.reason] = len(found)
+            found.append(piece)
+    return found
 
 
 def _none(info: VideoInfo, reason: str, detail: str) -> tuple[Part, dict[str, bytes]]:
