@@ -21,7 +21,8 @@ from liveportrait.data.shards import Entry, Sample, read_entries
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer
 from liveportrait.media import VideoReader, load_image, save_image
-from liveportrait.motion.lifting import MESH_ROWS
+from liveportrait.motion.lifting import AXES, MESH_ROWS
+from liveportrait.training.corpus import build_corpus, load_corpus
 
 FADE = 12
 
@@ -142,6 +143,15 @@ def test_a_mirrored_face_has_the_mirrored_rotation(tmp_path: Path) -> None:
     assert turned[0]["roll"][0] < -2  # she leans her head to the picture's right: clockwise
 
 
+def test_training_takes_what_was_prepared(prepared: tuple[Path, Prepared], tmp_path: Path) -> None:
+    _, done = prepared
+    build_corpus(done.shards, tmp_path / "corpus", frames_per_clip=8, one_in=10**9, seed=0)
+    corpus = load_corpus(tmp_path / "corpus")
+    assert len(corpus.clip) == 9  # eight frames of the clip, and the picture
+    yaw = angles(AXES @ corpus.motion.rotation.transpose(0, 2, 1).astype(float) @ AXES)["yaw"]
+    assert np.abs(yaw[corpus.clip == 0]).max() < 40 and np.ptp(corpus.landmarks[:, :, 0]) > 50
+
+
 def test_statistics_and_sheet(prepared: tuple[Path, Prepared]) -> None:
     _, done = prepared
     folder = done.shards[0].parent
@@ -213,6 +223,7 @@ def test_bad_input_is_one_sentence(tmp_path: Path, monkeypatch, capsys) -> None:
     Path("empty").mkdir()
     Path("list.txt").write_text("# nothing yet\n\n")
     save_image("coffee.png", np.ascontiguousarray(coffee()))
+    assert "name videos" in fails(capsys, "-o", "out")
     assert "no such file or folder" in fails(capsys, "nowhere", "-o", "out")
     assert "empty folder" in fails(capsys, "empty", "-o", "out")
     assert "lists no path" in fails(capsys, "list.txt", "-o", "out")

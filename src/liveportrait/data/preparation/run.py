@@ -64,6 +64,8 @@ def prepare(
     options = options or PrepareOptions()
     if workers < 1:
         raise UserError(f"{workers} workers cannot do anything: give 1 or more")
+    if not named:
+        raise UserError("Nothing to prepare: name videos, pictures, folders or lists of them")
     inputs = [entry for entry in find_inputs(named) if not _within(entry.path, out)]
     if not inputs:
         raise UserError(f"Nothing to prepare: all inputs lie in the output folder {out}; name another one")
