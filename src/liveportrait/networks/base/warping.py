@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from liveportrait.networks import sampling
 from liveportrait.networks.base.hourglass import Hourglass
 from liveportrait.networks.base.layers import ConvNorm
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Pose, Warped
@@ -67,7 +68,7 @@ def heatmap_difference(grid: Tensor, source: Tensor, driving: Tensor) -> Tensor:
 
 def sample_volume(volume: Tensor, flow: Tensor) -> Tensor:
     """The volume (B,C,D,H,W) fetched, trilinearly, from the coordinates (B,D,H,W,3); zero outside."""
-    return F.grid_sample(volume.float(), flow, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return sampling.sample_volume(volume.float(), flow, "zeros")
 
 
 class DenseMotionNetwork(nn.Module):

@@ -144,14 +144,16 @@ class MotionExtractor(nn.Module):
         """
         points = coarse.detach()
         across = points[:, LEFT_IRIS] - points[:, RIGHT_IRIS]  # the patches follow the head's roll and size
-        jitters = [jitter * torch.randn_like(across) * across.norm(dim=1, keepdim=True) for _ in range(3)]
+        shifts = [torch.zeros_like(across)] * 3
+        if jitter:
+            shifts = [jitter * torch.randn_like(across) * across.norm(dim=1, keepdim=True) for _ in shifts]
         patches = [
             (RIGHT_EYE, self.eye, 0.55, 1.0),
             (LEFT_EYE, self.eye, 0.55, -1.0),  # mirrored, so that both eyes share one network
             (MOUTH, self.mouth, 0.8, 1.0),
         ]
         xy, codes = coarse, []
-        for (rows, magnifier, reach, mirror), shift in zip(patches, jitters, strict=True):
+        for (rows, magnifier, reach, mirror), shift in zip(patches, shifts, strict=True):
             index = torch.tensor(rows, device=image.device)
             x_axis = across * reach * mirror
             y_axis = torch.stack([-across[:, 1], across[:, 0]], 1) * reach
@@ -176,7 +178,7 @@ class MotionExtractor(nn.Module):
         first = F.normalize(raw[:, 0:3] + raw.new_tensor([1.0, 0.0, 0.0]), dim=1)
         second = raw[:, 3:6] + raw.new_tensor([0.0, 1.0, 0.0])
         second = F.normalize(second - (first * second).sum(1, keepdim=True) * first, dim=1)
-        rotation = torch.stack([first, second, torch.cross(first, second, dim=1)], 1)
+        rotation = torch.stack([first, second, _cross(first, second)], 1)
         scale = spread * self.mean_rigid[0] * raw[:, 6:7].exp()  # (B,1)
         shift = centre[:, 0] + spread * (self.mean_rigid[1:] + raw[:, 7:9])
         translation = torch.cat([shift, torch.zeros_like(scale)], 1)
@@ -188,6 +190,11 @@ class MotionExtractor(nn.Module):
 
 EYE_HOME = ((0.0, -0.1), (0.0, 0.1), (0.0, 0.0))
 MOUTH_HOME = ((-0.4, 0.0), (0.4, 0.0), (0.0, -0.05), (0.0, 0.05), (0.0, 0.15), (0.0, -0.15))
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    """Cross product (B,3); in products that every runtime has, as torch.cross is not."""
+    return a.roll(-1, 1) * b.roll(1, 1) - a.roll(1, 1) * b.roll(-1, 1)
 
 
 def normalised_layout(xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:

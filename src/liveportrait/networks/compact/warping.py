@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from liveportrait.networks.compact.appearance import AppearanceSizes
 from liveportrait.networks.compact.layers import Residual, conv, double, pixel_grid, sample
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Pose, Warped
+from liveportrait.networks.sampling import sample_volume
 
 # Reach of each keypoint's motion in the prior, crop half side = 1. One common reach averages lids, iris and
 # brow into each other and no eye ever closes.
@@ -109,7 +110,7 @@ class WarpingModule(nn.Module):
 
         volume = features["volume"]
         volume_flow = geometry.volume_flow(masks, translation, residual, volume.shape[2])
-        warped = F.grid_sample(volume, volume_flow, padding_mode="border", align_corners=False)
+        warped = sample_volume(volume, volume_flow, "border")
         occlusion = raw[:, -1:].sigmoid()
         return {
             "volume": warped.flatten(1, 2) * occlusion,
