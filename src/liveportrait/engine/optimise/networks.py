@@ -1,0 +1,48 @@
+"""`optimised`: the exact savings, for any variant. Every back end and every exporter starts from its result."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from liveportrait.engine.optimise.base_generator import FastGenerator
+from liveportrait.engine.optimise.base_warping import FastAppearance, FastWarping
+from liveportrait.engine.optimise.folding import folded
+from liveportrait.networks.base.appearance import AppearanceFeatureExtractor
+from liveportrait.networks.base.generator import SpadeGenerator
+from liveportrait.networks.base.warping import WarpingModule
+from liveportrait.networks.interface import Networks
+
+
+def optimised(networks: Networks) -> Networks:
+    """Networks for inference that are called alike and answer alike up to rounding, in evaluation mode.
+
+    The originals stay as they are; weights that need no change are shared with them. F and W belong together:
+    features of the original F do not fit the W returned here. Modules of unknown kinds are left as they are, so that
+    doing it twice changes nothing more.
+    """
+    appearance, motion, warping, generator = (
+        folded(module)
+        for module in (networks.appearance, networks.motion, networks.warping, networks.generator)
+    )
+    if isinstance(appearance, AppearanceFeatureExtractor) and isinstance(warping, WarpingModule):
+        appearance, warping = FastAppearance(appearance, warping), FastWarping(warping)
+    if isinstance(generator, SpadeGenerator):
+        generator = FastGenerator(generator)
+    return dataclasses.replace(
+        networks,
+        appearance=_channels_last(appearance.eval()),
+        motion=_channels_last(motion),
+        warping=_channels_last(warping.eval()),
+        generator=_channels_last(generator.eval()),
+    )
+
+
+def _channels_last(module: nn.Module) -> nn.Module:
+    """The module, its 2-D kernels in the memory format that convolutions of all machines like best."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
