@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from liveportrait.choices import Precision
+from liveportrait.engine.optimise import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
 
@@ -13,17 +14,16 @@ from liveportrait.networks.interface import Features, Motion, Networks, Pose
 class EagerBackend:
     """F, M, W and G in float32, or with their convolutions in bfloat16 ("bf16": autocast).
 
-    The networks are put into channels-last memory format in place, which changes no value.
+    What runs is `optimised(networks)`: the networks given are left as they are, and later changes of their weights
+    are not seen.
     """
 
     def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
         if precision not in ("fp32", "bf16"):
             raise UserError(f"the precision {precision!r} is unknown: choose fp32 or bf16")
         self.device = next(networks.motion.parameters()).device
-        self._networks = networks
+        self._networks = optimised(networks)
         self._half = precision == "bf16"
-        for module in networks.modules().values():
-            _to_channels_last(module.eval())
 
     def appearance(self, images: Tensor) -> Features:
         """F."""
@@ -44,9 +44,3 @@ class EagerBackend:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._half)
-
-
-def _to_channels_last(module: nn.Module) -> None:
-    for parameter in module.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
