@@ -7,9 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from liveportrait.errors import UserError
 from liveportrait.motion import SeenKeypoints, agree, groups_for
 from liveportrait.motion.groups import KeypointGroups
 from liveportrait.networks import Networks, Variant
+from liveportrait.networks.compact.warping import WarpingModule
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Features, Motion, Pose
 
@@ -47,31 +49,42 @@ class FrozenNetworks:
         ]
         return Motion(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    def source(
-        self, pictures: Tensor, seen: SeenKeypoints | None = None, tracked: Tensor | None = None
-    ) -> tuple[Features, Motion, Pose]:
-        """F and M of sources (B,3,256,256), and their pose.
-
-        Where keypoints are landmarks, those `seen` (px of 256) are taken for the sources marked `tracked` (B,):
-        in use, a source's face has been tracked as a rule.
+    def tracked_motion(self, pictures: Tensor, seen: SeenKeypoints, tracked: Tensor) -> Motion:
+        """M of sources (B,3,256,256). Where keypoints are landmarks, those `seen` (px of 256) count for the sources
+        marked `tracked` (B,): in use, a source's face has been tracked as a rule.
         """
         motion = self.motion(pictures)
-        if seen is not None and tracked is not None and self.groups.measured:
-            agreed = agree(motion, seen, 256)
-            motion = Motion(
-                *(
-                    torch.where(tracked.view(-1, *[1] * (a.ndim - 1)), b, a)
-                    for a, b in zip(motion, agreed, strict=True)
-                )
-            )
-        with torch.no_grad(), self._precision():
-            return self.networks.appearance(self._fitting(pictures)), motion, pose_of(motion)
+        if not self.groups.measured:
+            return motion
+        agreed = agree(motion, seen, 256)
+        marked = (tracked.view(-1, *[1] * (part.ndim - 1)) for part in motion)
+        return Motion(*(torch.where(*parts) for parts in zip(marked, agreed, motion, strict=True)))
 
-    def flow(self, features: Features, source: Pose, driving: Pose) -> Tensor | None:
-        """W's flow (B,h,w,2) in [-1, 1], without G; None where the variant tells none."""
+    def features(self, pictures: Tensor) -> Features:
+        """F of sources (B,3,256,256)."""
+        with torch.no_grad(), self._precision():
+            features: Features = self.networks.appearance(self._fitting(pictures))
+        return features
+
+    def source(self, pictures: Tensor) -> tuple[Features, Motion, Pose]:
+        """F and M of sources (B,3,256,256), and their pose."""
+        motion = self.motion(pictures)
+        return self.features(pictures), motion, pose_of(motion)
+
+    def context(self, pictures: Tensor, size: int) -> Tensor:
+        """What W's flow depends on of sources (B,3,256,256), seen at another size: (B,c,h,w). COMPACT alone."""
+        small = torch.nn.functional.interpolate(pictures, size=(size, size), mode="area")
+        with torch.no_grad(), self._precision():
+            context: Tensor = self.networks.appearance(small)["context"]
+        return context
+
+    def flow(self, context: Tensor, source: Pose, driving: Pose) -> Tensor:
+        """W's flow (B,h,w,2) in [-1, 1] from `context`, without warping anything. COMPACT alone."""
+        warping = self.networks.warping
+        if not isinstance(warping, WarpingModule):
+            raise UserError("only compact weights tell their flow: remove [stitching.flow]")
         with self._precision():
-            warped = self.networks.warping(features, source, driving)
-        return warped["flow"].float() if "flow" in warped else None
+            return warping.flow(context, source, driving).float()
 
     def render(self, features: Features, source: Pose, driving: Pose) -> tuple[Tensor, Tensor | None]:
         """G's pictures (B,3,S,S) and W's flow (B,h,w,2), None where the variant tells none."""

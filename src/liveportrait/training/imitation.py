@@ -7,6 +7,8 @@ What they lack (W moves lids less far than asked, beyond natural openings most) 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ NEGLIGIBLE = 0.3  # keypoints that follow less than this share of the most movin
 PARTS = {"eyes": (0, 1), "lips": (2,)}  # columns of the openings (see `ratios_of`)
 BATCH = 256
 RATE = 1e-3
+REACH = (-0.5, 2.0)  # of requests to the closed form
 
 
 def opening_effect(bank: MotionBank) -> Tensor:
@@ -43,8 +46,44 @@ def closed_form(source: Motion, ratios: Tensor, wanted: Tensor, effect: Tensor, 
     return source.scale[:, :, None] * (local @ source.rotation)
 
 
-def imitate(module: nn.Module, bank: MotionBank, part: str, steps: int, highest: float) -> None:
-    """Teach a retargeting module the closed-form offsets of the bank's frames, moved at random."""
+@dataclass(frozen=True)
+class Response:
+    """How far a face opens that the closed form is asked to open: W moves lids less far than their keypoints."""
+
+    coefficients: Tensor  # (7,) of the terms of `_terms`
+
+    def request_for(self, own: Tensor, wanted: Tensor) -> Tensor:
+        """What to ask for (B,), so that an opening `own` (B,) becomes `wanted` (B,); at most `REACH`."""
+        asked = torch.linspace(*REACH, 201, device=own.device)
+        expected = _terms(own[:, None], asked[None]) @ self.coefficients.to(own)  # (B,201)
+        return asked[(expected - wanted[:, None]).abs().argmin(1)]
+
+
+def fit_response(own: Tensor, asked: Tensor, measured: Tensor) -> Response:
+    """Least squares over N rendered faces: own openings, requests and measured openings (N,)."""
+    terms = _terms(own, asked).double()
+    return Response(torch.linalg.lstsq(terms, measured.double()[:, None]).solution[:, 0].float())
+
+
+def _terms(own: Tensor, asked: Tensor) -> Tensor:
+    """A cubic of the request, its first three terms also times the own opening, (…,7)."""
+    own, asked = torch.broadcast_tensors(own, asked)
+    powers = [torch.ones_like(asked), asked, asked**2, asked**3]
+    return torch.stack([*powers, own, own * asked, own * asked**2], -1)
+
+
+def imitate(
+    module: nn.Module,
+    bank: MotionBank,
+    part: str,
+    steps: int,
+    highest: float,
+    response: Response | None = None,
+) -> None:
+    """Teach a retargeting module the closed-form offsets of the bank's frames, moved at random.
+
+    With a `response` the closed form is asked for more, or less, so that the face opens as wanted.
+    """
     effect, columns = opening_effect(bank), list(PARTS[part])
     optimizer = torch.optim.Adam(module.parameters(), lr=RATE)
     device = bank.ratios.device
@@ -57,7 +96,8 @@ def imitate(module: nn.Module, bank: MotionBank, part: str, steps: int, highest:
         source = displaced(Motion(*(part_[rows] for part_ in bank.motion)), shift, zoom, turn)
         ratios, wanted = bank.ratios[rows], highest * torch.rand(BATCH, device=device)
         found = module(transform_keypoints(source), torch.cat([ratios[:, columns], wanted[:, None]], 1))
-        loss = (found - closed_form(source, ratios, wanted, effect, part)).abs().mean()
+        asked = wanted if response is None else response.request_for(ratios[:, columns].mean(1), wanted)
+        loss = (found - closed_form(source, ratios, asked, effect, part)).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

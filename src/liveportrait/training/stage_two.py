@@ -26,16 +26,31 @@ from liveportrait.training.corpus import Corpus
 from liveportrait.training.frozen import FrozenNetworks
 from liveportrait.training.imitation import imitate
 from liveportrait.training.opening_reader import OpeningReader
+from liveportrait.training.rendered_openings import RenderedOpenings, render_openings
 from liveportrait.training.stage_one import corpora, samples_seen
 from liveportrait.training.stage_two_check import control_error, shoulder_motion
-from liveportrait.training.stage_two_config import StageTwoConfig, load_config
-from liveportrait.training.stage_two_phase import Module, RetargetingLosses, StitchingLosses, train_module
-from liveportrait.training.stage_two_reader import MeasuredFrames, rendered_frames, train_reader
-from liveportrait.training.stage_two_sampling import MotionBank, SourceSampler, motion_bank
+from liveportrait.training.stage_two_config import FlowStart, StageTwoConfig, load_config
+from liveportrait.training.stage_two_phase import (
+    FlowLosses,
+    RetargetingLosses,
+    StitchingLosses,
+    StitchingTask,
+    train_module,
+)
+from liveportrait.training.stage_two_reader import train_reader
+from liveportrait.training.stage_two_sampling import (
+    FlowSampler,
+    MotionBank,
+    SourceSampler,
+    flow_sources,
+    motion_bank,
+)
 
 Part = Literal["all", "reader", "stitching", "eyes", "lips", "export"]
+Module = Literal["stitching", "eyes", "lips"]
 MODULES: tuple[Module, ...] = ("stitching", "eyes", "lips")
 HELD_OUT_CLIPS = 24
+DIFFERENCE_GAIN = 2.5  # 63 differences of about 0.05 then add up to about 1
 
 
 def run(
@@ -85,39 +100,63 @@ class StageTwo:
             TrainingState({}, {}, {"reader": reader}).load(given)
             return reader
 
-        def render() -> MeasuredFrames | None:
-            count = self.config.reader.rendered
-            return (
-                rendered_frames(self.networks, self.corpus, self.bank, count, self.config.seed)
-                if count
-                else None
-            )
+        return train_reader(self.config, self.corpus, self.held_out, self.rendered)
 
-        return train_reader(self.config, self.corpus, self.held_out, render)
+    def rendered(self) -> RenderedOpenings | None:
+        """Rendered and measured pictures, kept in the run's folder; None where the configuration wants none."""
+        folder, count = self.folder / "rendered", self.config.reader.rendered
+        if not count:
+            return None
+        if not (folder / "labels.npz").exists():
+            render_openings(self.networks, self.corpus, self.bank, count, self.config.seed).save(folder)
+        return RenderedOpenings.load(folder)
 
     def stitching(self) -> nn.Module:
-        """S."""
-        module = self._start("stitching")
-        settings = self.config.stitching
+        """S: from W's flow alone where the configuration says so, then from pictures."""
+        module, settings = self._start("stitching"), self.config.stitching
+        task = StitchingTask(module, self.networks, self.bank, settings.drives)
+        if settings.flow is not None and not (self.folder / "stitching.safetensors").exists():
+            module.load_state_dict(self._from_flow(task, settings.flow).state_dict())
         return train_module(
             "stitching",
             module,
             self.config,
+            settings.schedule,
+            settings.weights,
             SourceSampler(self.corpus, self.bank, settings.mix, settings.drives),
-            StitchingLosses(module, self.networks, self.bank, self.config),
+            StitchingLosses(task),
             lambda average: shoulder_motion(
                 average, self.networks, self.held_out, self.held_out_bank, self.config.held_out_drives
             ),
         )
 
+    def _from_flow(self, task: StitchingTask, start: FlowStart) -> nn.Module:
+        """S as W's flow alone teaches it, or on from that phase's checkpoint."""
+        settings = self.config.stitching
+        sources = flow_sources(self.networks, self.corpus, start.sources, start.size, self.config.seed)
+        sampler = FlowSampler(len(sources.landmarks), self.bank, settings.mix, settings.drives)
+        return train_module(
+            "stitching-flow",
+            task.module,
+            self.config,
+            start.schedule,
+            settings.weights,
+            sampler,
+            FlowLosses(task, sources),
+            lambda average: {},
+        )
+
     def retargeting(self, name: Literal["eyes", "lips"], reader: OpeningReader) -> nn.Module:
         """R_eyes or R_lip."""
         module, settings = self._start(name), getattr(self.config, name)
+        mix = self.config.stitching.mix
         return train_module(
             name,
             module,
             self.config,
-            SourceSampler(self.corpus, None, self.config.stitching.mix, settings.requests, settings.highest),
+            settings.schedule,
+            settings.weights,
+            SourceSampler(self.corpus, None, mix, settings.requests, settings.highest),
             RetargetingLosses(name, module, self.networks, reader, self.config),
             lambda average: control_error(
                 name, average, self.networks, self.held_out, self.config.held_out_sources
@@ -139,9 +178,25 @@ class StageTwo:
                 raise UserError(f"{self.init} holds no trained {name}: give a run of stage two that has one.")
             TrainingState({}, {}, {name: module}).load(checkpoint)
         elif name != "stitching":
-            settings = getattr(self.config, name)
-            imitate(module, self.bank, name, settings.imitation, settings.highest)
+            settings, rendered = getattr(self.config, name), self.rendered()
+            response = None if rendered is None else rendered.response(name)
+            imitate(module, self.bank, name, settings.imitation, settings.highest, response)
+        else:
+            attend_to_differences(module)
         return module
+
+
+@torch.no_grad()
+def attend_to_differences(module: nn.Module) -> None:
+    """Let half of the first layer's units start with the difference of driving and source keypoints.
+
+    What stitching does depends on how far the head has moved, some hundredths in coordinates around 0.5: from the
+    usual start that takes hundreds of steps to find out.
+    """
+    first = module.get_parameter("mlp.0.weight")
+    half, each = first.shape[0] // 2, first.shape[1] // 2
+    weight = DIFFERENCE_GAIN * torch.randn(half, each, device=first.device)
+    first[:half, :each], first[:half, each:] = -weight, weight
 
 
 def new_module(name: Module, variant: Variant) -> nn.Module:

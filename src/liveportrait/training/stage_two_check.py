@@ -17,9 +17,9 @@ from liveportrait.networks.geometry import pose_of
 from liveportrait.training.corpus import Corpus
 from liveportrait.training.frozen import FrozenNetworks, repeated, repeated_pose, to_pictures
 from liveportrait.training.imitation import PARTS
+from liveportrait.training.rendered_openings import measured_openings, to_frames
 from liveportrait.training.stage_two_losses import UNIT, face_mask, flow_length, head_mask
 from liveportrait.training.stage_two_phase import DRIVES, sources_of
-from liveportrait.training.stage_two_reader import measured_openings, to_frames
 from liveportrait.training.stage_two_sampling import (
     DriveMix,
     MotionBank,

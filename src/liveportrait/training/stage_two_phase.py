@@ -9,6 +9,7 @@ with I_recon = G(W(f_s; x_s, x_s)). L_st has two more terms where W tells its fl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Features, Motion, Pose
 from liveportrait.training.checkpoint import TrainingState, average_of
+from liveportrait.training.config import Schedule
 from liveportrait.training.frozen import FrozenNetworks, repeated, repeated_pose
 from liveportrait.training.imitation import PARTS
 from liveportrait.training.loop import BETAS, Phase
@@ -33,9 +35,8 @@ from liveportrait.training.stage_two_losses import (
     lip_mask,
     outside_difference,
 )
-from liveportrait.training.stage_two_sampling import MotionBank, drive, seen_keypoints
+from liveportrait.training.stage_two_sampling import FlowSources, MotionBank, drive, seen_keypoints
 
-Module = Literal["stitching", "eyes", "lips"]
 VALIDATE_EVERY = 200  # steps
 DRIVES = ("kind", "first", "now", "shift", "zoom", "turn")
 MEASURING_NOISE = 0.01  # of the source's own openings, as two measurements of one face differ
@@ -43,29 +44,28 @@ Losses = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def train_module(
-    name: Module,
+    name: str,
     module: nn.Module,
     config: StageTwoConfig,
+    schedule: Schedule,
+    weights: object,
     sampler: Sampler,
     losses: Losses,
     validate: Callable[[nn.Module], Mapping[str, float]],
 ) -> nn.Module:
-    """Train one module to the end of its schedule, or on from its checkpoint; returns its moving average.
+    """Train one module to the end of a schedule, or on from its checkpoint; returns its moving average.
 
-    An example is a source with several drives or requests; the schedule counts sources.
+    `name` is the phase's; an example is a source with several drives or requests, and the schedule counts sources.
     """
-    settings = getattr(config, name)
-    schedule = settings.schedule
     optimizer = torch.optim.AdamW(module.parameters(), betas=BETAS, weight_decay=schedule.weight_decay)
     average = average_of(module)
-    state = TrainingState({name: module}, {name: optimizer}, {name: average})
-    phase = Phase(name, config, schedule, state)
-    loader = batches(sampler, phase.share, config.seed + 1, state.step * schedule.accumulate)
+    phase = Phase(name, config, schedule, TrainingState({name: module}, {name: optimizer}, {name: average}))
+    loader = batches(sampler, phase.share, config.seed + 1, phase.state.step * schedule.accumulate)
     while not phase.finished:
         batch = next(loader)
         phase.seed()
         terms = losses(batch)
-        phase.step(weighted_sum(terms, settings.weights), terms)
+        phase.step(weighted_sum(terms, weights), terms)
         phase.log(lambda: validate(average), VALIDATE_EVERY)
     return average
 
@@ -74,7 +74,39 @@ def sources_of(batch: dict[str, Tensor], networks: FrozenNetworks) -> tuple[Feat
     """F, M and pose of a batch's sources."""
     seen = seen_keypoints(batch["landmarks"].numpy(), batch["rotation"].numpy())
     pictures = pictures_of(batch, "picture", networks.device)
-    return networks.source(pictures, seen, batch["tracked"].to(networks.device))
+    motion = networks.tracked_motion(pictures, seen, batch["tracked"].to(networks.device))
+    return networks.features(pictures), motion, pose_of(motion)
+
+
+@dataclass(frozen=True, eq=False)
+class StitchingTask:
+    """What the two trainings of S share."""
+
+    module: nn.Module
+    networks: FrozenNetworks
+    bank: MotionBank
+    drives: int  # of every source
+
+    def poses(self, batch: dict[str, Tensor], motion: Motion) -> tuple[Pose, Pose, Pose]:
+        """Poses (B·n) of sources (B) as they are, driven without stitching, and with it."""
+        flat = {name: batch[name].to(self.networks.device).flatten(0, 1) for name in DRIVES}
+        many = Motion(*(part.repeat_interleave(self.drives, dim=0) for part in motion))
+        still, driven = pose_of(many), pose_of(drive(many, flat, self.bank, self.networks.groups))
+        return still, driven, driven._replace(keypoints=self.module(still.keypoints, driven.keypoints))
+
+
+def flow_terms(flow: Tensor, unstitched: Tensor, landmarks: Tensor, shift: Tensor) -> dict[str, Tensor]:
+    """What W's flow (B,h,w,2) says: outside the head nothing shall move, and the face as without stitching."""
+    size = flow.shape[1]
+    return {
+        "still": flow_length(flow, held_region(head_mask(landmarks, shift, size))),
+        "face": flow_length(flow, face_mask(landmarks, shift, size), unstitched),
+    }
+
+
+def head_shift(still: Pose, driven: Pose) -> Tensor:
+    """How far the head moves in the picture (B,2): the mean of its keypoints."""
+    return (driven.keypoints - still.keypoints)[..., :2].mean(1)
 
 
 class StitchingLosses:
@@ -84,39 +116,49 @@ class StitchingLosses:
     the same wherever it is, so pixels alone hold it loosely), and "face" lets the face move as without stitching.
     """
 
-    def __init__(
-        self, module: nn.Module, networks: FrozenNetworks, bank: MotionBank, config: StageTwoConfig
-    ) -> None:
-        self.module, self.networks, self.bank = module, networks, bank
-        self.settings, self.groups = config.stitching, networks.groups
+    def __init__(self, task: StitchingTask) -> None:
+        self.task = task
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        device, count = self.networks.device, self.settings.drives
-        features, motion, pose = sources_of(batch, self.networks)
-        many, still = repeated(features, count), repeated_pose(pose, count)
-        flat = {name: value.to(device).flatten(0, 1) for name, value in batch.items() if name in DRIVES}
-        sources = Motion(*(part.repeat_interleave(count, dim=0) for part in motion))
-        driven = pose_of(drive(sources, flat, self.bank, self.groups))
-        stitched = driven._replace(keypoints=self.module(still.keypoints, driven.keypoints))
-        landmarks = batch["landmarks"].to(device).repeat_interleave(count, dim=0)
-        shift = (driven.keypoints - still.keypoints)[..., :2].mean(1)
-        terms = {"regularity": (stitched.keypoints - driven.keypoints).abs().mean()}
-        paints = float(torch.rand(())) < self.settings.rendered
+        """The terms of a batch from `SourceSampler`."""
+        task, networks, count = self.task, self.task.networks, self.task.drives
+        features, motion, pose = sources_of(batch, networks)
+        still, driven, stitched = task.poses(batch, motion)
+        landmarks = batch["landmarks"].to(networks.device).repeat_interleave(count, dim=0)
+        many, shift = repeated(features, count), head_shift(still, driven)
+        picture, flow = networks.render(many, still, stitched)
         with torch.no_grad():
-            unstitched = self.networks.flow(many, still, driven)
-        if paints or unstitched is None:
-            picture, flow = self.networks.render(many, still, stitched)
+            recon = networks.render(features, pose, pose)[0].repeat_interleave(count, dim=0)
+        terms = {
+            "outside": outside_difference(picture, recon, head_mask(landmarks, shift, picture.shape[-1])),
+            "regularity": (stitched.keypoints - driven.keypoints).abs().mean(),
+        }
+        if flow is not None:
             with torch.no_grad():
-                recon = self.networks.render(features, pose, pose)[0].repeat_interleave(count, dim=0)
-            mask = head_mask(landmarks, shift, picture.shape[-1])
-            terms["outside"] = outside_difference(picture, recon, mask)
-        else:
-            flow = self.networks.flow(many, still, stitched)
-        if flow is not None and unstitched is not None:
-            size = flow.shape[1]
-            terms["still"] = flow_length(flow, held_region(head_mask(landmarks, shift, size)))
-            terms["face"] = flow_length(flow, face_mask(landmarks, shift, size), unstitched)
+                unstitched = networks.flow(many["context"], still, driven)
+            terms |= flow_terms(flow, unstitched, landmarks, shift)
         return terms
+
+
+class FlowLosses:
+    """Those terms of `StitchingLosses` that need no picture, on sources prepared once."""
+
+    def __init__(self, task: StitchingTask, sources: FlowSources) -> None:
+        self.task, self.sources = task, sources
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms of a batch from `FlowSampler`."""
+        networks, count, rows = self.task.networks, self.task.drives, batch["source"]
+        still, driven, stitched = self.task.poses(
+            batch, Motion(*(part[rows] for part in self.sources.motion))
+        )
+        context = self.sources.context[rows].float().repeat_interleave(count, dim=0)
+        landmarks = self.sources.landmarks[rows].repeat_interleave(count, dim=0)
+        with torch.no_grad():
+            unstitched = networks.flow(context, still, driven)
+        flow = networks.flow(context, still, stitched)
+        terms = flow_terms(flow, unstitched, landmarks, head_shift(still, driven))
+        return terms | {"regularity": (stitched.keypoints - driven.keypoints).abs().mean()}
 
 
 class RetargetingLosses:

@@ -25,10 +25,11 @@ from liveportrait.motion.lifting import KEYPOINTS, MESH_ROWS, Array
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Motion
 from liveportrait.training.corpus import Corpus
-from liveportrait.training.frozen import FrozenNetworks
+from liveportrait.training.frozen import FrozenNetworks, to_pictures
 from liveportrait.training.sampling import Example
 
 SMALLEST_EYE = 0.3  # width of the narrower eye over that of the wider one: below, the head is turned too far
+PREPARED_BATCH = 16
 STILL, RELATIVE, ABSOLUTE = range(3)
 _PARTS = (
     (RIGHT_EYE_LIDS, RIGHT_EYE_CORNERS),
@@ -136,25 +137,64 @@ class SourceSampler:
             "tracked": np.array(rng.random() < 0.5),
             "wanted": rng.uniform(0, self.highest, self.drives).astype(np.float32),
         }
-        return example | self._drives(rng) if self.bank is not None else example
+        return example if self.bank is None else example | draw_drives(rng, self.bank, self.mix, self.drives)
 
-    def _drives(self, rng: np.random.Generator) -> Example:
-        assert self.bank is not None
-        count, mix = self.drives, self.mix
-        clip = rng.integers(self.bank.clips, size=count) * self.bank.frames
-        chance = rng.random(count)
-        kind = np.where(
-            chance < mix.relative, RELATIVE, np.where(chance < mix.relative + mix.absolute, ABSOLUTE, STILL)
-        )
-        moved = (rng.random(count) < mix.moved) & (kind != STILL)
-        return {
-            "kind": kind,
-            "first": clip + rng.integers(self.bank.frames, size=count),
-            "now": clip + rng.integers(self.bank.frames, size=count),
-            "shift": (rng.uniform(-mix.shift, mix.shift, (count, 2)) * moved[:, None]).astype(np.float32),
-            "zoom": (rng.uniform(-mix.zoom, mix.zoom, count) * moved).astype(np.float32),
-            "turn": (rng.normal(0, mix.degrees, (count, 3)) * moved[:, None]).astype(np.float32),
-        }
+
+def draw_drives(rng: np.random.Generator, bank: MotionBank, mix: DriveMix, count: int) -> Example:
+    """The drives of one example, see `SourceSampler`."""
+    clip = rng.integers(bank.clips, size=count) * bank.frames
+    chance = rng.random(count)
+    kind = np.where(
+        chance < mix.relative, RELATIVE, np.where(chance < mix.relative + mix.absolute, ABSOLUTE, STILL)
+    )
+    moved = (rng.random(count) < mix.moved) & (kind != STILL)
+    return {
+        "kind": kind,
+        "first": clip + rng.integers(bank.frames, size=count),
+        "now": clip + rng.integers(bank.frames, size=count),
+        "shift": (rng.uniform(-mix.shift, mix.shift, (count, 2)) * moved[:, None]).astype(np.float32),
+        "zoom": (rng.uniform(-mix.zoom, mix.zoom, count) * moved).astype(np.float32),
+        "turn": (rng.normal(0, mix.degrees, (count, 3)) * moved[:, None]).astype(np.float32),
+    }
+
+
+@dataclass(frozen=True)
+class FlowSources:
+    """N sources prepared for W's flow alone."""
+
+    context: Tensor  # (N,c,h,w), half precision
+    motion: Motion
+    landmarks: Tensor  # (N,111,2) px
+
+
+def flow_sources(networks: FrozenNetworks, corpus: Corpus, count: int, size: int, seed: int) -> FlowSources:
+    """Up to `count` sources, one a clip, half of them as if tracked (see `FrozenNetworks.tracked_motion`)."""
+    rng = np.random.default_rng((seed, 0xF10))
+    clips = SourceSampler(corpus, None, DriveMix(), 1).clips
+    chosen = [clips[number] for number in rng.permutation(len(clips))[:count]]
+    rows = np.array([clip[rng.integers(len(clip))] for clip in chosen])
+    contexts, motions = [], []
+    for part in np.array_split(rows, -(-len(rows) // PREPARED_BATCH)):
+        pictures = to_pictures(corpus.frames[part], networks.device)
+        seen = seen_keypoints(corpus.landmarks[part], corpus.motion.rotation[part])
+        tracked = torch.from_numpy(rng.random(len(part)) < 0.5).to(networks.device)
+        motions.append(networks.tracked_motion(pictures, seen, tracked))
+        contexts.append(networks.context(pictures, size).half())
+    motion = Motion(*(torch.cat(part) for part in zip(*motions, strict=True)))
+    landmarks = torch.from_numpy(corpus.landmarks[rows]).to(networks.device)
+    return FlowSources(torch.cat(contexts), motion, landmarks)
+
+
+class FlowSampler:
+    """Rows of prepared sources, each with drives."""
+
+    def __init__(self, sources: int, bank: MotionBank, mix: DriveMix, drives: int) -> None:
+        self.sources, self.bank, self.mix, self.drives = sources, bank, mix, drives
+
+    def __call__(self, rng: np.random.Generator) -> Example:
+        """One example: source, a row, and the drives of `SourceSampler`."""
+        row = np.array(rng.integers(self.sources))
+        return {"source": row, **draw_drives(rng, self.bank, self.mix, self.drives)}
 
 
 def drive(source: Motion, batch: dict[str, Tensor], bank: MotionBank, groups: KeypointGroups) -> Motion:
