@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from liveportrait.engine.optimise import optimised
 from liveportrait.engine.optimise.base_warping import _heatmaps, _translated
+from liveportrait.engine.optimise.few_outputs import PixelTaps, SliceTaps
 from liveportrait.engine.optimise.upsampling import after_enlarging, joined
 from liveportrait.networks import BASE, COMPACT, Networks, build
 from liveportrait.networks.base import apply_spectral_norm
@@ -132,6 +133,17 @@ def test_joined_convolutions_give_their_channels_in_order() -> None:
     parts = [nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 2, 3, padding=1, bias=False)]
     x = torch.randn(2, 3, 5, 5)
     torch.testing.assert_close(joined(parts)(x), torch.cat([part(x) for part in parts], 1))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_taps_add_up_to_the_convolution(bias: bool) -> None:
+    flat = nn.Conv2d(6, 1, (3, 5), padding=(1, 2), bias=bias)
+    x = torch.randn(2, 6, 5, 7)
+    torch.testing.assert_close(PixelTaps(flat)(x), flat(x), atol=1e-5, rtol=0)
+    deep = nn.Conv3d(3, 4, (5, 3, 7), padding=(2, 1, 3), bias=bias)
+    for depth in (1, 2, 6):
+        x = torch.randn(2, 3, depth, 5, 8)
+        torch.testing.assert_close(SliceTaps(deep)(x), deep(x), atol=1e-5, rtol=0)
 
 
 def test_translations_and_heatmaps_are_those_of_the_sampling_grid() -> None:

@@ -6,6 +6,7 @@
 - A Gaussian heatmap is the product of three one-dimensional ones.
 - A flow that mixes "where I am + shift k" with weights of sum 1 is "where I am" + the mixture of the shifts.
 - The decoder's convolutions see maps of repeated pixels: see `upsampling`.
+- The last convolutions have few outputs: see `few_outputs`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from liveportrait.engine.optimise.few_outputs import PixelTaps, SliceTaps
 from liveportrait.engine.optimise.upsampling import after_enlarging
 from liveportrait.networks.base.appearance import AppearanceFeatureExtractor
 from liveportrait.networks.base.hourglass import Decoder
@@ -62,7 +64,7 @@ class FastDenseMotion(nn.Module):
     def __init__(self, network: DenseMotionNetwork) -> None:
         super().__init__()
         self.encoder, self.decoder = network.hourglass.encoder, FastDecoder(network.hourglass.decoder)
-        self.mask, self.occlusion = network.mask, network.occlusion
+        self.mask, self.occlusion = SliceTaps(network.mask), PixelTaps(network.occlusion)
 
     def forward(self, compressed: Tensor, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor]:
         """Flow (B,D,H,W,3), float32, and occlusion map (B,1,H,W) in [0, 1].

@@ -35,7 +35,7 @@ def optimised(networks: Networks) -> Networks:
         networks,
         appearance=_channels_last(appearance.eval()),
         motion=_channels_last(motion),
-        warping=_channels_last(warping.eval()),
+        warping=_channels_last(warping.eval().requires_grad_(False)),
         generator=_channels_last(generator.eval()),
     )
 
