@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks.compact.appearance import AppearanceSizes
-from liveportrait.networks.compact.layers import Residual, conv, double, pixel_grid, sample
+from liveportrait.networks.compact.layers import JoiningConv, Residual, conv, pixel_grid, sample
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Pose, Warped
 from liveportrait.networks.sampling import sample_volume
 
@@ -51,7 +51,11 @@ class WarpingModule(nn.Module):
             conv(c2, c3, stride=2),
         )
         self.middle = Residual(c3)
-        self.up2, self.up1, self.up0 = conv(c3 + c2, c2), conv(c2 + c1, c1), conv(c1 + c0, c0)
+        self.up2, self.up1, self.up0 = (
+            JoiningConv(c3, c2, c2),
+            JoiningConv(c2, c1, c1),
+            JoiningConv(c1, c0, c0),
+        )
         # mask logits, depth, flow residual at twice the resolution, occlusion
         self.output = conv(c0, CANDIDATES + 1 + 2 * 4 + 1)
         nn.init.zeros_(self.output.weight)
@@ -85,14 +89,19 @@ class WarpingModule(nn.Module):
         hidden = self._unet(unet_input.contiguous(memory_format=torch.channels_last))
         return geometry, hidden, self.output(hidden)
 
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The convolutions: hidden (B,c,h,w), and raw (B,k,h,w), the correction of the closed-form flow."""
+        hidden = self._unet(x)
+        return hidden, self.output(hidden)
+
     def _unet(self, x: Tensor) -> Tensor:
         level0 = F.silu(self.enter(x))
         level1 = F.silu(self.down1(level0))
         level2 = F.silu(self.down2(level1))
         x = self.middle(F.silu(self.down3(level2)))
-        x = F.silu(self.up2(torch.cat([double(x), level2], 1)))
-        x = F.silu(self.up1(torch.cat([double(x), level1], 1)))
-        return F.silu(self.up0(torch.cat([double(x), level0], 1)))
+        x = F.silu(self.up2(x, level2))
+        x = F.silu(self.up1(x, level1))
+        return F.silu(self.up0(x, level0))
 
     def _displacement(self, geometry: _Geometry, raw: Tensor) -> _Displacement:
         height, width = raw.shape[-2:]
