@@ -86,8 +86,7 @@ class WarpingModule(nn.Module):
             geometry = _Geometry(self, source, driving, context.shape[-2:])
             prior_flow, _, _ = geometry.flow(geometry.prior, depth_offset=0.0)
             unet_input = geometry.unet_input(context.float(), prior_flow)
-        hidden = self._unet(unet_input.contiguous(memory_format=torch.channels_last))
-        return geometry, hidden, self.output(hidden)
+        return geometry, *self.predict(unet_input.contiguous(memory_format=torch.channels_last))
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The convolutions: hidden (B,c,h,w), and raw (B,k,h,w), the correction of the closed-form flow."""
