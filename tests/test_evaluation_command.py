@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
 from small_base import small_networks
 from synthetic_shards import make_shard
@@ -20,12 +21,14 @@ from liveportrait.evaluation.clips import BURST, Clip, Still, frame_numbers, mir
 from liveportrait.evaluation.control import REQUESTS, absence, measure_control
 from liveportrait.evaluation.cross_reenactment import measure_pair, pairings
 from liveportrait.evaluation.definitions import DEFINITIONS
+from liveportrait.evaluation.driving import Shown, motion_of
 from liveportrait.evaluation.results import Measured, Outcome, summary
 from liveportrait.evaluation.self_reenactment import measure_clip
 from liveportrait.evaluation.tools import Tools
 from liveportrait.face import FaceAnalyzer
 from liveportrait.face.crop import to_input
 from liveportrait.media import load_image, save_image
+from liveportrait.networks.geometry import transform_keypoints
 
 DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
 
@@ -38,7 +41,7 @@ def tools(retargeting: bool = False) -> Tools:
 @pytest.fixture(scope="module")
 def shard(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "small.tar"
-    make_shard(path, clips=2, pictures=1, frames=4)
+    make_shard(path, clips=2, pictures=1, frames=6)
     return path
 
 
@@ -184,6 +187,18 @@ def test_a_still_driver_leaves_the_source_as_it_is() -> None:
     assert figures["shoulders"].value < 0.5 and figures["background"].value < 0.5
     assert abs(figures["seam_energy"].value) < 1
     assert figures["scale_wobble"].value < 0.1
+
+
+def test_the_tracker_is_asked_unless_it_shall_not_be() -> None:
+    frames = np.stack([to_input(frame) for frame in driving_frames(2)])
+    faces = [tools().analyzer.detect(frame)[0] for frame in frames]
+    seen_by_m = tools().engine.extract_motion(frames)
+    alone = motion_of(replace(tools(), tracks=False), Shown(frames, faces))
+    assert torch.equal(transform_keypoints(alone), transform_keypoints(seen_by_m))
+    assert torch.equal(motion_of(tools(), Shown(frames, [None, None])).expression, seen_by_m.expression)
+    tracked = transform_keypoints(motion_of(tools(), Shown(frames, faces)))
+    nose = torch.from_numpy(np.stack([face.landmarks[4, :2] for face in faces])) / 128 - 1
+    assert (tracked[:, 16, :2] - nose).abs().max() < 0.02
 
 
 def test_other_architectures_and_sizes_are_compared_at_256_px() -> None:

@@ -44,6 +44,8 @@ class Evaluate:
     """also draw contact sheets into FOLDER"""
     seed: int = 0
     """of the pairing of sources and drivers"""
+    tracker: bool = True
+    """keypoints that are landmarks lie where the face was found, as in `animate`; --no-tracker: where M sees them"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps; auto is cuda where there is one"""
     precision: Precision = "fp32"
@@ -69,7 +71,7 @@ class Evaluate:
         protocols = PROTOCOLS if self.protocol == "all" else (self.protocol,)
         plan = Plan(protocols, self.stride, self.seed, with_tiles=self.sheets)
         engine = Engine(weights.load(self.weights, pick_device(self.device)), self.precision, self.threads)
-        tools = Tools.of(engine, FaceAnalyzer())
+        tools = Tools.of(engine, FaceAnalyzer(), self.tracker)
         run = Run(engine, tools.analyzer, batch=8)
         footage = open_footage(self.data, run, None if self.all else self.held_out_one_in, _note)
         with progress_bar() as progress:
@@ -122,6 +124,7 @@ class Evaluate:
             "stride": self.stride,
             "burst": BURST,
             "seed": self.seed,
+            "tracker": self.tracker,
             "precision": self.precision,
             "device": self.device,
             "clips": {name: len(found.of(name)) for name in found.protocols},

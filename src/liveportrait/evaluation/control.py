@@ -55,7 +55,7 @@ def measure_control(
     row = [source.face]
     for part in parts:
         outputs = {
-            "model": compared(retargeted(tools.engine, portrait, found, part)),
+            "model": compared(retargeted(tools, portrait, found, part)),
             "landmark_warp": np.stack([_bent(source.face, face.landmarks, part, each) for each in REQUESTS]),
         }
         tracks = {name: observe(tools.analyzer, made, [face] * len(made), identities=False)
@@ -80,9 +80,10 @@ def measure_control(
     )
 
 
-def retargeted(engine: Engine, source: Shown, seen: Track, part: Part) -> Picture:
+def retargeted(tools: Tools, source: Shown, seen: Track, part: Part) -> Picture:
     """The source with a part opened as far as each of the requests, (R,S,S,3)."""
-    motion = motion_of(engine, source)
+    engine = tools.engine
+    motion = motion_of(tools, source)
     pose = pose_of(motion)
     now = seen.eyes[0] if part == "eye" else seen.lips[:1]
     ratios = np.array([[*now, request] for request in REQUESTS], np.float32)

@@ -69,7 +69,7 @@ def measure_pair(tools: Tools, source: Still, clip: Clip, with_tiles: bool = Fal
         return None
     portrait, played = Shown(source.face[None], (face,)), Shown(clip.frames, driver.faces)
     rendered = {
-        "model": reenact(tools.engine, portrait, played.first, played, stitching=True),
+        "model": reenact(tools, portrait, played.first, played, stitching=True),
         "landmark_warp": _warped(portrait, face, driver.faces[0], driver.faces),
     }
     outputs = {name: compared(pictures) for name, pictures in rendered.items()}
@@ -79,7 +79,7 @@ def measure_pair(tools: Tools, source: Still, clip: Clip, with_tiles: bool = Fal
     standing = {name: scene.disturbance(rendered[name], tracks[name]) for name in outputs}
     bursts = _bursts(tools, portrait, played.first, still, clip.burst)
     if tools.engine.can_stitch:
-        loose = reenact(tools.engine, portrait, played.first, played, stitching=False)
+        loose = reenact(tools, portrait, played.first, played, stitching=False)
         track = observe(tools.analyzer, compared(loose), identities=False)
         pair = standing["model"]["shoulders"], scene.disturbance(loose, track)["shoulders"]
         stitched, unstitched = (float(np.nansum(moved[1:])) for moved in pair)
@@ -134,7 +134,7 @@ def _bursts(
     driver = observe(tools.analyzer, burst, identities=False)
     played = Shown(burst, driver.faces)
     outputs = {
-        "model": compared(reenact(tools.engine, source, first, played, stitching=True)),
+        "model": compared(reenact(tools, source, first, played, stitching=True)),
         "landmark_warp": _warped(source, face, start, driver.faces),
     }
     tracks = {name: observe(tools.analyzer, made, identities=False) for name, made in outputs.items()}

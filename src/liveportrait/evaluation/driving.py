@@ -12,6 +12,7 @@ from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.steering import Steering
 from liveportrait.engine import Engine
 from liveportrait.evaluation.pictures import Picture
+from liveportrait.evaluation.tools import Tools
 from liveportrait.face import Face
 from liveportrait.face.crop import to_input
 from liveportrait.motion import SeenKeypoints, agree, groups_for
@@ -35,16 +36,18 @@ class Shown:
         return Shown(self.frames[:1], self.faces[:1])
 
 
-def motion_of(engine: Engine, shown: Shown) -> Motion:
+def motion_of(tools: Tools, shown: Shown) -> Motion:
     """The motion (batch T) of crops, sources' and drivers' alike: the one place where it is obtained.
 
-    As in `animate`, keypoints that are landmarks lie where the face was found; where none was, M decides.
+    As in `animate`, keypoints that are landmarks lie where the face was found; where none was, or without
+    `tools.tracks`, M decides.
     """
+    engine = tools.engine
     frames = network_input(engine, shown.frames)
     parts = [engine.extract_motion(frames[start : start + BATCH]) for start in range(0, len(frames), BATCH)]
     motion = Motion(*(torch.cat(each) for each in zip(*parts, strict=True)))
     found = [row for row, face in enumerate(shown.faces) if face is not None]
-    if not found or not groups_for(engine.variant).measured:
+    if not found or not tools.tracks or not groups_for(engine.variant).measured:
         return motion
     seen = SeenKeypoints.of([face.landmarks for face in shown.faces if face is not None])
     rows = torch.tensor(found, device=engine.device)
@@ -52,12 +55,13 @@ def motion_of(engine: Engine, shown: Shown) -> Motion:
     return Motion(*(whole.index_copy(0, rows, part) for whole, part in zip(motion, tracked, strict=True)))
 
 
-def reenact(engine: Engine, source: Shown, first: Shown, driver: Shown, stitching: bool) -> Picture:
+def reenact(tools: Tools, source: Shown, first: Shown, driver: Shown, stitching: bool) -> Picture:
     """A source (one frame) driven by a driver relative to its `first` frame: pictures (T,S,S,3).
 
     `stitching` takes effect where the weights bring that module.
     """
-    motion, reference, driving = (motion_of(engine, shown) for shown in (source, first, driver))
+    engine = tools.engine
+    motion, reference, driving = (motion_of(tools, shown) for shown in (source, first, driver))
     features, source_pose = engine.encode_appearance(network_input(engine, source.frames)), pose_of(motion)
     options = AnimateOptions(stitching=stitching)
     poses = Steering(engine, motion, reference, is_photo=False, options=options).poses(driving)

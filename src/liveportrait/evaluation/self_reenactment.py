@@ -95,7 +95,7 @@ def measure_clip(tools: Tools, clip: Clip, with_tiles: bool = False) -> Outcome 
 
 def _outputs(tools: Tools, source: Shown, driver: Shown) -> dict[str, Picture]:
     """The methods' pictures (T,256,256,3), by method; the copy is one picture."""
-    made = reenact(tools.engine, source, source, driver, stitching=False)
+    made = reenact(tools, source, source, driver, stitching=False)
     start = _landmarks(source.faces[0])
     warped = [
         source.frames[0] if face is None else landmark_warp(source.frames[0], start, face.landmarks)

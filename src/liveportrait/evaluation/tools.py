@@ -16,8 +16,10 @@ class Tools:
     engine: Engine
     analyzer: FaceAnalyzer
     features: PictureFeatures
+    tracks: bool = True
+    """whether keypoints that are landmarks lie where the analyzer found them, as in `animate`, or where M sees them"""
 
     @classmethod
-    def of(cls, engine: Engine, analyzer: FaceAnalyzer) -> Tools:
+    def of(cls, engine: Engine, analyzer: FaceAnalyzer, tracks: bool = True) -> Tools:
         """With the bundled feature network, on the engine's device."""
-        return cls(engine, analyzer, PictureFeatures().to(engine.device))
+        return cls(engine, analyzer, PictureFeatures().to(engine.device), tracks)
