@@ -9,6 +9,7 @@ MotionMode = Literal["relative", "absolute"]
 DrivingOption = Literal["expression-friendly", "pose-friendly"]
 AudioMode = Literal["driving", "source", "none"]
 VideoCodec = Literal["auto", "prores"]
+PasteMask = Literal["template", "face"]
 Reference = int | Literal["first", "auto"]  # frame of a driver: its number from 0, or how to find it
 Precision = Literal["fp32", "bf16"]
 Opening = (

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.animation.source import Place
-from liveportrait.face.masks import SIDE, rim_in_crop, yielding
+from liveportrait.choices import PasteMask
+from liveportrait.face.colour import match_at_seam
+from liveportrait.face.crop import crop, to_input
+from liveportrait.face.detail import LARGEST, with_detail
+from liveportrait.face.masks import SIDE, face_mask, reaches, rim_in_crop, yielding
 from liveportrait.face.paste import Paster, paste_mask
 
 Image = NDArray[np.uint8]
@@ -25,23 +30,33 @@ class Painted:
     place: Place | None  # None where the frame was taken as the face
     tile: Image  # (S,S,3) the source as the networks saw it
     driving: Image | None  # (S,S,3) the driver as the networks saw it
+    moved: Array | None = (
+        None  # (36,2) px of the crop at 256 px: where the rim has moved; None where nobody asked
+    )
 
 
 class Compositor:
     """Lays faces into frames of one size. Where the source is still, masks and places are worked out once."""
 
     def __init__(
-        self, shape: tuple[int, int], still: bool, bystanders: Sequence[Array] = (), alpha: bool = False
+        self,
+        shape: tuple[int, int],
+        still: bool,
+        bystanders: Sequence[Array] = (),
+        alpha: bool = False,
+        mask: PasteMask = "template",
+        match_colour: bool = False,
+        detail: bool = False,
+        continues_border: bool = False,
     ) -> None:
         """`shape` is height and width of the frames, px; `bystanders` are the rims (36,3) px of other faces.
 
-        With `alpha`, faces alone are composed, as RGBA.
+        With `alpha`, faces alone are composed, as RGBA. The others are as in `AnimateOptions` and `Variant`.
         """
-        self._alpha = alpha
-        self._shape = shape
-        self._still = still
-        self._bystanders = tuple(bystanders)
-        self._pasters: dict[int, Paster] = {}
+        self._shape, self._still, self._bystanders = shape, still, tuple(bystanders)
+        self._alpha, self._mask, self._match_colour, self._detail = alpha, mask, match_colour, detail
+        self._continues_border = continues_border
+        self._kept: dict[int, _Ready] = {}  # of the faces of a still source
 
     def compose(self, frame: Image, faces: Sequence[Painted]) -> Image:
         """A copy of the frame (H,W,3) with the faces in it, or (H,W,4) the faces alone.
@@ -52,18 +67,36 @@ class Compositor:
         placed = [(face, face.place) for face in faces if face.place is not None]
         result = np.zeros((*self._shape, 4), np.uint8) if self._alpha else frame.copy() if placed else frame
         for face, place in sorted(placed, key=lambda item: item[1].side):
-            if self._still and face.face in self._pasters:
-                paster = self._pasters[face.face]
-            else:
-                others = [other.rim for _, other in placed if other is not place]
-                paster = self._paster(place, [*others, *self._bystanders])
-                self._pasters[face.face] = paster
-            paster.paste_onto(result, face.generated)
+            others = [other.rim for _, other in placed if other is not place]
+            ready = self._kept.get(face.face) or self._prepared(frame, face, place, others)
+            if self._still and self._mask == "template":
+                self._kept[face.face] = ready
+            generated = face.generated
+            if self._match_colour:
+                generated = match_at_seam(generated, face.tile, ready.mask)
+            if ready.crop is not None:
+                generated = with_detail(generated, face.tile, ready.crop)
+            ready.paster.paste_onto(result, generated)
         return result
 
-    def _paster(self, place: Place, others: Sequence[Array]) -> Paster:
-        mask = None
-        if others:
-            rims = [rim_in_crop(other, place.window) for other in others]
-            mask = yielding(paste_mask(SIDE), rim_in_crop(place.rim, place.window), rims)
-        return Paster(place.window, self._shape, mask)
+    def _prepared(self, frame: Image, face: Painted, place: Place, others: Sequence[Array]) -> _Ready:
+        own = rim_in_crop(place.rim, place.window)
+        mask = paste_mask(place.window.size)
+        if self._mask == "face":
+            mask = face_mask([own] if face.moved is None else [own, face.moved])
+        rims = [rim_in_crop(other, place.window) for other in (*others, *self._bystanders)]
+        if reaching := [rim for rim in rims if reaches(rim)]:
+            mask = yielding(to_input(mask, SIDE), own, reaching)
+        fine = None
+        if self._detail:
+            size = round(min(max(place.window.side, face.generated.shape[0]), LARGEST))
+            fine = crop(frame, place.window.resized(size), self._continues_border)
+        return _Ready(Paster(place.window, self._shape, mask), mask, fine)
+
+
+class _Ready(NamedTuple):
+    """What is needed to lay one face into frames in which it is at the same place."""
+
+    paster: Paster
+    mask: Image
+    crop: Image | None  # (C,C,3) of the frame at its own resolution, where detail is wanted

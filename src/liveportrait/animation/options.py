@@ -8,7 +8,15 @@ from typing import get_args, get_type_hints
 
 from liveportrait.animation.retarget_options import RetargetOptions
 from liveportrait.animation.selection import FaceChoice, parse_numbers
-from liveportrait.choices import AudioMode, DrivingOption, MotionMode, Reference, Region, VideoCodec
+from liveportrait.choices import (
+    AudioMode,
+    DrivingOption,
+    MotionMode,
+    PasteMask,
+    Reference,
+    Region,
+    VideoCodec,
+)
 from liveportrait.errors import UserError
 
 _RANGES = {
@@ -68,6 +76,12 @@ class AnimateOptions:
     """shift of SOURCE's crop downward, in sizes of the crop"""
     compare: bool = False
     """also write source, driving and result side by side, as OUT with _compare in its name"""
+    mask: PasteMask = "template"
+    """what is pasted back: template, the whole crop with soft edges; face, what the face covers and soon will"""
+    match_colour: bool = False
+    """bring the model's colours into line with SOURCE's along the edge of the mask"""
+    detail: bool = False
+    """put SOURCE's own detail, finer than the model's, where the result shows it, moved or not"""
     alpha: bool = False
     """write the moving faces alone, on transparency, to be laid over SOURCE: .mov, .webm or a folder of PNG"""
     codec: VideoCodec = "auto"

@@ -62,7 +62,7 @@ def produce(
         finish = _finisher(stack, run, portrait, drivers, fps, targets, options)
         submit = stack.enter_context(finish_behind(finish))
         limit = None if lengths or portrait.count else 1
-        frames = render(run, portrait, roles, cues, fps, total, limit, submit)
+        frames = render(run, portrait, roles, cues, fps, total, limit, submit, options.mask == "face")
     moving = [cue.jitter(f"keypoints of {each}") for cue, each in zip(cues, _names(driving), strict=True)]
     report = Report(
         out=targets[0],
@@ -139,9 +139,18 @@ def _finisher(
             rows,
             columns,
         )
-    compositor = (
-        Compositor(source.shape, source.is_photo, source.bystanders, options.alpha) if pastes else None
-    )
+    compositor = None
+    if pastes:
+        compositor = Compositor(
+            source.shape,
+            source.is_photo,
+            source.bystanders,
+            options.alpha,
+            options.mask,
+            options.match_colour,
+            options.detail,
+            run.engine.variant.continues_border,
+        )
     return Finisher(run.clock, source, size, compositor, write, sheet)
 
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from itertools import islice
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from liveportrait.animation.compositing import Painted
@@ -16,9 +17,12 @@ from liveportrait.animation.cues import Cues
 from liveportrait.animation.driver import DrivingBatch
 from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.run import Run
-from liveportrait.animation.source import Source, SourceFace, View
+from liveportrait.animation.source import Place, Source, SourceFace, View
 from liveportrait.animation.steering import Steering
+from liveportrait.face.masks import SIDE, rim_in_crop
+from liveportrait.motion import carried
 from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.interface import Pose
 
 Image = NDArray[np.uint8]
 Finish = Callable[[Image, Sequence[Painted]], None]
@@ -42,11 +46,13 @@ def render(
     total: int,
     limit: int | None,
     finish: Finish,
+    follows_rims: bool = False,
 ) -> int:
     """Call finish(frame, its faces) for frame after frame of a result of that rate; their number.
 
     The result ends with whatever ends first, or after `limit` frames, which must be given where there are only
-    photos: these never end. `total` is how many frames are expected.
+    photos: these never end. `total` is how many frames are expected. `follows_rims`: work out where the outlines of
+    faces have moved.
     """
     done = 0
     with ExitStack() as stack:
@@ -70,7 +76,7 @@ def render(
                 cue = batches[role.driver]
                 cue = cue if here == list(range(len(cue))) else cue.take(here)
                 view = role.face.view(run, rows, [pictures[index] for index in here])
-                for index, face in zip(here, _paint(run, number, role, view, cue), strict=True):
+                for index, face in zip(here, _paint(run, number, role, view, cue, follows_rims), strict=True):
                     painted[index].append(face)
             for index, picture in enumerate(pictures):
                 finish(picture, painted[index])
@@ -79,14 +85,34 @@ def render(
     return done
 
 
-def _paint(run: Run, number: int, role: Role, view: View, cue: DrivingBatch) -> list[Painted]:
+def _paint(
+    run: Run, number: int, role: Role, view: View, cue: DrivingBatch, follows_rims: bool
+) -> list[Painted]:
     """One face in the frames of a batch."""
     with run.clock.step("render"):
+        home = pose_of(view.motion)
         poses = role.steering.poses(cue.motion, view.motion, view.openings, cue.openings)
-        faces = run.engine.render(view.features, pose_of(view.motion), poses)
+        faces = run.engine.render(view.features, home, poses)
     painted = []
     for row, (generated, driving) in enumerate(zip(faces, cue.tiles, strict=True)):
         own = row if len(view.tiles) > 1 else 0  # a still face looks the same in all frames
         place = view.places[own] if view.places else None
-        painted.append(Painted(number, generated, place, view.tiles[own], driving))
+        moved = None
+        if follows_rims and place:
+            pair = (
+                Pose(*(part[index : index + 1] for part in pose))
+                for pose, index in ((home, own), (poses, row))
+            )
+            moved = moved_rim(place, *pair)
+        painted.append(Painted(number, generated, place, view.tiles[own], driving, moved))
     return painted
+
+
+def moved_rim(place: Place, home: Pose, pose: Pose) -> NDArray[np.float32]:
+    """The outline (36,2) of a face that has gone from one pose to another (batch 1), px of its crop at 256 px."""
+    flat = rim_in_crop(place.rim, place.window, SIDE)
+    depth = place.rim[:, 2:] * np.float32(SIDE / place.window.side)
+    centred = np.concatenate([flat - (SIDE - 1) / 2, depth], axis=1) * np.float32(2 / SIDE)
+    points = torch.from_numpy(centred).to(home.keypoints)
+    moved = carried(points, home, pose)[0, :, :2].cpu().numpy()
+    return np.asarray(moved * (SIDE / 2) + (SIDE - 1) / 2, np.float32)

@@ -32,6 +32,18 @@ class CropWindow:
     matrix: Array  # (2,3) float32: px of the original -> px of the crop, pixel centres at whole numbers
     size: int  # side of the crop, px
 
+    @property
+    def side(self) -> float:
+        """The side of the square in the original picture, px."""
+        return self.size / float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2].astype(np.float64)))))
+
+    def resized(self, size: int) -> CropWindow:
+        """The same place as a crop of another size."""
+        ratio = size / self.size
+        matrix = ratio * self.matrix.astype(np.float64)
+        matrix[:, 2] += (ratio - 1) / 2  # pixel centres lie at whole numbers
+        return CropWindow(matrix.astype(np.float32), size)
+
     def inverse(self) -> Array:
         """(2,3) float32: px of the crop -> px of the original."""
         return cv2.invertAffineTransform(self.matrix.astype(np.float64)).astype(np.float32)

@@ -51,20 +51,18 @@ def face_mask(rims: Sequence[Array]) -> Image:
 def yielding(mask: Image, own: Array, others: Sequence[Array]) -> Image:
     """A mask (256,256) uint8 without other people's heads, except where the own head is in front of them.
 
-    Rims (36,2) are px of 256. A crop shows the neighbours too, and would paint over them as they were.
+    Rims (36,2) are px of 256; only those that `reaches` says so matter. A crop shows the neighbours too, and would
+    paint over them as they were.
     """
-    near = [other for other in others if _reaches(other)]
-    if not near:
-        return mask
     kept = mask.astype(np.float32)
     mine = rim_mask(own, SIDE, HEAD, RAISED).astype(np.float32) / 255
-    for other in near:
+    for other in others:
         theirs = rim_mask(other, SIDE, HEAD, RAISED).astype(np.float32) / 255
         kept *= 1 - theirs * (1 - mine)
     return np.rint(kept).astype(np.uint8)
 
 
-def _reaches(rim: Array) -> bool:
+def reaches(rim: Array) -> bool:
     """Whether a head, given by its rim (36,2) px of 256, may reach into the crop."""
     low, high = rim[:, :2].min(axis=0), rim[:, :2].max(axis=0)
     room = high - low

@@ -1,6 +1,7 @@
 """What a face does: motion transfer, regions of the face, driving options, smoothing, templates."""
 
 from liveportrait.motion.bundled import bundled_templates
+from liveportrait.motion.carrying import carried
 from liveportrait.motion.driving import amplify, expression_friendly, hull_volume, size_ratio
 from liveportrait.motion.groups import FACE_MESH, PUBLISHED, REGIONS, KeypointGroups, groups_for
 from liveportrait.motion.landmarks import SeenKeypoints, agree
@@ -32,6 +33,7 @@ __all__ = [
     "agree",
     "amplify",
     "bundled_templates",
+    "carried",
     "change_since",
     "check_template_output",
     "concatenate",

@@ -1,0 +1,57 @@
+"""Detail finer than the model draws, taken from the source and carried to where it has moved.
+
+Where the generated picture shows the source's own skin, hair or clothes, displaced, the source's pixels are put
+there instead, at the resolution of the frame; the broad colours stay the generated ones. Where it shows something
+new (an open mouth, closed lids, what was hidden), it stays as it is.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from liveportrait.face.crop import to_input
+from liveportrait.face.runtime import Image
+
+BROAD = 3.0  # px of the generated picture: structures coarser than this are the generated ones
+ALIKE = 9.0  # grey levels by which the two may differ, broadly, where they show the same thing
+LARGEST = 1024  # px: no crop is worked on at a higher resolution
+
+
+def with_detail(generated: Image, source: Image, crop: Image) -> Image:
+    """The generated picture (S,S,3) with detail at the size (C,C,3) of `crop`, the source's crop from its frame.
+
+    `source` (any size) is that crop as the networks saw it. The way from one to the other is dense optical flow
+    (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", 2016).
+    """
+    size, full = generated.shape[0], crop.shape[0]
+    flow = _flow(generated, to_input(source, size))
+    carried = _along(crop, flow, full)
+    small = to_input(carried, size).astype(np.float32)
+    ours = generated.astype(np.float32)
+    broad, broad_carried = (cv2.GaussianBlur(image, (0, 0), BROAD) for image in (ours, small))
+    unlike = np.abs(broad - broad_carried).max(axis=2)
+    share = cv2.GaussianBlur(np.exp(-((unlike / ALIKE) ** 2)), (0, 0), BROAD / 2)[..., None]
+    # share · (carried + broad − broad_carried) + (1 − share) · generated, the part without detail enlarged.
+    base = share * (broad - broad_carried) + (1 - share) * ours
+    both = np.concatenate([base, share], axis=2)
+    both = cv2.resize(both, (full, full), interpolation=cv2.INTER_LINEAR) if full != size else both
+    return np.rint(both[..., :3] + both[..., 3:] * carried).clip(0, 255).astype(np.uint8)
+
+
+def _flow(generated: Image, source: Image) -> np.ndarray:
+    """(S,S,2) px: generated(p) shows what source(p + flow(p)) shows."""
+    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (generated, source)]
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return np.asarray(search.calc(grey[0], grey[1], np.zeros((*grey[0].shape, 2), np.float32)))
+
+
+def _along(crop: Image, flow: np.ndarray, full: int) -> Image:
+    """The crop (C,C,3) moved by a flow (S,S,2), px of its own size."""
+    ratio = full / flow.shape[0]
+    enlarged = cv2.resize(flow, (full, full), interpolation=cv2.INTER_LINEAR) * np.float32(ratio)
+    x, y = np.meshgrid(*2 * [np.arange(full, dtype=np.float32)])
+    moved = cv2.remap(
+        crop, x + enlarged[..., 0], y + enlarged[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(moved, np.uint8)

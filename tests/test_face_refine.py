@@ -1,0 +1,123 @@
+"""Colour match at the seam, detail carried from the source, and masks: better pasting of generated crops."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from skimage import data
+
+from liveportrait.animation.rendering import moved_rim
+from liveportrait.animation.source import Place
+from liveportrait.face.canonical import OVAL, canonical_face
+from liveportrait.face.colour import match_at_seam
+from liveportrait.face.crop import Square, crop, to_input
+from liveportrait.face.detail import with_detail
+from liveportrait.face.masks import SIDE, rim_in_crop
+from liveportrait.face.paste import paste_mask
+from liveportrait.motion import carried
+from liveportrait.networks.geometry import rotation_matrix
+from liveportrait.networks.interface import Pose
+
+Image = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image:
+    """The astronaut's face, (256,256,3): finer than the model of these tests, which draws 128 px."""
+    return np.ascontiguousarray(data.astronaut()[0:256, 96:352])
+
+
+def seam_error(picture: Image, truth: Image) -> float:
+    edge = (paste_mask(256) > 0) & (paste_mask(256) < 255)
+    return float(np.abs(cv2.blur(picture.astype(float) - truth, (15, 15)))[edge].mean())
+
+
+def test_a_tint_is_taken_back_and_what_moved_is_not_compared(photo: Image) -> None:
+    tinted = (photo * np.array([0.9, 1.0, 1.05]) + 4).clip(0, 255).astype(np.uint8)
+    matched = match_at_seam(tinted, photo, paste_mask(256))
+    assert seam_error(matched, photo) < 0.25 * seam_error(tinted, photo)
+    same = match_at_seam(photo, photo, paste_mask(256))
+    np.testing.assert_array_equal(same, photo)
+    # A head that reaches the edge in one of them says nothing about colours.
+    moved = photo.copy()
+    moved[:, 190:] = 20
+    elsewhere = match_at_seam(moved, photo, paste_mask(256))
+    assert np.abs(elsewhere[64:192, 64:150].astype(int) - photo[64:192, 64:150]).mean() < 1
+
+
+def sharpness(picture: Image) -> float:
+    return float(np.abs(cv2.Laplacian(picture.astype(np.float32), -1)).mean())
+
+
+def shifted(picture: Image, x: float, y: float) -> Image:
+    matrix = np.array([[1, 0, x], [0, 1, y]], np.float32)
+    return np.asarray(cv2.warpAffine(picture, matrix, (256, 256), borderMode=cv2.BORDER_REPLICATE))
+
+
+@pytest.mark.parametrize("move", [(0.0, 0.0), (6.0, -4.0)])
+def test_detail_comes_back_where_the_source_is_seen_moved_or_not(
+    photo: Image, move: tuple[float, float]
+) -> None:
+    source, truth = to_input(photo, 128), shifted(photo, *move)
+    generated = cv2.GaussianBlur(to_input(truth, 128), (0, 0), 0.7)
+    plain = cv2.resize(generated, (256, 256), interpolation=cv2.INTER_LINEAR)
+    detailed = with_detail(generated, source, photo)
+    inner = (slice(20, 236), slice(20, 236))
+    before, after = (np.abs(picture.astype(float) - truth)[inner].mean() for picture in (plain, detailed))
+    assert after < 0.6 * before
+    assert sharpness(detailed[inner]) > 0.8 * sharpness(truth[inner]) > 1.6 * sharpness(plain[inner])
+
+
+def test_what_the_source_does_not_show_stays_as_generated(photo: Image) -> None:
+    generated = to_input(photo, 128)
+    generated[60:80, 50:80] = (40, 0, 0)  # a mouth that opens
+    detailed = to_input(with_detail(generated, to_input(photo, 128), photo), 128)
+    assert np.abs(detailed[64:76, 55:75].astype(int) - generated[64:76, 55:75]).max() <= 3
+
+
+def test_broad_colours_stay_the_generated_ones(photo: Image) -> None:
+    generated = (to_input(photo, 128) * 0.97).astype(np.uint8)
+    detailed = to_input(with_detail(generated, to_input(photo, 128), photo), 128)
+    assert abs(float(detailed.mean()) - float(generated.mean())) < 0.7
+
+
+def test_a_crop_of_another_size_shows_the_same_place() -> None:
+    frame = cv2.GaussianBlur(data.astronaut(), (0, 0), 3)
+    window = Square(np.array([220.0, 150.0]), 300.0, 0.2).window()
+    assert window.side == pytest.approx(300, rel=1e-5)
+    small = crop(frame, window.resized(256)).astype(int)
+    assert np.abs(small - to_input(crop(frame, window), 256)).mean() < 0.3
+
+
+def pose(yaw: float, x: float = 0.0, scale: float = 1.3) -> Pose:
+    rotation = rotation_matrix(*(torch.tensor([angle]) for angle in (0.0, yaw, 0.0)))
+    points = torch.linspace(-0.3, 0.3, 63).reshape(1, 21, 3)
+    shift = torch.tensor([[x, 0.0, 0.0]])
+    return Pose(scale * points @ rotation + shift[:, None], rotation, shift, torch.tensor([[scale]]))
+
+
+def test_points_of_the_face_go_where_head_and_keypoints_go() -> None:
+    home, away = pose(0.0), pose(25.0, 0.1, 1.5)
+    points = torch.tensor([[0.2, 0.1, -0.3], [-0.5, 0.4, 0.1]])
+    expected = 1.5 * (points / 1.3) @ away.rotation[0] + torch.tensor([0.1, 0.0, 0.0])
+    torch.testing.assert_close(carried(points, home, away)[0], expected)
+    # A keypoint that moves on its own takes along what is near, and nothing that is far.
+    lowered = home.keypoints.clone()
+    lowered[:, 20, 1] += 0.2
+    near, far = home.keypoints[0, 20], torch.tensor([-0.9, -0.9, 0.0])
+    moved = carried(torch.stack([near, far]), home, home._replace(keypoints=lowered))[0]
+    assert moved[0, 1] - near[1] > 0.04 and (moved[1] - far).abs().max() < 1e-4
+
+
+def test_the_outline_of_a_face_moves_with_it() -> None:
+    rim = canonical_face().vertices[list(OVAL)]
+    rim = (8 * (rim - rim.mean(axis=0)) + np.array([200, 150, 0])).astype(np.float32)
+    window = Square(np.array([200.0, 150.0]), 300.0, 0.0).window()
+    place = Place(window, 130.0, rim)
+    stayed = moved_rim(place, pose(0.0), pose(0.0))
+    np.testing.assert_allclose(stayed, rim_in_crop(rim, window, SIDE), atol=1e-3)
+    right = moved_rim(place, pose(0.0), pose(0.0, x=0.25))
+    np.testing.assert_allclose(right - stayed, [[0.25 * SIDE / 2, 0]] * 36, atol=1e-3)
