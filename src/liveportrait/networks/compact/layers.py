@@ -23,6 +23,28 @@ class ConvNorm(nn.Sequential):
         )
 
 
+class JoiningConvNorm(ConvNorm):
+    """The same of two maps side by side: one of half the size, doubled, and one of this size."""
+
+    def __init__(self, coarse: int, fine: int, outputs: int) -> None:
+        super().__init__(coarse + fine, outputs)
+        self.coarse_channels = coarse
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(torch.cat([double(coarse), fine], 1))
+
+
+class JoiningConv(nn.Conv2d):
+    """A 3x3 convolution of two maps side by side: one of half the size, doubled, and one of this size."""
+
+    def __init__(self, coarse: int, fine: int, outputs: int) -> None:
+        super().__init__(coarse + fine, outputs, kernel_size=3, padding=1)
+        self.coarse_channels = coarse
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(torch.cat([double(coarse), fine], 1))
+
+
 class NormResidual(nn.Module):
     """Residual block with batch norm; starts as the identity."""
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.networks.compact.layers import ConvNorm, NormResidual, double, pixel_grid, sample
+from liveportrait.networks.compact.layers import ConvNorm, JoiningConvNorm, NormResidual, pixel_grid, sample
 from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
 
 # Rows of the 21 keypoints: lids (right eye upper, lower, left eye upper, lower), irises (right, left),
@@ -83,8 +83,8 @@ class MotionExtractor(nn.Module):
                 nn.Sequential(entry, *(NormResidual(width) for _ in range(sizes.blocks[level])))
             )
         self.lateral = ConvNorm(channels[3], up2, kernel=1)
-        self.top_down2 = ConvNorm(up2 + channels[2], up2)
-        self.top_down1 = ConvNorm(up2 + channels[1], up1)
+        self.top_down2 = JoiningConvNorm(up2, channels[2], up2)
+        self.top_down1 = JoiningConvNorm(up2, channels[1], up1)
         self.heatmaps = nn.Conv2d(up1, NUM_KEYPOINTS, 1)
         self.eye = Magnifier(sizes, 32, 48, len(RIGHT_EYE))
         self.mouth = Magnifier(sizes, 48, 48, len(MOUTH))
@@ -122,8 +122,8 @@ class MotionExtractor(nn.Module):
         for stage in self.stages:
             x = stage(x)
             levels.append(x)
-        up = self.top_down2(torch.cat([double(self.lateral(levels[3])), levels[2]], 1))
-        logits = self.heatmaps(self.top_down1(torch.cat([double(up), levels[1]], 1)))
+        up = self.top_down2(self.lateral(levels[3]), levels[2])
+        logits = self.heatmaps(self.top_down1(up, levels[1]))
         with torch.autocast(image.device.type, enabled=False):
             weights = (HEATMAP_GAIN * logits.float().flatten(2) + self.prior).softmax(-1)
             coarse = weights @ self.grid  # (B,21,2)
