@@ -10,6 +10,7 @@ from torch import nn
 from liveportrait.engine.optimise.base_generator import FastGenerator
 from liveportrait.engine.optimise.base_warping import FastAppearance, FastWarping
 from liveportrait.engine.optimise.folding import folded
+from liveportrait.engine.optimise.joining import join_fast
 from liveportrait.networks.base.appearance import AppearanceFeatureExtractor
 from liveportrait.networks.base.generator import SpadeGenerator
 from liveportrait.networks.base.warping import WarpingModule
@@ -24,7 +25,7 @@ def optimised(networks: Networks) -> Networks:
     doing it twice changes nothing more.
     """
     appearance, motion, warping, generator = (
-        folded(module)
+        join_fast(folded(module))
         for module in (networks.appearance, networks.motion, networks.warping, networks.generator)
     )
     if isinstance(appearance, AppearanceFeatureExtractor) and isinstance(warping, WarpingModule):
@@ -33,16 +34,16 @@ def optimised(networks: Networks) -> Networks:
         generator = FastGenerator(generator)
     return dataclasses.replace(
         networks,
-        appearance=_channels_last(appearance.eval()),
-        motion=_channels_last(motion),
-        warping=_channels_last(warping.eval().requires_grad_(False)),
-        generator=_channels_last(generator.eval()),
+        appearance=_settled(appearance),
+        motion=_settled(motion),
+        warping=_settled(warping),
+        generator=_settled(generator),
     )
 
 
-def _channels_last(module: nn.Module) -> nn.Module:
-    """The module, its 2-D kernels in the memory format that convolutions of all machines like best."""
+def _settled(module: nn.Module) -> nn.Module:
+    """The module for inference, its 2-D kernels in the memory format that convolutions of all machines like best."""
     for parameter in module.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return module
+    return module.eval().requires_grad_(False)
