@@ -73,19 +73,35 @@ def test_weights_move_and_their_average_follows(folder: Path, trained: Path) -> 
     assert not torch.equal(stored[f"module.{name}"], stored[f"average.{name}"])
 
 
-def test_export_averages_the_warp_and_shifts_the_mask(folder: Path, trained: Path) -> None:
+def test_export_shifts_the_mask(folder: Path, trained: Path) -> None:
     changed = folder / "changed.toml"
-    changed.write_text("warping_share = 0.25\nmask_shift = 0.5\n" + CONFIG)
+    changed.write_text("mask_shift = 0.5\n" + CONFIG)
     (folder / "out" / "weights").rename(folder / "plain")
-    mixed = weights.load(stage_one.run(changed, part="export", output=str(folder / "out")))
+    shifted = weights.load(stage_one.run(changed, part="export", output=str(folder / "out")))
     shutil.rmtree(folder / "out" / "weights")
     (folder / "plain").rename(folder / "out" / "weights")
-    first, last = (load_file(folder / "out" / f"render-{n}.safetensors") for n in (0, 1))
-    name = "average.render.warping.enter.weight"
-    expected = 0.75 * first[name] + 0.25 * last[name]
-    assert torch.allclose(mixed.warping.state_dict()["enter.weight"], expected, atol=1e-3)  # float16 on disk
-    bias = mixed.generator.state_dict()["output.bias"] - last["average.render.generator.output.bias"]
+    last = load_file(folder / "out" / "render-1.safetensors")
+    bias = shifted.generator.state_dict()["output.bias"] - last["average.render.generator.output.bias"]
     assert torch.allclose(bias, torch.tensor([0.0] * 12 + [0.5] * 4), atol=1e-3)
+
+
+def test_a_last_phase_may_teach_g_alone_on_the_mean_of_two_warps(folder: Path, trained: Path) -> None:
+    out = folder / "finished"
+    shutil.copytree(folder / "out", out)
+    finish = folder / "finish.toml"
+    third = CONFIG[CONFIG.rindex("[[render]]") :] + "earlier_warping = 0.75\nonly_generator = true\n"
+    finish.write_text(CONFIG + third)
+    stage_one.run(finish, part="render", output=str(out))
+    first, second, last = (load_file(out / f"render-{n}.safetensors") for n in range(3))
+    for key, value in last.items():
+        name = key.removeprefix("average.render.")
+        if key.startswith("average.render.warping."):
+            mean = 0.75 * first[key] + 0.25 * second[key]
+            assert torch.allclose(value, mean, atol=1e-6), name
+        elif key.startswith("average.render.appearance."):
+            assert torch.equal(value, second[key]), name
+    learned = "average.render.generator.output.weight"
+    assert not torch.equal(last[learned], second[learned])
 
 
 @pytest.mark.parametrize(("part", "dies_at", "last"), [("motion", 3, "motion"), ("render", 2, "render-1")])

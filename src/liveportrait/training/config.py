@@ -68,6 +68,8 @@ class RenderPhase:
     weights: RenderWeights = field(default_factory=RenderWeights)
     mix: PairMix = field(default_factory=PairMix)
     own_motion: float = 0.0  # probability of a batch being driven by M instead of the labels
+    earlier_warping: float = 0.0  # W starts as an average with so much of the first phase's
+    only_generator: bool = False  # F and W stay as they are
 
     @property
     def needs_motion(self) -> bool:
@@ -130,7 +132,6 @@ class StageOneConfig(RunConfig):
     mask_shift: float = (
         0.0  # exported G: added to the logits of its mask; more keeps more of the source's pixels
     )
-    warping_share: float = 1.0  # exported W: so much of the last render phase's, the rest of the first's
 
 
 def load_config(path: Path) -> StageOneConfig:
@@ -175,9 +176,9 @@ def _limits(config: StageOneConfig) -> Iterator[tuple[str, object, bool, str]]:
     ):
         value = getattr(config.data, name)
         yield f"data.{name}", value, value > 0, "it must be greater than 0"
-    share = config.warping_share
-    yield "warping_share", share, 0 <= share <= 1, "it must be from 0 to 1"
     for number, phase in enumerate(config.render):
+        share = phase.earlier_warping
+        yield f"render[{number}].earlier_warping", share, 0 <= share <= 1, "it must be from 0 to 1"
         fits = phase.size % 64 == 0 and 64 <= phase.size <= 256
         yield f"render[{number}].size", phase.size, fits, "use 64, 128, 192 or 256"
     parts = "base has the joint phase alone: remove [[render]] or choose variant = 'compact'"

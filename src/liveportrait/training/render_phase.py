@@ -88,8 +88,12 @@ class RenderTrainer:
         if start is not None:
             self.network.load_state_dict(start.state_dict())
         schedule, settings = self.settings.schedule, self.settings
-        reach = [p for name, p in self.network.named_parameters() if name.endswith("log_reach")]
-        others = [p for name, p in self.network.named_parameters() if not name.endswith("log_reach")]
+        if settings.only_generator:
+            self.network.requires_grad_(False)
+            self.network.generator.requires_grad_(True)
+        learned = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
+        reach = [p for name, p in learned if name.endswith("log_reach")]
+        others = [p for name, p in learned if not name.endswith("log_reach")]
         groups = [{"params": others, "pace": 1.0}, {"params": reach, "pace": REACH_PACE}]
         optimizer = torch.optim.AdamW(groups, betas=BETAS, weight_decay=schedule.weight_decay)
         average = average_of(self.network)

@@ -99,7 +99,16 @@ def train_rendering(
                     f"render[{number}] needs a trained M in {config.output}: run --part motion first."
                 )
             motion = motion.to(config.device)
+        if renderer is not None and phase.earlier_warping:
+            mix_warping(renderer, trained_renderer(rendering_checkpoints(config)[0]), phase.earlier_warping)
         renderer = RenderTrainer(config, number, motion, perceptual).run(corpus, held_out, renderer)
+
+
+def mix_warping(renderer: Renderer, earlier: Renderer, share: float) -> None:
+    """Average W with an earlier W of the same run (Wortsman et al. 2022, "Model soups")."""
+    theirs = earlier.warping.state_dict()
+    for name, value in renderer.warping.state_dict().items():
+        value.lerp_(theirs[name], share)
 
 
 def export(config: StageOneConfig) -> Path:
@@ -125,16 +134,10 @@ def export(config: StageOneConfig) -> Path:
 
 
 def warm_start(config: StageOneConfig) -> tuple[Networks, list[Path]]:
-    """The networks trained apart, and their checkpoints.
-
-    W may be averaged with an earlier W of the same run (Wortsman et al. 2022, "Model soups").
-    """
+    """The networks trained apart, and their checkpoints."""
     motion, done = trained_motion(config), rendering_checkpoints(config)
     if motion is None or not done:
         raise UserError(f"{config.output} holds no trained M or no rendering phase: train the parts first.")
-    renderer, earlier = trained_renderer(done[-1]), trained_renderer(done[0])
-    warping = earlier.warping.state_dict()
-    for name, value in renderer.warping.state_dict().items():
-        value.lerp_(warping[name], 1 - config.warping_share)
+    renderer = trained_renderer(done[-1])
     networks = Networks(COMPACT, renderer.appearance, motion, renderer.warping, renderer.generator)
     return networks, [Path(config.output) / "motion.safetensors", *done]
