@@ -10,6 +10,7 @@ enough. `--part export` writes RUN/weights: the given weights with the three mod
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,7 @@ from liveportrait.training.frozen import FrozenNetworks
 from liveportrait.training.imitation import imitate
 from liveportrait.training.opening_reader import OpeningReader
 from liveportrait.training.rendered_openings import RenderedOpenings, render_openings
+from liveportrait.training.sampling import batches
 from liveportrait.training.stage_one import corpora, samples_seen
 from liveportrait.training.stage_two_check import control_error, shoulder_motion
 from liveportrait.training.stage_two_config import FlowStart, StageTwoConfig, load_config
@@ -135,6 +137,16 @@ class StageTwo:
         settings = self.config.stitching
         sources = flow_sources(self.networks, self.corpus, start.sources, start.size, self.config.seed)
         sampler = FlowSampler(len(sources.landmarks), self.bank, settings.mix, settings.drives)
+        count = self.config.held_out_drives
+        others = flow_sources(self.networks, self.held_out, count, start.size, self.config.seed)
+        check = FlowSampler(len(others.landmarks), self.held_out_bank, settings.mix, settings.drives)
+        drawn = next(batches(check, count, self.config.seed))
+
+        @torch.no_grad()
+        def validate(average: nn.Module) -> Mapping[str, float]:
+            held_out = StitchingTask(average, self.networks, self.held_out_bank, settings.drives)
+            return {name: float(value) for name, value in FlowLosses(held_out, others)(drawn).items()}
+
         return train_module(
             "stitching-flow",
             task.module,
@@ -143,7 +155,7 @@ class StageTwo:
             settings.weights,
             sampler,
             FlowLosses(task, sources),
-            lambda average: {},
+            validate,
         )
 
     def retargeting(self, name: Literal["eyes", "lips"], reader: OpeningReader) -> nn.Module:
