@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from liveportrait.engine.optimise import optimised
+from liveportrait.engine.optimise.base_generator import _normalised
 from liveportrait.engine.optimise.base_warping import _heatmaps, _translated
 from liveportrait.engine.optimise.few_outputs import PixelTaps, SliceTaps
 from liveportrait.engine.optimise.upsampling import after_enlarging, joined
@@ -135,6 +136,12 @@ def test_joined_convolutions_give_their_channels_in_order() -> None:
     torch.testing.assert_close(joined(parts)(x), torch.cat([part(x) for part in parts], 1))
 
 
+def test_channels_far_from_zero_are_normalised_precisely() -> None:
+    x = 100 + 0.1 * torch.randn(2, 4, 16, 16, dtype=torch.float64)
+    x = x.float().contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(_normalised(x), F.instance_norm(x.double()).float(), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_taps_add_up_to_the_convolution(bias: bool) -> None:
     flat = nn.Conv2d(6, 1, (3, 5), padding=(1, 2), bias=bias)
@@ -187,7 +194,6 @@ def test_base_needs_fewer_operations() -> None:
         for module in original.modules().values():
             module.to_empty(device="cpu")
         before, after = operations(original), operations(optimised(original))
-    print(before, after)
     assert before["warping"] + before["generator"] == pytest.approx(617, rel=0.01)
     assert after["warping"] + after["generator"] < 530
 

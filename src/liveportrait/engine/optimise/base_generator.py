@@ -88,8 +88,11 @@ class FastGenerator(nn.Module):
 
 
 def _normalised(x: Tensor) -> Tensor:
-    """Instance normalisation; as a group norm it stays channels-last, which instance_norm does not."""
-    return F.group_norm(x, x.shape[1])
+    """Instance normalisation; as a group norm it stays channels-last, which instance_norm does not.
+
+    That group norm subtracts the squared mean from the mean square, so that the mean must be small beforehand.
+    """
+    return F.group_norm(x - x.mean(dim=(2, 3), keepdim=True), x.shape[1])
 
 
 @torch.no_grad()
