@@ -15,7 +15,7 @@ from liveportrait.animation.production import Driving, produce
 from liveportrait.animation.report import ANIMATE, Progress, Report, Stretches, held_note, no_progress
 from liveportrait.animation.run import Run
 from liveportrait.animation.source import Image
-from liveportrait.choices import Precision
+from liveportrait.choices import BackendName, Precision
 from liveportrait.engine import Engine, pick_device
 from liveportrait.face import FaceAnalyzer
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
@@ -47,14 +47,16 @@ class Animator:
         precision: Precision = "fp32",
         threads: int | None = None,
         batch: int = BATCH,
+        backend: BackendName = "auto",
     ) -> Animator:
         """An animator with the weights of that name or folder.
 
         `device`: "auto" (CUDA where there is one), "cpu", "cuda", ...; `threads`: PyTorch's CPU threads, for
-        the whole process. Raises `UserError` where weights or device are missing.
+        the whole process; `backend`: what runs the networks, "auto" is what suits the machine (`engine.backend`
+        tells which). Raises `UserError` where weights, device or back end are missing.
         """
         networks = weights.load(name_or_path, pick_device(device))
-        return cls(Engine(networks, precision, threads), batch=batch)
+        return cls(Engine(networks, precision, threads, backend), batch=batch)
 
     def animate(
         self,

@@ -11,7 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.apps.progress import progress_bar
-from liveportrait.choices import Precision
+from liveportrait.choices import BackendName, Precision
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,13 +29,19 @@ class LoadOptions:
     precision: Precision = "fp32"
     """fp32, or bf16 for the convolutions"""
     threads: int | None = None
-    """CPU threads for the networks; PyTorch's own choice by default"""
+    """CPU threads for the networks; the back end's own choice by default"""
+    backend: BackendName = "auto"
+    """what runs the networks; auto is what suits the machine, and says why (see docs/backends.md)"""
 
     def load(self) -> Animator:
         """The animator with these weights."""
         from liveportrait.animation import Animator
 
-        return Animator.load(self.weights, self.device, self.precision, self.threads)
+        animator = Animator.load(
+            self.weights, self.device, self.precision, self.threads, backend=self.backend
+        )
+        print(f"back end {animator.engine.backend}", file=sys.stderr)
+        return animator
 
 
 @dataclass(frozen=True)

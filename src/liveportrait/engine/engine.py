@@ -7,9 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from liveportrait.choices import Precision
-from liveportrait.engine.backend import Backend
-from liveportrait.engine.eager import EagerBackend
+from liveportrait.choices import BackendName, Precision
+from liveportrait.engine.select import make_backend
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
 from liveportrait.networks.variants import Variant
@@ -19,16 +18,23 @@ class Engine:
     """Runs the networks of one variant, batched. It keeps no state between calls.
 
     Motions and poses go in and come out on the networks' device. `threads` sets PyTorch's CPU threads for
-    the whole process; None leaves them alone.
+    the whole process; None leaves them alone. `backend` is what runs F, M, W and G; the attribute of that name tells
+    which one does, and why. Raises UserError where it cannot.
     """
 
-    def __init__(self, networks: Networks, precision: Precision = "fp32", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        networks: Networks,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        backend: BackendName = "eager",
+    ) -> None:
         if threads is not None:
             if threads < 1:
                 raise UserError(f"cannot run on {threads} threads: give at least 1")
             torch.set_num_threads(threads)
         self._networks = networks
-        self._backend: Backend = EagerBackend(networks, precision)
+        self._backend, self.backend = make_backend(backend, networks, precision, threads)
 
     @property
     def variant(self) -> Variant:

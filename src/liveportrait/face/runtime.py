@@ -1,12 +1,12 @@
 """The networks of Google's face landmarker bundle, compiled by OpenVINO when they are first used.
 
 `models/README.md` says where the files come from. OpenVINO reads TFLite from a path only, which is why the
-three networks lie beside this file unpacked. Nothing here opens a network connection: OpenVINO reports usage
-from its model conversion tools alone, and those are never called.
+three networks lie beside this file unpacked.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import openvino as ov
 
 FOLDER = Path(__file__).parent / "models"
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
+
+
+def import_openvino() -> ModuleType:
+    """The module `openvino`, imported so that it makes no network connection.
+
+    Importing it starts its conversion tools, and these report the import to their makers where the package
+    openvino_telemetry is found. Slow: call it only when a network is wanted.
+    """
+    absent = "openvino_telemetry" not in sys.modules
+    if absent:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # found absent while this imports
+    try:
+        import openvino
+    finally:
+        if absent:
+            del sys.modules["openvino_telemetry"]
+    return openvino
 
 
 class Network:
@@ -37,8 +56,7 @@ class Network:
 
     @cached_property
     def _request(self) -> ov.InferRequest:
-        import openvino as ov  # slow to import: only when a network is wanted
-
+        ov = import_openvino()
         core = ov.Core()
         model = core.read_model(self._path)
         shape = model.input(0).partial_shape

@@ -1,0 +1,98 @@
+"""Compiled artefacts on disk. One is found again only where everything that shaped it is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import liveportrait
+from liveportrait.networks.interface import Networks
+
+CACHE_VARIABLE = "LIVEPORTRAIT_CACHE"
+DIGEST_BYTES = 32
+
+
+def cache_folder() -> Path:
+    """Where compiled artefacts are kept: $LIVEPORTRAIT_CACHE, or liveportrait/compiled in the user's cache."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen).expanduser()
+    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(user_cache).expanduser() / "liveportrait" / "compiled"
+
+
+def artefact_key(networks: Networks, *settings: object) -> str:
+    """A name for what is compiled from these networks: 32 hexadecimal digits.
+
+    It changes with the weights and sizes, the code of the networks, the versions of this program and of PyTorch,
+    the machine, and with `settings`: runtime and its version, device, precision, threads, shapes.
+    """
+    digest = hashlib.sha256()
+    facts = (networks.variant, version("liveportrait"), torch.__version__, _machine(), settings)
+    digest.update(repr(facts).encode())
+    digest.update(_code().encode())
+    for name, module in networks.modules().items():
+        for key, value in module.state_dict().items():
+            digest.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode())
+            data = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(data.numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def load_or_make(name: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
+    """The artefact of that file name, made and kept if it is not there or damaged; and whether it was made.
+
+    A folder that cannot be written costs the keeping, not the artefact.
+    """
+    path = cache_folder() / name
+    try:
+        stored = path.read_bytes()
+    except OSError:
+        stored = b""
+    if _digest(stored[DIGEST_BYTES:]) == stored[:DIGEST_BYTES]:
+        return stored[DIGEST_BYTES:], False
+    return replace_artefact(name, make()), True
+
+
+def replace_artefact(name: str, artefact: bytes) -> bytes:
+    """Keeps the artefact under that file name; returns it."""
+    path = cache_folder() / name
+    partial = path.with_name(f".{name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(_digest(artefact) + artefact)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+    return artefact
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+@cache
+def _code() -> str:
+    """Digest of the sources of networks/ and engine/: the same weights under other code are another graph."""
+    digest = hashlib.sha256()
+    root = Path(liveportrait.__file__).parent
+    for path in sorted(path for room in ("networks", "engine") for path in (root / room).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _machine() -> tuple[str, ...]:
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        wanted = ("model name", "flags", "Features")
+        first = {line.split(":")[0].strip(): line for line in reversed(lines) if line.startswith(wanted)}
+        processor = repr(sorted(first.values()))
+    return (platform.system(), platform.machine(), processor)

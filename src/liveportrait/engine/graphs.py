@@ -1,0 +1,126 @@
+"""Networks as plain graphs, tensors in and tensors out, for runtimes other than PyTorch.
+
+A graph has a fixed batch: what is not there need not be decided at every frame. `Rows` runs any batch through it.
+Volumes are sampled in one of two forms (`networks.sampling`), for not every runtime has 5-D grid sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Motion, Networks, Pose
+from liveportrait.networks.sampling import Form, sampling_form
+
+Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""What a runtime offers: the outputs of one call on inputs of the graph's own shapes."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A module of tensors, example inputs that fix its shapes, and the names of what goes in and out."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    def export(self, form: Form) -> torch.export.ExportedProgram:
+        """The graph as PyTorch's own exchange format."""
+        with torch.no_grad(), sampling_form(form):
+            return torch.export.export(self.module.eval(), self.inputs)
+
+
+def motion_graph(networks: Networks, batch: int = 1) -> Graph:
+    """M: pixels (B,3,S,S) in [0, 1] to the five parts of a `Motion`."""
+    return Graph("motion", _Motion(networks.motion), (_pixels(networks, batch),), ("pixels",), Motion._fields)
+
+
+def appearance_graph(networks: Networks, batch: int = 1) -> Graph:
+    """F: pixels (B,3,S,S) in [0, 1] to its features, in the order of their names."""
+    pixels = _pixels(networks, batch)
+    with torch.no_grad():
+        names = tuple(sorted(networks.appearance(pixels)))
+    return Graph("appearance", _Appearance(networks.appearance, names), (pixels,), ("pixels",), names)
+
+
+def render_graph(networks: Networks, batch: int = 1) -> Graph:
+    """W, then G: features in the order of their names, source pose, driving pose to a picture (B,3,S,S)."""
+    pixels = _pixels(networks, batch)
+    with torch.no_grad():
+        features: Features = networks.appearance(pixels)
+    names = tuple(sorted(features))
+    pose = _example_pose(batch, pixels.device)
+    inputs = (*(features[name] for name in names), *pose, *_example_pose(batch, pixels.device))
+    pose_names = (f"{whose}_{part}" for whose in ("source", "driving") for part in Pose._fields)
+    render = _Render(networks.warping, networks.generator, names)
+    return Graph("render", render, inputs, (*names, *pose_names), ("picture",))
+
+
+class Rows:
+    """A graph of fixed batch behind calls of any batch: rows go through in groups, the last is filled up."""
+
+    def __init__(self, run: Run, batch: int) -> None:
+        self._run = run
+        self._batch = batch
+
+    def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The outputs, each with the batch of the inputs."""
+        count = len(tensors[0])
+        groups = []
+        for start in range(0, count, self._batch):
+            rows = [tensor[start : start + self._batch] for tensor in tensors]
+            missing = self._batch - len(rows[0])
+            if missing:
+                rows = [torch.cat([row, row[-1:].expand(missing, *row.shape[1:])]) for row in rows]
+            groups.append([made[: self._batch - missing] for made in self._run(rows)])
+        return tuple(parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*groups, strict=True))
+
+
+class _Appearance(nn.Module):
+    def __init__(self, appearance: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.appearance, self.names = appearance, names
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        features = self.appearance(pixels)
+        return tuple(features[name] for name in self.names)
+
+
+class _Motion(nn.Module):
+    def __init__(self, motion: nn.Module) -> None:
+        super().__init__()
+        self.motion = motion
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.motion(pixels))
+
+
+class _Render(nn.Module):
+    def __init__(self, warping: nn.Module, generator: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.warping, self.generator, self.names = warping, generator, names
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        count = len(self.names)
+        features = dict(zip(self.names, tensors[:count], strict=True))
+        source, driving = Pose(*tensors[count : count + 4]), Pose(*tensors[count + 4 :])
+        return (self.generator(self.warping(features, source, driving)),)
+
+
+def _pixels(networks: Networks, batch: int) -> Tensor:
+    size = networks.variant.input_size
+    return torch.full((batch, 3, size, size), 0.5, device=next(networks.motion.parameters()).device)
+
+
+def _example_pose(batch: int, device: torch.device) -> Pose:
+    return Pose(
+        torch.linspace(-0.5, 0.5, NUM_KEYPOINTS * 3, device=device).view(1, -1, 3).repeat(batch, 1, 1),
+        torch.eye(3, device=device).repeat(batch, 1, 1),
+        torch.zeros(batch, 3, device=device),
+        torch.ones(batch, 1, device=device),
+    )
