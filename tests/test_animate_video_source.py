@@ -71,7 +71,10 @@ def test_only_the_face_changes_and_frames_without_one_go_through(animator, video
             np.testing.assert_array_equal(picture, frame)
             continue
         window = source.faces[0].windows[number]
-        outside = cv2.warpAffine(paste_mask(window.size), window.inverse(), frame.shape[1::-1]) == 0
+        mask = cv2.warpAffine(paste_mask(window.size), window.inverse(), frame.shape[1::-1])
+        outside = (
+            cv2.dilate(mask, np.ones((3, 3))) == 0
+        )  # the mask's own rim depends on the rounding of places
         assert 0.1 < outside.mean() < 0.95
         np.testing.assert_array_equal(picture[outside], frame[outside])
         changes.append(np.abs(picture[~outside].astype(int) - frame[~outside]).mean())

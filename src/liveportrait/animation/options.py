@@ -62,7 +62,7 @@ class AnimateOptions:
     relative motion, or a video as SOURCE: no difference"""
     multiplier: float = 1.0
     """how strongly SOURCE follows, 0 to 4; 1 as DRIVING moves"""
-    smooth: float = 0.1
+    smooth: float = 0.0
     """how strongly motion is smoothed over time, 0 to 1; nothing comes late"""
     stitching: bool = True
     """keep shoulders and the crop's border in place, where the weights bring that module"""
