@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from liveportrait.choices import Precision
 from liveportrait.engine.cache import artefact_key, load_or_make, replace_artefact
 from liveportrait.engine.graphs import Rows, motion_graph, render_graph
-from liveportrait.engine.modulation import split_modulations
 from liveportrait.engine.optimise import optimised
+from liveportrait.engine.suiting import suited
 from liveportrait.errors import UserError
 from liveportrait.face.runtime import import_openvino
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
@@ -56,7 +56,7 @@ class OpenVinoBackend:
             )
         if precision not in ("fp32", "bf16"):
             raise UserError(f"the precision {precision!r} is unknown: choose fp32 or bf16")
-        self._networks = split_modulations(optimised(networks))
+        self._networks = suited(optimised(networks))
         compiler = _Compiler(networks, threads)
         pixels = motion_graph(self._networks).inputs
         motion = _Method(self._networks.motion, "forward", pixels)

@@ -57,7 +57,9 @@ def _decomposed(volume: Tensor, grid: Tensor, padding: Padding) -> Tensor:
 
     tall = volume.flatten(2, 3)  # (B, C, D·H, W)
     shifted = torch.cat([tall[:, :, height:], tall[:, :, -height:]], dim=2)
-    where = torch.stack([(2 * x + 1) / width - 1, (2 * (slice_below * height + y) + 1) / (depth * height) - 1], -1)
+    where = torch.stack(
+        [(2 * x + 1) / width - 1, (2 * (slice_below * height + y) + 1) / (depth * height) - 1], -1
+    )
     both = F.grid_sample(
         torch.cat([tall, shifted], dim=1), where, mode="bilinear", padding_mode="border", align_corners=False
     )

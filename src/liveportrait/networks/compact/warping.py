@@ -153,7 +153,7 @@ class _Geometry:
         rigid = flat(source.translation) - flat(driving.translation) @ self.linear
         self.translations = torch.cat([local, rigid], 1)  # (B,K+1,3)
         self.reach = module.log_reach.exp()
-        self.distance = ((self.grid[:, :, None] - driving.keypoints[:, None, :, :2]) ** 2).sum(-1)  # (B,HW,K)
+        self.distance = _squared_distance(self.grid, driving.keypoints)  # (B,HW,K)
         constant = module.rigid_logits.expand(*self.distance.shape[:2], 2)
         self.prior = torch.cat([-self.distance / (2 * self.reach**2), constant], -1)  # (B,HW,K+2)
         self.depths = torch.cat(
@@ -176,8 +176,7 @@ class _Geometry:
         where = prior_flow.view(batch, height, width, 2)
         width_of = self.reach.clamp(min=max(0.07, 1.8 / height)) ** 2
         driving = (-self.distance / width_of).exp()
-        source_distance = ((self.grid[:, :, None] - self.source.keypoints[:, None, :, :2]) ** 2).sum(-1)
-        source = (-source_distance / width_of).exp()
+        source = (-_squared_distance(self.grid, self.source.keypoints) / width_of).exp()
         driving, source = (m.transpose(1, 2).unflatten(2, (height, width)) for m in (driving, source))
         seen = F.grid_sample(source, where, align_corners=False)
         displacement = (prior_flow - self.grid).transpose(1, 2).unflatten(2, (height, width))
@@ -196,6 +195,12 @@ class _Geometry:
         planar = moved[..., :2] + residual.flatten(2).transpose(1, 2)[:, None]
         inward = (moved[..., 2:] - DEPTH_CENTRE) / DEPTH_REACH
         return torch.cat([planar, inward], -1).unflatten(2, (height, width))
+
+
+def _squared_distance(grid: Tensor, keypoints: Tensor) -> Tensor:
+    """Of cells (1,N,2) and keypoints (B,K,3) in the picture's plane: (B,N,K)."""
+    x, y = (grid[:, :, None, axis] - keypoints[:, None, :, axis] for axis in (0, 1))
+    return x * x + y * y
 
 
 def flat(translation: Tensor) -> Tensor:
