@@ -15,6 +15,8 @@ from liveportrait.face.runtime import Image
 
 BROAD = 3.0  # px of the generated picture: structures coarser than this are the generated ones
 ALIKE = 9.0  # grey levels by which the two may differ, broadly, where they show the same thing
+FINE = 1.2  # px: and so may what is left of their structures at this blur, which the model still draws
+STRAIN = 0.35  # change of the flow from one px to the next at which it is not believed: a fold or a tear
 LARGEST = 1024  # px: no crop is worked on at a higher resolution
 
 
@@ -30,8 +32,10 @@ def with_detail(generated: Image, source: Image, crop: Image) -> Image:
     small = to_input(carried, size).astype(np.float32)
     ours = generated.astype(np.float32)
     broad, broad_carried = (cv2.GaussianBlur(image, (0, 0), BROAD) for image in (ours, small))
-    unlike = np.abs(broad - broad_carried).max(axis=2)
-    share = cv2.GaussianBlur(np.exp(-((unlike / ALIKE) ** 2)), (0, 0), BROAD / 2)[..., None]
+    fine, fine_carried = (cv2.GaussianBlur(image, (0, 0), FINE) for image in (ours, small))
+    unlike = np.maximum(np.abs(broad - broad_carried), np.abs(fine - fine_carried)).max(axis=2) / ALIKE
+    doubt = unlike**2 + (_strain(flow) / STRAIN) ** 2
+    share = cv2.GaussianBlur(np.exp(-doubt), (0, 0), BROAD / 2)[..., None]
     # share · (carried + broad − broad_carried) + (1 − share) · generated, the part without detail enlarged.
     base = share * (broad - broad_carried) + (1 - share) * ours
     both = np.concatenate([base, share], axis=2)
@@ -44,6 +48,12 @@ def _flow(generated: Image, source: Image) -> np.ndarray:
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (generated, source)]
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return np.asarray(search.calc(grey[0], grey[1], np.zeros((*grey[0].shape, 2), np.float32)))
+
+
+def _strain(flow: np.ndarray) -> np.ndarray:
+    """(S,S) how fast the flow changes around each px, px a px."""
+    changes = [cv2.Sobel(flow, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1))]
+    return np.sqrt(sum((change**2).sum(axis=2) for change in changes))
 
 
 def _along(crop: Image, flow: np.ndarray, full: int) -> Image:
