@@ -96,7 +96,13 @@ def pose(yaw: float, x: float = 0.0, scale: float = 1.3) -> Pose:
     rotation = rotation_matrix(*(torch.tensor([angle]) for angle in (0.0, yaw, 0.0)))
     points = torch.linspace(-0.3, 0.3, 63).reshape(1, 21, 3)
     shift = torch.tensor([[x, 0.0, 0.0]])
-    return Pose(scale * points @ rotation + shift[:, None], rotation, shift, torch.tensor([[scale]]))
+    return Pose(
+        scale * points @ rotation + shift[:, None],
+        rotation,
+        shift,
+        torch.tensor([[scale]]),
+        torch.zeros(1, 1),
+    )
 
 
 def test_points_of_the_face_go_where_head_and_keypoints_go() -> None:

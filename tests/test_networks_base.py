@@ -36,7 +36,13 @@ CHECKPOINTS = json.loads(
 def pose(keypoints: Tensor) -> Pose:
     """A pose of which only the keypoints are known."""
     count = len(keypoints)
-    return Pose(keypoints, torch.eye(3).expand(count, 3, 3), torch.zeros(count, 3), torch.ones(count, 1))
+    return Pose(
+        keypoints,
+        torch.eye(3).expand(count, 3, 3),
+        torch.zeros(count, 3),
+        torch.ones(count, 1),
+        torch.zeros(count, 1),
+    )
 
 
 def shapes(module: nn.Module) -> dict[str, list[int]]:

@@ -74,7 +74,7 @@ class Editor:
                 )
             pose = retarget(engine, pose, source, Openings(view.openings), wanted)
         if self._options.stitching and engine.can_stitch:
-            pose = pose._replace(keypoints=engine.stitch(source.keypoints, pose.keypoints))
+            pose = engine.stitched(source, pose)
         return pose
 
 

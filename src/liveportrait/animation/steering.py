@@ -71,7 +71,7 @@ class Steering:
         if self._options.retarget.changes:
             pose = self._retargeted(pose, home, source_openings, driving_openings)
         if self.stitches:
-            pose = pose._replace(keypoints=self._engine.stitch(home.keypoints, pose.keypoints))
+            pose = self._engine.stitched(home, pose)
         return motions.amplify(home, pose, self._options.multiplier)
 
     def _transfer(self, driving: Motion, source: Motion) -> Motion:

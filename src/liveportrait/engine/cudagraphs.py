@@ -49,10 +49,12 @@ class CudaGraphsBackend:
         names = sorted(features)
 
         def run(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            count = len(names)
+            count, fields = len(names), len(Pose._fields)
             given = dict(zip(names, tensors[:count], strict=True))
             return (
-                self._eager.render(given, Pose(*tensors[count : count + 4]), Pose(*tensors[count + 4 :])),
+                self._eager.render(
+                    given, Pose(*tensors[count : count + fields]), Pose(*tensors[count + fields :])
+                ),
             )
 
         return self._replay("render", run, [*(features[name] for name in names), *source, *driving])[0]

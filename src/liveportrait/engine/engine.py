@@ -82,6 +82,11 @@ class Engine:
         module = _present(self._networks.stitching, "stitching")
         return module(_repeat(source, driving.shape[0]), driving)
 
+    def stitched(self, source: Pose, driving: Pose) -> Pose:
+        """Driving poses (B), stitched: keypoints moved, and what lies outside the head held where W can do so."""
+        keypoints = self.stitch(source.keypoints, driving.keypoints)
+        return driving._replace(keypoints=keypoints, hold=torch.ones_like(driving.hold))
+
     @torch.no_grad()
     def retarget_eyes(self, source: Tensor, ratios: Tensor) -> Tensor:
         """Offsets Δ (B,21,3) for source keypoints (B or 1,21,3) and ratios (B,3).

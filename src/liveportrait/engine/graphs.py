@@ -106,9 +106,9 @@ class _Render(nn.Module):
         self.warping, self.generator, self.names = warping, generator, names
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor]:
-        count = len(self.names)
+        count, fields = len(self.names), len(Pose._fields)
         features = dict(zip(self.names, tensors[:count], strict=True))
-        source, driving = Pose(*tensors[count : count + 4]), Pose(*tensors[count + 4 :])
+        source, driving = Pose(*tensors[count : count + fields]), Pose(*tensors[count + fields :])
         return (self.generator(self.warping(features, source, driving)),)
 
 
@@ -123,4 +123,5 @@ def _example_pose(batch: int, device: torch.device) -> Pose:
         torch.eye(3, device=device).repeat(batch, 1, 1),
         torch.zeros(batch, 3, device=device),
         torch.ones(batch, 1, device=device),
+        torch.zeros(batch, 1, device=device),
     )

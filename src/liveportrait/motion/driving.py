@@ -74,6 +74,7 @@ def expression_friendly(source: Pose, driving: Pose, first: Pose, ratio: float) 
         rotation=driving.rotation @ first.rotation.transpose(1, 2) @ source.rotation,
         translation=source.translation + ratio * (driving.translation - first.translation),
         scale=source.scale * driving.scale / first.scale,
+        hold=driving.hold,
     )
 
 
@@ -93,4 +94,5 @@ def amplify(source: Pose, driving: Pose, multiplier: float) -> Pose:
         rotation=nearest_rotation(blend(source.rotation, driving.rotation)),
         translation=blend(source.translation, driving.translation),
         scale=blend(source.scale, driving.scale).clamp(min=0.1 * float(source.scale.min())),
+        hold=driving.hold,
     )

@@ -44,13 +44,15 @@ class Motion(NamedTuple):
 class Pose(NamedTuple):
     """Posed keypoints: where they are, and the rigid motion that took them there.
 
-    A warping module may use the keypoints alone (BASE) or the rigid motion too (COMPACT).
+    A warping module may use the keypoints alone (BASE) or the rigid motion too (COMPACT). `hold` asks it to keep what
+    lies outside the driven head in place; BASE, where stitching moves keypoints alone, does not look at it.
     """
 
     keypoints: Tensor  # (B,21,3) the x of the formula above
     rotation: Tensor  # (B,3,3)
     translation: Tensor  # (B,3)
     scale: Tensor  # (B,1)
+    hold: Tensor  # (B,1) 0: as W finds it, 1: shoulders and border stay; of the driving pose
 
 
 @dataclass(eq=False)

@@ -98,7 +98,8 @@ def shoulder_motion(
         shoulders = _shoulders(landmarks, shift, 256).cpu().numpy()
         if not shoulders.any():
             continue
-        stitched = driven._replace(keypoints=module(pose.keypoints, driven.keypoints))
+        keypoints = module(pose.keypoints, driven.keypoints)
+        stitched = driven._replace(keypoints=keypoints, hold=torch.ones_like(driven.hold))
         flows = []
         for label, target in (("off", driven), ("on", stitched)):
             picture, flow = networks.render(features, pose, target)

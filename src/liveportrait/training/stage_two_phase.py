@@ -92,7 +92,8 @@ class StitchingTask:
         flat = {name: batch[name].to(self.networks.device).flatten(0, 1) for name in DRIVES}
         many = Motion(*(part.repeat_interleave(self.drives, dim=0) for part in motion))
         still, driven = pose_of(many), pose_of(drive(many, flat, self.bank, self.networks.groups))
-        return still, driven, driven._replace(keypoints=self.module(still.keypoints, driven.keypoints))
+        keypoints = self.module(still.keypoints, driven.keypoints)
+        return still, driven, driven._replace(keypoints=keypoints, hold=torch.ones_like(driven.hold))
 
 
 def flow_terms(flow: Tensor, unstitched: Tensor, landmarks: Tensor, shift: Tensor) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks.compact.appearance import AppearanceSizes
+from liveportrait.networks.compact.holding import moving_window
 from liveportrait.networks.compact.layers import JoiningConv, Residual, conv, pixel_grid, sample
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Pose, Warped
 from liveportrait.networks.sampling import sample_volume
@@ -109,15 +110,17 @@ class WarpingModule(nn.Module):
         flow, masks, translation = geometry.flow(logits, depth_offset)
         residual = 0.1 * F.pixel_shuffle(raw[:, CANDIDATES + 1 : CANDIDATES + 9], 2)  # (B,2,2h,2w)
         coarse = (flow - geometry.grid).unflatten(1, (height, width)).permute(0, 3, 1, 2)
-        return _Displacement(enlarge(coarse) + residual, residual, masks, translation)
+        window = moving_window(geometry.driving.keypoints, 2 * height, 2 * width)
+        follows = (1 - geometry.driving.hold[:, :, None] * (1 - window))[:, None]  # (B,1,2h,2w)
+        return _Displacement((enlarge(coarse) + residual) * follows, residual, masks, translation, follows)
 
     def _warp(self, features: Features, geometry: _Geometry, hidden: Tensor, raw: Tensor) -> Warped:
-        fine, fine_residual, masks, translation = self._displacement(geometry, raw)
+        fine, fine_residual, masks, translation, follows = self._displacement(geometry, raw)
         residual = F.avg_pool2d(fine_residual, 2)
         fine_flow = _absolute(fine)
 
         volume = features["volume"]
-        volume_flow = geometry.volume_flow(masks, translation, residual, volume.shape[2])
+        volume_flow = geometry.volume_flow(masks, translation, residual, follows, volume.shape[2])
         warped = sample_volume(volume, volume_flow, "border")
         occlusion = raw[:, -1:].sigmoid()
         return {
@@ -137,6 +140,7 @@ class _Displacement(NamedTuple):
     residual: Tensor  # (B,2,2h,2w) its learned part
     masks: Tensor  # (B,HW,K+2)
     translation: Tensor  # (B,HW,3)
+    follows: Tensor  # (B,1,2h,2w) share of the displacement that is left by what is held
 
 
 class _Geometry:
@@ -183,7 +187,9 @@ class _Geometry:
         nearer = (self.driving.scale - self.source.scale)[:, :, None, None].expand(batch, 1, height, width)
         return torch.cat([sample(context, where), driving, seen - driving, displacement, nearer], 1)
 
-    def volume_flow(self, masks: Tensor, translation: Tensor, residual: Tensor, depth: int) -> Tensor:
+    def volume_flow(
+        self, masks: Tensor, translation: Tensor, residual: Tensor, follows: Tensor, depth: int
+    ) -> Tensor:
         """Lookup grid (B,D,H,W,3) in [-1, 1] for the planes of the feature volume."""
         height, width = self.size
         planes = (torch.arange(depth, device=masks.device, dtype=torch.float32) + 0.5) / depth * 2 - 1
@@ -193,6 +199,8 @@ class _Geometry:
         still = masks[:, None, :, -1:]
         moved = (1 - still) * turned + translation[:, None] + still * points[None]
         planar = moved[..., :2] + residual.flatten(2).transpose(1, 2)[:, None]
+        share = F.avg_pool2d(follows, 2).flatten(2).transpose(1, 2)[:, None]  # (B,1,HW,1)
+        planar = self.grid[:, None] + (planar - self.grid[:, None]) * share
         inward = (moved[..., 2:] - DEPTH_CENTRE) / DEPTH_REACH
         return torch.cat([planar, inward], -1).unflatten(2, (height, width))
 
