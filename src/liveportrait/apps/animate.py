@@ -40,7 +40,7 @@ class LoadOptions:
         animator = Animator.load(
             self.weights, self.device, self.precision, self.threads, backend=self.backend
         )
-        print(f"back end {animator.engine.backend}", file=sys.stderr)
+        print(f"back end {animator.engine.backend}")
         return animator
 
 

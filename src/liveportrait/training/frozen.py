@@ -73,6 +73,8 @@ class FrozenNetworks:
 
     def context(self, pictures: Tensor, size: int) -> Tensor:
         """What W's flow depends on of sources (B,3,256,256), seen at another size: (B,c,h,w). COMPACT alone."""
+        if not isinstance(self.networks.warping, WarpingModule):
+            raise UserError("only compact weights tell their flow: remove [stitching.flow]")
         small = torch.nn.functional.interpolate(pictures, size=(size, size), mode="area")
         with torch.no_grad(), self._precision():
             context: Tensor = self.networks.appearance(small)["context"]
