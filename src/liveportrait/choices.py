@@ -13,6 +13,7 @@ PasteMask = Literal["template", "face"]
 Reference = int | Literal["first", "auto"]  # frame of a driver: its number from 0, or how to find it
 Precision = Literal["fp32", "bf16"]
 BackendName = Literal["auto", "eager", "compile", "cudagraphs", "onnx", "openvino", "tensorrt"]
+ExportFormat = Literal["onnx", "openvino", "tensorrt"]
 Opening = (
     float | Literal["driver"] | None
 )  # of an eye or the lips, height over width; None: as the motion has it

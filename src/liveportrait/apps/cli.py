@@ -13,6 +13,7 @@ from liveportrait.apps.animate import Animate, MakeTemplate
 from liveportrait.apps.demo import Demo
 from liveportrait.apps.edit import Edit
 from liveportrait.apps.evaluate import Evaluate
+from liveportrait.apps.export import Export
 from liveportrait.apps.prepare import Prepare
 from liveportrait.apps.train import Train
 from liveportrait.apps.weights import Weights
@@ -25,6 +26,7 @@ Command = (
     | Annotated[Demo, subcommand("demo")]
     | Annotated[Weights, subcommand("weights")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[Prepare, subcommand("prepare")]
     | Annotated[Train, subcommand("train")]
 )

@@ -86,8 +86,8 @@ class _Appearance(nn.Module):
         super().__init__()
         self.appearance, self.names = appearance, names
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        features = self.appearance(pixels)
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        features = self.appearance(*tensors)
         return tuple(features[name] for name in self.names)
 
 
@@ -96,8 +96,8 @@ class _Motion(nn.Module):
         super().__init__()
         self.motion = motion
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.motion(pixels))
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.motion(*tensors))
 
 
 class _Render(nn.Module):

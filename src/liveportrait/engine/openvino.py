@@ -11,9 +11,11 @@ from __future__ import annotations
 import io
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from liveportrait.choices import Precision
 from liveportrait.engine.cache import artefact_key, load_or_make, replace_artefact
-from liveportrait.engine.graphs import Rows, motion_graph, render_graph
+from liveportrait.engine.graphs import Graph, Rows, motion_graph, render_graph
 from liveportrait.engine.optimise import optimised
 from liveportrait.engine.suiting import suited
 from liveportrait.errors import UserError
@@ -175,8 +177,18 @@ def convert(module: nn.Module, inputs: Sequence[Tensor]) -> ov.Model:
     return model
 
 
+def save_graph(graph: Graph, folder: Path) -> None:
+    """The graph, in float32, as an .xml and a .bin file. Inputs that it does not use are left out."""
+    model = convert(graph.module, graph.inputs)
+    for port in model.inputs:
+        port.get_tensor().set_names({graph.input_names[_position(port)]})
+    for port, name in zip(model.outputs, graph.output_names, strict=True):
+        port.get_tensor().set_names({name})
+    import_openvino().save_model(model, folder / f"{graph.name}.xml", compress_to_fp16=False)
+
+
 def _position(port: ov.Output) -> int:
-    """Which of the module's tensors an input is: they are named t_0, t_1, ..., and those not used are left out."""
+    """Which of the module's tensors an input is: they are called tensors_0, tensors_1, ..., less those not used."""
     return int(port.get_any_name().rpartition("_")[2])
 
 
@@ -186,7 +198,9 @@ def _silent() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.disable(before)
 

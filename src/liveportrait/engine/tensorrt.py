@@ -64,7 +64,7 @@ class TensorRtBackend:
 
     def _load(self, name: str, make: Callable[[], Graph]) -> Rows:
         def build() -> bytes:
-            return build_engine(make())
+            return build_engine(make(), sampling_for(self._trt.__version__))
 
         plan, _ = load_or_make(f"{self._key}-{name}.plan", build)
         engine = self._trt.Runtime(self._logger).deserialize_cuda_engine(plan)
@@ -93,14 +93,14 @@ class _Execution:
         return made
 
 
-def build_engine(graph: Graph) -> bytes:
+def build_engine(graph: Graph, form: Form) -> bytes:
     """The graph as a serialised engine for the GPU of this process. Raises UserError where TensorRT refuses it."""
     trt = import_tensorrt()
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(export_onnx(graph, sampling_for(trt.__version__))):
+    if not parser.parse(export_onnx(graph, form)):
         raise UserError(
             f"TensorRT {trt.__version__} cannot read the graph {graph.name}: {parser.get_error(0)}"
         )

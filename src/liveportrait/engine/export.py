@@ -1,0 +1,102 @@
+"""Networks as files for other runtimes: F, M, and W with G as one graph each, and a description beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from liveportrait.choices import ExportFormat
+from liveportrait.engine.graphs import Graph, appearance_graph, motion_graph, render_graph
+from liveportrait.engine.optimise import optimised
+from liveportrait.engine.suiting import suited
+from liveportrait.errors import UserError
+from liveportrait.networks.interface import Networks
+from liveportrait.networks.sampling import Form
+
+DESCRIPTION = "graphs.json"
+MAKERS = (appearance_graph, motion_graph, render_graph)
+
+
+def export(
+    networks: Networks, to: ExportFormat, folder: str | Path, batch: int = 1, sampling: Form | None = None
+) -> list[Path]:
+    """Writes appearance, motion and render as graphs of that batch size into a new folder; returns its files.
+
+    `sampling`: how volumes are looked up; None is native where the format has it. `graphs.json` names what goes in
+    and out of each graph, with shapes; everything is float32, pictures are RGB in [0, 1]. The folder appears complete
+    or not at all. Raises UserError where it exists, a package is missing, or a setting does not fit.
+    """
+    if to not in get_args(ExportFormat):
+        raise UserError(f"cannot export to {to!r}: choose one of {', '.join(get_args(ExportFormat))}")
+    if batch < 1:
+        raise UserError(f"cannot export graphs of {batch} pictures: give at least 1")
+    if to == "openvino" and sampling == "native":
+        raise UserError("OpenVINO has no 5-D grid sampling: choose --sampling decomposed")
+    folder = Path(folder)
+    if not folder.parent.is_dir():
+        raise UserError(f"cannot write to {folder}: there is no folder {folder.parent}")
+    if folder.exists():
+        raise UserError(f"{folder} exists already: choose another name or remove it")
+
+    write, form = _writer(to, sampling)
+    fast = suited(optimised(networks))
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        partial.mkdir()
+        described = {}
+        for make in MAKERS:
+            graph = make(fast, batch)
+            write(graph, partial)
+            described[graph.name] = _describe(graph)
+        facts = {
+            "variant": networks.variant.name,
+            "format": to,
+            "batch": batch,
+            "sampling": form,
+            "versions": {"liveportrait": version("liveportrait"), "torch": torch.__version__},
+            "graphs": described,
+        }
+        (partial / DESCRIPTION).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        partial.rename(folder)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return sorted(folder.iterdir())
+
+
+def _writer(to: ExportFormat, sampling: Form | None) -> tuple[Callable[[Graph, Path], None], Form]:
+    """What writes a graph into a folder in that format, and the form of 5-D sampling it has then."""
+    if to == "openvino":
+        from liveportrait.engine.openvino import save_graph
+
+        return save_graph, "decomposed"
+    if to == "tensorrt":
+        from liveportrait.engine.tensorrt import build_engine, import_tensorrt, sampling_for
+
+        form = sampling or sampling_for(import_tensorrt().__version__)
+        return lambda graph, into: _write(into / f"{graph.name}.plan", build_engine(graph, form)), form
+    from liveportrait.engine.onnx import export_onnx
+
+    onnx_form: Form = sampling or "native"
+    return lambda graph, into: _write(into / f"{graph.name}.onnx", export_onnx(graph, onnx_form)), onnx_form
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _describe(graph: Graph) -> dict[str, object]:
+    with torch.no_grad():
+        made = graph.module(*graph.inputs)
+    return {
+        "inputs": {n: list(t.shape) for n, t in zip(graph.input_names, graph.inputs, strict=True)},
+        "outputs": {n: list(t.shape) for n, t in zip(graph.output_names, made, strict=True)},
+    }
