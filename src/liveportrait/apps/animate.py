@@ -37,11 +37,7 @@ class LoadOptions:
         """The animator with these weights."""
         from liveportrait.animation import Animator
 
-        animator = Animator.load(
-            self.weights, self.device, self.precision, self.threads, backend=self.backend
-        )
-        print(f"back end {animator.engine.backend}")
-        return animator
+        return Animator.load(self.weights, self.device, self.precision, self.threads, backend=self.backend)
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class Animate:
         animator = self.networks.load()
         with progress_bar() as progress:
             report = animator.animate(self.source, self.driving, self.out, self.animation, progress)
-        show(report)
+        show(report, animator)
         if self.verbose:
             for name, before, after in report.jitter:
                 print(f"jitter of {name}: {before:.2f} px, smoothed {after:.2f} px")
@@ -91,13 +87,14 @@ class MakeTemplate:
         animator = self.networks.load()
         with progress_bar() as progress:
             report = animator.template(self.driving, self.out, self.crop_driving, self.overwrite, progress)
-        show(report)
+        show(report, animator)
 
 
-def show(report: Report) -> None:
-    """Print what was written and where the time went; what deserves attention goes to standard error."""
+def show(report: Report, animator: Animator) -> None:
+    """Print what was written, where the time went and what ran; what deserves attention goes to standard error."""
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     for path in filter(None, (report.out, report.compare)):
         print(f"wrote {path}")
     print(report.summary())
+    print(f"back end {animator.engine.backend}")

@@ -54,7 +54,7 @@ class Demo:
         lengths = {name: len(template) for name, template in templates.items()}
         face = animator.analyzer.detect(portrait)[0]
         save_image(sheet, motion_sheet(portrait, video, lengths, around(face.box, portrait)), self.overwrite)
-        show(report)
+        show(report, animator)
         print(f"wrote {sheet}")
 
 

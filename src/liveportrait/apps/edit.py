@@ -31,4 +31,4 @@ class Edit:
         animator = self.networks.load()
         with progress_bar() as progress:
             report = edit_portrait(animator, self.source, self.out, self.edit, progress)
-        show(report)
+        show(report, animator)
