@@ -13,36 +13,15 @@ from liveportrait.animation.people import Person, centre_within, match
 from liveportrait.animation.report import FOLLOW
 from liveportrait.animation.run import Run
 from liveportrait.animation.selection import FaceChoice
-from liveportrait.animation.tracking import openings_of
+from liveportrait.animation.sighting import Sightings
 from liveportrait.errors import UserError
 from liveportrait.face import Face
-from liveportrait.face.canonical import OVAL
-from liveportrait.face.crop import Square, face_square
 from liveportrait.face.identity import identity_of
-from liveportrait.motion import SeenKeypoints
 
 SMALLEST_FACE = 1 / 24  # of the longer side: a smaller one is no face to animate
 SMALLEST_PX = 20.0
 SEARCH_EVERY = 5  # frames between searches for somebody missing while others are in view
 LOOK_EVERY = 50  # frames between new looks at a followed face
-
-Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Sighting:
-    """A face in one frame, as far as later passes need it."""
-
-    square: Square  # of its box
-    keypoints: SeenKeypoints
-    openings: Array  # (3,) of left eye, right eye and lips
-    rim: Array  # (36,3) px: the outline of the face
-
-    @classmethod
-    def of(cls, face: Face) -> Sighting:
-        """What to keep of a face."""
-        keypoints = SeenKeypoints.of([face.landmarks])
-        return cls(face_square(face.landmarks), keypoints, openings_of(face), face.landmarks[list(OVAL)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +30,7 @@ class Followed:
 
     frames: int
     cuts: tuple[int, ...]  # frames at which a new scene begins, without the first
-    sightings: list[list[Sighting | None]]  # of each person, one a frame
+    sightings: list[Sightings]  # of each person, one a frame
 
 
 @dataclass(eq=False)
@@ -137,15 +116,15 @@ def follow(run: Run, footage: Footage, choice: FaceChoice) -> Followed:
     frame shows a face, or the chosen one does not exist.
     """
     follower = Follower(run, choice, footage.name)
-    sightings: list[list[Sighting | None]] = []
+    sightings: list[Sightings] = []
     count = 0
     with footage.open() as frames:
         for frame in frames:
             with run.clock.step("detect"):
                 faces = follower(frame)
-                sightings += [[None] * count for _ in range(len(faces) - len(sightings))]
+                sightings += [Sightings.absent(count) for _ in range(len(faces) - len(sightings))]
                 for kept, face in zip(sightings, faces, strict=True):
-                    kept.append(Sighting.of(face) if face else None)
+                    kept.append(face)
             count += 1
             run.progress(FOLLOW, count, footage.reader.info.frame_count)
     if not sightings:

@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from liveportrait.animation.extraction import extract_motion, joined
-from liveportrait.animation.following import Followed, Sighting, follow
+from liveportrait.animation.following import Followed, follow
 from liveportrait.animation.footage import Footage
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.report import MEASURE, Jitter
 from liveportrait.animation.run import Run
 from liveportrait.animation.selection import FaceChoice
+from liveportrait.animation.sighting import Sightings
 from liveportrait.animation.source import Image, Source, View, cut, looked_at, require_size, window_of
 from liveportrait.animation.streams import batches
 from liveportrait.animation.windows import corners, gliding, stretches
@@ -35,7 +36,7 @@ from liveportrait.networks.interface import Motion
 class MovingFace:
     """One person's face through a video. Rows of `motion` are the frames that show it, in order."""
 
-    sightings: Sequence[Sighting | None]  # one a frame; empty where frames are the face
+    sightings: Sightings  # one a frame; empty where frames are the face
     windows: Sequence[CropWindow]  # one a frame, held where there is no face; empty likewise
     motion: Motion  # on the CPU
     rows: NDArray[np.int64]  # (N,) each frame's row of `motion`: the last one at or before it
@@ -66,7 +67,7 @@ def open_video(run: Run, path: Path, options: AnimateOptions, choice: FaceChoice
     footage = Footage(VideoReader(path), run.clock, options.max_size)
     require_size(footage.name, footage.shape)
     info = footage.reader.info
-    followed = follow(run, footage, choice) if options.crop else Followed(info.frame_count, (), [[]])
+    followed = follow(run, footage, choice) if options.crop else Followed(info.frame_count, (), [Sightings()])
     paths = [_Path.of(sightings, followed.cuts, options, info.fps) for sightings in followed.sightings]
     measured = _measure(run, footage, paths)
     smoothed = [
@@ -104,21 +105,19 @@ def open_video(run: Run, path: Path, options: AnimateOptions, choice: FaceChoice
 class _Path:
     """The way of one face's crop through the video."""
 
-    sightings: Sequence[Sighting | None]  # as in MovingFace
+    sightings: Sightings  # as in MovingFace
     windows: Sequence[CropWindow]
     starts: tuple[int, ...] = ()  # rows of the motion at which something new begins
     jitter: Jitter | None = None  # of the windows
 
     @classmethod
-    def of(
-        cls, sightings: Sequence[Sighting | None], cuts: Sequence[int], options: AnimateOptions, fps: Fraction
-    ) -> _Path:
+    def of(cls, sightings: Sightings, cuts: Sequence[int], options: AnimateOptions, fps: Fraction) -> _Path:
         """The gliding windows of a face; none where there are no sightings because frames are the face."""
         if not sightings:
-            return cls((), ())
+            return cls(sightings, ())
         squares = [sighting.square if sighting else None for sighting in sightings]
         glided = gliding(squares, cuts, fps)
-        found = np.array([square is not None for square in squares])
+        found = sightings.found
         starts = tuple(int(found[: part.start].sum()) for part in stretches(found, cuts))
         before = torch.from_numpy(np.stack([corners(square) for square in squares if square]))
         after = torch.from_numpy(np.stack([corners(square) for square in glided])[found])
@@ -129,8 +128,7 @@ class _Path:
         """Each frame's row of a motion that has one for each of the `shown` frames that show the face."""
         if not self.sightings:
             return np.arange(shown)
-        found = [sighting is not None for sighting in self.sightings]
-        return np.maximum(np.cumsum(found) - 1, 0)
+        return np.maximum(np.cumsum(self.sightings.found) - 1, 0)
 
 
 def _measure(run: Run, footage: Footage, paths: Sequence[_Path]) -> list[Motion]:

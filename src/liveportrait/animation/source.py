@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from liveportrait.animation.extraction import extract_motion
-from liveportrait.animation.following import Sighting
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.report import Jitter
 from liveportrait.animation.run import Run
 from liveportrait.animation.selection import FaceChoice
+from liveportrait.animation.sighting import Sighting
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import OVAL
 from liveportrait.face.crop import CropWindow, Square, crop, to_input
