@@ -243,7 +243,8 @@ def test_with_the_module_stitched_shoulders_are_compared_with_unstitched_ones() 
     clip = Clip("moving", np.stack([to_input(frame) for frame in driving_frames(3)]), "someone")
     outcome = measure_pair(tools(retargeting=True), portrait_still(), clip)
     # A fresh module leaves the keypoints where they are.
-    assert summary([outcome], "model", None)["shoulders_stitched"].value == pytest.approx(1)
+    # An untrained module moves no keypoint, but stitching holds what lies outside the head.
+    assert summary([outcome], "model", None)["shoulders_stitched"].value < 0.25
 
 
 def outcome_of(values: list[float], pair: tuple[float, float]) -> Outcome:
