@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -69,7 +70,8 @@ def replace_artefact(name: str, artefact: bytes) -> bytes:
         partial.write_bytes(_digest(artefact) + artefact)
         partial.replace(path)
     except OSError:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     return artefact
 
 

@@ -1,0 +1,366 @@
+"""Every back end that can run here is held to the eager one; what is compiled is kept as long as it fits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_base import SMALL_BASE, randomise, small_networks
+from torch import Tensor, nn
+
+from liveportrait.apps.cli import main
+from liveportrait.engine import Engine, make_backend
+from liveportrait.engine.cache import artefact_key, cache_folder, load_or_make
+from liveportrait.engine.export import export
+from liveportrait.engine.graphs import Rows
+from liveportrait.errors import UserError
+from liveportrait.networks import build
+from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.interface import Features, Motion, Networks, Pose
+from liveportrait.networks.sampling import sample_volume, sampling_form
+from liveportrait.networks.variants import COMPACT
+
+TOLERANCE = 1e-4  # of float32 back ends, on pictures in [0, 1] and on coordinates in [-1, 1]
+BF16_PSNR = 45.0  # dB
+
+CASES = [
+    ("openvino", "compact", "fp32"),
+    ("openvino", "compact", "bf16"),
+    ("openvino", "base", "fp32"),
+    ("onnx", "compact", "fp32"),
+]
+ON_A_GPU = [("cudagraphs", "base"), ("cudagraphs", "compact"), ("tensorrt", "base"), ("tensorrt", "compact")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A cache of compiled artefacts for this file alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIVEPORTRAIT_CACHE", str(tmp_path_factory.mktemp("compiled")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, Networks]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        compact = build(COMPACT)
+    for seed, module in enumerate(compact.modules().values()):
+        randomise(module, seed)
+        module.eval().requires_grad_(False)
+    return {"compact": compact, "base": small_networks()}
+
+
+def run(backend: Any, networks: Networks, batch: int = 3) -> tuple[Motion, Tensor]:
+    """Motions of smooth pictures, and pictures of the first one moved a little, the same for every back end."""
+    size = networks.variant.input_size
+    coarse = torch.rand(batch, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    pixels = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear").to(backend.device)
+    with torch.no_grad():
+        motion = backend.motion(pixels)
+        features: Features = backend.appearance(pixels[:1])
+        repeated = {name: value.expand(batch, *value.shape[1:]) for name, value in features.items()}
+        return motion, backend.render(repeated, *poses(batch, backend.device))
+
+
+def poses(batch: int, device: torch.device) -> tuple[Pose, Pose]:
+    generator = torch.Generator().manual_seed(2)
+    canonical = torch.rand(1, 21, 3, generator=generator) - 0.5
+    motions = []
+    for reach in (0.0, 0.05):
+        expression = reach * torch.randn(batch, 21, 3, generator=generator)
+        turn = reach * torch.randn(batch, 3, 3, generator=generator)
+        rotation = torch.linalg.matrix_exp(turn - turn.transpose(1, 2))
+        shift = reach * torch.randn(batch, 3, generator=generator)
+        scale = 1 + reach * torch.rand(batch, 1, generator=generator)
+        motions.append(Motion(rotation, shift, scale, canonical.expand(batch, 21, 3), expression))
+    source, driving = (pose_of(Motion(*(part.to(device) for part in motion))) for motion in motions)
+    return source, driving
+
+
+def check(name: str, precision: Any, networks: Networks) -> None:
+    backend, why = make_backend(name, networks, precision)  # type: ignore[arg-type]
+    assert why.startswith(f"{name}: ")
+    expected_motion, expected = run(make_backend("eager", networks)[0], networks)
+    motion, picture = run(backend, networks)
+    assert picture.dtype == torch.float32 and picture.shape == expected.shape
+    assert expected.std() > 0.01  # a grey picture would agree with anything
+    for part, wanted in zip(motion, expected_motion, strict=True):
+        torch.testing.assert_close(part, wanted, atol=TOLERANCE, rtol=TOLERANCE)
+    if precision == "fp32":
+        torch.testing.assert_close(picture, expected, atol=TOLERANCE, rtol=0)
+    else:
+        assert -10 * torch.log10((picture - expected).square().mean()) >= BF16_PSNR
+
+
+@pytest.mark.parametrize(("name", "which", "precision"), CASES)
+def test_a_back_end_answers_as_the_eager_one(name, which, precision, networks):
+    if name == "onnx":
+        pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+        pytest.importorskip("onnxscript", reason="the ONNX exporter is not installed")
+    check(name, precision, networks[which])
+
+
+class Reading(nn.Module):
+    """An M that costs a compiler little."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.5), requires_grad=False)
+
+    def forward(self, image: Tensor) -> Motion:
+        mean = self.gain * image.mean((2, 3))  # (B,3)
+        points = mean[:, None].expand(-1, 21, 3)
+        return Motion(mean[:, None].expand(-1, 3, 3), mean, mean[:, :1], points, points.sin())
+
+
+class Shifting(nn.Module):
+    """A W, and the G for it."""
+
+    def forward(self, *given: Any) -> Any:
+        if len(given) == 1:
+            return given[0]["map"].sigmoid()
+        features, source, driving = given
+        return {
+            "map": features["volume"]
+            + (driving.keypoints - source.keypoints).mean((1, 2))[:, None, None, None]
+        }
+
+
+class Keeping(nn.Module):
+    def forward(self, image: Tensor) -> Features:
+        return {"volume": image}
+
+
+def test_torch_compile_answers_as_the_eager_back_end():
+    small = Networks(SMALL_BASE, Keeping(), Reading(), Shifting(), Shifting())
+    try:
+        backend, _ = make_backend("compile", small)
+    except UserError as error:
+        pytest.skip(str(error))
+    expected_motion, expected = run(make_backend("eager", small)[0], small)
+    motion, picture = run(backend, small)
+    torch.testing.assert_close(picture, expected)
+    for part, wanted in zip(motion, expected_motion, strict=True):
+        torch.testing.assert_close(part, wanted)
+
+
+@pytest.mark.parametrize(("name", "which"), ON_A_GPU)
+def test_a_back_end_of_gpus_answers_as_the_eager_one(name, which, networks):
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    if name == "tensorrt":
+        pytest.importorskip("tensorrt", reason="TensorRT is not installed")
+    moved = small_networks() if which == "base" else networks[which]
+    for module in moved.modules().values():
+        module.to("cuda")
+    try:
+        check(name, "fp32", moved)
+    finally:
+        for module in moved.modules().values():
+            module.to("cpu")
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_both_forms_of_volume_sampling_agree(padding):
+    generator = torch.Generator().manual_seed(0)
+    volume = torch.randn(2, 3, 4, 5, 6, generator=generator)
+    grid = 1.6 * (2 * torch.rand(2, 2, 7, 8, 3, generator=generator) - 1)  # some of it outside
+    grid[0, 0, 0, :3] = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    with sampling_form("native"):
+        expected = sample_volume(volume, grid, padding)
+    with sampling_form("decomposed"):
+        decomposed = sample_volume(volume, grid, padding)
+    assert expected.shape == (2, 3, 2, 7, 8)
+    torch.testing.assert_close(decomposed, expected, atol=1e-5, rtol=0)
+
+
+def test_rows_pass_a_fixed_batch_in_groups_and_the_last_is_filled_up():
+    seen = []
+
+    def double(tensors: Any) -> list[Tensor]:
+        seen.append(len(tensors[0]))
+        return [2 * tensors[0], tensors[0] + tensors[1]]
+
+    rows = torch.arange(10.0).view(5, 2)
+    doubled, summed = Rows(double, batch=2)([rows, rows])
+    assert seen == [2, 2, 2]
+    assert torch.equal(doubled, 2 * rows) and torch.equal(summed, 2 * rows)
+
+
+def test_the_key_of_an_artefact_follows_what_shaped_it(networks):
+    key = artefact_key(networks["base"], "openvino", 1)
+    assert key == artefact_key(small_networks(), "openvino", 1)
+    assert key != artefact_key(networks["base"], "openvino", 2)
+    changed = small_networks()
+    with torch.no_grad():
+        next(changed.generator.parameters()).flatten()[0] += 1e-3
+    assert key != artefact_key(changed, "openvino", 1)
+
+
+def test_an_artefact_is_made_once_and_again_where_it_was_damaged(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIVEPORTRAIT_CACHE", str(tmp_path / "cache"))
+    made = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"graph" * 10
+
+    assert load_or_make("a", make) == (b"graph" * 10, True)
+    assert load_or_make("a", make) == (b"graph" * 10, False)
+    path = cache_folder() / "a"
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:40] + b"x" + whole[41:]):
+        path.write_bytes(damaged)
+        assert load_or_make("a", make) == (b"graph" * 10, True)
+    assert len(made) == 4 and [file.name for file in cache_folder().iterdir()] == ["a"]
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("LIVEPORTRAIT_CACHE", str(tmp_path / "file" / "cache"))
+    assert load_or_make("a", lambda: b"graph") == (b"graph", True)
+
+
+def test_openvino_rebuilds_what_is_damaged_and_reads_the_rest(networks, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIVEPORTRAIT_CACHE", str(tmp_path))
+    base = networks["base"]
+    _, expected = run(make_backend("openvino", base)[0], base)
+    files = sorted(tmp_path.iterdir())
+    motion = next(path for path in files if "motion" in path.name)
+    untouched = {path: path.stat().st_mtime_ns for path in files if path != motion}
+    assert untouched
+    motion.write_bytes(motion.read_bytes()[:1000])
+    _, again = run(make_backend("openvino", base)[0], base)
+    assert torch.equal(again, expected)
+    assert motion.stat().st_size > 1000
+    assert untouched == {path: path.stat().st_mtime_ns for path in untouched}
+
+
+def test_importing_openvino_does_not_load_what_reports_its_use():
+    code = (
+        "import sys; from liveportrait.face.runtime import import_openvino; import_openvino().Core(); "
+        "from openvino.frontend.pytorch import fx_decoder; print('openvino_telemetry' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_engine_tells_what_runs_and_why(networks):
+    assert Engine(networks["base"], backend="auto").backend.startswith("eager: ")
+    assert Engine(networks["base"]).backend == "eager: as asked"
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "message"),
+    [
+        ("fast", "fp32", "no back end 'fast'"),
+        ("cudagraphs", "fp32", "NVIDIA GPU"),
+        ("tensorrt", "fp32", "NVIDIA GPU"),
+        ("openvino", "fp16", "precision 'fp16'"),
+        ("onnx", "bf16", "precision 'bf16'"),
+    ],
+)
+def test_what_cannot_run_is_one_sentence(name, precision, message, networks):
+    with pytest.raises(UserError, match=message) as raised:
+        make_backend(name, networks["base"], precision)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_runtime_is_one_sentence_with_the_remedy(networks, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"liveportrait\[onnx\]"):
+        make_backend("onnx", networks["base"])
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(UserError, match="TensorRT is not installed"):
+        export(networks["base"], "tensorrt", Path("never"))
+
+
+def test_exported_onnx_runs_and_is_described(networks, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    pytest.importorskip("onnxscript", reason="the ONNX exporter is not installed")
+    base = networks["base"]
+    files = export(base, "onnx", tmp_path / "out", batch=2)
+    assert [path.name for path in files] == ["appearance.onnx", "graphs.json", "motion.onnx", "render.onnx"]
+    told = json.loads((tmp_path / "out" / "graphs.json").read_text())
+    assert told["sampling"] == "native" and told["batch"] == 2
+    assert told["graphs"]["render"]["outputs"] == {"picture": [2, 3, 128, 128]}
+
+    def call(name: str, tensors: list[Tensor]) -> list[np.ndarray]:
+        session = runtime.InferenceSession(
+            tmp_path / "out" / f"{name}.onnx", providers=["CPUExecutionProvider"]
+        )
+        named = dict(zip(told["graphs"][name]["inputs"], tensors, strict=True))
+        return session.run(None, {port.name: named[port.name].numpy() for port in session.get_inputs()})
+
+    pixels, posed, expected = exported_frame(base)
+    made = call("appearance", [pixels])
+    (picture,) = call("render", [*map(torch.from_numpy, made), *posed])
+    torch.testing.assert_close(torch.from_numpy(picture), expected, atol=TOLERANCE, rtol=0)
+
+
+def exported_frame(networks: Networks) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Pixels, the parts of both poses, and the picture that the eager back end makes of them; two of each."""
+    eager = make_backend("eager", networks)[0]
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    source, driving = poses(2, torch.device("cpu"))
+    with torch.no_grad():
+        return pixels, [*source, *driving], eager.render(eager.appearance(pixels), source, driving)
+
+
+def test_exported_openvino_runs_and_names_what_goes_in_and_out(networks, tmp_path):
+    from liveportrait.face.runtime import import_openvino
+
+    export(networks["base"], "openvino", tmp_path / "out", batch=2)
+    names = json.loads((tmp_path / "out" / "graphs.json").read_text())["graphs"]["render"]["inputs"]
+    core = import_openvino().Core()
+    graphs = {
+        name: core.compile_model(tmp_path / "out" / f"{name}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        for name in ("appearance", "motion", "render")
+    }
+    assert [port.get_any_name() for port in graphs["motion"].outputs] == list(Motion._fields)
+
+    pixels, posed, expected = exported_frame(networks["base"])
+    made = graphs["appearance"]({"pixels": pixels.numpy()})
+    tensors = dict(zip(names, [*(made[port] for port in graphs["appearance"].outputs), *posed], strict=True))
+    used = {port.get_any_name() for port in graphs["render"].inputs}
+    picture = graphs["render"]({name: np.asarray(tensors[name]) for name in used})["picture"]
+    torch.testing.assert_close(torch.from_numpy(picture), expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"to": "tflite"}, "'tflite'"),
+        ({"to": "onnx", "batch": 0}, "0 pictures"),
+        ({"to": "openvino", "sampling": "native"}, "decomposed"),
+    ],
+)
+def test_settings_that_cannot_be_exported_are_refused(
+    settings: dict[str, Any], message: str, networks, tmp_path
+):
+    with pytest.raises(UserError, match=message):
+        export(networks["base"], folder=tmp_path / "out", **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_never_overwritten(tmp_path, capsys):
+    (tmp_path / "taken").mkdir()
+    assert main(["export", "--to", "onnx", "-o", str(tmp_path / "taken")]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_failing_export_leaves_nothing(networks, tmp_path, monkeypatch):
+    def fail(*_: object) -> bytes:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("liveportrait.engine.onnx.export_onnx", fail)
+    with pytest.raises(UserError, match="no space left"):
+        export(networks["base"], "onnx", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
