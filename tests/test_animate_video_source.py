@@ -5,11 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 import torch
 from animation_samples import FPS, bundled_networks, driving_frames, source_frames, write_sound, write_video
+from small_base import SMALL_BASE
 
 from liveportrait import AnimateOptions, Animator
 from liveportrait.animation.cues import on_clock
@@ -20,12 +22,14 @@ from liveportrait.animation.run import Run
 from liveportrait.animation.selection import FaceChoice
 from liveportrait.animation.source import Source
 from liveportrait.animation.windows import gliding, stretches
+from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.crop import Square
 from liveportrait.face.paste import paste_mask
 from liveportrait.media import VideoReader, load_image
 from liveportrait.motion import Template, bundled_templates
+from liveportrait.networks import build
 from liveportrait.networks.interface import Motion
 
 FRAMES, CUT, FACELESS = 14, 8, (4, 5)
@@ -135,6 +139,45 @@ def test_a_video_without_any_face_is_an_error(animator, tmp_path):
     with pytest.raises(UserError, match="no face found in any of the 3 frames"):
         animator.animate(grey, talking(3), tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["grey.mp4"]
+
+
+def test_the_published_architecture_animates_videos_too(video, tmp_path):
+    torch.manual_seed(0)
+    networks = build(SMALL_BASE, retargeting=True)
+    networks.motion.detector.fc_scale.bias.data.fill_(1.4)
+    animator = Animator(Engine(networks), batch=4)
+    report = animator.animate(video, driver_of(tmp_path), tmp_path / "out.mp4", AnimateOptions(smooth=0.3))
+    assert report.frames == 6 and report.stitched and report.passed == (FACELESS,)
+    crop, keypoints, driving = report.jitter
+    assert crop.after < crop.before and keypoints.after < keypoints.before and driving.after < driving.before
+
+
+def test_the_command_line_takes_videos_and_prints_the_jitter(video, tmp_path, capsys):
+    driver, out = driver_of(tmp_path), tmp_path / "out.mov"
+    options = [
+        "--smooth",
+        "0.2",
+        "--mask",
+        "face",
+        "--match-colour",
+        "--detail",
+        "--alpha",
+        "--lock-shoulders",
+    ]
+    line = ["animate", str(video), str(driver), "-o", str(out), "--backend", "eager", "--verbose", *options]
+    assert main([*line, "--reference", "auto", "--faces", "1", "--assign", "1", "--audio", "none"]) == 0
+    printed = capsys.readouterr().out
+    assert "jitter of crop of face 1" in printed and f"jitter of keypoints of {driver}" in printed
+    with av.open(str(out)) as container:
+        layer = next(container.decode(video=0)).to_ndarray(format="rgba")[..., 3]
+    assert layer.max() > 250 and (layer < 5).mean() > 0.5
+    assert main(["animate", str(video), "-o", str(tmp_path / "b.mp4")]) == 2
+    assert "DRIVING is missing" in capsys.readouterr().err
+
+
+def driver_of(folder: Path) -> Path:
+    """A driving video of six frames."""
+    return write_video(folder / "driver.mp4", driving_frames(6))
 
 
 def test_a_cut_is_told_from_a_moving_camera():

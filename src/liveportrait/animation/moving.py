@@ -59,12 +59,12 @@ class MovingFace:
         return to_input(crop(frame, self.windows[row]) if self.windows else frame, size)
 
 
-def open_video(run: Run, path: Path, options: AnimateOptions, choice: FaceChoice) -> Source:
+def open_video(run: Run, file: Path, options: AnimateOptions, choice: FaceChoice) -> Source:
     """Follow the chosen faces through a video and measure how they move.
 
     Raises `UserError` where it is no video, shows no face or not the chosen one.
     """
-    footage = Footage(VideoReader(path), run.clock, options.max_size)
+    footage = Footage(VideoReader(file), run.clock, options.max_size)
     require_size(footage.name, footage.shape)
     info = footage.reader.info
     followed = follow(run, footage, choice) if options.crop else Followed(info.frame_count, (), [Sightings()])
@@ -78,15 +78,13 @@ def open_video(run: Run, path: Path, options: AnimateOptions, choice: FaceChoice
         MovingFace(path.sightings, path.windows, motion, path.rows(len(motion.scale)))
         for path, motion in zip(paths, smoothed, strict=True)
     ]
-    jitters = [path.jitter for path in paths if path.jitter]
-    jitters += [
-        Jitter(
-            f"keypoints of {footage.name}",
-            jitter(crop_points(before), path.starts),
-            jitter(crop_points(after), path.starts),
-        )
-        for path, before, after in zip(paths, measured, smoothed, strict=True)
-    ]
+    trembling = []
+    for number, (path, before, after) in enumerate(zip(paths, measured, smoothed, strict=True), 1):
+        name = f"face {number} of {footage.name}"
+        if path.jitter:
+            trembling.append(Jitter(f"crop of {name}", *path.jitter))
+        figures = (jitter(crop_points(motion), path.starts) for motion in (before, after))
+        trembling.append(Jitter(f"keypoints of {name}", *figures))
     return Source(
         footage.name,
         footage.shape,
@@ -95,9 +93,9 @@ def open_video(run: Run, path: Path, options: AnimateOptions, choice: FaceChoice
         found=len(faces),
         fps=info.fps,
         count=len(faces[0].rows),
-        audio=path if info.has_audio else None,
+        audio=file if info.has_audio else None,
         cuts=followed.cuts,
-        jitter=tuple(jitters),
+        jitter=tuple(trembling),
     )
 
 
@@ -108,7 +106,7 @@ class _Path:
     sightings: Sightings  # as in MovingFace
     windows: Sequence[CropWindow]
     starts: tuple[int, ...] = ()  # rows of the motion at which something new begins
-    jitter: Jitter | None = None  # of the windows
+    jitter: tuple[float, float] | None = None  # of the crop's corners, before and after
 
     @classmethod
     def of(cls, sightings: Sightings, cuts: Sequence[int], options: AnimateOptions, fps: Fraction) -> _Path:
@@ -121,8 +119,8 @@ class _Path:
         starts = tuple(int(found[: part.start].sum()) for part in stretches(found, cuts))
         before = torch.from_numpy(np.stack([corners(square) for square in squares if square]))
         after = torch.from_numpy(np.stack([corners(square) for square in glided])[found])
-        trembling = Jitter("the crop's corners", jitter(before, starts), jitter(after, starts))
-        return cls(sightings, [window_of(square, options) for square in glided], starts, trembling)
+        windows = [window_of(square, options) for square in glided]
+        return cls(sightings, windows, starts, (jitter(before, starts), jitter(after, starts)))
 
     def rows(self, shown: int) -> NDArray[np.int64]:
         """Each frame's row of a motion that has one for each of the `shown` frames that show the face."""
