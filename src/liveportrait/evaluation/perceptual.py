@@ -10,41 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from liveportrait.errors import UserError
+from liveportrait.networks.efficientnet import STEM, Block, blocks, pad_same, scaled
 
 WEIGHTS = Path(__file__).with_name("models") / "perceptual.safetensors"
-# Stages: repeats, kernel, stride, expansion, channels out.
-STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
 TAPS = (0, 1, 2, 3)  # blocks whose expanded maps are compared, after the stem: strides 2, 2, 4, 4
 FEATURES = 1280  # of the pooled head
-
-
-class _Block(nn.Module):
-    """Inverted residual with its batch norms folded; parameter names follow the converted file."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, repeated: bool
-    ) -> None:
-        super().__init__()
-        wide = inputs * expansion
-        self.exp = nn.Conv2d(inputs, wide, 1) if expansion > 1 else None
-        self.dw = nn.Conv2d(wide, wide, kernel, stride, groups=wide)
-        self.proj = nn.Conv2d(wide, outputs, 1)
-        self.kernel, self.stride, self.repeated = kernel, stride, repeated
-
-    def expand(self, x: Tensor) -> Tensor:
-        return x if self.exp is None else F.relu6(self.exp(x))
-
-    def finish(self, x: Tensor, wide: Tensor) -> Tensor:
-        y = self.proj(F.relu6(self.dw(_pad_same(wide, self.kernel, self.stride))))
-        return x + y if self.repeated else y
 
 
 class _EfficientNet(nn.Module):
@@ -52,15 +22,9 @@ class _EfficientNet(nn.Module):
 
     def __init__(self, weights: Path, depth: int | None, pools: bool) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 32, 3, 2)
-        blocks, channels = [], 32
-        for repeats, kernel, stride, expansion, outputs in STAGES:
-            for repeat in range(repeats):
-                blocks.append(
-                    _Block(channels, outputs, kernel, stride if repeat == 0 else 1, expansion, repeat > 0)
-                )
-                channels = outputs
-        self.blocks = nn.ModuleList(blocks[:depth])
+        self.stem = nn.Conv2d(3, STEM, 3, 2)
+        made, channels = blocks(depth)
+        self.blocks = nn.ModuleList(made)
         self.head = nn.Conv2d(channels, FEATURES, 1) if pools else None
         try:
             stored = load_file(weights)
@@ -85,11 +49,11 @@ class _EfficientNet(nn.Module):
 
         A truncated network stops at its last expansion.
         """
-        x = (picture * (255 / 128) - 127 / 128).contiguous(memory_format=torch.channels_last)
-        x = F.relu6(self.stem(_pad_same(x, 3, 2)))
+        x = scaled(picture).contiguous(memory_format=torch.channels_last)
+        x = F.relu6(self.stem(pad_same(x, 3, 2)))
         found = [x]
         for number, block in enumerate(self.blocks):
-            assert isinstance(block, _Block)
+            assert isinstance(block, Block)
             wide = block.expand(x)
             if number in TAPS and block.exp is not None:
                 found.append(wide)
@@ -134,10 +98,3 @@ def map_distance(maps: list[Tensor], target: list[Tensor]) -> Tensor:
         gap = F.normalize(found.float(), dim=1) - F.normalize(want.float(), dim=1)
         distances.append(gap.pow(2).sum(1).add(1e-8).sqrt().mean((1, 2)))
     return torch.stack(distances).mean(0)
-
-
-def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """TensorFlow's SAME padding."""
-    height, width = ((-(-n // stride) - 1) * stride + kernel - n for n in x.shape[2:])
-    height, width = max(height, 0), max(width, 0)
-    return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
