@@ -15,6 +15,7 @@ from typing import Any, Literal
 from liveportrait.errors import UserError
 from liveportrait.training.losses import JointWeights
 from liveportrait.training.losses.perceptual import Backbone
+from liveportrait.training.losses.regions import REGIONS
 from liveportrait.training.motion_losses import MotionWeights
 from liveportrait.training.render_losses import RenderWeights
 from liveportrait.training.sampling import PairMix
@@ -60,6 +61,17 @@ class MotionPhase:
 
 
 @dataclass(frozen=True)
+class Adversary:
+    """Discriminators that G is trained against, one a region."""
+
+    gan: float = 0.02  # weight of the hinge loss of each region
+    matching: float = 0.2  # weight of the feature matching of each region
+    regions: tuple[str, ...] = ("whole", "face")
+    channels: int = 32
+    pace: float = 1.0  # learning rate over the generator's
+
+
+@dataclass(frozen=True)
 class RenderPhase:
     """Training of F, W and G on pairs at one picture size; goes on from the phase before."""
 
@@ -70,6 +82,7 @@ class RenderPhase:
     own_motion: float = 0.0  # probability of a batch being driven by M instead of the labels
     earlier_warping: float = 0.0  # W starts as an average with so much of the first phase's
     only_generator: bool = False  # F and W stay as they are
+    adversary: Adversary | None = None
 
     @property
     def needs_motion(self) -> bool:
@@ -181,12 +194,25 @@ def _limits(config: StageOneConfig) -> Iterator[tuple[str, object, bool, str]]:
         yield f"render[{number}].earlier_warping", share, 0 <= share <= 1, "it must be from 0 to 1"
         fits = phase.size % 64 == 0 and 64 <= phase.size <= 256
         yield f"render[{number}].size", phase.size, fits, "use 64, 128, 192 or 256"
+        if phase.adversary is not None:
+            yield from _adversary_limits(f"render[{number}].adversary", phase.adversary)
     parts = "base has the joint phase alone: remove [[render]] or choose variant = 'compact'"
     yield "render", len(config.render), config.variant == "compact" or not config.render, parts
     needed = config.variant == "compact" or config.joint is not None
     yield "variant", config.variant, needed, "it is trained by the joint phase: add a [joint] table"
     if config.joint is not None:
         yield from _joint_limits(config.joint, config.variant)
+
+
+def _adversary_limits(where: str, adversary: Adversary) -> Iterator[tuple[str, object, bool, str]]:
+    for name in ("gan", "matching"):
+        value = getattr(adversary, name)
+        yield f"{where}.{name}", value, 0 <= value < math.inf, "it must be 0 or a positive number"
+    for name in ("channels", "pace"):
+        value = getattr(adversary, name)
+        yield f"{where}.{name}", value, value > 0, "it must be greater than 0"
+    known = bool(adversary.regions) and set(adversary.regions) <= set(REGIONS)
+    yield f"{where}.regions", list(adversary.regions), known, f"choose from {', '.join(REGIONS)}"
 
 
 def _joint_limits(joint: JointSettings, variant: str) -> Iterator[tuple[str, object, bool, str]]:

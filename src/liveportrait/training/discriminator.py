@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+
+from liveportrait.training.losses.adversarial import discriminator_hinge, feature_matching, generator_hinge
 
 SLOPE = 0.2
 
@@ -44,3 +48,38 @@ class Discriminators(nn.Module):
     def forward(self, pictures: dict[str, Tensor]) -> dict[str, tuple[Tensor, list[Tensor]]]:
         """Scores and features of each region's pictures."""
         return {name: network(pictures[name]) for name, network in self.regions.items()}
+
+
+def adversarial_terms(
+    adversaries: Discriminators, fake: dict[str, Tensor], real: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The generator's hinge loss and feature matching for each region: gan_whole, matching_whole and so on."""
+    terms: dict[str, Tensor] = {}
+    with frozen(adversaries):
+        judged = adversaries(fake)
+        with torch.no_grad():
+            known = adversaries(real)
+    for region, (score, features) in judged.items():
+        terms[f"gan_{region}"] = generator_hinge(score)
+        terms[f"matching_{region}"] = feature_matching(features, known[region][1])
+    return terms
+
+
+def discriminator_loss(
+    adversaries: Discriminators, fake: dict[str, Tensor], real: dict[str, Tensor]
+) -> Tensor:
+    """Hinge loss of all discriminators, no gradient to what made the pictures."""
+    scores_real = adversaries({name: value.detach() for name, value in real.items()})
+    scores_fake = adversaries({name: value.detach() for name, value in fake.items()})
+    losses = [discriminator_hinge(scores_real[name][0], scores_fake[name][0]) for name in scores_real]
+    return torch.stack(losses).sum()
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Within: no gradient to the module's parameters, no power iteration of its spectral norms."""
+    module.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.train().requires_grad_(True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,11 +14,10 @@ from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
 from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.config import JointSettings
-from liveportrait.training.discriminator import Discriminators
+from liveportrait.training.discriminator import Discriminators, adversarial_terms, discriminator_loss
 from liveportrait.training.joint_compact import CompactJointModel, label_terms, layer_terms
 from liveportrait.training.joint_model import LIP_LABELS, JointModel, Pair, Scene, at, joint_model, resized
 from liveportrait.training.loop import Phase
-from liveportrait.training.losses import adversarial
 from liveportrait.training.losses.identity import identity_distance
 from liveportrait.training.losses.keypoints import (
     consistency,
@@ -120,7 +118,7 @@ class JointTrainer:
             terms["layers"] = weighted_sum(found, settings.layers)
             details |= {f"layers/{name}": value for name, value in found.items()}
         if adversaries is not None:
-            terms |= self._adversarial_terms(adversaries, fake, real)
+            terms |= adversarial_terms(adversaries, fake, real)
         return weighted_sum(terms, settings.weights), terms | details, fake, real
 
     def _moved(self, pair: Pair) -> tuple[Tensor | None, Transform | None]:
@@ -198,37 +196,6 @@ class JointTrainer:
             everywhere = torch.ones_like(scene.picture[:, :1])
             terms["picture"] = pyramid_l1(scene.picture, real["whole"], everywhere)
         return terms
-
-    def _adversarial_terms(self, adversaries: Discriminators, fake: Terms, real: Terms) -> Terms:
-        terms: Terms = {}
-        with frozen(adversaries):
-            judged = adversaries(fake)
-            with torch.no_grad():
-                known = adversaries(real)
-        for region, (score, features) in judged.items():
-            terms[f"gan_{region}"] = adversarial.generator_hinge(score)
-            terms[f"matching_{region}"] = adversarial.feature_matching(features, known[region][1])
-        return terms
-
-
-def discriminator_loss(adversaries: Discriminators, fake: Terms, real: Terms) -> Tensor:
-    """Hinge loss of all discriminators, no gradient to what made the pictures."""
-    scores_real = adversaries({name: value.detach() for name, value in real.items()})
-    scores_fake = adversaries({name: value.detach() for name, value in fake.items()})
-    losses = [
-        adversarial.discriminator_hinge(scores_real[name][0], scores_fake[name][0]) for name in scores_real
-    ]
-    return torch.stack(losses).sum()
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Within: no gradient to the module's parameters, no power iteration of its spectral norms."""
-    module.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        module.train().requires_grad_(True)
 
 
 def run_phase(

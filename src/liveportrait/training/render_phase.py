@@ -20,7 +20,9 @@ from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.compiling import compile_networks
 from liveportrait.training.config import RenderPhase, StageOneConfig
 from liveportrait.training.corpus import Corpus
+from liveportrait.training.discriminator import Discriminators, adversarial_terms, discriminator_loss
 from liveportrait.training.loop import BETAS, Phase
+from liveportrait.training.losses.regions import cut_regions, face_and_lips
 from liveportrait.training.render_losses import (
     Rendered,
     laplacian,
@@ -33,6 +35,7 @@ from liveportrait.training.sampling import PairSampler, batches, motion_of, pict
 
 VALIDATION_BATCHES, VALIDATION_BATCH = 12, 4
 VALIDATE_EVERY = 500  # steps
+ADVERSARY_BETAS = (0.5, 0.999)  # as in the paper's joint stage
 REACH_PACE = 5.0  # Adam would hardly move the logarithmic reaches at the common rate
 FACE_SHARE = 0.56  # side of the perceptual crop, as a share of the picture
 
@@ -77,11 +80,15 @@ class RenderTrainer:
         self.motion = None if motion is None else motion.eval().requires_grad_(False)
         if self.settings.needs_motion and motion is None:
             raise ValueError("own_motion and magnified need a trained M")
+        adversary = self.settings.adversary
+        self.adversaries: Discriminators | None = None
         wanted = perceptual if self.settings.weights.perceptual > 0 else None
         self.perceptual = PerceptualDistance(wanted).to(device) if wanted else None
         torch.manual_seed(config.seed)
         self.network = Renderer().to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if adversary is not None:
+            self.adversaries = Discriminators(adversary.regions, adversary.channels).to(device)
 
     def run(self, corpus: Corpus, held_out: Corpus, start: Renderer | None) -> Renderer:
         """Train to the end of the schedule, from its checkpoint if there is one; returns the moving average."""
@@ -98,6 +105,12 @@ class RenderTrainer:
         optimizer = torch.optim.AdamW(groups, betas=BETAS, weight_decay=schedule.weight_decay)
         average = average_of(self.network)
         state = TrainingState({"render": self.network}, {"render": optimizer}, {"render": average})
+        if settings.adversary is not None and self.adversaries is not None:
+            group = {"params": list(self.adversaries.parameters()), "pace": settings.adversary.pace}
+            state.modules["discriminator"] = self.adversaries
+            state.optimizers["discriminator"] = torch.optim.AdamW(
+                [group], betas=ADVERSARY_BETAS, weight_decay=0
+            )
         phase = Phase(f"render-{self.number}", self.config, schedule, state)
         if self.config.compile:
             compile_networks([self.network], self.device)
@@ -111,15 +124,47 @@ class RenderTrainer:
             while not phase.finished:
                 batch = next(loader)
                 phase.seed()
-                terms = self.losses(batch)
-                phase.step(weighted_sum(terms, settings.weights), terms)
+                self.step(phase, batch)
                 phase.log(lambda: self.validate(average, validation, phase), VALIDATE_EVERY)
         finally:
             loader.close()
         return average
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The terms of one batch."""
+    def step(self, phase: Phase, batch: dict[str, Tensor]) -> None:
+        """One update of the networks and, where there are any, one of the discriminators."""
+        terms, picture = self.losses(batch)
+        loss = weighted_sum(terms, self.settings.weights)
+        if self.adversaries is None or self.settings.adversary is None:
+            phase.step(loss, terms)
+            return
+        fake, real = self._regions(picture, batch)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
+            against = adversarial_terms(self.adversaries, fake, real)
+            judged = discriminator_loss(self.adversaries, fake, real)
+        weights = {"gan": self.settings.adversary.gan, "matching": self.settings.adversary.matching}
+        for name, value in against.items():
+            loss = loss + weights[name.split("_")[0]] * value
+        phase.update("render", loss)
+        phase.update("discriminator", judged)
+        phase.advance({"loss": loss, **terms, **against, "discriminator": judged})
+
+    def _regions(
+        self, picture: Tensor, batch: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What the discriminators see of the made and of the true pictures, by region."""
+        assert self.adversaries is not None
+        target = pictures_of(batch, "driving_picture", self.device)
+        keypoints = pose_of(motion_of(batch, "driving_", self.device)).keypoints
+        boxes = face_and_lips(keypoints, keypoints[:, list(MOUTH)])
+        wanted = {name: box for name, box in boxes.items() if name in self.adversaries.regions}
+        fake, real = cut_regions(picture, wanted), cut_regions(target, wanted)
+        return (
+            {name: fake[name] for name in self.adversaries.regions},
+            {name: real[name] for name in self.adversaries.regions},
+        )
+
+    def losses(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """The terms of one batch, and the pictures (B,3,S,S) made."""
         device, weights = self.device, self.settings.weights
         source, target = (pictures_of(batch, f"{role}_picture", device) for role in ("source", "driving"))
         source_motion, driving_motion = (
@@ -140,7 +185,7 @@ class RenderTrainer:
                 terms["perceptual"] = self.perceptual(*self._face_crop(rendered.picture, target))
             if self.motion is not None and weights.magnified:
                 terms["magnified"] = self._magnified(rendered.picture, target, label[..., :2])
-        return terms
+        return terms, rendered.picture
 
     @torch.no_grad()
     def _own_motion(self, source: Tensor, target: Tensor) -> tuple[Motion, Motion]:

@@ -41,7 +41,7 @@ class AppearanceFeatureExtractor(nn.Module):
     def forward(self, image: Tensor) -> Features:
         """Features of pictures (B,3,S,S), RGB in [0, 1], S a multiple of 32.
 
-        volume (B,C,D,S/4,S/4), context (B,c,S/4,S/4), skip (B,k,S/2,S/2) and the image (B,3,2S,2S) itself,
+        volume (B,C,D,S/4,S/4), context (B,c,S/4,S/4), skip (B,k,S/2,S/2) and the image (B,3,3S,3S) itself,
         which the warping module moves too: sharpness then comes from the source and need not be invented.
         """
         unshuffled = F.pixel_unshuffle(image * 2 - 1, 2).contiguous(memory_format=torch.channels_last)
@@ -57,5 +57,8 @@ class AppearanceFeatureExtractor(nn.Module):
 
 
 def enlarged(image: Tensor) -> Tensor:
-    """The picture at twice its size (bicubic): bilinear lookups in it, one a frame, then blur far less."""
-    return F.interpolate(image, scale_factor=2, mode="bicubic", align_corners=False).clamp(0, 1)
+    """The picture at three times its size (bicubic): bilinear lookups in it, one a frame, then hardly blur.
+
+    Three, not two: an odd factor puts samples on the original pixels, so that what rests is not blurred at all.
+    """
+    return F.interpolate(image, scale_factor=3, mode="bicubic", align_corners=False).clamp(0, 1)
