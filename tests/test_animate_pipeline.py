@@ -15,6 +15,7 @@ from small_base import SMALL_BASE
 
 from liveportrait import AnimateOptions, Animator
 from liveportrait.animation.driver import open_driver
+from liveportrait.animation.profile import Gauge, Profile, Spent
 from liveportrait.animation.report import Report, held_note
 from liveportrait.animation.run import Run
 from liveportrait.animation.selection import FaceChoice
@@ -271,7 +272,12 @@ def test_options_out_of_range_are_refused(wrong):
 
 
 def test_the_report_says_where_the_time_went(tmp_path):
-    report = Report(tmp_path, 30, FPS, 2.0, {"decode": 1.0, "render": 3.0, "paste": 0.0})
+    stages = {"decode": Spent(1.0, 0.5), "render": Spent(3.0, 3.0), "paste": Spent()}
+    report = Report(tmp_path, 30, FPS, Profile(30, 2.0, 4.5, stages, {"decoded": Gauge(4, 10, 25, 1, 2)}))
     assert report.summary() == "30 frames in 2.0 s (15.0 frames/s): decode 25%, render 75%"
+    rows = {line[:24].strip(): line[24:].split() for line in report.profile.table().splitlines() if line}
+    assert rows["render"] == ["3.00", "100.00", "75.0%", "3.00"]
+    assert rows["codecs and other threads"] == ["1.00"] and rows["decoded"] == ["4", "2.5", "10%", "20%"]
+    assert report.profile.networks_share == pytest.approx(0.75)
     many = tuple((i, i) for i in range(0, 40, 2))
     assert "20 frames" in held_note(many) and "10 more" in held_note(many)

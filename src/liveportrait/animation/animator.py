@@ -10,11 +10,14 @@ import torch
 
 from liveportrait import weights
 from liveportrait.animation.driver import Driver, is_template, open_driver
+from liveportrait.animation.edit import edit_portrait
+from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.production import Driving, produce
 from liveportrait.animation.report import ANIMATE, Progress, Report, Stretches, held_note, no_progress
 from liveportrait.animation.run import Run
 from liveportrait.animation.source import Image
+from liveportrait.animation.streams import nothing
 from liveportrait.choices import BackendName, Precision
 from liveportrait.engine import Engine, pick_device
 from liveportrait.face import FaceAnalyzer
@@ -78,6 +81,20 @@ class Animator:
         drivers = [driving] if isinstance(driving, str | Path | Template) else list(driving)
         return produce(run, source, drivers, Path(out), options)
 
+    def edit(
+        self,
+        source: str | Path | Image,
+        out: str | Path,
+        options: EditOptions | None = None,
+        progress: Progress = no_progress,
+    ) -> Report:
+        """Edit the faces of `source`, a photo, a video or an (H,W,3) uint8 RGB array; write `out`, of the same kind.
+
+        A video keeps its frames, rate and sound; frames without a face pass through as they are. `out` appears under
+        its name only when it is complete. Raises `UserError`.
+        """
+        return edit_portrait(self, source, out, options, progress)
+
     def template(
         self,
         driving: str | Path,
@@ -103,8 +120,7 @@ class Animator:
             out=Path(out),
             frames=len(template),
             fps=template.fps,
-            elapsed=run.clock.elapsed(),
-            seconds=dict(run.clock.seconds),
+            profile=run.clock.profile(len(template)),
             held=held,
             notes=(held_note(held),) if held else (),
         )
@@ -114,7 +130,7 @@ def _record(run: Run, driver: Driver) -> Template:
     """The whole motion of a driver as a template."""
     motions: list[Motion] = []
     done = 0
-    with closing(driver.play()) as play:
+    with closing(driver.play(nothing)) as play:
         for batch in play:
             motions.append(batch.motion)
             done += len(batch)

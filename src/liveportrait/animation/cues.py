@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from itertools import pairwise, repeat
@@ -11,6 +11,7 @@ import torch
 
 from liveportrait.animation.driver import Driver, DrivingBatch, Play
 from liveportrait.animation.report import Jitter
+from liveportrait.animation.streams import nothing
 from liveportrait.motion import JitterMeter, MotionSmoother, crop_points
 from liveportrait.networks.interface import Motion
 
@@ -23,15 +24,17 @@ class Cues:
         self._strength = strength
         self._before, self._after = JitterMeter(), JitterMeter()
 
-    def play(self, fps: Fraction, size: int) -> Play:
+    def play(self, fps: Fraction, size: int, prepare: Callable[[], None] = nothing) -> Play:
         """Batches of `size` frames for a result of a frame rate; the last may be shorter. A photo never ends.
+
+        `prepare` is what a thread does before it runs M.
 
         The result's frame i shows the driver's frame ⌊i · own rate / result's rate⌋: what is on the screen then.
         """
         if self._driver.is_photo:
-            with closing(self._driver.play()) as play:
+            with closing(self._driver.play(prepare)) as play:
                 yield from repeat(next(play).take([0] * size))
-        with closing(self._driver.play()) as play:
+        with closing(self._driver.play(prepare)) as play:
             yield from on_clock(self._smoothed(play), self._driver.fps / fps, size)
 
     def jitter(self, name: str) -> Jitter:

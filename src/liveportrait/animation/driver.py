@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -17,7 +17,7 @@ from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.neutral import calmest
 from liveportrait.animation.report import Stretches
 from liveportrait.animation.run import Run
-from liveportrait.animation.streams import batches, read_ahead
+from liveportrait.animation.streams import DEPTH, batches, nothing, read_ahead
 from liveportrait.animation.tracking import Tracked, find_face, missing_reference, openings_of, track_face
 from liveportrait.choices import Reference
 from liveportrait.engine import Engine
@@ -29,6 +29,7 @@ from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
 
 PHOTO_FPS = Fraction(25)
+AHEAD = 2  # batches whose motion is known before they are rendered
 TEMPLATE_SUFFIXES = (".safetensors", ".pkl")
 
 Image = NDArray[np.uint8]
@@ -65,7 +66,7 @@ class Driver:
     fps: Fraction
     frames: int  # how many there are; of a video in which no face was looked for, as the file says
     first: Motion  # batch 1: the reference, what relative motion starts from
-    play: Callable[[], Play]
+    play: Callable[[Callable[[], None]], Play]  # given what a thread does before it runs M
     first_openings: Tensor | None = None  # (1,3) of the reference
     is_photo: bool = False
     has_pictures: bool = True  # False for a template: no tiles
@@ -115,7 +116,7 @@ def template_driver(
         start = calmest(template, groups)
     whole = DrivingBatch(motion, openings, (None,) * count)
 
-    def play() -> Play:
+    def play(prepare: Callable[[], None] = nothing) -> Play:
         for begin in range(0, count, run.batch):
             yield whole.take(range(begin, min(begin + run.batch, count)))
 
@@ -145,7 +146,7 @@ def photo_driver(run: Run, path: Path, crops: bool) -> Driver:
     with run.clock.step("motion"):
         motion = extract_motion(run.engine, tile[None], seen, window)
 
-    def play() -> Play:
+    def play(prepare: Callable[[], None] = nothing) -> Play:
         yield DrivingBatch(motion, openings, (tile,))
 
     return Driver(PHOTO_FPS, 1, motion, play, openings, is_photo=True)
@@ -171,21 +172,30 @@ def video_driver(run: Run, path: Path, crops: bool, reference: Reference = "firs
             first_openings = torch.from_numpy(tracked.ratios[tracked.reference][None]).to(device)
         first = extract_motion(run.engine, _cut(start, window, variant)[None], seen, window)
 
-    def play() -> Play:
+    def moving(frames: Iterator[Image]) -> Play:
         last, done, shown = first, 0, 0
-        with reader, read_ahead(run.clock.each("decode", reader)) as frames:
-            for group in batches(frames, run.batch):
-                with run.clock.step("motion"):
-                    tiles = [_cut(frame, window, variant) for frame in group]
-                    here = slice(done, done + len(group))
-                    seen = tracked.found[here] if tracked else np.ones(len(group), bool)
-                    now = slice(shown, shown + int(seen.sum()))
-                    tracks = keypoints[now] if keypoints else None
-                    motion = _motions(run.engine, last, tiles, seen, tracks, window)
-                last, shown = Motion(*(part[-1:] for part in motion)), now.stop
-                done += len(group)
-                openings = torch.from_numpy(tracked.ratios[here]).to(device) if tracked else None
-                yield DrivingBatch(motion, openings, tuple(tiles))
+        for group in batches(frames, run.batch):
+            with run.clock.step("crop"):
+                tiles = [_cut(frame, window, variant) for frame in group]
+            with run.clock.step("motion"):
+                here = slice(done, done + len(group))
+                seen = tracked.found[here] if tracked else np.ones(len(group), bool)
+                now = slice(shown, shown + int(seen.sum()))
+                tracks = keypoints[now] if keypoints else None
+                motion = _motions(run.engine, last, tiles, seen, tracks, window)
+            last, shown = Motion(*(part[-1:] for part in motion)), now.stop
+            done += len(group)
+            openings = torch.from_numpy(tracked.ratios[here]).to(device) if tracked else None
+            yield DrivingBatch(motion, openings, tuple(tiles))
+
+    def play(prepare: Callable[[], None] = nothing) -> Play:
+        frames_due, motion_due = run.clock.gauge("decoded", DEPTH), run.clock.gauge("moved", AHEAD)
+        with (
+            reader,
+            read_ahead(run.clock.each("decode", reader), DEPTH, frames_due) as frames,
+            read_ahead(moving(frames), AHEAD, motion_due, prepare) as ahead,
+        ):
+            yield from ahead
 
     return Driver(
         reader.info.fps,

@@ -73,8 +73,7 @@ def edit_portrait(
         out=target,
         frames=len(finish.unchanged),
         fps=fps,
-        elapsed=run.clock.elapsed(),
-        seconds=dict(run.clock.seconds),
+        profile=run.clock.profile(len(finish.unchanged)),
         stitched=options.stitching and run.engine.can_stitch,
         notes=tuple(_notes(run, portrait, options, sum(finish.unchanged))),
     )

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.report import Stopwatch
+from liveportrait.animation.profile import Stopwatch
 from liveportrait.animation.streams import read_ahead
 from liveportrait.media import VideoReader
 

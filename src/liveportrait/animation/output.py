@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from liveportrait.animation.compositing import Compositor, Painted
 from liveportrait.animation.options import AnimateOptions
-from liveportrait.animation.report import Stopwatch
+from liveportrait.animation.profile import Stopwatch
 from liveportrait.animation.source import Source
 from liveportrait.choices import VideoCodec
 from liveportrait.face.crop import to_input

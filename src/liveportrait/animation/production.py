@@ -23,7 +23,7 @@ from liveportrait.animation.run import Run
 from liveportrait.animation.selection import FaceChoice, assign_drivers
 from liveportrait.animation.source import Image, Source, SourceFace, StillFace, open_photo
 from liveportrait.animation.steering import Steering
-from liveportrait.animation.streams import finish_behind
+from liveportrait.animation.streams import DEPTH, finish_behind
 from liveportrait.errors import UserError
 from liveportrait.media import media_kind
 from liveportrait.motion import Template
@@ -60,7 +60,7 @@ def produce(
     cues = [Cues(driver, options.smooth) for driver in drivers]
     with ExitStack() as stack:
         finish = _finisher(stack, run, portrait, drivers, fps, targets, options)
-        submit = stack.enter_context(finish_behind(finish))
+        submit = stack.enter_context(finish_behind(finish, DEPTH, run.clock.gauge("to be written", DEPTH)))
         limit = None if lengths or portrait.count else 1
         frames = render(run, portrait, roles, cues, fps, total, limit, submit, options.mask == "face")
     moving = [cue.jitter(f"keypoints of {each}") for cue, each in zip(cues, _names(driving), strict=True)]
@@ -68,8 +68,7 @@ def produce(
         out=targets[0],
         frames=frames,
         fps=fps,
-        elapsed=run.clock.elapsed(),
-        seconds=dict(run.clock.seconds),
+        profile=run.clock.profile(frames),
         compare=targets[1] if options.compare else None,
         held=drivers[0].held,
         passed=gaps(~np.array(finish.unchanged)),
@@ -87,6 +86,9 @@ def open_source(run: Run, source: str | Path | Image, options: AnimateOptions) -
         return open_photo(run, source, options, choice)
     if media_kind(source) == "image":
         return open_photo(run, Path(source), options, choice)
+    if options.box or options.subject == "animal":
+        asked = "box" if options.box else "subject animal"
+        raise UserError(f"{asked} is for a photo, and {source} is a video: animals and boxes move in photos only")
     return open_video(run, Path(source), options, choice)
 
 
@@ -108,8 +110,8 @@ def _names(driving: Sequence[Driving]) -> Iterator[str]:
 
 
 def _steering(run: Run, face: SourceFace, driver: Driver, options: AnimateOptions) -> Steering:
-    still = face.still.motion if isinstance(face, StillFace) else None
-    return Steering(run.engine, still, driver.first, driver.is_photo, options, driver.first_openings)
+    still, animal = (face.still.motion, face.animal) if isinstance(face, StillFace) else (None, None)
+    return Steering(run.engine, still, driver.first, driver.is_photo, options, driver.first_openings, animal)
 
 
 def _finisher(
@@ -170,6 +172,8 @@ def _notes(
     lengths: Sequence[int],
     options: AnimateOptions,
 ) -> Iterator[str]:
+    if source.note:
+        yield source.note
     if options.faces == "largest" and source.found > 1:
         yield f"{source.found} faces found in {source.name}: the largest was animated"
     if report.passed:

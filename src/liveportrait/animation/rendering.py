@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +17,12 @@ from numpy.typing import NDArray
 
 from liveportrait.animation.compositing import Painted
 from liveportrait.animation.cues import Cues
-from liveportrait.animation.driver import DrivingBatch
+from liveportrait.animation.driver import DrivingBatch, Play
 from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.run import Run
 from liveportrait.animation.source import Place, Source, SourceFace, View
 from liveportrait.animation.steering import Steering
+from liveportrait.animation.streams import side_by_side
 from liveportrait.face.masks import SIDE, rim_in_crop
 from liveportrait.motion import carried
 from liveportrait.networks.geometry import pose_of
@@ -37,6 +41,14 @@ class Role:
     steering: Steering
 
 
+class _Job(NamedTuple):
+    """Some consecutive frames of the result, ready to be rendered."""
+
+    start: int  # the number of the first
+    pictures: list[Image]  # (H,W,3) of the source
+    cues: list[DrivingBatch]  # of each driver, at least as many frames
+
+
 def render(
     run: Run,
     source: Source,
@@ -52,37 +64,58 @@ def render(
 
     The result ends with whatever ends first, or after `limit` frames, which must be given where there are only
     photos: these never end. `total` is how many frames are expected. `follows_rims`: work out where the outlines of
-    faces have moved.
+    faces have moved. Several batches are rendered side by side.
     """
     done = 0
     with ExitStack() as stack:
+        lanes = stack.enter_context(run.engine.lanes(math.ceil(total / run.batch)))
         frames = stack.enter_context(source.open())
-        plays = [stack.enter_context(closing(cue.play(fps, run.batch))) for cue in cues]
-        while limit is None or done < limit:
-            heard = [next(play, None) for play in plays]
-            batches = [batch for batch in heard if batch is not None]
-            if len(batches) < len(heard):
-                break
-            count = min(len(batch) for batch in batches)
-            pictures = list(islice(frames, count if limit is None else min(count, limit - done)))
-            if not pictures:
-                break
-            painted: list[list[Painted]] = [[] for _ in pictures]
-            for number, role in enumerate(roles):
-                rows = role.face.shown(range(done, done + len(pictures)))
-                if not rows:
-                    continue
-                here = [row - done for row in rows]
-                cue = batches[role.driver]
-                cue = cue if here == list(range(len(cue))) else cue.take(here)
-                view = role.face.view(run, rows, [pictures[index] for index in here])
-                for index, face in zip(here, _paint(run, number, role, view, cue, follows_rims), strict=True):
-                    painted[index].append(face)
-            for index, picture in enumerate(pictures):
-                finish(picture, painted[index])
+        plays = [stack.enter_context(closing(cue.play(fps, run.batch, lanes.enter))) for cue in cues]
+        jobs = _jobs(frames, plays, limit)
+        paint = partial(_paint_all, run, roles, follows_rims)
+        due = run.clock.gauge("to be rendered", lanes.count + 1)
+        for pictures, painted in stack.enter_context(
+            side_by_side(paint, jobs, lanes.count, due, lanes.enter)
+        ):
+            for picture, faces in zip(pictures, painted, strict=True):
+                finish(picture, faces)
             done += len(pictures)
             run.progress(ANIMATE, done, total)
     return done
+
+
+def _jobs(frames: Iterator[Image], plays: Sequence[Play], limit: int | None) -> Iterator[_Job]:
+    """The frames of the result in batches, until something ends."""
+    start = 0
+    while limit is None or start < limit:
+        heard = [next(play, None) for play in plays]
+        batches = [batch for batch in heard if batch is not None]
+        if len(batches) < len(heard):
+            return
+        count = min(len(batch) for batch in batches)
+        pictures = list(islice(frames, count if limit is None else min(count, limit - start)))
+        if not pictures:
+            return
+        yield _Job(start, pictures, batches)
+        start += len(pictures)
+
+
+def _paint_all(
+    run: Run, roles: Sequence[Role], follows_rims: bool, job: _Job
+) -> tuple[list[Image], list[list[Painted]]]:
+    """The frames of a job, and the faces in each."""
+    painted: list[list[Painted]] = [[] for _ in job.pictures]
+    for number, role in enumerate(roles):
+        rows = role.face.shown(range(job.start, job.start + len(job.pictures)))
+        if not rows:
+            continue
+        here = [row - job.start for row in rows]
+        cue = job.cues[role.driver]
+        cue = cue if here == list(range(len(cue))) else cue.take(here)
+        view = role.face.view(run, rows, [job.pictures[index] for index in here])
+        for index, face in zip(here, _paint(run, number, role, view, cue, follows_rims), strict=True):
+            painted[index].append(face)
+    return job.pictures, painted
 
 
 def _paint(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-T = TypeVar("T")
+from liveportrait.animation.profile import Profile
+
 Stretches = tuple[tuple[int, int], ...]
 
 Progress = Callable[[str, int, int | None], None]
@@ -23,42 +22,10 @@ FOLLOW = "follow SOURCE"
 MEASURE = "measure SOURCE"
 FIND = "find the face"
 ANIMATE = "animate"
-STEPS = ("decode", "detect", "motion", "render", "paste", "encode")
 
 
 def no_progress(step: str, done: int, total: int | None) -> None:
     """A progress function that shows nothing."""
-
-
-class Stopwatch:
-    """Seconds spent in each step. Steps may run in different threads, each step in one at a time."""
-
-    def __init__(self) -> None:
-        self.started = time.perf_counter()
-        self.seconds: dict[str, float] = dict.fromkeys(STEPS, 0.0)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Count the time of the block."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - start
-
-    def each(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """The same items; the time of making them is counted."""
-        iterator = iter(items)
-        while True:
-            with self.step(name):
-                item = next(iterator, None)
-            if item is None:
-                return
-            yield item
-
-    def elapsed(self) -> float:
-        """Seconds since the stopwatch was made."""
-        return time.perf_counter() - self.started
 
 
 class Jitter(NamedTuple):
@@ -76,8 +43,7 @@ class Report:
     out: Path
     frames: int
     fps: Fraction
-    elapsed: float  # s, wall clock
-    seconds: dict[str, float] = field(default_factory=dict)  # of work by step; steps overlap
+    profile: Profile = field(default_factory=Profile)
     compare: Path | None = None
     held: Stretches = ()  # first and last frame of each stretch of the driver (the first one) without a face
     passed: Stretches = ()  # the same of the result: its frames went through unchanged
@@ -86,12 +52,21 @@ class Report:
     stitched: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds it took."""
+        return self.profile.elapsed
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of work by stage; stages overlap."""
+        return {name: spent.busy for name, spent in self.profile.stages.items()}
+
     def summary(self) -> str:
-        """One line: frames, time, frames per second and the share of each step."""
+        """One line: frames, time, frames per second and the share of each stage."""
         total = sum(self.seconds.values()) or 1.0
         shares = ", ".join(f"{name} {value / total:.0%}" for name, value in self.seconds.items() if value > 0)
-        rate = self.frames / self.elapsed if self.elapsed > 0 else 0.0
-        return f"{count(self.frames)} in {self.elapsed:.1f} s ({rate:.1f} frames/s): {shares}"
+        return f"{count(self.frames)} in {self.elapsed:.1f} s ({self.profile.rate:.1f} frames/s): {shares}"
 
 
 def held_note(held: Stretches) -> str:

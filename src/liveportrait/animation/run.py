@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from liveportrait.animation.report import Progress, Stopwatch, no_progress
+from liveportrait.animation.profile import Stopwatch
+from liveportrait.animation.report import Progress, no_progress
 from liveportrait.engine import Engine
 from liveportrait.face import FaceAnalyzer
 

@@ -14,7 +14,7 @@ from liveportrait.animation.extraction import joined
 from liveportrait.animation.neutral import unrest
 from liveportrait.animation.report import FIND, Stretches, gaps
 from liveportrait.animation.run import Run
-from liveportrait.animation.streams import read_ahead
+from liveportrait.animation.streams import DEPTH, read_ahead
 from liveportrait.choices import Reference
 from liveportrait.errors import UserError
 from liveportrait.face import Face, FaceAnalyzer
@@ -73,7 +73,8 @@ def track_face(run: Run, reader: VideoReader, reference: Reference = "first") ->
 
     def landmarks() -> Iterator[NDArray[np.float32]]:
         face: Face | None = None
-        with reader, read_ahead(run.clock.each("decode", reader)) as frames:
+        due = run.clock.gauge("decoded for tracking", DEPTH)
+        with reader, read_ahead(run.clock.each("decode", reader), DEPTH, due) as frames:
             for frame in frames:
                 with run.clock.step("detect"):
                     if is_cut(frame):

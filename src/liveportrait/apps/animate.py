@@ -54,6 +54,8 @@ class Animate:
     animation: OmitArgPrefixes[AnimateOptions] = field(default_factory=AnimateOptions)
     verbose: bool = False
     """also print how much crops and keypoints tremble, before and after smoothing"""
+    profile: bool = False
+    """also print a table of where the time went: each stage, the queues between them, the networks' share"""
 
     def run(self) -> None:
         """Animate, and print what was done."""
@@ -63,6 +65,8 @@ class Animate:
         with progress_bar() as progress:
             report = animator.animate(self.source, self.driving, self.out, self.animation, progress)
         show(report, animator)
+        if self.profile:
+            print(report.profile.table())
         if self.verbose:
             for name, before, after in report.jitter:
                 print(f"jitter of {name}: {before:.2f} px, smoothed {after:.2f} px")

@@ -17,6 +17,7 @@ class Backend(Protocol):
     """
 
     device: torch.device
+    concurrent: bool  # whether calls from several threads run side by side; otherwise they take turns
 
     def appearance(self, images: Tensor) -> Features:
         """F."""

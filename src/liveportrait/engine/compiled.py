@@ -18,6 +18,8 @@ class CompiledBackend:
     in a cache of its own. Raises UserError where there is no compiler (a C++ compiler on a CPU, Triton on a GPU).
     """
 
+    concurrent = False
+
     def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
         self._eager = EagerBackend(networks, precision)
         self.device = self._eager.device

@@ -22,6 +22,8 @@ class CudaGraphsBackend:
     networks are not on a CUDA device.
     """
 
+    concurrent = False
+
     def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
         self._eager = EagerBackend(networks, precision)
         self.device = self._eager.device

@@ -18,6 +18,8 @@ class EagerBackend:
     are not seen.
     """
 
+    concurrent = True
+
     def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
         if precision not in ("fp32", "bf16"):
             raise UserError(f"the precision {precision!r} is unknown: choose fp32 or bf16")

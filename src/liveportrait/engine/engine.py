@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from liveportrait.choices import BackendName, Precision
+from liveportrait.engine.lanes import Lanes, divided
 from liveportrait.engine.select import make_backend
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
@@ -15,7 +19,7 @@ from liveportrait.networks.variants import Variant
 
 
 class Engine:
-    """Runs the networks of one variant, batched. It keeps no state between calls.
+    """Runs the networks of one variant, batched. It keeps no state between calls, which may come from any thread.
 
     Motions and poses go in and come out on the networks' device. `threads` sets PyTorch's CPU threads for
     the whole process; None leaves them alone. `backend` is what runs F, M, W and G; the attribute of that name tells
@@ -35,6 +39,10 @@ class Engine:
             torch.set_num_threads(threads)
         self._networks = networks
         self._backend, self.backend = make_backend(backend, networks, precision, threads)
+        self._threads = torch.get_num_threads()
+        self._turn: AbstractContextManager[object] = (
+            nullcontext() if self._backend.concurrent else threading.Lock()
+        )
 
     @property
     def variant(self) -> Variant:
@@ -46,6 +54,11 @@ class Engine:
         """Where the networks are."""
         return self._backend.device
 
+    def lanes(self, batches: int) -> AbstractContextManager[Lanes]:
+        """A block in which so many batches are run, with as many lanes as they, the back end and the CPU allow."""
+        runs_here = self._backend.concurrent and self.device.type == "cpu"
+        return divided(self._threads, batches if runs_here else 1)
+
     @property
     def can_stitch(self) -> bool:
         """Whether the weights bring the stitching module."""
@@ -54,12 +67,14 @@ class Engine:
     @torch.no_grad()
     def encode_appearance(self, images: NDArray[np.uint8]) -> Features:
         """F of RGB crops (B,S,S,3) uint8, S the variant's input size."""
-        return self._backend.appearance(self._to_tensor(images))
+        with self._turn:
+            return self._backend.appearance(self._to_tensor(images))
 
     @torch.no_grad()
     def extract_motion(self, images: NDArray[np.uint8]) -> Motion:
         """M of RGB crops (B,S,S,3) uint8, S the variant's input size; float32."""
-        return self._backend.motion(self._to_tensor(images))
+        with self._turn:
+            return self._backend.motion(self._to_tensor(images))
 
     @torch.no_grad()
     def render(self, features: Features, source: Pose, driving: Pose) -> NDArray[np.uint8]:
@@ -69,11 +84,10 @@ class Engine:
         [0, 1], scaled by 255 and truncated, as the published program does.
         """
         count = driving.keypoints.shape[0]
-        picture = self._backend.render(
-            {name: _repeat(value, count) for name, value in features.items()},
-            Pose(*(_repeat(part, count) for part in source)),
-            driving,
-        )
+        repeated = {name: _repeat(value, count) for name, value in features.items()}
+        home = Pose(*(_repeat(part, count) for part in source))
+        with self._turn:
+            picture = self._backend.render(repeated, home, driving)
         return (picture.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().contiguous().numpy()
 
     @torch.no_grad()

@@ -40,6 +40,8 @@ class OnnxBackend:
     Runtime's choice. Raises UserError where ONNX Runtime, or its part for the device, is not installed.
     """
 
+    concurrent = False
+
     def __init__(self, networks: Networks, precision: Precision = "fp32", threads: int | None = None) -> None:
         if precision != "fp32":
             raise UserError(

@@ -50,6 +50,8 @@ class OpenVinoBackend:
     afterwards. Raises UserError where the networks are on another device, or the precision is unknown.
     """
 
+    concurrent = False
+
     def __init__(self, networks: Networks, precision: Precision = "fp32", threads: int | None = None) -> None:
         self.device = next(networks.motion.parameters()).device
         if self.device.type != "cpu":

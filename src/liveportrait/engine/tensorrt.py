@@ -30,6 +30,8 @@ class TensorRtBackend:
     minutes; the result is kept. Raises UserError where the networks are not on a CUDA device, or TensorRT is missing.
     """
 
+    concurrent = False
+
     def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
         if precision != "fp32":
             raise UserError(f"the back end tensorrt has no precision {precision!r}: choose fp32")
