@@ -7,11 +7,14 @@ import time
 
 import pytest
 
-from liveportrait.animation.streams import batches, finish_behind, read_ahead
+from liveportrait.animation.profile import Gauge
+from liveportrait.animation.streams import batches, finish_behind, read_ahead, side_by_side
+
+NAMES = ("read-ahead", "finish-behind", "lane")
 
 
 def helper_threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith(("read-ahead", "finish-behind"))]
+    return [t.name for t in threading.enumerate() if t.name.startswith(NAMES)]
 
 
 def test_items_come_in_order_and_at_most_depth_ahead():
@@ -94,6 +97,55 @@ def test_an_error_of_the_last_item_is_not_lost():
     with pytest.raises(OSError, match="too late"), finish_behind(fail_late, depth=8) as submit:
         for index in range(4):
             submit(index)
+
+
+def test_lanes_work_at_once_and_results_keep_their_order():
+    both = threading.Barrier(2, timeout=30)
+    taken, seen = [], []
+
+    def items():
+        for index in range(20):
+            taken.append(index)
+            yield index
+
+    def work(item):
+        both.wait()  # passes only while two threads are at work
+        return -item
+
+    with side_by_side(work, items(), 2) as results:
+        for result in results:
+            seen.append(result)
+            assert len(taken) <= len(seen) + 2
+    assert seen == [-index for index in range(20)] and helper_threads() == []
+
+
+def test_an_error_in_a_lane_comes_out_in_its_turn():
+    prepared, seen = [], []
+
+    def work(item):
+        if item == 3:
+            raise OSError("no memory")
+        return item
+
+    with (
+        pytest.raises(OSError, match="memory"),
+        side_by_side(work, range(100), 3, prepare=lambda: prepared.append(1)) as results,
+    ):
+        for result in results:
+            seen.append(result)
+    assert seen == [0, 1, 2] and 1 <= len(prepared) <= 3 and helper_threads() == []
+
+
+def test_gauges_tell_who_waits():
+    behind, ahead = Gauge(2), Gauge(3)
+    with finish_behind(lambda item: time.sleep(0.01), 2, behind) as submit:
+        for index in range(10):
+            submit(index)
+    assert behind.seen == 10 and behind.full >= 5
+    with read_ahead(range(10), 3, ahead) as items:
+        for _ in items:
+            time.sleep(0.01)
+    assert ahead.seen == 11 and ahead.total / ahead.seen > 1.5
 
 
 def test_batches_keep_what_is_left_over():

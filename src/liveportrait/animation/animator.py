@@ -18,13 +18,16 @@ from liveportrait.animation.report import ANIMATE, Progress, Report, Stretches, 
 from liveportrait.animation.run import Run
 from liveportrait.animation.source import Image
 from liveportrait.animation.streams import nothing
-from liveportrait.choices import BackendName, Precision
+from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.engine import Engine, pick_device
 from liveportrait.face import FaceAnalyzer
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.networks.interface import Motion
 
 BATCH = 4
+TRACKING_THREADS = (
+    2  # while a face is followed, only the decoder runs beside it; more help a network so small little
+)
 
 
 class Animator:
@@ -39,7 +42,7 @@ class Animator:
     def __init__(self, engine: Engine, analyzer: FaceAnalyzer | None = None, batch: int = BATCH) -> None:
         """`batch`: how many frames go through the networks together."""
         self.engine = engine
-        self.analyzer = analyzer or FaceAnalyzer()
+        self.analyzer = analyzer or FaceAnalyzer(min(TRACKING_THREADS, engine.threads))
         self._batch = batch
 
     @classmethod
@@ -47,7 +50,7 @@ class Animator:
         cls,
         name_or_path: str | Path = "compact",
         device: str = "auto",
-        precision: Precision = "fp32",
+        precision: PrecisionChoice = "auto",
         threads: int | None = None,
         batch: int = BATCH,
         backend: BackendName = "auto",
@@ -55,8 +58,9 @@ class Animator:
         """An animator with the weights of that name or folder.
 
         `device`: "auto" (CUDA where there is one), "cpu", "cuda", ...; `threads`: PyTorch's CPU threads, for
-        the whole process; `backend`: what runs the networks, "auto" is what suits the machine (`engine.backend`
-        tells which). Raises `UserError` where weights, device or back end are missing.
+        the whole process; `backend`: what runs the networks, "auto" is what suits the machine, and likewise
+        `precision` (`engine.backend` tells which, and why). Raises `UserError` where weights, device or back end are
+        missing.
         """
         networks = weights.load(name_or_path, pick_device(device))
         return cls(Engine(networks, precision, threads, backend), batch=batch)

@@ -11,7 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.apps.progress import progress_bar
-from liveportrait.choices import BackendName, Precision
+from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class LoadOptions:
     """name of the weights (see `liveportrait weights list`), or a folder"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps; auto is cuda where there is one"""
-    precision: Precision = "fp32"
-    """fp32, or bf16 for the convolutions"""
+    precision: PrecisionChoice = "auto"
+    """fp32, or bf16 for the convolutions; auto is the fastest that keeps the picture, and says why"""
     threads: int | None = None
     """CPU threads for the networks; the back end's own choice by default"""
     backend: BackendName = "auto"

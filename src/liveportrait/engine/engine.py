@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from liveportrait.choices import BackendName, Precision
+from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.engine.lanes import Lanes, divided
 from liveportrait.engine.select import make_backend
 from liveportrait.errors import UserError
@@ -29,7 +29,7 @@ class Engine:
     def __init__(
         self,
         networks: Networks,
-        precision: Precision = "fp32",
+        precision: PrecisionChoice = "fp32",
         threads: int | None = None,
         backend: BackendName = "eager",
     ) -> None:
@@ -39,7 +39,7 @@ class Engine:
             torch.set_num_threads(threads)
         self._networks = networks
         self._backend, self.backend = make_backend(backend, networks, precision, threads)
-        self._threads = torch.get_num_threads()
+        self.threads = torch.get_num_threads()  # of the CPU, in all
         self._turn: AbstractContextManager[object] = (
             nullcontext() if self._backend.concurrent else threading.Lock()
         )
@@ -57,7 +57,7 @@ class Engine:
     def lanes(self, batches: int) -> AbstractContextManager[Lanes]:
         """A block in which so many batches are run, with as many lanes as they, the back end and the CPU allow."""
         runs_here = self._backend.concurrent and self.device.type == "cpu"
-        return divided(self._threads, batches if runs_here else 1)
+        return divided(self.threads, batches if runs_here else 1)
 
     @property
     def can_stitch(self) -> bool:

@@ -95,10 +95,11 @@ class VideoWriter:
         if frame.shape != (self.height, self.width, channels) or frame.dtype != np.uint8:
             size = f"{self.width}x{self.height}"
             raise ValueError(f"frame {self.frame_count}: not {size} uint8, but {frame.shape} {frame.dtype}")
-        padding = (0, self.height % 2, 0, self.width % 2)
-        padded: np.ndarray = cv2.copyMakeBorder(frame, *padding, cv2.BORDER_REPLICATE)
+        if self.height % 2 or self.width % 2:
+            padding = (0, self.height % 2, 0, self.width % 2)
+            frame = np.asarray(cv2.copyMakeBorder(frame, *padding, cv2.BORDER_REPLICATE))
         picture = self._reformatter.reformat(
-            VideoFrame.from_ndarray(padded, format="rgba" if self._encoder.alpha else "rgb24"),
+            VideoFrame.from_ndarray(frame, format="rgba" if self._encoder.alpha else "rgb24"),
             format=self._encoder.pixels,
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,

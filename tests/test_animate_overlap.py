@@ -1,0 +1,183 @@
+"""The stages of an animation run at once: the same result as in turn, errors told once, nothing left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from animation_samples import bundled_networks, driving_frames, portrait, write_video
+
+from liveportrait.animation import Animator
+from liveportrait.animation import driver as driving_video
+from liveportrait.animation.compositing import Compositor
+from liveportrait.animation.streams import DEPTH
+from liveportrait.engine import Engine, select
+from liveportrait.engine.lanes import Lanes, divided
+from liveportrait.face import FaceAnalyzer
+from liveportrait.media import VideoReader, VideoWriter
+from liveportrait.media.colour import FrameConverter
+from liveportrait.networks.interface import Features, Pose
+
+FRAMES, BATCH = 9, 2
+HELPERS = ("read-ahead", "finish-behind", "lane")
+
+
+@pytest.fixture(scope="module")
+def engine():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Engine(bundled_networks())
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def analyzer() -> FaceAnalyzer:
+    return FaceAnalyzer()
+
+
+@pytest.fixture
+def animator(engine, analyzer, monkeypatch) -> Animator:
+    """Two lanes of a thread each, however many cores there are."""
+    monkeypatch.setattr(engine, "threads", 2)
+    return Animator(engine, analyzer, BATCH)
+
+
+@pytest.fixture(scope="module")
+def driving(tmp_path_factory) -> Path:
+    return write_video(tmp_path_factory.mktemp("driving") / "driving.mp4", driving_frames(FRAMES))
+
+
+def blank(engine: Engine, features: Features, source: Pose, driving: Pose) -> np.ndarray:
+    """Stands for `Engine.render` where the pictures do not matter."""
+    return np.zeros((len(driving.keypoints), 256, 256, 3), np.uint8)
+
+
+def helper_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(HELPERS)]
+
+
+def test_lanes_change_no_byte(animator, engine, driving, tmp_path, monkeypatch):
+    report = animator.animate(portrait(), driving, tmp_path / "lanes.mp4")
+    assert report.profile.queues["to be rendered"].depth == 3
+    assert torch.get_num_threads() == 2  # as the engine was told
+    torch.set_num_threads(1)
+    monkeypatch.setattr(engine, "threads", 1)
+    report = animator.animate(portrait(), driving, tmp_path / "turn.mp4")
+    assert report.profile.queues["to be rendered"].depth == 2
+    assert (tmp_path / "lanes.mp4").read_bytes() == (tmp_path / "turn.mp4").read_bytes()
+    assert set(report.profile.queues) >= {"decoded", "decoded for tracking", "moved", "to be written"}
+    assert all(spent.busy >= spent.cpu * 0.5 > 0 for spent in report.profile.stages.values())
+
+
+def failing(original, number: int):
+    """The function, which fails when it is called for the time of that number, and every time after that."""
+    calls = []
+
+    def call(*arguments, **named):
+        calls.append(1)
+        if len(calls) >= number:
+            raise OSError("it broke")
+        return original(*arguments, **named)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("stage", "owner", "name", "number"),
+    [
+        ("decode", FrameConverter, "__call__", FRAMES + 6),
+        ("detect", FaceAnalyzer, "track", 5),
+        ("crop", driving_video, "_cut", 8),
+        ("motion", Engine, "extract_motion", 4),
+        ("render", Engine, "render", 3),
+        ("paste", Compositor, "compose", 7),
+        ("encode", VideoWriter, "write", 7),
+        ("encode, last frame", VideoWriter, "write", FRAMES),
+    ],
+)
+def test_an_error_in_any_stage_is_told_and_leaves_nothing(
+    animator, driving, tmp_path, monkeypatch, stage, owner, name, number
+):
+    if stage != "render":
+        monkeypatch.setattr(Engine, "render", blank)
+    monkeypatch.setattr(owner, name, failing(getattr(owner, name), number))
+    with pytest.raises(OSError, match="it broke") as caught:
+        animator.animate(portrait(), driving, tmp_path / "out.mp4")
+    assert caught.value.__context__ is None  # one error, not one on top of another
+    assert list(tmp_path.iterdir()) == [] and helper_threads() == []
+
+
+def test_an_interruption_ends_it(animator, driving, tmp_path):
+    def interrupt(step, done, total):
+        if step == "animate":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        animator.animate(portrait(), driving, tmp_path / "out.mp4", progress=interrupt)
+    assert list(tmp_path.iterdir()) == [] and helper_threads() == []
+
+
+def test_a_slow_end_holds_up_the_beginning(animator, tmp_path, monkeypatch):
+    """However long the video, only so many frames are between decoding and writing."""
+    video = write_video(tmp_path / "long.mp4", driving_frames(36))
+    read, written, most = [], [], []
+
+    def counted(self):
+        frames = original(self)
+        read.append(0)
+        for frame in frames:
+            read[-1] += 1
+            yield frame
+
+    def slowly(self, frame):
+        time.sleep(0.03)
+        most.append(read[-1] - len(written))
+        written.append(1)
+        write(self, frame)
+
+    original, write = VideoReader.__iter__, VideoWriter.write
+    monkeypatch.setattr(VideoReader, "__iter__", counted)
+    monkeypatch.setattr(Engine, "render", blank)
+    monkeypatch.setattr(VideoWriter, "write", slowly)
+    animator.animate(portrait(), video, tmp_path / "out.mp4")
+    lanes, ahead = 2, driving_video.AHEAD
+    assert len(written) == 36
+    assert max(most) <= (2 * DEPTH + 2) + (lanes + 1 + ahead + 2) * BATCH
+
+
+def test_cores_are_divided_between_batches():
+    before = torch.get_num_threads()
+    with divided(8, 3) as lanes:
+        assert lanes == Lanes(3, 2)
+    assert torch.get_num_threads() == 8
+    torch.set_num_threads(before)
+    for cores, batches in ((1, 9), (8, 1), (8, 0)):
+        with divided(cores, batches) as lanes:
+            assert lanes == Lanes(1, None)  # one batch has all cores, as PyTorch has them
+
+
+def test_a_lane_has_its_own_number_of_threads():
+    before, seen = torch.get_num_threads(), []
+
+    def lane():
+        Lanes(2, 1).enter()
+        seen.append(torch.get_num_threads())
+
+    torch.set_num_threads(3)
+    thread = threading.Thread(target=lane)
+    thread.start()
+    thread.join()
+    assert seen == [1] and torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+
+
+def test_the_default_precision_is_bf16_where_the_processor_has_it(engine, monkeypatch):
+    for has, precision in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(select, "computes_in_bf16", lambda has=has: has)
+        chosen = Engine(bundled_networks(), "auto", backend="auto").backend
+        assert f"; {precision}: " in chosen
+    assert select.suggest_precision("onnx", bundled_networks())[0] == "fp32"
