@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import get_args, get_type_hints
 
+from liveportrait.animation.boxes import parse_box
 from liveportrait.animation.retarget_options import RetargetOptions
 from liveportrait.animation.selection import FaceChoice, parse_numbers
 from liveportrait.choices import (
@@ -15,6 +16,7 @@ from liveportrait.choices import (
     PasteMask,
     Reference,
     Region,
+    Subject,
     VideoCodec,
 )
 from liveportrait.errors import UserError
@@ -41,6 +43,11 @@ class AnimateOptions:
     """paste the moving face back into SOURCE; --no-paste-back writes the model's crop"""
     faces: str = "largest"
     """which faces of SOURCE move: largest, all, or numbers from the left such as 1,3"""
+    subject: Subject = "auto"
+    """whose face to look for in a photo: a person's, an animal's (cat or dog), or auto: an animal's where no
+    person is found"""
+    box: str = ""
+    """x,y,w,h in px of SOURCE: where the face of a photo is (an animal's head without ears), found by hand"""
     assign: str = ""
     """with several DRIVING: the number of the one that moves each face, such as 2,1,1; by default in turn"""
     motion: MotionMode = "relative"
@@ -104,6 +111,15 @@ class AnimateOptions:
             if value is not None and not (math.isfinite(value) and low <= value <= high):
                 raise UserError(f"{_spelled(name)} is {value}: choose a number from {low:g} to {high:g}")
         FaceChoice.parse(self.faces)
+        if self.box:
+            parse_box(self.box)
+            if self.faces != "largest":
+                raise UserError("box names the one face that moves: leave out faces, or the box")
+        if not self.crop and (self.box or self.subject == "animal"):
+            reason = "box" if self.box else "subject animal"
+            raise UserError(f"{reason} asks for a face to be cut out: leave out no-crop")
+        if self.subject == "animal" and self.retarget.changes:
+            raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
         if self.assign:
             parse_numbers(self.assign, "assign", "a number of DRIVING for each face such as 2,1,1")
         parse_reference(self.reference)

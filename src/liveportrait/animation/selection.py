@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 from liveportrait.errors import UserError
 
-if TYPE_CHECKING:
-    from liveportrait.face import Face  # brings OpenCV along: options are parsed without it
+
+class Boxed(Protocol):
+    """A face of anybody, with x0, y0, x1, y1 px."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]: ...
+
+
+AnyFace = TypeVar("AnyFace", bound=Boxed)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class FaceChoice:
             raise UserError(f"faces names a face twice in {text!r}: name each once")
         return cls(numbers=numbers)
 
-    def of(self, faces: Sequence[Face], place: str) -> list[Face]:
+    def of(self, faces: Sequence[AnyFace], place: str) -> list[AnyFace]:
         """The chosen ones of a picture's faces, which are given largest first; `place` names the picture.
 
         All come from left to right, numbers in the order in which they were named. Raises `UserError` where one

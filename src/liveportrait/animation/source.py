@@ -22,10 +22,15 @@ from liveportrait.animation.report import Jitter
 from liveportrait.animation.run import Run
 from liveportrait.animation.selection import FaceChoice
 from liveportrait.animation.sighting import Sighting
+from liveportrait.animation.subjects import find_subjects, rim_of
 from liveportrait.errors import UserError
-from liveportrait.face.canonical import OVAL
+from liveportrait.face import Face
+from liveportrait.face.animal_shape import animal_square, published_square
+from liveportrait.face.animals import AnimalFace
 from liveportrait.face.crop import CropWindow, Square, crop, to_input
 from liveportrait.media import load_image
+from liveportrait.motion import groups_for
+from liveportrait.motion.animals import AnimalMotion, animal_motion
 from liveportrait.networks.interface import Features, Motion
 from liveportrait.networks.variants import Variant
 
@@ -86,6 +91,7 @@ class Source:
     bystanders: tuple[Array, ...] = ()  # rims (36,3) px of a photo's other faces
     cuts: tuple[int, ...] = ()  # frames at which a new scene begins
     jitter: tuple[Jitter, ...] = ()
+    note: str = ""  # what the user should know about its faces
 
     @property
     def is_photo(self) -> bool:
@@ -98,6 +104,7 @@ class StillFace:
     """A face of a photo."""
 
     still: View  # batch 1
+    animal: AnimalMotion | None = None  # where it is one, and its keypoints are landmarks
 
     def shown(self, rows: range) -> list[int]:
         """All: a photo does not change."""
@@ -123,6 +130,7 @@ def open_photo(run: Run, source: Path | Image, options: AnimateOptions, choice: 
         with run.clock.step("decode"):
             name, image = str(source), load_image(source)
     require_size(name, image.shape)
+    longest = max(image.shape)
     image = limit_size(image, options.max_size or PHOTO_SIDE)
     shape = (image.shape[0], image.shape[1])
     if not options.crop:
@@ -131,23 +139,55 @@ def open_photo(run: Run, source: Path | Image, options: AnimateOptions, choice: 
             name, shape, lambda: nullcontext(repeat(image)), (StillFace(_look(run, tile, [])),), found=0
         )
     with run.clock.step("detect"):
-        faces = run.analyzer.detect(image)
-    if not faces:
-        raise UserError(
-            f"no face found in {name}: use a picture that shows one, {run.analyzer.smallest(image):.0f} px high or"
-            " more, or --no-crop if it is a cropped face"
-        )
-    looks = []
-    chosen = choice.of(faces, name)
-    for face in chosen:
-        sighting = Sighting.of(face)
-        window = window_of(sighting.square, options)
-        tile = cut(image, window, run.engine.variant)[None]
-        looks.append(StillFace(_look(run, tile, [sighting], [window])))
-    others = tuple(face.landmarks[list(OVAL)] for face in faces if face not in chosen)
+        shrunk = min(1.0, (options.max_size or PHOTO_SIDE) / longest)
+        found = find_subjects(run.analyzer, image, name, options, shrunk)
+    chosen = choice.of(found.faces, name)
+    stills = [
+        _still_animal(run, image, face, options)
+        if isinstance(face, AnimalFace)
+        else _still_person(run, image, face, options)
+        for face in chosen
+    ]
+    others = tuple(rim_of(face) for face in found.faces if face not in chosen)
     return Source(
-        name, shape, lambda: nullcontext(repeat(image)), tuple(looks), found=len(faces), bystanders=others
+        name,
+        shape,
+        lambda: nullcontext(repeat(image)),
+        tuple(stills),
+        found=len(found.faces),
+        bystanders=others,
+        note=found.note,
     )
+
+
+def _still_person(run: Run, image: Image, face: Face, options: AnimateOptions) -> StillFace:
+    sighting = Sighting.of(face)
+    window = window_of(sighting.square, options)
+    tile = cut(image, window, run.engine.variant)[None]
+    return StillFace(_look(run, tile, [sighting], [window]))
+
+
+def _still_animal(run: Run, image: Image, face: AnimalFace, options: AnimateOptions) -> StillFace:
+    """An animal's face. Its motion is that of its landmarks where keypoints are landmarks, else what M says."""
+    if options.retarget.changes:
+        raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
+    variant = run.engine.variant
+    measured = groups_for(variant).measured
+    square = animal_square(face.landmarks) if measured else published_square(face.landmarks)
+    window = window_of(square, options)
+    tile = cut(image, window, variant)[None]
+    animal = None
+    with run.clock.step("motion"):
+        if measured:
+            matrix = window.matrix
+            animal = animal_motion(face.landmarks @ matrix[:, :2].T + matrix[:, 2], window.size)
+            motion = Motion(*(part.to(run.engine.device) for part in animal.motion))
+        else:
+            motion = run.engine.extract_motion(tile)
+    with run.clock.step("render"):
+        features = run.engine.encode_appearance(tile)
+    place = Place(window, square.side, rim_of(face))
+    return StillFace(View(features, motion, None, tile, (place,)), animal)
 
 
 def _look(

@@ -8,6 +8,7 @@ from liveportrait import motion as motions
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
+from liveportrait.motion.animals import AnimalMotion
 from liveportrait.motion.retargeting import Openings, retarget
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose
@@ -28,8 +29,12 @@ class Steering:
         is_photo: bool,
         options: AnimateOptions,
         first_openings: Tensor | None = None,
+        animal: AnimalMotion | None = None,
     ) -> None:
-        """`is_photo` says so of the driver; `first_openings` (1,3) are the reference's, where they are known."""
+        """`is_photo` says so of the driver; `first_openings` (1,3) are the reference's, where they are known.
+
+        `animal`: where the source is one, what expressions are scaled to.
+        """
         self._engine = engine
         self._source = source
         self._first = first
@@ -37,6 +42,7 @@ class Steering:
         self._options = options
         self._relative = options.motion == "relative"
         self._first_openings = first_openings if self._relative and not is_photo else None
+        self._gains = animal.gains(first).to(first.expression) if animal else None
         self._groups = motions.groups_for(engine.variant)
         self.stitches = options.stitching and engine.can_stitch
         self._rebases = (
@@ -77,14 +83,14 @@ class Steering:
     def _transfer(self, driving: Motion, source: Motion) -> Motion:
         options, region, groups = self._options, self._options.region, self._groups
         if options.motion == "absolute":
-            moved = motions.absolute(source, driving, region, groups)
+            moved = motions.absolute(source, self._scaled(driving), region, groups)
         elif self._is_photo:
-            moved = motions.relative_from_photo(source, driving, region, groups)
+            moved = motions.relative_from_photo(source, self._scaled(driving), region, groups)
             if options.photo_pose and region in ("all", "pose"):
                 moved = motions.take_pose(moved, driving)
         else:
             change = motions.change_since(motions.steady(driving, self._first, groups), self._first)
-            moved = motions.relative(source, change, region, groups)
+            moved = motions.relative(source, self._scaled(change), region, groups)
         if self._source is None and self._relative:
             moved = motions.in_place(moved, source, region, groups)
         if options.lock_scale:
@@ -92,6 +98,12 @@ class Steering:
         if options.lock_shoulders:
             moved = motions.lock_shoulders(moved, source)
         return motions.lock_head(moved, source) if options.lock_head else moved
+
+    def _scaled(self, motion: Motion) -> Motion:
+        """The motion with its expression scaled to an animal's face."""
+        if self._gains is None:
+            return motion
+        return motion._replace(expression=motion.expression * self._gains)
 
     def _retargeted(
         self, pose: Pose, home: Pose, source_openings: Tensor | None, driving_openings: Tensor | None

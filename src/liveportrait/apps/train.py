@@ -1,4 +1,4 @@
-"""`liveportrait train`: stage-one, stage-two, fine-tune."""
+"""`liveportrait train`: stage-one, stage-two, fine-tune, animal-detector."""
 
 from __future__ import annotations
 
@@ -92,6 +92,36 @@ class FineTune:
 
 
 @dataclass(frozen=True)
+class AnimalDetector:
+    """The network that finds the faces of cats and dogs, from crops with landmarks put there by hand."""
+
+    data: Annotated[tuple[Path, ...], arg(metavar="SHARD...")]
+    """shards with pictures of animals, those that `training/animal_landmarks.json` has landmarks of"""
+    backgrounds: Annotated[tuple[Path, ...], arg(metavar="SHARD...")]
+    """shards with pictures of people: what animals are laid into, and what is no animal"""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
+    """the weights to write (.safetensors)"""
+    views: int = 3000
+    """pictures to make"""
+    epochs: int = 12
+    """how often each is seen"""
+    seed: int = 0
+    """of all random numbers"""
+
+    def run(self) -> None:
+        """Train, and print the figures on held-out animals and people."""
+        from liveportrait.media import check_input, check_output
+
+        output = check_output(self.output, (".safetensors",))
+        shards, others = ([check_input(path) for path in paths] for paths in (self.data, self.backgrounds))
+        from liveportrait.training import animal_detector, animal_measure  # slow to import
+
+        options = animal_detector.DetectorOptions(self.views, self.epochs, seed=self.seed)
+        animal_detector.train(shards, others, output, options)
+        print(animal_measure.measure(output, shards, others, self.seed).table())
+
+
+@dataclass(frozen=True)
 class Train:
     """Train networks from shards of videos and pictures."""
 
@@ -99,6 +129,7 @@ class Train:
         Annotated[StageOne, subcommand("stage-one")]
         | Annotated[StageTwo, subcommand("stage-two")]
         | Annotated[FineTune, subcommand("fine-tune")]
+        | Annotated[AnimalDetector, subcommand("animal-detector")]
     ]
 
     def run(self) -> None:

@@ -86,6 +86,14 @@ class FaceAnalyzer:
             if not any(_centre_within(np.array(face.box), larger) for larger in largest_first[:rank])
         ]
 
+    def within(self, image: Image, box: tuple[float, float, float, float]) -> Face | None:
+        """The face in a box x0, y0, x1, y1 px of a picture (H,W,3), not looked for; None where the box shows none."""
+        _check(image)
+        corners = np.array(box, np.float32)
+        level = np.array([[0.0, 0.0], [1.0, 0.0]], np.float32)
+        face = self._measured(image, Square.around(corners, *level))
+        return face and self.track(image, face)
+
     @staticmethod
     def smallest(image: Image) -> float:
         """The height in px of the smallest face that `detect` looks for by default in a picture (H,W,3)."""

@@ -46,7 +46,8 @@ class Block(nn.Module):
 
 def blocks(depth: int | None = None) -> tuple[list[Block], int]:
     """The first `depth` blocks (all sixteen by default), and the channels that the last of them leaves."""
-    made, channels = [], STEM
+    made: list[Block] = []
+    channels = STEM
     for repeats, kernel, stride, expansion, outputs in STAGES:
         for repeat in range(repeats):
             if len(made) == depth:

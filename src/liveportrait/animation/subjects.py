@@ -1,0 +1,83 @@
+"""Whose faces a photo shows: people's, or where there are none, those of cats and dogs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.animation.boxes import parse_box
+from liveportrait.animation.options import AnimateOptions
+from liveportrait.errors import UserError
+from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.face.animal_shape import animal_rim
+from liveportrait.face.animals import AnimalFace, animal_detector
+from liveportrait.face.canonical import OVAL
+
+Image = NDArray[np.uint8]
+Subject = Face | AnimalFace
+
+
+class Found(NamedTuple):
+    """The faces of a picture."""
+
+    faces: Sequence[Subject]  # largest first, of one kind, at least one
+    note: str = ""  # what the user should know about them
+
+
+def find_subjects(
+    analyzer: FaceAnalyzer, image: Image, name: str, options: AnimateOptions, shrunk: float = 1.0
+) -> Found:
+    """The faces of a photo (H,W,3), or the one in the user's box; people first unless animals are asked for.
+
+    `shrunk` is the picture's size over the file's, to which the box refers. Raises `UserError` where there is none,
+    or the box misses the picture.
+    """
+    if options.box:
+        return _within(analyzer, image, name, options, shrunk)
+    if options.subject != "animal" and (people := analyzer.detect(image)):
+        return Found(people)
+    if options.subject != "person" and (animals := animal_detector().detect(image)):
+        return Found(animals, _note(name, options))
+    whose = {"auto": "", "person": "person's ", "animal": "animal's "}[options.subject]
+    raise UserError(
+        f"no {whose}face found in {name}: use a picture that shows one, {analyzer.smallest(image):.0f} px high or"
+        " more, or say where it is with --box x,y,w,h, or --no-crop if it is a cropped face"
+    )
+
+
+def rim_of(face: Subject) -> NDArray[np.float32]:
+    """The outline (36,3) px of a face."""
+    if isinstance(face, AnimalFace):
+        return animal_rim(face.landmarks)
+    return face.landmarks[list(OVAL)]
+
+
+def _within(analyzer: FaceAnalyzer, image: Image, name: str, options: AnimateOptions, shrunk: float) -> Found:
+    x, y, width, height = parse_box(options.box)
+    high, wide = (math.ceil(side / shrunk) for side in image.shape[:2])
+    if x + width > wide or y + height > high:
+        raise UserError(
+            f"box {options.box!r} reaches outside {name}, which is {wide}x{high} px: give x,y,w,h within it"
+        )
+    box = (x * shrunk, y * shrunk, (x + width) * shrunk, (y + height) * shrunk)
+    if options.subject != "animal":
+        person = analyzer.within(image, box)
+        if person:
+            return Found([person])
+        if options.subject == "person":
+            raise UserError(
+                f"no person's face in box {options.box!r} of {name}: draw it from forehead to chin and from ear to"
+                " ear, or use --subject animal"
+            )
+    return Found([animal_detector().within(image, box)], _note(name, options))
+
+
+def _note(name: str, options: AnimateOptions) -> str:
+    if options.subject == "animal":
+        return ""
+    where = "in the box" if options.box else f"in {name}"
+    return f"no person's face found {where}: an animal's is animated (--subject animal says so beforehand)"

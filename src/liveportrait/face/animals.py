@@ -1,0 +1,158 @@
+"""Where the faces of cats and dogs are: found in the whole picture, then looked at again one by one.
+
+The network is our own (models/README.md). Its first look finds faces from an eleventh of the picture on; the
+second sees each upright, in the middle and at one size, places nine landmarks and says how sure it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from liveportrait.face.animal_shape import face_axes
+from liveportrait.face.crop import CropWindow, Square, crop, to_input
+from liveportrait.face.runtime import FOLDER, Array, Image
+from liveportrait.networks.animal import SIDE, AnimalNetwork, AnimalReading, face_size
+
+WEIGHTS = FOLDER / "animal_face.safetensors"
+CANDIDATE, SURE = 0.2, 0.5  # scores from which the first look proposes a face, and the second believes it
+MOST = 12  # candidates that are looked at again
+LOOK_SIZE = 0.34  # of a face in the second look, half its side = 1
+LOOKS = 2
+PRIOR = 0.5  # of a heatmap around where the cells see the landmark: standard deviation in sizes of the face
+CENTRAL = 0.35  # the second look's face has its middle here, half side = 1
+HEAD_ROOM = 1.45  # side of the square that is looked at, in sides of a box around the head
+# The picture shrunk, so that a face may fill it; as it is; and in parts at two and four times that scale.
+SCALES = (0.6, 1.0, 2.0)
+STEP = 0.67  # of a part's side to the next part
+
+
+@dataclass(frozen=True, eq=False)
+class AnimalFace:
+    """An animal's face in one picture."""
+
+    landmarks: Array  # (9,2) px of the picture, see `networks.animal`
+    score: float  # 0..1
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 of the landmarks, px: eyes to chin."""
+        low, high = self.landmarks.min(axis=0), self.landmarks.max(axis=0)
+        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+class AnimalDetector:
+    """Finds the faces of animals. Keeps nothing between calls."""
+
+    def __init__(self, weights: Path = WEIGHTS) -> None:
+        self._network = AnimalNetwork().eval()
+        self._network.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
+        self._network.requires_grad_(False)
+
+    def detect(self, image: Image) -> list[AnimalFace]:
+        """All faces in an RGB picture (H,W,3) uint8, largest first; the empty list where there is none."""
+        faces: list[AnimalFace] = []
+        for found in self._candidates(image):
+            face = self._again(image, found)
+            if face.score >= SURE and not any(_same(face, other) for other in faces):
+                faces.append(face)
+        return sorted(faces, key=lambda face: -face_axes(face.landmarks).unit)
+
+    def within(self, image: Image, box: tuple[float, float, float, float]) -> AnimalFace:
+        """The face in a box x0, y0, x1, y1 px around a head, taken for granted: its score may be 0."""
+        x0, y0, x1, y1 = box
+        square = Square(np.array([(x0 + x1) / 2, (y0 + y1) / 2]), HEAD_ROOM * max(x1 - x0, y1 - y0), 0.0)
+        return self._again(image, self._look(image, square))
+
+    def _candidates(self, image: Image) -> list[AnimalFace]:
+        """What the first look proposes, surest first."""
+        windows = list(_windows(image.shape))
+        tiles = np.stack([to_input(crop(image, window), SIDE) for window in windows])
+        found: list[AnimalFace] = []
+        for window, tile in zip(windows, tiles, strict=True):
+            reading = self._read(tile)
+            score = reading.centre[0].sigmoid()
+            peaks = torch.nn.functional.max_pool2d(score[None], 3, 1, 1)[0]
+            for row, column in ((score == peaks) & (score > CANDIDATE)).nonzero().tolist():
+                points = _to_picture(reading.points[0, row, column].numpy(), window)
+                found.append(AnimalFace(points, float(score[row, column])))
+        kept: list[AnimalFace] = []
+        for face in sorted(found, key=lambda face: -face.score):
+            if not any(_same(face, other) for other in kept):
+                kept.append(face)
+        return kept[:MOST]
+
+    def _again(self, image: Image, face: AnimalFace) -> AnimalFace:
+        """The face measured where it was found, and then where it was measured."""
+        for _ in range(LOOKS):
+            axes = face_axes(face.landmarks)
+            side = 2 * float(face_size(torch.from_numpy(face.landmarks))) / LOOK_SIZE
+            centre = face.landmarks.astype(np.float64).mean(axis=0)
+            face = self._look(image, Square(centre, max(side, 1.0), axes.roll))
+        return face
+
+    def _look(self, image: Image, square: Square) -> AnimalFace:
+        """The one face in the middle of a square."""
+        window = square.window(2 * SIDE)
+        reading = self._read(to_input(crop(image, window), SIDE))
+        height, width = reading.centre.shape[1:]
+        rows, columns = (
+            torch.arange(n)[((torch.arange(n) + 0.5) * 2 / n - 1).abs() < CENTRAL] for n in (height, width)
+        )
+        score = reading.centre[0].sigmoid()[rows][:, columns]
+        best = int(score.argmax())
+        row, column = int(rows[best // len(columns)]), int(columns[best % len(columns)])
+        seen = reading.points[0, row, column]
+        axis = (torch.arange(width) + 0.5) * 2 / width - 1
+        cells = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2)
+        spread = PRIOR * face_size(seen).clamp(min=0.05)
+        prior = -(cells[None] - seen[:, None]).square().sum(-1) / (2 * spread**2)
+        fine = (reading.heat[0] + prior).softmax(-1) @ cells
+        return AnimalFace(_to_picture(fine.numpy(), window), float(score.max()))
+
+    @torch.no_grad()
+    def _read(self, tile: Image) -> AnimalReading:
+        return self._network(torch.from_numpy(tile).permute(2, 0, 1)[None].float() / 255)
+
+
+@cache
+def animal_detector() -> AnimalDetector:
+    """The bundled detector, loaded once."""
+    return AnimalDetector()
+
+
+def _windows(shape: tuple[int, ...]) -> Iterator[CropWindow]:
+    """The parts of a picture that the first look sees, the largest first."""
+    height, width = shape[:2]
+    for scale in SCALES:
+        side = max(height, width) / scale
+        for y in _middles(height, side):
+            for x in _middles(width, side):
+                yield Square(np.array([x, y]), side, 0.0).window(2 * SIDE)
+
+
+def _middles(length: float, side: float) -> list[float]:
+    """Middles of the parts with that side that cover a length."""
+    if length <= side:
+        return [length / 2]
+    count = int(np.ceil((length - side) / (STEP * side))) + 1
+    return np.linspace(side / 2, length - side / 2, count).tolist()
+
+
+def _to_picture(points: Array, window: CropWindow) -> Array:
+    """Points (9,2) in [-1, 1] of a window as px of the picture."""
+    pixels = (points + 1) * (window.size / 2) - 0.5
+    inverse = window.inverse()
+    return (pixels @ inverse[:, :2].T + inverse[:, 2]).astype(np.float32)
+
+
+def _same(face: AnimalFace, other: AnimalFace) -> bool:
+    """Whether one lies on the other."""
+    apart = float(np.linalg.norm(face.landmarks.mean(axis=0) - other.landmarks.mean(axis=0)))
+    return apart < face_axes(face.landmarks).unit or apart < face_axes(other.landmarks).unit
