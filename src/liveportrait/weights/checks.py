@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks, Variant, build
 
 NAMED = 3  # keys that a message spells out; it counts the others
+
+
+class Unfilled(TorchFunctionMode):
+    """A block in which `nn.init` fills nothing, for networks whose weights all come from a file.
+
+    On top of the time for random numbers, filling a tensor without memory makes PyTorch import its compiler: seconds.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Calls all functions but those."""
+        named = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
 
 
 def blueprint(variant: Variant) -> Networks:
@@ -19,7 +41,7 @@ def blueprint(variant: Variant) -> Networks:
     Raises ValueError where the variant's sizes fit no networks.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Unfilled():
             return build(variant, retargeting=True)
     except (RuntimeError, TypeError, IndexError) as error:
         raise ValueError(f"no networks have the sizes {variant}: {error}") from error

@@ -20,7 +20,7 @@ from liveportrait.errors import UserError
 from liveportrait.networks import Networks, build
 from liveportrait.networks.base import fold_spectral_norm
 from liveportrait.weights.card import CARD_FILE, Card, Metadata, read_card, write_card
-from liveportrait.weights.checks import blueprint, check_state
+from liveportrait.weights.checks import Unfilled, blueprint, check_state
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -73,7 +73,8 @@ def load_folder(folder: Path) -> Networks:
         expected |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     check_state(state, expected, str(path))
 
-    networks = _keep(build(card.variant, retargeting=True), card)
+    with Unfilled():
+        networks = _keep(build(card.variant, retargeting=True), card)
     for name, module in networks.modules().items():
         prefix = f"{name}."
         module.load_state_dict(

@@ -8,6 +8,7 @@ Coordinates are fp32 whatever the precision of the convolutions.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ class WarpingModule(nn.Module):
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.output.bias[-1] = 2.0  # type: ignore[index]
-        self.log_reach = nn.Parameter(torch.tensor(REACH).log())
+        self.log_reach = nn.Parameter(torch.tensor([math.log(reach) for reach in REACH]))
         self.rigid_logits = nn.Parameter(torch.tensor([-2.5, -4.0]))  # head, background
 
     def forward(self, features: Features, source: Pose, driving: Pose) -> Warped:
