@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from liveportrait.engine.optimise import optimised
-from liveportrait.engine.optimise.base_generator import _normalised
+from liveportrait.engine.optimise.base_generator import normalised
 from liveportrait.engine.optimise.base_warping import _heatmaps, _translated
 from liveportrait.engine.optimise.few_outputs import PixelTaps, SliceTaps
 from liveportrait.engine.optimise.upsampling import after_enlarging, joined
@@ -136,10 +136,10 @@ def test_joined_convolutions_give_their_channels_in_order() -> None:
     torch.testing.assert_close(joined(parts)(x), torch.cat([part(x) for part in parts], 1))
 
 
-def test_channels_far_from_zero_are_normalised_precisely() -> None:
+def test_channels_far_from_zero_arenormalised_precisely() -> None:
     x = 100 + 0.1 * torch.randn(2, 4, 16, 16, dtype=torch.float64)
     x = x.float().contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(_normalised(x), F.instance_norm(x.double()).float(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(normalised(x), F.instance_norm(x.double()).float(), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("bias", [True, False])

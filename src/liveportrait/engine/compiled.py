@@ -21,7 +21,7 @@ class CompiledBackend:
     concurrent = False
 
     def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
-        self._eager = EagerBackend(networks, precision)
+        self._eager = EagerBackend(networks, precision, plain=True)
         self.device = self._eager.device
         _try_out(self.device)
         self._motion = torch.compile(self._eager.motion, dynamic=False)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from liveportrait.choices import Precision
+from liveportrait.engine.cpu import optimised_for_cpu
 from liveportrait.engine.optimise import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
@@ -14,17 +15,19 @@ from liveportrait.networks.interface import Features, Motion, Networks, Pose
 class EagerBackend:
     """F, M, W and G in float32, or with their convolutions in bfloat16 ("bf16": autocast).
 
-    What runs is `optimised(networks)`: the networks given are left as they are, and later changes of their weights
-    are not seen.
+    What runs is `optimised(networks)`, or on a CPU `optimised_for_cpu`, unless the operations must be `plain` because
+    something else shall turn them into code. The networks given are left as they are, and later changes of their
+    weights are not seen.
     """
 
     concurrent = True
 
-    def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
+    def __init__(self, networks: Networks, precision: Precision = "fp32", plain: bool = False) -> None:
         if precision not in ("fp32", "bf16"):
             raise UserError(f"the precision {precision!r} is unknown: choose fp32 or bf16")
         self.device = next(networks.motion.parameters()).device
-        self._networks = optimised(networks)
+        on_cpu = self.device.type == "cpu" and not plain
+        self._networks = optimised_for_cpu(networks) if on_cpu else optimised(networks)
         self._half = precision == "bf16"
 
     def appearance(self, images: Tensor) -> Features:

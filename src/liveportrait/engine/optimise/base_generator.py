@@ -32,21 +32,21 @@ class FastSpadeBlock(nn.Module):
         if factor > 1:
             # Of four repeated pixels the inner two see the same: three are computed.
             self.shared = after_enlarging(self.shared, 3 if factor == 4 else factor)  # type: ignore[assignment]
-        self.modulation_0, self.modulation_1 = _modulation(block.norm_0), _modulation(block.norm_1)
+        self.modulation_0, self.modulation_1 = modulation(block.norm_0), modulation(block.norm_1)
         self.conv_0, self.conv_1 = block.conv_0, block.conv_1
         if block.learned_shortcut:
-            self.modulation_s = _modulation(block.norm_s, through=block.conv_s)
+            self.modulation_s = modulation(block.norm_s, through=block.conv_s)
             self.conv_s = block.conv_s
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         hidden = self._hidden(condition)
-        normal = _normalised(x)
+        normal = normalised(x)
         if self.doubles:
             normal = F.interpolate(normal, scale_factor=2, mode="nearest")
         gain, shift = self.modulation_0(hidden[0]).chunk(2, dim=1)
         out = self.conv_0(F.leaky_relu(torch.addcmul(shift, normal, gain), SLOPE))
         gain, shift = self.modulation_1(hidden[1]).chunk(2, dim=1)
-        out = self.conv_1(F.leaky_relu(torch.addcmul(shift, _normalised(out), gain), SLOPE))
+        out = self.conv_1(F.leaky_relu(torch.addcmul(shift, normalised(out), gain), SLOPE))
         if not self.learned_shortcut:
             return out + (F.interpolate(x, scale_factor=2, mode="nearest") if self.doubles else x)
         modulation = self.modulation_s(hidden[2])
@@ -87,7 +87,7 @@ class FastGenerator(nn.Module):
         return self.conv_img(F.leaky_relu(out, SLOPE)).sigmoid()
 
 
-def _normalised(x: Tensor) -> Tensor:
+def normalised(x: Tensor) -> Tensor:
     """Instance normalisation; as a group norm it stays channels-last, which instance_norm does not.
 
     That group norm subtracts the squared mean from the mean square, so that the mean must be small beforehand.
@@ -96,7 +96,7 @@ def _normalised(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _modulation(spade: Spade, through: nn.Conv2d | None = None) -> nn.Conv2d:
+def modulation(spade: Spade, through: nn.Conv2d | None = None) -> nn.Conv2d:
     """From a hidden layer to 1 + γ and β, one after the other; β as it leaves the 1x1 convolution `through`."""
     both = joined([spade.mlp_gamma, spade.mlp_beta])
     channels = spade.mlp_gamma.out_channels

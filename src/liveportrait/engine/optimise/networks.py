@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -17,21 +18,25 @@ from liveportrait.networks.base.warping import WarpingModule
 from liveportrait.networks.interface import Networks
 
 
-def optimised(networks: Networks) -> Networks:
+def optimised(
+    networks: Networks,
+    make_warping: Callable[[WarpingModule], nn.Module] = FastWarping,
+    make_generator: Callable[[SpadeGenerator], nn.Module] = FastGenerator,
+) -> Networks:
     """Networks for inference that are called alike and answer alike up to rounding, in evaluation mode.
 
     The originals stay as they are; weights that need no change are shared with them. F and W belong together:
     features of the original F do not fit the W returned here. Modules of unknown kinds are left as they are, so that
-    doing it twice changes nothing more.
+    doing it twice changes nothing more. What runs BASE's W and G may be another than what suits every back end.
     """
     appearance, motion, warping, generator = (
         join_fast(folded(module))
         for module in (networks.appearance, networks.motion, networks.warping, networks.generator)
     )
     if isinstance(appearance, AppearanceFeatureExtractor) and isinstance(warping, WarpingModule):
-        appearance, warping = FastAppearance(appearance, warping), FastWarping(warping)
+        appearance, warping = FastAppearance(appearance, warping), make_warping(warping)
     if isinstance(generator, SpadeGenerator):
-        generator = FastGenerator(generator)
+        generator = make_generator(generator)
     return dataclasses.replace(
         networks,
         appearance=_settled(appearance),

@@ -1,0 +1,127 @@
+"""BASE's G on a processor: SPADE in stripes, around Winograd convolutions.
+
+Scale and shift of a normalisation are 4 to 8 times as many numbers as what they are read from. They are never written
+out: a stripe of them is used while it is in the caches. Maps that repeat pixels are read where they are small.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from liveportrait.engine.cpu.enlarging import Enlarged2d
+from liveportrait.engine.cpu.winograd import Winograd2d
+from liveportrait.engine.optimise.base_generator import modulation
+from liveportrait.engine.optimise.upsampling import joined
+from liveportrait.networks.base.generator import SLOPE, SpadeBlock, SpadeGenerator
+from liveportrait.networks.interface import Warped
+
+EPSILON = 1e-5  # of instance normalisation
+ROWS = 16  # of a map, for its statistics, at once
+
+
+class CpuSpadeBlock(nn.Module):
+    """A SPADE block on one map (H,W,C), see `FastSpadeBlock`; with `doubles`, on a map of half its size."""
+
+    def __init__(self, block: SpadeBlock, factor: int, doubles: bool) -> None:
+        """`factor`: how many times larger than the conditioning map the block's pictures are: a power of 2."""
+        super().__init__()
+        self.factor, self.doubles = factor, doubles
+        self.learned_shortcut = block.learned_shortcut
+        spades = [block.norm_0, block.norm_1, *([block.norm_s] if block.learned_shortcut else [])]
+        shared = joined([spade.mlp_shared[0] for spade in spades])  # type: ignore[misc]
+        self.shared = Enlarged2d(shared, min(3, factor)) if factor > 1 else Winograd2d(shared)
+        self.modulation_0 = Winograd2d(modulation(block.norm_0))
+        self.modulation_1 = Winograd2d(modulation(block.norm_1))
+        self.conv_0, self.conv_1 = Winograd2d(block.conv_0), Winograd2d(block.conv_1)
+        if block.learned_shortcut:
+            self.modulation_s = Winograd2d(modulation(block.norm_s, through=block.conv_s))
+            self.conv_s = nn.Parameter(block.conv_s.weight[:, :, 0, 0].t().contiguous())  # (C, O)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """(S,S,O) of x (S,S,C), or (S/2,S/2,C), and the condition (s,s,c)."""
+        hidden = F.relu_(self.shared.whole(condition)).chunk(3 if self.learned_shortcut else 2, dim=2)
+        size = condition.shape[0] * self.factor
+        # Of pixels that stand f times all but the first and the last are alike: three are made.
+        places = None
+        if self.factor > 2:
+            each = torch.arange(size, device=x.device)
+            inner = (each % self.factor).clamp(max=1) + (each % self.factor == self.factor - 1)
+            places = each // self.factor * 3 + inner
+
+        seen = _Normal(x, self.doubles)
+        out = self.conv_0.whole(_modulated(self.modulation_0, hidden[0], places, seen))
+        active = _modulated(self.modulation_1, hidden[1], places, _Normal(out, doubled=False))
+        out = x.new_empty(size, size, self.conv_1.out_channels)
+        for rows, stripe in self.conv_1.stripes(active):
+            out[rows] = stripe if self.learned_shortcut else stripe.add_(seen.plain(rows))
+        if self.learned_shortcut:
+            channels, outputs = self.conv_s.shape
+            for rows, stripe in self.modulation_s.stripes(hidden[2], places):
+                gain, shift = stripe.split([channels, outputs], dim=2)
+                out[rows] += shift
+                out[rows].flatten(0, 1).addmm_((seen.rows(rows) * gain).flatten(0, 1), self.conv_s)
+        return out
+
+
+class CpuGenerator(nn.Module):
+    """Takes and gives what `SpadeGenerator` does, in float32. Its spectral norm has been folded."""
+
+    def __init__(self, generator: SpadeGenerator) -> None:
+        super().__init__()
+        self.fc, self.conv_img = Winograd2d(generator.fc), generator.conv_img
+        names = [f"G_middle_{index}" for index in range(generator.middle_blocks)]
+        names += [f"up_{index}" for index in range(generator.up_blocks)]
+        self.blocks = nn.ModuleList()
+        for index, name in enumerate(names):
+            doublings = max(0, index - generator.middle_blocks + 1)
+            block = generator.get_submodule(name)
+            assert isinstance(block, SpadeBlock)
+            self.blocks.append(CpuSpadeBlock(block, 2**doublings, doubles=doublings > 0))
+
+    def forward(self, warped: Warped) -> Tensor:
+        """Pictures (B,3,512,512), RGB in [0, 1], of the warped feature map (B,256,64,64)."""
+        with torch.autocast("cpu", enabled=False):
+            conditions = warped["feature"].float().permute(0, 2, 3, 1).contiguous()
+            return torch.cat([self._picture(condition) for condition in conditions])
+
+    def _picture(self, condition: Tensor) -> Tensor:
+        out = self.fc.whole(condition)  # (64, 64, 512)
+        for block in self.blocks:
+            out = block(out, condition)  # (256, 256, 64) in the end
+        return self.conv_img(F.leaky_relu_(out, SLOPE).permute(2, 0, 1)[None]).sigmoid()
+
+
+class _Normal:
+    """A map (H,W,C) as instance normalisation and nearest-neighbour doubling leave it, some rows at a time."""
+
+    def __init__(self, x: Tensor, doubled: bool) -> None:
+        self.x, self.doubled = x, doubled
+        self.mean = x.mean((0, 1))
+        squares = sum((part - self.mean).square_().sum((0, 1)) for part in x.split(ROWS))
+        self.rate = (squares / (x.shape[0] * x.shape[1]) + EPSILON).rsqrt()
+
+    def rows(self, rows: slice) -> Tensor:
+        """(rows,W,C) of the result; a new tensor."""
+        return self._enlarged((self.x[self._own(rows)] - self.mean).mul_(self.rate))
+
+    def plain(self, rows: slice) -> Tensor:
+        """The same, not normalised; perhaps a view of the map."""
+        return self._enlarged(self.x[self._own(rows)])
+
+    def _own(self, rows: slice) -> slice:
+        return slice(rows.start // 2, rows.stop // 2) if self.doubled else rows
+
+    def _enlarged(self, x: Tensor) -> Tensor:
+        return x.repeat_interleave(2, 0).repeat_interleave(2, 1) if self.doubled else x
+
+
+def _modulated(by: Winograd2d, hidden: Tensor, places: Tensor | None, normal: _Normal) -> Tensor:
+    """The normalised map (S,S,C) scaled and shifted by what the hidden layer says, and leaky ReLU of it."""
+    size = len(hidden) if places is None else len(places)
+    out = hidden.new_empty(size, size, by.out_channels // 2)
+    for rows, stripe in by.stripes(hidden, places):
+        gain, shift = stripe.chunk(2, dim=2)
+        F.leaky_relu_(torch.addcmul(shift, normal.rows(rows), gain, out=out[rows]), SLOPE)
+    return out
