@@ -10,7 +10,6 @@ import pytest
 from animation_samples import FPS, bundled_networks, driving_frames, portrait, write_video
 
 from liveportrait import Animator
-from liveportrait.animation.edit import edit_portrait
 from liveportrait.animation.edit_options import SLIDERS, EditOptions
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
@@ -31,7 +30,7 @@ def clip(tmp_path_factory) -> Path:
 
 
 def edited(animator: Animator, out: Path, **options) -> np.ndarray:
-    edit_portrait(animator, portrait(), out, EditOptions(**options))
+    animator.edit(portrait(), out, EditOptions(**options))
     return load_image(out)
 
 
@@ -46,7 +45,7 @@ def frames_of(path: Path) -> np.ndarray:
 
 def test_a_photo_is_edited_in_its_window_alone(animator, tmp_path):
     source = np.pad(portrait(), ((0, 0), (0, 200), (0, 0)), constant_values=90)
-    report = edit_portrait(animator, source, tmp_path / "out.png", EditOptions(smile=-0.3, eyebrow=1.0))
+    report = animator.edit(source, tmp_path / "out.png", EditOptions(smile=-0.3, eyebrow=1.0))
     picture = load_image(tmp_path / "out.png")
     assert picture.shape == source.shape and report.frames == 1
     assert (picture[:, -100:] == source[:, -100:]).all()
@@ -76,7 +75,7 @@ def test_sliders_move_over_a_video_and_faceless_frames_pass_through(animator, cl
         {"time": 0.15, "slider": "eye-opening", "value": 0},
     ]
     keys.write_text(json.dumps({"keyframes": rows}))
-    report = edit_portrait(animator, clip, tmp_path / "out.mp4", EditOptions(keyframes=keys))
+    report = animator.edit(clip, tmp_path / "out.mp4", EditOptions(keyframes=keys))
     frames = frames_of(tmp_path / "out.mp4").astype(np.uint8)
     assert len(frames) == report.frames == 6 and report.fps == FPS
     assert any("no face in 1 frame" in note for note in report.notes)
@@ -93,7 +92,7 @@ def test_a_taken_name_is_refused_and_left_alone(animator, tmp_path):
     taken = tmp_path / "out.png"
     taken.write_bytes(b"mine")
     with pytest.raises(UserError, match="exists already"):
-        edit_portrait(animator, portrait(), taken)
+        animator.edit(portrait(), taken)
     assert taken.read_bytes() == b"mine"
 
 
@@ -130,4 +129,4 @@ def test_an_unknown_slider_in_a_keyframe_file(animator, clip, tmp_path):
     keys = tmp_path / "keys.json"
     keys.write_text('{"keyframes": [{"time": 0, "slider": "smirk", "value": 1}]}')
     with pytest.raises(UserError, match="keyframe 1: there is no slider 'smirk': choose one of smile"):
-        edit_portrait(animator, clip, tmp_path / "out.mp4", EditOptions(keyframes=keys))
+        animator.edit(clip, tmp_path / "out.mp4", EditOptions(keyframes=keys))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.report import Report
 from liveportrait.errors import UserError
@@ -16,7 +17,7 @@ from liveportrait.errors import UserError
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
 
-__all__ = ["AnimateOptions", "Animator", "Report", "UserError"]
+__all__ = ["AnimateOptions", "Animator", "EditOptions", "Report", "UserError"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,9 +26,8 @@ class Edit:
 
     def run(self) -> None:
         """Edit, and print what was done."""
-        from liveportrait.animation.edit import edit_portrait
 
         animator = self.networks.load()
         with progress_bar() as progress:
-            report = edit_portrait(animator, self.source, self.out, self.edit, progress)
+            report = animator.edit(self.source, self.out, self.edit, progress)
         show(report, animator)
