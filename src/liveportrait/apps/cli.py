@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -41,6 +42,9 @@ def main(args: Sequence[str] | None = None) -> int:
     0 is success, 2 a mistake in the input, 130 an interruption; on either the outputs do not exist. Raises
     SystemExit for --help (0) and for a line that cannot be parsed (2).
     """
+    # PyTorch's threads wait for one another at the end of every layer. GNU OpenMP lets them spin, which takes a core
+    # from the decoder and the encoder, and on a busy machine makes a frame take fifty times as long (docs/speed.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         command = tyro.cli(
             Command,

@@ -1,0 +1,215 @@
+"""The cases of `end_to_end.py`: each runs in a process of its own, so that none warms up or fills another's memory."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from measuring import Figure
+from skimage.data import astronaut
+
+from liveportrait.animation import AnimateOptions, Animator
+from liveportrait.animation.compositing import Compositor, Painted
+from liveportrait.animation.extraction import extract_motion
+from liveportrait.animation.run import Run
+from liveportrait.animation.selection import FaceChoice
+from liveportrait.animation.source import StillFace, cut, open_photo
+from liveportrait.animation.steering import Steering
+from liveportrait.animation.streams import side_by_side
+from liveportrait.animation.tracking import find_face
+from liveportrait.engine import Engine
+from liveportrait.face import Face
+from liveportrait.face.crop import driving_window
+from liveportrait.media import VideoReader, VideoWriter
+from liveportrait.motion import SeenKeypoints, bundled_templates, concatenate
+from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.interface import Motion
+
+Image = np.ndarray
+WARM_UP = 5  # frames of the live case that do not count
+
+
+def make_driver(path: Path, frames: int) -> None:
+    """The astronaut, talking and looking around, forward and backward again: 512 px, 25 frames/s, so many frames."""
+    motions = bundled_templates()
+    template = concatenate([motions["talk"], motions["look-around"]])
+    with tempfile.TemporaryDirectory() as folder:
+        short = Path(folder) / "short.mp4"
+        Animator.load("compact").animate(astronaut(), template, short)
+        with VideoReader(short) as reader:
+            pictures = list(reader)
+    there_and_back = [*pictures, *pictures[-2:0:-1]]
+    height, width = pictures[0].shape[:2]
+    with VideoWriter(path, Fraction(25), width, height) as writer:
+        for number in range(frames):
+            writer.write(there_and_back[number % len(there_and_back)])
+
+
+def throughput(backend: str, driver: Path, threads: int) -> Figure:
+    """A video animated from file to file, and the same number of frames through the networks alone."""
+    animator = Animator.load("compact", threads=threads, backend=backend)  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        report = animator.animate(astronaut(), driver, Path(folder) / "out.mp4")
+    profile = report.profile
+    wall, cpu = networks_alone(animator, report.frames)
+    return {
+        "scope": "file to file",
+        "precision": precision_of(animator.engine),
+        "batch": 4,
+        "frames": report.frames,
+        "frames_per_s": round(profile.rate, 2),
+        "cpu_ms_per_frame": round(1000 * profile.cpu / report.frames, 1),
+        "networks_ms_per_frame": round(1000 * wall / report.frames, 1),
+        "networks_cpu_ms_per_frame": round(1000 * cpu / report.frames, 1),
+        "end_to_end_over_networks": round(profile.elapsed / wall, 2),
+        "ratio": round(cpu / profile.cpu, 3),
+        "stages_cpu_ms": {
+            name: round(1000 * spent.cpu / report.frames, 2) for name, spent in profile.stages.items()
+        },
+    }
+
+
+def networks_alone(animator: Animator, frames: int) -> tuple[float, float]:
+    """Seconds on the wall and of the processor that M, W and G take for so many frames, side by side as in use."""
+    engine = animator.engine
+    face = _still_face(Run(engine, animator.analyzer, 4)).still
+    tiles = np.repeat(face.tiles, 4, axis=0)
+    home = pose_of(face.motion)
+
+    def work(number: int) -> None:
+        engine.render(face.features, home, pose_of(engine.extract_motion(tiles)))
+
+    count = -(-frames // 4)
+    with engine.lanes(count) as lanes:
+        for start in range(2):  # the first round warms up
+            wall, cpu = time.perf_counter(), time.process_time()
+            items = range(lanes.count if start == 0 else count)
+            with side_by_side(work, items, lanes.count, prepare=lanes.enter) as results:
+                for _ in results:
+                    pass
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return wall, cpu
+
+
+def latency(backend: str, driver: Path, threads: int) -> Figure:
+    """Frames one at a time, as a camera gives them: a picture in, the portrait with its face moved out."""
+    animator = Animator.load("compact", threads=threads, backend=backend)  # type: ignore[arg-type]
+    with VideoReader(driver) as reader:
+        pictures = list(reader)
+    run = Run(animator.engine, animator.analyzer, 1)
+    live, wall, cpu, networks = Live(run, pictures[0]), [], [], []
+    for picture in pictures:
+        started = time.perf_counter(), time.process_time()
+        spent = live(picture)
+        wall.append(1000 * (time.perf_counter() - started[0]))
+        cpu.append(1000 * (time.process_time() - started[1]))
+        networks.append(1000 * spent)
+    p50, p95, p99 = np.percentile(wall[WARM_UP:], [50, 95, 99])
+    own = float(np.median(networks[WARM_UP:]))
+    return {
+        "scope": "one live frame",
+        "precision": precision_of(animator.engine),
+        "batch": 1,
+        "frames": len(pictures) - WARM_UP,
+        "p50_ms": round(p50, 1),
+        "p95_ms": round(p95, 1),
+        "p99_ms": round(p99, 1),
+        "cpu_ms_per_frame": round(float(np.median(cpu[WARM_UP:])), 1),
+        "networks_cpu_ms_per_frame": round(own, 1),
+        "ratio": round(own / float(np.median(cpu[WARM_UP:])), 3),
+    }
+
+
+class Live:
+    """A driver followed frame by frame; its crop is where the face was in the first frame."""
+
+    def __init__(self, run: Run, first: Image) -> None:
+        self._run = run
+        self._face = self._found(first)
+        self._window = driving_window([self._face.landmarks])
+        self._source = _still_face(run)
+        motion = self._motion(first)
+        self._steering = Steering(
+            run.engine, self._source.still.motion, motion, is_photo=False, options=AnimateOptions()
+        )
+        self._portrait = astronaut()
+        self._compositor = Compositor(
+            self._portrait.shape[:2], still=True, continues_border=run.engine.variant.continues_border
+        )
+
+    def __call__(self, picture: Image) -> float:
+        """Make the frame; processor seconds of the networks in it."""
+        face, view = self._run.analyzer.track(picture, self._face), self._source.still
+        self._face = face or self._found(picture)
+        started = time.process_time()
+        motion = self._motion(picture)
+        poses = self._steering.poses(motion, view.motion)
+        (generated,) = self._run.engine.render(view.features, pose_of(view.motion), poses)
+        spent = time.process_time() - started
+        self._compositor.compose(self._portrait, [Painted(0, generated, view.places[0], view.tiles[0], None)])
+        return spent
+
+    def _motion(self, picture: Image) -> Motion:
+        tile = cut(picture, self._window, self._run.engine.variant)[None]
+        return extract_motion(self._run.engine, tile, SeenKeypoints.of([self._face.landmarks]), self._window)
+
+    def _found(self, picture: Image) -> Face:
+        face = find_face(self._run.analyzer, picture)
+        if face is None:
+            raise SystemExit("a frame of the driving video shows no face")
+        return face
+
+
+def memory(driver: Path, threads: int) -> Figure:
+    """The most memory of a process that animates a whole video."""
+    animator = Animator.load("compact", threads=threads)
+    with tempfile.TemporaryDirectory() as folder:
+        report = animator.animate(astronaut(), driver, Path(folder) / "out.mp4")
+    return {
+        "scope": "file to file",
+        "precision": precision_of(animator.engine),
+        "batch": 4,
+        "frames": report.frames,
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+
+
+def cold_start(started: float, torch_seconds: float, threads: int) -> Figure:
+    """The bundled demo up to its first frames. The process started at `started`; `torch_seconds`: to import PyTorch."""
+    torch.set_num_threads(threads)
+    figure: Figure = {}
+
+    def stop(step: str, done: int, total: int | None) -> None:
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        figure["seconds"] = round(time.time() - started, 2)
+        cpu = own.ru_utime + own.ru_stime
+        figure["cpu_seconds"] = round(cpu, 2)
+        figure["ratio"] = round(torch_seconds / cpu, 3)
+        raise KeyboardInterrupt
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            animator = Animator.load("compact")
+            templates = bundled_templates()
+            animator.animate(
+                astronaut(), concatenate(list(templates.values())), Path(folder) / "out.mp4", progress=stop
+            )
+        except KeyboardInterrupt:
+            pass
+    return {"scope": "process start to first frame", "precision": precision_of(animator.engine)} | figure
+
+
+def precision_of(engine: Engine) -> str:
+    """What `auto` chose."""
+    return "bf16" if "; bf16: " in engine.backend else "fp32"
+
+
+def _still_face(run: Run) -> StillFace:
+    face = open_photo(run, astronaut(), AnimateOptions(), FaceChoice()).faces[0]
+    assert isinstance(face, StillFace)
+    return face
