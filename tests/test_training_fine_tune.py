@@ -21,6 +21,8 @@ from liveportrait.training import fine_tune, joint_compact
 from liveportrait.training.corpus import build_corpus, load_corpus
 from liveportrait.training.fine_tune_data import picture_pairs, read, split, training_pairs
 from liveportrait.training.fine_tune_recipes import settings_for, weights_for
+from liveportrait.training.joint_measure import measure
+from liveportrait.training.joint_model import Pair, joint_model
 from liveportrait.training.joint_phase import JointTrainer
 from liveportrait.training.sampling import PairMix
 
@@ -103,6 +105,17 @@ def test_pairs_of_a_picture_move_as_their_transform_says(shards: Path, tmp_path:
     assert first.transform is not None and first.driving_label is None
     assert torch.equal(first.transform.pictures(first.source), first.driving)
     assert not torch.allclose(first.source, first.driving, atol=0.02)
+
+
+def test_pairs_of_the_same_picture_do_not_count_in_psnr(shards: Path, tmp_path: Path) -> None:
+    train, _ = read([shards / "animals.tar"], tmp_path / "corpus", "animals", seed=0)
+    moving = next(picture_pairs(train.pictures, 256, 2, CPU, seed=3))
+    both = Pair(moving.source, torch.stack([moving.driving[0], moving.source[1]]))
+    model = joint_model(weights.load("compact"), from_scratch=False)
+    one = Pair(moving.source[:1], moving.driving[:1])
+    (found, _), (alone, _) = (measure(model, [pair], 64, None) for pair in (both, one))
+    assert found["psnr_copy"] == pytest.approx(alone["psnr_copy"], abs=1e-4)
+    assert np.isfinite(found["psnr"])
 
 
 def test_animals_hold_out_pictures_that_are_not_trained_on(shards: Path, tmp_path: Path) -> None:

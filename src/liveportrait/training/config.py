@@ -15,7 +15,6 @@ from typing import Any, Literal
 from liveportrait.errors import UserError
 from liveportrait.training.losses import JointWeights
 from liveportrait.training.losses.perceptual import Backbone
-from liveportrait.training.losses.regions import REGIONS
 from liveportrait.training.motion_losses import MotionWeights
 from liveportrait.training.render_losses import RenderWeights
 from liveportrait.training.sampling import PairMix
@@ -62,13 +61,13 @@ class MotionPhase:
 
 @dataclass(frozen=True)
 class Adversary:
-    """Discriminators that G is trained against, one a region."""
+    """A discriminator that G is trained against, of patches that G has painted (the others are the source's own)."""
 
-    gan: float = 0.02  # weight of the hinge loss of each region
-    matching: float = 0.2  # weight of the feature matching of each region
-    regions: tuple[str, ...] = ("whole", "face")
+    gan: float = 0.2  # weight of the hinge loss
+    matching: float = 10.0  # weight of the feature matching
     channels: int = 32
-    pace: float = 1.0  # learning rate over the generator's
+    levels: int = 3
+    pace: float = 3.0  # learning rate over the generator's
 
 
 @dataclass(frozen=True)
@@ -208,11 +207,9 @@ def _adversary_limits(where: str, adversary: Adversary) -> Iterator[tuple[str, o
     for name in ("gan", "matching"):
         value = getattr(adversary, name)
         yield f"{where}.{name}", value, 0 <= value < math.inf, "it must be 0 or a positive number"
-    for name in ("channels", "pace"):
+    for name in ("channels", "levels", "pace"):
         value = getattr(adversary, name)
         yield f"{where}.{name}", value, value > 0, "it must be greater than 0"
-    known = bool(adversary.regions) and set(adversary.regions) <= set(REGIONS)
-    yield f"{where}.regions", list(adversary.regions), known, f"choose from {', '.join(REGIONS)}"
 
 
 def _joint_limits(joint: JointSettings, variant: str) -> Iterator[tuple[str, object, bool, str]]:

@@ -51,28 +51,45 @@ class Discriminators(nn.Module):
 
 
 def adversarial_terms(
-    adversaries: Discriminators, fake: dict[str, Tensor], real: dict[str, Tensor]
+    adversaries: Discriminators,
+    fake: dict[str, Tensor],
+    real: dict[str, Tensor],
+    counting: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The generator's hinge loss and feature matching for each region: gan_whole, matching_whole and so on."""
+    """The generator's hinge loss and feature matching for each region: gan_whole, matching_whole and so on.
+
+    `counting` (B,1,S,S): how much each pixel of the whole picture counts in the hinge loss; all alike without it.
+    """
     terms: dict[str, Tensor] = {}
     with frozen(adversaries):
         judged = adversaries(fake)
         with torch.no_grad():
             known = adversaries(real)
     for region, (score, features) in judged.items():
-        terms[f"gan_{region}"] = generator_hinge(score)
+        terms[f"gan_{region}"] = generator_hinge(score, _by_patch(counting, score))
         terms[f"matching_{region}"] = feature_matching(features, known[region][1])
     return terms
 
 
 def discriminator_loss(
-    adversaries: Discriminators, fake: dict[str, Tensor], real: dict[str, Tensor]
+    adversaries: Discriminators,
+    fake: dict[str, Tensor],
+    real: dict[str, Tensor],
+    counting: Tensor | None = None,
 ) -> Tensor:
-    """Hinge loss of all discriminators, no gradient to what made the pictures."""
+    """Hinge loss of all discriminators, no gradient to what made the pictures; `counting` as above."""
     scores_real = adversaries({name: value.detach() for name, value in real.items()})
     scores_fake = adversaries({name: value.detach() for name, value in fake.items()})
-    losses = [discriminator_hinge(scores_real[name][0], scores_fake[name][0]) for name in scores_real]
+    losses = [
+        discriminator_hinge(scores_real[name][0], score, _by_patch(counting, score))
+        for name, (score, _) in scores_fake.items()
+    ]
     return torch.stack(losses).sum()
+
+
+def _by_patch(counting: Tensor | None, scores: Tensor) -> Tensor | None:
+    """The most that any pixel near each patch's middle counts, (B,1,h,w)."""
+    return None if counting is None else F.adaptive_max_pool2d(counting, scores.shape[-2:]).float()
 
 
 @contextmanager

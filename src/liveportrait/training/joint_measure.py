@@ -24,7 +24,8 @@ def measure(
 ) -> tuple[dict[str, float], Rows]:
     """Figures over pictures, all counting alike, and rows of pictures (3,S,S): source, driving, output.
 
-    Means: psnr and psnr_copy dB of the output and of the source, shown unchanged; perceptual and perceptual_copy
+    Means: psnr and psnr_copy dB of the output and of the source, shown unchanged, without the pairs that show the same
+    picture twice (a person who did not move; copying would be perfect); perceptual and perceptual_copy
     the same two distances; sharpness, Laplacian energy over the driving picture's. Medians, since one face that
     M does not find would outweigh all others: equivariance, mean distance of keypoints from where a known
     transform takes them, px of 256; keypoints, mean distance from their labels, where there are any, px of 256.
@@ -62,8 +63,10 @@ def _pictures(
 ) -> dict[str, Tensor]:
     """Figures (B,) of the pictures; the perceptual distances (1,) are those of the whole batch."""
     values = {}
+    moves = (source - target).square().mean((1, 2, 3)) > 0
     for suffix, seen in (("", picture), ("_copy", source)):
-        values[f"psnr{suffix}"] = -10 * (seen - target).square().mean((1, 2, 3)).log10()
+        error = (seen - target).square().mean((1, 2, 3))
+        values[f"psnr{suffix}"] = torch.where(moves, -10 * error.log10(), torch.nan)
         if perceptual is not None:
             values[f"perceptual{suffix}"] = perceptual(seen, target)[None]
     energy, wanted = (laplacian(p).square().mean((1, 2, 3)) for p in (picture, target))
@@ -77,7 +80,7 @@ def _distance(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _summary(name: str, values: Tensor) -> float:
-    return float(values.median() if name in ("equivariance", "keypoints") else values.mean())
+    return float(values.median() if name in ("equivariance", "keypoints") else values.nanmean())
 
 
 def shown(picture: Tensor) -> NDArray[np.uint8]:

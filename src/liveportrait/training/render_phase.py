@@ -22,7 +22,6 @@ from liveportrait.training.config import RenderPhase, StageOneConfig
 from liveportrait.training.corpus import Corpus
 from liveportrait.training.discriminator import Discriminators, adversarial_terms, discriminator_loss
 from liveportrait.training.loop import BETAS, Phase
-from liveportrait.training.losses.regions import cut_regions, face_and_lips
 from liveportrait.training.render_losses import (
     Rendered,
     laplacian,
@@ -88,7 +87,7 @@ class RenderTrainer:
         self.network = Renderer().to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if adversary is not None:
-            self.adversaries = Discriminators(adversary.regions, adversary.channels).to(device)
+            self.adversaries = Discriminators(["whole"], adversary.channels, adversary.levels).to(device)
 
     def run(self, corpus: Corpus, held_out: Corpus, start: Renderer | None) -> Renderer:
         """Train to the end of the schedule, from its checkpoint if there is one; returns the moving average."""
@@ -131,40 +130,26 @@ class RenderTrainer:
         return average
 
     def step(self, phase: Phase, batch: dict[str, Tensor]) -> None:
-        """One update of the networks and, where there are any, one of the discriminators."""
-        terms, picture = self.losses(batch)
+        """One update of the networks and, where there is one, one of the discriminator."""
+        terms, rendered = self.losses(batch)
         loss = weighted_sum(terms, self.settings.weights)
-        if self.adversaries is None or self.settings.adversary is None:
+        adversary = self.settings.adversary
+        if self.adversaries is None or adversary is None:
             phase.step(loss, terms)
             return
-        fake, real = self._regions(picture, batch)
+        fake = {"whole": rendered.picture}
+        real = {"whole": pictures_of(batch, "driving_picture", self.device)}
+        painted = (1 - rendered.logits.sigmoid()).detach()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
-            against = adversarial_terms(self.adversaries, fake, real)
-            judged = discriminator_loss(self.adversaries, fake, real)
-        weights = {"gan": self.settings.adversary.gan, "matching": self.settings.adversary.matching}
-        for name, value in against.items():
-            loss = loss + weights[name.split("_")[0]] * value
+            against = adversarial_terms(self.adversaries, fake, real, painted)
+            judged = discriminator_loss(self.adversaries, fake, real, painted)
+        loss = loss + adversary.gan * against["gan_whole"] + adversary.matching * against["matching_whole"]
         phase.update("render", loss)
         phase.update("discriminator", judged)
         phase.advance({"loss": loss, **terms, **against, "discriminator": judged})
 
-    def _regions(
-        self, picture: Tensor, batch: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What the discriminators see of the made and of the true pictures, by region."""
-        assert self.adversaries is not None
-        target = pictures_of(batch, "driving_picture", self.device)
-        keypoints = pose_of(motion_of(batch, "driving_", self.device)).keypoints
-        boxes = face_and_lips(keypoints, keypoints[:, list(MOUTH)])
-        wanted = {name: box for name, box in boxes.items() if name in self.adversaries.regions}
-        fake, real = cut_regions(picture, wanted), cut_regions(target, wanted)
-        return (
-            {name: fake[name] for name in self.adversaries.regions},
-            {name: real[name] for name in self.adversaries.regions},
-        )
-
-    def losses(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """The terms of one batch, and the pictures (B,3,S,S) made."""
+    def losses(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Rendered]:
+        """The terms of one batch, and what was made."""
         device, weights = self.device, self.settings.weights
         source, target = (pictures_of(batch, f"{role}_picture", device) for role in ("source", "driving"))
         source_motion, driving_motion = (
@@ -185,7 +170,7 @@ class RenderTrainer:
                 terms["perceptual"] = self.perceptual(*self._face_crop(rendered.picture, target))
             if self.motion is not None and weights.magnified:
                 terms["magnified"] = self._magnified(rendered.picture, target, label[..., :2])
-        return terms, rendered.picture
+        return terms, rendered
 
     @torch.no_grad()
     def _own_motion(self, source: Tensor, target: Tensor) -> tuple[Motion, Motion]:
