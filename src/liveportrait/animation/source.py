@@ -130,7 +130,7 @@ def open_photo(run: Run, source: Path | Image, options: AnimateOptions, choice: 
         with run.clock.step("decode"):
             name, image = str(source), load_image(source)
     require_size(name, image.shape)
-    longest = max(image.shape)
+    size = (image.shape[0], image.shape[1])
     image = limit_size(image, options.max_size or PHOTO_SIDE)
     shape = (image.shape[0], image.shape[1])
     if not options.crop:
@@ -139,8 +139,7 @@ def open_photo(run: Run, source: Path | Image, options: AnimateOptions, choice: 
             name, shape, lambda: nullcontext(repeat(image)), (StillFace(_look(run, tile, [])),), found=0
         )
     with run.clock.step("detect"):
-        shrunk = min(1.0, (options.max_size or PHOTO_SIDE) / longest)
-        found = find_subjects(run.analyzer, image, name, options, shrunk)
+        found = find_subjects(run.analyzer, image, name, options, size)
     chosen = choice.of(found.faces, name)
     stills = [
         _still_animal(run, image, face, options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +16,8 @@ from liveportrait.face.animal_shape import animal_rim
 from liveportrait.face.animals import AnimalFace, animal_detector
 from liveportrait.face.canonical import OVAL
 
+ANIMAL = 0.7  # score from which a face that could be a person's is an animal's
+
 Image = NDArray[np.uint8]
 Subject = Face | AnimalFace
 
@@ -29,17 +30,21 @@ class Found(NamedTuple):
 
 
 def find_subjects(
-    analyzer: FaceAnalyzer, image: Image, name: str, options: AnimateOptions, shrunk: float = 1.0
+    analyzer: FaceAnalyzer, image: Image, name: str, options: AnimateOptions, size: tuple[int, int]
 ) -> Found:
     """The faces of a photo (H,W,3), or the one in the user's box; people first unless animals are asked for.
 
-    `shrunk` is the picture's size over the file's, to which the box refers. Raises `UserError` where there is none,
-    or the box misses the picture.
+    `size` is the height and width of the photo as it came, to which the box refers. Raises `UserError` where there is
+    none, or the box reaches outside.
     """
     if options.box:
-        return _within(analyzer, image, name, options, shrunk)
-    if options.subject != "animal" and (people := analyzer.detect(image)):
-        return Found(people)
+        return _within(analyzer, image, name, options, size)
+    if options.subject != "animal":
+        people = analyzer.detect(image)
+        if options.subject == "auto":
+            people = [face for face in people if not _is_animal(image, face)]
+        if people:
+            return Found(people)
     if options.subject != "person" and (animals := animal_detector().detect(image)):
         return Found(animals, _note(name, options))
     whose = {"auto": "", "person": "person's ", "animal": "animal's "}[options.subject]
@@ -56,17 +61,25 @@ def rim_of(face: Subject) -> NDArray[np.float32]:
     return face.landmarks[list(OVAL)]
 
 
-def _within(analyzer: FaceAnalyzer, image: Image, name: str, options: AnimateOptions, shrunk: float) -> Found:
+def _is_animal(image: Image, face: Face) -> bool:
+    """Whether what looks like a person's face is rather an animal's: a dog's from the front may."""
+    return animal_detector().within(image, face.box).score >= ANIMAL
+
+
+def _within(
+    analyzer: FaceAnalyzer, image: Image, name: str, options: AnimateOptions, size: tuple[int, int]
+) -> Found:
     x, y, width, height = parse_box(options.box)
-    high, wide = (math.ceil(side / shrunk) for side in image.shape[:2])
+    high, wide = size
     if x + width > wide or y + height > high:
         raise UserError(
             f"box {options.box!r} reaches outside {name}, which is {wide}x{high} px: give x,y,w,h within it"
         )
+    shrunk = max(image.shape[:2]) / max(size)
     box = (x * shrunk, y * shrunk, (x + width) * shrunk, (y + height) * shrunk)
     if options.subject != "animal":
         person = analyzer.within(image, box)
-        if person:
+        if person and not (options.subject == "auto" and _is_animal(image, person)):
             return Found([person])
         if options.subject == "person":
             raise UserError(

@@ -17,6 +17,8 @@ SNOUT = 0.75  # of the way from the eyes to the chin: what the distance between 
 # The square that a crop is framed around, in distances between the eyes: with the framing that suits people, ears
 # and chin lie inside, and the eyes are as far apart as a person's.
 SQUARE_SIDE, SQUARE_BELOW = 1.9, 0.7
+# A crop in which the lids are farther apart than two and a half times a person's is wider: they could not meet.
+WIDEST_EYES = 0.25  # distance of the lids, in distances between the eyes
 EYE_HALF_WIDTH = 0.18  # in distances between the eyes
 RIM_POINTS = 36  # of an outline, as of people's
 RIM_ABOVE, RIM_BELOW, RIM_HALF_WIDTH = (
@@ -55,7 +57,11 @@ def face_axes(landmarks: Array | NDArray[np.float64]) -> FaceAxes:
 def animal_square(landmarks: Array) -> Square:
     """The square that stands for the face's box when a crop is framed; landmarks (9,2) px."""
     axes = face_axes(landmarks)
-    return Square(axes.middle + SQUARE_BELOW * axes.unit * axes.down, SQUARE_SIDE * axes.unit, axes.roll)
+    opening = max(
+        float(np.linalg.norm(landmarks[low] - landmarks[high])) for high, low in (LEFT_LIDS, RIGHT_LIDS)
+    )
+    size = max(axes.unit, opening / WIDEST_EYES)
+    return Square(axes.middle + SQUARE_BELOW * axes.unit * axes.down, SQUARE_SIDE * size, axes.roll)
 
 
 def published_square(landmarks: Array) -> Square:
