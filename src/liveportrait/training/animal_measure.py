@@ -16,9 +16,9 @@ from liveportrait.training.animal_detector import read_backgrounds, read_crops
 from liveportrait.training.animal_views import Labelled
 
 SCENE = 640  # px, of a picture into which a crop is laid
-SCENES_EACH = 2
+SCENES_EACH = 1
 SMALL, LARGE = 0.2, 0.9  # side of the crop in a scene
-PEOPLE = 200  # pictures of people that are looked at
+PEOPLE = 100  # pictures of people that are looked at
 HIT = 0.5  # of the distance between the eyes: a face whose middle is found closer than this is found
 
 

@@ -56,9 +56,9 @@ def draw_view(crops: Sequence[Labelled], backgrounds: Sequence[Image], rng: np.r
         scene = _barred(scene, points.mean(0) if is_there else None, rng)
     if rng.random() < 0.5:
         scene = scene[:, ::-1]
-        points = points[list(MIRRORED)]
-        points[:, 0] = SIDE - 1 - points[:, 0]
-    return View(_recoloured(scene, rng), (points + 0.5) * (2 / SIDE) - 1 if is_there else points, is_there)
+        points = points[list(MIRRORED)] * np.array([-1, 1], np.float32) + np.array([SIDE - 1, 0], np.float32)
+    points = (points + np.float32(0.5)) * np.float32(2 / SIDE) - 1
+    return View(_recoloured(scene, rng), points if is_there else np.zeros_like(points), is_there)
 
 
 def _placed(points: Array, rng: np.random.Generator) -> NDArray[np.float64]:
