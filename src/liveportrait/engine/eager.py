@@ -15,6 +15,7 @@ from liveportrait.networks.interface import Features, Motion, Networks, Pose
 class EagerBackend:
     """F, M, W and G in float32, or with their convolutions in bfloat16 ("bf16": autocast).
 
+    BASE's F and M stay in float32 on a CPU, see `optimised_for_cpu` for its W and G.
     What runs is `optimised(networks)`, or on a CPU `optimised_for_cpu`, unless the operations must be `plain` because
     something else shall turn them into code. The networks given are left as they are, and later changes of their
     weights are not seen.
@@ -27,8 +28,8 @@ class EagerBackend:
             raise UserError(f"the precision {precision!r} is unknown: choose fp32 or bf16")
         self.device = next(networks.motion.parameters()).device
         on_cpu = self.device.type == "cpu" and not plain
-        self._networks = optimised_for_cpu(networks) if on_cpu else optimised(networks)
-        self._half = precision == "bf16"
+        self._networks = optimised_for_cpu(networks, precision) if on_cpu else optimised(networks)
+        self._half = precision == "bf16" and not (on_cpu and networks.variant.architecture == "base")
 
     def appearance(self, images: Tensor) -> Features:
         """F."""

@@ -15,7 +15,6 @@ from liveportrait.engine.lanes import Lanes, divided
 from liveportrait.engine.select import make_backend
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
-from liveportrait.networks.variants import Variant
 
 
 class Engine:
@@ -37,17 +36,15 @@ class Engine:
             if threads < 1:
                 raise UserError(f"cannot run on {threads} threads: give at least 1")
             torch.set_num_threads(threads)
-        self._networks = networks
+        # Of the networks only the small ones are kept: the back end has F, M, W and G in its own form.
+        self.variant = networks.variant
+        self._stitching = networks.stitching
+        self._eye_retargeting, self._lip_retargeting = networks.eye_retargeting, networks.lip_retargeting
         self._backend, self.backend = make_backend(backend, networks, precision, threads)
         self.threads = torch.get_num_threads()  # of the CPU, in all
         self._turn: AbstractContextManager[object] = (
             nullcontext() if self._backend.concurrent else threading.Lock()
         )
-
-    @property
-    def variant(self) -> Variant:
-        """The variant of the networks."""
-        return self._networks.variant
 
     @property
     def device(self) -> torch.device:
@@ -62,7 +59,7 @@ class Engine:
     @property
     def can_stitch(self) -> bool:
         """Whether the weights bring the stitching module."""
-        return self._networks.stitching is not None
+        return self._stitching is not None
 
     @torch.no_grad()
     def encode_appearance(self, images: NDArray[np.uint8]) -> Features:
@@ -93,7 +90,7 @@ class Engine:
     @torch.no_grad()
     def stitch(self, source: Tensor, driving: Tensor) -> Tensor:
         """Stitched driving keypoints (B,21,3); source keypoints have batch B or 1."""
-        module = _present(self._networks.stitching, "stitching")
+        module = _present(self._stitching, "stitching")
         return module(_repeat(source, driving.shape[0]), driving)
 
     def stitched(self, source: Pose, driving: Pose) -> Pose:
@@ -107,13 +104,13 @@ class Engine:
 
         A row of ratios: the source's left eye, its right eye, the wanted opening.
         """
-        module = _present(self._networks.eye_retargeting, "eye retargeting")
+        module = _present(self._eye_retargeting, "eye retargeting")
         return module(_repeat(source, ratios.shape[0]), ratios)
 
     @torch.no_grad()
     def retarget_lips(self, source: Tensor, ratios: Tensor) -> Tensor:
         """Offsets Δ (B,21,3) for source keypoints (B or 1,21,3) and ratios (B,2): source lips, wanted."""
-        module = _present(self._networks.lip_retargeting, "lip retargeting")
+        module = _present(self._lip_retargeting, "lip retargeting")
         return module(_repeat(source, ratios.shape[0]), ratios)
 
     def _to_tensor(self, images: NDArray[np.uint8]) -> Tensor:

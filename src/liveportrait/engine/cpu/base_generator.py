@@ -24,19 +24,23 @@ ROWS = 16  # of a map, for its statistics, at once
 class CpuSpadeBlock(nn.Module):
     """A SPADE block on one map (H,W,C), see `FastSpadeBlock`; with `doubles`, on a map of half its size."""
 
-    def __init__(self, block: SpadeBlock, factor: int, doubles: bool) -> None:
-        """`factor`: how many times larger than the conditioning map the block's pictures are: a power of 2."""
+    def __init__(self, block: SpadeBlock, factor: int, doubles: bool, dtype: torch.dtype) -> None:
+        """`factor`: how many times larger than the conditioning map the block's pictures are: a power of 2.
+
+        `dtype`: of the products that make scales and shifts. What x itself goes through is float32: there Winograd's
+        errors in bfloat16 would add up from block to block.
+        """
         super().__init__()
         self.factor, self.doubles = factor, doubles
         self.learned_shortcut = block.learned_shortcut
         spades = [block.norm_0, block.norm_1, *([block.norm_s] if block.learned_shortcut else [])]
         shared = joined([spade.mlp_shared[0] for spade in spades])  # type: ignore[misc]
-        self.shared = Enlarged2d(shared, min(3, factor)) if factor > 1 else Winograd2d(shared)
-        self.modulation_0 = Winograd2d(modulation(block.norm_0))
-        self.modulation_1 = Winograd2d(modulation(block.norm_1))
+        self.shared = Enlarged2d(shared, min(3, factor)) if factor > 1 else Winograd2d(shared, dtype)
+        self.modulation_0 = Winograd2d(modulation(block.norm_0), dtype)
+        self.modulation_1 = Winograd2d(modulation(block.norm_1), dtype)
         self.conv_0, self.conv_1 = Winograd2d(block.conv_0), Winograd2d(block.conv_1)
         if block.learned_shortcut:
-            self.modulation_s = Winograd2d(modulation(block.norm_s, through=block.conv_s))
+            self.modulation_s = Winograd2d(modulation(block.norm_s, through=block.conv_s), dtype)
             self.conv_s = nn.Parameter(block.conv_s.weight[:, :, 0, 0].t().contiguous())  # (C, O)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -66,9 +70,10 @@ class CpuSpadeBlock(nn.Module):
 
 
 class CpuGenerator(nn.Module):
-    """Takes and gives what `SpadeGenerator` does, in float32. Its spectral norm has been folded."""
+    """Takes and gives what `SpadeGenerator` does, one frame after the other. Its spectral norm has been folded."""
 
-    def __init__(self, generator: SpadeGenerator) -> None:
+    def __init__(self, generator: SpadeGenerator, dtype: torch.dtype = torch.float32) -> None:
+        """`dtype`: of the products that make scales and shifts; everything else is float32."""
         super().__init__()
         self.fc, self.conv_img = Winograd2d(generator.fc), generator.conv_img
         names = [f"G_middle_{index}" for index in range(generator.middle_blocks)]
@@ -78,7 +83,7 @@ class CpuGenerator(nn.Module):
             doublings = max(0, index - generator.middle_blocks + 1)
             block = generator.get_submodule(name)
             assert isinstance(block, SpadeBlock)
-            self.blocks.append(CpuSpadeBlock(block, 2**doublings, doubles=doublings > 0))
+            self.blocks.append(CpuSpadeBlock(block, 2**doublings, doubles=doublings > 0, dtype=dtype))
 
     def forward(self, warped: Warped) -> Tensor:
         """Pictures (B,3,512,512), RGB in [0, 1], of the warped feature map (B,256,64,64)."""

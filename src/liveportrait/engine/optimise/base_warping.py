@@ -73,16 +73,12 @@ class FastDenseMotion(nn.Module):
         """
         with torch.autocast(compressed.device.type, enabled=False):
             source, driving = source.float(), driving.float()
-            shifts = F.pad(source - driving, (0, 0, 1, 0))  # (B, 22, 3), the background's is zero
-            size = compressed.shape[2:]
-            heatmaps = _heatmaps(driving, size) - _heatmaps(source, size)
-            heatmaps = F.pad(heatmaps, (0, 0, 0, 0, 0, 0, 1, 0))  # (B, 22, D, H, W)
-            moved = _translated(compressed.float(), shifts)  # (B, 22, 4, D, H, W)
-            seen = torch.cat([heatmaps[:, :, None], moved], dim=2).flatten(1, 2)  # (B, 110, D, H, W)
+            shifts, seen = seen_motions(compressed.float(), source, driving)
         out = self.decoder(self.encoder(seen.to(compressed.dtype)))  # (B, 142, D, H, W)
         logits = self.mask(out)
         with torch.autocast(compressed.device.type, enabled=False):
             weights = logits.float().softmax(dim=1).flatten(2)  # (B, 22, D·H·W)
+            size = compressed.shape[2:]
             shift = (weights.transpose(1, 2) @ shifts).unflatten(1, size)
             flow = coordinate_grid(size[0], size[1], size[2], compressed.device) + shift
         return flow, self.occlusion(out.flatten(1, 2)).sigmoid()
@@ -104,6 +100,19 @@ class FastWarping(nn.Module):
             sample_volume(volume.float(), flow, "zeros").to(volume.dtype).flatten(1, 2)
         )  # (B, 512, 64, 64)
         return {"feature": self.fourth(self.third(warped)) * occlusion}
+
+
+def seen_motions(compressed: Tensor, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor]:
+    """Shifts (B,22,3) of the sparse motions, and what the hourglass sees of them, (B,110,D,H,W).
+
+    compressed (B,4,D,H,W); source and driving keypoints (B,21,3); all float32.
+    """
+    shifts = F.pad(source - driving, (0, 0, 1, 0))  # the background's is zero
+    size = compressed.shape[2:]
+    heatmaps = _heatmaps(driving, size) - _heatmaps(source, size)
+    heatmaps = F.pad(heatmaps, (0, 0, 0, 0, 0, 0, 1, 0))  # (B, 22, D, H, W)
+    moved = _translated(compressed, shifts)  # (B, 22, 4, D, H, W)
+    return shifts, torch.cat([heatmaps[:, :, None], moved], dim=2).flatten(1, 2)
 
 
 def _axes(size: torch.Size, device: torch.device) -> list[Tensor]:

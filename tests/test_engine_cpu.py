@@ -1,0 +1,159 @@
+"""BASE on a processor: convolutions as products of matrices give the same numbers."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_base import small_networks
+from torch import Tensor, nn
+
+from liveportrait.engine import EagerBackend, Engine
+from liveportrait.engine.cpu.base_warping import padded
+from liveportrait.engine.cpu.enlarging import Enlarged2d, Enlarged3d
+from liveportrait.engine.cpu.fourier import FourierConv3d, fast_length
+from liveportrait.engine.cpu.winograd import Winograd2d, Winograd3d
+from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.interface import Motion, Networks, Pose
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def last(x: Tensor) -> Tensor:
+    """(1,C,...) as (...,C)."""
+    return x[0].movedim(0, -1)
+
+
+def relative(made: Tensor, expected: Tensor) -> float:
+    return ((made - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 8), (5, 7), (18, 16)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_tiles_add_up_to_the_convolution(height: int, width: int, bias: bool, monkeypatch) -> None:
+    convolution, x = nn.Conv2d(3, 5, 3, padding=1, bias=bias), torch.randn(2, 3, height, width)
+    for stripe in (1, 1 << 22):  # a row of tiles at once, and all
+        monkeypatch.setattr("liveportrait.engine.cpu.winograd.STRIPE", stripe)
+        torch.testing.assert_close(Winograd2d(convolution)(x), convolution(x), atol=3e-6, rtol=0)
+
+
+@pytest.mark.parametrize("stripe", [1, 1 << 22])
+def test_a_map_that_repeats_pixels_is_never_made(stripe: int, monkeypatch) -> None:
+    monkeypatch.setattr("liveportrait.engine.cpu.winograd.STRIPE", stripe)
+    convolution, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(1, 3, 6, 6)
+    places = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5])
+    stripes = list(Winograd2d(convolution).stripes(last(x), places))
+    assert [rows.start for rows, _ in stripes] == ([0, 4] if stripe == 1 else [0])
+    expected = last(convolution(x[:, :, places][:, :, :, places]))
+    torch.testing.assert_close(torch.cat([made for _, made in stripes]), expected, atol=3e-6, rtol=0)
+
+
+def test_winograd_rounds_as_stated() -> None:
+    convolution = nn.Conv2d(64, 64, 3, padding=1)
+    x = torch.randn(1, 64, 32, 32)
+    expected = F.conv2d(x.double(), convolution.weight.double(), convolution.bias.double(), padding=1)
+    assert relative(Winograd2d(convolution)(x), expected) < 3e-6
+    assert 5e-3 < relative(Winograd2d(convolution, torch.bfloat16)(x), expected) < 2e-2
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_volumes_are_convolved_as_by_the_layers(depth: int, monkeypatch) -> None:
+    x = torch.randn(1, 3, depth, 5, 6)
+    convolution = nn.Conv3d(3, 4, 3, padding=1)
+    for stripe in (1, 1 << 22):
+        monkeypatch.setattr("liveportrait.engine.cpu.winograd.STRIPE", stripe)
+        made = Winograd3d(convolution).whole(last(x))
+        torch.testing.assert_close(made, last(convolution(x)), atol=3e-6, rtol=0)
+    enlarged = convolution(F.interpolate(x, scale_factor=(1, 2, 2)))
+    torch.testing.assert_close(Enlarged3d(convolution, 2).whole(last(x)), last(enlarged), atol=3e-6, rtol=0)
+    wide = nn.Conv3d(3, 4, (7, 3, 5), padding=(3, 1, 2))
+    for height, width in ((5, 6), (20, 9)):  # made for this size, and for a larger one
+        made = FourierConv3d(wide, height, width).whole(last(x))
+        torch.testing.assert_close(made, last(wide(x)), atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_nine_products_convolve_an_enlarged_map(factor: int) -> None:
+    convolution, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(1, 3, 4, 6)
+    expected = last(convolution(F.interpolate(x, scale_factor=factor)))
+    torch.testing.assert_close(Enlarged2d(convolution, factor).whole(last(x)), expected, atol=3e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [Winograd2d, lambda convolution: Enlarged2d(convolution, 2)])
+def test_convolutions_of_another_shape_are_refused(kind) -> None:
+    for settings in ({"padding": 0}, {"padding": 1, "stride": 2}, {"padding": 1, "groups": 2}):
+        with pytest.raises(ValueError, match="not 3 wide"):
+            kind(nn.Conv2d(4, 4, 3, **settings))
+
+
+def test_channels_of_zeros_change_nothing() -> None:
+    convolution, x = nn.Conv3d(3, 4, 3, padding=1), torch.randn(1, 3, 2, 4, 4)
+    made = padded(convolution, 2, 1)(torch.cat([x, torch.randn(1, 2, 2, 4, 4)], 1))
+    torch.testing.assert_close(made[:, :4], convolution(x))
+    assert not made[:, 4:].any()
+
+
+def test_lengths_are_even_and_of_small_factors() -> None:
+    assert [fast_length(least) for least in (1, 67, 72, 73, 91)] == [2, 72, 72, 80, 96]
+    powers = [2**a * 3**b * 5**c for a, b, c in product(range(1, 8), range(5), range(4))]
+    for least in range(1, 100):
+        assert fast_length(least) == min(power for power in powers if power >= least)
+
+
+def render(backend: EagerBackend, contrast: float = 1.0) -> Tensor:
+    """Three pictures of one source."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(3, 3, 64, 64, generator=generator)
+    motion = Motion(
+        torch.eye(3).expand(3, 3, 3),
+        torch.zeros(3, 3),
+        torch.ones(3, 1),
+        0.5 * torch.randn(3, 21, 3, generator=generator),
+        torch.zeros(3, 21, 3),
+    )
+    driving = pose_of(motion)
+    source = Pose(*(part[:1].expand(3, *part.shape[1:]) for part in driving))
+    features = {
+        name: value.expand(3, *value.shape[1:]) for name, value in backend.appearance(images[:1]).items()
+    }
+    with torch.no_grad():
+        return backend.render(features, source, driving)
+
+
+def contrasting() -> Networks:
+    """Small networks whose pictures use the whole range: in grey ones an error would not show."""
+    networks = small_networks()
+    with torch.no_grad():
+        networks.generator.conv_img[0].weight *= 8
+    return networks
+
+
+def test_base_answers_as_with_plain_layers() -> None:
+    networks = contrasting()
+    expected = render(EagerBackend(networks, plain=True))
+    assert expected.std() > 0.2
+    torch.testing.assert_close(render(EagerBackend(networks)), expected, atol=1e-4, rtol=0)
+
+
+def test_base_in_bf16_stays_within_its_tolerance() -> None:
+    networks = contrasting()
+    expected = render(EagerBackend(networks))
+    difference = (render(EagerBackend(networks, "bf16")) - expected).square().mean()
+    assert 45 < -10 * difference.log10() < 80  # and it is another precision
+
+
+def test_weights_that_no_longer_run_are_let_go() -> None:
+    networks = small_networks()
+    given = weakref.ref(networks.generator.up_0.conv_0.weight)
+    small = networks.stitching
+    engine = Engine(networks)
+    del networks
+    gc.collect()
+    assert given() is None and small is not None and engine.can_stitch
