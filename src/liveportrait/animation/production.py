@@ -88,7 +88,9 @@ def open_source(run: Run, source: str | Path | Image, options: AnimateOptions) -
         return open_photo(run, Path(source), options, choice)
     if options.box or options.subject == "animal":
         asked = "box" if options.box else "subject animal"
-        raise UserError(f"{asked} is for a photo, and {source} is a video: animals and boxes move in photos only")
+        raise UserError(
+            f"{asked} is for a photo, and {source} is a video: animals and boxes move in photos only"
+        )
     return open_video(run, Path(source), options, choice)
 
 
