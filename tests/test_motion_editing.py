@@ -159,7 +159,10 @@ def gap(pose: Pose, edges: tuple[int, int]) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def compact() -> Engine:
-    return Engine(bundled_networks())
+    """Without the module for eyes: openings in closed form."""
+    networks = bundled_networks()
+    networks.eye_retargeting = None
+    return Engine(networks)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +199,19 @@ def test_an_eye_asked_for_the_opening_that_it_has_stays(compact):
     torch.testing.assert_close(
         after, before, atol=0.0, rtol=0.15
     )  # the guess of the usual width has some weight
+
+
+def test_landmarks_eyes_open_by_their_module_where_there_is_one(compact):
+    engine = Engine(bundled_networks())
+    source = pose_of(Motion(*(part[:1] for part in faces())))
+    driven = pose_of(edit(faces(), values(wink=1.0), FACE_MESH))
+    openings = Openings(SOURCE_OPENINGS)
+    left = retarget(engine, driven, source, openings, (0.0, None, None))
+    assert (gap(left, LEFT_LIDS) < 0.5 * gap(driven, LEFT_LIDS)).all()
+    torch.testing.assert_close(gap(left, RIGHT_LIDS), gap(driven, RIGHT_LIDS), atol=1e-3, rtol=0)
+    lips = (None, None, 0.4)
+    by_either = (retarget(each, driven, source, openings, lips).keypoints for each in (engine, compact))
+    torch.testing.assert_close(*by_either)
 
 
 def test_openings_follow_the_driver_frame_by_frame(compact):

@@ -103,7 +103,7 @@ def step_of(kind: str, corpus: Corpus, folder: Path, accumulate: int = 1) -> dic
             terms = motion_losses(motion, coarse, motion_of(batch, "", CPU))
             phase.step(weighted_sum(terms, MotionWeights()), terms)
         elif kind == "render":
-            terms, _ = trainer.losses(batch)
+            terms = trainer.losses(batch)
             phase.step(weighted_sum(terms, config.render[0].weights), terms)
         else:
             joint.step(phase, pair_of(batch, CPU))

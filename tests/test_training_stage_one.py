@@ -19,7 +19,6 @@ from liveportrait.networks.geometry import pose_of
 from liveportrait.training import stage_one
 from liveportrait.training.checkpoint import TrainingState
 from liveportrait.training.config import load_config
-from liveportrait.training.discriminator import Discriminators
 
 CONFIG = """
 bf16 = false
@@ -38,7 +37,6 @@ size = 128
 schedule = { samples = 4, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
 weights = { magnified = 0.5 }
 own_motion = 1.0
-adversary = { channels = 4 }
 """
 
 
@@ -73,16 +71,6 @@ def test_weights_move_and_their_average_follows(folder: Path, trained: Path) -> 
     fresh = stage_one.Renderer().state_dict()["generator.output.weight"]
     assert not torch.equal(stored[f"module.{name}"], fresh)
     assert not torch.equal(stored[f"module.{name}"], stored[f"average.{name}"])
-
-
-def test_discriminators_learn_beside_g_and_stay_out_of_the_weights(folder: Path, trained: Path) -> None:
-    stored = load_file(folder / "out" / "render-1.safetensors")
-    fresh = Discriminators(["whole"], channels=4, levels=3).state_dict()
-    judged = {key for key in stored if key.startswith("module.discriminator.")}
-    assert {key.removeprefix("module.discriminator.") for key in judged} == set(fresh)
-    log = json.loads((folder / "out" / "render-1.jsonl").read_text().splitlines()[-1])
-    assert np.isfinite(log["discriminator"]) and {"gan_whole", "matching_whole"} <= set(log)
-    assert not any("discriminator" in key for key in load_file(trained / "model.safetensors"))
 
 
 def test_export_shifts_the_mask(folder: Path, trained: Path) -> None:
@@ -162,7 +150,6 @@ def test_rendering_without_the_motion_it_needs_says_so(folder: Path, trained: Pa
         ("[motion]\nschedule = { samples = 0, batch = 2, learning_rate = 1e-3 }", "samples"),
         ("[[render]]\nsize = 100\nschedule = { samples = 1, batch = 1, learning_rate = 1.0 }", "size"),
         ("[[render]]\nsize = 128", "schedule"),
-        (CONFIG.replace("channels = 4", "gan = -1.0"), "adversary.gan"),
         ("threads = 'two'", "threads"),
         ("threads = ", "TOML"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from liveportrait.evaluation.tools import Tools
 from liveportrait.evaluation.tracks import Track, observe
 from liveportrait.face import canonical as mesh
 from liveportrait.motion.lifting import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from liveportrait.motion.retargeting import Openings, retarget
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import NUM_KEYPOINTS, Pose
 
@@ -30,9 +31,11 @@ PARTS: tuple[Part, ...] = ("eye", "lip")
 
 def absence(engine: Engine, part: Part) -> str | None:
     """Why a part cannot be controlled with these weights; None where it can."""
-    keypoints = torch.zeros(1, NUM_KEYPOINTS, 3, device=engine.device)
+    points = torch.zeros(1, NUM_KEYPOINTS, 3, device=engine.device)
+    one = torch.ones(1, 1, device=engine.device)
+    pose = Pose(points, torch.eye(3, device=engine.device)[None], points[:, 0], one, 0 * one)
     try:
-        _offsets(engine, part, keypoints, np.full((1, 3 if part == "eye" else 2), 0.3, np.float32))
+        retarget(engine, pose, pose, Openings(0.3 * one.expand(1, 3)), _wanted(part, (0.3,), engine))
     except UserError as error:
         return str(error)
     return None
@@ -83,21 +86,21 @@ def measure_control(
 def retargeted(tools: Tools, source: Shown, seen: Track, part: Part) -> Picture:
     """The source with a part opened as far as each of the requests, (R,S,S,3)."""
     engine = tools.engine
-    motion = motion_of(tools, source)
-    pose = pose_of(motion)
-    now = seen.eyes[0] if part == "eye" else seen.lips[:1]
-    ratios = np.array([[*now, request] for request in REQUESTS], np.float32)
-    offsets = _offsets(engine, part, pose.keypoints, ratios)
+    pose = pose_of(motion_of(tools, source))
     count = len(REQUESTS)
     driving = Pose(*(each.expand(count, *each.shape[1:]) for each in pose))
-    driving = driving._replace(keypoints=driving.keypoints + offsets)
+    openings = torch.from_numpy(np.append(seen.eyes[0], seen.lips[0])[None]).to(engine.device)
+    driving = retarget(engine, driving, pose, Openings(openings), _wanted(part, REQUESTS, engine))
     return engine.render(engine.encode_appearance(network_input(engine, source.frames)), pose, driving)
 
 
-def _offsets(engine: Engine, part: Part, keypoints: Tensor, ratios: Array) -> Tensor:
-    retarget: Callable[[Tensor, Tensor], Tensor]
-    retarget = engine.retarget_eyes if part == "eye" else engine.retarget_lips
-    return retarget(keypoints, torch.from_numpy(ratios).to(engine.device))
+def _wanted(part: Part, requests: Sequence[float], engine: Engine) -> Tensor:
+    """Openings (R,3) of left eye, right eye and lips; NaN for the part that is left alone."""
+    wanted = torch.full((len(requests), 3), torch.nan, device=engine.device)
+    wanted[:, slice(0, 2) if part == "eye" else slice(2, 3)] = torch.tensor(requests, device=engine.device)[
+        :, None
+    ]
+    return wanted
 
 
 def _bent(picture: Picture, landmarks: Array, part: Part, request: float) -> Picture:

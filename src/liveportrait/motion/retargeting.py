@@ -3,11 +3,13 @@
 An opening is height over width in the picture (`face.ratios`): about 0.35 for an open eye, 0 for a closed one.
 Openings come in threes: the eye on the picture's left, the one on its right, the lips.
 
+The retargeting networks say how keypoints move. The published program starts from the source's own keypoints
+and so loses the driver's motion; here the networks start from the keypoints as the driver has moved them, and
+from the opening they have there.
+
 Where keypoints are landmarks, the opening is a distance between them, and the way to another is known in closed
-form: along the direction in which that eye closes or those lips open, as far as it takes. Where they are
-not, the retargeting networks say how keypoints move. The published program starts from the source's own
-keypoints then and so loses the driver's motion; here the networks start from the keypoints as the driver
-has moved them, and from the opening they have there.
+form: along the direction in which that eye closes or those lips open, as far as it takes. So lips open there, whose
+width is known, too; and eyes without their network, which has learned what the picture makes of a lid's place.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from liveportrait.choices import WIDEST_OPENING, Opening
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.motion.directions import LIDS, LIPS, face_mesh_directions
-from liveportrait.motion.groups import PUBLISHED, groups_for
+from liveportrait.motion.groups import groups_for
 from liveportrait.networks.interface import Pose
 
 Wanted = tuple[Opening, Opening, Opening]  # left eye, right eye, lips
@@ -67,9 +69,15 @@ def retarget(
         targets = wanted_openings(targets, openings, len(pose.keypoints))
     if not normalize_lips and bool(targets.isnan().all()):
         return pose
-    if groups_for(engine.variant).measured:
+    if not groups_for(engine.variant).measured:
+        return _by_networks(engine, pose, source, openings, targets, normalize_lips)
+    if not engine.can_retarget_eyes:
         return _by_landmarks(pose, source, openings, targets, normalize_lips)
-    return _by_networks(engine, pose, source, openings, targets, normalize_lips)
+    lips = targets.clone()
+    lips[:, :2] = math.nan
+    now = _seen(pose, source, openings)
+    pose = _by_landmarks(pose, source, openings, lips, normalize_lips)
+    return pose._replace(keypoints=pose.keypoints + _eyes(engine, pose.keypoints, source, now, targets))
 
 
 def wanted_openings(wanted: Wanted, openings: Openings, count: int) -> Tensor:
@@ -164,23 +172,28 @@ def _by_networks(
     engine: Engine, pose: Pose, source: Pose, openings: Openings, wanted: Tensor, normalize_lips: bool
 ) -> Pose:
     """The networks' offsets from the pose as it is; each eye's own where the two are asked to differ."""
-    count = len(pose.keypoints)
-    now = _estimated(openings, count)
+    now = _estimated(openings, len(pose.keypoints))
     keypoints = pose.keypoints
     if normalize_lips:
         lips = openings.source[:, 2:]
         closing = engine.retarget_lips(source.keypoints, torch.cat([lips, torch.zeros_like(lips)], dim=1))
         keypoints = keypoints + torch.where(lips[..., None] >= PARTED, closing, torch.zeros_like(closing))
         now = torch.cat([now[:, :2], (now[:, 2:] - lips.where(lips >= PARTED, 0.0)).clamp(min=0)], dim=1)
-    base = keypoints
+    moved = keypoints + _eyes(engine, keypoints, source, now, wanted)
+    if not wanted[:, 2].isnan().all():
+        moved = moved + engine.retarget_lips(keypoints, torch.stack([now[:, 2], wanted[:, 2]], dim=1))
+    return pose._replace(keypoints=moved)
+
+
+def _eyes(engine: Engine, keypoints: Tensor, source: Pose, now: Tensor, wanted: Tensor) -> Tensor:
+    """The network's offsets (B,21,3) for both eyes, from the openings `now` (B,3)."""
+    offset = torch.zeros_like(keypoints)
     for column in (0, 1):
         if not wanted[:, column].isnan().all():
             ratios = torch.cat([now[:, :2], wanted[:, column : column + 1]], dim=1)
-            share = _side(source, column)
-            keypoints = keypoints + share * engine.retarget_eyes(base, ratios)
-    if not wanted[:, 2].isnan().all():
-        keypoints = keypoints + engine.retarget_lips(base, torch.stack([now[:, 2], wanted[:, 2]], dim=1))
-    return pose._replace(keypoints=keypoints)
+            share = _side(source, column, groups_for(engine.variant).eyes)
+            offset = offset + share * engine.retarget_eyes(keypoints, ratios)
+    return offset
 
 
 def _estimated(openings: Openings, count: int) -> Tensor:
@@ -193,9 +206,27 @@ def _estimated(openings: Openings, count: int) -> Tensor:
     )
 
 
-def _side(source: Pose, column: int) -> Tensor:
-    """How much (B,21,1) each published keypoint belongs to an eye: 1 on its side of the face, half in the middle."""
-    eyes = list(PUBLISHED.eyes)
+def _seen(pose: Pose, source: Pose, openings: Openings) -> Tensor:
+    """The openings (B,3) of keypoints that are landmarks: the source's, changed as the distances between them are."""
+    widths = eye_widths(source, openings.source)
+
+    def told(by: Pose) -> Tensor:
+        eyes = [
+            _gap(by.keypoints, column, by) / (widths[:, column] * by.scale[:, 0] * _across(by))
+            for column in (0, 1)
+        ]
+        mouth = _mouth_width(by.keypoints, torch.zeros_like(by.keypoints))[0]
+        return torch.stack([*eyes, _gap(by.keypoints, 2, by) / mouth], dim=1)
+
+    return (openings.source + told(pose) - told(source)).clamp(min=0)
+
+
+def _side(source: Pose, column: int, points: tuple[int, ...]) -> Tensor:
+    """How much (B,21,1) each keypoint belongs to an eye: 1 on its side of the face, half in the middle.
+
+    `points`: the keypoints of the eyes, which tell how wide the face is.
+    """
+    eyes = list(points)
     local = source.keypoints @ source.rotation.transpose(1, 2)  # upright, so that x tells the sides apart
     across = local[..., 0] - local[..., 0].mean(dim=1, keepdim=True)
     reach = across[:, eyes].abs().amax(dim=1, keepdim=True).clamp(min=1e-4)

@@ -60,17 +60,6 @@ class MotionPhase:
 
 
 @dataclass(frozen=True)
-class Adversary:
-    """A discriminator that G is trained against, of patches that G has painted (the others are the source's own)."""
-
-    gan: float = 0.2  # weight of the hinge loss
-    matching: float = 10.0  # weight of the feature matching
-    channels: int = 32
-    levels: int = 3
-    pace: float = 3.0  # learning rate over the generator's
-
-
-@dataclass(frozen=True)
 class RenderPhase:
     """Training of F, W and G on pairs at one picture size; goes on from the phase before."""
 
@@ -81,7 +70,6 @@ class RenderPhase:
     own_motion: float = 0.0  # probability of a batch being driven by M instead of the labels
     earlier_warping: float = 0.0  # W starts as an average with so much of the first phase's
     only_generator: bool = False  # F and W stay as they are
-    adversary: Adversary | None = None
 
     @property
     def needs_motion(self) -> bool:
@@ -193,23 +181,12 @@ def _limits(config: StageOneConfig) -> Iterator[tuple[str, object, bool, str]]:
         yield f"render[{number}].earlier_warping", share, 0 <= share <= 1, "it must be from 0 to 1"
         fits = phase.size % 64 == 0 and 64 <= phase.size <= 256
         yield f"render[{number}].size", phase.size, fits, "use 64, 128, 192 or 256"
-        if phase.adversary is not None:
-            yield from _adversary_limits(f"render[{number}].adversary", phase.adversary)
     parts = "base has the joint phase alone: remove [[render]] or choose variant = 'compact'"
     yield "render", len(config.render), config.variant == "compact" or not config.render, parts
     needed = config.variant == "compact" or config.joint is not None
     yield "variant", config.variant, needed, "it is trained by the joint phase: add a [joint] table"
     if config.joint is not None:
         yield from _joint_limits(config.joint, config.variant)
-
-
-def _adversary_limits(where: str, adversary: Adversary) -> Iterator[tuple[str, object, bool, str]]:
-    for name in ("gan", "matching"):
-        value = getattr(adversary, name)
-        yield f"{where}.{name}", value, 0 <= value < math.inf, "it must be 0 or a positive number"
-    for name in ("channels", "levels", "pace"):
-        value = getattr(adversary, name)
-        yield f"{where}.{name}", value, value > 0, "it must be greater than 0"
 
 
 def _joint_limits(joint: JointSettings, variant: str) -> Iterator[tuple[str, object, bool, str]]:

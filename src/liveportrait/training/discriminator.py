@@ -54,19 +54,15 @@ def adversarial_terms(
     adversaries: Discriminators,
     fake: dict[str, Tensor],
     real: dict[str, Tensor],
-    counting: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The generator's hinge loss and feature matching for each region: gan_whole, matching_whole and so on.
-
-    `counting` (B,1,S,S): how much each pixel of the whole picture counts in the hinge loss; all alike without it.
-    """
+    """The generator's hinge loss and feature matching for each region: gan_whole, matching_whole and so on."""
     terms: dict[str, Tensor] = {}
     with frozen(adversaries):
         judged = adversaries(fake)
         with torch.no_grad():
             known = adversaries(real)
     for region, (score, features) in judged.items():
-        terms[f"gan_{region}"] = generator_hinge(score, _by_patch(counting, score))
+        terms[f"gan_{region}"] = generator_hinge(score)
         terms[f"matching_{region}"] = feature_matching(features, known[region][1])
     return terms
 
@@ -75,21 +71,12 @@ def discriminator_loss(
     adversaries: Discriminators,
     fake: dict[str, Tensor],
     real: dict[str, Tensor],
-    counting: Tensor | None = None,
 ) -> Tensor:
-    """Hinge loss of all discriminators, no gradient to what made the pictures; `counting` as above."""
+    """Hinge loss of all discriminators, no gradient to what made the pictures."""
     scores_real = adversaries({name: value.detach() for name, value in real.items()})
     scores_fake = adversaries({name: value.detach() for name, value in fake.items()})
-    losses = [
-        discriminator_hinge(scores_real[name][0], score, _by_patch(counting, score))
-        for name, (score, _) in scores_fake.items()
-    ]
+    losses = [discriminator_hinge(scores_real[name][0], score) for name, (score, _) in scores_fake.items()]
     return torch.stack(losses).sum()
-
-
-def _by_patch(counting: Tensor | None, scores: Tensor) -> Tensor | None:
-    """The most that any pixel near each patch's middle counts, (B,1,h,w)."""
-    return None if counting is None else F.adaptive_max_pool2d(counting, scores.shape[-2:]).float()
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.compiling import compile_networks
 from liveportrait.training.config import RenderPhase, StageOneConfig
 from liveportrait.training.corpus import Corpus
-from liveportrait.training.discriminator import Discriminators, adversarial_terms, discriminator_loss
 from liveportrait.training.loop import BETAS, Phase
 from liveportrait.training.render_losses import (
     Rendered,
@@ -34,7 +33,6 @@ from liveportrait.training.sampling import PairSampler, batches, motion_of, pict
 
 VALIDATION_BATCHES, VALIDATION_BATCH = 12, 4
 VALIDATE_EVERY = 500  # steps
-ADVERSARY_BETAS = (0.5, 0.999)  # as in the paper's joint stage
 REACH_PACE = 5.0  # Adam would hardly move the logarithmic reaches at the common rate
 FACE_SHARE = 0.56  # side of the perceptual crop, as a share of the picture
 
@@ -79,15 +77,11 @@ class RenderTrainer:
         self.motion = None if motion is None else motion.eval().requires_grad_(False)
         if self.settings.needs_motion and motion is None:
             raise ValueError("own_motion and magnified need a trained M")
-        adversary = self.settings.adversary
-        self.adversaries: Discriminators | None = None
         wanted = perceptual if self.settings.weights.perceptual > 0 else None
         self.perceptual = PerceptualDistance(wanted).to(device) if wanted else None
         torch.manual_seed(config.seed)
         self.network = Renderer().to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if adversary is not None:
-            self.adversaries = Discriminators(["whole"], adversary.channels, adversary.levels).to(device)
 
     def run(self, corpus: Corpus, held_out: Corpus, start: Renderer | None) -> Renderer:
         """Train to the end of the schedule, from its checkpoint if there is one; returns the moving average."""
@@ -104,12 +98,6 @@ class RenderTrainer:
         optimizer = torch.optim.AdamW(groups, betas=BETAS, weight_decay=schedule.weight_decay)
         average = average_of(self.network)
         state = TrainingState({"render": self.network}, {"render": optimizer}, {"render": average})
-        if settings.adversary is not None and self.adversaries is not None:
-            group = {"params": list(self.adversaries.parameters()), "pace": settings.adversary.pace}
-            state.modules["discriminator"] = self.adversaries
-            state.optimizers["discriminator"] = torch.optim.AdamW(
-                [group], betas=ADVERSARY_BETAS, weight_decay=0
-            )
         phase = Phase(f"render-{self.number}", self.config, schedule, state)
         if self.config.compile:
             compile_networks([self.network], self.device)
@@ -123,33 +111,15 @@ class RenderTrainer:
             while not phase.finished:
                 batch = next(loader)
                 phase.seed()
-                self.step(phase, batch)
+                terms = self.losses(batch)
+                phase.step(weighted_sum(terms, settings.weights), terms)
                 phase.log(lambda: self.validate(average, validation, phase), VALIDATE_EVERY)
         finally:
             loader.close()
         return average
 
-    def step(self, phase: Phase, batch: dict[str, Tensor]) -> None:
-        """One update of the networks and, where there is one, one of the discriminator."""
-        terms, rendered = self.losses(batch)
-        loss = weighted_sum(terms, self.settings.weights)
-        adversary = self.settings.adversary
-        if self.adversaries is None or adversary is None:
-            phase.step(loss, terms)
-            return
-        fake = {"whole": rendered.picture}
-        real = {"whole": pictures_of(batch, "driving_picture", self.device)}
-        painted = (1 - rendered.logits.sigmoid()).detach()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
-            against = adversarial_terms(self.adversaries, fake, real, painted)
-            judged = discriminator_loss(self.adversaries, fake, real, painted)
-        loss = loss + adversary.gan * against["gan_whole"] + adversary.matching * against["matching_whole"]
-        phase.update("render", loss)
-        phase.update("discriminator", judged)
-        phase.advance({"loss": loss, **terms, **against, "discriminator": judged})
-
-    def losses(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Rendered]:
-        """The terms of one batch, and what was made."""
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms of one batch."""
         device, weights = self.device, self.settings.weights
         source, target = (pictures_of(batch, f"{role}_picture", device) for role in ("source", "driving"))
         source_motion, driving_motion = (
@@ -170,7 +140,7 @@ class RenderTrainer:
                 terms["perceptual"] = self.perceptual(*self._face_crop(rendered.picture, target))
             if self.motion is not None and weights.magnified:
                 terms["magnified"] = self._magnified(rendered.picture, target, label[..., :2])
-        return terms, rendered
+        return terms
 
     @torch.no_grad()
     def _own_motion(self, source: Tensor, target: Tensor) -> tuple[Motion, Motion]:

@@ -9,23 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def discriminator_hinge(real: Tensor, fake: Tensor, weight: Tensor | None = None) -> Tensor:
-    """mean max(0, 1 − D(real)) + mean max(0, 1 + D(fake)) over patches (Lim & Ye, arXiv 1705.02894).
-
-    `weight` (B,1,h,w): how much each patch counts; all alike without it.
-    """
-    return _mean(F.relu(1 - real) + F.relu(1 + fake), weight)
+def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """mean max(0, 1 − D(real)) + mean max(0, 1 + D(fake)) over patches (Lim & Ye, arXiv 1705.02894)."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
-def generator_hinge(fake: Tensor, weight: Tensor | None = None) -> Tensor:
-    """−mean D(fake) over patches, weighted alike: the generator's side of the hinge loss."""
-    return _mean(-fake, weight)
-
-
-def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    if weight is None:
-        return values.mean()
-    return (values * weight).sum() / weight.sum().clamp(min=1e-3)
+def generator_hinge(fake: Tensor) -> Tensor:
+    """−mean D(fake) over patches: the generator's side of the hinge loss."""
+    return -fake.mean()
 
 
 def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
