@@ -97,8 +97,12 @@ class Generator(nn.Module):
             x = block(x, conditioning)
         x = F.pixel_shuffle(self.widen(F.silu(x)), 2)
         source = F.pixel_unshuffle(warped["image"] * 2 - 1, 2)
-        fine = torch.cat([x, warped["skip"].to(x.dtype), source.to(x.dtype)], 1)
-        x = F.silu(self.merge(fine.contiguous(memory_format=torch.channels_last)))
+        # Each by itself into the memory format that x has already: turning all of them twice took 2 ms of a frame.
+        fine = [
+            part.contiguous(memory_format=torch.channels_last).to(x.dtype)
+            for part in (x, warped["skip"], source)
+        ]
+        x = F.silu(self.merge(torch.cat(fine, 1)))
         x = x + self.refine2(F.silu(self.refine1(x)))
         raw = F.pixel_shuffle(self.output(F.silu(x)).float(), 2)
         return raw[:, :3].sigmoid(), raw[:, 3:]
