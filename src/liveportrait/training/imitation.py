@@ -62,7 +62,10 @@ class Response:
 def fit_response(own: Tensor, asked: Tensor, measured: Tensor) -> Response:
     """Least squares over N rendered faces: own openings, requests and measured openings (N,)."""
     terms = _terms(own, asked).double()
-    return Response(torch.linalg.lstsq(terms, measured.double()[:, None]).solution[:, 0].float())
+    # By singular values: faces that are all open alike leave some terms undecided.
+    return Response(
+        torch.linalg.lstsq(terms, measured.double()[:, None], driver="gelsd").solution[:, 0].float()
+    )
 
 
 def _terms(own: Tensor, asked: Tensor) -> Tensor:
