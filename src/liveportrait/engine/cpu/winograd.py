@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 OUT, IN = 4, 6  # side of a tile, of outputs and of inputs
-STRIPE = 1 << 22  # numbers of a stripe that are held at once, in its larger form
+STRIPE = 5_000_000  # numbers of a stripe in its larger form: a 64x64 map of 512 channels is one
 
 NEAR, FAR = 2 / 3, 3 / 2  # the places, beside 0 and infinity; their product is 1
 NEAR2, FAR2 = NEAR**2, FAR**2
@@ -114,6 +114,7 @@ def _tiled(
         height = width = len(places)
     down, across = -(-height // OUT), -(-width // OUT)
     at_once = max(1, STRIPE // (IN * IN * count * across * max(channels, outputs)))
+    at_once = -(-down // -(-down // at_once))  # as many stripes, of one size: small ones read as many weights
     for first in range(0, down, at_once):
         top, bottom = first * OUT, min(height, (first + at_once) * OUT)
         above, below = max(0, top - 1), min(height, bottom + 1)
