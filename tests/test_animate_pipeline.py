@@ -68,6 +68,13 @@ def test_a_video_drives_a_photo(animator, driving, tmp_path):
         report.seconds[step] > 0 for step in ("decode", "detect", "motion", "render", "paste", "encode")
     )
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert report.stitched and not any("stitching" in note for note in report.notes)
+
+
+def test_weights_without_stitching_say_so(driving, tmp_path):
+    networks = bundled_networks()
+    networks.stitching = None
+    report = Animator(Engine(networks)).animate(portrait(), driving, tmp_path / "out.mp4")
     assert any("stitching" in note for note in report.notes) and not report.stitched
 
 
@@ -191,7 +198,7 @@ def test_the_source_pose_is_kept_at_the_first_frame_and_scaled_by_the_multiplier
     (batch,) = driver.play()
 
     def keypoints(**changes):
-        options = replace(AnimateOptions(), **changes)
+        options = replace(AnimateOptions(stitching=False), **changes)
         steering = Steering(animator.engine, source.motion, driver.first, False, options)
         return steering.poses(batch.motion).keypoints
 

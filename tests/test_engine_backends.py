@@ -30,6 +30,7 @@ TOLERANCE = 1e-4  # of float32 back ends, on pictures in [0, 1] and on coordinat
 BF16_PSNR = 45.0  # dB
 
 CASES = [
+    ("eager", "base", "bf16"),
     ("openvino", "compact", "fp32"),
     ("openvino", "compact", "bf16"),
     ("openvino", "base", "fp32"),

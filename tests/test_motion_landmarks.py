@@ -7,8 +7,8 @@ import torch
 
 from liveportrait.face.canonical import canonical_face
 from liveportrait.face.crop import CropWindow
-from liveportrait.motion import SeenKeypoints, agree
-from liveportrait.motion.lifting import KEYPOINT_MESH
+from liveportrait.motion import SeenHeads, SeenKeypoints, agree, follow
+from liveportrait.motion.lifting import KEYPOINT_MESH, RIGID_MESH
 from liveportrait.networks.geometry import rotation_matrix, transform_keypoints
 from liveportrait.networks.interface import Motion
 
@@ -56,3 +56,32 @@ def test_a_turned_window_turns_points_and_head_alike() -> None:
     through, direct = SeenKeypoints.of([landmarks]).through(window), SeenKeypoints.of([moved])
     np.testing.assert_allclose(through.points, direct.points, atol=1e-2)
     np.testing.assert_allclose(through.rotation, direct.rotation, atol=1e-4)
+
+
+def test_a_followed_head_grows_moves_and_turns_as_it_was_seen_to() -> None:
+    start = some_motion()
+    (first, _), (turned, rotation) = face(0, 0), face(25, 10)
+    later = (turned - 200) * np.float32(1.2) + np.float32([230, 190, 0])
+    seen = SeenHeads.of([first, later])
+    motion = follow(start, seen[:1], seen, 400)
+    np.testing.assert_allclose(motion.scale[:, 0], [1.3, 1.3 * 1.2], rtol=1e-4)
+    np.testing.assert_allclose(motion.rotation[1], rotation, atol=1e-4)
+    middle = canonical_face().vertices[list(RIGID_MESH)].mean(0)
+    moved = np.array([230, 190]) + (12 * middle @ rotation)[:2] - (10 * middle[:2] + 200)
+    np.testing.assert_allclose((motion.translation - start.translation)[1, :2], moved / 200, atol=1e-4)
+    assert torch.equal(motion.canonical, start.canonical.expand(2, -1, -1))
+    wanted = np.stack([first, later])[:, list(KEYPOINT_MESH), :2] / 200 - 1
+    np.testing.assert_allclose(transform_keypoints(motion)[..., :2], wanted, atol=1e-5)
+    depth = (start.expression @ motion.rotation)[..., 2]  # turns with the head, which looked ahead at first
+    torch.testing.assert_close(motion.expression[..., 2], depth, atol=1e-5, rtol=0)
+
+
+def test_a_window_shows_heads_as_it_shows_points() -> None:
+    landmarks, _ = face(25, 0)
+    window = CropWindow(np.array([[2.0, 0, -10], [0, 2, 30]], np.float32), 512)
+    through = SeenHeads.of([landmarks]).through(window)
+    direct = SeenHeads.of([landmarks * np.float32(2) + np.float32([-10, 30, 0])])
+    np.testing.assert_allclose(through.scale, direct.scale, rtol=1e-4)
+    np.testing.assert_allclose(through.centre, direct.centre, atol=1e-2)
+    both = SeenHeads.joined([through, direct])
+    assert len(both.scale) == 2 and both[1:].centre.shape == (1, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow, crop, driving_window, to_input
 from liveportrait.media import VideoReader, load_image, media_kind
-from liveportrait.motion import SeenKeypoints, Template, groups_for, read_template
+from liveportrait.motion import SeenKeypoints, Template, follow, groups_for, read_template
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
 
@@ -54,6 +54,11 @@ class DrivingBatch:
             None if self.openings is None else self.openings[wanted],
             tuple(self.tiles[row] for row in wanted),
         )
+
+    def slices(self, size: int) -> Play:
+        """All frames, up to `size` at a time."""
+        for begin in range(0, len(self), size):
+            yield self.take(range(begin, min(begin + size, len(self))))
 
 
 Play = Generator[DrivingBatch, None, None]
@@ -85,17 +90,19 @@ def is_template(path: Path) -> bool:
     return path.suffix.lower() in TEMPLATE_SUFFIXES
 
 
-def open_driver(run: Run, path: Path, crops: bool, reference: Reference = "first") -> Driver:
+def open_driver(
+    run: Run, path: Path, crops: bool, reference: Reference = "first", pictures: bool = False
+) -> Driver:
     """The driver in a motion template, photo or video; `crops`: find the face in it and cut it out.
 
-    `reference` names the frame that relative motion starts from. Raises `UserError` where the file is none of
-    these, shows no face, or the reference frame does not serve.
+    `reference` names the frame that relative motion starts from; `pictures`: its tiles will be shown. Raises
+    `UserError` where the file is none of these, shows no face, or the reference frame does not serve.
     """
     if is_template(path):
         return template_driver(run, read_template(path), str(path), reference)
     if media_kind(path) == "image":
         return photo_driver(run, path, crops)
-    return video_driver(run, path, crops, reference)
+    return video_driver(run, path, crops, reference, pictures)
 
 
 def template_driver(
@@ -117,8 +124,7 @@ def template_driver(
     whole = DrivingBatch(motion, openings, (None,) * count)
 
     def play(prepare: Callable[[], None] = nothing) -> Play:
-        for begin in range(0, count, run.batch):
-            yield whole.take(range(begin, min(begin + run.batch, count)))
+        yield from whole.slices(run.batch)
 
     first = whole.take([start])
     return Driver(
@@ -152,43 +158,51 @@ def photo_driver(run: Run, path: Path, crops: bool) -> Driver:
     return Driver(PHOTO_FPS, 1, motion, play, openings, is_photo=True)
 
 
-def video_driver(run: Run, path: Path, crops: bool, reference: Reference = "first") -> Driver:
+def video_driver(
+    run: Run, path: Path, crops: bool, reference: Reference = "first", pictures: bool = False
+) -> Driver:
     """A video as driver. With `crops` a first pass finds the face, and one window for the whole video.
 
-    A frame without a face repeats the last motion; frames before the first face take the reference's.
+    A frame without a face repeats the last motion; frames before the first face take the reference's. Where keypoints
+    are landmarks that pass has measured all motion, and the video is read again only if its `pictures` are wanted.
     """
     reader = VideoReader(path)
     tracked = track_face(run, reader, reference) if crops else None
     window = tracked.window if tracked else None
-    keypoints = tracked.keypoints if tracked else None
     variant, device = run.engine.variant, run.engine.device
     start = tracked.reference_frame if tracked else _frame(reader, reference)
-    first_openings = None
+    first_openings, openings = None, None
     with run.clock.step("motion"):
         seen = None
         if tracked:
-            row = tracked.row(tracked.reference)
-            seen = tracked.keypoints[row : row + 1]
-            first_openings = torch.from_numpy(tracked.ratios[tracked.reference][None]).to(device)
+            seen = tracked.reference_head.keypoints
+            openings = torch.from_numpy(tracked.ratios).to(device)
+            first_openings = openings[tracked.reference : tracked.reference + 1]
         first = extract_motion(run.engine, _cut(start, window, variant)[None], seen, window)
+        whole = None
+        if tracked and groups_for(variant).measured:
+            whole = DrivingBatch(_followed(tracked, first), openings, (None,) * len(tracked.found))
 
     def moving(frames: Iterator[Image]) -> Play:
-        last, done, shown = first, 0, 0
+        last, done = first, 0
         for group in batches(frames, run.batch):
+            here = range(done, done + len(group))
             with run.clock.step("crop"):
-                tiles = [_cut(frame, window, variant) for frame in group]
-            with run.clock.step("motion"):
-                here = slice(done, done + len(group))
-                seen = tracked.found[here] if tracked else np.ones(len(group), bool)
-                now = slice(shown, shown + int(seen.sum()))
-                tracks = keypoints[now] if keypoints else None
-                motion = _motions(run.engine, last, tiles, seen, tracks, window)
-            last, shown = Motion(*(part[-1:] for part in motion)), now.stop
-            done += len(group)
-            openings = torch.from_numpy(tracked.ratios[here]).to(device) if tracked else None
-            yield DrivingBatch(motion, openings, tuple(tiles))
+                tiles = tuple(_cut(frame, window, variant) for frame in group)
+            if whole:
+                yield replace(whole.take(here), tiles=tiles)
+            else:
+                with run.clock.step("motion"):
+                    shown = tracked.found[done : here.stop] if tracked else np.ones(len(group), bool)
+                    motion = _motions(run.engine, last, tiles, shown)
+                last = Motion(*(part[-1:] for part in motion))
+                yield DrivingBatch(motion, None if openings is None else openings[done : here.stop], tiles)
+            done = here.stop
 
     def play(prepare: Callable[[], None] = nothing) -> Play:
+        if whole and not pictures:
+            yield from whole.slices(run.batch)
+            return
         frames_due, motion_due = run.clock.gauge("decoded", DEPTH), run.clock.gauge("moved", AHEAD)
         with (
             reader,
@@ -203,6 +217,7 @@ def video_driver(run: Run, path: Path, crops: bool, reference: Reference = "firs
         first,
         play,
         first_openings,
+        has_pictures=whole is None or pictures,
         audio=path if reader.info.has_audio else None,
         cuts=tracked.cuts if tracked else (),
         tracked=tracked,
@@ -223,22 +238,26 @@ def _frame(reader: VideoReader, reference: Reference) -> Image:
     return frame
 
 
-def _motions(
-    engine: Engine,
-    last: Motion,
-    tiles: list[Image],
-    seen: NDArray[np.bool_],
-    keypoints: SeenKeypoints | None,
-    window: CropWindow | None,
-) -> Motion:
-    """Motions of the tiles; where a tile is not `seen`, the one before it, and `last` before all."""
-    if not seen.any():
+def _followed(tracked: Tracked, first: Motion) -> Motion:
+    """Motions of all frames of a tracked video whose reference frame has the motion `first`."""
+    window = tracked.window
+    heads, reference = (each.through(window) for each in (tracked.heads, tracked.reference_head))
+    return _held(first, follow(first, reference, heads, window.size), tracked.found)
+
+
+def _motions(engine: Engine, last: Motion, tiles: Sequence[Image], shown: NDArray[np.bool_]) -> Motion:
+    """What M sees of the tiles; where a tile does not show the face, the motion before it, and `last` before all."""
+    if not shown.any():
         return Motion(*(part.expand(len(tiles), *part.shape[1:]) for part in last))
-    shown = np.stack([tile for tile, is_seen in zip(tiles, seen, strict=True) if is_seen])
-    motion = extract_motion(engine, shown, keypoints, window)
-    if seen.all():
+    seen = np.stack([tile for tile, is_shown in zip(tiles, shown, strict=True) if is_shown])
+    return _held(last, engine.extract_motion(seen), shown)
+
+
+def _held(last: Motion, motion: Motion, shown: NDArray[np.bool_]) -> Motion:
+    """Motions of all frames from those that are `shown`; where none is, the one before, and `last` before all."""
+    if shown.all():
         return motion
-    rows = torch.from_numpy(np.cumsum(seen)).to(engine.device)
+    rows = torch.from_numpy(np.cumsum(shown)).to(motion.scale.device)
     return Motion(*(torch.cat(parts)[rows] for parts in zip(last, motion, strict=True)))
 
 

@@ -98,7 +98,7 @@ def _open_driver(run: Run, driving: Driving, options: AnimateOptions) -> Driver:
     reference = parse_reference(options.reference)
     if isinstance(driving, Template):
         return template_driver(run, driving, reference=reference)
-    return open_driver(run, Path(driving), options.crop_driving, reference)
+    return open_driver(run, Path(driving), options.crop_driving, reference, options.compare)
 
 
 def _frames_at(driver: Driver, fps: Fraction) -> int:

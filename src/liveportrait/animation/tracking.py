@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.animation.cuts import CutFinder
-from liveportrait.animation.extraction import joined
 from liveportrait.animation.neutral import unrest
 from liveportrait.animation.report import FIND, Stretches, gaps
 from liveportrait.animation.run import Run
@@ -21,7 +20,7 @@ from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.crop import CropWindow, driving_window
 from liveportrait.face.ratios import eye_ratios, lip_ratio
 from liveportrait.media import VideoReader
-from liveportrait.motion import SeenKeypoints
+from liveportrait.motion import SeenHeads
 
 SMALLEST_FACE = 1 / 12  # of the longer side: a smaller face has too few pixels to drive anything
 
@@ -36,11 +35,13 @@ class Tracked:
     reference_frame: NDArray[np.uint8]  # (H,W,3)
     cuts: tuple[int, ...]  # frames at which a new scene begins
     ratios: NDArray[np.float32]  # (N,3) openings of left eye, right eye and lips; held where there is no face
-    keypoints: SeenKeypoints  # of the frames that show the face, in order
+    heads: SeenHeads  # of the frames that show the face, in order
 
-    def row(self, frame: int) -> int:
-        """Where `keypoints` has this frame, which must show the face."""
-        return int(self.found[:frame].sum())
+    @property
+    def reference_head(self) -> SeenHeads:
+        """That of the reference frame."""
+        row = int(self.found[: self.reference].sum())
+        return self.heads[row : row + 1]
 
     def gaps(self) -> Stretches:
         """First and last frame of each stretch without the face."""
@@ -66,7 +67,7 @@ def track_face(run: Run, reader: VideoReader, reference: Reference = "first") ->
     """
     found: list[bool] = []
     ratios: list[NDArray[np.float32]] = []
-    keypoints: list[SeenKeypoints] = []
+    heads: list[SeenHeads] = []
     cuts: list[int] = []
     is_cut = CutFinder()
     best = _Reference(run.analyzer, reference)
@@ -86,10 +87,10 @@ def track_face(run: Run, reader: VideoReader, reference: Reference = "first") ->
                 found.append(face is not None)
                 if face is not None:
                     ratios.append(openings_of(face))
-                    keypoints.append(SeenKeypoints.of([face.landmarks]))
+                    heads.append(SeenHeads.of([face.landmarks]))
                     yield face.landmarks
                 run.progress(FIND, len(found), reader.info.frame_count)
-        if not keypoints:
+        if not heads:
             raise UserError(
                 f"no face found in any of the {len(found)} frames of {reader.path}: use a video that"
                 " shows one, or --no-crop-driving if its frames are cropped faces"
@@ -107,7 +108,7 @@ def track_face(run: Run, reader: VideoReader, reference: Reference = "first") ->
         best.frame,
         tuple(cuts),
         np.stack(ratios)[rows].astype(np.float32),
-        joined(keypoints),
+        SeenHeads.joined(heads),
     )
 
 

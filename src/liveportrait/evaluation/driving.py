@@ -15,7 +15,7 @@ from liveportrait.evaluation.pictures import Picture
 from liveportrait.evaluation.tools import Tools
 from liveportrait.face import Face
 from liveportrait.face.crop import to_input
-from liveportrait.motion import SeenKeypoints, agree, groups_for
+from liveportrait.motion import SeenHeads, SeenKeypoints, agree, follow, groups_for
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose
 
@@ -55,13 +55,28 @@ def motion_of(tools: Tools, shown: Shown) -> Motion:
     return Motion(*(whole.index_copy(0, rows, part) for whole, part in zip(motion, tracked, strict=True)))
 
 
+def followed(tools: Tools, reference: Motion, first: Shown, driver: Shown) -> Motion:
+    """The motion (batch T) of a driver that moves from `first`, which has the motion `reference`, as in `animate`.
+
+    Where keypoints are landmarks the tracker measures it, and a frame without a face repeats the one before.
+    """
+    if not tools.tracks or not groups_for(tools.engine.variant).measured or first.faces[0] is None:
+        return motion_of(tools, driver)
+    start = SeenHeads.of([first.faces[0].landmarks])
+    found = [face.landmarks for face in driver.faces if face is not None]
+    motion = follow(reference, start, SeenHeads.of(found) if found else start[:0], driver.frames.shape[1])
+    rows = torch.tensor([face is not None for face in driver.faces], device=tools.engine.device).cumsum(0)
+    return Motion(*(torch.cat(parts)[rows] for parts in zip(reference, motion, strict=True)))
+
+
 def reenact(tools: Tools, source: Shown, first: Shown, driver: Shown, stitching: bool) -> Picture:
     """A source (one frame) driven by a driver relative to its `first` frame: pictures (T,S,S,3).
 
     `stitching` takes effect where the weights bring that module.
     """
     engine = tools.engine
-    motion, reference, driving = (motion_of(tools, shown) for shown in (source, first, driver))
+    motion, reference = motion_of(tools, source), motion_of(tools, first)
+    driving = followed(tools, reference, first, driver)
     features, source_pose = engine.encode_appearance(network_input(engine, source.frames)), pose_of(motion)
     options = AnimateOptions(stitching=stitching)
     poses = Steering(engine, motion, reference, is_photo=False, options=options).poses(driving)

@@ -4,7 +4,7 @@ from liveportrait.motion.bundled import bundled_templates
 from liveportrait.motion.carrying import carried
 from liveportrait.motion.driving import amplify, expression_friendly, hull_volume, size_ratio
 from liveportrait.motion.groups import FACE_MESH, PUBLISHED, REGIONS, KeypointGroups, groups_for
-from liveportrait.motion.landmarks import SeenKeypoints, agree
+from liveportrait.motion.landmarks import SeenHeads, SeenKeypoints, agree, follow
 from liveportrait.motion.locking import lock_head, lock_scale, lock_shoulders
 from liveportrait.motion.smoothing import nearest_rotation, smooth, smooth_path, smooth_rotations
 from liveportrait.motion.steadying import JitterMeter, MotionSmoother, crop_points, jitter, smooth_motion
@@ -27,6 +27,7 @@ __all__ = [
     "JitterMeter",
     "KeypointGroups",
     "MotionSmoother",
+    "SeenHeads",
     "SeenKeypoints",
     "Template",
     "absolute",
@@ -39,6 +40,7 @@ __all__ = [
     "concatenate",
     "crop_points",
     "expression_friendly",
+    "follow",
     "groups_for",
     "hull_volume",
     "in_place",

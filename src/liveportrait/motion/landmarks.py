@@ -2,7 +2,8 @@
 
 Where a variant's keypoints are named landmarks (`KeypointGroups.measured`), following the face has measured
 them already, more exactly than M does on its small crop. M still says what the tracker cannot: identity,
-scale, position and depth.
+scale, position and depth. Of a video's frames it need say so once: the face stays who it is, and how its size and
+place change is measured (`follow`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from liveportrait.face.crop import CropWindow
 from liveportrait.face.pose import head_pose
-from liveportrait.motion.lifting import KEYPOINT_MESH
+from liveportrait.motion.lifting import KEYPOINT_MESH, rigid_centre
 from liveportrait.networks.interface import Motion
 
 Array = NDArray[np.float32]
@@ -44,6 +45,72 @@ class SeenKeypoints:
         turn = np.eye(3, dtype=np.float32)
         turn[:2, :2] = linear.T / np.sqrt(np.linalg.det(linear))
         return SeenKeypoints(self.points @ linear.T + window.matrix[:, 2], self.rotation @ turn)
+
+
+@dataclass(frozen=True, eq=False)
+class SeenHeads:
+    """What a tracker knows of N frames of one face: its keypoints, and how large and where its head is."""
+
+    keypoints: SeenKeypoints
+    scale: Array  # (N,) px of the frame per centimetre
+    centre: Array  # (N,2) px of the frame: the middle of the head's rigid points, seen or not
+
+    @classmethod
+    def of(cls, landmarks: Sequence[Array]) -> SeenHeads:
+        """Of N faces' landmarks (478,3), px of their frames."""
+        poses = [head_pose(face) for face in landmarks]
+        points = np.stack([face[list(KEYPOINT_MESH), :2] for face in landmarks]).astype(np.float32)
+        middle = rigid_centre()
+        return cls(
+            SeenKeypoints(points, np.stack([pose.rotation for pose in poses])),
+            np.array([pose.scale for pose in poses], np.float32),
+            np.stack([(pose.translation + pose.scale * middle @ pose.rotation)[:2] for pose in poses]).astype(
+                np.float32
+            ),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[SeenHeads]) -> SeenHeads:
+        """Several frames' heads as one."""
+        return cls(
+            SeenKeypoints(
+                np.concatenate([part.keypoints.points for part in parts]),
+                np.concatenate([part.keypoints.rotation for part in parts]),
+            ),
+            np.concatenate([part.scale for part in parts]),
+            np.concatenate([part.centre for part in parts]),
+        )
+
+    def __getitem__(self, rows: slice) -> SeenHeads:
+        return SeenHeads(self.keypoints[rows], self.scale[rows], self.centre[rows])
+
+    def through(self, window: CropWindow) -> SeenHeads:
+        """The same heads as a crop of their frames shows them."""
+        linear = window.matrix[:, :2]
+        zoom = np.float32(np.sqrt(np.linalg.det(linear)))
+        centre = self.centre @ linear.T + window.matrix[:, 2]
+        return SeenHeads(self.keypoints.through(window), self.scale * zoom, centre)
+
+
+def follow(start: Motion, first: SeenHeads, seen: SeenHeads, size: int) -> Motion:
+    """The motion (batch N) of a face that was `first` (N = 1) in the motion `start` (batch 1), on crops of `size` px.
+
+    Identity stays; scale and position change as the head's do, rotation is the tracker's; the expression's x and y
+    bring the keypoints to where they were seen, its depth turns with the head.
+    """
+    device, count = start.scale.device, len(seen.scale)
+    growth = torch.from_numpy(seen.scale / first.scale).to(device)[:, None]
+    moved = torch.from_numpy((seen.centre - first.centre) * np.float32(2 / size)).to(device)
+    rotation = torch.from_numpy(seen.keypoints.rotation).to(device)
+    own = start.expression @ start.rotation.transpose(1, 2)  # in the head's frame
+    motion = Motion(
+        rotation=rotation,
+        translation=start.translation + torch.nn.functional.pad(moved, (0, 1)),
+        scale=start.scale * growth,
+        canonical=start.canonical.expand(count, -1, -1),
+        expression=own @ rotation,
+    )
+    return agree(motion, seen.keypoints, size)
 
 
 def agree(motion: Motion, seen: SeenKeypoints, size: int) -> Motion:

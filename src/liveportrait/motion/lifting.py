@@ -85,10 +85,14 @@ def canonical_points() -> tuple[Array, Array]:
     # The mesh stops at the lids: an iris lies between them.
     irises = [mesh[[159, 145]].mean(0), mesh[[386, 374]].mean(0)]
     keypoints = np.stack([irises[k - 4] if k in (4, 5) else mesh[row] for k, row in enumerate(KEYPOINT_MESH)])
-    rigid = mesh[list(RIGID_MESH)]
-    centre = rigid.mean(0)
+    rigid, centre = mesh[list(RIGID_MESH)], rigid_centre()
     radius = np.sqrt(((rigid - centre) ** 2).sum(1).mean())
     return ((keypoints - centre) / radius).astype(np.float32), ((rigid - centre) / radius).astype(np.float32)
+
+
+def rigid_centre() -> Array:
+    """Middle (3,) of the canonical face mesh's rigid points, cm: what translation t is the place of."""
+    return canonical_face().vertices[list(RIGID_MESH)].mean(0)
 
 
 def lift(
