@@ -45,6 +45,8 @@ def suggest(networks: Networks) -> tuple[BackendName, str]:
 def suggest_precision(name: BackendName, networks: Networks) -> tuple[Precision, str]:
     """The fastest precision of a back end that was measured to keep pictures 45 dB and more from fp32's, and why."""
     device, architecture = next(networks.motion.parameters()).device, networks.variant.architecture
+    if architecture == "base" and device.type == "cpu":
+        return "fp32", "bf16 saves little here, and was measured with untrained weights alone"
     if architecture != "compact" or device.type != "cpu" or name not in HAVE_BF16:
         return "fp32", f"no other was measured with {architecture} networks on this device ({device.type})"
     if not computes_in_bf16():
