@@ -26,7 +26,7 @@ from liveportrait.engine import Engine
 from liveportrait.face import Face
 from liveportrait.face.crop import driving_window
 from liveportrait.media import VideoReader, VideoWriter
-from liveportrait.motion import SeenKeypoints, bundled_templates, concatenate
+from liveportrait.motion import SeenHeads, bundled_templates, concatenate, follow
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion
 
@@ -75,14 +75,17 @@ def throughput(backend: str, driver: Path, threads: int) -> Figure:
 
 
 def networks_alone(animator: Animator, frames: int) -> tuple[float, float]:
-    """Seconds on the wall and of the processor that M, W and G take for so many frames, side by side as in use."""
+    """Seconds on the wall and of the processor that W and G take for so many frames, side by side as in use.
+
+    M sees one frame of a driver, whose motion the tracker tells from there on.
+    """
     engine = animator.engine
     face = _still_face(Run(engine, animator.analyzer, 4)).still
-    tiles = np.repeat(face.tiles, 4, axis=0)
     home = pose_of(face.motion)
+    driving = pose_of(Motion(*(part.expand(4, *part.shape[1:]) for part in face.motion)))
 
     def work(number: int) -> None:
-        engine.render(face.features, home, pose_of(engine.extract_motion(tiles)))
+        engine.render(face.features, home, driving)
 
     count = -(-frames // 4)
     with engine.lanes(count) as lanes:
@@ -133,9 +136,11 @@ class Live:
         self._face = self._found(first)
         self._window = driving_window([self._face.landmarks])
         self._source = _still_face(run)
-        motion = self._motion(first)
+        tile, head = cut(first, self._window, run.engine.variant)[None], SeenHeads.of([self._face.landmarks])
+        self._start = extract_motion(run.engine, tile, head.keypoints, self._window)
+        self._head = head.through(self._window)
         self._steering = Steering(
-            run.engine, self._source.still.motion, motion, is_photo=False, options=AnimateOptions()
+            run.engine, self._source.still.motion, self._start, is_photo=False, options=AnimateOptions()
         )
         self._portrait = astronaut()
         self._compositor = Compositor(
@@ -146,17 +151,14 @@ class Live:
         """Make the frame; processor seconds of the networks in it."""
         face, view = self._run.analyzer.track(picture, self._face), self._source.still
         self._face = face or self._found(picture)
+        head = SeenHeads.of([self._face.landmarks]).through(self._window)
+        motion = follow(self._start, self._head, head, self._window.size)
         started = time.process_time()
-        motion = self._motion(picture)
         poses = self._steering.poses(motion, view.motion)
         (generated,) = self._run.engine.render(view.features, pose_of(view.motion), poses)
         spent = time.process_time() - started
         self._compositor.compose(self._portrait, [Painted(0, generated, view.places[0], view.tiles[0], None)])
         return spent
-
-    def _motion(self, picture: Image) -> Motion:
-        tile = cut(picture, self._window, self._run.engine.variant)[None]
-        return extract_motion(self._run.engine, tile, SeenKeypoints.of([self._face.landmarks]), self._window)
 
     def _found(self, picture: Image) -> Face:
         face = find_face(self._run.analyzer, picture)
