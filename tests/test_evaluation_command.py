@@ -56,7 +56,7 @@ def test_a_shard_becomes_lines_a_table_clip_figures_and_sheets(shard, tmp_path, 
     command = ["evaluate", "compact", str(shard), "--all", "--stride", "3", "--sheets", "-o", str(out)]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "| landmarks" in printed and "shoulders_stitched: not available" in printed
+    assert "| landmarks" in printed and "not available" not in printed
     about, *figures = lines(out)
     assert about["about"]["stride"] == 3 and len(about["about"]["sha256"]) == 64
     found = {(f["protocol"], f["group"], f["method"], f["metric"]): f for f in figures}
@@ -221,8 +221,8 @@ def test_other_architectures_and_sizes_are_compared_at_256_px() -> None:
 def test_modules_that_are_not_there_are_named() -> None:
     networks = build(SMALL_BASE)
     engine = Engine(networks)
-    assert "eye retargeting" in absence(engine, "eye")
-    assert "lip retargeting" in absence(engine, "lip")
+    assert "eye retargeting" in (absence(engine, "eye") or "")
+    assert "lip retargeting" in (absence(engine, "lip") or "")
     assert absence(tools().engine, "eye") is None
 
 
@@ -243,7 +243,6 @@ def test_control_asks_for_openings_as_a_user_does() -> None:
 def test_with_the_module_stitched_shoulders_are_compared_with_unstitched_ones() -> None:
     clip = Clip("moving", np.stack([to_input(frame) for frame in driving_frames(3)]), "someone")
     outcome = measure_pair(tools(retargeting=True), portrait_still(), clip)
-    # A fresh module leaves the keypoints where they are.
     # An untrained module moves no keypoint, but stitching holds what lies outside the head.
     assert summary([outcome], "model", None)["shoulders_stitched"].value < 0.25
 
