@@ -1,4 +1,4 @@
-"""The networks alone: seconds a frame of the reference and of the optimised networks, and the ratio of the two.
+"""The networks alone: seconds a frame of every way to run them, and how many times faster than the reference it is.
 
     python benchmarks/networks.py                                       # both variants, batch 1
     python benchmarks/networks.py --variants compact --batches 1 4 --repeats 5
@@ -7,9 +7,13 @@
 
 A frame is M of the driving picture, W and G; F runs once a source and is left out. The reference is this project's own
 plain path in the layout and order of the published program: float32, contiguous channels-first tensors, one frame at
-a time, every layer by itself. Weights are random: what networks cost does not depend on them, and the largest
-difference between the ways' pictures is measured as well. All ways run in one process and take turns; each case prints
-a JSON line, and a table ends the run. Operations are multiplications with an addition, in convolutions and products.
+a time, every layer by itself. "plain" has the exact savings that serve every back end; the others are back ends, in
+their precisions, and those that cannot run here are left out. Weights are random, for what networks cost does not
+depend on them, but BASE's are scaled so that pictures have contrast: in grey ones errors would not show. The largest
+difference to the reference's picture and the PSNR are those of the first frame.
+
+All ways run in one process and take turns; each case prints a JSON line, and a table ends the run. Operations are
+multiplications with an addition, in convolutions and products; only plain layers are counted.
 """
 
 from __future__ import annotations
@@ -26,16 +30,29 @@ from measuring import Figure, clock_of, fastest, machine, read, regressions, tab
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from liveportrait.engine.optimise import optimised
+from liveportrait.choices import BackendName, Precision
+from liveportrait.engine import Backend, EagerBackend, make_backend
+from liveportrait.errors import UserError
 from liveportrait.networks import BASE, COMPACT, Networks, build
 from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Motion, Pose
+from liveportrait.networks.interface import Features, Motion, Pose
 
 VARIANTS = {"base": BASE, "compact": COMPACT}
-WAYS: dict[str, Callable[[Networks], Networks]] = {
-    "reference": lambda networks: networks,
-    "optimised": optimised,
-}
+ON_A_CPU: dict[str, list[tuple[BackendName, Precision]]] = {
+    "base": [("eager", "fp32"), ("eager", "bf16")],  # compiling BASE for others takes minutes and gigabytes
+    "compact": [
+        ("eager", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("onnx", "fp32")
+    ],  # fp32 of eager is "plain"
+}  # fmt: skip
+ON_A_GPU: list[tuple[BackendName, Precision]] = [
+    ("eager", "bf16"),
+    ("cudagraphs", "fp32"),
+    ("cudagraphs", "bf16"),
+    ("onnx", "fp32"),
+    ("tensorrt", "fp32"),
+]
+REPEATS = {"base": 2, "compact": 8}
+COUNTED = ("reference", "plain")
 COLUMNS = [
     "case",
     "precision",
@@ -47,6 +64,31 @@ COLUMNS = [
     "threads",
     "load",
 ]
+
+
+class Reference:
+    """A back end that runs the networks as they are, a frame at a time."""
+
+    concurrent = True
+
+    def __init__(self, networks: Networks) -> None:
+        self.networks = networks
+        self.device = next(networks.motion.parameters()).device
+
+    def appearance(self, images: Tensor) -> Features:
+        """F."""
+        features: Features = self.networks.appearance(images)
+        return features
+
+    def motion(self, images: Tensor) -> Motion:
+        """M."""
+        motion: Motion = self.networks.motion(images)
+        return motion
+
+    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+        """W, then G."""
+        picture: Tensor = self.networks.generator(self.networks.warping(features, source, driving))
+        return picture
 
 
 def random_networks(name: str, device: torch.device) -> Networks:
@@ -61,6 +103,9 @@ def random_networks(name: str, device: torch.device) -> Networks:
                 elif value.is_floating_point() and (value.ndim == 1 or not value.any()):
                     value.add_(0.1 * torch.randn_like(value))
             module.to(device).eval()
+        if name == "base":
+            networks.warping.fourth.weight *= 15  # type: ignore[union-attr, operator]
+            networks.generator.conv_img[0].weight *= 6  # type: ignore[union-attr, index]
     return networks
 
 
@@ -83,9 +128,10 @@ class Case:
 
     variant: str
     way: str
-    networks: Networks
+    precision: Precision
+    backend: Backend
     pictures: Tensor  # (B,3,S,S), driving
-    features: dict[str, Tensor]
+    features: Features
     source: Pose
     driving: Pose
 
@@ -96,8 +142,24 @@ class Case:
     @torch.inference_mode()
     def frame(self) -> Tensor:
         """M, W and G of the batch: pictures (B,3,S,S)."""
-        self.networks.motion(self.pictures)
-        return self.networks.generator(self.networks.warping(self.features, self.source, self.driving))
+        self.backend.motion(self.pictures)
+        return self.backend.render(self.features, self.source, self.driving)
+
+
+def ways_of(
+    variant: str, networks: Networks, device: torch.device
+) -> list[tuple[str, Precision, Callable[[], Backend]]]:
+    """Name and precision of each way, and what makes it; the reference first."""
+
+    def maker(name: BackendName, precision: Precision) -> Callable[[], Backend]:
+        return lambda: make_backend(name, networks, precision, torch.get_num_threads())[0]
+
+    backends = ON_A_CPU[variant] if device.type == "cpu" else ON_A_GPU
+    return [
+        ("reference", "fp32", lambda: Reference(networks)),
+        ("plain", "fp32", lambda: EagerBackend(networks, plain=True)),
+        *((f"{name} {precision}", precision, maker(name, precision)) for name, precision in backends),
+    ]
 
 
 def cases_of(variant: str, batches: list[int], device: torch.device) -> list[Case]:
@@ -107,16 +169,21 @@ def cases_of(variant: str, batches: list[int], device: torch.device) -> list[Cas
     pictures = torch.rand(most, 3, size, size, device=device)
     source, driving = random_pose(1, device), random_pose(most, device)
     cases = []
-    for way, prepare in WAYS.items():
-        prepared = prepare(networks)
+    for way, precision, make in ways_of(variant, networks, device):
+        try:
+            backend = make()
+        except UserError as error:
+            print(f"{variant} {way} left out: {error}", file=sys.stderr)
+            continue
         with torch.inference_mode():
-            features = prepared.appearance(pictures[:1])
+            features = backend.appearance(pictures[:1])
         for batch in [1] if way == "reference" else batches:
             cases.append(
                 Case(
                     variant,
                     way,
-                    prepared,
+                    precision,
+                    backend,
                     pictures[:batch],
                     {name: value.expand(batch, *value.shape[1:]) for name, value in features.items()},
                     Pose(*(part.expand(batch, *part.shape[1:]) for part in source)),
@@ -126,31 +193,38 @@ def cases_of(variant: str, batches: list[int], device: torch.device) -> list[Cas
     return cases
 
 
+def operations(case: Case) -> tuple[Tensor, float | None]:
+    """The first picture, and GMAC of a frame where they are counted."""
+    if case.way not in COUNTED:
+        return case.frame()[:1].float().cpu(), None
+    with FlopCounterMode(display=False) as counter:
+        picture = case.frame()[:1].float().cpu()
+    return picture, round(counter.get_total_flops() / 2e9 / len(case.pictures), 2)
+
+
 def measure(cases: list[Case], device: torch.device, repeats: int) -> list[Figure]:
     """A figure for each case; `ratio` says how many times faster a frame is than the reference's."""
-    pictures, operations = [], []
-    for case in cases:  # also warms each up
-        with FlopCounterMode(display=False) as counter:
-            pictures.append(case.frame()[:1].float().cpu())
-        operations.append(counter.get_total_flops() / 2e9 / len(case.pictures))
+    made = [operations(case) for case in cases]  # also warms each up
+    expected = made[0][0]
     clock_name, clock = clock_of(device)
     seconds = fastest([case.frame for case in cases], clock, repeats)
     seconds = [spent / len(case.pictures) for spent, case in zip(seconds, cases, strict=True)]
     figures = []
-    for case, spent, picture, gmac in zip(cases, seconds, pictures, operations, strict=True):
-        error = (picture - pictures[0]).abs()
+    for case, spent, (picture, gmac) in zip(cases, seconds, made, strict=True):
+        error = (picture - expected).abs()
         squared = error.square().mean()
         figure: Figure = {
             "case": case.name,
             "scope": "M + W + G, a frame",
-            "precision": "fp32",
-            "gmac": round(gmac, 2),
+            "precision": case.precision,
+            "gmac": gmac,
             "seconds_per_frame": float(f"{spent:.4g}"),
             "clock": clock_name,
             "repeats": repeats,
             "ratio": round(seconds[0] / spent, 3),
             "max_error": float(f"{error.max():.2g}"),
             "psnr_db": round(-10 * squared.log10().item(), 1) if squared > 0 else None,
+            "contrast": round(expected.std().item(), 3),
         }
         figures.append(figure | machine(device))
     return figures
@@ -163,7 +237,9 @@ def main() -> int:
     )
     parser.add_argument("--variants", nargs="+", choices=sorted(VARIANTS), default=sorted(VARIANTS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
-    parser.add_argument("--repeats", type=int, default=3, help="the fastest of so many counts")
+    parser.add_argument(
+        "--repeats", type=int, help="the fastest of so many counts (default: base 2, compact 8)"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--check", type=Path, metavar="FILE", help="compare with these figures")
@@ -173,7 +249,8 @@ def main() -> int:
     device = torch.device(options.device)
     figures = []
     for variant in options.variants:
-        for figure in measure(cases_of(variant, options.batches, device), device, options.repeats):
+        repeats = options.repeats or REPEATS[variant]
+        for figure in measure(cases_of(variant, options.batches, device), device, repeats):
             print(json.dumps(figure), flush=True)
             figures.append(figure)
     print(table(figures, COLUMNS))
