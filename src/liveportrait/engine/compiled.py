@@ -23,7 +23,7 @@ class CompiledBackend:
     def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
         self._eager = EagerBackend(networks, precision, plain=True)
         self.device = self._eager.device
-        _try_out(self.device)
+        require_compiler(self.device, "the back end compile", "choose --backend eager")
         self._motion = torch.compile(self._eager.motion, dynamic=False)
         self._render = torch.compile(self._eager.render, dynamic=False)
 
@@ -40,8 +40,11 @@ class CompiledBackend:
         return self._render(features, source, driving)
 
 
-def _try_out(device: torch.device) -> None:
-    """Compile one sum, so that a missing compiler is one sentence and not a page from within a frame."""
+def require_compiler(device: torch.device, what: str, instead: str) -> None:
+    """Compile one sum, so that a missing compiler is one sentence and not a page from within a frame or a step.
+
+    Raises `UserError`: `what` needs it, and what to do `instead`.
+    """
 
     def add(x: Tensor) -> Tensor:
         return x.sin() + 1
@@ -51,6 +54,5 @@ def _try_out(device: torch.device) -> None:
     except Exception as error:  # the compiler's errors have no common class below it
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"the back end compile needs a C++ compiler (on a GPU, Triton), and compiling failed ({reason}): install "
-            "it, or choose --backend eager"
+            f"{what} needs a C++ compiler (on a GPU, Triton), and compiling failed ({reason}): install it, or {instead}"
         ) from error

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from liveportrait.engine.cpu.enlarging import Enlarged2d
 from liveportrait.engine.cpu.winograd import Winograd2d
-from liveportrait.engine.optimise.base_generator import modulation
+from liveportrait.engine.optimise.base_generator import blocks_of, modulation
 from liveportrait.engine.optimise.upsampling import joined
 from liveportrait.networks.base.generator import SLOPE, SpadeBlock, SpadeGenerator
 from liveportrait.networks.interface import Warped
@@ -76,14 +76,7 @@ class CpuGenerator(nn.Module):
         """`dtype`: of the products that make scales and shifts; everything else is float32."""
         super().__init__()
         self.fc, self.conv_img = Winograd2d(generator.fc), generator.conv_img
-        names = [f"G_middle_{index}" for index in range(generator.middle_blocks)]
-        names += [f"up_{index}" for index in range(generator.up_blocks)]
-        self.blocks = nn.ModuleList()
-        for index, name in enumerate(names):
-            doublings = max(0, index - generator.middle_blocks + 1)
-            block = generator.get_submodule(name)
-            assert isinstance(block, SpadeBlock)
-            self.blocks.append(CpuSpadeBlock(block, 2**doublings, doubles=doublings > 0, dtype=dtype))
+        self.blocks = nn.ModuleList(CpuSpadeBlock(*each, dtype=dtype) for each in blocks_of(generator))
 
     def forward(self, warped: Warped) -> Tensor:
         """Pictures (B,3,512,512), RGB in [0, 1], of the warped feature map (B,256,64,64)."""

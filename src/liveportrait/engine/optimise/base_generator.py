@@ -5,6 +5,8 @@ What the SPADE blocks read from the conditioning map is computed at its own 64x6
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,20 +65,24 @@ class FastSpadeBlock(nn.Module):
         return shared.chunk(3 if self.learned_shortcut else 2, dim=1)
 
 
+def blocks_of(generator: SpadeGenerator) -> Iterator[tuple[SpadeBlock, int, bool]]:
+    """G's blocks in order, how many times larger than its conditioning each one's map is, and whether it doubles it."""
+    names = [f"G_middle_{index}" for index in range(generator.middle_blocks)]
+    names += [f"up_{index}" for index in range(generator.up_blocks)]
+    for index, name in enumerate(names):
+        doublings = max(0, index - generator.middle_blocks + 1)
+        block = generator.get_submodule(name)
+        assert isinstance(block, SpadeBlock)
+        yield block, 2**doublings, doublings > 0
+
+
 class FastGenerator(nn.Module):
     """Takes and gives what `SpadeGenerator` does. Its spectral norm has been folded."""
 
     def __init__(self, generator: SpadeGenerator) -> None:
         super().__init__()
         self.fc, self.conv_img = generator.fc, generator.conv_img
-        names = [f"G_middle_{index}" for index in range(generator.middle_blocks)]
-        names += [f"up_{index}" for index in range(generator.up_blocks)]
-        self.blocks = nn.ModuleList()
-        for index, name in enumerate(names):
-            doublings = max(0, index - generator.middle_blocks + 1)
-            block = generator.get_submodule(name)
-            assert isinstance(block, SpadeBlock)
-            self.blocks.append(FastSpadeBlock(block, 2**doublings, doubles=doublings > 0))
+        self.blocks = nn.ModuleList(FastSpadeBlock(*each) for each in blocks_of(generator))
 
     def forward(self, warped: Warped) -> Tensor:
         """Pictures (B,3,512,512), RGB in [0, 1], of the warped feature map (B,256,64,64)."""
