@@ -97,7 +97,7 @@ def test_absent_small_networks_are_named(crops):
         engine.stitch(torch.zeros(1, 21, 3), torch.zeros(1, 21, 3))
 
 
-@pytest.mark.parametrize("wrong", [{"precision": "fp16"}, {"threads": 0}])
+@pytest.mark.parametrize("wrong", [{"precision": "fp64"}, {"threads": 0}])
 def test_wrong_settings_are_refused(networks, wrong):
     with pytest.raises(UserError):
         Engine(networks, **wrong)

@@ -49,7 +49,7 @@ class Evaluate:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps; auto is cuda where there is one"""
     precision: Precision = "fp32"
-    """fp32, or bf16 for the convolutions of the weights' networks"""
+    """fp32, or bf16 (on a GPU also fp16) for the convolutions of the weights' networks"""
     threads: int | None = None
     """CPU threads for the networks; PyTorch's own choice by default"""
     overwrite: bool = False

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from liveportrait.choices import ExportFormat
+from liveportrait.choices import ExportFormat, Precision
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class Export:
     """how feature volumes are looked up: by 5-D grid sampling, or by 2-D lookups for runtimes without it; auto is
     native where the format has it"""
 
+    precision: Precision = "fp32"
+    """of convolutions; fp16 is for graphics processors, by onnx or tensorrt"""
+
     def run(self) -> None:
         """Export, and print the files."""
         from liveportrait import weights
@@ -35,5 +38,6 @@ class Export:
 
         device = pick_device() if self.to == "tensorrt" else "cpu"
         sampling = None if self.sampling == "auto" else self.sampling
-        for path in export(weights.load(self.weights, device), self.to, self.out, self.batch, sampling):
+        networks = weights.load(self.weights, device)
+        for path in export(networks, self.to, self.out, self.batch, sampling, self.precision):
             print(f"wrote {path}")

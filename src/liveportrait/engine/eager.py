@@ -8,12 +8,12 @@ from torch import Tensor
 from liveportrait.choices import Precision
 from liveportrait.engine.cpu import optimised_for_cpu
 from liveportrait.engine.optimise import optimised
-from liveportrait.errors import UserError
+from liveportrait.engine.precision import computing_in, narrowed, require_precision
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
 
 
 class EagerBackend:
-    """F, M, W and G in float32, or with their convolutions in bfloat16 ("bf16": autocast).
+    """F, M, W and G in float32, or with their convolutions in 16 bits: bfloat16, or on a GPU float16.
 
     BASE's F and M stay in float32 on a CPU, see `optimised_for_cpu` for its W and G.
     What runs is `optimised(networks)`, or on a CPU `optimised_for_cpu`, unless the operations must be `plain` because
@@ -24,29 +24,33 @@ class EagerBackend:
     concurrent = True
 
     def __init__(self, networks: Networks, precision: Precision = "fp32", plain: bool = False) -> None:
-        if precision not in ("fp32", "bf16"):
-            raise UserError(f"the precision {precision!r} is unknown: choose fp32 or bf16")
         self.device = next(networks.motion.parameters()).device
+        if self.device.type == "cpu":
+            require_precision("the back end eager on a CPU", precision, ("fp32", "bf16"))
         on_cpu = self.device.type == "cpu" and not plain
-        self._networks = optimised_for_cpu(networks, precision) if on_cpu else optimised(networks)
-        self._half = precision == "bf16" and not (on_cpu and networks.variant.architecture == "base")
+        fast = optimised_for_cpu(networks, precision) if on_cpu else optimised(networks)
+        # There each product of BASE has its own precision.
+        self._precision: Precision = (
+            "fp32" if on_cpu and networks.variant.architecture == "base" else precision
+        )
+        self._networks = narrowed(fast, self._precision)
 
     def appearance(self, images: Tensor) -> Features:
         """F."""
-        with self._precision():
+        with self._computing():
             return self._networks.appearance(images)
 
     def motion(self, images: Tensor) -> Motion:
         """M."""
-        with self._precision():
+        with self._computing():
             motion = self._networks.motion(images)
         return Motion(*(part.float() for part in motion))
 
     def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
         """W, then G."""
-        with self._precision():
+        with self._computing():
             picture = self._networks.generator(self._networks.warping(features, source, driving))
         return picture.float()
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._half)
+    def _computing(self) -> torch.autocast:
+        return computing_in(self._precision, self.device)

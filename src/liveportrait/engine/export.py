@@ -12,9 +12,10 @@ from typing import get_args
 
 import torch
 
-from liveportrait.choices import ExportFormat
+from liveportrait.choices import ExportFormat, Precision
 from liveportrait.engine.graphs import Graph, appearance_graph, motion_graph, render_graph
 from liveportrait.engine.optimise import optimised
+from liveportrait.engine.precision import narrowed, require_precision
 from liveportrait.engine.suiting import suited
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Networks
@@ -22,21 +23,33 @@ from liveportrait.networks.sampling import Form
 
 DESCRIPTION = "graphs.json"
 MAKERS = (appearance_graph, motion_graph, render_graph)
+PRECISIONS: dict[ExportFormat, tuple[Precision, ...]] = {
+    "onnx": ("fp32", "fp16"),
+    "openvino": ("fp32",),  # its plug-ins choose when they compile
+    "tensorrt": ("fp32", "fp16"),
+}
 
 
 def export(
-    networks: Networks, to: ExportFormat, folder: str | Path, batch: int = 1, sampling: Form | None = None
+    networks: Networks,
+    to: ExportFormat,
+    folder: str | Path,
+    batch: int = 1,
+    sampling: Form | None = None,
+    precision: Precision = "fp32",
 ) -> list[Path]:
     """Writes appearance, motion and render as graphs of that batch size into a new folder; returns its files.
 
-    `sampling`: how volumes are looked up; None is native where the format has it. `graphs.json` names what goes in
-    and out of each graph, with shapes; everything is float32, pictures are RGB in [0, 1]. The folder appears complete
+    `sampling`: how volumes are looked up; None is native where the format has it. `precision`: of
+    convolutions. `graphs.json` names what goes in and out of each graph, with shapes: all of it float32, pictures RGB
+    in [0, 1]. The folder appears complete
     or not at all. Raises UserError where it exists, a package is missing, or a setting does not fit.
     """
     if to not in get_args(ExportFormat):
         raise UserError(f"cannot export to {to!r}: choose one of {', '.join(get_args(ExportFormat))}")
     if batch < 1:
         raise UserError(f"cannot export graphs of {batch} pictures: give at least 1")
+    require_precision(f"the export to {to}", precision, PRECISIONS[to])
     if to == "openvino" and sampling == "native":
         raise UserError("OpenVINO has no 5-D grid sampling: choose --sampling decomposed")
     folder = Path(folder)
@@ -46,19 +59,20 @@ def export(
         raise UserError(f"{folder} exists already: choose another name or remove it")
 
     write, form = _writer(to, sampling)
-    fast = suited(optimised(networks))
+    fast = narrowed(suited(optimised(networks)), precision)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         partial.mkdir()
         described = {}
         for make in MAKERS:
-            graph = make(fast, batch)
+            graph = make(fast, batch, precision)
             write(graph, partial)
             described[graph.name] = _describe(graph)
         facts = {
             "variant": networks.variant.name,
             "format": to,
             "batch": batch,
+            "precision": precision,
             "sampling": form,
             "versions": {"liveportrait": version("liveportrait"), "torch": torch.__version__},
             "graphs": described,

@@ -1,6 +1,7 @@
 """Networks as plain graphs, tensors in and tensors out, for runtimes other than PyTorch.
 
 A graph has a fixed batch: what is not there need not be decided at every frame. `Rows` runs any batch through it.
+What goes in and out is float32 in every precision.
 Volumes are sampled in one of two forms (`networks.sampling`), for not every runtime has 5-D grid sampling.
 """
 
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from liveportrait.choices import Precision
+from liveportrait.engine.precision import computing_in
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Motion, Networks, Pose
 from liveportrait.networks.sampling import Form, sampling_form
 
@@ -35,30 +38,34 @@ class Graph:
             return torch.export.export(self.module.eval(), self.inputs)
 
 
-def motion_graph(networks: Networks, batch: int = 1) -> Graph:
-    """M: pixels (B,3,S,S) in [0, 1] to the five parts of a `Motion`."""
-    return Graph("motion", _Motion(networks.motion), (_pixels(networks, batch),), ("pixels",), Motion._fields)
+def motion_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
+    """M: pixels (B,3,S,S) in [0, 1] to the five parts of a `Motion`. Networks in 16 bits are `narrowed` ones."""
+    device = next(networks.motion.parameters()).device
+    module = _in(precision, _Motion(networks.motion), device)
+    return Graph("motion", module, (_pixels(networks, batch),), ("pixels",), Motion._fields)
 
 
-def appearance_graph(networks: Networks, batch: int = 1) -> Graph:
+def appearance_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
     """F: pixels (B,3,S,S) in [0, 1] to its features, in the order of their names."""
-    pixels = _pixels(networks, batch)
-    with torch.no_grad():
-        names = tuple(sorted(networks.appearance(pixels)))
-    return Graph("appearance", _Appearance(networks.appearance, names), (pixels,), ("pixels",), names)
+    features, device = (
+        _example_features(networks, batch, precision),
+        next(networks.motion.parameters()).device,
+    )
+    module = _in(precision, _Appearance(networks.appearance, tuple(features)), device)
+    return Graph("appearance", module, (_pixels(networks, batch),), ("pixels",), tuple(features))
 
 
-def render_graph(networks: Networks, batch: int = 1) -> Graph:
+def render_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
     """W, then G: features in the order of their names, source pose, driving pose to a picture (B,3,S,S)."""
-    pixels = _pixels(networks, batch)
-    with torch.no_grad():
-        features: Features = networks.appearance(pixels)
-    names = tuple(sorted(features))
-    pose = _example_pose(batch, pixels.device)
-    inputs = (*(features[name] for name in names), *pose, *_example_pose(batch, pixels.device))
+    features, device = (
+        _example_features(networks, batch, precision),
+        next(networks.motion.parameters()).device,
+    )
+    names = tuple(features)
+    inputs = (*features.values(), *_example_pose(batch, device), *_example_pose(batch, device))
     pose_names = (f"{whose}_{part}" for whose in ("source", "driving") for part in Pose._fields)
-    render = _Render(networks.warping, networks.generator, names)
-    return Graph("render", render, inputs, (*names, *pose_names), ("picture",))
+    module = _in(precision, _Render(networks.warping, networks.generator, names), device)
+    return Graph("render", module, inputs, (*names, *pose_names), ("picture",))
 
 
 class Rows:
@@ -112,6 +119,19 @@ class _Render(nn.Module):
         return (self.generator(self.warping(features, source, driving)),)
 
 
+class _InHalf(nn.Module):
+    """A module in 16 bits, float32 in and out."""
+
+    def __init__(self, module: nn.Module, precision: Precision, device: torch.device) -> None:
+        super().__init__()
+        self.module, self.precision, self.device = module, precision, device
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        with computing_in(self.precision, self.device):
+            made = self.module(*tensors)
+        return tuple(tensor.float() for tensor in made)
+
+
 def _pixels(networks: Networks, batch: int) -> Tensor:
     size = networks.variant.input_size
     return torch.full((batch, 3, size, size), 0.5, device=next(networks.motion.parameters()).device)
@@ -125,3 +145,16 @@ def _example_pose(batch: int, device: torch.device) -> Pose:
         torch.ones(batch, 1, device=device),
         torch.zeros(batch, 1, device=device),
     )
+
+
+def _in(precision: Precision, module: nn.Module, device: torch.device) -> nn.Module:
+    return module if precision == "fp32" else _InHalf(module, precision, device)
+
+
+@torch.no_grad()
+def _example_features(networks: Networks, batch: int, precision: Precision) -> Features:
+    """In the order of their names."""
+    pixels = _pixels(networks, batch)
+    with computing_in(precision, pixels.device):
+        features: Features = networks.appearance(pixels)
+    return {name: features[name].float() for name in sorted(features)}

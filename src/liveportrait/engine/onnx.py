@@ -20,6 +20,7 @@ from liveportrait.choices import Precision
 from liveportrait.engine.cache import artefact_key, load_or_make, replace_artefact
 from liveportrait.engine.graphs import Graph, Rows, appearance_graph, motion_graph, render_graph
 from liveportrait.engine.optimise import optimised
+from liveportrait.engine.precision import narrowed, require_precision
 from liveportrait.engine.suiting import suited
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
@@ -34,7 +35,7 @@ INSTALL = 'install it with: pip install "liveportrait[onnx]"'
 
 
 class OnnxBackend:
-    """F, M, and W with G in ONNX Runtime, in float32, on the CPU or on the CUDA device of the networks.
+    """F, M, and W with G in ONNX Runtime, on the CPU in float32, or on the CUDA device of the networks.
 
     Graphs are exported at the first start and read from the cache afterwards. `threads`: of one frame; None is ONNX
     Runtime's choice. Raises UserError where ONNX Runtime, or its part for the device, is not installed.
@@ -43,20 +44,19 @@ class OnnxBackend:
     concurrent = False
 
     def __init__(self, networks: Networks, precision: Precision = "fp32", threads: int | None = None) -> None:
-        if precision != "fp32":
-            raise UserError(
-                f"the back end onnx has no precision {precision!r}: choose fp32, or another back end"
-            )
-        self._runtime = _import_runtime()
         self.device = next(networks.motion.parameters()).device
+        if self.device.type == "cpu":
+            require_precision("the back end onnx on a CPU", precision, ("fp32",))
+        require_precision("the back end onnx", precision, ("fp32", "fp16"))
+        self._runtime = _import_runtime()
         self._providers = self._find_providers()
         self._threads = threads
         batch = GPU_BATCH if self.device.type == "cuda" else 1
-        self._key = artefact_key(networks, "onnx", self._runtime.__version__, OPSET, batch)
-        fast = suited(optimised(networks))
-        self._appearance = self._load("appearance", lambda: appearance_graph(fast, batch), batch)
-        self._motion = self._load("motion", lambda: motion_graph(fast, batch), batch)
-        self._render = self._load("render", lambda: render_graph(fast, batch), batch)
+        self._key = artefact_key(networks, "onnx", self._runtime.__version__, OPSET, batch, precision)
+        fast = narrowed(suited(optimised(networks)), precision)
+        self._appearance = self._load("appearance", lambda: appearance_graph(fast, batch, precision), batch)
+        self._motion = self._load("motion", lambda: motion_graph(fast, batch, precision), batch)
+        self._render = self._load("render", lambda: render_graph(fast, batch, precision), batch)
 
     def appearance(self, images: Tensor) -> Features:
         """F."""

@@ -25,6 +25,7 @@ from liveportrait.choices import Precision
 from liveportrait.engine.cache import artefact_key, load_or_make, replace_artefact
 from liveportrait.engine.graphs import Graph, Rows, motion_graph, render_graph
 from liveportrait.engine.optimise import optimised
+from liveportrait.engine.precision import require_precision
 from liveportrait.engine.suiting import suited
 from liveportrait.errors import UserError
 from liveportrait.face.runtime import import_openvino
@@ -58,8 +59,7 @@ class OpenVinoBackend:
             raise UserError(
                 f"the back end openvino runs on the CPU, not on {self.device}: choose --device cpu"
             )
-        if precision not in ("fp32", "bf16"):
-            raise UserError(f"the precision {precision!r} is unknown: choose fp32 or bf16")
+        require_precision("the back end openvino", precision, ("fp32", "bf16"))
         self._networks = suited(optimised(networks))
         compiler = _Compiler(networks, threads)
         pixels = motion_graph(self._networks).inputs

@@ -15,6 +15,7 @@ from liveportrait.engine.eager import EagerBackend
 from liveportrait.engine.graphs import Graph, Rows, motion_graph, render_graph
 from liveportrait.engine.onnx import export_onnx
 from liveportrait.engine.optimise import optimised
+from liveportrait.engine.precision import narrowed, require_precision
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
 from liveportrait.networks.sampling import Form
@@ -26,15 +27,15 @@ BATCH = 4
 class TensorRtBackend:
     """M, and W with G, as TensorRT engines for batches of four; F, which runs once a source, in PyTorch.
 
-    Engines are float32 with TF32: their types are those of the ONNX graph (strongly typed networks). Building takes
-    minutes; the result is kept. Raises UserError where the networks are not on a CUDA device, or TensorRT is missing.
+    Their types are those of the ONNX graph (strongly typed networks): float32 with TF32, or convolutions in float16.
+    Building takes minutes; the result is kept. Raises UserError where the networks are not on a CUDA device, or
+    TensorRT is missing.
     """
 
     concurrent = False
 
     def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
-        if precision != "fp32":
-            raise UserError(f"the back end tensorrt has no precision {precision!r}: choose fp32")
+        require_precision("the back end tensorrt", precision, ("fp32", "fp16"))
         self._eager = EagerBackend(networks, precision)
         self.device = self._eager.device
         if self.device.type != "cuda":
@@ -46,11 +47,11 @@ class TensorRtBackend:
         self._logger = self._trt.Logger(self._trt.Logger.ERROR)
         gpu = torch.cuda.get_device_properties(self.device)
         self._key = artefact_key(
-            networks, "tensorrt", self._trt.__version__, gpu.name, gpu.major, gpu.minor, BATCH
+            networks, "tensorrt", self._trt.__version__, gpu.name, gpu.major, gpu.minor, BATCH, precision
         )
-        fast = optimised(networks)
-        self._motion = self._load("motion", lambda: motion_graph(fast, BATCH))
-        self._render = self._load("render", lambda: render_graph(fast, BATCH))
+        fast = narrowed(optimised(networks), precision)
+        self._motion = self._load("motion", lambda: motion_graph(fast, BATCH, precision))
+        self._render = self._load("render", lambda: render_graph(fast, BATCH, precision))
 
     def appearance(self, images: Tensor) -> Features:
         """F."""
@@ -85,7 +86,7 @@ class _Execution:
         self._outputs = {name: tuple(engine.get_tensor_shape(name)) for name in names if not is_input[name]}
 
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        held = [tensor.contiguous() for tensor in tensors]
+        held = [tensor.float().contiguous() for tensor in tensors]
         made = [torch.empty(shape, device=self._device) for shape in self._outputs.values()]
         for name, tensor in zip((*self._inputs, *self._outputs), (*held, *made), strict=True):
             self._context.set_tensor_address(name, tensor.data_ptr())
