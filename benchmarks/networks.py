@@ -45,12 +45,10 @@ ON_A_CPU: dict[str, list[tuple[BackendName, Precision]]] = {
     ],  # fp32 of eager is "plain"
 }  # fmt: skip
 ON_A_GPU: list[tuple[BackendName, Precision]] = [
-    ("eager", "bf16"),
+    *((name, precision) for name in ("eager", "cudagraphs") for precision in ("bf16", "fp16")),
     ("cudagraphs", "fp32"),
-    ("cudagraphs", "bf16"),
-    ("onnx", "fp32"),
-    ("tensorrt", "fp32"),
-]
+    *((name, precision) for name in ("onnx", "tensorrt") for precision in ("fp32", "fp16")),
+]  # fmt: skip
 REPEATS = {"base": 2, "compact": 8}
 COUNTED = ("reference", "plain")
 COLUMNS = [

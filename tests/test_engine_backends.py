@@ -318,7 +318,7 @@ def test_exported_onnx_runs_and_is_described(which, precision, networks, tmp_pat
     if precision == "fp32":
         assert difference.abs().max() < TOLERANCE
     else:
-        assert TOLERANCE / 10 < difference.abs().max()  # it is another precision
+        assert difference.abs().max() > TOLERANCE / 10  # it is another precision
         assert -10 * torch.log10(difference.square().mean()) >= HALF_PSNR
 
 

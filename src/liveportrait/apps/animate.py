@@ -27,7 +27,7 @@ class LoadOptions:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps; auto is cuda where there is one"""
     precision: PrecisionChoice = "auto"
-    """fp32, or bf16 (on a GPU also fp16) for the convolutions; auto is the fastest that keeps the picture, and says why"""
+    """of convolutions: fp32, bf16, or on a GPU fp16; auto is the fastest that keeps the picture, and says why"""
     threads: int | None = None
     """CPU threads for the networks; the back end's own choice by default"""
     backend: BackendName = "auto"
