@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +22,7 @@ from liveportrait.animation.production import open_source
 from liveportrait.animation.report import ANIMATE, Progress, Report, count, no_progress
 from liveportrait.animation.run import Run
 from liveportrait.animation.source import Source
-from liveportrait.animation.streams import finish_behind
+from liveportrait.animation.streams import DEPTH, batches, finish_behind, side_by_side
 from liveportrait.errors import UserError
 from liveportrait.media import IMAGE_OUTPUTS, VIDEO_OUTPUTS, check_output, media_kind
 from liveportrait.motion.keyframes import read_keyframes
@@ -65,7 +67,7 @@ def edit_portrait(
         write = stack.enter_context(picture_writer(target, fps, shape, portrait.audio, options.overwrite))
         compositor = Compositor(portrait.shape, portrait.is_photo, portrait.bystanders) if pastes else None
         finish = Finisher(run.clock, portrait, size, compositor, write)
-        submit = stack.enter_context(finish_behind(finish))
+        submit = stack.enter_context(finish_behind(finish, DEPTH, run.clock.gauge("to be written", DEPTH)))
         edited = stack.enter_context(closing(edited_frames(run, portrait, editor)))
         for frame, faces in edited:
             submit(frame, faces)
@@ -82,26 +84,41 @@ def edit_portrait(
 def edited_frames(
     run: Run, portrait: Source, editor: Editor
 ) -> Generator[tuple[Image, list[Painted]], None, None]:
-    """Every frame of a source in order, with its faces edited; a photo is one frame."""
+    """Every frame of a source in order, with its faces edited, batches side by side; a photo is one frame."""
     total = portrait.count or 1  # a photo goes on for ever
-    fps = float(portrait.fps or PHOTO_FPS)
     done = 0
-    with portrait.open() as frames:
-        while done < total and (pictures := list(islice(frames, min(run.batch, total - done)))):
-            painted: list[list[Painted]] = [[] for _ in pictures]
-            for number, face in enumerate(portrait.faces):
-                rows = face.shown(range(done, done + len(pictures)))
-                if not rows:
-                    continue
-                view = face.view(run, rows, [pictures[row - done] for row in rows])
-                generated = editor.render(view, [row / fps for row in rows])
-                for index, row in enumerate(rows):
-                    place = view.places[index] if view.places else None
-                    tile = view.tiles[index if len(view.tiles) > 1 else 0]
-                    painted[row - done].append(Painted(number, generated[index], place, tile, None))
+    with ExitStack() as stack:
+        lanes = stack.enter_context(run.engine.lanes(math.ceil(total / run.batch)))
+        frames = stack.enter_context(portrait.open())
+        jobs = enumerate(batches(islice(frames, total), run.batch))
+        due = run.clock.gauge("to be edited", lanes.count + 1)
+        paint = partial(_paint, run, portrait, editor)
+        for pictures, painted in stack.enter_context(
+            side_by_side(paint, jobs, lanes.count, due, lanes.enter)
+        ):
             yield from zip(pictures, painted, strict=True)
             done += len(pictures)
             run.progress(ANIMATE, done, total)
+
+
+def _paint(
+    run: Run, portrait: Source, editor: Editor, job: tuple[int, list[Image]]
+) -> tuple[list[Image], list[list[Painted]]]:
+    """The frames of a batch, given with its number, and the edited faces in each."""
+    number, pictures = job
+    start, fps = number * run.batch, float(portrait.fps or PHOTO_FPS)
+    painted: list[list[Painted]] = [[] for _ in pictures]
+    for which, face in enumerate(portrait.faces):
+        rows = face.shown(range(start, start + len(pictures)))
+        if not rows:
+            continue
+        view = face.view(run, rows, [pictures[row - start] for row in rows])
+        generated = editor.render(view, [row / fps for row in rows])
+        for index, row in enumerate(rows):
+            place = view.places[index] if view.places else None
+            tile = view.tiles[index if len(view.tiles) > 1 else 0]
+            painted[row - start].append(Painted(which, generated[index], place, tile, None))
+    return pictures, painted
 
 
 def _notes(run: Run, portrait: Source, options: EditOptions, unchanged: int) -> Iterator[str]:
