@@ -24,7 +24,6 @@ from liveportrait.face import FaceAnalyzer
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.networks.interface import Motion
 
-BATCH = 4
 TRACKING_THREADS = (
     2  # while a face is followed, only the decoder runs beside it; more help a network so small little
 )
@@ -39,11 +38,13 @@ class Animator:
     >>> animator.animate("portrait.jpg", "driving.mp4", "out.mp4", AnimateOptions(region="lips"))
     """
 
-    def __init__(self, engine: Engine, analyzer: FaceAnalyzer | None = None, batch: int = BATCH) -> None:
-        """`batch`: how many frames go through the networks together."""
+    def __init__(
+        self, engine: Engine, analyzer: FaceAnalyzer | None = None, batch: int | None = None
+    ) -> None:
+        """`batch`: how many frames go through the networks together; None is what suits the engine."""
         self.engine = engine
         self.analyzer = analyzer or FaceAnalyzer(min(TRACKING_THREADS, engine.threads))
-        self._batch = batch
+        self.batch = batch or engine.batch
 
     @classmethod
     def load(
@@ -52,7 +53,7 @@ class Animator:
         device: str = "auto",
         precision: PrecisionChoice = "auto",
         threads: int | None = None,
-        batch: int = BATCH,
+        batch: int | None = None,
         backend: BackendName = "auto",
     ) -> Animator:
         """An animator with the weights of that name or folder.
@@ -81,7 +82,7 @@ class Animator:
         Raises `UserError`.
         """
         options = options or AnimateOptions()
-        run = Run(self.engine, self.analyzer, self._batch, progress)
+        run = Run(self.engine, self.analyzer, self.batch, progress)
         drivers = [driving] if isinstance(driving, str | Path | Template) else list(driving)
         return produce(run, source, drivers, Path(out), options)
 
@@ -111,7 +112,7 @@ class Animator:
 
         `out` ends in .safetensors, or in .pkl for the published weights' motions. Raises `UserError`.
         """
-        run = Run(self.engine, self.analyzer, self._batch, progress)
+        run = Run(self.engine, self.analyzer, self.batch, progress)
         if is_template(path := Path(driving)):
             template = read_template(path)
             held: Stretches = ()

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
 
 Image = NDArray[np.uint8]
-BATCH = 4
 
 
 def edit_portrait(
@@ -47,7 +46,7 @@ def edit_portrait(
     its name only when it is complete. Raises `UserError`.
     """
     options = options or EditOptions()
-    run = Run(animator.engine, animator.analyzer, BATCH, progress)
+    run = Run(animator.engine, animator.analyzer, animator.batch, progress)
     is_video = not isinstance(source, np.ndarray) and media_kind(source) == "video"
     target = check_output(Path(out), VIDEO_OUTPUTS if is_video else IMAGE_OUTPUTS, options.overwrite)
     if options.keyframes and not is_video:

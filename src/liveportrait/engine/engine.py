@@ -16,6 +16,8 @@ from liveportrait.engine.select import make_backend
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
 
+BATCH = 4
+
 
 class Engine:
     """Runs the networks of one variant, batched. It keeps no state between calls, which may come from any thread.
@@ -50,6 +52,12 @@ class Engine:
     def device(self) -> torch.device:
         """Where the networks are."""
         return self._backend.device
+
+    @property
+    def batch(self) -> int:
+        """How many frames should go through the networks together: more are no faster, and cannot be interrupted."""
+        fills_the_processor = self.device.type == "cpu" and self.variant.architecture == "base"
+        return 1 if fills_the_processor else BATCH
 
     def lanes(self, batches: int) -> AbstractContextManager[Lanes]:
         """A block in which so many batches are run, with as many lanes as they, the back end and the CPU allow."""
