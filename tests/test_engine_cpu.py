@@ -12,18 +12,28 @@ import torch.nn.functional as F
 from small_base import small_networks
 from torch import Tensor, nn
 
-from liveportrait.engine import EagerBackend, Engine
+from liveportrait.engine import EagerBackend, Engine, make_backend
 from liveportrait.engine.cpu.base_warping import padded
 from liveportrait.engine.cpu.enlarging import Enlarged2d, Enlarged3d
 from liveportrait.engine.cpu.fourier import FourierConv3d, fast_length
+from liveportrait.engine.cpu.passes import passes
 from liveportrait.engine.cpu.winograd import Winograd2d, Winograd3d
+from liveportrait.networks import COMPACT, build
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Networks, Pose
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
+@pytest.fixture(autouse=True, params=["compiled", "plain"])
+def form(request, monkeypatch) -> str:
+    """Every test runs with both forms of the passes between products."""
     torch.manual_seed(0)
+    if request.param == "compiled":
+        pytest.importorskip("numba", reason='pip install "liveportrait[cpu]"')
+    else:
+        monkeypatch.setattr("liveportrait.engine.cpu.passes.compiles", lambda: False)
+    passes.cache_clear()
+    yield request.param
+    passes.cache_clear()
 
 
 def last(x: Tensor) -> Tensor:
@@ -49,10 +59,13 @@ def test_a_map_that_repeats_pixels_is_never_made(stripe: int, monkeypatch) -> No
     monkeypatch.setattr("liveportrait.engine.cpu.winograd.STRIPE", stripe)
     convolution, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(1, 3, 6, 6)
     places = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5])
-    stripes = list(Winograd2d(convolution).stripes(last(x), places))
-    assert [rows.start for rows, _ in stripes] == ([0, 4] if stripe == 1 else [0])
+    by, made, tops = Winograd2d(convolution), torch.empty(1, 8, 8, 5), []
+    for top, products in by.stripes(last(x).contiguous(), places):
+        passes().from_tiles(products, by.bias, 1, top, made)
+        tops.append(top)
+    assert tops == ([0, 4] if stripe == 1 else [0])
     expected = last(convolution(x[:, :, places][:, :, :, places]))
-    torch.testing.assert_close(torch.cat([made for _, made in stripes]), expected, atol=3e-6, rtol=0)
+    torch.testing.assert_close(made[0], expected, atol=3e-6, rtol=0)
 
 
 def test_winograd_rounds_as_stated() -> None:
@@ -157,3 +170,9 @@ def test_weights_that_no_longer_run_are_let_go() -> None:
     del networks
     gc.collect()
     assert given() is None and small is not None and engine.can_stitch
+
+
+def test_who_lacks_the_compiler_is_told_where_it_matters(form: str) -> None:
+    _, said = make_backend("auto", small_networks())
+    assert ("liveportrait[cpu]" in said) == (form == "plain")
+    assert "liveportrait[cpu]" not in make_backend("auto", build(COMPACT))[1]

@@ -8,6 +8,7 @@ import torch
 
 from liveportrait.choices import BackendName, Precision, PrecisionChoice
 from liveportrait.engine.backend import Backend
+from liveportrait.engine.cpu import passes
 from liveportrait.engine.eager import EagerBackend
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Networks
@@ -29,6 +30,8 @@ def make_backend(
     if precision == "auto":
         precision, reason = suggest_precision(chosen, networks)
         said += f"; {precision}: {reason}"
+    if chosen == "eager" and runs_base_on_cpu(networks) and not passes.compiles():
+        said += '; without numba, which is a third faster: pip install "liveportrait[cpu]"'
     return _make(chosen, networks, precision, threads), said
 
 
@@ -45,13 +48,18 @@ def suggest(networks: Networks) -> tuple[BackendName, str]:
 def suggest_precision(name: BackendName, networks: Networks) -> tuple[Precision, str]:
     """The fastest precision of a back end that was measured to keep pictures 45 dB and more from fp32's, and why."""
     device, architecture = next(networks.motion.parameters()).device, networks.variant.architecture
-    if architecture == "base" and device.type == "cpu":
+    if runs_base_on_cpu(networks):
         return "fp32", "bf16 saves little here, and was measured with untrained weights alone"
     if architecture != "compact" or device.type != "cpu" or name not in HAVE_BF16:
         return "fp32", f"no other was measured with {architecture} networks on this device ({device.type})"
     if not computes_in_bf16():
         return "fp32", "this processor does not compute in bfloat16"
     return "bf16", "this processor computes in it, and pictures stay within 67 dB of fp32"
+
+
+def runs_base_on_cpu(networks: Networks) -> bool:
+    """Whether the eager back end has layers of its own for them, see `cpu.optimised_for_cpu`."""
+    return networks.variant.architecture == "base" and next(networks.motion.parameters()).device.type == "cpu"
 
 
 def computes_in_bf16() -> bool:

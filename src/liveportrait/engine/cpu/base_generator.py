@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.engine.cpu.enlarging import Enlarged2d
+from liveportrait.engine.cpu.passes import Normal, passes
+from liveportrait.engine.cpu.places import OUT
+from liveportrait.engine.cpu.scratch import scratch
 from liveportrait.engine.cpu.winograd import Winograd2d
 from liveportrait.engine.optimise.base_generator import blocks_of, modulation
 from liveportrait.engine.optimise.upsampling import joined
 from liveportrait.networks.base.generator import SLOPE, SpadeBlock, SpadeGenerator
 from liveportrait.networks.interface import Warped
-
-EPSILON = 1e-5  # of instance normalisation
-ROWS = 16  # of a map, for its statistics, at once
 
 
 class CpuSpadeBlock(nn.Module):
@@ -35,7 +35,7 @@ class CpuSpadeBlock(nn.Module):
         self.learned_shortcut = block.learned_shortcut
         spades = [block.norm_0, block.norm_1, *([block.norm_s] if block.learned_shortcut else [])]
         shared = joined([spade.mlp_shared[0] for spade in spades])  # type: ignore[misc]
-        self.shared = Enlarged2d(shared, min(3, factor)) if factor > 1 else Winograd2d(shared, dtype)
+        self.shared = Enlarged2d(shared, min(3, factor), dtype) if factor > 1 else Winograd2d(shared, dtype)
         self.modulation_0 = Winograd2d(modulation(block.norm_0), dtype)
         self.modulation_1 = Winograd2d(modulation(block.norm_1), dtype)
         self.conv_0, self.conv_1 = Winograd2d(block.conv_0), Winograd2d(block.conv_1)
@@ -45,7 +45,7 @@ class CpuSpadeBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(S,S,O) of x (S,S,C), or (S/2,S/2,C), and the condition (s,s,c)."""
-        hidden = F.relu_(self.shared.whole(condition)).chunk(3 if self.learned_shortcut else 2, dim=2)
+        hidden = self.shared.whole(condition, slope=0)
         size = condition.shape[0] * self.factor
         # Of pixels that stand f times all but the first and the last are alike: three are made.
         places = None
@@ -54,18 +54,33 @@ class CpuSpadeBlock(nn.Module):
             inner = (each % self.factor).clamp(max=1) + (each % self.factor == self.factor - 1)
             places = each // self.factor * 3 + inner
 
-        seen = _Normal(x, self.doubles)
-        out = self.conv_0.whole(_modulated(self.modulation_0, hidden[0], places, seen))
-        active = _modulated(self.modulation_1, hidden[1], places, _Normal(out, doubled=False))
+        seen = passes().normal(x, self.doubles)
+        active = scratch("active", (size, size, x.shape[2]))
+        out = self.conv_0.whole(self._modulated(self.modulation_0, 0, hidden, places, seen, active))
+        active = scratch("active", (size, size, out.shape[2]))
+        normal = passes().normal(out, doubled=False)
+        self._modulated(self.modulation_1, 1, hidden, places, normal, active)
         out = x.new_empty(size, size, self.conv_1.out_channels)
-        for rows, stripe in self.conv_1.stripes(active):
-            out[rows] = stripe if self.learned_shortcut else stripe.add_(seen.plain(rows))
+        for top, products in self.conv_1.stripes(active):
+            if self.learned_shortcut:
+                passes().from_tiles(products, self.conv_1.bias, 1, top, out[None])
+            else:
+                passes().add_from_tiles(products, self.conv_1.bias, seen, top, out)
         if self.learned_shortcut:
-            channels, outputs = self.conv_s.shape
-            for rows, stripe in self.modulation_s.stripes(hidden[2], places):
-                gain, shift = stripe.split([channels, outputs], dim=2)
-                out[rows] += shift
-                out[rows].flatten(0, 1).addmm_((seen.rows(rows) * gain).flatten(0, 1), self.conv_s)
+            by, channels = self.modulation_s, x.shape[2]
+            for top, products in by.stripes(hidden, places, 2 * by.weight.shape[1]):
+                rows = slice(top, min(size, top + OUT * products.shape[3]))
+                scaled = scratch("scaled", (rows.stop - top, size, channels))
+                passes().scale_and_shift(products, by.bias, seen, top, scaled, out)
+                out[rows].flatten(0, 1).addmm_(scaled.flatten(0, 1), self.conv_s)
+        return out
+
+    def _modulated(
+        self, by: Winograd2d, number: int, hidden: Tensor, places: Tensor | None, normal: Normal, out: Tensor
+    ) -> Tensor:
+        """The normal map scaled and shifted by what its part of the hidden layer says, and leaky ReLU of it."""
+        for top, products in by.stripes(hidden, places, number * by.weight.shape[1]):
+            passes().modulate(products, by.bias, normal, SLOPE, top, out)
         return out
 
 
@@ -89,37 +104,3 @@ class CpuGenerator(nn.Module):
         for block in self.blocks:
             out = block(out, condition)  # (256, 256, 64) in the end
         return self.conv_img(F.leaky_relu_(out, SLOPE).permute(2, 0, 1)[None]).sigmoid()
-
-
-class _Normal:
-    """A map (H,W,C) as instance normalisation and nearest-neighbour doubling leave it, some rows at a time."""
-
-    def __init__(self, x: Tensor, doubled: bool) -> None:
-        self.x, self.doubled = x, doubled
-        self.mean = x.mean((0, 1))
-        squares = sum((part - self.mean).square_().sum((0, 1)) for part in x.split(ROWS))
-        self.rate = (squares / (x.shape[0] * x.shape[1]) + EPSILON).rsqrt()
-
-    def rows(self, rows: slice) -> Tensor:
-        """(rows,W,C) of the result; a new tensor."""
-        return self._enlarged((self.x[self._own(rows)] - self.mean).mul_(self.rate))
-
-    def plain(self, rows: slice) -> Tensor:
-        """The same, not normalised; perhaps a view of the map."""
-        return self._enlarged(self.x[self._own(rows)])
-
-    def _own(self, rows: slice) -> slice:
-        return slice(rows.start // 2, rows.stop // 2) if self.doubled else rows
-
-    def _enlarged(self, x: Tensor) -> Tensor:
-        return x.repeat_interleave(2, 0).repeat_interleave(2, 1) if self.doubled else x
-
-
-def _modulated(by: Winograd2d, hidden: Tensor, places: Tensor | None, normal: _Normal) -> Tensor:
-    """The normalised map (S,S,C) scaled and shifted by what the hidden layer says, and leaky ReLU of it."""
-    size = len(hidden) if places is None else len(places)
-    out = hidden.new_empty(size, size, by.out_channels // 2)
-    for rows, stripe in by.stripes(hidden, places):
-        gain, shift = stripe.chunk(2, dim=2)
-        F.leaky_relu_(torch.addcmul(shift, normal.rows(rows), gain, out=out[rows]), SLOPE)
-    return out

@@ -46,16 +46,20 @@ class CpuHourglass(nn.Module):
         for convolution in self.down:
             given = levels[-1]
             if isinstance(convolution, Winograd3d):
-                made = convolution.whole(given)
+                made = convolution.whole(given, slope=0)
             else:
-                made = convolution(given.permute(3, 0, 1, 2)[None])[0].permute(1, 2, 3, 0).contiguous()
-            pooled = F.avg_pool2d(F.relu_(made).permute(0, 3, 1, 2), 2)
+                made = (
+                    convolution(given.permute(3, 0, 1, 2)[None])[0].permute(1, 2, 3, 0).relu_().contiguous()
+                )
+            pooled = F.avg_pool2d(made.permute(0, 3, 1, 2), 2)
             levels.append(pooled.permute(0, 2, 3, 1).contiguous())
         out = levels.pop()
         for enlarging in self.up:
             assert isinstance(enlarging, Enlarged3d)
-            out = torch.cat([F.relu_(enlarging.whole(out)), levels.pop()], dim=3)
-        return F.relu_(self.last.whole(out))
+            skip = levels.pop()
+            out = enlarging.whole(out, slope=0, more=skip.shape[3])
+            out[..., -skip.shape[3] :] = skip
+        return self.last.whole(out, slope=0)
 
 
 class CpuDenseMotion(nn.Module):

@@ -5,103 +5,74 @@ one together with the pixel after, and by those between alone. With W the sum of
 
     W·x + w[0]·(before − x),    W·x + w[2]·(after − x),    W·x
 
-so that three products make any number of outputs; on both axes it takes 3 by 3, where a transposed convolution
-(`optimise.upsampling`) takes 16 for a factor of 2 and 25 for three or more.
+so that three products of every pixel, with W, w[0] and w[2], make any number of outputs; on both axes it takes 3 by 3,
+where a transposed convolution (`optimise.upsampling`) takes 16 for a factor of 2 and 25 for three or more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.engine.cpu.winograd import require_plain
+from liveportrait.engine.cpu.passes import passes
+from liveportrait.engine.cpu.places import valued_in_depth
+from liveportrait.engine.cpu.scratch import scratch
+from liveportrait.engine.cpu.winograd import bias_of, in_slabs, require_plain
 
-# Weights of the products with x, (before - x) and (after - x), from the three weights of an axis.
-COMBINED = ((1, 1, 1), (1, 0, 0), (0, 0, 1))
+COMBINED = ((1, 1, 1), (1, 0, 0), (0, 0, 1))  # W, w[0] and w[2] from the three weights of an axis
 
 
 class Enlarged2d(nn.Module):
     """convolution(x repeated `factor` times on both axes), for a factor of 2, 3 or more."""
 
     @torch.no_grad()
-    def __init__(self, convolution: nn.Conv2d, factor: int) -> None:
+    def __init__(self, convolution: nn.Conv2d, factor: int, dtype: torch.dtype = torch.float32) -> None:
+        """`dtype`: in which products are made. Maps and sums are float32 in any case."""
         super().__init__()
         require_plain(convolution)
-        self.weight = nn.Parameter(_combined(convolution.weight), requires_grad=False)  # (9, C, O)
-        self.bias, self.factor = convolution.bias, factor
+        self.weight = nn.Parameter(_combined(convolution.weight).to(dtype), requires_grad=False)  # (C, 9·O)
+        self.bias, self.factor = bias_of(convolution), factor
 
-    def whole(self, image: Tensor) -> Tensor:
-        """(f·H,f·W,O) of one map (H,W,C)."""
-
-        def multiply(part: Tensor, index: int) -> Tensor:
-            return part @ self.weight[index]
-
-        return _enlarged(image[None], multiply, self.bias, self.factor)[0]
+    def whole(self, image: Tensor, slope: float = 1) -> Tensor:
+        """(f·H,f·W,O) of one map (H,W,C), activated by max(v, slope·v)."""
+        height, width, channels = image.shape
+        products = scratch("products", (height * width, self.weight.shape[1]), self.weight.dtype)
+        torch.mm(image.to(self.weight.dtype).view(-1, channels), self.weight, out=products)
+        out = image.new_empty(height * self.factor, width * self.factor, len(self.bias))
+        passes().from_steps(products.view(1, height, width, 3, 3, -1), self.bias, slope, out[None])
+        return out
 
 
 class Enlarged3d(nn.Module):
-    """The same for a `Conv3d` of a volume whose pixels are repeated on both axes; depth is not enlarged."""
+    """The same for a `Conv3d` of a volume whose pixels are repeated on both axes; in depth it is Winograd's."""
 
     @torch.no_grad()
     def __init__(self, convolution: nn.Conv3d, factor: int) -> None:
         super().__init__()
         require_plain(convolution)
-        taps = [_combined(tap) for tap in convolution.weight.unbind(2)]
-        self.weight = nn.Parameter(torch.stack(taps), requires_grad=False)  # (3, 9, C, O)
-        self.bias, self.factor = convolution.bias, factor
+        taps = [_combined(tap) for tap in valued_in_depth(convolution.weight)]
+        self.weight = nn.Parameter(torch.stack(taps), requires_grad=False)  # (6, C, 9·O)
+        self.bias, self.factor = bias_of(convolution), factor
+        self.nothing = nn.Parameter(torch.zeros_like(self.bias), requires_grad=False)
 
-    def whole(self, volume: Tensor) -> Tensor:
-        """(D,f·H,f·W,O) of one volume (D,H,W,C)."""
-        step = volume.shape[1] * volume.shape[2]
-        before, here, after = self.weight
-
-        def multiply(part: Tensor, index: int) -> Tensor:
-            made = part @ here[index]
-            if len(part) > step:
-                made[step:].addmm_(part[:-step], before[index])
-                made[:-step].addmm_(part[step:], after[index])
-            return made
-
-        return _enlarged(volume, multiply, self.bias, self.factor)
+    def whole(self, volume: Tensor, slope: float = 1, more: int = 0) -> Tensor:
+        """(D,f·H,f·W,O) of one volume (D,H,W,C), activated by max(v, slope·v); `more` channels stay unwritten."""
+        slabs = in_slabs(volume)  # (6, d, H, W, C)
+        count, height, width, channels = slabs.shape[1:]
+        pixels = slabs.view(len(slabs), -1, channels)
+        products = scratch("products", (*pixels.shape[:2], self.weight.shape[2]))
+        torch.bmm(pixels, self.weight, out=products)
+        size = (height * self.factor, width * self.factor)
+        made = scratch("made", (len(slabs), count, *size, len(self.bias)))
+        products = products.view(-1, height, width, 3, 3, len(self.bias))
+        passes().from_steps(products, self.nothing, 1, made.flatten(0, 1))
+        out = volume.new_empty(len(volume), *size, len(self.bias) + more)
+        passes().from_slabs(made, self.bias, slope, out)
+        return out
 
 
 def _combined(weight: Tensor) -> Tensor:
-    """(9,C,O): the weights of the 3 by 3 products, from kernels (O,C,3,3)."""
+    """(C,9·O): the weights of the 3 by 3 products, from kernels (O,C,3,3)."""
     combined = torch.tensor(COMBINED, dtype=torch.float64, device=weight.device)
-    products = torch.einsum("ia,jb,ocab->ijco", combined, combined, weight.double())
-    return products.flatten(0, 1).to(weight.dtype).contiguous()
-
-
-def _enlarged(
-    maps: Tensor, multiply: Callable[[Tensor, int], Tensor], bias: Tensor | None, factor: int
-) -> Tensor:
-    """(N,f·H,f·W,O) of maps (N,H,W,C); `multiply` gives product number i of pixels (N·H·W,C)."""
-    count, height, width, channels = maps.shape
-    between, last = factor - 2, factor - 1
-    out: Tensor | None = None
-    for row, seen in enumerate(_seen(maps, 1)):
-        here, left, right = (
-            multiply(part.reshape(-1, channels), 3 * row + column).view(count, height, width, -1)
-            for column, part in enumerate(_seen(seen, 2))
-        )
-        if out is None:
-            out = maps.new_empty(count, height, factor, width, factor, here.shape[-1])
-            here = here if bias is None else here.add_(bias)
-        for column, made in enumerate([here + left, *[here] * between, here + right]):
-            if row == 0:
-                out[:, :, :, :, column] = made[:, :, None]
-            else:
-                out[:, :, 0 if row == 1 else last, :, column] += made
-    assert out is not None
-    return out.view(count, height * factor, width * factor, -1)
-
-
-def _seen(maps: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Maps (N,H,W,C), what is before each pixel less the pixel, and what is after it less the pixel."""
-    border = (0, 0, 0, 0, 1, 1) if axis == 1 else (0, 0, 1, 1)
-    steps = F.pad(maps, border).diff(dim=axis)
-    size = maps.shape[axis]
-    return maps, -steps.narrow(axis, 0, size), steps.narrow(axis, 1, size)
+    products = torch.einsum("ia,jb,ocab->cijo", combined, combined, weight.double())
+    return products.flatten(1).to(weight.dtype).contiguous()
