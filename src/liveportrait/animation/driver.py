@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from liveportrait.animation.extraction import extract_motion
-from liveportrait.animation.neutral import calmest
+from liveportrait.animation.references import Scores, calmest, most_alike
 from liveportrait.animation.report import Stretches
 from liveportrait.animation.run import Run
 from liveportrait.animation.streams import DEPTH, batches, nothing, read_ahead
@@ -73,6 +73,7 @@ class Driver:
     first: Motion  # batch 1: the reference, what relative motion starts from
     play: Callable[[Callable[[], None]], Play]  # given what a thread does before it runs M
     first_openings: Tensor | None = None  # (1,3) of the reference
+    alike: Callable[[Scores | None], DrivingBatch] | None = None  # the frame that looks most like such a face
     is_photo: bool = False
     has_pictures: bool = True  # False for a template: no tiles
     audio: Path | None = None  # a file with sound
@@ -91,11 +92,12 @@ def is_template(path: Path) -> bool:
 
 
 def open_driver(
-    run: Run, path: Path, crops: bool, reference: Reference = "first", pictures: bool = False
+    run: Run, path: Path, crops: bool, reference: Reference = "match", pictures: bool = False
 ) -> Driver:
     """The driver in a motion template, photo or video; `crops`: find the face in it and cut it out.
 
-    `reference` names the frame that relative motion starts from; `pictures`: its tiles will be shown. Raises
+    `reference` names the frame that relative motion starts from; with "match" that is the first one, and a video's
+    `alike` tells where expressions should start from; `pictures`: its tiles will be shown. Raises
     `UserError` where the file is none of these, shows no face, or the reference frame does not serve.
     """
     if is_template(path):
@@ -106,7 +108,7 @@ def open_driver(
 
 
 def template_driver(
-    run: Run, template: Template, name: str = "the motion template", reference: Reference = "first"
+    run: Run, template: Template, name: str = "the motion template", reference: Reference = "match"
 ) -> Driver:
     """A template as driver; a single frame counts as a photo. Raises `UserError` for another layout."""
     groups = groups_for(run.engine.variant)
@@ -159,7 +161,7 @@ def photo_driver(run: Run, path: Path, crops: bool) -> Driver:
 
 
 def video_driver(
-    run: Run, path: Path, crops: bool, reference: Reference = "first", pictures: bool = False
+    run: Run, path: Path, crops: bool, reference: Reference = "match", pictures: bool = False
 ) -> Driver:
     """A video as driver. With `crops` a first pass finds the face, and one window for the whole video.
 
@@ -211,12 +213,23 @@ def video_driver(
         ):
             yield from ahead
 
+    def alike(own: Scores | None) -> DrivingBatch:
+        assert tracked is not None
+        row = most_alike(tracked.looks, own)
+        if whole:
+            return whole.take([row])
+        tile = _cut(_frame(reader, row), window, variant)
+        with run.clock.step("motion"):
+            motion = extract_motion(run.engine, tile[None], None, window)
+        return DrivingBatch(motion, None if openings is None else openings[row : row + 1], (tile,))
+
     return Driver(
         reader.info.fps,
         len(tracked.found) if tracked else reader.info.frame_count,
         first,
         play,
         first_openings,
+        alike=alike if tracked and tracked.looks else None,
         has_pictures=whole is None or pictures,
         audio=path if reader.info.has_audio else None,
         cuts=tracked.cuts if tracked else (),
@@ -230,7 +243,7 @@ def _frame(reader: VideoReader, reference: Reference) -> Image:
         raise UserError(
             "the most neutral frame is found by its face: leave out --no-crop-driving or --reference auto"
         )
-    wanted = 0 if reference == "first" else reference
+    wanted = reference if isinstance(reference, int) else 0
     with reader:
         frame = next(islice(reader, wanted, None), None)
     if frame is None:

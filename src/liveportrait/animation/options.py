@@ -15,6 +15,7 @@ from liveportrait.choices import (
     MotionMode,
     PasteMask,
     Reference,
+    ReferenceName,
     Region,
     Subject,
     VideoCodec,
@@ -54,8 +55,9 @@ class AnimateOptions:
     """relative: SOURCE moves as DRIVING does from its reference on; absolute: it takes DRIVING's pose"""
     region: Region = "all"
     """which part of the face follows DRIVING"""
-    reference: str = "first"
-    """the frame of DRIVING that relative motion starts from: first, auto (the most neutral one), or its number"""
+    reference: str = "match"
+    """the frame of DRIVING that relative motion starts from: match (the first one, but expressions start where
+    DRIVING looks most like SOURCE), first, auto (the most neutral one), or its number"""
     photo_pose: bool = False
     """let a driving photo turn SOURCE's head too; by default it gives its expression only"""
     lock_head: bool = False
@@ -127,11 +129,13 @@ class AnimateOptions:
 
 def parse_reference(text: str) -> Reference:
     """The driver's reference frame: a number from 0, or how to find it. Raises `UserError`."""
-    if text in ("first", "auto"):
-        return "first" if text == "first" else "auto"
+    for name in get_args(ReferenceName):
+        if text == name:
+            found: ReferenceName = name
+            return found
     if not (text.isascii() and text.isdigit()):
         raise UserError(
-            f"reference is {text!r}: give first, auto, or the number of a frame of DRIVING from 0"
+            f"reference is {text!r}: give match, first, auto, or the number of a frame of DRIVING from 0"
         )
     return int(text)
 

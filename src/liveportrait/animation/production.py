@@ -112,8 +112,14 @@ def _names(driving: Sequence[Driving]) -> Iterator[str]:
 
 
 def _steering(run: Run, face: SourceFace, driver: Driver, options: AnimateOptions) -> Steering:
-    still, animal = (face.still.motion, face.animal) if isinstance(face, StillFace) else (None, None)
-    return Steering(run.engine, still, driver.first, driver.is_photo, options, driver.first_openings, animal)
+    still, animal, scores = None, None, None
+    if isinstance(face, StillFace):
+        still, animal, scores = face.still.motion, face.animal, face.scores
+    first, openings = driver.first, driver.first_openings
+    if driver.alike and options.motion == "relative":
+        like = driver.alike(scores)
+        first, openings = first._replace(expression=like.motion.expression), like.openings
+    return Steering(run.engine, still, first, driver.is_photo, options, openings, animal)
 
 
 def _finisher(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.options import AnimateOptions
+from liveportrait.animation.references import Scores, scores_of
 from liveportrait.animation.report import Jitter
 from liveportrait.animation.run import Run
 from liveportrait.animation.selection import FaceChoice
@@ -105,6 +106,7 @@ class StillFace:
 
     still: View  # batch 1
     animal: AnimalMotion | None = None  # where it is one, and its keypoints are landmarks
+    scores: Scores | None = None  # what face it makes, where it is a person's
 
     def shown(self, rows: range) -> list[int]:
         """All: a photo does not change."""
@@ -163,7 +165,7 @@ def _still_person(run: Run, image: Image, face: Face, options: AnimateOptions) -
     sighting = Sighting.of(face)
     window = window_of(sighting.square, options)
     tile = cut(image, window, run.engine.variant)[None]
-    return StillFace(_look(run, tile, [sighting], [window]))
+    return StillFace(_look(run, tile, [sighting], [window]), scores=scores_of(run.analyzer, face))
 
 
 def _still_animal(run: Run, image: Image, face: AnimalFace, options: AnimateOptions) -> StillFace:

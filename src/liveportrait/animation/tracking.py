@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.animation.cuts import CutFinder
-from liveportrait.animation.neutral import unrest
+from liveportrait.animation.references import LOOK_EVERY, Look, scores_of, unrest
 from liveportrait.animation.report import FIND, Stretches, gaps
 from liveportrait.animation.run import Run
 from liveportrait.animation.streams import DEPTH, read_ahead
@@ -36,6 +36,7 @@ class Tracked:
     cuts: tuple[int, ...]  # frames at which a new scene begins
     ratios: NDArray[np.float32]  # (N,3) openings of left eye, right eye and lips; held where there is no face
     heads: SeenHeads  # of the frames that show the face, in order
+    looks: tuple[Look, ...]  # with the reference "match": of some of the frames that show it
 
     @property
     def reference_head(self) -> SeenHeads:
@@ -62,8 +63,8 @@ def find_face(analyzer: FaceAnalyzer, image: NDArray[np.uint8]) -> Face | None:
 def track_face(run: Run, reader: VideoReader, reference: Reference = "first") -> Tracked:
     """Follow the largest face of the first frame that has one; after a loss, the largest again.
 
-    `reference`: the first frame that shows it, the most neutral one ("auto"), or the one of that number. Raises
-    `UserError` where no frame has a face, or the reference frame has none.
+    `reference`: the first frame that shows it (also with "match"), the most neutral one ("auto"), or the one of that
+    number. Raises `UserError` where no frame has a face, or the reference frame has none.
     """
     found: list[bool] = []
     ratios: list[NDArray[np.float32]] = []
@@ -71,6 +72,7 @@ def track_face(run: Run, reader: VideoReader, reference: Reference = "first") ->
     cuts: list[int] = []
     is_cut = CutFinder()
     best = _Reference(run.analyzer, reference)
+    looks: list[Look] = []
 
     def landmarks() -> Iterator[NDArray[np.float32]]:
         face: Face | None = None
@@ -84,6 +86,8 @@ def track_face(run: Run, reader: VideoReader, reference: Reference = "first") ->
                     face = face or find_face(run.analyzer, frame)
                     if face:
                         best.offer(len(found), frame, face)
+                        if reference == "match" and len(heads) % LOOK_EVERY == 0:
+                            looks.append(Look(len(found), scores_of(run.analyzer, face)))
                 found.append(face is not None)
                 if face is not None:
                     ratios.append(openings_of(face))
@@ -109,6 +113,7 @@ def track_face(run: Run, reader: VideoReader, reference: Reference = "first") ->
         tuple(cuts),
         np.stack(ratios)[rows].astype(np.float32),
         SeenHeads.joined(heads),
+        tuple(looks),
     )
 
 
@@ -137,5 +142,5 @@ class _Reference:
             value = unrest(self.analyzer, face)
             if value < self._unrest:
                 self.number, self.frame, self._unrest = number, frame, value
-        elif number == self.wanted or (self.wanted == "first" and self.frame is None):
+        elif number == self.wanted or (self.wanted in ("first", "match") and self.frame is None):
             self.number, self.frame = number, frame

@@ -17,7 +17,7 @@ from liveportrait.evaluation import metrics
 from liveportrait.evaluation.appearance import features
 from liveportrait.evaluation.clips import Clip, Footage, Still
 from liveportrait.evaluation.comparing import change_values, curves, face_values, moments, tiles, trembling
-from liveportrait.evaluation.driving import Shown, compared, reenact
+from liveportrait.evaluation.driving import Shown, Start, compared, reenact
 from liveportrait.evaluation.landmark_warp import landmark_warp
 from liveportrait.evaluation.pictures import Array, Picture
 from liveportrait.evaluation.results import Measured, Outcome
@@ -68,8 +68,9 @@ def measure_pair(tools: Tools, source: Still, clip: Clip, with_tiles: bool = Fal
     if count < 2 or driver.faces[0] is None or face is None:
         return None
     portrait, played = Shown(source.face[None], (face,)), Shown(clip.frames, driver.faces)
+    start = Start.of(tools, portrait, played)
     rendered = {
-        "model": reenact(tools, portrait, played.first, played, stitching=True),
+        "model": reenact(tools, portrait, start, played, stitching=True),
         "landmark_warp": _warped(portrait, face, driver.faces[0], driver.faces),
     }
     outputs = {name: compared(pictures) for name, pictures in rendered.items()}
@@ -77,9 +78,9 @@ def measure_pair(tools: Tools, source: Still, clip: Clip, with_tiles: bool = Fal
     tracks = {name: observe(tools.analyzer, pictures) for name, pictures in outputs.items()}
     scene = Scene(source, face)
     standing = {name: scene.disturbance(rendered[name], tracks[name]) for name in outputs}
-    bursts = _bursts(tools, portrait, played.first, still, clip.burst)
+    bursts = _bursts(tools, portrait, start, still, clip.burst)
     if tools.engine.can_stitch:
-        loose = reenact(tools, portrait, played.first, played, stitching=False)
+        loose = reenact(tools, portrait, start, played, stitching=False)
         track = observe(tools.analyzer, compared(loose), identities=False)
         pair = standing["model"]["shoulders"], scene.disturbance(loose, track)["shoulders"]
         stitched, unstitched = (float(np.nansum(moved[1:])) for moved in pair)
@@ -125,17 +126,17 @@ def _warped(source: Shown, face: Face, first: Face, faces: Sequence[Face | None]
 
 
 def _bursts(
-    tools: Tools, source: Shown, first: Shown, still: Track, burst: Picture | None
+    tools: Tools, source: Shown, start: Start, still: Track, burst: Picture | None
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """The methods' jitter beside the driver's, over consecutive frames."""
-    face, start = source.faces[0], first.faces[0]
-    if burst is None or len(burst) < 3 or face is None or start is None:
+    face, first = source.faces[0], start.shown.faces[0]
+    if burst is None or len(burst) < 3 or face is None or first is None:
         return {}
     driver = observe(tools.analyzer, burst, identities=False)
     played = Shown(burst, driver.faces)
     outputs = {
-        "model": compared(reenact(tools, source, first, played, stitching=True)),
-        "landmark_warp": _warped(source, face, start, driver.faces),
+        "model": compared(reenact(tools, source, start, played, stitching=True)),
+        "landmark_warp": _warped(source, face, first, driver.faces),
     }
     tracks = {name: observe(tools.analyzer, made, identities=False) for name, made in outputs.items()}
     tracks["copy"] = still.repeated(0, len(burst))

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from liveportrait.animation.options import AnimateOptions
+from liveportrait.animation.references import Look, most_alike, scores_of
 from liveportrait.animation.steering import Steering
 from liveportrait.engine import Engine
 from liveportrait.evaluation.pictures import Picture
@@ -69,14 +71,37 @@ def followed(tools: Tools, reference: Motion, first: Shown, driver: Shown) -> Mo
     return Motion(*(torch.cat(parts)[rows] for parts in zip(reference, motion, strict=True)))
 
 
-def reenact(tools: Tools, source: Shown, first: Shown, driver: Shown, stitching: bool) -> Picture:
-    """A source (one frame) driven by a driver relative to its `first` frame: pictures (T,S,S,3).
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What relative motion starts from: the driver's first frame, and an expression of the driver's."""
+
+    shown: Shown  # that frame
+    motion: Motion  # of it
+    expression: Tensor  # (1,21,3)
+
+    @classmethod
+    def of(cls, tools: Tools, source: Shown, driver: Shown) -> Start:
+        """For a driver (T frames) whose first frame shows its face, as `animate` chooses it."""
+        first = driver.first
+        motion = motion_of(tools, first)
+        looks = [
+            Look(row, scores_of(tools.analyzer, face))
+            for row, face in enumerate(driver.faces)
+            if face is not None
+        ]
+        face = source.faces[0]
+        row = most_alike(looks, None if face is None else scores_of(tools.analyzer, face))
+        return cls(first, motion, followed(tools, motion, first, driver).expression[row : row + 1])
+
+
+def reenact(tools: Tools, source: Shown, start: Start, driver: Shown, stitching: bool) -> Picture:
+    """A source (one frame) driven by a driver relative to its start: pictures (T,S,S,3).
 
     `stitching` takes effect where the weights bring that module.
     """
     engine = tools.engine
-    motion, reference = motion_of(tools, source), motion_of(tools, first)
-    driving = followed(tools, reference, first, driver)
+    motion, reference = motion_of(tools, source), start.motion._replace(expression=start.expression)
+    driving = followed(tools, start.motion, start.shown, driver)
     features, source_pose = engine.encode_appearance(network_input(engine, source.frames)), pose_of(motion)
     options = AnimateOptions(stitching=stitching)
     poses = Steering(engine, motion, reference, is_photo=False, options=options).poses(driving)

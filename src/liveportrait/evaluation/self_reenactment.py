@@ -23,7 +23,7 @@ from liveportrait.evaluation.comparing import (
     tiles,
     trembling,
 )
-from liveportrait.evaluation.driving import Shown, compared, reenact
+from liveportrait.evaluation.driving import Shown, Start, compared, reenact
 from liveportrait.evaluation.landmark_warp import landmark_warp
 from liveportrait.evaluation.pictures import Array, Picture
 from liveportrait.evaluation.results import METHODS, Measured, Outcome, summary
@@ -95,10 +95,10 @@ def measure_clip(tools: Tools, clip: Clip, with_tiles: bool = False) -> Outcome 
 
 def _outputs(tools: Tools, source: Shown, driver: Shown) -> dict[str, Picture]:
     """The methods' pictures (T,256,256,3), by method; the copy is one picture."""
-    made = reenact(tools, source, source, driver, stitching=False)
-    start = _landmarks(source.faces[0])
+    made = reenact(tools, source, Start.of(tools, source, source), driver, stitching=False)
+    own = _landmarks(source.faces[0])
     warped = [
-        source.frames[0] if face is None else landmark_warp(source.frames[0], start, face.landmarks)
+        source.frames[0] if face is None else landmark_warp(source.frames[0], own, face.landmarks)
         for face in driver.faces
     ]
     return {"model": compared(made), "copy": source.frames, "landmark_warp": np.stack(warped)}
