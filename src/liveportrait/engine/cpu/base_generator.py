@@ -69,7 +69,7 @@ class CpuSpadeBlock(nn.Module):
         if self.learned_shortcut:
             by, channels = self.modulation_s, x.shape[2]
             for top, products in by.stripes(hidden, places, 2 * by.weight.shape[1]):
-                rows = slice(top, min(size, top + OUT * products.shape[3]))
+                rows = slice(top, min(size, top + OUT * products.shape[2]))
                 scaled = scratch("scaled", (rows.stop - top, size, channels))
                 passes().scale_and_shift(products, by.bias, seen, top, scaled, out)
                 out[rows].flatten(0, 1).addmm_(scaled.flatten(0, 1), self.conv_s)

@@ -15,7 +15,7 @@ from liveportrait.networks.base.warping import DenseMotionNetwork, WarpingModule
 from liveportrait.networks.interface import Features, Pose, Warped
 from liveportrait.networks.sampling import sample_volume
 
-TILED = 16  # least side of a map that is worth dividing into tiles
+TILED = 8  # least side of a map that is worth dividing into tiles
 LANES = 16  # products of matrices whose rows are no multiple of it are a fifth slower
 
 

@@ -22,40 +22,32 @@ class CompiledPasses:
     """See `Passes`."""
 
     def to_tiles(self, maps: Tensor, channel: int, places: Tensor | None, top: int, out: Tensor) -> None:
-        down, across = out.shape[3:5]
+        down, across = out.shape[2:4]
         given = None if places is None else places.numpy()
         rows = _inputs(maps.shape[1], given, top, down)
         columns = _inputs(maps.shape[2], given, 0, across)
-        _shared(kernels.to_tiles, maps.shape[0] * down, _array(maps), channel, rows, columns, _array(out))
+        to = (down, across, _array(out.flatten(1, 3)))
+        _shared(kernels.to_tiles, len(maps) * down, _array(maps), channel, rows, columns, *to)
 
     def from_tiles(self, products: Tensor, bias: Tensor, slope: float, top: int, out: Tensor) -> None:
-        arguments = (_array(products), _array(bias), np.float32(slope), top, _array(out))
-        _shared(kernels.from_tiles, products.shape[2] * products.shape[3], *arguments)
+        down, across = products.shape[2:4]
+        given = (_array(products.flatten(1, 3)), down, across, _array(bias))
+        _shared(kernels.from_tiles, len(out) * down, *given, np.float32(slope), top, _array(out))
 
     def add_from_tiles(self, products: Tensor, bias: Tensor, normal: Normal, top: int, out: Tensor) -> None:
         x, step = _array(normal.x), 1 + normal.doubled
-        _shared(
-            kernels.add_from_tiles,
-            products.shape[3],
-            _array(products),
-            _array(bias),
-            x,
-            step,
-            top,
-            _array(out),
-        )
+        self._rows(kernels.add_from_tiles, products, bias, x, step, top, _array(out))
 
     def modulate(
         self, products: Tensor, bias: Tensor, normal: Normal, slope: float, top: int, out: Tensor
     ) -> None:
-        given = (_array(products), _array(bias), *_unpacked(normal), np.float32(slope), top, _array(out))
-        _shared(kernels.modulate, products.shape[3], *given)
+        self._rows(kernels.modulate, products, bias, *_unpacked(normal), np.float32(slope), top, _array(out))
 
     def scale_and_shift(
         self, products: Tensor, bias: Tensor, normal: Normal, top: int, scaled: Tensor, out: Tensor
     ) -> None:
-        given = (_array(products), _array(bias), *_unpacked(normal), top, _array(scaled), _array(out))
-        _shared(kernels.scale_and_shift, products.shape[3], *given)
+        to = (top, _array(scaled), _array(out))
+        self._rows(kernels.scale_and_shift, products, bias, *_unpacked(normal), *to)
 
     def to_slabs(self, volume: Tensor, out: Tensor) -> None:
         flat = out.flatten(3)
@@ -69,6 +61,9 @@ class CompiledPasses:
         arguments = (_array(products), _array(bias), np.float32(slope), _array(out))
         _shared(kernels.from_steps, products.shape[0] * products.shape[1], *arguments)
 
+    def from_spectra(self, products: Tensor, depth: int, out: Tensor) -> None:
+        _shared(kernels.from_spectra, len(out), _array(products), depth, _array(out))
+
     def normal(self, x: Tensor, doubled: bool) -> Normal:
         height, width, channels = x.shape
         means, squares = torch.empty(2, height, channels)
@@ -77,6 +72,10 @@ class CompiledPasses:
         mean = means.mean(0)
         squares = squares.sum(0) + (means - mean).square_().sum(0) * width
         return Normal(x, mean, (squares / (height * width) + EPSILON).rsqrt(), doubled)
+
+    def _rows(self, kernel: Callable[..., None], products: Tensor, bias: Tensor, *arguments: object) -> None:
+        down, across = products.shape[2:4]
+        _shared(kernel, down, _array(products.flatten(1, 3)), across, _array(bias), *arguments)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -18,7 +18,9 @@ from numba.extending import overload
 from liveportrait.engine.cache import cache_folder
 from liveportrait.engine.cpu import places
 
-BLOCK = 64  # channels at once: a tile of them stays in the innermost cache
+# Channels at once: a tile of them stays in the innermost cache. Loops over them write to one array only, for the
+# compiler must prove that no two overlap before it uses vectors, and gives up where there are many.
+BLOCK = 128
 NEAR, FAR = np.float32(places.NEAR), np.float32(places.FAR)
 NEAR2, FAR2 = np.float32(places.NEAR2), np.float32(places.FAR2)
 BOTH2, FAR3 = np.float32(places.NEAR2 + places.FAR2), np.float32(places.FAR**3)
@@ -97,19 +99,14 @@ def _recovered(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _tile(products, n, i, j, c, end, half, tile):  # type: ignore[no-untyped-def]
+def _tile(products, group, number, c, end, half, tile):  # type: ignore[no-untyped-def]
     """The 4x4 outputs of a tile, channels c to end: `tile` (4,4,BLOCK) is written, `half` (4,6,BLOCK) used."""
+    groups = len(products) // 36
     for x in range(6):
-        p0, p1, p2 = (
-            products[x, 0, n, i, j, c:end],
-            products[x, 1, n, i, j, c:end],
-            products[x, 2, n, i, j, c:end],
-        )
-        p3, p4, p5 = (
-            products[x, 3, n, i, j, c:end],
-            products[x, 4, n, i, j, c:end],
-            products[x, 5, n, i, j, c:end],
-        )
+        at = 6 * x * groups + group
+        p0, p1 = products[at, number, c:end], products[at + groups, number, c:end]
+        p2, p3 = products[at + 2 * groups, number, c:end], products[at + 3 * groups, number, c:end]
+        p4, p5 = products[at + 4 * groups, number, c:end], products[at + 5 * groups, number, c:end]
         for k in range(end - c):
             half[0, x, k], half[1, x, k], half[2, x, k], half[3, x, k] = _recovered(
                 widened(p0[k]), widened(p1[k]), widened(p2[k]), widened(p3[k]), widened(p4[k]), widened(p5[k])
@@ -122,12 +119,15 @@ def _tile(products, n, i, j, c, end, half, tile):  # type: ignore[no-untyped-def
 
 
 @compiled
-def to_tiles(maps, channel, rows, columns, out, first, last):  # type: ignore[no-untyped-def]
+def to_tiles(maps, channel, rows, columns, down, across, out, first, last):  # type: ignore[no-untyped-def]
     """`rows`, `columns`: where in the maps the 6 by 6 inputs of all tiles lie, four further each; below 0 are zeros."""
-    down, across, channels = out.shape[3:]
-    half, zeros = np.empty((6, 6, BLOCK), np.float32), np.zeros(BLOCK, np.float32)
-    for number in range(first, last):
-        n, i = number // down, number % down
+    channels, groups = out.shape[2], len(out) // 36
+    count = len(maps) // groups
+    half, row = np.empty((6, 6, BLOCK), np.float32), np.empty((6, BLOCK), np.float32)
+    zeros = np.zeros(BLOCK, np.float32)
+    for line in range(first, last):
+        n, i = line // down, line % down
+        group = n // count
         r0, r1, r2, r3, r4, r5 = (
             rows[4 * i], rows[4 * i + 1], rows[4 * i + 2], rows[4 * i + 3], rows[4 * i + 4], rows[4 * i + 5]
         )  # fmt: skip
@@ -150,39 +150,34 @@ def to_tiles(maps, channel, rows, columns, out, first, last):  # type: ignore[no
                             half[0, x, k], half[1, x, k], half[2, x, k],
                             half[3, x, k], half[4, x, k], half[5, x, k],
                         ) = _valued(p0[k], p1[k], p2[k], p3[k], p4[k], p5[k])  # fmt: skip
-                end = c + size
                 for y in range(6):
-                    q0, q1, q2 = (
-                        out[0, y, n, i, j, c:end],
-                        out[1, y, n, i, j, c:end],
-                        out[2, y, n, i, j, c:end],
-                    )
-                    q3, q4, q5 = (
-                        out[3, y, n, i, j, c:end],
-                        out[4, y, n, i, j, c:end],
-                        out[5, y, n, i, j, c:end],
-                    )
                     for k in range(size):
-                        v0, v1, v2, v3, v4, v5 = _valued(
+                        (
+                            row[0, k], row[1, k], row[2, k], row[3, k], row[4, k], row[5, k]
+                        ) = _valued(
                             half[y, 0, k], half[y, 1, k], half[y, 2, k],
                             half[y, 3, k], half[y, 4, k], half[y, 5, k],
                         )  # fmt: skip
-                        q0[k], q1[k], q2[k] = narrowed(v0, out), narrowed(v1, out), narrowed(v2, out)
-                        q3[k], q4[k], q5[k] = narrowed(v3, out), narrowed(v4, out), narrowed(v5, out)
+                    for x in range(6):
+                        to = out[
+                            (6 * x + y) * groups + group, line % (count * down) * across + j, c : c + size
+                        ]
+                        for k in range(size):
+                            to[k] = narrowed(row[x, k], out)
 
 
 @compiled
-def from_tiles(products, bias, slope, top, out, first, last):  # type: ignore[no-untyped-def]
-    down, across, channels = products.shape[3:]
-    height, width = out.shape[1:3]
+def from_tiles(products, down, across, bias, slope, top, out, first, last):  # type: ignore[no-untyped-def]
+    channels, groups = products.shape[2], len(products) // 36
+    count, height, width = len(out) // groups, out.shape[1], out.shape[2]
     half, tile = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
-    for number in range(first, last):
-        n, i = number // down, number % down
+    for line in range(first, last):
+        n, i = line // down, line % down
         row = top + 4 * i
         for j in range(across):
             for c in range(0, channels, BLOCK):
                 end = min(channels, c + BLOCK)
-                _tile(products, n, i, j, c, end, half, tile)
+                _tile(products, n // count, line % (count * down) * across + j, c, end, half, tile)
                 constant = bias[c:end]
                 for y in range(min(4, height - row)):
                     for x in range(min(4, width - 4 * j)):
@@ -193,16 +188,15 @@ def from_tiles(products, bias, slope, top, out, first, last):  # type: ignore[no
 
 
 @compiled
-def add_from_tiles(products, bias, x, step, top, out, first, last):  # type: ignore[no-untyped-def]
-    across, channels = products.shape[4:]
-    height, width = out.shape[:2]
+def add_from_tiles(products, across, bias, x, step, top, out, first, last):  # type: ignore[no-untyped-def]
+    height, width, channels = out.shape
     half, tile = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
     for i in range(first, last):
         row = top + 4 * i
         for j in range(across):
             for c in range(0, channels, BLOCK):
                 end = min(channels, c + BLOCK)
-                _tile(products, 0, i, j, c, end, half, tile)
+                _tile(products, 0, i * across + j, c, end, half, tile)
                 constant = bias[c:end]
                 for y in range(min(4, height - row)):
                     for z in range(min(4, width - 4 * j)):
@@ -213,8 +207,7 @@ def add_from_tiles(products, bias, x, step, top, out, first, last):  # type: ign
 
 
 @compiled
-def modulate(products, bias, x, step, mean, rate, slope, top, out, first, last):  # type: ignore[no-untyped-def]
-    across = products.shape[4]
+def modulate(products, across, bias, x, step, mean, rate, slope, top, out, first, last):  # type: ignore[no-untyped-def]
     height, width, channels = out.shape
     half, gains = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
     shifts = np.empty((4, 4, BLOCK), np.float32)
@@ -223,8 +216,8 @@ def modulate(products, bias, x, step, mean, rate, slope, top, out, first, last):
         for j in range(across):
             for c in range(0, channels, BLOCK):
                 end = min(channels, c + BLOCK)
-                _tile(products, 0, i, j, c, end, half, gains)
-                _tile(products, 0, i, j, channels + c, channels + end, half, shifts)
+                _tile(products, 0, i * across + j, c, end, half, gains)
+                _tile(products, 0, i * across + j, channels + c, channels + end, half, shifts)
                 gain_bias, shift_bias = bias[c:end], bias[channels + c : channels + end]
                 centre, scale = mean[c:end], rate[c:end]
                 for y in range(min(4, height - row)):
@@ -239,8 +232,7 @@ def modulate(products, bias, x, step, mean, rate, slope, top, out, first, last):
 
 
 @compiled
-def scale_and_shift(products, bias, x, step, mean, rate, top, scaled, out, first, last):  # type: ignore[no-untyped-def]
-    across = products.shape[4]
+def scale_and_shift(products, across, bias, x, step, mean, rate, top, scaled, out, first, last):  # type: ignore[no-untyped-def]
     height, width, outputs = out.shape
     channels = scaled.shape[2]
     half, tile = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
@@ -250,7 +242,7 @@ def scale_and_shift(products, bias, x, step, mean, rate, top, scaled, out, first
             for begin, stop in ((0, channels), (channels, channels + outputs)):
                 for c in range(begin, stop, BLOCK):
                     end = min(stop, c + BLOCK)
-                    _tile(products, 0, i, j, c, end, half, tile)
+                    _tile(products, 0, i * across + j, c, end, half, tile)
                     constant = bias[c:end]
                     for y in range(min(4, height - row)):
                         for z in range(min(4, width - 4 * j)):
@@ -291,17 +283,27 @@ def moments(x, means, squares, first, last):  # type: ignore[no-untyped-def]
 def to_slabs(volume, out, first, last):  # type: ignore[no-untyped-def]
     """`volume` (D,H,W·C), out (6,d,H,W·C)."""
     depth, height, length = volume.shape
-    zeros = np.zeros(length, np.float32)
+    zeros, made = np.zeros(BLOCK, np.float32), np.empty((6, BLOCK), np.float32)
     for number in range(first, last):
         slab, i = number // height, number % height
         z = 4 * slab - 1
-        p0, p1 = volume[z, i] if z >= 0 else zeros, volume[z + 1, i]
-        p2, p3 = volume[z + 2, i] if z + 2 < depth else zeros, volume[z + 3, i] if z + 3 < depth else zeros
-        p4, p5 = volume[z + 4, i] if z + 4 < depth else zeros, volume[z + 5, i] if z + 5 < depth else zeros
-        q0, q1, q2 = out[0, slab, i], out[1, slab, i], out[2, slab, i]
-        q3, q4, q5 = out[3, slab, i], out[4, slab, i], out[5, slab, i]
-        for k in range(length):
-            q0[k], q1[k], q2[k], q3[k], q4[k], q5[k] = _valued(p0[k], p1[k], p2[k], p3[k], p4[k], p5[k])
+        for c in range(0, length, BLOCK):
+            end = min(length, c + BLOCK)
+            none = zeros[: end - c]
+            p0 = volume[z, i, c:end] if z >= 0 else none
+            p1 = volume[z + 1, i, c:end]
+            p2 = volume[z + 2, i, c:end] if z + 2 < depth else none
+            p3 = volume[z + 3, i, c:end] if z + 3 < depth else none
+            p4 = volume[z + 4, i, c:end] if z + 4 < depth else none
+            p5 = volume[z + 5, i, c:end] if z + 5 < depth else none
+            for k in range(end - c):
+                (
+                    made[0, k], made[1, k], made[2, k], made[3, k], made[4, k], made[5, k]
+                ) = _valued(p0[k], p1[k], p2[k], p3[k], p4[k], p5[k])  # fmt: skip
+            for place in range(6):
+                to = out[place, slab, i, c:end]
+                for k in range(end - c):
+                    to[k] = made[place, k]
 
 
 @compiled
@@ -372,3 +374,21 @@ def from_steps(products, bias, slope, out, first, last):  # type: ignore[no-unty
                             for k in range(size):
                                 sum = whole[k] + (seen[k] - own[k]) + constant[k]
                                 to[k] = max(sum, slope * sum)
+
+
+@compiled
+def from_spectra(products, depth, out, first, last):  # type: ignore[no-untyped-def]
+    pictures, _, taps, outputs = products.shape[2:]
+    for f in range(first, last):
+        out[f] = 0
+        for number in range(pictures):  # in the order of memory
+            z = number % depth
+            for tap in range(taps):
+                step = taps // 2 - tap
+                if 0 <= z + step < depth:
+                    real, imaginary = out[f, 0, number + step], out[f, 1, number + step]
+                    rr, ri = products[0, f, number, 0, tap], products[0, f, number, 1, tap]
+                    ir, ii = products[1, f, number, 0, tap], products[1, f, number, 1, tap]
+                    for k in range(outputs):
+                        real[k] += rr[k] - ii[k]
+                        imaginary[k] += ri[k] + ir[k]

@@ -29,19 +29,19 @@ class Passes(Protocol):
     """
 
     def to_tiles(self, maps: Tensor, channel: int, places: Tensor | None, top: int, out: Tensor) -> None:
-        """Maps (N,H,W,..) at 6 by 6 places of every tile of a stripe: out (6,6,N,h,w,C), columns before rows.
+        """Maps (N,H,W,..) at 6 by 6 places of every tile of a stripe: out (36·g,n,h,w,C), columns before rows.
 
-        C channels are read, from number `channel` on. A border of zeros surrounds the maps. With `places` (S,), what
+        The N maps are g groups of n. C channels are read, from number `channel` on. A border of zeros surrounds the maps. With `places` (S,), what
         has tiles is (S,S): at row i and column j stands what the given map has in row places[i], column places[j].
         """
         ...
 
     def from_tiles(self, products: Tensor, bias: Tensor, slope: float, top: int, out: Tensor) -> None:
-        """Outputs of the products (6,6,N,h,w,O), with bias (O,) and activation: rows of out (N,H,W,O)."""
+        """Outputs of the products (36·g,n,h,w,O), with bias (O,) and activation: rows of out (N,H,W,O)."""
         ...
 
     def add_from_tiles(self, products: Tensor, bias: Tensor, normal: Normal, top: int, out: Tensor) -> None:
-        """The same of products (6,6,1,h,w,O), added to x as it stands in `normal`: rows of out (H,W,O)."""
+        """The same of products (36,1,h,w,O), added to x as it stands in `normal`: rows of out (H,W,O)."""
         ...
 
     def modulate(
@@ -49,14 +49,14 @@ class Passes(Protocol):
     ) -> None:
         """The normal map times gain plus shift, activated: rows of out (H,W,C).
 
-        Gain and shift are the first and last C channels of the products' (6,6,1,h,w,2·C) outputs.
+        Gain and shift are the first and last C channels of the products' (36,1,h,w,2·C) outputs.
         """
         ...
 
     def scale_and_shift(
         self, products: Tensor, bias: Tensor, normal: Normal, top: int, scaled: Tensor, out: Tensor
     ) -> None:
-        """Of products (6,6,1,h,w,C+O): the normal map times gain in `scaled` (rows,W,C); out (H,W,O) plus shift."""
+        """Of products (36,1,h,w,C+O): the normal map times gain in `scaled` (rows,W,C); out (H,W,O) plus shift."""
         ...
 
     def to_slabs(self, volume: Tensor, out: Tensor) -> None:
@@ -69,6 +69,14 @@ class Passes(Protocol):
 
     def from_steps(self, products: Tensor, bias: Tensor, slope: float, out: Tensor) -> None:
         """Products (N,H,W,3,3,O), see `enlarging`, as the enlarged maps out (N,f·H,f·W,O), with bias and activation."""
+        ...
+
+    def from_spectra(self, products: Tensor, depth: int, out: Tensor) -> None:
+        """Sums in depth of volumes' spectra times kernels' spectra: out (L,2,N·D,O), real and imaginary.
+
+        Products (2,L,N·D,2,T,O) are those of the volumes' real and of their imaginary parts with the real and
+        imaginary parts of the kernels' T slices.
+        """
         ...
 
     def normal(self, x: Tensor, doubled: bool) -> Normal:

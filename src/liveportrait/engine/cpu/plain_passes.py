@@ -19,7 +19,7 @@ class PlainPasses:
     """See `Passes`."""
 
     def to_tiles(self, maps: Tensor, channel: int, places: Tensor | None, top: int, out: Tensor) -> None:
-        down, across, channels = out.shape[3:]
+        down, across, channels = out.shape[2:]
         height, width = maps.shape[1:3] if places is None else (len(places), len(places))
         bottom = min(height, top + down * OUT)
         above, below = max(0, top - 1), min(height, bottom + 1)
@@ -33,33 +33,38 @@ class PlainPasses:
         seen = F.pad(seen, border)
         rows = seen.new_empty(IN, len(seen), down, seen.shape[2], channels)
         _value_inputs([seen[:, i : i + OUT * (down - 1) + 1 : OUT] for i in range(IN)], rows)
+        rows = rows.unflatten(1, (-1, out.shape[1]))  # (6, groups, n, h, W, C)
         tiles = out if out.dtype == seen.dtype else torch.empty_like(out, dtype=seen.dtype)
-        _value_inputs([rows[:, :, :, i : i + OUT * (across - 1) + 1 : OUT] for i in range(IN)], tiles)
+        starts = range(IN)
+        _value_inputs(
+            [rows[..., i : i + OUT * (across - 1) + 1 : OUT, :] for i in starts],
+            tiles.unflatten(0, (IN, IN, -1)),
+        )
         if tiles is not out:
             out.copy_(tiles)
 
     def from_tiles(self, products: Tensor, bias: Tensor, slope: float, top: int, out: Tensor) -> None:
-        rows = out[:, top : top + OUT * products.shape[3]]
+        rows = out[:, top : top + OUT * products.shape[2]]
         torch.add(_maps(products)[:, : rows.shape[1], : rows.shape[2]], bias, out=rows)
         if slope != 1:
             F.leaky_relu_(rows, slope)
 
     def add_from_tiles(self, products: Tensor, bias: Tensor, normal: Normal, top: int, out: Tensor) -> None:
-        rows = slice(top, min(len(out), top + OUT * products.shape[3]))
+        rows = slice(top, min(len(out), top + OUT * products.shape[2]))
         made = self._stripe(products, bias, rows, out)
         torch.add(made, _enlarged(normal.x[_own(normal, rows)], normal), out=out[rows])
 
     def modulate(
         self, products: Tensor, bias: Tensor, normal: Normal, slope: float, top: int, out: Tensor
     ) -> None:
-        rows = slice(top, min(len(out), top + OUT * products.shape[3]))
+        rows = slice(top, min(len(out), top + OUT * products.shape[2]))
         gain, shift = self._stripe(products, bias, rows, out).chunk(2, dim=2)
         F.leaky_relu_(torch.addcmul(shift, _rows(normal, rows), gain, out=out[rows]), slope)
 
     def scale_and_shift(
         self, products: Tensor, bias: Tensor, normal: Normal, top: int, scaled: Tensor, out: Tensor
     ) -> None:
-        rows = slice(top, min(len(out), top + OUT * products.shape[3]))
+        rows = slice(top, min(len(out), top + OUT * products.shape[2]))
         made = self._stripe(products, bias, rows, out)
         gain, shift = made.split([scaled.shape[2], out.shape[2]], dim=2)
         out[rows] += shift
@@ -84,6 +89,18 @@ class PlainPasses:
         made = _repeated(rows, 2, factor).add_(bias)
         out.copy_(F.leaky_relu_(made, slope) if slope != 1 else made)
 
+    def from_spectra(self, products: Tensor, depth: int, out: Tensor) -> None:
+        real, imaginary = products.unflatten(2, (-1, depth))  # (L, N, D, 2, T, O)
+        sums = out.unflatten(2, (-1, depth)).zero_()
+        taps = products.shape[4]
+        for tap in range(taps):
+            step = tap - taps // 2
+            if abs(step) < depth:
+                to, of = slice(max(0, -step), depth - max(0, step)), slice(max(0, step), depth + min(0, step))
+                a, b = real[:, :, of, :, tap], imaginary[:, :, of, :, tap]  # (L, N, d, 2, O)
+                sums[:, 0, :, to] += a[:, :, :, 0] - b[:, :, :, 1]
+                sums[:, 1, :, to] += a[:, :, :, 1] + b[:, :, :, 0]
+
     def normal(self, x: Tensor, doubled: bool) -> Normal:
         mean = x.mean((0, 1))
         squares = sum((part - mean).square_().sum((0, 1)) for part in x.split(ROWS))
@@ -107,9 +124,10 @@ def _rows(normal: Normal, rows: slice) -> Tensor:
 
 
 def _maps(products: Tensor) -> Tensor:
-    """Maps (N,4h,4w,O) of the products (6,6,N,h,w,O)."""
-    products = products.float()
-    _, _, count, down, across, channels = products.shape
+    """Maps (N,4h,4w,O) of the products (P,n,h,w,O)."""
+    _, _, down, across, channels = products.shape
+    products = products.float().unflatten(0, (IN, IN, -1)).flatten(2, 3)  # (6, 6, N, h, w, O)
+    count = products.shape[2]
     columns = products.new_empty(OUT, *products.shape[1:])
     _recover_outputs(products, columns)
     out = products.new_empty(count, down, OUT, across, OUT, channels)

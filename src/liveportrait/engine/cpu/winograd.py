@@ -50,7 +50,7 @@ class Winograd2d(nn.Module):
     def stripes(
         self, image: Tensor, places: Tensor | None = None, channel: int = 0
     ) -> Iterator[tuple[int, Tensor]]:
-        """Rows of the result in the form of products (6,6,1,h,w,O), and which is their first; from the top down.
+        """Rows of the result in the form of products (36,1,h,w,O), and which is their first; from the top down.
 
         The map is (H,W,..), of which C channels are read from number `channel` on. `places`: see `Passes.to_tiles`;
         the map that has them is never made as a whole.
@@ -91,7 +91,7 @@ def in_slabs(volume: Tensor) -> Tensor:
 def _stripes(
     maps: Tensor, weight: Tensor, places: Tensor | None, channel: int = 0
 ) -> Iterator[tuple[int, Tensor]]:
-    """Products (6,6,N,h,w,O) of maps (N,H,W,..), stripe by stripe, and the first row of each."""
+    """Products (P,n,h,w,O) of maps (N,H,W,..) and weights (P,C,O), stripe by stripe, and the first row of each."""
     count, height, width = maps.shape[:3]
     _, channels, outputs = weight.shape
     if places is not None:
@@ -101,11 +101,11 @@ def _stripes(
     at_once = max(1, STRIPE // row)
     at_once = -(-down // -(-down // at_once))  # as many stripes, of one size: small ones read as many weights
     for first in range(0, down, at_once):
-        size = (IN, IN, count, min(at_once, down - first), across)
+        size = (len(weight), count * IN * IN // len(weight), min(at_once, down - first), across)
         tiles = scratch("tiles", (*size, channels), weight.dtype)
         products = scratch("products", (*size, outputs), weight.dtype)
         passes().to_tiles(maps, channel, places, first * OUT, tiles)
-        torch.bmm(tiles.view(len(weight), -1, channels), weight, out=products.view(len(weight), -1, outputs))
+        torch.bmm(tiles.flatten(1, 3), weight, out=products.flatten(1, 3))
         yield first * OUT, products
 
 
