@@ -16,7 +16,7 @@ from liveportrait.engine.cpu.base_warping import padded
 from liveportrait.engine.cpu.enlarging import Enlarged2d, Enlarged3d
 from liveportrait.engine.cpu.fourier import FourierConv3d
 from liveportrait.engine.cpu.passes import passes
-from liveportrait.engine.cpu.winograd import Winograd2d, Winograd3d
+from liveportrait.engine.cpu.winograd import Slabs3d, Winograd2d, Winograd3d
 from liveportrait.networks import COMPACT, build
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Networks, Pose
@@ -79,6 +79,7 @@ def test_winograd_rounds_as_stated() -> None:
 def test_volumes_are_convolved_as_by_the_layers(depth: int, monkeypatch) -> None:
     x = torch.randn(1, 3, depth, 5, 6)
     convolution = nn.Conv3d(3, 4, 3, padding=1)
+    torch.testing.assert_close(Slabs3d(convolution).whole(last(x)), last(convolution(x)), atol=3e-6, rtol=0)
     for stripe in (1, 1 << 22):
         monkeypatch.setattr("liveportrait.engine.cpu.winograd.STRIPE", stripe)
         made = Winograd3d(convolution).whole(last(x))

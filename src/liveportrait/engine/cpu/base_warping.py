@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from liveportrait.engine.cpu.enlarging import Enlarged3d
 from liveportrait.engine.cpu.fourier import FourierConv3d
-from liveportrait.engine.cpu.winograd import Winograd2d, Winograd3d
+from liveportrait.engine.cpu.winograd import Slabs3d, Winograd2d, Winograd3d
 from liveportrait.engine.optimise.base_warping import seen_motions
 from liveportrait.networks.base.hourglass import Hourglass
 from liveportrait.networks.base.warping import DenseMotionNetwork, WarpingModule, coordinate_grid
@@ -36,7 +36,7 @@ class CpuHourglass(nn.Module):
             assert isinstance(convolution, nn.Conv3d)
             if level == 0:
                 convolution = padded(convolution, self.missing, 0)
-            self.down.append(Winograd3d(convolution) if side >> level >= TILED else convolution)
+            self.down.append(Winograd3d(convolution) if side >> level >= TILED else Slabs3d(convolution))
         self.up = nn.ModuleList(Enlarged3d(block.conv, 2) for block in hourglass.decoder.up_blocks)  # type: ignore[arg-type]
         self.last = Winograd3d(padded(hourglass.decoder.conv, self.missing, self.missing))
 
@@ -44,13 +44,8 @@ class CpuHourglass(nn.Module):
         """(D,H,W,width+C) of (D,H,W,C)."""
         levels = [volume]
         for convolution in self.down:
-            given = levels[-1]
-            if isinstance(convolution, Winograd3d):
-                made = convolution.whole(given, slope=0)
-            else:
-                made = (
-                    convolution(given.permute(3, 0, 1, 2)[None])[0].permute(1, 2, 3, 0).relu_().contiguous()
-                )
+            assert isinstance(convolution, Winograd3d | Slabs3d)
+            made = convolution.whole(levels[-1], slope=0)
             pooled = F.avg_pool2d(made.permute(0, 3, 1, 2), 2)
             levels.append(pooled.permute(0, 2, 3, 1).contiguous())
         out = levels.pop()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from liveportrait.engine.cpu import kernels
+from liveportrait.engine.cpu import map_kernels, tile_kernels
 from liveportrait.engine.cpu.passes import Normal
 from liveportrait.engine.cpu.places import IN, OUT
 from liveportrait.engine.cpu.plain_passes import EPSILON
@@ -27,47 +27,49 @@ class CompiledPasses:
         rows = _inputs(maps.shape[1], given, top, down)
         columns = _inputs(maps.shape[2], given, 0, across)
         to = (down, across, _array(out.flatten(1, 3)))
-        _shared(kernels.to_tiles, len(maps) * down, _array(maps), channel, rows, columns, *to)
+        _shared(tile_kernels.to_tiles, len(maps) * down, _array(maps), channel, rows, columns, *to)
 
     def from_tiles(self, products: Tensor, bias: Tensor, slope: float, top: int, out: Tensor) -> None:
         down, across = products.shape[2:4]
         given = (_array(products.flatten(1, 3)), down, across, _array(bias))
-        _shared(kernels.from_tiles, len(out) * down, *given, np.float32(slope), top, _array(out))
+        _shared(tile_kernels.from_tiles, len(out) * down, *given, np.float32(slope), top, _array(out))
 
     def add_from_tiles(self, products: Tensor, bias: Tensor, normal: Normal, top: int, out: Tensor) -> None:
         x, step = _array(normal.x), 1 + normal.doubled
-        self._rows(kernels.add_from_tiles, products, bias, x, step, top, _array(out))
+        self._rows(tile_kernels.add_from_tiles, products, bias, x, step, top, _array(out))
 
     def modulate(
         self, products: Tensor, bias: Tensor, normal: Normal, slope: float, top: int, out: Tensor
     ) -> None:
-        self._rows(kernels.modulate, products, bias, *_unpacked(normal), np.float32(slope), top, _array(out))
+        self._rows(
+            tile_kernels.modulate, products, bias, *_unpacked(normal), np.float32(slope), top, _array(out)
+        )
 
     def scale_and_shift(
         self, products: Tensor, bias: Tensor, normal: Normal, top: int, scaled: Tensor, out: Tensor
     ) -> None:
         to = (top, _array(scaled), _array(out))
-        self._rows(kernels.scale_and_shift, products, bias, *_unpacked(normal), *to)
+        self._rows(tile_kernels.scale_and_shift, products, bias, *_unpacked(normal), *to)
 
     def to_slabs(self, volume: Tensor, out: Tensor) -> None:
         flat = out.flatten(3)
-        _shared(kernels.to_slabs, flat.shape[1] * flat.shape[2], _array(volume.flatten(2)), _array(flat))
+        _shared(map_kernels.to_slabs, flat.shape[1] * flat.shape[2], _array(volume.flatten(2)), _array(flat))
 
     def from_slabs(self, values: Tensor, bias: Tensor, slope: float, out: Tensor) -> None:
         arguments = (_array(values), _array(bias), np.float32(slope), _array(out))
-        _shared(kernels.from_slabs, values.shape[1] * values.shape[2], *arguments)
+        _shared(map_kernels.from_slabs, values.shape[1] * values.shape[2], *arguments)
 
     def from_steps(self, products: Tensor, bias: Tensor, slope: float, out: Tensor) -> None:
         arguments = (_array(products), _array(bias), np.float32(slope), _array(out))
-        _shared(kernels.from_steps, products.shape[0] * products.shape[1], *arguments)
+        _shared(map_kernels.from_steps, products.shape[0] * products.shape[1], *arguments)
 
     def from_spectra(self, products: Tensor, depth: int, out: Tensor) -> None:
-        _shared(kernels.from_spectra, len(out), _array(products), depth, _array(out))
+        _shared(map_kernels.from_spectra, len(out), _array(products), depth, _array(out))
 
     def normal(self, x: Tensor, doubled: bool) -> Normal:
         height, width, channels = x.shape
         means, squares = torch.empty(2, height, channels)
-        _shared(kernels.moments, height, _array(x), _array(means), _array(squares))
+        _shared(map_kernels.moments, height, _array(x), _array(means), _array(squares))
         # Rows are of one size: what the whole varies is what they vary, and what their means do.
         mean = means.mean(0)
         squares = squares.sum(0) + (means - mean).square_().sum(0) * width

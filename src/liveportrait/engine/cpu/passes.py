@@ -31,8 +31,9 @@ class Passes(Protocol):
     def to_tiles(self, maps: Tensor, channel: int, places: Tensor | None, top: int, out: Tensor) -> None:
         """Maps (N,H,W,..) at 6 by 6 places of every tile of a stripe: out (36·g,n,h,w,C), columns before rows.
 
-        The N maps are g groups of n. C channels are read, from number `channel` on. A border of zeros surrounds the maps. With `places` (S,), what
-        has tiles is (S,S): at row i and column j stands what the given map has in row places[i], column places[j].
+        The N maps are g groups of n. C channels are read, from number `channel` on. A border of zeros surrounds the
+        maps. With `places` (S,), what has tiles is (S,S): at row i and column j stands what the given map has in row
+        places[i] and column places[j].
         """
         ...
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.engine.cpu.passes import passes
@@ -78,6 +79,27 @@ class Winograd3d(nn.Module):
             passes().from_tiles(products, self.nothing, 1, top, made.flatten(0, 1))
         out = volume.new_empty(*volume.shape[:3], len(self.bias))
         passes().from_slabs(made, self.bias, slope, out)
+        return out
+
+
+class Slabs3d(nn.Module):
+    """The same for volumes whose slices are too small for tiles: 2-D convolutions at the six places of a slab."""
+
+    @torch.no_grad()
+    def __init__(self, convolution: nn.Conv3d) -> None:
+        super().__init__()
+        require_plain(convolution)
+        self.weight = nn.Parameter(
+            valued_in_depth(convolution.weight), requires_grad=False
+        )  # (6, O, C, 3, 3)
+        self.bias = bias_of(convolution)
+
+    def whole(self, volume: Tensor, slope: float = 1) -> Tensor:
+        """(D,H,W,O) of one volume (D,H,W,C), activated by max(v, slope·v)."""
+        slabs = in_slabs(volume).permute(0, 1, 4, 2, 3).contiguous()
+        made = torch.stack([F.conv2d(*each, padding=1) for each in zip(slabs, self.weight, strict=True)])
+        out = volume.new_empty(*volume.shape[:3], len(self.bias))
+        passes().from_slabs(made.permute(0, 1, 3, 4, 2).contiguous(), self.bias, slope, out)
         return out
 
 
