@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from animation_samples import bundled_networks
+from skimage.data import astronaut
 from small_base import SMALL_BASE, small_networks
 
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.motion import FACE_MESH, PUBLISHED
+from liveportrait.face import FaceAnalyzer
+from liveportrait.face.ratios import lip_ratio
+from liveportrait.motion import FACE_MESH, PUBLISHED, SeenKeypoints, agree
 from liveportrait.motion.directions_published import published_directions
 from liveportrait.motion.editing import copy_expression, directions_for, edit
 from liveportrait.motion.keyframes import Keyframe, Keyframes, read_keyframes, write_keyframes
 from liveportrait.motion.lifting import canonical_points
-from liveportrait.motion.retargeting import Openings, retarget
+from liveportrait.motion.parting import LAG, parted
+from liveportrait.motion.retargeting import Openings, lip_openings, opened_by, retarget
 from liveportrait.networks.geometry import euler_degrees, pose_of, rotation_matrix
 from liveportrait.networks.interface import Motion, Pose
 
@@ -327,3 +332,50 @@ def test_a_file_that_is_no_json_is_refused(tmp_path):
     path.write_text("smile: 1")
     with pytest.raises(UserError, match="no JSON"):
         read_keyframes(path, lambda name, value: None)
+
+
+def with_lips(opening: float) -> Pose:
+    """The faces, lips opened so far, upright: openings are then exact."""
+    pose = pose_of(faces((0.0, 0.0), (0.0, 0.0), (0.0, 0.0)))
+    return opened_by(pose, opening - lip_openings(pose))
+
+
+def test_lips_are_opened_by_what_is_asked():
+    for opening in (0.0, 0.1, 0.5):
+        assert lip_openings(with_lips(opening)) == pytest.approx([opening, opening], abs=1e-4)
+
+
+def test_closed_lips_go_farther_than_they_shall_open_and_open_ones_do_not():
+    closed, ajar, open_ = with_lips(0.0), with_lips(0.075), with_lips(0.2)
+    for wanted, expected in ((0.0, 0.0), (0.0175, 0.0175 + LAG / 2), (0.1, 0.1 + LAG), (0.4, 0.4 + LAG)):
+        made = parted(with_lips(wanted), closed, FACE_MESH)
+        assert lip_openings(made) == pytest.approx([expected] * 2, abs=1e-3)
+    assert lip_openings(parted(with_lips(0.3), ajar, FACE_MESH)) == pytest.approx(
+        [0.3 + LAG / 2] * 2, abs=1e-3
+    )
+    for pose, source in ((with_lips(0.4), open_), (closed, open_), (ajar, ajar)):
+        torch.testing.assert_close(parted(pose, source, FACE_MESH).keypoints, pose.keypoints)
+    assert parted(open_, closed, PUBLISHED) is open_  # whose keypoints say nothing of lips
+
+
+def test_a_closed_mouth_shows_a_small_opening(compact):
+    """In the picture, by the tracker, of an opening of 0.1."""
+    analyzer = FaceAnalyzer()
+    photo = cv2.resize(astronaut()[:300, 80:380], (256, 256), interpolation=cv2.INTER_AREA)
+    face = analyzer.detect(photo)[0]
+    engine = Engine(bundled_networks())
+    seen = SeenKeypoints.of([face.landmarks])
+    home = pose_of(agree(engine.extract_motion(photo[None]), seen, 256))
+    shut = opened_by(home, -lip_openings(home))
+    closed = engine.render(engine.encode_appearance(photo[None]), home, shut)[0]
+    face = analyzer.detect(closed)[0]
+    assert lip_ratio(face.landmarks) < 0.03
+    home = pose_of(agree(engine.extract_motion(closed[None]), SeenKeypoints.of([face.landmarks]), 256))
+    wanted = opened_by(home, 0.1 - lip_openings(home))
+    features = engine.encode_appearance(closed[None])
+    poses = wanted, parted(wanted, home, FACE_MESH)
+    less, right = (
+        lip_ratio(analyzer.detect(engine.render(features, home, pose)[0])[0].landmarks).item()
+        for pose in poses
+    )
+    assert less < 0.08 < right < 0.15 and right - less > 0.04

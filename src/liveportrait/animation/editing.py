@@ -18,6 +18,7 @@ from liveportrait.errors import UserError
 from liveportrait.motion import groups_for
 from liveportrait.motion.editing import copy_expression, edit
 from liveportrait.motion.keyframes import Keyframes
+from liveportrait.motion.parting import parted
 from liveportrait.motion.retargeting import Openings, retarget
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose
@@ -73,6 +74,7 @@ class Editor:
                     " openings"
                 )
             pose = retarget(engine, pose, source, Openings(view.openings), wanted)
+        pose = parted(pose, source, groups)
         if self._options.stitching and engine.can_stitch:
             pose = engine.stitched(source, pose)
         return pose

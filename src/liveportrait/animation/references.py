@@ -13,6 +13,7 @@ from torch import Tensor
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.blendshapes import EYE_BLINK, EYE_LOOK, NEUTRAL
 from liveportrait.face.pose import head_pose
+from liveportrait.face.ratios import lip_ratio
 from liveportrait.motion import KeypointGroups, Template
 
 Scores = NDArray[np.float32]
@@ -20,6 +21,7 @@ Scores = NDArray[np.float32]
 DEGREES = 30.0  # a head turned this far counts as much as one blendshape at full
 OPEN = 0.3  # from this opening on an eye is open
 DIFFERENCE = 2.0  # how much more a difference from the source's face counts than a face that is made at all
+LIPS = 6.0  # how much a difference in the opening of the lips counts, beside one of a score
 LOOK_EVERY = 3  # frames; a face changes little in between
 _BUSY = 0.05  # RMS of a template's expression that counts as much as one blendshape at full
 
@@ -28,15 +30,18 @@ class Look(NamedTuple):
     """The face in one frame of a driver."""
 
     frame: int
-    scores: Scores  # (52,) see `scores_of`
+    scores: Scores  # (53,) see `scores_of`
 
 
 def scores_of(analyzer: FaceAnalyzer, face: Face) -> Scores:
-    """A face's blendshape scores (52,) as they count here: gaze left out, blinking twice."""
+    """What a face does (53,): blendshape scores, gaze left out and blinking twice, and the opening of the lips.
+
+    Scores know little of the lips: in speech they part much more often than the jaw opens.
+    """
     scores = analyzer.blendshapes(face).astype(np.float32)
     scores[[NEUTRAL, *EYE_LOOK]] = 0.0
     scores[list(EYE_BLINK)] *= 2.0
-    return scores
+    return np.append(scores, LIPS * lip_ratio(face.landmarks)).astype(np.float32)
 
 
 def unrest(analyzer: FaceAnalyzer, face: Face) -> float:

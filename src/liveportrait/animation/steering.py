@@ -9,6 +9,7 @@ from liveportrait.animation.options import AnimateOptions
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.motion.animals import AnimalMotion
+from liveportrait.motion.parting import parted
 from liveportrait.motion.retargeting import Openings, retarget
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose
@@ -115,4 +116,5 @@ class Steering:
             )
         openings = Openings(source_openings, driving_openings, self._first_openings)
         normalize = options.normalize_lips and self._relative
-        return retarget(self._engine, pose, home, openings, options.wanted, normalize)
+        pose = retarget(self._engine, pose, home, openings, options.wanted, normalize)
+        return pose if options.wanted[2] is None else parted(pose, home, self._groups)

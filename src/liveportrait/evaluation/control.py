@@ -19,7 +19,9 @@ from liveportrait.evaluation.results import Measured, Outcome
 from liveportrait.evaluation.tools import Tools
 from liveportrait.evaluation.tracks import Track, observe
 from liveportrait.face import canonical as mesh
+from liveportrait.motion import groups_for
 from liveportrait.motion.lifting import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from liveportrait.motion.parting import parted
 from liveportrait.motion.retargeting import Openings, retarget
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import NUM_KEYPOINTS, Pose
@@ -91,6 +93,7 @@ def retargeted(tools: Tools, source: Shown, seen: Track, part: Part) -> Picture:
     driving = Pose(*(each.expand(count, *each.shape[1:]) for each in pose))
     openings = torch.from_numpy(np.append(seen.eyes[0], seen.lips[0])[None]).to(engine.device)
     driving = retarget(engine, driving, pose, Openings(openings), _wanted(part, REQUESTS, engine))
+    driving = parted(driving, pose, groups_for(engine.variant))
     return engine.render(engine.encode_appearance(network_input(engine, source.frames)), pose, driving)
 
 

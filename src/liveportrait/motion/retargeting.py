@@ -32,6 +32,7 @@ PARTED = 0.03  # from here on a source's lips count as open, and lip normalisati
 
 # Keypoints of the face-mesh layout: upper and lower lid (or inner lip).
 _EDGES = ((0, 1), (2, 3), (12, 13))
+_LIPS_COLUMN = 2
 _MOUTH_CORNERS = (10, 11)
 _IRISES = (4, 5)
 # Width of an eye over the distance of the irises, and how much this guess weighs against a measured opening.
@@ -139,6 +140,21 @@ def amount_to_close(pose: Pose, name: str) -> Tensor:
     towards = _moved(face_mesh_directions()[name].positive, pose)
     amount = _gap(pose.keypoints, column, pose) / -_gap(towards, column, pose)
     return amount.clamp(max=0) if name == LIPS else amount.clamp(min=0)
+
+
+def lip_openings(pose: Pose) -> Tensor:
+    """The openings (B,) of lips whose keypoints are landmarks."""
+    width, _ = _mouth_width(pose.keypoints, torch.zeros_like(pose.keypoints))
+    return _gap(pose.keypoints, _LIPS_COLUMN, pose) / width
+
+
+def opened_by(pose: Pose, more: Tensor) -> Pose:
+    """Lips whose keypoints are landmarks, opened by `more` (B,)."""
+    towards = _moved(face_mesh_directions()[LIPS].positive, pose)
+    width, change = _mouth_width(pose.keypoints, towards)
+    wanted = lip_openings(pose) + more
+    amount = more * width / (_gap(towards, _LIPS_COLUMN, pose) - wanted * change)
+    return pose._replace(keypoints=pose.keypoints + amount[:, None, None] * towards)
 
 
 def _moved(direction: Tensor, pose: Pose) -> Tensor:
