@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -114,9 +115,9 @@ def test_channels_of_zeros_change_nothing() -> None:
     assert not made[:, 4:].any()
 
 
-def render(backend: EagerBackend, contrast: float = 1.0) -> Tensor:
+def render(backend: EagerBackend, seed: int = 1) -> Tensor:
     """Three pictures of one source."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     images = torch.rand(3, 3, 64, 64, generator=generator)
     motion = Motion(
         torch.eye(3).expand(3, 3, 3),
@@ -154,6 +155,21 @@ def test_base_in_bf16_stays_within_its_tolerance() -> None:
     expected = render(EagerBackend(networks))
     difference = (render(EagerBackend(networks, "bf16")) - expected).square().mean()
     assert 45 < -10 * difference.log10() < 80  # and it is another precision
+
+
+def test_threads_share_a_frame_and_lanes_do_not_meet() -> None:
+    backend = EagerBackend(contrasting())
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = [render(backend, seed) for seed in range(4)]
+        torch.set_num_threads(3)
+        torch.testing.assert_close(render(backend, 0), alone[0], atol=1e-5, rtol=0)
+        with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as lanes:
+            for made, expected in zip(lanes.map(render, [backend] * 4, range(4)), alone, strict=True):
+                torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_weights_that_no_longer_run_are_let_go() -> None:

@@ -55,9 +55,9 @@ class CpuSpadeBlock(nn.Module):
             places = each // self.factor * 3 + inner
 
         seen = passes().normal(x, self.doubles)
-        active = scratch("active", (size, size, x.shape[2]))
+        active = scratch("inputs", (size, size, x.shape[2]))
         out = self.conv_0.whole(self._modulated(self.modulation_0, 0, hidden, places, seen, active))
-        active = scratch("active", (size, size, out.shape[2]))
+        active = scratch("inputs", (size, size, out.shape[2]))
         normal = passes().normal(out, doubled=False)
         self._modulated(self.modulation_1, 1, hidden, places, normal, active)
         out = x.new_empty(size, size, self.conv_1.out_channels)
@@ -70,7 +70,7 @@ class CpuSpadeBlock(nn.Module):
             by, channels = self.modulation_s, x.shape[2]
             for top, products in by.stripes(hidden, places, 2 * by.weight.shape[1]):
                 rows = slice(top, min(size, top + OUT * products.shape[2]))
-                scaled = scratch("scaled", (rows.stop - top, size, channels))
+                scaled = scratch("outputs", (rows.stop - top, size, channels))
                 passes().scale_and_shift(products, by.bias, seen, top, scaled, out)
                 out[rows].flatten(0, 1).addmm_(scaled.flatten(0, 1), self.conv_s)
         return out

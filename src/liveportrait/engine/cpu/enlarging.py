@@ -63,7 +63,7 @@ class Enlarged3d(nn.Module):
         products = scratch("products", (*pixels.shape[:2], self.weight.shape[2]))
         torch.bmm(pixels, self.weight, out=products)
         size = (height * self.factor, width * self.factor)
-        made = scratch("made", (len(slabs), count, *size, len(self.bias)))
+        made = scratch("outputs", (len(slabs), count, *size, len(self.bias)))
         products = products.view(-1, height, width, 3, 3, len(self.bias))
         passes().from_steps(products, self.nothing, 1, made.flatten(0, 1))
         out = volume.new_empty(len(volume), *size, len(self.bias) + more)

@@ -91,7 +91,7 @@ class FourierConv3d(nn.Module):
         pictures, outputs = spectra.shape[0] * spectra.shape[1] * depth, len(self.bias)
         spectra = spectra.view(pictures, half, length, 2, channels)
         products = scratch("products", (2, length, pictures, 2, self.taps, outputs))
-        sums = scratch("made", (half, length, 2, pictures, outputs))
+        sums = volume.new_empty(half, length, 2, pictures, outputs)
         for row in range(half):
             for part in range(2):
                 made = products[part].view(length, pictures, -1)
@@ -103,13 +103,13 @@ class FourierConv3d(nn.Module):
     def _spectra(self, volume: Tensor) -> Tensor:
         depth, _, width, channels = volume.shape
         half, rows, columns = len(self.down) // 2, self.rows, self.columns
-        halves = scratch("halves", (rows.tiles, depth, 2 * half, width * channels))
+        halves = scratch("inputs", (rows.tiles, depth, 2 * half, width * channels))
         for tile in range(rows.tiles):
             pixels, inputs = rows.seen(tile)
             for seen, made in zip(volume[:, pixels].flatten(2), halves[tile], strict=True):
                 torch.mm(self.down[:, inputs], seen, out=made)
         halves = halves.view(-1, 2, width, channels)
-        spectra = scratch("spectra", (columns.tiles, len(halves), 2 * columns.length, channels))
+        spectra = scratch("outputs", (columns.tiles, len(halves), 2 * columns.length, channels))
         for tile, made in enumerate(spectra):
             pixels, inputs = columns.seen(tile)
             real, imaginary = self.across[:, None, :, inputs].expand(-1, len(halves), -1, -1)

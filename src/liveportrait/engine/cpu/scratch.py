@@ -1,4 +1,7 @@
-"""Memory that a thread uses again and again: fresh memory costs as much as a pass of arithmetic (pages are cleared)."""
+"""Memory that a thread uses again and again: fresh memory costs as much as a pass of arithmetic (pages are cleared).
+
+Convolutions go from "inputs" (maps on their way there) through "tiles" and "products" to "outputs".
+"""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Winograd3d(nn.Module):
     def whole(self, volume: Tensor, slope: float = 1) -> Tensor:
         """(D,H,W,O) of one volume (D,H,W,C), activated by max(v, slope·v)."""
         slabs = in_slabs(volume)  # (6, d, H, W, C)
-        made = scratch("made", (*slabs.shape[:4], len(self.bias)))
+        made = scratch("outputs", (*slabs.shape[:4], len(self.bias)))
         for top, products in _stripes(slabs.flatten(0, 1), self.weight, None):
             passes().from_tiles(products, self.nothing, 1, top, made.flatten(0, 1))
         out = volume.new_empty(*volume.shape[:3], len(self.bias))
@@ -105,7 +105,7 @@ class Slabs3d(nn.Module):
 
 def in_slabs(volume: Tensor) -> Tensor:
     """The volume (D,H,W,C) at six places of every slab of 4 slices: (6,d,H,W,C); valid until the next call."""
-    slabs = scratch("slabs", (IN, -(-len(volume) // OUT), *volume.shape[1:]))
+    slabs = scratch("inputs", (IN, -(-len(volume) // OUT), *volume.shape[1:]))
     passes().to_slabs(volume, slabs)
     return slabs
 
