@@ -10,7 +10,8 @@ plain path in the layout and order of the published program: float32, contiguous
 a time, every layer by itself. "plain" has the exact savings that serve every back end; the others are back ends, in
 their precisions, and those that cannot run here are left out. Weights are random, for what networks cost does not
 depend on them, but BASE's are scaled so that pictures have contrast: in grey ones errors would not show. The largest
-difference to the reference's picture and the PSNR are those of the first frame.
+difference to the reference's picture and the PSNR are those of the first frame. One thread is timed by the processor
+time it was given, several by the clock on the wall (OMP_WAIT_POLICY=PASSIVE lets none of them spin).
 
 All ways run in one process and take turns; each case prints a JSON line, and a table ends the run. Operations are
 multiplications with an addition, in convolutions and products; only plain layers are counted.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +137,9 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.variant} {self.way} x{len(self.pictures)}"
+        threads = torch.get_num_threads()
+        shared = f" on {threads} threads" if threads > 1 and self.pictures.device.type == "cpu" else ""
+        return f"{self.variant} {self.way} x{len(self.pictures)}{shared}"
 
     @torch.inference_mode()
     def frame(self) -> Tensor:
@@ -205,6 +209,9 @@ def measure(cases: list[Case], device: torch.device, repeats: int) -> list[Figur
     made = [operations(case) for case in cases]  # also warms each up
     expected = made[0][0]
     clock_name, clock = clock_of(device)
+    if device.type == "cpu" and torch.get_num_threads() > 1:
+        # Threads that wait for each other spend processor time, too. This wants a quiet machine.
+        clock_name, clock = "wall seconds", time.perf_counter
     seconds = fastest([case.frame for case in cases], clock, repeats)
     seconds = [spent / len(case.pictures) for spent, case in zip(seconds, cases, strict=True)]
     figures = []

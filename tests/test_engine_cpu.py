@@ -18,6 +18,7 @@ from liveportrait.engine.cpu.enlarging import Enlarged2d, Enlarged3d
 from liveportrait.engine.cpu.fourier import FourierConv3d
 from liveportrait.engine.cpu.passes import passes
 from liveportrait.engine.cpu.winograd import Slabs3d, Winograd2d, Winograd3d
+from liveportrait.engine.optimise.base_warping import seen_motions
 from liveportrait.networks import COMPACT, build
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Networks, Pose
@@ -92,6 +93,17 @@ def test_volumes_are_convolved_as_by_the_layers(depth: int, monkeypatch) -> None
         monkeypatch.setattr("liveportrait.engine.cpu.fourier.TILE", tile)
         made = FourierConv3d(wide, 5, 6).whole(last(x))
         torch.testing.assert_close(made, last(wide(x)), atol=5e-6, rtol=0)
+
+
+def test_what_the_hourglass_sees() -> None:
+    compressed, source = torch.rand(1, 4, 3, 6, 5), 0.8 * torch.randn(1, 21, 3)
+    driving = source + 0.3 * torch.randn(1, 21, 3)
+    driving[:, :3] += 5  # beyond every border
+    out = torch.full((3, 6, 5, 112), torch.nan)
+    passes().see_motions(compressed, source, driving, out)
+    _, expected = seen_motions(compressed, source, driving)
+    torch.testing.assert_close(out[..., :110], last(expected), atol=2e-6, rtol=0)
+    assert not out[..., 110:].any()
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from liveportrait.engine.cpu.enlarging import Enlarged3d
 from liveportrait.engine.cpu.fourier import FourierConv3d
+from liveportrait.engine.cpu.passes import passes
+from liveportrait.engine.cpu.scratch import scratch
 from liveportrait.engine.cpu.winograd import Slabs3d, Winograd2d, Winograd3d
-from liveportrait.engine.optimise.base_warping import seen_motions
 from liveportrait.networks.base.hourglass import Hourglass
 from liveportrait.networks.base.warping import DenseMotionNetwork, WarpingModule, coordinate_grid
 from liveportrait.networks.interface import Features, Pose, Warped
@@ -31,6 +32,7 @@ class CpuHourglass(nn.Module):
         first = hourglass.encoder.down_blocks[0].conv
         assert isinstance(first, nn.Conv3d)
         self.missing = -first.in_channels % LANES
+        self.inputs = first.in_channels + self.missing
         for level, block in enumerate(hourglass.encoder.down_blocks):
             convolution = block.conv
             assert isinstance(convolution, nn.Conv3d)
@@ -78,9 +80,10 @@ class CpuDenseMotion(nn.Module):
 
     def forward(self, compressed: Tensor, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor]:
         """Flow (1,D,H,W,3) and occlusion map (1,1,H,W) in [0, 1]; compressed (1,4,D,H,W), keypoints (1,21,3)."""
-        shifts, seen = seen_motions(compressed, source, driving)
-        volume = F.pad(seen[0].permute(1, 2, 3, 0), (0, self.hourglass.missing))
-        out = self.hourglass(volume.contiguous())  # (D, H, W, 144)
+        shifts = F.pad(source - driving, (0, 0, 1, 0))  # the background's is zero
+        seen = scratch("seen", (*compressed.shape[2:], self.hourglass.inputs))
+        passes().see_motions(compressed, source, driving, seen)
+        out = self.hourglass(seen)  # (D, H, W, 144)
         depth, height, width = out.shape[:3]
         mixed = self.mask.whole(out).softmax(dim=3) @ shifts[0]  # (D, H, W, 3)
         flow = coordinate_grid(depth, height, width, out.device) + mixed

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from liveportrait.engine.cpu import map_kernels, tile_kernels
 from liveportrait.engine.cpu.passes import Normal
 from liveportrait.engine.cpu.places import IN, OUT
 from liveportrait.engine.cpu.plain_passes import EPSILON
+from liveportrait.networks.base.warping import HEATMAP_VARIANCE
 
 
 class CompiledPasses:
@@ -35,8 +37,8 @@ class CompiledPasses:
         _shared(tile_kernels.from_tiles, len(out) * down, *given, np.float32(slope), top, _array(out))
 
     def add_from_tiles(self, products: Tensor, bias: Tensor, normal: Normal, top: int, out: Tensor) -> None:
-        x, step = _array(normal.x), 1 + normal.doubled
-        self._rows(tile_kernels.add_from_tiles, products, bias, x, step, top, _array(out))
+        x, doubled = _array(normal.x), int(normal.doubled)
+        self._rows(tile_kernels.add_from_tiles, products, bias, x, doubled, top, _array(out))
 
     def modulate(
         self, products: Tensor, bias: Tensor, normal: Normal, slope: float, top: int, out: Tensor
@@ -66,6 +68,20 @@ class CompiledPasses:
     def from_spectra(self, products: Tensor, depth: int, out: Tensor) -> None:
         _shared(map_kernels.from_spectra, len(out), _array(products), depth, _array(out))
 
+    def see_motions(self, compressed: Tensor, source: Tensor, driving: Tensor, out: Tensor) -> None:
+        places, bumps = [], []
+        for index, cells in enumerate(reversed(out.shape[:3])):
+            axis = torch.linspace(-1, 1, cells)
+            # The background's motion comes first: it stays, and has no heatmap.
+            driven, source_ = driving[0, :, index, None], source[0, :, index, None]
+            shifts = F.pad(source_ - driven, (0, 0, 1, 0))
+            places.append(_array((((axis + shifts + 1) * cells - 1) / 2).clamp(-1, cells)))
+            around = torch.exp(-0.5 * (axis - torch.stack([driven, source_])).square() / HEATMAP_VARIANCE)
+            bumps.append(_array(F.pad(around, (0, 0, 1, 0))))
+        cells_last = _array(compressed[0].movedim(0, 3).contiguous())
+        depth, height = out.shape[:2]
+        _shared(map_kernels.see_motions, depth * height, cells_last, *places, *bumps, _array(out))
+
     def normal(self, x: Tensor, doubled: bool) -> Normal:
         height, width, channels = x.shape
         means, squares = torch.empty(2, height, channels)
@@ -86,7 +102,7 @@ def _array(tensor: Tensor) -> NDArray[Any]:
 
 
 def _unpacked(normal: Normal) -> tuple[Any, ...]:
-    return _array(normal.x), 1 + normal.doubled, _array(normal.mean), _array(normal.rate)
+    return _array(normal.x), int(normal.doubled), _array(normal.mean), _array(normal.rate)
 
 
 def _inputs(size: int, places: NDArray[np.int64] | None, first: int, tiles: int) -> NDArray[np.int64]:

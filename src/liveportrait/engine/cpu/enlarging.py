@@ -34,11 +34,11 @@ class Enlarged2d(nn.Module):
         self.bias, self.factor = bias_of(convolution), factor
 
     def whole(self, image: Tensor, slope: float = 1) -> Tensor:
-        """(f·H,f·W,O) of one map (H,W,C), activated by max(v, slope·v)."""
+        """(f·H,f·W,O) of one map (H,W,C), activated by max(v, slope·v); valid until the next call."""
         height, width, channels = image.shape
         products = scratch("products", (height * width, self.weight.shape[1]), self.weight.dtype)
         torch.mm(image.to(self.weight.dtype).view(-1, channels), self.weight, out=products)
-        out = image.new_empty(height * self.factor, width * self.factor, len(self.bias))
+        out = scratch("map", (height * self.factor, width * self.factor, len(self.bias)))
         passes().from_steps(products.view(1, height, width, 3, 3, -1), self.bias, slope, out[None])
         return out
 
@@ -56,7 +56,10 @@ class Enlarged3d(nn.Module):
         self.nothing = nn.Parameter(torch.zeros_like(self.bias), requires_grad=False)
 
     def whole(self, volume: Tensor, slope: float = 1, more: int = 0) -> Tensor:
-        """(D,f·H,f·W,O) of one volume (D,H,W,C), activated by max(v, slope·v); `more` channels stay unwritten."""
+        """(D,f·H,f·W,O) of one volume (D,H,W,C), activated by max(v, slope·v); `more` channels stay unwritten.
+
+        Valid until the next volume is made.
+        """
         slabs = in_slabs(volume)  # (6, d, H, W, C)
         count, height, width, channels = slabs.shape[1:]
         pixels = slabs.view(len(slabs), -1, channels)
@@ -66,7 +69,7 @@ class Enlarged3d(nn.Module):
         made = scratch("outputs", (len(slabs), count, *size, len(self.bias)))
         products = products.view(-1, height, width, 3, 3, len(self.bias))
         passes().from_steps(products, self.nothing, 1, made.flatten(0, 1))
-        out = volume.new_empty(len(volume), *size, len(self.bias) + more)
+        out = scratch("volume", (len(volume), *size, len(self.bias) + more))
         passes().from_slabs(made, self.bias, slope, out)
         return out
 

@@ -140,3 +140,37 @@ def from_spectra(products, depth, out, first, last):  # type: ignore[no-untyped-
                     for k in range(outputs):
                         real[k] += rr[k] - ii[k]
                         imaginary[k] += ri[k] + ir[k]
+
+
+@compiled
+def see_motions(compressed, x_places, y_places, z_places, x_bumps, y_bumps, z_bumps, out, first, last):  # type: ignore[no-untyped-def]
+    """`compressed` (D,H,W,C); places (K,N), from -1 to N, are where each motion fetches the cells of an axis from.
+
+    Bumps (2,K,N) are Gaussians along an axis around the driving keypoints and around the source's.
+    """
+    depth, height, width, channels = compressed.shape
+    row = np.zeros((width + 3, channels), np.float32)  # with nothing beyond either end
+    inside = row[1 : width + 1]
+    for line in range(first, last):
+        z, y = line // height, line % height
+        out[z, y] = 0
+        for k in range(len(x_places)):
+            inside[:] = 0
+            z_first, y_first = int(np.floor(z_places[k, z])), int(np.floor(y_places[k, y]))
+            z_share, y_share = z_places[k, z] - z_first, y_places[k, y] - y_first
+            for i in range(max(0, z_first), min(depth, z_first + 2)):
+                for j in range(max(0, y_first), min(height, y_first + 2)):
+                    share = (z_share if i > z_first else 1 - z_share) * (
+                        y_share if j > y_first else 1 - y_share
+                    )
+                    for cell in range(width):
+                        for c in range(channels):
+                            inside[cell, c] += share * compressed[i, j, cell, c]
+            driving, source = z_bumps[0, k, z] * y_bumps[0, k, y], z_bumps[1, k, z] * y_bumps[1, k, y]
+            for x in range(width):
+                to = out[z, y, x, k * (channels + 1) : (k + 1) * (channels + 1)]
+                to[0] = driving * x_bumps[0, k, x] - source * x_bumps[1, k, x]
+                x_first = int(np.floor(x_places[k, x]))
+                share = x_places[k, x] - x_first
+                for c in range(channels):
+                    to[c + 1] = (1 - share) * row[x_first + 1, c] + share * row[x_first + 2, c]

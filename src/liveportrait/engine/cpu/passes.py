@@ -80,6 +80,13 @@ class Passes(Protocol):
         """
         ...
 
+    def see_motions(self, compressed: Tensor, source: Tensor, driving: Tensor, out: Tensor) -> None:
+        """What W's hourglass sees of the sparse motions, out (D,H,W,110), and zeros in what more channels there are.
+
+        compressed (1,4,D,H,W); keypoints (1,21,3).
+        """
+        ...
+
     def normal(self, x: Tensor, doubled: bool) -> Normal:
         """The map (H,W,C) with its statistics."""
         ...

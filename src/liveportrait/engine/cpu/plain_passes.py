@@ -10,6 +10,7 @@ from torch import Tensor
 
 from liveportrait.engine.cpu.passes import Normal
 from liveportrait.engine.cpu.places import FAR, FAR2, IN, NEAR, NEAR2, OUT
+from liveportrait.engine.optimise.base_warping import seen_motions
 
 EPSILON = 1e-5  # of instance normalisation
 ROWS = 16  # of a map, for its statistics, at once
@@ -100,6 +101,11 @@ class PlainPasses:
                 a, b = real[:, :, of, :, tap], imaginary[:, :, of, :, tap]  # (L, N, d, 2, O)
                 sums[:, 0, :, to] += a[:, :, :, 0] - b[:, :, :, 1]
                 sums[:, 1, :, to] += a[:, :, :, 1] + b[:, :, :, 0]
+
+    def see_motions(self, compressed: Tensor, source: Tensor, driving: Tensor, out: Tensor) -> None:
+        _, seen = seen_motions(compressed, source, driving)
+        out[..., : seen.shape[1]] = seen[0].movedim(0, 3)
+        out[..., seen.shape[1] :] = 0
 
     def normal(self, x: Tensor, doubled: bool) -> Normal:
         mean = x.mean((0, 1))

@@ -1,6 +1,7 @@
 """Memory that a thread uses again and again: fresh memory costs as much as a pass of arithmetic (pages are cleared).
 
-Convolutions go from "inputs" (maps on their way there) through "tiles" and "products" to "outputs".
+Convolutions go from "inputs" (maps on their way there) through "tiles" and "products" to "outputs". A "volume" or a
+"map" is what one leaves for the next, which reads all of it before it writes its own.
 """
 
 from __future__ import annotations

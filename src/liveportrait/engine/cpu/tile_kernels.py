@@ -97,7 +97,7 @@ def from_tiles(products, down, across, bias, slope, top, out, first, last):  # t
 
 
 @compiled
-def add_from_tiles(products, across, bias, x, step, top, out, first, last):  # type: ignore[no-untyped-def]
+def add_from_tiles(products, across, bias, x, doubled, top, out, first, last):  # type: ignore[no-untyped-def]
     height, width, channels = out.shape
     half, tile = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
     for i in range(first, last):
@@ -110,13 +110,13 @@ def add_from_tiles(products, across, bias, x, step, top, out, first, last):  # t
                 for y in range(min(4, height - row)):
                     for z in range(min(4, width - 4 * j)):
                         to = out[row + y, 4 * j + z, c:end]
-                        given = x[(row + y) // step, (4 * j + z) // step, c:end]
+                        given = x[(row + y) >> doubled, (4 * j + z) >> doubled, c:end]
                         for k in range(end - c):
                             to[k] = given[k] + (tile[y, z, k] + constant[k])
 
 
 @compiled
-def modulate(products, across, bias, x, step, mean, rate, slope, top, out, first, last):  # type: ignore[no-untyped-def]
+def modulate(products, across, bias, x, doubled, mean, rate, slope, top, out, first, last):  # type: ignore[no-untyped-def]
     height, width, channels = out.shape
     half, gains = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
     shifts = np.empty((4, 4, BLOCK), np.float32)
@@ -132,7 +132,7 @@ def modulate(products, across, bias, x, step, mean, rate, slope, top, out, first
                 for y in range(min(4, height - row)):
                     for z in range(min(4, width - 4 * j)):
                         to = out[row + y, 4 * j + z, c:end]
-                        given = x[(row + y) // step, (4 * j + z) // step, c:end]
+                        given = x[(row + y) >> doubled, (4 * j + z) >> doubled, c:end]
                         for k in range(end - c):
                             normal = (given[k] - centre[k]) * scale[k]
                             gain, shift = gains[y, z, k] + gain_bias[k], shifts[y, z, k] + shift_bias[k]
@@ -141,7 +141,7 @@ def modulate(products, across, bias, x, step, mean, rate, slope, top, out, first
 
 
 @compiled
-def scale_and_shift(products, across, bias, x, step, mean, rate, top, scaled, out, first, last):  # type: ignore[no-untyped-def]
+def scale_and_shift(products, across, bias, x, doubled, mean, rate, top, scaled, out, first, last):  # type: ignore[no-untyped-def]
     height, width, outputs = out.shape
     channels = scaled.shape[2]
     half, tile = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
@@ -156,7 +156,7 @@ def scale_and_shift(products, across, bias, x, step, mean, rate, top, scaled, ou
                     for y in range(min(4, height - row)):
                         for z in range(min(4, width - 4 * j)):
                             if begin == 0:
-                                given = x[(row + y) // step, (4 * j + z) // step, c:end]
+                                given = x[(row + y) >> doubled, (4 * j + z) >> doubled, c:end]
                                 to = scaled[4 * i + y, 4 * j + z, c:end]
                                 centre, scale = mean[c:end], rate[c:end]
                                 for k in range(end - c):

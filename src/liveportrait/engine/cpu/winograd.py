@@ -72,12 +72,12 @@ class Winograd3d(nn.Module):
         self.nothing = nn.Parameter(torch.zeros_like(self.bias), requires_grad=False)
 
     def whole(self, volume: Tensor, slope: float = 1) -> Tensor:
-        """(D,H,W,O) of one volume (D,H,W,C), activated by max(v, slope·v)."""
+        """(D,H,W,O) of one volume (D,H,W,C), activated by max(v, slope·v); valid until the next volume is made."""
         slabs = in_slabs(volume)  # (6, d, H, W, C)
         made = scratch("outputs", (*slabs.shape[:4], len(self.bias)))
         for top, products in _stripes(slabs.flatten(0, 1), self.weight, None):
             passes().from_tiles(products, self.nothing, 1, top, made.flatten(0, 1))
-        out = volume.new_empty(*volume.shape[:3], len(self.bias))
+        out = scratch("volume", (*volume.shape[:3], len(self.bias)))
         passes().from_slabs(made, self.bias, slope, out)
         return out
 
@@ -95,10 +95,10 @@ class Slabs3d(nn.Module):
         self.bias = bias_of(convolution)
 
     def whole(self, volume: Tensor, slope: float = 1) -> Tensor:
-        """(D,H,W,O) of one volume (D,H,W,C), activated by max(v, slope·v)."""
+        """(D,H,W,O) of one volume (D,H,W,C), activated by max(v, slope·v); valid until the next volume is made."""
         slabs = in_slabs(volume).permute(0, 1, 4, 2, 3).contiguous()
         made = torch.stack([F.conv2d(*each, padding=1) for each in zip(slabs, self.weight, strict=True)])
-        out = volume.new_empty(*volume.shape[:3], len(self.bias))
+        out = scratch("volume", (*volume.shape[:3], len(self.bias)))
         passes().from_slabs(made.permute(0, 1, 3, 4, 2).contiguous(), self.bias, slope, out)
         return out
 
