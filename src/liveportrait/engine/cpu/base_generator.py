@@ -44,7 +44,7 @@ class CpuSpadeBlock(nn.Module):
             self.conv_s = nn.Parameter(block.conv_s.weight[:, :, 0, 0].t().contiguous())  # (C, O)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(S,S,O) of x (S,S,C), or (S/2,S/2,C), and the condition (s,s,c)."""
+        """(S,S,O) of x (S,S,C), or (S/2,S/2,C), and the condition (s,s,c); in place of x if it can be."""
         hidden = self.shared.whole(condition, slope=0)
         size = condition.shape[0] * self.factor
         # Of pixels that stand f times all but the first and the last are alike: three are made.
@@ -56,11 +56,15 @@ class CpuSpadeBlock(nn.Module):
 
         seen = passes().normal(x, self.doubles)
         active = scratch("inputs", (size, size, x.shape[2]))
-        out = self.conv_0.whole(self._modulated(self.modulation_0, 0, hidden, places, seen, active))
-        active = scratch("inputs", (size, size, out.shape[2]))
-        normal = passes().normal(out, doubled=False)
+        self._modulated(self.modulation_0, 0, hidden, places, seen, active)
+        between = scratch("between", (size, size, self.conv_0.out_channels))
+        self.conv_0.whole(active, out=between)
+        active = scratch("inputs", between.shape)
+        normal = passes().normal(between, doubled=False)
         self._modulated(self.modulation_1, 1, hidden, places, normal, active)
-        out = x.new_empty(size, size, self.conv_1.out_channels)
+        out = x
+        if self.doubles or self.learned_shortcut:
+            out = x.new_empty(size, size, self.conv_1.out_channels)
         for top, products in self.conv_1.stripes(active):
             if self.learned_shortcut:
                 passes().from_tiles(products, self.conv_1.bias, 1, top, out[None])
@@ -77,11 +81,10 @@ class CpuSpadeBlock(nn.Module):
 
     def _modulated(
         self, by: Winograd2d, number: int, hidden: Tensor, places: Tensor | None, normal: Normal, out: Tensor
-    ) -> Tensor:
+    ) -> None:
         """The normal map scaled and shifted by what its part of the hidden layer says, and leaky ReLU of it."""
         for top, products in by.stripes(hidden, places, number * by.weight.shape[1]):
             passes().modulate(products, by.bias, normal, SLOPE, top, out)
-        return out
 
 
 class CpuGenerator(nn.Module):

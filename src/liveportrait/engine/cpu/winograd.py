@@ -41,9 +41,10 @@ class Winograd2d(nn.Module):
         """(B,O,H,W), channels-last, of (B,C,H,W)."""
         return torch.stack([self.whole(image) for image in x.permute(0, 2, 3, 1)]).permute(0, 3, 1, 2)
 
-    def whole(self, image: Tensor, slope: float = 1) -> Tensor:
+    def whole(self, image: Tensor, slope: float = 1, out: Tensor | None = None) -> Tensor:
         """(H,W,O) of one map (H,W,C), activated by max(v, slope·v)."""
-        out = image.new_empty(*image.shape[:2], self.out_channels)
+        if out is None:
+            out = image.new_empty(*image.shape[:2], self.out_channels)
         for top, products in self.stripes(image.contiguous()):
             passes().from_tiles(products, self.bias, slope, top, out[None])
         return out
