@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -62,6 +63,28 @@ def fastest(ways: Sequence[Callable[[], object]], clock: Callable[[], float], re
             way()
             best[number] = min(best[number], clock() - started)
     return best
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """What a device does at best, measured: multiplications with an addition, and bytes moved, a second."""
+
+    products: float
+    bytes: float
+
+    @classmethod
+    def of(cls, device: torch.device, dtype: torch.dtype, side: int = 8192) -> Speeds:
+        """By a product of two matrices, and a copy of one, `side` numbers wide."""
+        _, clock = clock_of(device)
+        left, right = torch.randn(2, side, side, device=device).to(dtype)
+        out = torch.empty_like(left)
+        ways = (lambda: torch.mm(left, right, out=out), lambda: out.copy_(left))
+        multiplying, moving = fastest(ways, clock, repeats=5)
+        return cls(side**3 / multiplying, 2 * left.nbytes / moving)
+
+    def floor(self, products: float, weights: int, batch: int) -> float:
+        """Seconds that a frame takes at least: its products, or reading the weights (bytes) once a batch."""
+        return max(products / self.products, weights / batch / self.bytes)
 
 
 def table(figures: Sequence[Figure], columns: Sequence[str]) -> str:

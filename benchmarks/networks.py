@@ -14,7 +14,8 @@ difference to the reference's picture and the PSNR are those of the first frame.
 time it was given, several by the clock on the wall (OMP_WAIT_POLICY=PASSIVE lets none of them spin).
 
 All ways run in one process and take turns; each case prints a JSON line, and a table ends the run. Operations are
-multiplications with an addition, in convolutions and products; only plain layers are counted.
+multiplications with an addition, in convolutions and products; only plain layers are counted. On a GPU the floor stands
+beside each case: the time of those operations at the rate of one large product, or of reading the weights once a batch.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from measuring import Figure, clock_of, fastest, machine, read, regressions, table, write
+from measuring import Figure, Speeds, clock_of, fastest, machine, read, regressions, table, write
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from liveportrait.choices import BackendName, Precision
 from liveportrait.engine import Backend, EagerBackend, make_backend
+from liveportrait.engine.precision import HALF
 from liveportrait.errors import UserError
 from liveportrait.networks import BASE, COMPACT, Networks, build
 from liveportrait.networks.geometry import pose_of
@@ -58,6 +60,7 @@ COLUMNS = [
     "precision",
     "gmac",
     "seconds_per_frame",
+    "floor",
     "ratio",
     "max_error",
     "psnr_db",
@@ -214,6 +217,7 @@ def measure(cases: list[Case], device: torch.device, repeats: int) -> list[Figur
         clock_name, clock = "wall seconds", time.perf_counter
     seconds = fastest([case.frame for case in cases], clock, repeats)
     seconds = [spent / len(case.pictures) for spent, case in zip(seconds, cases, strict=True)]
+    floors = floors_of(cases, made, device) if device.type == "cuda" else {}
     figures = []
     for case, spent, (picture, gmac) in zip(cases, seconds, made, strict=True):
         error = (picture - expected).abs()
@@ -224,6 +228,7 @@ def measure(cases: list[Case], device: torch.device, repeats: int) -> list[Figur
             "precision": case.precision,
             "gmac": gmac,
             "seconds_per_frame": float(f"{spent:.4g}"),
+            "floor": floors.get(case.name),
             "clock": clock_name,
             "repeats": repeats,
             "ratio": round(seconds[0] / spent, 3),
@@ -233,6 +238,25 @@ def measure(cases: list[Case], device: torch.device, repeats: int) -> list[Figur
         }
         figures.append(figure | machine(device))
     return figures
+
+
+def floors_of(
+    cases: list[Case], made: list[tuple[Tensor, float | None]], device: torch.device
+) -> dict[str, float]:
+    """Seconds that a frame takes at least, by the case's name: what the plain layers multiply, and the weights."""
+    products = next(gmac for case, (_, gmac) in zip(cases, made, strict=True) if case.way == "plain" and gmac)
+    reference = cases[0].backend
+    assert isinstance(reference, Reference)
+    networks = (reference.networks.motion, reference.networks.warping, reference.networks.generator)
+    numbers = sum(parameter.numel() for network in networks for parameter in network.parameters())
+    dtypes = {case.precision: HALF.get(case.precision, torch.float32) for case in cases}
+    speeds = {precision: Speeds.of(device, dtype) for precision, dtype in dtypes.items()}
+    return {
+        case.name: speeds[case.precision].floor(
+            products * 1e9, numbers * dtypes[case.precision].itemsize, len(case.pictures)
+        )
+        for case in cases
+    }
 
 
 def main() -> int:

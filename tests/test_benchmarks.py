@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from measuring import fastest, read, regressions, table, write
+from measuring import Speeds, fastest, read, regressions, table, write
 
 
 def test_only_ratios_that_clearly_fell_are_regressions() -> None:
@@ -47,3 +48,11 @@ def test_a_table_has_a_row_a_figure() -> None:
         "| ---  | ---   |",
         "| a    | 1.5   |",
     ]
+
+
+def test_the_floor_is_what_takes_longer_of_products_and_weights() -> None:
+    speeds = Speeds(products=1e12, bytes=1e11)
+    assert speeds.floor(4e9, weights=10**8, batch=1) == pytest.approx(4e-3)
+    assert speeds.floor(4e7, weights=10**8, batch=2) == pytest.approx(5e-4)
+    measured = Speeds.of(torch.device("cpu"), torch.float32, side=256)
+    assert measured.products > 1e8 and measured.bytes > 1e8
