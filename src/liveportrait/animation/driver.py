@@ -92,7 +92,7 @@ def is_template(path: Path) -> bool:
 
 
 def open_driver(
-    run: Run, path: Path, crops: bool, reference: Reference = "match", pictures: bool = False
+    run: Run, path: Path, crops: bool, reference: Reference = "first", pictures: bool = False
 ) -> Driver:
     """The driver in a motion template, photo or video; `crops`: find the face in it and cut it out.
 
@@ -108,7 +108,7 @@ def open_driver(
 
 
 def template_driver(
-    run: Run, template: Template, name: str = "the motion template", reference: Reference = "match"
+    run: Run, template: Template, name: str = "the motion template", reference: Reference = "first"
 ) -> Driver:
     """A template as driver; a single frame counts as a photo. Raises `UserError` for another layout."""
     groups = groups_for(run.engine.variant)
@@ -161,7 +161,7 @@ def photo_driver(run: Run, path: Path, crops: bool) -> Driver:
 
 
 def video_driver(
-    run: Run, path: Path, crops: bool, reference: Reference = "match", pictures: bool = False
+    run: Run, path: Path, crops: bool, reference: Reference = "first", pictures: bool = False
 ) -> Driver:
     """A video as driver. With `crops` a first pass finds the face, and one window for the whole video.
 

@@ -23,6 +23,8 @@ from liveportrait.motion.retargeting import Openings, retarget
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose
 
+OPENING_LIPS = {"lips", "lip_opening"}  # sliders
+
 
 class Editor:
     """What options and keyframes ask for. Nothing changes after construction.
@@ -74,7 +76,8 @@ class Editor:
                     " openings"
                 )
             pose = retarget(engine, pose, source, Openings(view.openings), wanted)
-        pose = parted(pose, source, groups)
+        if values.keys() & OPENING_LIPS:
+            pose = parted(pose, source, groups)
         if self._options.stitching and engine.can_stitch:
             pose = engine.stitched(source, pose)
         return pose

@@ -96,6 +96,8 @@ def open_source(run: Run, source: str | Path | Image, options: AnimateOptions) -
 
 def _open_driver(run: Run, driving: Driving, options: AnimateOptions) -> Driver:
     reference = parse_reference(options.reference)
+    if reference == "match" and options.motion == "absolute":
+        reference = "first"
     if isinstance(driving, Template):
         return template_driver(run, driving, reference=reference)
     return open_driver(run, Path(driving), options.crop_driving, reference, options.compare)
@@ -116,7 +118,7 @@ def _steering(run: Run, face: SourceFace, driver: Driver, options: AnimateOption
     if isinstance(face, StillFace):
         still, animal, scores = face.still.motion, face.animal, face.scores
     first, openings = driver.first, driver.first_openings
-    if driver.alike and options.motion == "relative":
+    if driver.alike:
         like = driver.alike(scores)
         first, openings = first._replace(expression=like.motion.expression), like.openings
     return Steering(run.engine, still, first, driver.is_photo, options, openings, animal)

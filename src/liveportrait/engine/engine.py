@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.engine.lanes import Lanes, divided
-from liveportrait.engine.select import make_backend
+from liveportrait.engine.select import make_backend, runs_base_on_cpu
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
 
@@ -44,6 +44,8 @@ class Engine:
         self._eye_retargeting, self._lip_retargeting = networks.eye_retargeting, networks.lip_retargeting
         self._backend, self.backend = make_backend(backend, networks, precision, threads)
         self.threads = torch.get_num_threads()  # of the CPU, in all
+        # How many frames should go through the networks together: more are no faster, and cannot be interrupted.
+        self.batch = 1 if runs_base_on_cpu(networks) else BATCH
         self._turn: AbstractContextManager[object] = (
             nullcontext() if self._backend.concurrent else threading.Lock()
         )
@@ -52,12 +54,6 @@ class Engine:
     def device(self) -> torch.device:
         """Where the networks are."""
         return self._backend.device
-
-    @property
-    def batch(self) -> int:
-        """How many frames should go through the networks together: more are no faster, and cannot be interrupted."""
-        fills_the_processor = self.device.type == "cpu" and self.variant.architecture == "base"
-        return 1 if fills_the_processor else BATCH
 
     def lanes(self, batches: int) -> AbstractContextManager[Lanes]:
         """A block in which so many batches are run, with as many lanes as they, the back end and the CPU allow."""

@@ -10,6 +10,7 @@ from liveportrait.choices import Precision
 from liveportrait.engine.cpu.base_generator import CpuGenerator
 from liveportrait.engine.cpu.base_warping import CpuWarping
 from liveportrait.engine.optimise import optimised
+from liveportrait.engine.precision import HALF
 from liveportrait.networks import base
 from liveportrait.networks.interface import Networks
 
@@ -24,5 +25,5 @@ def optimised_for_cpu(networks: Networks, precision: Precision = "fp32") -> Netw
     if not isinstance(sizes, base.Sizes):
         return optimised(networks)
     side = networks.variant.input_size >> (len(sizes.appearance.channels) - 1)  # of the volumes
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = HALF.get(precision, torch.float32)
     return optimised(networks, partial(CpuWarping, side=side), partial(CpuGenerator, dtype=dtype))
