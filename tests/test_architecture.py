@@ -14,6 +14,7 @@ ROOMS = [
     "face",
     "engine",
     "motion",
+    "metrics",
     "animation",
     "data",
     "evaluation",

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from liveportrait import AnimateOptions, Animator, weights
-from liveportrait.evaluation import metrics
+from liveportrait import AnimateOptions, Animator, metrics, weights
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.blendshapes import EYE_BLINK
 from liveportrait.face.pose import head_pose

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from liveportrait import weights
+from liveportrait import metrics, weights
 from liveportrait.engine import Engine
-from liveportrait.evaluation import metrics
 from liveportrait.evaluation.landmark_warp import landmark_warp
 from liveportrait.evaluation.self_reenactment import Clip, self_reenactment
 from liveportrait.face import FaceAnalyzer

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from liveportrait.evaluation import metrics
+from liveportrait import metrics
 from liveportrait.face import FaceAnalyzer
 from liveportrait.face.canonical import canonical_face
 from liveportrait.face.crop import CropWindow

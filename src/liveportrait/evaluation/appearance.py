@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from liveportrait.evaluation.driving import BATCH
-from liveportrait.evaluation.perceptual import PictureFeatures, map_distance
-from liveportrait.evaluation.pictures import Array, Picture
+from liveportrait.metrics.images import Array, Picture
+from liveportrait.metrics.perceptual import PictureFeatures, map_distance
 
 
 @torch.no_grad()

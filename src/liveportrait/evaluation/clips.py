@@ -19,9 +19,9 @@ from liveportrait.data.shards import OnBroken, Sample, read_shard
 from liveportrait.data.split import is_held_out
 from liveportrait.errors import UserError
 from liveportrait.evaluation.driving import COMPARED_SIDE
-from liveportrait.evaluation.pictures import Picture, is_well_exposed
 from liveportrait.face.crop import CropWindow, crop, source_window, to_input
 from liveportrait.media import VideoReader, check_input, load_image, media_kind
+from liveportrait.metrics.images import Picture, is_well_exposed
 
 BURST = 16  # consecutive frames, from the middle of a clip, on which trembling is measured
 SHARD_SUFFIX = ".tar"

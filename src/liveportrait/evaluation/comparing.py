@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from liveportrait.evaluation.faces import MESH_POINTS, expression_distance, eye_distance, rotation_distance
-from liveportrait.evaluation.pictures import Array, Picture
-from liveportrait.evaluation.temporal import jitter, without_rigid_motion
 from liveportrait.evaluation.tracks import Track
 from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
+from liveportrait.metrics.faces import MESH_POINTS, expression_distance, eye_distance, rotation_distance
+from liveportrait.metrics.images import Array, Picture
+from liveportrait.metrics.temporal import jitter, without_rigid_motion
 from liveportrait.networks.geometry import euler_degrees
 
 NEUTRAL = 0  # the number of the blendshape that is none

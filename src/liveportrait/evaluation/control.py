@@ -14,11 +14,11 @@ from liveportrait.errors import UserError
 from liveportrait.evaluation.clips import Still
 from liveportrait.evaluation.driving import Shown, compared, motion_of, network_input
 from liveportrait.evaluation.landmark_warp import landmark_warp
-from liveportrait.evaluation.pictures import Array, Picture
 from liveportrait.evaluation.results import Measured, Outcome
 from liveportrait.evaluation.tools import Tools
 from liveportrait.evaluation.tracks import Track, observe
 from liveportrait.face import canonical as mesh
+from liveportrait.metrics.images import Array, Picture
 from liveportrait.motion import groups_for
 from liveportrait.motion.lifting import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from liveportrait.motion.parting import parted

@@ -13,18 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from liveportrait.evaluation import metrics
+from liveportrait import metrics
 from liveportrait.evaluation.appearance import features
 from liveportrait.evaluation.clips import Clip, Footage, Still
 from liveportrait.evaluation.comparing import change_values, curves, face_values, moments, tiles, trembling
 from liveportrait.evaluation.driving import Shown, Start, compared, reenact
 from liveportrait.evaluation.landmark_warp import landmark_warp
-from liveportrait.evaluation.pictures import Array, Picture
 from liveportrait.evaluation.results import Measured, Outcome
 from liveportrait.evaluation.standing import Scene
 from liveportrait.evaluation.tools import Tools
 from liveportrait.evaluation.tracks import Track, find, observe
 from liveportrait.face import Face
+from liveportrait.metrics.images import Array, Picture
 
 
 class Made(NamedTuple):

@@ -13,10 +13,10 @@ from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.references import Look, most_alike, scores_of
 from liveportrait.animation.steering import Steering
 from liveportrait.engine import Engine
-from liveportrait.evaluation.pictures import Picture
 from liveportrait.evaluation.tools import Tools
 from liveportrait.face import Face
 from liveportrait.face.crop import to_input
+from liveportrait.metrics.images import Picture
 from liveportrait.motion import SeenHeads, SeenKeypoints, agree, follow, groups_for
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose

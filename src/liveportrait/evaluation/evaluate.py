@@ -12,12 +12,12 @@ from liveportrait.errors import UserError
 from liveportrait.evaluation.clips import Footage, Still
 from liveportrait.evaluation.control import PARTS, absence, measure_control
 from liveportrait.evaluation.cross_reenactment import draw, measure_pair, pairings
-from liveportrait.evaluation.pictures import Array
 from liveportrait.evaluation.results import PROTOCOLS, Outcome, Protocol
 from liveportrait.evaluation.self_reenactment import measure_clip
 from liveportrait.evaluation.tools import Tools
 from liveportrait.evaluation.tracks import find
 from liveportrait.face.identity import identity_of
+from liveportrait.metrics.images import Array
 
 FEWEST_PEOPLE = 8  # from which their mean embedding says something about people in general
 MOST_PEOPLE = 64

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.evaluation.faces import MESH_POINTS
-from liveportrait.evaluation.pictures import Array, Picture
+from liveportrait.metrics.faces import MESH_POINTS
+from liveportrait.metrics.images import Array, Picture
 
 BORDER_POINTS = 5  # on each side of the picture; they stay where they are
 

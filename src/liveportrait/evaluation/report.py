@@ -9,9 +9,9 @@ from typing import Any
 
 from liveportrait.evaluation.definitions import DEFINITIONS
 from liveportrait.evaluation.evaluate import Evaluation
-from liveportrait.evaluation.pictures import Picture
 from liveportrait.evaluation.results import METHODS, PROTOCOLS, Outcome, Protocol, summary
 from liveportrait.media import contact_sheet
+from liveportrait.metrics.images import Picture
 
 CELL = 160  # px of a picture on a contact sheet
 MOST_ROWS = 40

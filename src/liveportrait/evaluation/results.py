@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from liveportrait.evaluation.distribution import frechet_distance
-from liveportrait.evaluation.faces import centred_cosine, identity_distance
-from liveportrait.evaluation.pictures import Array, Picture
-from liveportrait.evaluation.temporal import centred_correlation
+from liveportrait.metrics.faces import centred_cosine, identity_distance
+from liveportrait.metrics.frechet import frechet_distance
+from liveportrait.metrics.images import Array, Picture
+from liveportrait.metrics.temporal import centred_correlation
 
 Protocol = Literal["self", "cross", "control"]
 PROTOCOLS: tuple[Protocol, ...] = ("self", "cross", "control")

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from liveportrait import metrics
 from liveportrait.engine import Engine
-from liveportrait.evaluation import metrics
 from liveportrait.evaluation.appearance import against
 from liveportrait.evaluation.clips import Clip, frame_numbers
 from liveportrait.evaluation.comparing import (
@@ -25,11 +25,11 @@ from liveportrait.evaluation.comparing import (
 )
 from liveportrait.evaluation.driving import Shown, Start, compared, reenact
 from liveportrait.evaluation.landmark_warp import landmark_warp
-from liveportrait.evaluation.pictures import Array, Picture
 from liveportrait.evaluation.results import METHODS, Measured, Outcome, summary
 from liveportrait.evaluation.tools import Tools
 from liveportrait.evaluation.tracks import Track, observe
 from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.metrics.images import Array, Picture
 
 
 def self_reenactment(

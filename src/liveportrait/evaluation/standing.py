@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from liveportrait.evaluation.clips import Still
-from liveportrait.evaluation.displacement import background_region, displacement, shoulder_region
 from liveportrait.evaluation.driving import compared
-from liveportrait.evaluation.pictures import Array, Picture
-from liveportrait.evaluation.seams import Seam
 from liveportrait.evaluation.tracks import Track
 from liveportrait.face import Face
 from liveportrait.face.paste import Paster
+from liveportrait.metrics.displacement import Seam, background_region, displacement, shoulder_region
+from liveportrait.metrics.images import Array, Picture
 
 
 class Scene:

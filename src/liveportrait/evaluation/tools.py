@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from liveportrait.engine import Engine
-from liveportrait.evaluation.perceptual import PictureFeatures
 from liveportrait.face import FaceAnalyzer
+from liveportrait.metrics.perceptual import PictureFeatures
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.evaluation.faces import gaze_angles
-from liveportrait.evaluation.pictures import Array, Picture
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.identity import identity_of
 from liveportrait.face.pose import head_pose
 from liveportrait.face.ratios import eye_ratios, lip_ratio
+from liveportrait.metrics.faces import gaze_angles
+from liveportrait.metrics.images import Array, Picture
 
 OPEN_EYE = (
     0.15  # opening (face/ratios.py) below which an iris cannot be seen well enough to tell its direction

@@ -21,8 +21,8 @@ from torch import Tensor
 from liveportrait.data.shards import read_entries
 from liveportrait.data.split import is_held_out
 from liveportrait.errors import UserError
-from liveportrait.evaluation.perceptual import WEIGHTS as TRUNK
 from liveportrait.media.files import output_file
+from liveportrait.metrics.perceptual import WEIGHTS as TRUNK
 from liveportrait.networks.animal import AnimalNetwork, AnimalReading, face_size
 from liveportrait.networks.compact.layers import pixel_grid
 from liveportrait.training.animal_views import Image, Labelled, draw_view

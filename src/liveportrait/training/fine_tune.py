@@ -16,9 +16,9 @@ import torch
 from liveportrait import weights
 from liveportrait.engine.device import pick_device
 from liveportrait.errors import UserError
-from liveportrait.evaluation.perceptual import PerceptualDistance
 from liveportrait.media.contact_sheet import contact_sheet
 from liveportrait.media.image import save_image
+from liveportrait.metrics.perceptual import PerceptualDistance
 from liveportrait.training.config import StageOneConfig
 from liveportrait.training.fine_tune_data import held_out_pairs, read, training_pairs
 from liveportrait.training.fine_tune_recipes import AVERAGE_DECAY, Target, settings_for

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from liveportrait.evaluation.perceptual import PerceptualDistance
+from liveportrait.metrics.perceptual import PerceptualDistance
 from liveportrait.networks import COMPACT, build
 from liveportrait.networks.compact.generator import Generator, blend
 from liveportrait.networks.compact.motion import LEFT_EYE, MOUTH, RIGHT_EYE, MotionExtractor

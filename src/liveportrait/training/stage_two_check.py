@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from liveportrait.evaluation.displacement import displacement
 from liveportrait.face import FaceAnalyzer
+from liveportrait.metrics.displacement import displacement
 from liveportrait.networks.compact.layers import pixel_grid
 from liveportrait.networks.geometry import pose_of
 from liveportrait.training.corpus import Corpus
@@ -81,7 +81,7 @@ def shoulder_motion(
 
     Held-out sources follow held-out people's change between two frames. Shoulders are the lowest eighth of the crop
     outside the head (`head_mask`). `picture`: length of the optical flow from reconstruction to result there, in
-    percent of the side (`evaluation.displacement`); `flow`: length of W's own flow there, in the same unit, where it
+    percent of the side (`metrics.displacement`); `flow`: length of W's own flow there, in the same unit, where it
     tells one; `face`: how far stitching changes W's flow of the face.
     """
     sampler = SourceSampler(corpus, bank, NATURAL, 1)

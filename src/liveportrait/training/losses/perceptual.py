@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from liveportrait.errors import UserError
-from liveportrait.evaluation.perceptual import PerceptualDistance
+from liveportrait.metrics.perceptual import PerceptualDistance
 
 Backbone = Literal["efficientnet", "vgg19", "none"]
 # VGG-19 (arXiv 1409.1556, configuration E) up to conv5_1: channels, 0 halves the picture.

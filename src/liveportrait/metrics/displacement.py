@@ -1,4 +1,4 @@
-"""How far what should stand still has moved: shoulders and background, by dense optical flow."""
+"""Displacement of what should stand still (shoulders, background), and visibility of a pasted crop's border."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.evaluation.faces import MESH_POINTS
-from liveportrait.evaluation.pictures import Array, Picture, luma
+from liveportrait.face.crop import CropWindow
+from liveportrait.face.paste import paste_mask
+from liveportrait.metrics.faces import MESH_POINTS
+from liveportrait.metrics.images import Array, Picture, luma
 
 BORDER = 8  # the regions are the outer eighths of the crop
 FACE_GROWTH = 0.06  # of the crop's side: the face's hull grows by it before it is cut out of the regions
@@ -59,3 +61,40 @@ def _pattern(picture: Picture) -> Array:
     grey = cv2.GaussianBlur(luma(picture), (0, 0), 1.0)
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     return np.hypot(across, down)
+
+
+class Seam:
+    """The soft border along which a crop was pasted into a picture. Made once for a picture and a window."""
+
+    def __init__(self, original: Picture, window: CropWindow) -> None:
+        """`original` (H,W,3): the picture before anything was pasted into it."""
+        height, width = original.shape[:2]
+        mask = cv2.warpAffine(
+            paste_mask(window.size), window.inverse().astype(np.float64), (width, height)
+        ).astype(np.float32)
+        across, down = _gradient(mask)
+        steepness = np.hypot(across, down)
+        self._band = steepness > 1e-3
+        self._across = across[self._band] / steepness[self._band]
+        self._down = down[self._band] / steepness[self._band]
+        self._before = self._slope(original)
+
+    def energy(self, pasted: Picture) -> float:
+        """Mean |slope of luma across the seam| of a pasted picture (H,W,3), less that of the original.
+
+        Grey levels (of 255) a pixel of the picture, over the band in which the paste mask falls from 1 to 0, along
+        that fall. 0 for an invisible seam, negative where it is smoother than the picture was; NaN where the window's
+        border lies outside the picture.
+        """
+        return self._slope(pasted) - self._before
+
+    def _slope(self, picture: Picture) -> float:
+        across, down = _gradient(luma(picture))
+        slope = across[self._band] * self._across + down[self._band] * self._down
+        return float(np.abs(slope).mean()) if slope.size else float("nan")
+
+
+def _gradient(grey: Array) -> tuple[Array, Array]:
+    """Central differences to the right and downward, a pixel."""
+    down, across = np.gradient(grey)
+    return np.asarray(across, np.float32), np.asarray(down, np.float32)

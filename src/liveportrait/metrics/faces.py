@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from liveportrait.evaluation.pictures import Array
 from liveportrait.face import canonical as mesh
 from liveportrait.face.pose import HeadPose
+from liveportrait.metrics.images import Array
 
 MESH_POINTS = 468  # without the irises, which jitter more than anything else
 EYE_CORNERS = (33, 263)

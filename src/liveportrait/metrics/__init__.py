@@ -1,10 +1,9 @@
-"""All measures of pictures, faces and motion by name; docs/evaluation.md has their formulas."""
+"""Measures of pictures, faces and motion; docs/evaluation.md has their formulas."""
 
 from __future__ import annotations
 
-from liveportrait.evaluation.displacement import background_region, displacement, shoulder_region
-from liveportrait.evaluation.distribution import frechet_distance
-from liveportrait.evaluation.faces import (
+from liveportrait.metrics.displacement import Seam, background_region, displacement, shoulder_region
+from liveportrait.metrics.faces import (
     centred_cosine,
     expression_distance,
     eye_distance,
@@ -13,9 +12,9 @@ from liveportrait.evaluation.faces import (
     landmark_distance,
     rotation_distance,
 )
-from liveportrait.evaluation.pictures import is_well_exposed, l1, psnr, sharpness, ssim
-from liveportrait.evaluation.seams import Seam
-from liveportrait.evaluation.temporal import centred_correlation, jitter, scale_wobble, without_rigid_motion
+from liveportrait.metrics.frechet import frechet_distance
+from liveportrait.metrics.images import is_well_exposed, l1, psnr, sharpness, ssim
+from liveportrait.metrics.temporal import centred_correlation, jitter, scale_wobble, without_rigid_motion
 
 __all__ = [
     "Seam",

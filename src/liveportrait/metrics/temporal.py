@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from liveportrait.evaluation.pictures import Array
+from liveportrait.metrics.images import Array
 
 
 def centred_correlation(series: list[tuple[Array, Array]]) -> float:
