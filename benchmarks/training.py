@@ -29,13 +29,13 @@ from liveportrait.face.canonical import canonical_face
 from liveportrait.motion.lifting import AXES, MESH_ROWS, canonical_points
 from liveportrait.networks import build
 from liveportrait.networks.interface import Motion
-from liveportrait.training.compiling import compile_networks
+from liveportrait.training.compile import compile_networks
 from liveportrait.training.config import JointSettings, StageOneConfig, load_config
-from liveportrait.training.joint_model import Pair
-from liveportrait.training.joint_phase import JointTrainer
-from liveportrait.training.loop import Phase
 from liveportrait.training.losses.identity import chip_map
-from liveportrait.training.trained import VARIANTS
+from liveportrait.training.phase import Phase
+from liveportrait.training.stage_one.checkpoints import VARIANTS
+from liveportrait.training.stage_one.joint import JointTrainer
+from liveportrait.training.stage_one.joint_model import Pair
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = {"base": "base.toml", "compact": "compact-joint.toml"}

@@ -18,7 +18,7 @@ import numpy as np
 from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
 from liveportrait.motion import FACE_MESH
 from liveportrait.motion.lifting import MIRROR, expression_effect
-from liveportrait.training.corpus import load_corpus
+from liveportrait.training.data.corpus import load_corpus
 
 Scores = dict[int | tuple[int, ...], float]
 

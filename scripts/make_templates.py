@@ -21,7 +21,7 @@ from liveportrait.motion import FACE_MESH, Template, write_template
 from liveportrait.motion.lifting import expression_effect
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Motion
-from liveportrait.training.corpus import Corpus, load_corpus
+from liveportrait.training.data.corpus import Corpus, load_corpus
 
 FPS = Fraction(25)
 # Rows of MediaPipe's 52 blendshapes.

@@ -22,7 +22,7 @@ from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer
 from liveportrait.media import VideoReader, load_image, save_image
 from liveportrait.motion.lifting import AXES, MESH_ROWS
-from liveportrait.training.corpus import build_corpus, load_corpus
+from liveportrait.training.data.corpus import build_corpus, load_corpus
 
 FADE = 12
 

@@ -15,7 +15,7 @@ from synthetic_shards import make_shard
 
 from liveportrait.data.shards import Sample, read_entries, read_shard
 from liveportrait.errors import UserError
-from liveportrait.training.corpus import build_corpus, load_corpus
+from liveportrait.training.data.corpus import build_corpus, load_corpus
 
 Members = dict[str, bytes]
 

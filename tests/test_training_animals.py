@@ -19,9 +19,10 @@ from liveportrait.errors import UserError
 from liveportrait.face.animals import AnimalDetector
 from liveportrait.networks.animal import LANDMARKS, MIRRORED, SIDE, AnimalReading, face_size
 from liveportrait.networks.compact.layers import pixel_grid
-from liveportrait.training import animal_detector, animal_measure
-from liveportrait.training.animal_detector import HELD_OUT_ONE_IN, DetectorOptions, landmarks_of_crops, losses
-from liveportrait.training.animal_views import Labelled, draw_view
+from liveportrait.training.animals import train as animal_detector
+from liveportrait.training.animals import validation as animal_measure
+from liveportrait.training.animals.train import HELD_OUT_ONE_IN, DetectorOptions, landmarks_of_crops, losses
+from liveportrait.training.animals.views import Labelled, draw_view
 
 POINTS = np.array(
     [[90, 90], [90, 104], [166, 90], [166, 104], [128, 150], [128, 168], [108, 172], [148, 172], [128, 190]],

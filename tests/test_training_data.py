@@ -14,16 +14,16 @@ from liveportrait.data.shards import read_shard
 from liveportrait.data.split import is_held_out
 from liveportrait.errors import UserError
 from liveportrait.motion.lifting import AXES, KEYPOINTS, lift
-from liveportrait.training.augment import FrameMotion, close_eyes, move_head, random_similarity
-from liveportrait.training.corpus import Corpus, build_corpus, ensure_corpus, load_corpus
-from liveportrait.training.loading import BackgroundBatches, CorpusBatches
-from liveportrait.training.sampling import (
+from liveportrait.training.data.augment import FrameMotion, close_eyes, move_head, random_similarity
+from liveportrait.training.data.corpus import Corpus, build_corpus, ensure_corpus, load_corpus
+from liveportrait.training.data.sampling import (
     MOTION_FIELDS,
     FrameSampler,
     PairSampler,
     Share,
     batches,
 )
+from liveportrait.training.data.workers import BackgroundBatches, CorpusBatches
 
 ANGLES = [(0.0, 0.0, 0.0), (0.3, 0.0, 0.0), (0.0, 0.25, 0.1), (-0.2, -0.1, -0.2)]
 

@@ -17,14 +17,15 @@ from liveportrait import weights
 from liveportrait.apps.cli import main
 from liveportrait.errors import UserError
 from liveportrait.media.image import load_image
-from liveportrait.training import fine_tune, joint_compact
-from liveportrait.training.corpus import build_corpus, load_corpus
-from liveportrait.training.fine_tune_data import picture_pairs, read, split, training_pairs
-from liveportrait.training.fine_tune_recipes import settings_for, weights_for
-from liveportrait.training.joint_measure import measure
-from liveportrait.training.joint_model import Pair, joint_model
-from liveportrait.training.joint_phase import JointTrainer
-from liveportrait.training.sampling import PairMix
+from liveportrait.training.data.corpus import build_corpus, load_corpus
+from liveportrait.training.data.sampling import PairMix
+from liveportrait.training.fine_tune import run as fine_tune
+from liveportrait.training.fine_tune.data import picture_pairs, read, split, training_pairs
+from liveportrait.training.fine_tune.recipes import settings_for, weights_for
+from liveportrait.training.stage_one import joint_model_compact as joint_compact
+from liveportrait.training.stage_one.joint import JointTrainer
+from liveportrait.training.stage_one.joint_model import Pair, joint_model
+from liveportrait.training.stage_one.validation import measure
 
 CPU = torch.device("cpu")
 

@@ -19,17 +19,18 @@ from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks, build
 from liveportrait.networks.geometry import pose_of
-from liveportrait.training import joint_stage, stage_one
 from liveportrait.training.checkpoint import TrainingState
 from liveportrait.training.config import JointSettings, Schedule, StageOneConfig, load_config
-from liveportrait.training.corpus import Corpus, build_corpus, load_corpus
-from liveportrait.training.joint_model import GUIDES, Pair
-from liveportrait.training.joint_phase import JointTrainer, discriminator_loss
-from liveportrait.training.joint_stage import pair_of
-from liveportrait.training.loop import Phase
+from liveportrait.training.data.corpus import Corpus, build_corpus, load_corpus
+from liveportrait.training.data.sampling import PairSampler, batches
 from liveportrait.training.losses import JointWeights
 from liveportrait.training.losses.identity import chip_map
-from liveportrait.training.sampling import PairSampler, batches
+from liveportrait.training.phase import Phase
+from liveportrait.training.stage_one import joint_run as joint_stage
+from liveportrait.training.stage_one import run as stage_one
+from liveportrait.training.stage_one.joint import JointTrainer, discriminator_loss
+from liveportrait.training.stage_one.joint_model import GUIDES, Pair
+from liveportrait.training.stage_one.joint_run import pair_of
 
 CPU = torch.device("cpu")
 COMPACT_WEIGHTS = JointWeights(

@@ -15,8 +15,8 @@ from liveportrait.errors import UserError
 from liveportrait.motion.lifting import KEYPOINTS
 from liveportrait.networks.geometry import rotation_matrix, transform_keypoints
 from liveportrait.networks.interface import Motion
-from liveportrait.training.discriminator import Discriminators, PatchDiscriminator
 from liveportrait.training.losses import JointWeights, adversarial
+from liveportrait.training.losses.discriminator import Discriminators, PatchDiscriminator
 from liveportrait.training.losses.identity import CHIP_ROWS, chip_map, identity_distance
 from liveportrait.training.losses.keypoints import (
     consistency,

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from liveportrait.errors import UserError
 from liveportrait.networks.geometry import transform_keypoints
-from liveportrait.training import sources
-from liveportrait.training.augment import Change, random_colour, random_similarity
 from liveportrait.training.config import DataConfig
-from liveportrait.training.corpus import Corpus, ensure_corpus
-from liveportrait.training.loading import BackgroundBatches
-from liveportrait.training.resident import ResidentBatches, ResidentCorpus
-from liveportrait.training.sampling import (
+from liveportrait.training.data import open as sources
+from liveportrait.training.data.augment import Change, random_colour, random_similarity
+from liveportrait.training.data.corpus import Corpus, ensure_corpus
+from liveportrait.training.data.resident import ResidentBatches, ResidentCorpus
+from liveportrait.training.data.sampling import (
     MOTION_FIELDS,
     ClipSampler,
     FrameSampler,
@@ -30,7 +29,8 @@ from liveportrait.training.sampling import (
     batches,
     motion_of,
 )
-from liveportrait.training.streaming import ShardStream, StreamBatches, Window, count_slots
+from liveportrait.training.data.streaming import ShardStream, StreamBatches, Window, count_slots
+from liveportrait.training.data.workers import BackgroundBatches
 
 CPU = torch.device("cpu")
 

@@ -23,15 +23,15 @@ from liveportrait.networks import build
 from liveportrait.training import distributed
 from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.config import JointSettings, RenderPhase, Schedule, StageOneConfig
-from liveportrait.training.corpus import Corpus, build_corpus, load_corpus
-from liveportrait.training.joint_phase import JointTrainer
-from liveportrait.training.joint_stage import pair_of
-from liveportrait.training.loop import Phase
+from liveportrait.training.data.corpus import Corpus, build_corpus, load_corpus
+from liveportrait.training.data.sampling import FrameSampler, PairSampler, batches, motion_of, pictures_of
 from liveportrait.training.losses import JointWeights
-from liveportrait.training.motion_losses import MotionWeights, motion_losses
-from liveportrait.training.render_losses import weighted_sum
-from liveportrait.training.render_phase import RenderTrainer
-from liveportrait.training.sampling import FrameSampler, PairSampler, batches, motion_of, pictures_of
+from liveportrait.training.losses.motion import MotionWeights, motion_losses
+from liveportrait.training.losses.rendering import weighted_sum
+from liveportrait.training.phase import Phase
+from liveportrait.training.stage_one.joint import JointTrainer
+from liveportrait.training.stage_one.joint_run import pair_of
+from liveportrait.training.stage_one.rendering_from_labels import RenderTrainer
 from liveportrait.training.synced_norm import SyncedBatchNorm, synchronise
 
 CPU = torch.device("cpu")
@@ -236,7 +236,7 @@ def test_torchrun_trains_as_one_process_does(tmp_path: Path) -> None:
     command = ["-m", "liveportrait", "train", "stage-one", "--config", str(tmp_path / "tiny.toml")]
     command += ["--part", "motion", "--output"]
     subprocess.run([*torchrun, *command, str(tmp_path / "two")], check=True, capture_output=True, timeout=200)
-    from liveportrait.training import stage_one
+    from liveportrait.training.stage_one import run as stage_one
 
     stage_one.run(tmp_path / "tiny.toml", part="motion", output=str(tmp_path / "one"))
     logged = [

@@ -18,10 +18,11 @@ from synthetic_shards import make_shard
 from torch import nn
 
 from liveportrait.errors import UserError
-from liveportrait.training import compiling, stage_one
+from liveportrait.training import compile as compiling
 from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.config import Schedule, StageOneConfig
-from liveportrait.training.loop import Phase
+from liveportrait.training.phase import Phase
+from liveportrait.training.stage_one import run as stage_one
 
 CONFIG = """
 bf16 = false

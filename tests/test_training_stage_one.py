@@ -16,9 +16,9 @@ from liveportrait import weights
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.networks.geometry import pose_of
-from liveportrait.training import stage_one
 from liveportrait.training.checkpoint import TrainingState
 from liveportrait.training.config import load_config
+from liveportrait.training.stage_one import run as stage_one
 
 CONFIG = """
 bf16 = false

@@ -27,13 +27,11 @@ from liveportrait.networks import Variant, build, compact
 from liveportrait.networks.compact.layers import pixel_grid
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
-from liveportrait.training import stage_two
-from liveportrait.training.corpus import build_corpus, load_corpus
-from liveportrait.training.imitation import closed_form, fit_response, imitate, opening_effect
-from liveportrait.training.opening_reader import OpeningReader, Place, cut, places
-from liveportrait.training.rendered_openings import RenderedOpenings, measured_openings
-from liveportrait.training.stage_two_config import RetargetingPhase, StageTwoConfig, load_config
-from liveportrait.training.stage_two_losses import (
+from liveportrait.training.data.corpus import build_corpus, load_corpus
+from liveportrait.training.stage_two import run as stage_two
+from liveportrait.training.stage_two.closed_form import closed_form, fit_response, imitate, opening_effect
+from liveportrait.training.stage_two.config import RetargetingPhase, StageTwoConfig, load_config
+from liveportrait.training.stage_two.losses import (
     ellipse,
     eye_mask,
     flow_length,
@@ -42,8 +40,9 @@ from liveportrait.training.stage_two_losses import (
     lip_mask,
     outside_difference,
 )
-from liveportrait.training.stage_two_phase import RetargetingLosses
-from liveportrait.training.stage_two_sampling import (
+from liveportrait.training.stage_two.opening_regressor import OpeningReader, Place, cut, places
+from liveportrait.training.stage_two.rendered_openings import RenderedOpenings, measured_openings
+from liveportrait.training.stage_two.samplers import (
     ABSOLUTE,
     STILL,
     DriveMix,
@@ -53,6 +52,7 @@ from liveportrait.training.stage_two_sampling import (
     drive,
     ratios_of,
 )
+from liveportrait.training.stage_two.trainers import RetargetingLosses
 
 SMALL_COMPACT = Variant(
     "small-compact",
@@ -357,7 +357,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     shutil.copytree(compact_run.parent, out)
     for name in ("stitching-flow", "stitching", "eyes"):
         (out / f"{name}.safetensors").unlink()
-    from liveportrait.training.loop import Phase
+    from liveportrait.training.phase import Phase
 
     log, arguments = Phase.log, (folder / "tiny.toml", str(small_weights["small-compact"]), str(out))
 

@@ -25,7 +25,7 @@ class StageOne:
         from liveportrait.media import check_input
 
         config = check_input(self.config)
-        from liveportrait.training import stage_one  # slow to import
+        from liveportrait.training.stage_one import run as stage_one  # slow to import
 
         stage_one.run(config, self.part, None if self.output is None else str(self.output))
 
@@ -50,7 +50,7 @@ class StageTwo:
         from liveportrait.media import check_input
 
         config = check_input(self.config)
-        from liveportrait.training import stage_two  # slow to import
+        from liveportrait.training.stage_two import run as stage_two  # slow to import
 
         output = None if self.output is None else str(self.output)
         stage_two.run(config, self.weights, output, self.part, self.init)
@@ -84,7 +84,7 @@ class FineTune:
         from liveportrait.media import check_input
 
         shards = [check_input(path) for path in self.data]
-        from liveportrait.training import fine_tune  # slow to import
+        from liveportrait.training.fine_tune import run as fine_tune  # slow to import
 
         options = fine_tune.Options(self.to, self.minutes, self.samples, self.size, self.device, self.seed)
         report = fine_tune.run(self.weights, shards, self.output, options)
@@ -114,7 +114,8 @@ class AnimalDetector:
 
         output = check_output(self.output, (".safetensors",))
         shards, others = ([check_input(path) for path in paths] for paths in (self.data, self.backgrounds))
-        from liveportrait.training import animal_detector, animal_measure  # slow to import
+        from liveportrait.training.animals import train as animal_detector
+        from liveportrait.training.animals import validation as animal_measure  # slow to import
 
         options = animal_detector.DetectorOptions(self.views, self.epochs, seed=self.seed)
         animal_detector.train(shards, others, output, options)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from liveportrait.errors import UserError
+from liveportrait.training.data.sampling import PairMix
 from liveportrait.training.losses import JointWeights
+from liveportrait.training.losses.motion import MotionWeights
 from liveportrait.training.losses.perceptual import Backbone
-from liveportrait.training.motion_losses import MotionWeights
-from liveportrait.training.render_losses import RenderWeights
-from liveportrait.training.sampling import PairMix
+from liveportrait.training.losses.rendering import RenderWeights
 
 
 @dataclass(frozen=True)

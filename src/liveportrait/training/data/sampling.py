@@ -1,0 +1,265 @@
+"""Draws training examples: single frames for M, (source, driving) pairs for F, W and G.
+
+A sampler plans: which frames of which clips, and what is done to them. Plans are carried out one by one on the CPU
+here, or in batches on the device (`resident`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from liveportrait.data.shards import PICTURE_SIDE
+from liveportrait.errors import UserError
+from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
+from liveportrait.motion.lifting import LiftedMotion
+from liveportrait.networks.interface import Motion
+from liveportrait.training.data.augment import (
+    Change,
+    FrameMotion,
+    apply_change,
+    random_colour,
+    random_degradation,
+    random_similarity,
+)
+from liveportrait.training.data.corpus import Clip, Corpus
+
+Example = dict[str, NDArray[np.generic]]
+Sampler = Callable[[np.random.Generator], Example]
+MOTION_FIELDS = tuple(field.name for field in fields(FrameMotion))
+SHORTEST_VIDEO = 4  # frames; a shorter clip is treated as a picture
+
+
+@dataclass(frozen=True)
+class PairMix:
+    """Which pairs are drawn, as probabilities."""
+
+    pictures: float = 0.25  # a picture and its moved, blinking copy
+    extremes: float = 0.35  # of the video pairs: the partner with the most different lids or jaw
+    distant: float = 0.6  # of the others: the most different of four candidates
+    blinks: float = 0.15  # of the video pairs: one of the two gets a synthetic blink
+
+
+class Clips(Protocol):
+    """Where clips come from: a corpus, or the clips a stream holds at the moment."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of each clip."""
+
+    def take(self, number: int) -> Clip:
+        """One of the clips."""
+
+
+class Shot(NamedTuple):
+    """A frame of a clip, and what is done to it."""
+
+    clip: int
+    frame: int
+    change: Change
+
+
+class ClipSampler(ABC):
+    """Plans examples from clips; called with random numbers, it draws one from its corpus."""
+
+    def __init__(self, corpus: Corpus, size: int = PICTURE_SIDE) -> None:
+        """`size`: side of the pictures drawn, px."""
+        self.corpus, self.size = corpus, size
+
+    @abstractmethod
+    def plan(self, clips: Clips, rng: np.random.Generator) -> dict[str, Shot]:
+        """The frames of one example, by the prefix of their names in it."""
+
+    def __call__(self, rng: np.random.Generator) -> Example:
+        """One example from the corpus."""
+        return self.draw(self.corpus, rng)
+
+    def draw(self, clips: Clips, rng: np.random.Generator) -> Example:
+        """One example: for each prefix a picture (S,S,3) uint8 and the five fields of its motion."""
+        example: Example = {}
+        for prefix, (clip, frame, change) in self.plan(clips, rng).items():
+            picture, landmarks, motion = clips.take(clip).frame(frame)
+            picture, motion = apply_change(picture, landmarks, motion, change)
+            if self.size != picture.shape[0]:
+                size = (self.size, self.size)
+                picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+            example[f"{prefix}picture"] = picture
+            for name in MOTION_FIELDS:
+                example[prefix + name] = np.asarray(getattr(motion, name), np.float32)
+        return example
+
+
+class FrameSampler(ClipSampler):
+    """Single augmented frames with their motion; no prefix."""
+
+    def __init__(self, corpus: Corpus, blinks: float = 0.25) -> None:
+        super().__init__(corpus)
+        self.blinks = blinks
+
+    def plan(self, clips: Clips, rng: np.random.Generator) -> dict[str, Shot]:
+        """One frame."""
+        lengths = clips.lengths
+        if rng.random() < 0.6:  # clips count alike, however long
+            clip = int(rng.integers(len(lengths)))
+        else:
+            clip = int(np.searchsorted(lengths.cumsum(), rng.integers(lengths.sum()), side="right"))
+        frame = int(rng.integers(lengths[clip]))
+        blink = _blink_amount(rng) if rng.random() < self.blinks else 0.0
+        flip = bool(rng.random() < 0.5)
+        move = random_similarity(rng, degrees=20, zoom=0.15, shift=0.12)
+        colour = random_colour(rng)
+        blur, detail = random_degradation(rng)
+        change = Change(blink, flip=flip, move=move, colour=colour, blur=blur, detail=detail)
+        return {"": Shot(clip, frame, change)}
+
+
+class PairSampler(ClipSampler):
+    """Two frames of one clip, or a picture and its moved copy, alike in light and framing.
+
+    The prefixes are "source_" and "driving_".
+    """
+
+    def __init__(self, corpus: Corpus, size: int, mix: PairMix | None = None) -> None:
+        super().__init__(corpus, size)
+        self.mix = mix or PairMix()
+
+    def plan(self, clips: Clips, rng: np.random.Generator) -> dict[str, Shot]:
+        """Source and driving frame, flipped, moved and coloured together."""
+        is_video = clips.lengths >= SHORTEST_VIDEO
+        videos, pictures = np.flatnonzero(is_video), np.flatnonzero(~is_video)
+        if len(pictures) and (not len(videos) or rng.random() < self.mix.pictures):
+            pair = self._picture_pair(int(rng.choice(pictures)), rng)
+        else:
+            number = int(rng.choice(videos))
+            pair = self._video_pair(number, clips.take(number), rng)
+        flip, moved = bool(rng.random() < 0.5), rng.random() < 0.6
+        move = random_similarity(rng, degrees=10, zoom=0.1, shift=0.08)
+        colour = random_colour(rng) if rng.random() < 0.7 else None
+        source, driving = (
+            Shot(clip, frame, replace(change, flip=flip, move=move if moved else None, colour=colour))
+            for clip, frame, change in pair
+        )
+        return {"source_": source, "driving_": driving}
+
+    def _video_pair(self, number: int, clip: Clip, rng: np.random.Generator) -> list[Shot]:
+        first = int(rng.integers(len(clip)))
+        if rng.random() < self.mix.extremes:
+            second = _most_different_expression(clip, first, rng)
+        else:
+            candidates = rng.integers(len(clip), size=4)
+            second = int(candidates[0])
+            if rng.random() < self.mix.distant:
+                motion = clip.motion
+                distance = (
+                    np.abs(motion.rotation[candidates] - motion.rotation[first]).sum((1, 2))
+                    + 0.3 * np.abs(motion.expression[candidates] - motion.expression[first]).sum((1, 2))
+                    + 2 * np.abs(motion.translation[candidates] - motion.translation[first]).sum(1)
+                )
+                second = int(candidates[distance.argmax()])
+        changes = [Change(), Change()]
+        if rng.random() < self.mix.blinks:
+            which = int(rng.random() < 0.7)  # more often in the driving frame: opening must be invented
+            changes[which] = Change(blink=_blink_amount(rng))
+        return [Shot(number, first, changes[0]), Shot(number, second, changes[1])]
+
+    def _picture_pair(self, number: int, rng: np.random.Generator) -> list[Shot]:
+        blink = _blink_amount(rng) if rng.random() < 0.6 else 0.0
+        head = random_similarity(rng, degrees=16, zoom=0.1, shift=0.1)
+        still, moved = Shot(number, 0, Change()), Shot(number, 0, Change(blink, head))
+        return [moved, still] if rng.random() < 0.35 else [still, moved]
+
+
+def _most_different_expression(clip: Clip, frame: int, rng: np.random.Generator) -> int:
+    scores = clip.blendshapes
+    blink, jaw = scores[:, EYE_BLINK].mean(1), scores[:, JAW_OPEN]
+    eyes = 1.5 if rng.random() < 0.5 else 0.0
+    distance = eyes * np.abs(blink - blink[frame]) + np.abs(jaw - jaw[frame])
+    return int((distance + 0.1 * rng.random(len(clip))).argmax())
+
+
+def _blink_amount(rng: np.random.Generator) -> float:
+    """Half of the synthetic blinks are complete."""
+    return 1.0 if rng.random() < 0.5 else float(rng.uniform(0.3, 1.0))
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of every joint batch that one process draws, in `accumulate` micro-batches a step.
+
+    Example j of joint batch n depends on (seed, n, j) alone, so the processes together draw what one would draw.
+    """
+
+    batch: int  # examples of a joint batch
+    accumulate: int = 1
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a batch that cannot be divided evenly."""
+        if self.batch % (self.accumulate * self.world):
+            raise UserError(
+                f"A batch of {self.batch} cannot be divided among {self.world} processes with {self.accumulate} "
+                f"micro-batches each: make schedule.batch a multiple of {self.world * self.accumulate}."
+            )
+
+    def divided(self, count: int) -> Share:
+        """The share of a phase whose examples hold `count` samples each: the batch is counted in samples."""
+        if self.batch % count:
+            raise UserError(
+                f"A batch of {self.batch} is no multiple of the {count} samples of every example."
+            )
+        return replace(self, batch=self.batch // count)
+
+    @property
+    def size(self) -> int:
+        """Examples of one micro-batch of this process."""
+        return self.batch // (self.accumulate * self.world)
+
+    def part(self, number: int) -> tuple[int, range]:
+        """Joint batch, and the examples of it, that are this process's micro-batch `number` since the start."""
+        step, micro = divmod(number, self.accumulate)
+        first = (micro * self.world + self.rank) * self.size
+        return step, range(first, first + self.size)
+
+
+def generator(seed: int, step: int, place: int) -> np.random.Generator:
+    """The random numbers of example `place` of joint batch `step`."""
+    return np.random.default_rng((seed, step, place))
+
+
+def batches(draw: Sampler, share: Share | int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+    """Endless micro-batches of a share, or whole batches of that many examples, from number `start`."""
+    share = Share(share) if isinstance(share, int) else share
+    for number in itertools.count(start):
+        step, places = share.part(number)
+        drawn = stack([draw(generator(seed, step, place)) for place in places])
+        yield {name: torch.from_numpy(value) for name, value in drawn.items()}
+
+
+def stack(examples: Sequence[Example]) -> Example:
+    """Examples as one batch."""
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+def pictures_of(batch: dict[str, Tensor], name: str, device: torch.device) -> Tensor:
+    """Pictures (B,3,S,S) float in [0, 1] of a batch's uint8 (B,S,S,3)."""
+    return batch[name].to(device).permute(0, 3, 1, 2).float().div(255)
+
+
+def motion_of(batch: dict[str, Tensor], prefix: str, device: torch.device) -> Motion:
+    """The labelled motion of a batch."""
+    return Motion(**{name: batch[prefix + name].to(device) for name in MOTION_FIELDS})
+
+
+def corpus_motion(motion: LiftedMotion) -> Motion:
+    """A whole corpus' motion as tensors."""
+    return Motion(**{name: torch.from_numpy(getattr(motion, name)) for name in MOTION_FIELDS})

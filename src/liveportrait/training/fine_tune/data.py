@@ -1,0 +1,161 @@
+"""Pairs for fine-tuning: labelled clips and pictures as in stage one, and pictures without labels (animals)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from liveportrait.data.shards import Sample, read_entries
+from liveportrait.errors import UserError
+from liveportrait.motion.lifting import LiftedMotion
+from liveportrait.training.data.augment import random_colour
+from liveportrait.training.data.corpus import Corpus, build_corpus, load_corpus
+from liveportrait.training.data.sampling import PairMix, PairSampler, batches
+from liveportrait.training.fine_tune.recipes import BATCH, Target
+from liveportrait.training.losses.transforms import random_transform
+from liveportrait.training.stage_one.joint_model import Pair, resized
+from liveportrait.training.stage_one.joint_run import pair_of
+
+FRAMES_PER_CLIP = 64
+HELD_OUT = 6  # the last of so many clips or pictures is held out, from the end of the shards
+LABELLED_SHARE = 0.5  # of the batches, where animals come beside labelled faces
+STILL_REACH = 0.9  # half of the pairs of one picture: radius beyond which the background stands still
+
+Pictures = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is trained on, or what is held out."""
+
+    labelled: Corpus | None
+    pictures: Pictures  # (N,256,256,3) without labels
+
+
+def read(shards: Sequence[Path], folder: Path, target: Target, seed: int) -> tuple[Part, Part]:
+    """Training and held-out part of the shards; `folder` takes the decoded frames.
+
+    Held out is the end of the data: the last sixth of the clips and pictures or, of less than six clips, the last
+    sixth of each clip's frames. For animals the pictures without labels are held out alone. Raises UserError where
+    the shards do not hold what the target needs.
+    """
+    pictures, labelled = _pictures(shards) if target == "animals" else (_none(), True)
+    if target == "animals" and len(pictures) < 2:
+        raise UserError(
+            f"{len(pictures)} pictures without labels in {len(shards)} shards: animals need at least 2; "
+            "labelled faces are fine-tuned with --to style or --to person"
+        )
+    whole = None
+    if labelled:
+        build_corpus(shards, folder, FRAMES_PER_CLIP, 1, seed, held_out=True)  # one in one: all of them
+        whole = load_corpus(folder)
+    if target == "animals":
+        kept = len(pictures) - max(1, len(pictures) // HELD_OUT)
+        return Part(whole, pictures[:kept]), Part(None, pictures[kept:])
+    assert whole is not None
+    train, held_out = split(whole)
+    return Part(train, _none()), Part(held_out, _none())
+
+
+def split(corpus: Corpus) -> tuple[Corpus, Corpus]:
+    """Training and held-out rows; see `read`. Raises UserError where nothing would be left to hold out."""
+    clips = corpus.rows_of_clips()
+    if len(clips) >= HELD_OUT:
+        edge = int(clips[len(clips) - len(clips) // HELD_OUT][0])
+        return _rows(corpus, slice(None, edge)), _rows(corpus, slice(edge, None))
+    late = [rows[len(rows) - len(rows) // HELD_OUT :] for rows in clips]
+    held_out = np.concatenate(late)
+    if len(held_out) == 0:
+        raise UserError(
+            f"{len(clips)} clips of at most {max(map(len, clips))} frames are too few to hold out a sixth: "
+            f"give {HELD_OUT} pictures or clips, or a clip of {HELD_OUT} labelled frames"
+        )
+    return _rows(corpus, np.setdiff1d(np.arange(len(corpus.clip)), held_out)), _rows(corpus, held_out)
+
+
+def training_pairs(part: Part, side: int, mix: PairMix, device: torch.device, seed: int) -> Iterator[Pair]:
+    """Endless pairs (B = BATCH) at M's size, labelled and not."""
+    if part.labelled is None:
+        yield from picture_pairs(part.pictures, side, BATCH, device, seed)
+        return
+    labelled = (
+        pair_of(batch, device) for batch in batches(PairSampler(part.labelled, side, mix), BATCH, seed)
+    )
+    if len(part.pictures) == 0:
+        yield from labelled
+        return
+    unlabelled = picture_pairs(part.pictures, side, BATCH, device, seed)
+    rng = np.random.default_rng((seed, 1))
+    while True:
+        yield next(labelled if rng.random() < LABELLED_SHARE else unlabelled)
+
+
+def held_out_pairs(part: Part, side: int, device: torch.device, batch_count: int, batch: int) -> list[Pair]:
+    """The same pairs at each call."""
+    if part.labelled is None:
+        drawn = picture_pairs(part.pictures, side, batch, device, seed=0)
+    else:
+        drawn = (pair_of(found, device) for found in batches(PairSampler(part.labelled, side), batch, seed=0))
+    return list(itertools.islice(drawn, batch_count))
+
+
+def picture_pairs(
+    pictures: Pictures, side: int, batch: int, device: torch.device, seed: int
+) -> Iterator[Pair]:
+    """Pairs of one picture and itself, moved by a known similarity and bent by a spline.
+
+    Half of the pairs move before a background that stands still. Mirrored and coloured by chance.
+    """
+    for number in itertools.count():
+        rng = np.random.default_rng((seed, number, 2))
+        chosen = [_varied(pictures[rng.integers(len(pictures))], rng) for _ in range(batch)]
+        source = torch.from_numpy(np.stack(chosen)).to(device).permute(0, 3, 1, 2).float().div(255)
+        source = resized(source, side)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**31)))
+            reach = STILL_REACH if rng.random() < 0.5 else None
+            transform = random_transform(batch, reach=reach, device=device)
+        yield Pair(source, transform.pictures(source), transform=transform)
+
+
+def _varied(picture: Pictures, rng: np.random.Generator) -> Pictures:
+    if rng.random() < 0.5:
+        picture = np.ascontiguousarray(picture[:, ::-1])
+    return random_colour(rng).apply(picture) if rng.random() < 0.7 else picture
+
+
+def _pictures(shards: Sequence[Path]) -> tuple[Pictures, bool]:
+    """The pictures without labels, and whether there are labelled samples too."""
+    found: list[Pictures] = []
+    labelled = False
+    for shard in shards:
+        for entry in read_entries(shard):
+            if isinstance(entry, Sample):
+                labelled = True
+            elif not entry.is_video:
+                found.append(entry.frames())
+    return (np.concatenate(found) if found else _none()), labelled
+
+
+def _none() -> Pictures:
+    return np.empty((0, 256, 256, 3), np.uint8)
+
+
+def _rows(corpus: Corpus, rows: slice | NDArray[np.int64]) -> Corpus:
+    motion = LiftedMotion(
+        **{field.name: getattr(corpus.motion, field.name)[rows] for field in fields(LiftedMotion)}
+    )
+    return Corpus(
+        corpus.folder,
+        corpus.frames[rows],
+        corpus.landmarks[rows],
+        corpus.blendshapes[rows],
+        motion,
+        corpus.clip[rows],
+    )

@@ -1,0 +1,156 @@
+"""Fine-tuning of given weights to one person, a style or animals, with figures before and after on held-out data."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from liveportrait import weights
+from liveportrait.engine.device import pick_device
+from liveportrait.errors import UserError
+from liveportrait.media.contact_sheet import contact_sheet
+from liveportrait.media.image import save_image
+from liveportrait.metrics.perceptual import PerceptualDistance
+from liveportrait.training.config import StageOneConfig
+from liveportrait.training.fine_tune.data import held_out_pairs, read, training_pairs
+from liveportrait.training.fine_tune.recipes import AVERAGE_DECAY, Target, settings_for
+from liveportrait.training.losses.identity import chip_map
+from liveportrait.training.phase import Phase
+from liveportrait.training.stage_one.joint import JointTrainer, run_phase
+from liveportrait.training.stage_one.joint_model import JointModel
+from liveportrait.training.stage_one.validation import Rows, measure, shown
+from liveportrait.weights.store import check_new_folder
+
+LICENCE = "Research use only, and on the terms of the pictures they were fine-tuned on."
+HELD_OUT_BATCHES, HELD_OUT_BATCH = 16, 2
+SHOWN = 8  # rows of the contact sheet
+DEFAULT_SIZE = 128  # px, of the compact model
+REPORT_FILE, SHEET_FILE, LOG_FILE = "fine_tune.json", "fine_tune.png", "fine_tune.jsonl"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to fine-tune."""
+
+    to: Target
+    minutes: float = 10.0  # of training; measuring before and after comes on top
+    samples: int | None = None  # in place of a time
+    size: int | None = (
+        None  # side of the pictures that F sees and that are compared; the variant's by default
+    )
+    device: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it; the figures are those of `joint_measure.measure` on held-out pairs."""
+
+    weights: str  # what was started from
+    to: Target
+    samples: int
+    minutes: float
+    before: dict[str, float]
+    after: dict[str, float]
+
+    def table(self) -> str:
+        """The figures for people to read, one a line."""
+        lines = [
+            f"{self.to}: {self.samples} samples in {self.minutes:.1f} min",
+            f"{'':16}{'before':>10}{'after':>10}",
+        ]
+        lines += [f"{name:16}{value:10.4f}{self.after[name]:10.4f}" for name, value in self.before.items()]
+        return "\n".join(lines)
+
+
+def run(start: str | Path, shards: Sequence[Path], output: Path, options: Options) -> Report:
+    """Fine-tune weights and write them to the new folder `output`, with the figures and a contact sheet.
+
+    start: a name or folder of weights. Raises UserError for impossible options, shards without what the target
+    needs, or an output that exists.
+    """
+    _check(options, shards)
+    check_new_folder(output)
+    device = torch.device(pick_device(options.device))
+    networks = weights.load(start, device)
+    variant = networks.variant
+    size = options.size or (DEFAULT_SIZE if variant.architecture == "compact" else variant.input_size)
+    _check_size(size, variant.architecture, variant.input_size)
+    samples = options.samples or 10**9
+    settings = settings_for(options.to, variant.architecture, size, samples)
+    torch.manual_seed(options.seed)
+    with tempfile.TemporaryDirectory(prefix="liveportrait-") as scratch:
+        train, held_out = read(shards, Path(scratch) / "corpus", options.to, options.seed)
+        chips = None if train.labelled is None else chip_map(train.labelled.landmarks)
+        trainer = JointTrainer(networks, settings, device, bf16=True, chips=chips)
+        config = StageOneConfig(
+            output=scratch, seed=options.seed, average_decay=AVERAGE_DECAY, checkpoint_seconds=math.inf
+        )
+        phase = Phase("fine_tune", config, settings.schedule, trainer.state())
+        perceptual = PerceptualDistance().to(device)
+        check = held_out_pairs(held_out, variant.input_size, device, HELD_OUT_BATCHES, HELD_OUT_BATCH)
+
+        def figures() -> tuple[dict[str, float], Rows]:
+            average = phase.state.averages["generator"]
+            assert isinstance(average, JointModel)
+            found, rows = measure(average, check, size, perceptual)
+            return {"psnr_gain": found["psnr"] - found["psnr_copy"], **found}, rows
+
+        before, rows_before = figures()
+        begun = time.monotonic()
+        deadline = math.inf if options.samples else begun + 60 * options.minutes
+        pairs = training_pairs(train, variant.input_size, settings.mix, device, options.seed)
+        average = run_phase(trainer, phase, pairs, dict, 10**9, lambda: time.monotonic() > deadline)
+        minutes = (time.monotonic() - begun) / 60
+        after, rows_after = figures()
+        report = Report(str(start), options.to, phase.state.samples, round(minutes, 2), before, after)
+        found = average.networks()
+        tuned = replace(
+            networks,
+            appearance=found.appearance,
+            motion=found.motion,
+            warping=found.warping,
+            generator=found.generator,
+        )
+        about = {"fine_tuned_from": str(start), **asdict(report), "settings": asdict(settings)}
+        origin = f"fine-tuning of {start} to {options.to} with this program"
+        weights.save(tuned, output, weights.Metadata(origin, LICENCE, about))
+        log = Path(scratch) / LOG_FILE
+        if log.exists():
+            (output / LOG_FILE).write_text(log.read_text())
+    (output / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n")
+    save_image(output / SHEET_FILE, _sheet(rows_before, rows_after))
+    return report
+
+
+def _check(options: Options, shards: Sequence[Path]) -> None:
+    if not shards:
+        raise UserError("there is nothing to fine-tune on: name shards with --data")
+    if options.samples is None and not 0 < options.minutes < math.inf:
+        raise UserError(f"--minutes is {options.minutes}: it must be greater than 0")
+    if options.samples is not None and options.samples <= 0:
+        raise UserError(f"--samples is {options.samples}: it must be greater than 0")
+
+
+def _check_size(size: int, architecture: str, input_size: int) -> None:
+    if architecture == "compact" and size not in (64, 128, 192, 256):
+        raise UserError(f"--size is {size}: the compact model takes 64, 128, 192 or 256")
+    if architecture != "compact" and size != input_size:
+        raise UserError(f"--size is {size}: these weights take pictures of {input_size} px")
+
+
+def _sheet(before: Rows, after: Rows) -> np.ndarray:
+    """Rows of source, driving picture, output before and after."""
+    rows = [
+        [*(shown(picture) for picture in old), shown(new[-1])]
+        for old, new in zip(before[:SHOWN], after[:SHOWN], strict=True)
+    ]
+    return contact_sheet(rows, ["source, driving, before, after", *([""] * (len(rows) - 1))], cell=192)

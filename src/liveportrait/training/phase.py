@@ -1,0 +1,210 @@
+"""What every phase shares: pace, accumulation, averaging over processes, logs, checkpoints and the moving average.
+
+One turn of a phase's loop works on a micro-batch:
+
+    loader = phase.batches(sampler, seed)
+    while not phase.finished:
+        batch = next(loader)           # this process's part of micro-batch `phase.micro` of step `state.step`
+        phase.seed()
+        terms = ...                    # unscaled losses: means over the micro-batch
+        phase.update("networks", loss)         # any number of optimisers, each with its own loss
+        phase.update("discriminators", loss)
+        phase.advance(terms)                   # once, at the end (phase.step(loss, terms) does both for one optimiser)
+        phase.log(validate, every)
+
+With `schedule.accumulate = k` an optimiser steps, and the step count grows, at every k-th turn; `schedule.batch` is the
+joint batch of a step, over all micro-batches and processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from liveportrait.errors import UserError
+from liveportrait.training import distributed
+from liveportrait.training.checkpoint import TrainingState, follow, made_by
+from liveportrait.training.config import RunConfig, Schedule
+from liveportrait.training.data.open import open_batches
+from liveportrait.training.data.sampling import ClipSampler, Share
+from liveportrait.training.data.workers import Batches
+from liveportrait.training.synced_norm import synchronise
+
+LOG_EVERY = 50  # steps
+BETAS = (0.9, 0.99)
+CLIP = 1.0  # largest norm of the gradient of one optimiser's parameters
+
+
+def learning_rate(schedule: Schedule, step: int, samples: int) -> float:
+    """Linear warm-up over steps, cosine over samples."""
+    warm = min(1.0, (step + 1) / schedule.warmup_steps)
+    done = min(1.0, samples / schedule.samples)
+    falling = schedule.final_ratio + (1 - schedule.final_ratio) * 0.5 * (1 + math.cos(math.pi * done))
+    return schedule.learning_rate * warm * falling
+
+
+class Phase:
+    """One run of optimisation: resumes from its own checkpoint, logs to tensorboard and a JSON-lines file."""
+
+    def __init__(self, name: str, config: RunConfig, schedule: Schedule, state: TrainingState) -> None:
+        """`state`'s modules are trained: started equal in all processes, their batch norms synchronised."""
+        self.name, self.config, self.schedule, self.state = name, config, schedule, state
+        self.folder = Path(config.output)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = self.folder / f"{name}.safetensors"
+        self.share = Share(schedule.batch, schedule.accumulate, distributed.rank(), distributed.world_size())
+        self.resumed = self.checkpoint.exists()
+        about: dict[str, Any] = {}
+        if self.resumed:
+            about = state.load(self.checkpoint)
+            self._forget_after(state.step)
+        distributed.check_same_start(state.step, str(self.folder))
+        distributed.make_equal([*state.modules.values(), *state.averages.values()])
+        for module in state.modules.values():
+            synchronise(module)
+        self.data_digest = str(about.get("data", ""))  # of the corpus that batches come from
+        self.micro = 0  # of the running step
+        # Tensorboard's; None but in the first process.
+        self.writer: Any = _curves(self.folder / "curves" / name, state.samples)
+        self._smooth = {name: torch.tensor(value) for name, value in state.history.get("smooth", {}).items()}
+        self._started, self._saved = time.monotonic(), time.monotonic()
+        self._samples_at_start = state.samples
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule's samples have been seen."""
+        return self.state.samples >= self.schedule.samples
+
+    def seed(self) -> None:
+        """Random numbers of the coming turn: from seed, step and micro-batch alone, so that resuming repeats nothing.
+
+        They are the same in every process, so that all of them take the same decisions: synchronised batch norms
+        wait for each other.
+        """
+        turn = self.state.step * self.schedule.accumulate + self.micro
+        torch.manual_seed(self.config.seed * 1_000_003 + turn)
+
+    def batches(self, sampler: ClipSampler, seed: int) -> Batches:
+        """This process's micro-batches from where the run stands; close them at the end."""
+        start = self.state.step * self.schedule.accumulate + self.micro
+        digest = sampler.corpus.digest
+        if self.data_digest not in ("", digest) and distributed.is_first():
+            print(f"{self.name} goes on with other data than {self.checkpoint} has seen", file=sys.stderr)
+        self.data_digest = digest
+        device = torch.device(self.config.device)
+        return open_batches(sampler, self.config.data, self.share, seed, start, device)
+
+    def update(self, optimizer: str, loss: Tensor) -> None:
+        """Backward, and at the last micro-batch of a step one update of the named optimiser.
+
+        The loss is a mean over the micro-batch; it is divided by their number here. It reaches the parameters of this
+        optimiser alone: what else lies in its graph (discriminators under a generator's loss) gets no gradient. At
+        the update gradients are averaged over processes and clipped to norm 1, each optimiser's on their own; the
+        rate is the schedule's times the group's `pace`.
+        """
+        chosen = self.state.optimizers[optimizer]
+        parameters = [p for group in chosen.param_groups for p in group["params"] if p.requires_grad]
+        torch.autograd.backward(loss / self.schedule.accumulate, inputs=parameters)
+        if self.micro + 1 < self.schedule.accumulate:
+            return
+        distributed.average_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, CLIP)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient of {self.name}'s {optimizer} is {float(norm)} at step {self.state.step}"
+            )
+        rate = learning_rate(self.schedule, self.state.step, self.state.samples)
+        for group in chosen.param_groups:
+            group["lr"] = rate * group.get("pace", 1.0)
+        chosen.step()
+        chosen.zero_grad(set_to_none=True)
+
+    def advance(self, terms: Mapping[str, Tensor]) -> None:
+        """End a turn: count it, smooth the logged terms and, if a step is complete, move the averages."""
+        state = self.state
+        for name, term in terms.items():  # on the device: reading a number would wait for it
+            value = term.detach().float()
+            self._smooth[name] = torch.lerp(value, self._smooth.get(name, value).to(value), 0.95)
+        self.micro = (self.micro + 1) % self.schedule.accumulate
+        if self.micro:
+            return
+        for name, average in state.averages.items():
+            follow(average, state.modules[name], state.step, self.config.average_decay)
+        state.step += 1
+        state.samples += self.schedule.batch
+
+    def step(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """A turn of a phase with a single optimiser: `update` and `advance`."""
+        (optimizer,) = self.state.optimizers
+        self.update(optimizer, loss)
+        self.advance({"loss": loss, **terms})
+
+    def log(self, validate: Callable[[], Mapping[str, float]], every: int) -> None:
+        """Write curves now and then, the held-out figures every `every` steps, and a checkpoint when it is time.
+
+        In the first process, between steps; the logged terms are those of its own part of the batches. At the end all
+        processes wait for the last checkpoint.
+        """
+        if self.micro:
+            return
+        if distributed.is_first():
+            self._log(validate, every)
+        if self.finished:
+            distributed.wait_for_all()
+
+    def _log(self, validate: Callable[[], Mapping[str, float]], every: int) -> None:
+        state = self.state
+        record: dict[str, Any] = {}
+        if state.step % every == 0 or self.finished:
+            record = {f"held_out/{name}": round(value, 5) for name, value in validate().items()}
+        if state.step % LOG_EVERY == 0 or record:
+            pace = (state.samples - self._samples_at_start) / (time.monotonic() - self._started)
+            smooth = {name: round(float(value), 5) for name, value in self._smooth.items()}
+            record = {"samples_per_s": round(pace, 2)} | smooth | record
+            for name, value in record.items():
+                self.writer.add_scalar(name, value, state.samples)
+            line = json.dumps({"phase": self.name, "step": state.step, "samples": state.samples, **record})
+            with (self.folder / f"{self.name}.jsonl").open("a") as stream:
+                stream.write(line + "\n")
+        if time.monotonic() - self._saved > self.config.checkpoint_seconds or self.finished:
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        self.writer.flush()
+        self.state.history["smooth"] = {name: float(value) for name, value in self._smooth.items()}
+        about = {"phase": self.name, "config": dataclasses.asdict(self.config), "seed": self.config.seed}
+        self.state.save(self.checkpoint, {**about, "data": self.data_digest, "made_by": made_by()})
+        self._saved = time.monotonic()
+
+    def _forget_after(self, step: int) -> None:
+        """Cut from the log what a killed run wrote after its last checkpoint: it is about to happen again."""
+        path = self.folder / f"{self.name}.jsonl"
+        if not path.exists() or not distributed.is_first():
+            return
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text("".join(line for line in whole if json.loads(line)["step"] <= step))
+        temporary.replace(path)
+
+
+def _curves(folder: Path, samples: int) -> Any:
+    """Tensorboard's writer in the first process; curves beyond `samples` are cut off."""
+    if not distributed.is_first():
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
+    except ImportError as error:
+        raise UserError(
+            "training draws its curves with tensorboard: pip install 'liveportrait[train]'"
+        ) from error
+    return SummaryWriter(str(folder), purge_step=samples)

@@ -1,0 +1,223 @@
+"""Stage one, joint (paper, section 3.2): F, M, W and G from pairs of pictures, driven by M, against discriminators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from liveportrait.face.identity import face_identity
+from liveportrait.networks import Networks
+from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.networks.interface import Motion
+from liveportrait.training.checkpoint import TrainingState, average_of
+from liveportrait.training.config import JointSettings
+from liveportrait.training.losses.discriminator import Discriminators, adversarial_terms, discriminator_loss
+from liveportrait.training.losses.identity import identity_distance
+from liveportrait.training.losses.keypoints import (
+    consistency,
+    deformation_prior,
+    equivariance,
+    head_pose,
+    keypoint_prior,
+    landmark_guide,
+)
+from liveportrait.training.losses.perceptual import perceptual_network
+from liveportrait.training.losses.regions import REGIONS, cut_regions, face_and_lips
+from liveportrait.training.losses.rendering import pyramid_l1, weighted_sum
+from liveportrait.training.losses.transforms import Transform, random_transform
+from liveportrait.training.phase import Phase
+from liveportrait.training.stage_one.joint_model import (
+    LIP_LABELS,
+    JointModel,
+    Pair,
+    Scene,
+    at,
+    joint_model,
+    resized,
+)
+from liveportrait.training.stage_one.joint_model_compact import CompactJointModel, label_terms, layer_terms
+
+Terms = dict[str, Tensor]
+
+
+class JointTrainer:
+    """Generator (F, M, W, G) and discriminators, their losses and their two updates."""
+
+    def __init__(
+        self,
+        networks: Networks,
+        settings: JointSettings,
+        device: torch.device,
+        *,
+        bf16: bool = True,
+        from_scratch: bool = False,
+        chips: Tensor | None = None,
+        vgg19: Path | None = None,
+    ) -> None:
+        """`chips`: see `losses.identity.chip_map`, needed for the identity term; `vgg19`: file, where chosen."""
+        self.settings, self.device, self.bf16 = settings, device, bf16
+        weights = settings.weights
+        self.model: JointModel = joint_model(networks, from_scratch).to(device)
+        self.model.train().requires_grad_(True)
+        self.start = average_of(self.model) if weights.anchor > 0 else None
+        self.discriminators: Discriminators | None = None
+        if weights.adversarial:
+            adversaries = [
+                name
+                for name in REGIONS
+                if weights.of_region("gan", name) > 0 or weights.of_region("matching", name) > 0
+            ]
+            self.discriminators = Discriminators(adversaries, settings.discriminator_channels).to(device)
+        backbone = perceptual_network(settings.perceptual, vgg19)
+        self.perceptual = None if backbone is None else backbone.to(device)
+        self.identity: nn.Module | None = None
+        if weights.identity > 0 and settings.identity != "none" and chips is not None:
+            self.identity, self.chips = face_identity().to(device), chips.to(device)
+
+    def state(self) -> TrainingState:
+        """Networks, optimisers and the moving average, ready for a `Phase`."""
+        settings = self.settings
+        decay = settings.schedule.weight_decay
+        betas = (settings.betas[0], settings.betas[1])
+        modules: dict[str, nn.Module] = {"generator": self.model}
+        optimizers: dict[str, torch.optim.Optimizer] = {
+            "generator": torch.optim.AdamW(self.model.parameters(), betas=betas, weight_decay=decay)
+        }
+        if self.discriminators is not None:
+            group = {"params": list(self.discriminators.parameters()), "pace": settings.discriminator_pace}
+            modules["discriminator"] = self.discriminators
+            optimizers["discriminator"] = torch.optim.AdamW([group], betas=betas, weight_decay=decay)
+        return TrainingState(modules, optimizers, {"generator": average_of(self.model)})
+
+    def step(self, phase: Phase, pair: Pair) -> None:
+        """One update of the generator and, once it is their turn, one of the discriminators."""
+        adversaries = self.discriminators if phase.state.samples >= self.settings.adversarial_from else None
+        phase.seed()
+        if self.settings.fixed_statistics:
+            self.model.fix_statistics()
+        loss, terms, fake, real = self.generator_loss(pair, adversaries)
+        phase.update("generator", loss)
+        if adversaries is not None:
+            terms["discriminator"] = discriminator_loss(adversaries, fake, real)
+            phase.update("discriminator", terms["discriminator"])
+        phase.advance({"loss": loss, **terms})
+
+    def generator_loss(
+        self, pair: Pair, adversaries: Discriminators | None
+    ) -> tuple[Tensor, Terms, Terms, Terms]:
+        """The weighted sum, its terms, and the regions of the made and the true pictures."""
+        settings, size = self.settings, self.settings.size
+        moved, transform = self._moved(pair)
+        known = pair.transform if float(torch.rand(())) < settings.known_motion else None
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            scene = self.model(pair.source, pair.driving, moved, size, known)
+        target = resized(pair.driving, size)
+        boxes = self._boxes(scene, pair)
+        fake, real = cut_regions(scene.picture, boxes), cut_regions(target, boxes)
+        terms, details = self._motion_terms(scene, pair, transform)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            terms |= self._picture_terms(scene, pair, fake, real)
+        if isinstance(self.model, CompactJointModel) and settings.weights.layers > 0:
+            keypoints = transform_keypoints(pair.driving_label or scene.driving).detach()
+            found = layer_terms(scene, resized(pair.source, size), target, keypoints, settings.layers)
+            terms["layers"] = weighted_sum(found, settings.layers)
+            details |= {f"layers/{name}": value for name, value in found.items()}
+        if adversaries is not None:
+            terms |= adversarial_terms(adversaries, fake, real)
+        return weighted_sum(terms, settings.weights), terms | details, fake, real
+
+    def _moved(self, pair: Pair) -> tuple[Tensor | None, Transform | None]:
+        """The driving picture under a new known transform, where none ties source and driving already."""
+        if pair.transform is not None or self.settings.weights.equivariance == 0:
+            return None, pair.transform
+        transform = random_transform(len(pair), device=self.device)
+        return transform.pictures(pair.driving), transform
+
+    def _boxes(self, scene: Scene, pair: Pair) -> Terms:
+        """Face and lips of the driving picture: by its label, or by the keypoints M finds."""
+        if pair.driving_label is not None:
+            labelled = transform_keypoints(pair.driving_label)
+            return face_and_lips(labelled, at(labelled, LIP_LABELS))
+        found = transform_keypoints(scene.driving)
+        return face_and_lips(found, at(found, self.model.lips))
+
+    def _motion_terms(self, scene: Scene, pair: Pair, transform: Transform | None) -> tuple[Terms, Terms]:
+        """The terms on keypoints and motion, and the parts of "labels" for the log."""
+        weights, model = self.settings.weights, self.model
+        source, driving = transform_keypoints(scene.source), transform_keypoints(scene.driving)
+        terms: Terms = {}
+        details: Terms = {}
+        if transform is not None and weights.equivariance > 0:
+            before, after = (
+                (source, driving) if scene.moved is None else (driving, transform_keypoints(scene.moved))
+            )
+            terms["equivariance"] = equivariance(before, after, transform)
+        if weights.keypoint_prior > 0:
+            terms["keypoint_prior"] = keypoint_prior(driving, model.guided)
+        if weights.deformation > 0:
+            terms["deformation"] = deformation_prior(scene.driving.expression)
+        if pair.transform is not None and weights.consistency > 0:
+            terms["consistency"] = consistency(scene.driving, pair.transform.motion(scene.source))
+        if self.start is not None:
+            terms["anchor"] = self._anchor(scene, pair)
+        if pair.source_label is None or pair.driving_label is None:
+            return terms, details
+        if weights.head_pose > 0:
+            poses = ((scene.source, pair.source_label), (scene.driving, pair.driving_label))
+            terms["head_pose"] = torch.stack([head_pose(a.rotation, b.rotation) for a, b in poses]).mean()
+        if weights.guide > 0:
+            labels = [
+                at(transform_keypoints(m), model.guides)[..., :2]
+                for m in (pair.source_label, pair.driving_label)
+            ]
+            found = at(source, model.guided), at(driving, model.guided)
+            terms["guide"] = landmark_guide(*found, *labels)
+        if isinstance(model, CompactJointModel) and weights.labels > 0:
+            parts = label_terms(scene, pair)
+            terms["labels"] = weighted_sum(parts, self.settings.labels)
+            details = {f"labels/{name}": value for name, value in parts.items()}
+        return terms, details
+
+    def _anchor(self, scene: Scene, pair: Pair) -> Tensor:
+        """Mean |x_c − x_c⁰| + mean |R − R⁰| on the source, ⁰ as the starting weights read it."""
+        assert isinstance(self.start, JointModel)
+        with torch.no_grad():
+            before: Motion = self.start.read(pair.source)[0]
+        canonical = (scene.source.canonical - before.canonical).abs().mean()
+        return canonical + (scene.source.rotation - before.rotation).abs().mean()
+
+    def _picture_terms(self, scene: Scene, pair: Pair, fake: Terms, real: Terms) -> Terms:
+        """Perceptual terms by region, identity, and pyramid L1."""
+        weights = self.settings.weights
+        terms: Terms = {}
+        if self.perceptual is not None:
+            for region in fake:
+                if weights.of_region("perceptual", region) > 0:
+                    terms[f"perceptual_{region}"] = self.perceptual(fake[region], real[region])
+        if self.identity is not None and pair.driving_label is not None:
+            points = self.chips @ transform_keypoints(pair.driving_label)[..., :2]
+            terms["identity"] = identity_distance(self.identity, fake["whole"], real["whole"], points)
+        if weights.picture > 0:
+            everywhere = torch.ones_like(scene.picture[:, :1])
+            terms["picture"] = pyramid_l1(scene.picture, real["whole"], everywhere)
+        return terms
+
+
+def run_phase(
+    trainer: JointTrainer,
+    phase: Phase,
+    pairs: Iterator[Pair],
+    validate: Callable[[], Mapping[str, float]],
+    every: int,
+    enough: Callable[[], bool] = lambda: False,
+) -> JointModel:
+    """Train to the end of the schedule, or until `enough`; returns the moving average."""
+    while not phase.finished and not enough():
+        trainer.step(phase, next(pairs))
+        phase.log(validate, every)
+    average = phase.state.averages["generator"]
+    assert isinstance(average, JointModel)
+    return average

@@ -1,0 +1,150 @@
+"""F, M, W and G as one trainable module, driven through `networks.interface` alone.
+
+What a variant has besides, for more losses, comes from a subclass: see `joint_compact`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from liveportrait.motion.groups import groups_for
+from liveportrait.networks import Networks
+from liveportrait.networks.base import apply_spectral_norm
+from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.interface import Motion, Warped
+from liveportrait.training.losses.transforms import Transform
+
+LIP_LABELS = (10, 11, 12, 13, 14, 15)  # mouth corners, inner and outer lips among the 21 labelled points
+# Which keypoint of a variant is led by which of the 21 labelled points (`motion.lifting.KEYPOINT_MESH`).
+# BASE: the paper's N = 10 from eyes and lips. Which keypoints they are is free while training from scratch;
+# these are the lip and eye keypoints of the published layout, so that `motion.groups` holds for new weights.
+# Lids (right upper, lower, left upper, lower), then mouth corners, inner lips, outer lips.
+GUIDES: dict[str, tuple[tuple[int, int], ...]] = {
+    "base": (
+        (11, 0), (13, 1), (15, 2), (16, 3),
+        (6, 10), (12, 11), (14, 12), (17, 13), (19, 14), (20, 15),
+    ),
+    "compact": tuple((point, point) for point in range(21)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures (B,3,S,S) of one face, RGB in [0, 1] at M's size, and what is known of them."""
+
+    source: Tensor
+    driving: Tensor
+    source_label: Motion | None = None
+    driving_label: Motion | None = None
+    transform: Transform | None = None  # driving = transform.pictures(source), where that is so
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+@dataclass
+class Scene:
+    """What the networks made of a pair."""
+
+    source: Motion
+    driving: Motion
+    moved: Motion | None  # of the driving picture under a known transform
+    picture: Tensor  # (B,3,size,size) in [0, 1]
+    parts: dict[str, Tensor] = field(default_factory=dict)  # a variant's own, for its own losses
+
+
+class JointModel(nn.Module):
+    """F, M, W and G of any variant."""
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__()
+        self.variant = networks.variant
+        self.appearance, self.motion = networks.appearance, networks.motion
+        self.warping, self.generator = networks.warping, networks.generator
+        pairs = GUIDES[self.variant.architecture]
+        self.guided, self.guides = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
+        self.lips = groups_for(self.variant).lips
+
+    def forward(
+        self,
+        source: Tensor,
+        driving: Tensor,
+        moved: Tensor | None,
+        size: int,
+        known: Transform | None = None,
+    ) -> Scene:
+        """The source rendered with the driving picture's motion; pictures (B,3,S,S) at M's size.
+
+        That motion is what M reads from it or, with `known`, the source's motion under that transform.
+
+        `size`: side at which F sees the source and at which the picture is returned. A generator whose output
+        is larger (BASE: 512 of 256) is compared at that size, reduced by averaging: nothing is known of the
+        finer pixels unless the pictures are larger.
+        """
+        seen = [source, driving] if moved is None else [source, driving, moved]
+        motion, parts = self.read(torch.cat(seen))
+        motions = [Motion(*values) for values in zip(*(v.chunk(len(seen)) for v in motion), strict=True)]
+        features = self.appearance(resized(source, size))
+        with torch.autocast(source.device.type, enabled=False):  # else `@` runs in bfloat16
+            driver = motions[1] if known is None else known.motion(motions[0])
+            poses = pose_of(motions[0]), pose_of(driver)
+        warped = self.warping(features, *poses)
+        picture, painted = self.paint(warped)
+        return Scene(
+            motions[0],
+            motions[1],
+            motions[2] if moved is not None else None,
+            resized(picture.float(), size),
+            parts | painted,
+        )
+
+    def read(self, pictures: Tensor) -> tuple[Motion, dict[str, Tensor]]:
+        """Motion of pictures, and what else M found out."""
+        return self.motion(pictures), {}
+
+    def paint(self, warped: Warped) -> tuple[Tensor, dict[str, Tensor]]:
+        """G's picture, and what it is made of."""
+        return self.generator(warped), {}
+
+    def networks(self) -> Networks:
+        """The four networks, for saving."""
+        return Networks(self.variant, self.appearance, self.motion, self.warping, self.generator)
+
+    def fix_statistics(self) -> None:
+        """Let batch norms use, and keep, the statistics they have, while everything else trains."""
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def resized(pictures: Tensor, size: int) -> Tensor:
+    """Pictures (B,3,S,S) at another size: averaged over areas when smaller, bilinear when larger."""
+    side = pictures.shape[-1]
+    if side == size:
+        return pictures
+    mode = "area" if size < side else "bilinear"
+    return F.interpolate(pictures, size=(size, size), mode=mode)
+
+
+def at(points: Tensor, rows: Sequence[int]) -> Tensor:
+    """Some of the keypoints (B,K,3)."""
+    return points[:, list(rows)]
+
+
+def joint_model(networks: Networks, from_scratch: bool = False) -> JointModel:
+    """The module that trains these networks, with the losses of their own where the variant has any.
+
+    From scratch, BASE's generator is spectrally normalised as the published one was; saving folds it in.
+    """
+    if networks.variant.architecture == "compact":
+        from liveportrait.training.stage_one.joint_model_compact import CompactJointModel
+
+        return CompactJointModel(networks)
+    if from_scratch:
+        apply_spectral_norm(networks.generator)
+    return JointModel(networks)

@@ -1,0 +1,88 @@
+"""How well a joint model reproduces driving pictures that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.training.losses.rendering import laplacian
+from liveportrait.training.losses.transforms import random_transform
+from liveportrait.training.stage_one.joint_model import JointModel, Pair, Scene, at, resized
+
+Rows = list[list[Tensor]]
+HALF_SIDE = 128  # px of the 256 px crop, for one unit of the crop's coordinates
+
+
+@torch.no_grad()
+def measure(
+    model: JointModel, pairs: Sequence[Pair], size: int, perceptual: nn.Module | None
+) -> tuple[dict[str, float], Rows]:
+    """Figures over pictures, all counting alike, and rows of pictures (3,S,S): source, driving, output.
+
+    Means: psnr and psnr_copy dB of the output and of the source, shown unchanged, without the pairs that show the same
+    picture twice (a person who did not move; copying would be perfect); perceptual and perceptual_copy
+    the same two distances; sharpness, Laplacian energy over the driving picture's. Medians, since one face that
+    M does not find would outweigh all others: equivariance, mean distance of keypoints from where a known
+    transform takes them, px of 256; keypoints, mean distance from their labels, where there are any, px of 256.
+    The transforms are the same at each call.
+    """
+    was_training = model.training
+    model.eval()
+    found: dict[str, list[Tensor]] = {}
+    rows: Rows = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for pair in pairs:
+            transform = pair.transform or random_transform(len(pair), device=pair.driving.device)
+            moved = None if pair.transform is not None else transform.pictures(pair.driving)
+            scene: Scene = model(pair.source, pair.driving, moved, size)
+            source, target = resized(pair.source, size), resized(pair.driving, size)
+            values = _pictures(scene.picture, source, target, perceptual)
+            first, second = (
+                (scene.source, scene.driving) if scene.moved is None else (scene.driving, scene.moved)
+            )
+            back = transform.points(transform_keypoints(second)[..., :2])
+            values["equivariance"] = _distance(transform_keypoints(first), back)
+            if pair.driving_label is not None:
+                wanted = at(transform_keypoints(pair.driving_label), model.guides)
+                values["keypoints"] = _distance(at(transform_keypoints(scene.driving), model.guided), wanted)
+            for name, value in values.items():
+                found.setdefault(name, []).append(value.float().cpu())
+            rows.append([source[0], target[0], scene.picture[0]])
+    model.train(was_training)
+    return {name: _summary(name, torch.cat(values)) for name, values in found.items()}, rows
+
+
+def _pictures(
+    picture: Tensor, source: Tensor, target: Tensor, perceptual: nn.Module | None
+) -> dict[str, Tensor]:
+    """Figures (B,) of the pictures; the perceptual distances (1,) are those of the whole batch."""
+    values = {}
+    moves = (source - target).square().mean((1, 2, 3)) > 0
+    for suffix, seen in (("", picture), ("_copy", source)):
+        error = (seen - target).square().mean((1, 2, 3))
+        values[f"psnr{suffix}"] = torch.where(moves, -10 * error.log10(), torch.nan)
+        if perceptual is not None:
+            values[f"perceptual{suffix}"] = perceptual(seen, target)[None]
+    energy, wanted = (laplacian(p).square().mean((1, 2, 3)) for p in (picture, target))
+    values["sharpness"] = energy / wanted
+    return values
+
+
+def _distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean distance (B,) of keypoints (B,K,≥2) in the picture plane, px of 256."""
+    return (found[..., :2] - wanted[..., :2]).norm(dim=-1).mean(1) * HALF_SIDE
+
+
+def _summary(name: str, values: Tensor) -> float:
+    return float(values.median() if name in ("equivariance", "keypoints") else values.nanmean())
+
+
+def shown(picture: Tensor) -> NDArray[np.uint8]:
+    """A picture (3,S,S) in [0, 1] as (S,S,3) uint8."""
+    return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()

@@ -1,0 +1,106 @@
+"""A closed-form start for eye and lip retargeting: how M's keypoints follow openings, by least squares.
+
+Within a clip a person's openings and keypoints vary together; regressing the keypoints, in the head's own frame, on
+the openings gives offsets that open or close any face. Nothing is rendered, so the module learns them in seconds.
+What they lack (W moves lids less far than asked, beyond natural openings most) is left to training through pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
+from liveportrait.training.stage_two.samplers import MotionBank, displaced
+
+RIDGE = 0.01
+NEGLIGIBLE = 0.3  # keypoints that follow less than this share of the most moving one are left alone
+PARTS = {"eyes": (0, 1), "lips": (2,)}  # columns of the openings (see `ratios_of`)
+BATCH = 256
+RATE = 1e-3
+REACH = (-0.5, 2.0)  # of requests to the closed form
+
+
+def opening_effect(bank: MotionBank) -> Tensor:
+    """How far keypoints move for an opening larger by 1, (3,21,3) for left eye, right eye, lips; x_c's units."""
+    turned = bank.motion.canonical + bank.motion.expression @ bank.motion.rotation.transpose(1, 2)
+    shape = (bank.clips, bank.frames, -1)
+    inputs, outputs = bank.ratios.to(turned).view(shape), turned.flatten(1).view(shape)
+    x = (inputs - inputs.mean(1, keepdim=True)).flatten(0, 1)
+    y = (outputs - outputs.mean(1, keepdim=True)).flatten(0, 1)
+    effect = torch.linalg.solve(x.T @ x + RIDGE * torch.eye(3).to(x), x.T @ y).unflatten(
+        1, (NUM_KEYPOINTS, 3)
+    )
+    length = effect.norm(dim=-1, keepdim=True)
+    return torch.where(length < NEGLIGIBLE * length.amax(1, keepdim=True), 0.0, effect)
+
+
+def closed_form(source: Motion, ratios: Tensor, wanted: Tensor, effect: Tensor, part: str) -> Tensor:
+    """Offsets Δ (B,21,3) that take a source's openings (B,3) to the wanted one (B,): s·(Σ (c_d − c_s) effect) R."""
+    columns = list(PARTS[part])
+    change = wanted[:, None] - ratios[:, columns]
+    local = torch.einsum("bk,kpc->bpc", change, effect[columns])
+    return source.scale[:, :, None] * (local @ source.rotation)
+
+
+@dataclass(frozen=True)
+class Response:
+    """How far a face opens that the closed form is asked to open: W moves lids less far than their keypoints."""
+
+    coefficients: Tensor  # (7,) of the terms of `_terms`
+
+    def request_for(self, own: Tensor, wanted: Tensor) -> Tensor:
+        """What to ask for (B,), so that an opening `own` (B,) becomes `wanted` (B,); at most `REACH`."""
+        asked = torch.linspace(*REACH, 201, device=own.device)
+        expected = _terms(own[:, None], asked[None]) @ self.coefficients.to(own)  # (B,201)
+        return asked[(expected - wanted[:, None]).abs().argmin(1)]
+
+
+def fit_response(own: Tensor, asked: Tensor, measured: Tensor) -> Response:
+    """Least squares over N rendered faces: own openings, requests and measured openings (N,)."""
+    terms = _terms(own, asked).double()
+    # By singular values: faces that are all open alike leave some terms undecided.
+    return Response(
+        torch.linalg.lstsq(terms, measured.double()[:, None], driver="gelsd").solution[:, 0].float()
+    )
+
+
+def _terms(own: Tensor, asked: Tensor) -> Tensor:
+    """A cubic of the request, its first three terms also times the own opening, (…,7)."""
+    own, asked = torch.broadcast_tensors(own, asked)
+    powers = [torch.ones_like(asked), asked, asked**2, asked**3]
+    return torch.stack([*powers, own, own * asked, own * asked**2], -1)
+
+
+def imitate(
+    module: nn.Module,
+    bank: MotionBank,
+    part: str,
+    steps: int,
+    highest: float,
+    response: Response | None = None,
+) -> None:
+    """Teach a retargeting module the closed-form offsets of the bank's frames, moved at random.
+
+    With a `response` the closed form is asked for more, or less, so that the face opens as wanted.
+    """
+    effect, columns = opening_effect(bank), list(PARTS[part])
+    optimizer = torch.optim.Adam(module.parameters(), lr=RATE)
+    device = bank.ratios.device
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * (1 - step / steps)
+        rows = torch.randint(len(bank.ratios), (BATCH,), device=device)
+        turn = torch.randn(BATCH, 3, device=device) * torch.tensor([0.0, 0.0, 8.0], device=device)
+        shift, zoom = 0.15 * torch.randn(BATCH, 2, device=device), 0.15 * torch.randn(BATCH, device=device)
+        source = displaced(Motion(*(part_[rows] for part_ in bank.motion)), shift, zoom, turn)
+        ratios, wanted = bank.ratios[rows], highest * torch.rand(BATCH, device=device)
+        found = module(transform_keypoints(source), torch.cat([ratios[:, columns], wanted[:, None]], 1))
+        asked = wanted if response is None else response.request_for(ratios[:, columns].mean(1), wanted)
+        loss = (found - closed_form(source, ratios, asked, effect, part)).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
