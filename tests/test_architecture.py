@@ -1,4 +1,4 @@
-"""The house stays as docs/architecture.md draws it: a room imports only rooms below its own."""
+"""The house stays as docs/reference/architecture.md draws it: a room imports only rooms below its own."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class EditOptions:
     copy: float = 1.0
     """0 to 1: how much of that expression is taken"""
     keyframes: Path | None = None
-    """values of sliders over time, a JSON file (see docs/editing.md), for a video SOURCE"""
+    """values of sliders over time, a JSON file (see docs/guide/editing.md), for a video SOURCE"""
     crop: bool = True
     """find the face in SOURCE and cut it out; --no-crop takes SOURCE as a face already cropped"""
     faces: str = "largest"

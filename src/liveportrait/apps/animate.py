@@ -31,7 +31,7 @@ class LoadOptions:
     threads: int | None = None
     """CPU threads for the networks; the back end's own choice by default"""
     backend: BackendName = "auto"
-    """what runs the networks; auto is what suits the machine, and says why (see docs/backends.md)"""
+    """what runs the networks; auto is what suits the machine, and says why (see docs/reference/backends.md)"""
 
     def load(self) -> Animator:
         """The animator with these weights."""

@@ -43,7 +43,8 @@ def main(args: Sequence[str] | None = None) -> int:
     SystemExit for --help (0) and for a line that cannot be parsed (2).
     """
     # PyTorch's threads wait for one another at the end of every layer. GNU OpenMP lets them spin, which takes a core
-    # from the decoder and the encoder, and on a busy machine makes a frame take fifty times as long (docs/speed.md).
+    # from the decoder and the encoder, and on a busy machine makes a frame take fifty times as long
+    # (docs/notes/speed-log.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         command = tyro.cli(

@@ -39,7 +39,7 @@ def suggest(networks: Networks) -> tuple[BackendName, str]:
     """The back end that suits the machine and the networks, and why.
 
     A back end is suggested where it was measured to be faster than the eager one with its exact savings; so far
-    none was (docs/backends.md).
+    none was (docs/reference/backends.md).
     """
     device = next(networks.motion.parameters()).device
     return "eager", f"no other was measured to be faster on this kind of device ({device.type})"

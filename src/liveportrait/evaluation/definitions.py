@@ -10,7 +10,10 @@ Better = Literal["higher", "lower", "one", "zero"]
 
 @dataclass(frozen=True)
 class Definition:
-    """A measure; docs/evaluation.md has a section for it. The version grows when its numbers change meaning."""
+    """A measure, as docs/notes/evaluation-definitions.md defines it.
+
+    The version grows when its numbers change meaning.
+    """
 
     name: str
     unit: str

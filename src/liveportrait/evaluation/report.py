@@ -30,7 +30,7 @@ class Figure:
     value: float | None
     unit: str
     n: int  # how many frames, clips or pairs of curves' clips it is made of
-    definition: str  # name and version, see docs/evaluation.md
+    definition: str  # name and version, see docs/notes/evaluation-definitions.md
     reason: str = ""  # where there is no value
 
     def line(self) -> str:

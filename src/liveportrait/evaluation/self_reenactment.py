@@ -35,7 +35,10 @@ from liveportrait.metrics.images import Array, Picture
 def self_reenactment(
     engine: Engine, analyzer: FaceAnalyzer, clips: Iterable[Clip], stride: int = 1
 ) -> dict[str, dict[str, float]]:
-    """Figures of each method (see docs/evaluation.md) on every `stride`-th frame of clips, and their `frames`."""
+    """Figures of each method on every `stride`-th frame of clips, and their `frames`.
+
+    docs/notes/evaluation-definitions.md defines the figures.
+    """
     tools = Tools.of(engine, analyzer)
     outcomes = []
     for clip in clips:

@@ -1,4 +1,6 @@
-"""The square around a face that the networks see: the published rule, on mesh landmarks (docs/crop.md).
+"""The square around a face that the networks see: the published rule, on mesh landmarks.
+
+docs/notes/crop-derivation.md derives it.
 
 The published program takes the rectangle from 106 landmarks (photos) or 203 (videos), which trace brows,
 eyes, nose, mouth and the outline of the face up to the eyes. `_outline_points` are the mesh points of that
@@ -20,7 +22,7 @@ from liveportrait.errors import UserError
 from liveportrait.face import canonical as mesh
 from liveportrait.face.runtime import Array, Image
 
-# Annotated outlines lie a little outside the mesh: by this much on the photographs of docs/crop.md.
+# Annotated outlines lie a little outside the mesh: by this much on the photographs of docs/notes/crop-derivation.md.
 OUTLINE_GROWTH = 1.015
 SHORTEST_AXIS = 1e-3  # px between eyes and mouth from which the roll is meaningful
 

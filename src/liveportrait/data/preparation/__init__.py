@@ -1,1 +1,1 @@
-"""From raw videos and pictures to training shards; docs/data.md tells the steps and the reasons."""
+"""From raw videos and pictures to training shards; docs/training/data.md tells the steps and the reasons."""

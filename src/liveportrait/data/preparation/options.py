@@ -1,4 +1,4 @@
-"""What decides which faces become training samples, and how; docs/data.md gives each threshold's reason."""
+"""Options of the preparation; docs/training/data.md gives the reason of each threshold."""
 
 from __future__ import annotations
 
