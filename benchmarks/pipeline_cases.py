@@ -144,7 +144,7 @@ class Live:
         )
         self._portrait = astronaut()
         self._compositor = Compositor(
-            self._portrait.shape[:2], still=True, continues_border=run.engine.variant.continues_border
+            self._portrait.shape[:2], still=True, replicate_border=run.engine.variant.replicate_border
         )
 
     def __call__(self, picture: Image) -> float:

@@ -257,7 +257,7 @@ def test_large_and_odd_photos_are_reduced_to_even_sides():
 def test_the_source_is_what_its_window_shows(animator):
     source = view_of(Run(animator.engine, animator.analyzer, 1))
     assert source.tiles.shape == (1, 256, 256, 3)
-    whole = crop(portrait(), source.places[0].window, continues_border=True)
+    whole = crop(portrait(), source.places[0].window, replicate_border=True)
     averaged = whole.reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
     assert np.abs(averaged - source.tiles[0]).max() <= 1
 

@@ -184,6 +184,6 @@ def test_input_is_averaged_when_it_shrinks() -> None:
 def test_crop_can_continue_the_edge_instead() -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     shifted = CropWindow(np.array([[1, 0, -30], [0, 1, -50]], np.float32), 64)
-    continued = crop(image, shifted, continues_border=True)
+    continued = crop(image, shifted, replicate_border=True)
     np.testing.assert_array_equal(continued[:40], image[50:90, 30:94])
     np.testing.assert_array_equal(continued[40:], np.broadcast_to(image[89, 30:94], (24, 64, 3)))

@@ -66,7 +66,7 @@ SMALL_COMPACT = Variant(
         warping=compact.WarpingSizes((8, 8, 8, 8)),
         generator=compact.GeneratorSizes(8, 1, 8, 8),
     ),
-    continues_border=True,
+    replicate_border=True,
 )
 CONFIG = """
 bf16 = false

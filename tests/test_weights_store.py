@@ -206,6 +206,15 @@ def test_impossible_sizes_are_refused(folder: Path, part: str, sizes: dict[str, 
         weights.load(folder)
 
 
+def test_a_card_of_before_has_another_word_for_the_border(folder: Path) -> None:
+    variant = json.loads((folder / "model.json").read_text())["variant"]
+    for border in (True, False):
+        variant["continues_border"] = border
+        variant.pop("replicate_border", None)
+        change_card(folder, variant=variant)
+        assert weights.load(folder).variant.replicate_border == border
+
+
 def test_card_that_is_no_json_is_refused(folder: Path) -> None:
     (folder / "model.json").write_text("weights")
     with pytest.raises(UserError, match=r"model\.json is damaged"):

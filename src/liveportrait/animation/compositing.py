@@ -47,7 +47,7 @@ class Compositor:
         mask: PasteMask = "template",
         match_colour: bool = False,
         detail: bool = False,
-        continues_border: bool = False,
+        replicate_border: bool = False,
     ) -> None:
         """`shape` is height and width of the frames, px; `bystanders` are the rims (36,3) px of other faces.
 
@@ -55,7 +55,7 @@ class Compositor:
         """
         self._shape, self._still, self._bystanders = shape, still, tuple(bystanders)
         self._alpha, self._mask, self._match_colour, self._detail = alpha, mask, match_colour, detail
-        self._continues_border = continues_border
+        self._replicate_border = replicate_border
         self._kept: dict[int, _Ready] = {}  # of the faces of a still source
 
     def compose(self, frame: Image, faces: Sequence[Painted]) -> Image:
@@ -90,7 +90,7 @@ class Compositor:
         fine = None
         if self._detail:
             size = round(min(max(place.window.side, face.generated.shape[0]), LARGEST))
-            fine = crop(frame, place.window.resized(size), self._continues_border)
+            fine = crop(frame, place.window.resized(size), self._replicate_border)
         return _Ready(Paster(place.window, self._shape, mask), mask, fine)
 
 

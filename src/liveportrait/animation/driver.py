@@ -275,5 +275,5 @@ def _held(last: Motion, motion: Motion, shown: NDArray[np.bool_]) -> Motion:
 
 
 def _cut(image: Image, window: CropWindow | None, variant: Variant) -> Image:
-    cut = crop(image, window, variant.continues_border) if window else image
+    cut = crop(image, window, variant.replicate_border) if window else image
     return to_input(cut, variant.input_size)

@@ -161,7 +161,7 @@ def _finisher(
             options.mask,
             options.match_colour,
             options.detail,
-            run.engine.variant.continues_border,
+            run.engine.variant.replicate_border,
         )
     return Finisher(run.clock, source, size, compositor, write, sheet)
 

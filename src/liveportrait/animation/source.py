@@ -222,7 +222,7 @@ def window_of(square: Square, options: AnimateOptions) -> CropWindow:
 
 def cut(image: Image, window: CropWindow, variant: Variant) -> Image:
     """The crop (S,S,3) as the networks take it."""
-    return to_input(crop(image, window, variant.continues_border), variant.input_size)
+    return to_input(crop(image, window, variant.replicate_border), variant.input_size)
 
 
 def require_size(name: str, shape: Sequence[int]) -> None:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from liveportrait.choices import Precision
-from liveportrait.engine.cpu import optimised_for_cpu
-from liveportrait.engine.optimise import optimised
-from liveportrait.engine.precision import computing_in, narrowed, require_precision
+from liveportrait.engine.precision import autocast_for, require_precision, to_half
+from liveportrait.engine.rewrites import optimised
+from liveportrait.engine.winograd import optimised_for_cpu
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
 
 
@@ -33,7 +33,7 @@ class EagerBackend:
         self._precision: Precision = (
             "fp32" if on_cpu and networks.variant.architecture == "base" else precision
         )
-        self._networks = narrowed(fast, self._precision)
+        self._networks = to_half(fast, self._precision)
 
     def appearance(self, images: Tensor) -> Features:
         """F."""
@@ -53,4 +53,4 @@ class EagerBackend:
         return picture.float()
 
     def _computing(self) -> torch.autocast:
-        return computing_in(self._precision, self.device)
+        return autocast_for(self._precision, self.device)

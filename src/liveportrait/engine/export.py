@@ -14,9 +14,9 @@ import torch
 
 from liveportrait.choices import ExportFormat, Precision
 from liveportrait.engine.graphs import Graph, appearance_graph, motion_graph, render_graph
-from liveportrait.engine.optimise import optimised
-from liveportrait.engine.precision import narrowed, require_precision
-from liveportrait.engine.suiting import suited
+from liveportrait.engine.precision import require_precision, to_half
+from liveportrait.engine.rewrites import optimised
+from liveportrait.engine.suiting import openvino_layout
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Networks
 from liveportrait.networks.sampling import Form
@@ -59,7 +59,7 @@ def export(
         raise UserError(f"{folder} exists already: choose another name or remove it")
 
     write, form = _writer(to, sampling)
-    fast = narrowed(suited(optimised(networks)), precision)
+    fast = to_half(openvino_layout(optimised(networks)), precision)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         partial.mkdir()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from liveportrait.choices import Precision
-from liveportrait.engine.precision import computing_in
+from liveportrait.engine.precision import autocast_for
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Motion, Networks, Pose
 from liveportrait.networks.sampling import Form, sampling_form
 
@@ -39,7 +39,7 @@ class Graph:
 
 
 def motion_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
-    """M: pixels (B,3,S,S) in [0, 1] to the five parts of a `Motion`. Networks in 16 bits are `narrowed` ones."""
+    """M: pixels (B,3,S,S) in [0, 1] to the five parts of a `Motion`. Networks in 16 bits are `to_half` ones."""
     device = next(networks.motion.parameters()).device
     module = _in(precision, _Motion(networks.motion), device)
     return Graph("motion", module, (_pixels(networks, batch),), ("pixels",), Motion._fields)
@@ -127,7 +127,7 @@ class _InHalf(nn.Module):
         self.module, self.precision, self.device = module, precision, device
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        with computing_in(self.precision, self.device):
+        with autocast_for(self.precision, self.device):
             made = self.module(*tensors)
         return tuple(tensor.float() for tensor in made)
 
@@ -155,6 +155,6 @@ def _in(precision: Precision, module: nn.Module, device: torch.device) -> nn.Mod
 def _example_features(networks: Networks, batch: int, precision: Precision) -> Features:
     """In the order of their names."""
     pixels = _pixels(networks, batch)
-    with computing_in(precision, pixels.device):
+    with autocast_for(precision, pixels.device):
         features: Features = networks.appearance(pixels)
     return {name: features[name].float() for name in sorted(features)}

@@ -19,9 +19,9 @@ from torch import Tensor
 from liveportrait.choices import Precision
 from liveportrait.engine.cache import artefact_key, load_or_make, replace_artefact
 from liveportrait.engine.graphs import Graph, Rows, appearance_graph, motion_graph, render_graph
-from liveportrait.engine.optimise import optimised
-from liveportrait.engine.precision import narrowed, require_precision
-from liveportrait.engine.suiting import suited
+from liveportrait.engine.precision import require_precision, to_half
+from liveportrait.engine.rewrites import optimised
+from liveportrait.engine.suiting import openvino_layout
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
 from liveportrait.networks.sampling import Form
@@ -53,7 +53,7 @@ class OnnxBackend:
         self._threads = threads
         batch = GPU_BATCH if self.device.type == "cuda" else 1
         self._key = artefact_key(networks, "onnx", self._runtime.__version__, OPSET, batch, precision)
-        fast = narrowed(suited(optimised(networks)), precision)
+        fast = to_half(openvino_layout(optimised(networks)), precision)
         self._appearance = self._load("appearance", lambda: appearance_graph(fast, batch, precision), batch)
         self._motion = self._load("motion", lambda: motion_graph(fast, batch, precision), batch)
         self._render = self._load("render", lambda: render_graph(fast, batch, precision), batch)

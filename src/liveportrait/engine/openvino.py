@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from liveportrait.choices import Precision
 from liveportrait.engine.cache import artefact_key, load_or_make, replace_artefact
 from liveportrait.engine.graphs import Graph, Rows, motion_graph, render_graph
-from liveportrait.engine.optimise import optimised
 from liveportrait.engine.precision import require_precision
-from liveportrait.engine.suiting import suited
+from liveportrait.engine.rewrites import optimised
+from liveportrait.engine.suiting import openvino_layout
 from liveportrait.errors import UserError
 from liveportrait.face.runtime import import_openvino
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
@@ -60,7 +60,7 @@ class OpenVinoBackend:
                 f"the back end openvino runs on the CPU, not on {self.device}: choose --device cpu"
             )
         require_precision("the back end openvino", precision, ("fp32", "bf16"))
-        self._networks = suited(optimised(networks))
+        self._networks = openvino_layout(optimised(networks))
         compiler = _Compiler(networks, threads)
         pixels = motion_graph(self._networks).inputs
         motion = _Method(self._networks.motion, "forward", pixels)

@@ -17,16 +17,16 @@ HALF: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.floa
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def computing_in(precision: Precision, device: torch.device) -> torch.autocast:
+def autocast_for(precision: Precision, device: torch.device) -> torch.autocast:
     """A block in which networks compute in that precision."""
     dtype = HALF.get(precision)
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
-def narrowed(networks: Networks, precision: Precision) -> Networks:
+def to_half(networks: Networks, precision: Precision) -> Networks:
     """The same networks, changed in place: F's, M's, W's and G's convolutions hold weights in that precision.
 
-    To be run within `computing_in`, where the numbers are the same as without. Give it copies (`optimised` makes some).
+    To be run within `autocast_for`, where the numbers are the same as without. Give it copies (`optimised` makes some).
     """
     dtype = HALF.get(precision)
     if dtype is not None:

@@ -8,8 +8,8 @@ import torch
 
 from liveportrait.choices import BackendName, Precision, PrecisionChoice
 from liveportrait.engine.backend import Backend
-from liveportrait.engine.cpu import passes
 from liveportrait.engine.eager import EagerBackend
+from liveportrait.engine.winograd import passes
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Networks
 

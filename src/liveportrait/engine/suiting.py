@@ -58,7 +58,7 @@ class PaddedConv(nn.Module):
         return filled
 
 
-def suited(networks: Networks) -> Networks:
+def openvino_layout(networks: Networks) -> Networks:
     """Changes the modules of these networks, in place: give it copies (`optimised` returns some)."""
     for network in (networks.warping, networks.generator):
         for parent in list(network.modules()):

@@ -14,8 +14,8 @@ from liveportrait.engine.cache import artefact_key, load_or_make
 from liveportrait.engine.eager import EagerBackend
 from liveportrait.engine.graphs import Graph, Rows, motion_graph, render_graph
 from liveportrait.engine.onnx import export_onnx
-from liveportrait.engine.optimise import optimised
-from liveportrait.engine.precision import narrowed, require_precision
+from liveportrait.engine.precision import require_precision, to_half
+from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Features, Motion, Networks, Pose
 from liveportrait.networks.sampling import Form
@@ -49,7 +49,7 @@ class TensorRtBackend:
         self._key = artefact_key(
             networks, "tensorrt", self._trt.__version__, gpu.name, gpu.major, gpu.minor, BATCH, precision
         )
-        fast = narrowed(optimised(networks), precision)
+        fast = to_half(optimised(networks), precision)
         self._motion = self._load("motion", lambda: motion_graph(fast, BATCH, precision))
         self._render = self._load("render", lambda: render_graph(fast, BATCH, precision))
 

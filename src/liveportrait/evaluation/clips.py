@@ -132,7 +132,7 @@ class FileFootage:
         return Still(self.key, self.identity, self._cut(whole, window), whole, window, True)
 
     def _cut(self, image: Picture, window: CropWindow) -> Picture:
-        return to_input(crop(image, window, self._run.engine.variant.continues_border), COMPARED_SIDE)
+        return to_input(crop(image, window, self._run.engine.variant.replicate_border), COMPARED_SIDE)
 
 
 def frame_numbers(count: int, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

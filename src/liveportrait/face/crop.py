@@ -112,14 +112,14 @@ def driving_window(
     return Square(centre, float(np.mean([square.side for square in squares])), 0.0).window(size)
 
 
-def crop(image: Image, window: CropWindow, continues_border: bool = False) -> Image:
+def crop(image: Image, window: CropWindow, replicate_border: bool = False) -> Image:
     """The window of a picture (H,W,3) as (size,size,3), bilinear.
 
-    Outside the picture it is black, as in the published program, or with `continues_border` repeats the edge: a
+    Outside the picture it is black, as in the published program, or with `replicate_border` repeats the edge: a
     moving head then pulls no black strip into the picture.
     """
     side = (window.size, window.size)
-    border = cv2.BORDER_REPLICATE if continues_border else cv2.BORDER_CONSTANT
+    border = cv2.BORDER_REPLICATE if replicate_border else cv2.BORDER_CONSTANT
     return np.asarray(cv2.warpAffine(image, window.matrix, side, flags=cv2.INTER_LINEAR, borderMode=border))
 
 

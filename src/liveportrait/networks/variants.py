@@ -24,9 +24,8 @@ class Variant:
     output_size: int  # side of the square picture that G makes, px
     sizes: base.Sizes | compact.Sizes
     retargeting: RetargetingSizes = field(default_factory=RetargetingSizes)
-    continues_border: bool = (
-        False  # crops reaching outside a picture repeat its edge; else they are black there
-    )
+    # Crops reaching outside a picture repeat its edge; else they are black there.
+    replicate_border: bool = False
 
     @property
     def architecture(self) -> str:
@@ -35,4 +34,4 @@ class Variant:
 
 
 BASE = Variant("base", input_size=256, output_size=512, sizes=base.Sizes())
-COMPACT = Variant("compact", input_size=256, output_size=256, sizes=compact.Sizes(), continues_border=True)
+COMPACT = Variant("compact", input_size=256, output_size=256, sizes=compact.Sizes(), replicate_border=True)

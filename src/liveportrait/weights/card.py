@@ -16,6 +16,7 @@ from liveportrait.networks.variants import ARCHITECTURES, Variant
 CARD_FILE = "model.json"
 FORMAT = "liveportrait-weights"
 VERSION = 1
+FORMER_BORDER = "continues_border"  # what earlier cards call `Variant.replicate_border`
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,14 @@ def _read_variant(content: Mapping[str, Any]) -> Variant:
     architecture = content["architecture"]
     if architecture not in ARCHITECTURES:
         raise ValueError(f"its architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}")
+    border = FORMER_BORDER if FORMER_BORDER in content else "replicate_border"
     return Variant(
         name=_restore(str, content["name"]),
         input_size=_restore(int, content["input_size"]),
         output_size=_restore(int, content["output_size"]),
         sizes=_restore(ARCHITECTURES[architecture], content["sizes"]),
         retargeting=_restore(RetargetingSizes, content["retargeting"]),
-        continues_border=_restore(bool, content["continues_border"]),
+        replicate_border=_restore(bool, content[border]),
     )
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.engine.optimise.upsampling import after_enlarging
+from liveportrait.engine.rewrites.upsampling import after_enlarging
 from liveportrait.networks.compact.layers import JoiningConv, JoiningConvNorm
 
 

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.engine.cpu.enlarging import Enlarged3d
-from liveportrait.engine.cpu.fourier import FourierConv3d
-from liveportrait.engine.cpu.passes import passes
-from liveportrait.engine.cpu.scratch import scratch
-from liveportrait.engine.cpu.winograd import Slabs3d, Winograd2d, Winograd3d
+from liveportrait.engine.winograd.enlarging import Enlarged3d
+from liveportrait.engine.winograd.fourier import FourierConv3d
+from liveportrait.engine.winograd.passes import passes
+from liveportrait.engine.winograd.scratch import scratch
+from liveportrait.engine.winograd.winograd import Slabs3d, Winograd2d, Winograd3d
 from liveportrait.networks.base.hourglass import Hourglass
 from liveportrait.networks.base.warping import DenseMotionNetwork, WarpingModule, coordinate_grid
 from liveportrait.networks.interface import Features, Pose, Warped

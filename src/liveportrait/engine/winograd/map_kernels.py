@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from liveportrait.engine.cpu.compiling import BLOCK, compiled, recovered, valued, widened
+from liveportrait.engine.winograd.compiling import BLOCK, compiled, recovered, valued, widened
 
 
 @compiled

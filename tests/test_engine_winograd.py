@@ -13,12 +13,12 @@ from small_base import small_networks
 from torch import Tensor, nn
 
 from liveportrait.engine import EagerBackend, Engine, make_backend
-from liveportrait.engine.cpu.base_warping import padded
-from liveportrait.engine.cpu.enlarging import Enlarged2d, Enlarged3d
-from liveportrait.engine.cpu.fourier import FourierConv3d
-from liveportrait.engine.cpu.passes import passes
-from liveportrait.engine.cpu.winograd import Slabs3d, Winograd2d, Winograd3d
-from liveportrait.engine.optimise.base_warping import seen_motions
+from liveportrait.engine.rewrites.base_warping import seen_motions
+from liveportrait.engine.winograd.base_warping import padded
+from liveportrait.engine.winograd.enlarging import Enlarged2d, Enlarged3d
+from liveportrait.engine.winograd.fourier import FourierConv3d
+from liveportrait.engine.winograd.passes import passes
+from liveportrait.engine.winograd.winograd import Slabs3d, Winograd2d, Winograd3d
 from liveportrait.networks import COMPACT, build
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Networks, Pose
@@ -31,7 +31,7 @@ def form(request, monkeypatch) -> str:
     if request.param == "compiled":
         pytest.importorskip("numba", reason='pip install "liveportrait[cpu]"')
     else:
-        monkeypatch.setattr("liveportrait.engine.cpu.passes.compiles", lambda: False)
+        monkeypatch.setattr("liveportrait.engine.winograd.passes.compiles", lambda: False)
     passes.cache_clear()
     yield request.param
     passes.cache_clear()
@@ -51,13 +51,13 @@ def relative(made: Tensor, expected: Tensor) -> float:
 def test_tiles_add_up_to_the_convolution(height: int, width: int, bias: bool, monkeypatch) -> None:
     convolution, x = nn.Conv2d(3, 5, 3, padding=1, bias=bias), torch.randn(2, 3, height, width)
     for stripe in (1, 1 << 22):  # a row of tiles at once, and all
-        monkeypatch.setattr("liveportrait.engine.cpu.winograd.STRIPE", stripe)
+        monkeypatch.setattr("liveportrait.engine.winograd.winograd.STRIPE", stripe)
         torch.testing.assert_close(Winograd2d(convolution)(x), convolution(x), atol=3e-6, rtol=0)
 
 
 @pytest.mark.parametrize("stripe", [1, 1 << 22])
 def test_a_map_that_repeats_pixels_is_never_made(stripe: int, monkeypatch) -> None:
-    monkeypatch.setattr("liveportrait.engine.cpu.winograd.STRIPE", stripe)
+    monkeypatch.setattr("liveportrait.engine.winograd.winograd.STRIPE", stripe)
     convolution, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(1, 3, 6, 6)
     places = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5])
     by, made, tops = Winograd2d(convolution), torch.empty(1, 8, 8, 5), []
@@ -83,14 +83,14 @@ def test_volumes_are_convolved_as_by_the_layers(depth: int, monkeypatch) -> None
     convolution = nn.Conv3d(3, 4, 3, padding=1)
     torch.testing.assert_close(Slabs3d(convolution).whole(last(x)), last(convolution(x)), atol=3e-6, rtol=0)
     for stripe in (1, 1 << 22):
-        monkeypatch.setattr("liveportrait.engine.cpu.winograd.STRIPE", stripe)
+        monkeypatch.setattr("liveportrait.engine.winograd.winograd.STRIPE", stripe)
         made = Winograd3d(convolution).whole(last(x))
         torch.testing.assert_close(made, last(convolution(x)), atol=3e-6, rtol=0)
     enlarged = convolution(F.interpolate(x, scale_factor=(1, 2, 2)))
     torch.testing.assert_close(Enlarged3d(convolution, 2).whole(last(x)), last(enlarged), atol=3e-6, rtol=0)
     wide = nn.Conv3d(3, 4, (7, 3, 5), padding=(3, 1, 2))
     for tile in (2, 5, 32):
-        monkeypatch.setattr("liveportrait.engine.cpu.fourier.TILE", tile)
+        monkeypatch.setattr("liveportrait.engine.winograd.fourier.TILE", tile)
         made = FourierConv3d(wide, 5, 6).whole(last(x))
         torch.testing.assert_close(made, last(wide(x)), atol=5e-6, rtol=0)
 

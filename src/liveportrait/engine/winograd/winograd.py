@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.engine.cpu.passes import passes
-from liveportrait.engine.cpu.places import IN, OUT, valued, valued_in_depth
-from liveportrait.engine.cpu.scratch import scratch
+from liveportrait.engine.winograd.passes import passes
+from liveportrait.engine.winograd.places import IN, OUT, valued, valued_in_depth
+from liveportrait.engine.winograd.scratch import scratch
 
 STRIPE = 20_000_000  # bytes of a stripe in its larger form: in float32 a 64x64 map of 512 channels is one
 

@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import overload
 
 from liveportrait.engine.cache import cache_folder
-from liveportrait.engine.cpu import places
+from liveportrait.engine.winograd import places
 
 # Channels at once: a tile of them stays in the innermost cache. Loops over them write to one array only, for the
 # compiler must prove that no two overlap before it uses vectors, and gives up where there are many.

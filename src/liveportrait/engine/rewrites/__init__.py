@@ -1,5 +1,5 @@
 """Networks that cost less and give the same numbers up to rounding."""
 
-from liveportrait.engine.optimise.networks import optimised
+from liveportrait.engine.rewrites.networks import optimised
 
 __all__ = ["optimised"]

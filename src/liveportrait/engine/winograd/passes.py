@@ -106,9 +106,9 @@ def compiles() -> bool:
 def passes() -> Passes:
     """The compiled ones where that is possible."""
     if compiles():
-        from liveportrait.engine.cpu.compiled_passes import CompiledPasses
+        from liveportrait.engine.winograd.compiled_passes import CompiledPasses
 
         return CompiledPasses()
-    from liveportrait.engine.cpu.plain_passes import PlainPasses
+    from liveportrait.engine.winograd.plain_passes import PlainPasses
 
     return PlainPasses()

@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from liveportrait.engine.cpu.passes import passes
-from liveportrait.engine.cpu.places import valued_in_depth
-from liveportrait.engine.cpu.scratch import scratch
-from liveportrait.engine.cpu.winograd import bias_of, in_slabs, require_plain
+from liveportrait.engine.winograd.passes import passes
+from liveportrait.engine.winograd.places import valued_in_depth
+from liveportrait.engine.winograd.scratch import scratch
+from liveportrait.engine.winograd.winograd import bias_of, in_slabs, require_plain
 
 COMBINED = ((1, 1, 1), (1, 0, 0), (0, 0, 1))  # W, w[0] and w[2] from the three weights of an axis
 

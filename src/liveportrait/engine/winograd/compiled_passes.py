@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from liveportrait.engine.cpu import map_kernels, tile_kernels
-from liveportrait.engine.cpu.passes import Normal
-from liveportrait.engine.cpu.places import IN, OUT
-from liveportrait.engine.cpu.plain_passes import EPSILON
+from liveportrait.engine.winograd import map_kernels, tile_kernels
+from liveportrait.engine.winograd.passes import Normal
+from liveportrait.engine.winograd.places import IN, OUT
+from liveportrait.engine.winograd.plain_passes import EPSILON
 from liveportrait.networks.base.warping import HEATMAP_VARIANCE
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.engine.optimise.upsampling import after_enlarging, joined
+from liveportrait.engine.rewrites.upsampling import after_enlarging, joined
 from liveportrait.networks.base.generator import SLOPE, Spade, SpadeBlock, SpadeGenerator
 from liveportrait.networks.interface import Warped
 

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.engine.optimise.few_outputs import PixelTaps, SliceTaps
-from liveportrait.engine.optimise.upsampling import after_enlarging
+from liveportrait.engine.rewrites.few_outputs import PixelTaps, SliceTaps
+from liveportrait.engine.rewrites.upsampling import after_enlarging
 from liveportrait.networks.base.appearance import AppearanceFeatureExtractor
 from liveportrait.networks.base.hourglass import Decoder
 from liveportrait.networks.base.warping import (

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from liveportrait.engine.cpu.passes import Normal
-from liveportrait.engine.cpu.places import FAR, FAR2, IN, NEAR, NEAR2, OUT
-from liveportrait.engine.optimise.base_warping import seen_motions
+from liveportrait.engine.rewrites.base_warping import seen_motions
+from liveportrait.engine.winograd.passes import Normal
+from liveportrait.engine.winograd.places import FAR, FAR2, IN, NEAR, NEAR2, OUT
 
 EPSILON = 1e-5  # of instance normalisation
 ROWS = 16  # of a map, for its statistics, at once

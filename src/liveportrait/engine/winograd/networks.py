@@ -7,10 +7,10 @@ from functools import partial
 import torch
 
 from liveportrait.choices import Precision
-from liveportrait.engine.cpu.base_generator import CpuGenerator
-from liveportrait.engine.cpu.base_warping import CpuWarping
-from liveportrait.engine.optimise import optimised
 from liveportrait.engine.precision import HALF
+from liveportrait.engine.rewrites import optimised
+from liveportrait.engine.winograd.base_generator import CpuGenerator
+from liveportrait.engine.winograd.base_warping import CpuWarping
 from liveportrait.networks import base
 from liveportrait.networks.interface import Networks
 

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.engine.cpu.enlarging import Enlarged2d
-from liveportrait.engine.cpu.passes import Normal, passes
-from liveportrait.engine.cpu.places import OUT
-from liveportrait.engine.cpu.scratch import scratch
-from liveportrait.engine.cpu.winograd import Winograd2d
-from liveportrait.engine.optimise.base_generator import blocks_of, modulation
-from liveportrait.engine.optimise.upsampling import joined
+from liveportrait.engine.rewrites.base_generator import blocks_of, modulation
+from liveportrait.engine.rewrites.upsampling import joined
+from liveportrait.engine.winograd.enlarging import Enlarged2d
+from liveportrait.engine.winograd.passes import Normal, passes
+from liveportrait.engine.winograd.places import OUT
+from liveportrait.engine.winograd.scratch import scratch
+from liveportrait.engine.winograd.winograd import Winograd2d
 from liveportrait.networks.base.generator import SLOPE, SpadeBlock, SpadeGenerator
 from liveportrait.networks.interface import Warped
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from liveportrait.engine.optimise.base_generator import FastGenerator
-from liveportrait.engine.optimise.base_warping import FastAppearance, FastWarping
-from liveportrait.engine.optimise.folding import folded
-from liveportrait.engine.optimise.joining import join_fast
+from liveportrait.engine.rewrites.base_generator import FastGenerator
+from liveportrait.engine.rewrites.base_warping import FastAppearance, FastWarping
+from liveportrait.engine.rewrites.folding import folded
+from liveportrait.engine.rewrites.joining import join_fast
 from liveportrait.networks.base.appearance import AppearanceFeatureExtractor
 from liveportrait.networks.base.generator import SpadeGenerator
 from liveportrait.networks.base.warping import WarpingModule

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from liveportrait.engine.optimise import optimised
-from liveportrait.engine.optimise.base_generator import normalised
-from liveportrait.engine.optimise.base_warping import _heatmaps, _translated
-from liveportrait.engine.optimise.few_outputs import PixelTaps, SliceTaps
-from liveportrait.engine.optimise.upsampling import after_enlarging, joined
+from liveportrait.engine.rewrites import optimised
+from liveportrait.engine.rewrites.base_generator import normalised
+from liveportrait.engine.rewrites.base_warping import _heatmaps, _translated
+from liveportrait.engine.rewrites.few_outputs import PixelTaps, SliceTaps
+from liveportrait.engine.rewrites.upsampling import after_enlarging, joined
 from liveportrait.networks import BASE, COMPACT, Networks, build
 from liveportrait.networks.base import apply_spectral_norm
 from liveportrait.networks.base.warping import (

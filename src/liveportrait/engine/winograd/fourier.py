@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from liveportrait.engine.cpu.passes import passes
-from liveportrait.engine.cpu.scratch import scratch
-from liveportrait.engine.cpu.winograd import bias_of
+from liveportrait.engine.winograd.passes import passes
+from liveportrait.engine.winograd.scratch import scratch
+from liveportrait.engine.winograd.winograd import bias_of
 
 TILE = 32  # most outputs of a tile along an axis
 

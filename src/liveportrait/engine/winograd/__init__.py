@@ -1,5 +1,5 @@
 """What only a processor gains from: BASE's convolutions as few, large products of matrices."""
 
-from liveportrait.engine.cpu.networks import optimised_for_cpu
+from liveportrait.engine.winograd.networks import optimised_for_cpu
 
 __all__ = ["optimised_for_cpu"]
