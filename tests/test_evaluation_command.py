@@ -17,14 +17,13 @@ from synthetic_shards import make_shard
 
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
-from liveportrait.evaluation.clips import BURST, Clip, Still, frame_numbers, mirrored
-from liveportrait.evaluation.control import REQUESTS, absence, measure_control
-from liveportrait.evaluation.cross_reenactment import measure_pair, pairings
-from liveportrait.evaluation.definitions import DEFINITIONS
-from liveportrait.evaluation.driving import Shown, motion_of
-from liveportrait.evaluation.results import Measured, Outcome, summary
-from liveportrait.evaluation.self_reenactment import measure_clip
-from liveportrait.evaluation.tools import Tools
+from liveportrait.evaluation.context import EvalContext
+from liveportrait.evaluation.inputs import BURST, Clip, Still, frame_numbers, mirrored
+from liveportrait.evaluation.protocols.control import REQUESTS, measure_control, missing_module
+from liveportrait.evaluation.protocols.cross_reenactment import measure_pair, pairings
+from liveportrait.evaluation.protocols.reenact import Shown, motion_of
+from liveportrait.evaluation.protocols.self_reenactment import measure_clip
+from liveportrait.evaluation.results import DEFINITIONS, Measured, Outcome, summary
 from liveportrait.face import FaceAnalyzer
 from liveportrait.face.crop import to_input
 from liveportrait.media import load_image, save_image
@@ -35,8 +34,8 @@ DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
 
 
 @cache
-def tools(retargeting: bool = False) -> Tools:
-    return Tools.of(Engine(bundled_networks(retargeting)), FaceAnalyzer())
+def context(retargeting: bool = False) -> EvalContext:
+    return EvalContext.of(Engine(bundled_networks(retargeting)), FaceAnalyzer())
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +142,7 @@ def test_unknown_weights_are_one_sentence(shard, capsys) -> None:
 
 @dataclass
 class Named:
-    """Footage that is never decoded."""
+    """EvalItem that is never decoded."""
 
     key: str
     identity: str
@@ -186,7 +185,7 @@ def test_a_still_driver_leaves_the_source_as_it_is() -> None:
     clip = Clip(
         "still", np.stack([to_input(portrait())] * 3), "someone", np.stack([to_input(portrait())] * 3)
     )
-    outcome = measure_pair(tools(), portrait_still(), clip)
+    outcome = measure_pair(context(), portrait_still(), clip)
     figures = summary([outcome], "model", None)
     assert figures["csim_distance"].value < 0.3
     assert figures["head_pose_change"].value < 0.5 and figures["blendshape_change"].value < 0.01
@@ -197,19 +196,19 @@ def test_a_still_driver_leaves_the_source_as_it_is() -> None:
 
 def test_the_tracker_is_asked_unless_it_shall_not_be() -> None:
     frames = np.stack([to_input(frame) for frame in driving_frames(2)])
-    faces = [tools().analyzer.detect(frame)[0] for frame in frames]
-    seen_by_m = tools().engine.extract_motion(frames)
-    alone = motion_of(replace(tools(), tracks=False), Shown(frames, faces))
+    faces = [context().analyzer.detect(frame)[0] for frame in frames]
+    seen_by_m = context().engine.extract_motion(frames)
+    alone = motion_of(replace(context(), tracks=False), Shown(frames, faces))
     assert torch.equal(transform_keypoints(alone), transform_keypoints(seen_by_m))
-    assert torch.equal(motion_of(tools(), Shown(frames, [None, None])).expression, seen_by_m.expression)
-    tracked = transform_keypoints(motion_of(tools(), Shown(frames, faces)))
+    assert torch.equal(motion_of(context(), Shown(frames, [None, None])).expression, seen_by_m.expression)
+    tracked = transform_keypoints(motion_of(context(), Shown(frames, faces)))
     nose = torch.from_numpy(np.stack([face.landmarks[4, :2] for face in faces])) / 128 - 1
     assert (tracked[:, 16, :2] - nose).abs().max() < 0.02
 
 
 def test_other_architectures_and_sizes_are_compared_at_256_px() -> None:
     """Random weights of the published architecture, 64 px in and 128 px out: noise, in which no face is found."""
-    noisy = Tools(Engine(small_networks()), tools().analyzer, tools().features)
+    noisy = EvalContext(Engine(small_networks()), context().analyzer, context().features)
     clip = Clip("moving", np.stack([to_input(frame) for frame in driving_frames(3)]), "someone")
     for outcome in (measure_clip(noisy, clip), measure_pair(noisy, portrait_still(), clip)):
         figures = summary([outcome], "model", None)
@@ -221,13 +220,13 @@ def test_other_architectures_and_sizes_are_compared_at_256_px() -> None:
 def test_modules_that_are_not_there_are_named() -> None:
     networks = build(SMALL_BASE)
     engine = Engine(networks)
-    assert "eye retargeting" in (absence(engine, "eye") or "")
-    assert "lip retargeting" in (absence(engine, "lip") or "")
-    assert absence(tools().engine, "eye") is None
+    assert "eye retargeting" in (missing_module(engine, "eye") or "")
+    assert "lip retargeting" in (missing_module(engine, "lip") or "")
+    assert missing_module(context().engine, "eye") is None
 
 
 def test_control_asks_for_openings_as_a_user_does() -> None:
-    outcome = measure_control(tools(), portrait_still(), ["eye", "lip"], with_tiles=True)
+    outcome = measure_control(context(), portrait_still(), ["eye", "lip"], with_tiles=True)
     figures = {method: summary([outcome], method, None) for method in outcome.methods}
     for part in ("eye", "lip"):
         asked, copied = (figures[method][f"{part}_control"] for method in ("model", "copy"))
@@ -242,7 +241,7 @@ def test_control_asks_for_openings_as_a_user_does() -> None:
 
 def test_with_the_module_stitched_shoulders_are_compared_with_unstitched_ones() -> None:
     clip = Clip("moving", np.stack([to_input(frame) for frame in driving_frames(3)]), "someone")
-    outcome = measure_pair(tools(retargeting=True), portrait_still(), clip)
+    outcome = measure_pair(context(retargeting=True), portrait_still(), clip)
     # An untrained module moves no keypoint, but stitching holds what lies outside the head.
     assert summary([outcome], "model", None)["shoulders_stitched"].value < 0.25
 

@@ -62,20 +62,20 @@ class Evaluate:
         from liveportrait.animation.run import Run
         from liveportrait.engine import Engine, pick_device
         from liveportrait.evaluation import report
-        from liveportrait.evaluation.clips import open_footage
+        from liveportrait.evaluation.context import EvalContext
         from liveportrait.evaluation.evaluate import Plan, evaluate
-        from liveportrait.evaluation.tools import Tools
+        from liveportrait.evaluation.inputs import open_items
         from liveportrait.face import FaceAnalyzer
         from liveportrait.media import output_file, save_image
 
         protocols = PROTOCOLS if self.protocol == "all" else (self.protocol,)
         plan = Plan(protocols, self.stride, self.seed, with_tiles=self.sheets)
         engine = Engine(weights.load(self.weights, pick_device(self.device)), self.precision, self.threads)
-        tools = Tools.of(engine, FaceAnalyzer(), self.tracker)
-        run = Run(engine, tools.analyzer, batch=8)
-        footage = open_footage(self.data, run, None if self.all else self.held_out_one_in, _note)
+        context = EvalContext.of(engine, FaceAnalyzer(), self.tracker)
+        run = Run(engine, context.analyzer, batch=8)
+        items = open_items(self.data, run, None if self.all else self.held_out_one_in, _note)
         with progress_bar() as progress:
-            found = evaluate(tools, footage, plan, progress)
+            found = evaluate(context, items, plan, progress)
         figures = report.figures(found)
         table = report.table(figures, Path(self.weights).name)
         print(table)
@@ -111,7 +111,7 @@ class Evaluate:
         from importlib.metadata import version
 
         from liveportrait import weights
-        from liveportrait.evaluation.clips import BURST
+        from liveportrait.evaluation.inputs import BURST
 
         described = weights.describe(self.weights)
         return {

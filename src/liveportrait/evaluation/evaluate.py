@@ -1,4 +1,4 @@
-"""The evaluation as a whole: protocols over footage, one clip at a time."""
+"""The evaluation as a whole: protocols over items, one clip at a time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from liveportrait.animation.report import Progress, no_progress
 from liveportrait.errors import UserError
-from liveportrait.evaluation.clips import Footage, Still
-from liveportrait.evaluation.control import PARTS, absence, measure_control
-from liveportrait.evaluation.cross_reenactment import draw, measure_pair, pairings
+from liveportrait.evaluation.context import EvalContext
+from liveportrait.evaluation.inputs import EvalItem, Still
+from liveportrait.evaluation.protocols.control import PARTS, measure_control, missing_module
+from liveportrait.evaluation.protocols.cross_reenactment import draw, measure_pair, pairings
+from liveportrait.evaluation.protocols.self_reenactment import measure_clip
 from liveportrait.evaluation.results import PROTOCOLS, Outcome, Protocol
-from liveportrait.evaluation.self_reenactment import measure_clip
-from liveportrait.evaluation.tools import Tools
 from liveportrait.evaluation.tracks import find
 from liveportrait.face.identity import identity_of
 from liveportrait.metrics.images import Array
@@ -63,72 +63,78 @@ class Evaluation:
 
 
 def evaluate(
-    tools: Tools, footage: Sequence[Footage], plan: Plan, progress: Progress = no_progress
+    context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress = no_progress
 ) -> Evaluation:
     """Run the protocols of a plan. Raises UserError where none of them could measure anything."""
     outcomes: list[Outcome] = []
     missing: dict[tuple[Protocol, str], str] = {}
     for protocol in plan.protocols:
-        found = list(_PROTOCOLS[protocol](tools, footage, plan, progress))
+        found = list(_PROTOCOLS[protocol](context, items, plan, progress))
         outcomes += found
         if not found:
-            missing[protocol, ""] = _reason(protocol, tools, footage)
+            missing[protocol, ""] = _reason(protocol, context, items)
     if not outcomes:
         raise UserError(f"Nothing could be measured: {'; '.join(missing.values())}.")
-    if any(outcome.protocol == "cross" for outcome in outcomes) and not tools.engine.can_stitch:
+    if any(outcome.protocol == "cross" for outcome in outcomes) and not context.engine.can_stitch:
         missing["cross", "shoulders_stitched"] = "these weights bring no stitching module"
     if any(outcome.protocol == "control" for outcome in outcomes):
         for part in PARTS:
-            if reason := absence(tools.engine, part):
+            if reason := missing_module(context.engine, part):
                 missing["control", f"{part}_control"] = reason
-    centre, people = mean_identity(tools, footage)
+    centre, people = mean_identity(context, items)
     return Evaluation(tuple(outcomes), centre, people, missing)
 
 
-def mean_identity(tools: Tools, footage: Sequence[Footage]) -> tuple[Array | None, int]:
+def mean_identity(context: EvalContext, items: Sequence[EvalItem]) -> tuple[Array | None, int]:
     """The mean embedding (128,) of up to 64 people, one picture each, and their number; None below 8 people."""
     people: dict[str, Array] = {}
-    for each in footage:
+    for each in items:
         if each.identity in people or len(people) == MOST_PEOPLE:
             continue
         picture = each.clip(stride=10**9).frames[0]
-        if face := find(tools.analyzer, picture):
+        if face := find(context.analyzer, picture):
             people[each.identity] = identity_of(picture, face.landmarks)
     if len(people) < FEWEST_PEOPLE:
         return None, len(people)
     return np.mean(list(people.values()), axis=0), len(people)
 
 
-def _self(tools: Tools, footage: Sequence[Footage], plan: Plan, progress: Progress) -> Iterator[Outcome]:
-    clips = [each for each in footage if each.is_video]
+def _self(
+    context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress
+) -> Iterator[Outcome]:
+    clips = [each for each in items if each.is_video]
     for number, each in enumerate(clips):
         progress("self-reenactment, clips", number, len(clips))
-        if outcome := measure_clip(tools, each.clip(plan.stride), plan.with_tiles):
+        if outcome := measure_clip(context, each.clip(plan.stride), plan.with_tiles):
             yield outcome
     progress("self-reenactment, clips", len(clips), len(clips))
 
 
-def _cross(tools: Tools, footage: Sequence[Footage], plan: Plan, progress: Progress) -> Iterator[Outcome]:
-    pairs = pairings(footage, plan.seed)
+def _cross(
+    context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress
+) -> Iterator[Outcome]:
+    pairs = pairings(items, plan.seed)
     for number, (driver, sources) in enumerate(pairs):
         progress("cross-reenactment, clips", number, len(pairs))
-        source = _first_with_a_face(tools, sources)
+        source = _first_with_a_face(context, sources)
         if source is None:
             continue
-        if outcome := measure_pair(tools, source, driver.clip(plan.stride), plan.with_tiles):
+        if outcome := measure_pair(context, source, driver.clip(plan.stride), plan.with_tiles):
             yield outcome
     progress("cross-reenactment, clips", len(pairs), len(pairs))
 
 
-def _control(tools: Tools, footage: Sequence[Footage], plan: Plan, progress: Progress) -> Iterator[Outcome]:
-    parts = [part for part in PARTS if absence(tools.engine, part) is None]
+def _control(
+    context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress
+) -> Iterator[Outcome]:
+    parts = [part for part in PARTS if missing_module(context.engine, part) is None]
     if not parts:
         return
-    people = {each.identity: each for each in reversed(footage)}  # of each the first
+    people = {each.identity: each for each in reversed(items)}  # of each the first
     chosen = sorted(people.values(), key=lambda each: draw(plan.seed, "control", each.key))[:CONTROL_SOURCES]
     for number, each in enumerate(chosen):
         progress("control, sources", number, len(chosen))
-        if outcome := measure_control(tools, each.still(), parts, plan.with_tiles):
+        if outcome := measure_control(context, each.still(), parts, plan.with_tiles):
             yield outcome
     progress("control, sources", len(chosen), len(chosen))
 
@@ -136,22 +142,22 @@ def _control(tools: Tools, footage: Sequence[Footage], plan: Plan, progress: Pro
 _PROTOCOLS = {"self": _self, "cross": _cross, "control": _control}
 
 
-def _first_with_a_face(tools: Tools, sources: Sequence[Footage]) -> Still | None:
+def _first_with_a_face(context: EvalContext, sources: Sequence[EvalItem]) -> Still | None:
     for each in sources[:TRIES]:
         still = each.still()
-        if find(tools.analyzer, still.face):
+        if find(context.analyzer, still.face):
             return still
     return None
 
 
-def _reason(protocol: Protocol, tools: Tools, footage: Sequence[Footage]) -> str:
+def _reason(protocol: Protocol, context: EvalContext, items: Sequence[EvalItem]) -> str:
     """Why a protocol measured nothing."""
     if protocol == "control":
-        if absent := absence(tools.engine, "eye"):
+        if absent := missing_module(context.engine, "eye"):
             return absent
         return "no face was found in any of the pictures"
-    if not any(each.is_video for each in footage):
+    if not any(each.is_video for each in items):
         return f"{protocol}-reenactment needs a clip, and the data hold pictures only"
-    if protocol == "cross" and len({each.identity for each in footage}) < 2:
+    if protocol == "cross" and len({each.identity for each in items}) < 2:
         return "cross-reenactment needs two people, and the data show one"
     return f"{protocol}-reenactment found no clip of two frames or more that shows a face"

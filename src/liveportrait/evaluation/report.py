@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from liveportrait.evaluation.definitions import DEFINITIONS
 from liveportrait.evaluation.evaluate import Evaluation
-from liveportrait.evaluation.results import METHODS, PROTOCOLS, Outcome, Protocol, summary
+from liveportrait.evaluation.results import DEFINITIONS, METHODS, PROTOCOLS, Outcome, Protocol, summary
 from liveportrait.media import contact_sheet
 from liveportrait.metrics.images import Picture
 
@@ -142,7 +141,7 @@ def _label(outcome: Outcome) -> str:
     if outcome.protocol == "control":
         return f"{outcome.source}: source, then requests from 0 to 0.6 (eyes, lips)"
     own = outcome.source if outcome.source == outcome.driver else f"{outcome.source} <- {outcome.driver}"
-    return f"{own}: source, then driver, model, landmark warp at three moments"
+    return f"{own}: source, then driver, model, landmark warp at three telling_frames"
 
 
 def _group(evaluation: Evaluation, protocol: Protocol, group: str) -> list[Outcome]:

@@ -15,9 +15,8 @@ from liveportrait.face.ratios import eye_ratios, lip_ratio
 from liveportrait.metrics.faces import gaze_angles
 from liveportrait.metrics.images import Array, Picture
 
-OPEN_EYE = (
-    0.15  # opening (face/ratios.py) below which an iris cannot be seen well enough to tell its direction
-)
+# Below this opening (face/ratios.py) an iris cannot be seen well enough to tell its direction.
+OPEN_EYE = 0.15
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from liveportrait.metrics.faces import (
     landmark_distance,
     rotation_distance,
 )
-from liveportrait.metrics.frechet import frechet_distance
 from liveportrait.metrics.images import is_well_exposed, l1, psnr, sharpness, ssim
+from liveportrait.metrics.perceptual import frechet_distance
 from liveportrait.metrics.temporal import centred_correlation, jitter, scale_wobble, without_rigid_motion
 
 __all__ = [

@@ -1,20 +1,28 @@
-"""Perceptual distance and features by EfficientNet-Lite0 (Tan & Le 2019; ImageNet weights, Apache-2.0)."""
+"""Perceptual distance, features and their Fréchet distance, by EfficientNet-Lite0 (Tan & Le 2019).
+
+The bundled weights are ImageNet's, under Apache-2.0.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from liveportrait.errors import UserError
+from liveportrait.metrics.images import Array, Picture
 from liveportrait.networks.efficientnet import STEM, Block, blocks, pad_same, scaled
 
 WEIGHTS = Path(__file__).with_name("models") / "perceptual.safetensors"
 TAPS = (0, 1, 2, 3)  # blocks whose expanded maps are compared, after the stem: strides 2, 2, 4, 4
 FEATURES = 1280  # of the pooled head
+BATCH = 8  # pictures that go through the network together
 
 
 class _EfficientNet(nn.Module):
@@ -98,3 +106,68 @@ def map_distance(maps: list[Tensor], target: list[Tensor]) -> Tensor:
         gap = F.normalize(found.float(), dim=1) - F.normalize(want.float(), dim=1)
         distances.append(gap.pow(2).sum(1).add(1e-8).sqrt().mean((1, 2)))
     return torch.stack(distances).mean(0)
+
+
+@torch.no_grad()
+def features(network: PictureFeatures, pictures: Picture) -> Array:
+    """Features (T,1280) of pictures (T,S,S,3), S a multiple of 32."""
+    batches = range(0, len(pictures), BATCH)
+    return np.concatenate([_numbers(network(_tensor(network, pictures[b : b + BATCH]))[1]) for b in batches])
+
+
+@torch.no_grad()
+def compare(
+    network: PictureFeatures, outputs: Mapping[str, Picture], targets: Picture
+) -> tuple[dict[str, Array], dict[str, Array], Array]:
+    """Methods' pictures (T,S,S,3) against targets: perceptual distances (T,), features (T,1280), the targets' features.
+
+    An output of one picture stands for T times the same.
+    """
+    distances: dict[str, list[Array]] = {name: [] for name in outputs}
+    seen: dict[str, list[Array]] = {name: [] for name in outputs}
+    real = []
+    single = {name: network(_tensor(network, shown)) for name, shown in outputs.items() if len(shown) == 1}
+    for start in range(0, len(targets), BATCH):
+        rows = slice(start, start + BATCH)
+        target_maps, target_features = network(_tensor(network, targets[rows]))
+        real.append(_numbers(target_features))
+        count = len(target_features)
+        for name, shown in outputs.items():
+            maps, pooled = single[name] if name in single else network(_tensor(network, shown[rows]))
+            distances[name].append(
+                _numbers(map_distance([m.expand(count, -1, -1, -1) for m in maps], target_maps))
+            )
+            seen[name].append(_numbers(pooled.expand(count, -1)))
+    joined = [{name: np.concatenate(parts) for name, parts in each.items()} for each in (distances, seen)]
+    return joined[0], joined[1], np.concatenate(real)
+
+
+def _tensor(network: PictureFeatures, pictures: Picture) -> Tensor:
+    device = next(network.parameters()).device
+    return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+def _numbers(values: Tensor) -> Array:
+    return values.float().cpu().numpy()
+
+
+def frechet_distance(a: Array, b: Array) -> float:
+    """Squared Fréchet distance of the Gaussians fitted to features (N,D) and (M,D); NaN with fewer than two rows.
+
+    |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) (Heusel et al. 2017, eq. 6). With Σ = AᵀA of the centred features,
+    tr (Σ_a Σ_b)^½ is the sum of the singular values of A Bᵀ: exact also with fewer rows than dimensions.
+    It grows as the sets shrink; compare only equal N and M.
+    """
+    if min(len(a), len(b)) < 2:
+        return float("nan")
+    mean_a, mean_b = a.mean(0, dtype=np.float64), b.mean(0, dtype=np.float64)
+    root_a, root_b = _root(a - mean_a), _root(b - mean_b)
+    spread = float((root_a**2).sum() + (root_b**2).sum())
+    overlap = float(np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum())
+    return max(float(((mean_a - mean_b) ** 2).sum()) + spread - 2 * overlap, 0.0)
+
+
+def _root(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A with AᵀA the covariance of centred features, and no more rows than dimensions."""
+    root = centred / np.sqrt(len(centred) - 1)
+    return np.asarray(np.linalg.qr(root, mode="r")) if len(root) > root.shape[1] else root

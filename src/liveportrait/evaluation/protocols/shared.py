@@ -6,13 +6,11 @@ import numpy as np
 import torch
 
 from liveportrait.evaluation.tracks import Track
-from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
+from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN, NEUTRAL
 from liveportrait.metrics.faces import MESH_POINTS, expression_distance, eye_distance, rotation_distance
 from liveportrait.metrics.images import Array, Picture
 from liveportrait.metrics.temporal import jitter, without_rigid_motion
 from liveportrait.networks.geometry import euler_degrees
-
-NEUTRAL = 0  # the number of the blendshape that is none
 
 
 def curves(track: Track, driver: Track) -> dict[str, list[tuple[Array, Array]]]:
@@ -65,7 +63,7 @@ def rotation_distances(a: Array, b: Array) -> Array:
     return np.array([rotation_distance(x, y) for x, y in zip(a, b, strict=True)], np.float32)
 
 
-def trembling(track: Track, driver: Track) -> dict[str, tuple[float, float]]:
+def jitter_ratios(track: Track, driver: Track) -> dict[str, tuple[float, float]]:
     """Jitter of an output and of its driver over consecutive frames, each in its own eye-corner distances."""
     found: dict[str, list[float]] = {"jitter": [], "shape_jitter": []}
     for each in (track, driver):
@@ -77,7 +75,7 @@ def trembling(track: Track, driver: Track) -> dict[str, tuple[float, float]]:
     return {name: (own, drivers) for name, (own, drivers) in found.items()}
 
 
-def moments(driver: Track) -> list[int]:
+def telling_frames(driver: Track) -> list[int]:
     """Three frames worth looking at: the eyes' and the jaw's greatest change, and the head's greatest turn."""
     blink = driver.shapes[:, list(EYE_BLINK)].mean(1)
     jaw = driver.shapes[:, JAW_OPEN]

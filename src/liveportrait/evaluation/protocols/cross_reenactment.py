@@ -14,17 +14,25 @@ from typing import NamedTuple
 import numpy as np
 
 from liveportrait import metrics
-from liveportrait.evaluation.appearance import features
-from liveportrait.evaluation.clips import Clip, Footage, Still
-from liveportrait.evaluation.comparing import change_values, curves, face_values, moments, tiles, trembling
-from liveportrait.evaluation.driving import Shown, Start, compared, reenact
-from liveportrait.evaluation.landmark_warp import landmark_warp
+from liveportrait.evaluation.context import EvalContext
+from liveportrait.evaluation.inputs import Clip, EvalItem, Still
+from liveportrait.evaluation.protocols.landmark_warp import landmark_warp
+from liveportrait.evaluation.protocols.reenact import Shown, Start, compared, reenact
+from liveportrait.evaluation.protocols.shared import (
+    change_values,
+    curves,
+    face_values,
+    jitter_ratios,
+    telling_frames,
+    tiles,
+)
 from liveportrait.evaluation.results import Measured, Outcome
-from liveportrait.evaluation.standing import Scene
-from liveportrait.evaluation.tools import Tools
 from liveportrait.evaluation.tracks import Track, find, observe
 from liveportrait.face import Face
+from liveportrait.face.paste import Paster
+from liveportrait.metrics import Seam, background_region, displacement, shoulder_region
 from liveportrait.metrics.images import Array, Picture
+from liveportrait.metrics.perceptual import features
 
 
 class Made(NamedTuple):
@@ -32,19 +40,19 @@ class Made(NamedTuple):
 
     pictures: Picture  # (T,256,256,3)
     track: Track
-    standing: dict[str, Array]  # numbers (T,) of what should stand still
+    stillness: dict[str, Array]  # numbers (T,) of what should stand still
     features: Array  # (T − 1,1280), without the first picture
 
 
-def pairings(footage: Sequence[Footage], seed: int) -> list[tuple[Footage, list[Footage]]]:
+def pairings(items: Sequence[EvalItem], seed: int) -> list[tuple[EvalItem, list[EvalItem]]]:
     """Every clip with the sources of other people, in the order in which they should be tried.
 
     A hash of seed, clip and source decides, so that a pair does not depend on what else is given. About half of the
     clips are given a picture, the others the first frame of a clip, as far as there are any.
     """
     pairs = []
-    for driver in (clip for clip in footage if clip.is_video):
-        others = [each for each in footage if each.identity != driver.identity]
+    for driver in (clip for clip in items if clip.is_video):
+        others = [each for each in items if each.identity != driver.identity]
         pictures = [each for each in others if not each.is_video]
         firsts = [each for each in others if each.is_video]
         wanted = (pictures or firsts) if int(draw(seed, driver.key, ""), 16) % 2 else (firsts or pictures)
@@ -58,42 +66,42 @@ def draw(seed: int, driver: str, source: str) -> str:
     return hashlib.sha256(f"{seed}/{driver}/{source}".encode()).hexdigest()
 
 
-def measure_pair(tools: Tools, source: Still, clip: Clip, with_tiles: bool = False) -> Outcome | None:
+def measure_pair(context: EvalContext, source: Still, clip: Clip, with_tiles: bool = False) -> Outcome | None:
     """Model and baselines on a source and a driving clip, the clip's first frame left out (nothing has moved).
 
     None where the clip has one frame only, or no face was found in its first frame or in the source.
     """
-    driver = observe(tools.analyzer, clip.frames, identities=False)
-    face, count = find(tools.analyzer, source.face), len(clip.frames)
+    driver = observe(context.analyzer, clip.frames, identities=False)
+    face, count = find(context.analyzer, source.face), len(clip.frames)
     if count < 2 or driver.faces[0] is None or face is None:
         return None
     portrait, played = Shown(source.face[None], (face,)), Shown(clip.frames, driver.faces)
-    start = Start.of(tools, portrait, played)
+    start = Start.of(context, portrait, played)
     rendered = {
-        "model": reenact(tools, portrait, start, played, stitching=True),
+        "model": reenact(context, portrait, start, played, stitching=True),
         "landmark_warp": _warped(portrait, face, driver.faces[0], driver.faces),
     }
     outputs = {name: compared(pictures) for name, pictures in rendered.items()}
-    still = observe(tools.analyzer, portrait.frames, (face,))
-    tracks = {name: observe(tools.analyzer, pictures) for name, pictures in outputs.items()}
-    scene = Scene(source, face)
-    standing = {name: scene.disturbance(rendered[name], tracks[name]) for name in outputs}
-    bursts = _bursts(tools, portrait, start, still, clip.burst)
-    if tools.engine.can_stitch:
-        loose = reenact(tools, portrait, start, played, stitching=False)
-        track = observe(tools.analyzer, compared(loose), identities=False)
-        pair = standing["model"]["shoulders"], scene.disturbance(loose, track)["shoulders"]
+    still = observe(context.analyzer, portrait.frames, (face,))
+    tracks = {name: observe(context.analyzer, pictures) for name, pictures in outputs.items()}
+    still_parts = Stillness(source, face)
+    disturbed = {name: still_parts.disturbance(rendered[name], tracks[name]) for name in outputs}
+    bursts = _bursts(context, portrait, start, still, clip.burst)
+    if context.engine.can_stitch:
+        loose = reenact(context, portrait, start, played, stitching=False)
+        track = observe(context.analyzer, compared(loose), identities=False)
+        pair = disturbed["model"]["shoulders"], still_parts.disturbance(loose, track)["shoulders"]
         stitched, unstitched = (float(np.nansum(moved[1:])) for moved in pair)
         bursts.setdefault("model", {})["shoulders_stitched"] = (stitched, unstitched)
     made = {
-        name: Made(pictures, tracks[name], standing[name], features(tools.features, pictures[1:]))
+        name: Made(pictures, tracks[name], disturbed[name], features(context.features, pictures[1:]))
         for name, pictures in outputs.items()
     }
-    seen = features(tools.features, portrait.frames)
+    seen = features(context.features, portrait.frames)
     made["copy"] = Made(
         np.broadcast_to(source.face, clip.frames.shape),
         still.repeated(0, count),
-        scene.undisturbed(count),
+        still_parts.undisturbed(count),
         np.repeat(seen, count - 1, axis=0),
     )
     return Outcome(
@@ -105,8 +113,8 @@ def measure_pair(tools: Tools, source: Still, clip: Clip, with_tiles: bool = Fal
         methods={
             name: _measured(source, still, driver, each, bursts.get(name, {})) for name, each in made.items()
         },
-        real=np.concatenate([seen, features(tools.features, clip.frames[1:])]),
-        tiles=tiles(source.face, clip.frames, outputs, moments(driver)) if with_tiles else (),
+        real=np.concatenate([seen, features(context.features, clip.frames[1:])]),
+        tiles=tiles(source.face, clip.frames, outputs, telling_frames(driver)) if with_tiles else (),
     )
 
 
@@ -126,21 +134,21 @@ def _warped(source: Shown, face: Face, first: Face, faces: Sequence[Face | None]
 
 
 def _bursts(
-    tools: Tools, source: Shown, start: Start, still: Track, burst: Picture | None
+    context: EvalContext, source: Shown, start: Start, still: Track, burst: Picture | None
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """The methods' jitter beside the driver's, over consecutive frames."""
     face, first = source.faces[0], start.shown.faces[0]
     if burst is None or len(burst) < 3 or face is None or first is None:
         return {}
-    driver = observe(tools.analyzer, burst, identities=False)
+    driver = observe(context.analyzer, burst, identities=False)
     played = Shown(burst, driver.faces)
     outputs = {
-        "model": compared(reenact(tools, source, start, played, stitching=True)),
+        "model": compared(reenact(context, source, start, played, stitching=True)),
         "landmark_warp": _warped(source, face, first, driver.faces),
     }
-    tracks = {name: observe(tools.analyzer, made, identities=False) for name, made in outputs.items()}
+    tracks = {name: observe(context.analyzer, made, identities=False) for name, made in outputs.items()}
     tracks["copy"] = still.repeated(0, len(burst))
-    return {name: trembling(track, driver) for name, track in tracks.items()}
+    return {name: jitter_ratios(track, driver) for name, track in tracks.items()}
 
 
 def _measured(
@@ -149,7 +157,7 @@ def _measured(
     """One method, without the first frame."""
     own = max(metrics.sharpness(source.face), 1e-9)
     sharpness = np.array([metrics.sharpness(picture) / own for picture in made.pictures], np.float32)
-    values = face_values(made.track, driver) | change_values(made.track, driver) | made.standing
+    values = face_values(made.track, driver) | change_values(made.track, driver) | made.stillness
     return Measured(
         values={name: each[1:] for name, each in (values | {"sharpness": sharpness}).items()},
         ratios=ratios,
@@ -158,3 +166,30 @@ def _measured(
         identities=(made.track.identity[1:], still.repeated(0, len(made.pictures) - 1).identity),
         features=made.features,
     )
+
+
+class Stillness:
+    """What of a source should stand still while it moves: shoulders, background, the border of the pasted crop."""
+
+    def __init__(self, source: Still, face: Face) -> None:
+        self._source, self._face = source, face
+        self._seam = Seam(source.whole, source.window)
+        self._paster = Paster(source.window, source.whole.shape)
+
+    def disturbance(self, rendered: Picture, track: Track) -> dict[str, Array]:
+        """Displacements and seam energy, a number (T,) a frame, of pictures (T,S,S,3) with their track."""
+        seams = [self._seam.energy(self._paster.paste(picture, self._source.whole)) for picture in rendered]
+        pictures, size = compared(rendered), len(self._source.face)
+        shoulders: list[float] = []
+        background: list[float] = []
+        for picture, own in zip(pictures, track.faces, strict=True):
+            faces = [self._face.landmarks] if own is None else [self._face.landmarks, own.landmarks]
+            for found, region in ((shoulders, shoulder_region), (background, background_region)):
+                found.append(displacement(self._source.face, picture, region(size, faces)))
+        values = {"shoulders": shoulders, "background": background, "seam_energy": seams}
+        return {name: np.array(each, np.float32) for name, each in values.items()}
+
+    @staticmethod
+    def undisturbed(count: int) -> dict[str, Array]:
+        """Of the source itself, `count` times: nothing moves."""
+        return {name: np.zeros(count, np.float32) for name in ("shoulders", "background", "seam_energy")}

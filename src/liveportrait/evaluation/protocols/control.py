@@ -11,11 +11,11 @@ from torch import Tensor
 
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.evaluation.clips import Still
-from liveportrait.evaluation.driving import Shown, compared, motion_of, network_input
-from liveportrait.evaluation.landmark_warp import landmark_warp
+from liveportrait.evaluation.context import EvalContext
+from liveportrait.evaluation.inputs import Still
+from liveportrait.evaluation.protocols.landmark_warp import landmark_warp
+from liveportrait.evaluation.protocols.reenact import Shown, compared, motion_of, network_input
 from liveportrait.evaluation.results import Measured, Outcome
-from liveportrait.evaluation.tools import Tools
 from liveportrait.evaluation.tracks import Track, observe
 from liveportrait.face import canonical as mesh
 from liveportrait.metrics.images import Array, Picture
@@ -31,7 +31,7 @@ Part = Literal["eye", "lip"]
 PARTS: tuple[Part, ...] = ("eye", "lip")
 
 
-def absence(engine: Engine, part: Part) -> str | None:
+def missing_module(engine: Engine, part: Part) -> str | None:
     """Why a part cannot be controlled with these weights; None where it can."""
     points = torch.zeros(1, NUM_KEYPOINTS, 3, device=engine.device)
     one = torch.ones(1, 1, device=engine.device)
@@ -44,13 +44,13 @@ def absence(engine: Engine, part: Part) -> str | None:
 
 
 def measure_control(
-    tools: Tools, source: Still, parts: list[Part], with_tiles: bool = False
+    context: EvalContext, source: Still, parts: list[Part], with_tiles: bool = False
 ) -> Outcome | None:
     """Requests from 0 to 0.6 on one source, by model and baselines; None where it shows no face.
 
     The error of eyes is the mean of both eyes'.
     """
-    found = observe(tools.analyzer, source.face[None], identities=False)
+    found = observe(context.analyzer, source.face[None], identities=False)
     face = found.faces[0]
     if face is None:
         return None
@@ -60,10 +60,10 @@ def measure_control(
     row = [source.face]
     for part in parts:
         outputs = {
-            "model": compared(retargeted(tools, portrait, found, part)),
+            "model": compared(retargeted(context, portrait, found, part)),
             "landmark_warp": np.stack([_bent(source.face, face.landmarks, part, each) for each in REQUESTS]),
         }
-        tracks = {name: observe(tools.analyzer, made, [face] * len(made), identities=False)
+        tracks = {name: observe(context.analyzer, made, [face] * len(made), identities=False)
                   for name, made in outputs.items()}  # fmt: skip
         tracks["copy"] = found.repeated(0, len(REQUESTS))
         for method, track in tracks.items():
@@ -85,10 +85,10 @@ def measure_control(
     )
 
 
-def retargeted(tools: Tools, source: Shown, seen: Track, part: Part) -> Picture:
+def retargeted(context: EvalContext, source: Shown, seen: Track, part: Part) -> Picture:
     """The source with a part opened as far as each of the requests, (R,S,S,3)."""
-    engine = tools.engine
-    pose = pose_of(motion_of(tools, source))
+    engine = context.engine
+    pose = pose_of(motion_of(context, source))
     count = len(REQUESTS)
     driving = Pose(*(each.expand(count, *each.shape[1:]) for each in pose))
     openings = torch.from_numpy(np.append(seen.eyes[0], seen.lips[0])[None]).to(engine.device)

@@ -18,12 +18,12 @@ from liveportrait.animation.tracking import Tracked, track_face
 from liveportrait.data.shards import OnBroken, Sample, read_shard
 from liveportrait.data.split import is_held_out
 from liveportrait.errors import UserError
-from liveportrait.evaluation.driving import COMPARED_SIDE
+from liveportrait.evaluation.protocols.reenact import COMPARED_SIDE
 from liveportrait.face.crop import CropWindow, crop, source_window, to_input
 from liveportrait.media import VideoReader, check_input, load_image, media_kind
 from liveportrait.metrics.images import Picture, is_well_exposed
 
-BURST = 16  # consecutive frames, from the middle of a clip, on which trembling is measured
+BURST = 16  # consecutive frames, from the middle of a clip, on which jitter_ratios is measured
 SHARD_SUFFIX = ".tar"
 
 
@@ -49,7 +49,7 @@ class Still:
     is_well_exposed: bool
 
 
-class Footage(Protocol):
+class EvalItem(Protocol):
     """A clip or a picture that is decoded when it is needed."""
 
     key: str
@@ -65,7 +65,7 @@ class Footage(Protocol):
         ...
 
 
-class ShardFootage:
+class ShardItem:
     """A sample of a shard."""
 
     def __init__(self, sample: Sample) -> None:
@@ -91,7 +91,7 @@ class ShardFootage:
         return Still(self.key, self.identity, face, *mirrored(face), is_well_exposed(frames))
 
 
-class FileFootage:
+class FileItem:
     """A video or a photo: the face is found, and cut out as `animate` cuts a driver's or a source's."""
 
     def __init__(self, path: Path, run: Run) -> None:
@@ -151,9 +151,9 @@ def mirrored(face: Picture) -> tuple[Picture, CropWindow]:
     )
 
 
-def open_footage(
+def open_items(
     data: Sequence[str], run: Run, one_in: int | None, on_broken: OnBroken | None = None
-) -> list[Footage]:
+) -> list[EvalItem]:
     """All clips and pictures of shards (paths or patterns), videos and photos, in order.
 
     Of shards one in `one_in` identities, the held-out ones; everybody with None. Samples stay encoded in memory;
@@ -164,22 +164,22 @@ def open_footage(
         raise UserError(f"Held-out one in {one_in} makes no sense: give 1 or more, or --all.")
     if not data:
         raise UserError("There is nothing to evaluate on: name shards, videos or photos after the weights.")
-    footage: list[Footage] = []
+    items: list[EvalItem] = []
     passed_over = 0
     for path in _paths(data):
         if path.suffix.lower() != SHARD_SUFFIX:
-            footage.append(FileFootage(path, run))
+            items.append(FileItem(path, run))
             continue
         for sample in read_shard(path, on_broken):
             if one_in is None or is_held_out(sample.identity, one_in):
-                footage.append(ShardFootage(sample))
+                items.append(ShardItem(sample))
             else:
                 passed_over += 1
-    if not footage:
+    if not items:
         found = f"none of {passed_over} samples belongs to a held-out identity (one in {one_in})"
         reason = found if passed_over else "no labelled sample was found"
         raise UserError(f"Nothing to evaluate on in {' '.join(data)}: {reason}; give other data, or --all.")
-    return footage
+    return items
 
 
 def _paths(data: Sequence[str]) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from liveportrait.metrics.perceptual import PictureFeatures
 
 
 @dataclass(frozen=True, eq=False)
-class Tools:
+class EvalContext:
     """The networks that are measured, and those that measure."""
 
     engine: Engine
@@ -20,6 +20,6 @@ class Tools:
     """whether keypoints that are landmarks lie where the analyzer found them, as in `animate`, or where M sees them"""
 
     @classmethod
-    def of(cls, engine: Engine, analyzer: FaceAnalyzer, tracks: bool = True) -> Tools:
+    def of(cls, engine: Engine, analyzer: FaceAnalyzer, tracks: bool = True) -> EvalContext:
         """With the bundled feature network, on the engine's device."""
         return cls(engine, analyzer, PictureFeatures().to(engine.device), tracks)

@@ -13,7 +13,7 @@ from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.references import Look, most_alike, scores_of
 from liveportrait.animation.steering import Steering
 from liveportrait.engine import Engine
-from liveportrait.evaluation.tools import Tools
+from liveportrait.evaluation.context import EvalContext
 from liveportrait.face import Face
 from liveportrait.face.crop import to_input
 from liveportrait.metrics.images import Picture
@@ -38,18 +38,18 @@ class Shown:
         return Shown(self.frames[:1], self.faces[:1])
 
 
-def motion_of(tools: Tools, shown: Shown) -> Motion:
+def motion_of(context: EvalContext, shown: Shown) -> Motion:
     """The motion (batch T) of crops, sources' and drivers' alike: the one place where it is obtained.
 
     As in `animate`, keypoints that are landmarks lie where the face was found; where none was, or without
-    `tools.tracks`, M decides.
+    `context.tracks`, M decides.
     """
-    engine = tools.engine
+    engine = context.engine
     frames = network_input(engine, shown.frames)
     parts = [engine.extract_motion(frames[start : start + BATCH]) for start in range(0, len(frames), BATCH)]
     motion = Motion(*(torch.cat(each) for each in zip(*parts, strict=True)))
     found = [row for row, face in enumerate(shown.faces) if face is not None]
-    if not found or not tools.tracks or not groups_for(engine.variant).measured:
+    if not found or not context.tracks or not groups_for(engine.variant).measured:
         return motion
     seen = SeenKeypoints.of([face.landmarks for face in shown.faces if face is not None])
     rows = torch.tensor(found, device=engine.device)
@@ -57,17 +57,17 @@ def motion_of(tools: Tools, shown: Shown) -> Motion:
     return Motion(*(whole.index_copy(0, rows, part) for whole, part in zip(motion, tracked, strict=True)))
 
 
-def followed(tools: Tools, reference: Motion, first: Shown, driver: Shown) -> Motion:
+def followed(context: EvalContext, reference: Motion, first: Shown, driver: Shown) -> Motion:
     """The motion (batch T) of a driver that moves from `first`, which has the motion `reference`, as in `animate`.
 
     Where keypoints are landmarks the tracker measures it, and a frame without a face repeats the one before.
     """
-    if not tools.tracks or not groups_for(tools.engine.variant).measured or first.faces[0] is None:
-        return motion_of(tools, driver)
+    if not context.tracks or not groups_for(context.engine.variant).measured or first.faces[0] is None:
+        return motion_of(context, driver)
     start = SeenHeads.of([first.faces[0].landmarks])
     found = [face.landmarks for face in driver.faces if face is not None]
     motion = follow(reference, start, SeenHeads.of(found) if found else start[:0], driver.frames.shape[1])
-    rows = torch.tensor([face is not None for face in driver.faces], device=tools.engine.device).cumsum(0)
+    rows = torch.tensor([face is not None for face in driver.faces], device=context.engine.device).cumsum(0)
     return Motion(*(torch.cat(parts)[rows] for parts in zip(reference, motion, strict=True)))
 
 
@@ -80,28 +80,28 @@ class Start:
     expression: Tensor  # (1,21,3)
 
     @classmethod
-    def of(cls, tools: Tools, source: Shown, driver: Shown) -> Start:
+    def of(cls, context: EvalContext, source: Shown, driver: Shown) -> Start:
         """For a driver (T frames) whose first frame shows its face, as `animate` chooses it."""
         first = driver.first
-        motion = motion_of(tools, first)
+        motion = motion_of(context, first)
         looks = [
-            Look(row, scores_of(tools.analyzer, face))
+            Look(row, scores_of(context.analyzer, face))
             for row, face in enumerate(driver.faces)
             if face is not None
         ]
         face = source.faces[0]
-        row = most_alike(looks, None if face is None else scores_of(tools.analyzer, face))
-        return cls(first, motion, followed(tools, motion, first, driver).expression[row : row + 1])
+        row = most_alike(looks, None if face is None else scores_of(context.analyzer, face))
+        return cls(first, motion, followed(context, motion, first, driver).expression[row : row + 1])
 
 
-def reenact(tools: Tools, source: Shown, start: Start, driver: Shown, stitching: bool) -> Picture:
+def reenact(context: EvalContext, source: Shown, start: Start, driver: Shown, stitching: bool) -> Picture:
     """A source (one frame) driven by a driver relative to its start: pictures (T,S,S,3).
 
     `stitching` takes effect where the weights bring that module.
     """
-    engine = tools.engine
-    motion, reference = motion_of(tools, source), start.motion._replace(expression=start.expression)
-    driving = followed(tools, start.motion, start.shown, driver)
+    engine = context.engine
+    motion, reference = motion_of(context, source), start.motion._replace(expression=start.expression)
+    driving = followed(context, start.motion, start.shown, driver)
     features, source_pose = engine.encode_appearance(network_input(engine, source.frames)), pose_of(motion)
     options = AnimateOptions(stitching=stitching)
     poses = Steering(engine, motion, reference, is_photo=False, options=options).poses(driving)

@@ -13,23 +13,23 @@ import numpy as np
 
 from liveportrait import metrics
 from liveportrait.engine import Engine
-from liveportrait.evaluation.appearance import against
-from liveportrait.evaluation.clips import Clip, frame_numbers
-from liveportrait.evaluation.comparing import (
+from liveportrait.evaluation.context import EvalContext
+from liveportrait.evaluation.inputs import Clip, frame_numbers
+from liveportrait.evaluation.protocols.landmark_warp import landmark_warp
+from liveportrait.evaluation.protocols.reenact import Shown, Start, compared, reenact
+from liveportrait.evaluation.protocols.shared import (
     curves,
     face_values,
-    moments,
+    jitter_ratios,
     rotation_distances,
+    telling_frames,
     tiles,
-    trembling,
 )
-from liveportrait.evaluation.driving import Shown, Start, compared, reenact
-from liveportrait.evaluation.landmark_warp import landmark_warp
 from liveportrait.evaluation.results import METHODS, Measured, Outcome, summary
-from liveportrait.evaluation.tools import Tools
 from liveportrait.evaluation.tracks import Track, observe
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.metrics.images import Array, Picture
+from liveportrait.metrics.perceptual import compare
 
 
 def self_reenactment(
@@ -39,12 +39,12 @@ def self_reenactment(
 
     docs/notes/evaluation-definitions.md defines the figures.
     """
-    tools = Tools.of(engine, analyzer)
+    context = EvalContext.of(engine, analyzer)
     outcomes = []
     for clip in clips:
         chosen, burst = frame_numbers(len(clip.frames), stride)
         thinned = Clip(clip.key, clip.frames[chosen], clip.identity, clip.frames[burst])
-        if outcome := measure_clip(tools, thinned):
+        if outcome := measure_clip(context, thinned):
             outcomes.append(outcome)
     figures = {method: summary(outcomes, method, centre=None) for method in METHODS}
     frames = float(sum(outcome.frames for outcome in outcomes))
@@ -54,23 +54,23 @@ def self_reenactment(
     }
 
 
-def measure_clip(tools: Tools, clip: Clip, with_tiles: bool = False) -> Outcome | None:
+def measure_clip(context: EvalContext, clip: Clip, with_tiles: bool = False) -> Outcome | None:
     """Model and baselines on a clip, the first frame left out (it is the source).
 
     None where the clip has one frame only, or no face was found in the first.
     """
-    truth = observe(tools.analyzer, clip.frames)
+    truth = observe(context.analyzer, clip.frames)
     if len(clip.frames) < 2 or truth.faces[0] is None:
         return None
     shown = Shown(clip.frames, truth.faces)
-    outputs = _outputs(tools, shown.first, shown)
-    distances, features, real = against(
-        tools.features,
+    outputs = _outputs(context, shown.first, shown)
+    distances, features, real = compare(
+        context.features,
         {name: made[1:] if len(made) > 1 else made for name, made in outputs.items()},
         clip.frames[1:],
     )
-    bursts = _bursts(tools, shown.first, clip.burst)
-    tracks = _tracks(tools, outputs, truth, truth)
+    bursts = _bursts(context, shown.first, clip.burst)
+    tracks = _tracks(context, outputs, truth, truth)
     methods = {}
     for method, made in outputs.items():
         track = tracks[method]
@@ -92,13 +92,13 @@ def measure_clip(tools: Tools, clip: Clip, with_tiles: bool = False) -> Outcome 
         frames=len(clip.frames) - 1,
         methods=methods,
         real=real,
-        tiles=tiles(clip.frames[0], clip.frames, drawn, moments(truth)) if with_tiles else (),
+        tiles=tiles(clip.frames[0], clip.frames, drawn, telling_frames(truth)) if with_tiles else (),
     )
 
 
-def _outputs(tools: Tools, source: Shown, driver: Shown) -> dict[str, Picture]:
+def _outputs(context: EvalContext, source: Shown, driver: Shown) -> dict[str, Picture]:
     """The methods' pictures (T,256,256,3), by method; the copy is one picture."""
-    made = reenact(tools, source, Start.of(tools, source, source), driver, stitching=False)
+    made = reenact(context, source, Start.of(context, source, source), driver, stitching=False)
     own = _landmarks(source.faces[0])
     warped = [
         source.frames[0] if face is None else landmark_warp(source.frames[0], own, face.landmarks)
@@ -107,23 +107,25 @@ def _outputs(tools: Tools, source: Shown, driver: Shown) -> dict[str, Picture]:
     return {"model": compared(made), "copy": source.frames, "landmark_warp": np.stack(warped)}
 
 
-def _bursts(tools: Tools, source: Shown, burst: Picture | None) -> dict[str, dict[str, tuple[float, float]]]:
+def _bursts(
+    context: EvalContext, source: Shown, burst: Picture | None
+) -> dict[str, dict[str, tuple[float, float]]]:
     """The methods' jitter beside the clip's, over consecutive frames."""
     if burst is None or len(burst) < 3:
         return {}
-    driver = observe(tools.analyzer, burst, identities=False)
-    still = observe(tools.analyzer, source.frames, source.faces, identities=False)
-    outputs = _outputs(tools, source, Shown(burst, driver.faces))
-    tracks = _tracks(tools, outputs, still, driver, identities=False)
-    return {method: trembling(track, driver) for method, track in tracks.items()}
+    driver = observe(context.analyzer, burst, identities=False)
+    still = observe(context.analyzer, source.frames, source.faces, identities=False)
+    outputs = _outputs(context, source, Shown(burst, driver.faces))
+    tracks = _tracks(context, outputs, still, driver, identities=False)
+    return {method: jitter_ratios(track, driver) for method, track in tracks.items()}
 
 
 def _tracks(
-    tools: Tools, outputs: dict[str, Picture], still: Track, driver: Track, identities: bool = True
+    context: EvalContext, outputs: dict[str, Picture], still: Track, driver: Track, identities: bool = True
 ) -> dict[str, Track]:
     """The methods' tracks, faces looked for where the driver's are; the copy's is the source's, repeated."""
     tracks = {
-        method: observe(tools.analyzer, made, driver.faces, identities)
+        method: observe(context.analyzer, made, driver.faces, identities)
         for method, made in outputs.items()
         if method != "copy"
     }
