@@ -26,7 +26,7 @@ from liveportrait.engine import Engine
 from liveportrait.face import Face
 from liveportrait.face.crop import driving_window
 from liveportrait.media import VideoReader, VideoWriter
-from liveportrait.motion import SeenHeads, bundled_templates, concatenate, follow
+from liveportrait.motion import SeenHeads, bundled_templates, concatenate, motion_from_heads
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion
 
@@ -152,7 +152,7 @@ class Live:
         face, view = self._run.analyzer.track(picture, self._face), self._source.still
         self._face = face or self._found(picture)
         head = SeenHeads.of([self._face.landmarks]).through(self._window)
-        motion = follow(self._start, self._head, head, self._window.size)
+        motion = motion_from_heads(self._start, self._head, head, self._window.size)
         started = time.process_time()
         poses = self._steering.poses(motion, view.motion)
         (generated,) = self._run.engine.render(view.features, pose_of(view.motion), poses)

@@ -33,8 +33,8 @@ from liveportrait.motion import (
     smooth_motion,
     smooth_path,
 )
+from liveportrait.motion.kalman import StreamSmoother, observation_variance, smooth
 from liveportrait.motion.locking import NECK
-from liveportrait.motion.smoothing import StreamSmoother, observation_variance, smooth
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Motion
 

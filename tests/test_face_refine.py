@@ -17,7 +17,7 @@ from liveportrait.face.crop import Square, crop, to_input
 from liveportrait.face.detail import with_detail
 from liveportrait.face.masks import SIDE, rim_in_crop
 from liveportrait.face.paste import paste_mask
-from liveportrait.motion import carried
+from liveportrait.motion import move_points
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Pose
 
@@ -109,12 +109,12 @@ def test_points_of_the_face_go_where_head_and_keypoints_go() -> None:
     home, away = pose(0.0), pose(25.0, 0.1, 1.5)
     points = torch.tensor([[0.2, 0.1, -0.3], [-0.5, 0.4, 0.1]])
     expected = 1.5 * (points / 1.3) @ away.rotation[0] + torch.tensor([0.1, 0.0, 0.0])
-    torch.testing.assert_close(carried(points, home, away)[0], expected)
+    torch.testing.assert_close(move_points(points, home, away)[0], expected)
     # A keypoint that moves on its own takes along what is near, and nothing that is far.
     lowered = home.keypoints.clone()
     lowered[:, 20, 1] += 0.2
     near, far = home.keypoints[0, 20], torch.tensor([-0.9, -0.9, 0.0])
-    moved = carried(torch.stack([near, far]), home, home._replace(keypoints=lowered))[0]
+    moved = move_points(torch.stack([near, far]), home, home._replace(keypoints=lowered))[0]
     assert moved[0, 1] - near[1] > 0.04 and (moved[1] - far).abs().max() < 1e-4
 
 

@@ -17,13 +17,12 @@ from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer
 from liveportrait.face.ratios import lip_ratio
-from liveportrait.motion import FACE_MESH, PUBLISHED, SeenKeypoints, agree
+from liveportrait.motion import FACE_MESH, PUBLISHED, SeenKeypoints, snap_to_landmarks
 from liveportrait.motion.directions_published import published_directions
 from liveportrait.motion.editing import copy_expression, directions_for, edit
 from liveportrait.motion.keyframes import Keyframe, Keyframes, read_keyframes, write_keyframes
 from liveportrait.motion.lifting import canonical_points
-from liveportrait.motion.parting import LAG, parted
-from liveportrait.motion.retargeting import Openings, lip_openings, opened_by, retarget
+from liveportrait.motion.retargeting import LIP_LAG, Ratios, lip_ratios, open_lips, retarget, widen_lip_gap
 from liveportrait.networks.geometry import euler_degrees, pose_of, rotation_matrix
 from liveportrait.networks.interface import Motion, Pose
 
@@ -181,7 +180,7 @@ SOURCE_OPENINGS = torch.tensor([[0.30, 0.35, 0.10]])
 def test_lips_open_as_asked_and_the_rest_follows_the_driver(compact):
     source = pose_of(Motion(*(part[:1] for part in faces())))
     driven = pose_of(edit(faces(), values(smile=0.5), FACE_MESH))
-    opened = retarget(compact, driven, source, Openings(SOURCE_OPENINGS), (None, None, 0.4))
+    opened = retarget(compact, driven, source, Ratios(SOURCE_OPENINGS), (None, None, 0.4))
     corners = opened.keypoints[:, MOUTH_CORNERS[1], :2] - opened.keypoints[:, MOUTH_CORNERS[0], :2]
     torch.testing.assert_close(gap(opened, INNER_LIPS), 0.4 * corners.norm(dim=1), atol=1e-4, rtol=0)
     torch.testing.assert_close(opened.keypoints[:, :10], driven.keypoints[:, :10])
@@ -190,7 +189,7 @@ def test_lips_open_as_asked_and_the_rest_follows_the_driver(compact):
 def test_each_eye_opens_by_itself(compact):
     source = pose_of(Motion(*(part[:1] for part in faces())))
     driven = pose_of(faces())
-    edited = retarget(compact, driven, source, Openings(SOURCE_OPENINGS), (0.0, None, None))
+    edited = retarget(compact, driven, source, Ratios(SOURCE_OPENINGS), (0.0, None, None))
     assert gap(edited, LEFT_LIDS).abs().max() < 1e-5
     torch.testing.assert_close(gap(edited, RIGHT_LIDS), gap(driven, RIGHT_LIDS))
 
@@ -198,7 +197,7 @@ def test_each_eye_opens_by_itself(compact):
 def test_an_eye_asked_for_the_opening_that_it_has_stays(compact):
     """The width of an eye, which no keypoint tells, comes from the opening measured on the source."""
     source = pose_of(Motion(*(part[:1] for part in faces())))
-    openings = Openings(SOURCE_OPENINGS)
+    openings = Ratios(SOURCE_OPENINGS)
     kept = retarget(compact, source, source, openings, (0.30, 0.35, None))
     before, after = gap(source, LEFT_LIDS), gap(kept, LEFT_LIDS)
     torch.testing.assert_close(
@@ -210,7 +209,7 @@ def test_landmarks_eyes_open_by_their_module_where_there_is_one(compact):
     engine = Engine(bundled_networks())
     source = pose_of(Motion(*(part[:1] for part in faces())))
     driven = pose_of(edit(faces(), values(wink=1.0), FACE_MESH))
-    openings = Openings(SOURCE_OPENINGS)
+    openings = Ratios(SOURCE_OPENINGS)
     left = retarget(engine, driven, source, openings, (0.0, None, None))
     assert (gap(left, LEFT_LIDS) < 0.5 * gap(driven, LEFT_LIDS)).all()
     torch.testing.assert_close(gap(left, RIGHT_LIDS), gap(driven, RIGHT_LIDS), atol=1e-3, rtol=0)
@@ -222,12 +221,12 @@ def test_landmarks_eyes_open_by_their_module_where_there_is_one(compact):
 def test_openings_follow_the_driver_frame_by_frame(compact):
     source = pose_of(Motion(*(part[:1] for part in faces())))
     driver = torch.tensor([[0.3, 0.3, 0.0], [0.1, 0.1, 0.5]])
-    openings = Openings(SOURCE_OPENINGS, driver)
+    openings = Ratios(SOURCE_OPENINGS, driver)
     followed = retarget(compact, pose_of(faces()), source, openings, ("driver", "driver", "driver"))
     gaps = gap(followed, INNER_LIPS)
     assert abs(gaps[0]) < 1e-5 and gaps[1] > 0.05
     with pytest.raises(UserError, match="how far DRIVING's eyes"):
-        retarget(compact, source, source, Openings(SOURCE_OPENINGS), ("driver", None, None))
+        retarget(compact, source, source, Ratios(SOURCE_OPENINGS), ("driver", None, None))
 
 
 def test_normalised_lips_start_closed_and_move_as_before(compact):
@@ -236,14 +235,14 @@ def test_normalised_lips_start_closed_and_move_as_before(compact):
     driven = pose_of(edit(opened, {"lips": torch.tensor([0.4])}, FACE_MESH))
     nothing = (None, None, None)
     start, moved = (
-        retarget(compact, pose, source, Openings(SOURCE_OPENINGS), nothing, normalize_lips=True)
+        retarget(compact, pose, source, Ratios(SOURCE_OPENINGS), nothing, normalize_lips=True)
         for pose in (source, driven)
     )
     assert gap(start, INNER_LIPS).abs() < 1e-5
     torch.testing.assert_close(
         gap(moved, INNER_LIPS) - gap(start, INNER_LIPS), gap(driven, INNER_LIPS) - gap(source, INNER_LIPS)
     )
-    closed = Openings(torch.tensor([[0.3, 0.3, 0.01]]))
+    closed = Ratios(torch.tensor([[0.3, 0.3, 0.01]]))
     unchanged = retarget(compact, driven, source, closed, nothing, normalize_lips=True)
     torch.testing.assert_close(unchanged.keypoints, driven.keypoints)
 
@@ -251,7 +250,7 @@ def test_normalised_lips_start_closed_and_move_as_before(compact):
 def test_networks_start_from_the_driven_keypoints_and_their_opening(published):
     source, driven = (pose_of(m) for m in (Motion(*(part[:1] for part in faces())), faces()))
     driver, first = torch.tensor([[0.3, 0.3, 0.2], [0.2, 0.2, 0.6]]), torch.tensor([[0.3, 0.3, 0.1]])
-    result = retarget(published, driven, source, Openings(SOURCE_OPENINGS, driver, first), (0.2, 0.2, None))
+    result = retarget(published, driven, source, Ratios(SOURCE_OPENINGS, driver, first), (0.2, 0.2, None))
     ratios = torch.tensor([[0.30, 0.35, 0.2], [0.20, 0.25, 0.2]])  # the source's, changed as the driver's
     expected = driven.keypoints + published.retarget_eyes(driven.keypoints, ratios)
     torch.testing.assert_close(result.keypoints, expected)
@@ -259,7 +258,7 @@ def test_networks_start_from_the_driven_keypoints_and_their_opening(published):
 
 def test_networks_move_only_one_side_for_one_eye(published):
     source = pose_of(faces((0.0, 0.0), (0.0, 0.0), (0.0, 0.0)))
-    openings = Openings(SOURCE_OPENINGS)
+    openings = Ratios(SOURCE_OPENINGS)
     one, other, both = (
         retarget(published, source, source, openings, wanted).keypoints - source.keypoints
         for wanted in ((0.1, None, None), (None, 0.1, None), (0.1, 0.1, None))
@@ -273,7 +272,7 @@ def test_weights_without_the_module_say_so():
     bare = Engine(replace(networks, lip_retargeting=None, variant=SMALL_BASE))
     source = pose_of(faces())
     with pytest.raises(UserError, match="lip retargeting"):
-        retarget(bare, source, source, Openings(SOURCE_OPENINGS), (None, None, 0.1))
+        retarget(bare, source, source, Ratios(SOURCE_OPENINGS), (None, None, 0.1))
 
 
 def test_keyframes_interpolate_and_hold_at_both_ends():
@@ -337,25 +336,30 @@ def test_a_file_that_is_no_json_is_refused(tmp_path):
 def with_lips(opening: float) -> Pose:
     """The faces, lips opened so far, upright: openings are then exact."""
     pose = pose_of(faces((0.0, 0.0), (0.0, 0.0), (0.0, 0.0)))
-    return opened_by(pose, opening - lip_openings(pose))
+    return open_lips(pose, opening - lip_ratios(pose))
 
 
 def test_lips_are_opened_by_what_is_asked():
     for opening in (0.0, 0.1, 0.5):
-        assert lip_openings(with_lips(opening)) == pytest.approx([opening, opening], abs=1e-4)
+        assert lip_ratios(with_lips(opening)) == pytest.approx([opening, opening], abs=1e-4)
 
 
 def test_closed_lips_go_farther_than_they_shall_open_and_open_ones_do_not():
     closed, ajar, open_ = with_lips(0.0), with_lips(0.075), with_lips(0.2)
-    for wanted, expected in ((0.0, 0.0), (0.0175, 0.0175 + LAG / 2), (0.1, 0.1 + LAG), (0.4, 0.4 + LAG)):
-        made = parted(with_lips(wanted), closed, FACE_MESH)
-        assert lip_openings(made) == pytest.approx([expected] * 2, abs=1e-3)
-    assert lip_openings(parted(with_lips(0.3), ajar, FACE_MESH)) == pytest.approx(
-        [0.3 + LAG / 2] * 2, abs=1e-3
+    for wanted, expected in (
+        (0.0, 0.0),
+        (0.0175, 0.0175 + LIP_LAG / 2),
+        (0.1, 0.1 + LIP_LAG),
+        (0.4, 0.4 + LIP_LAG),
+    ):
+        made = widen_lip_gap(with_lips(wanted), closed, FACE_MESH)
+        assert lip_ratios(made) == pytest.approx([expected] * 2, abs=1e-3)
+    assert lip_ratios(widen_lip_gap(with_lips(0.3), ajar, FACE_MESH)) == pytest.approx(
+        [0.3 + LIP_LAG / 2] * 2, abs=1e-3
     )
     for pose, source in ((with_lips(0.4), open_), (closed, open_), (ajar, ajar)):
-        torch.testing.assert_close(parted(pose, source, FACE_MESH).keypoints, pose.keypoints)
-    assert parted(open_, closed, PUBLISHED) is open_  # whose keypoints say nothing of lips
+        torch.testing.assert_close(widen_lip_gap(pose, source, FACE_MESH).keypoints, pose.keypoints)
+    assert widen_lip_gap(open_, closed, PUBLISHED) is open_  # whose keypoints say nothing of lips
 
 
 def test_a_closed_mouth_shows_a_small_opening(compact):
@@ -365,15 +369,17 @@ def test_a_closed_mouth_shows_a_small_opening(compact):
     face = analyzer.detect(photo)[0]
     engine = Engine(bundled_networks())
     seen = SeenKeypoints.of([face.landmarks])
-    home = pose_of(agree(engine.extract_motion(photo[None]), seen, 256))
-    shut = opened_by(home, -lip_openings(home))
+    home = pose_of(snap_to_landmarks(engine.extract_motion(photo[None]), seen, 256))
+    shut = open_lips(home, -lip_ratios(home))
     closed = engine.render(engine.encode_appearance(photo[None]), home, shut)[0]
     face = analyzer.detect(closed)[0]
     assert lip_ratio(face.landmarks) < 0.03
-    home = pose_of(agree(engine.extract_motion(closed[None]), SeenKeypoints.of([face.landmarks]), 256))
-    wanted = opened_by(home, 0.1 - lip_openings(home))
+    home = pose_of(
+        snap_to_landmarks(engine.extract_motion(closed[None]), SeenKeypoints.of([face.landmarks]), 256)
+    )
+    wanted = open_lips(home, 0.1 - lip_ratios(home))
     features = engine.encode_appearance(closed[None])
-    poses = wanted, parted(wanted, home, FACE_MESH)
+    poses = wanted, widen_lip_gap(wanted, home, FACE_MESH)
     less, right = (
         lip_ratio(analyzer.detect(engine.render(features, home, pose)[0])[0].landmarks).item()
         for pose in poses

@@ -7,7 +7,7 @@ import torch
 
 from liveportrait.face.canonical import canonical_face
 from liveportrait.face.crop import CropWindow
-from liveportrait.motion import SeenHeads, SeenKeypoints, agree, follow
+from liveportrait.motion import SeenHeads, SeenKeypoints, motion_from_heads, snap_to_landmarks
 from liveportrait.motion.lifting import KEYPOINT_MESH, RIGID_MESH
 from liveportrait.networks.geometry import rotation_matrix, transform_keypoints
 from liveportrait.networks.interface import Motion
@@ -36,7 +36,7 @@ def some_motion() -> Motion:
 def test_keypoints_come_to_lie_where_they_were_seen_and_the_rest_stays() -> None:
     landmarks, rotation = face(25, 10)
     before = some_motion()
-    after = agree(before, SeenKeypoints.of([landmarks]), 400)
+    after = snap_to_landmarks(before, SeenKeypoints.of([landmarks]), 400)
     wanted = landmarks[list(KEYPOINT_MESH), :2] / 200 - 1
     np.testing.assert_allclose(transform_keypoints(after)[0, :, :2], wanted, atol=1e-5)
     np.testing.assert_allclose(after.rotation[0], rotation, atol=1e-4)
@@ -63,7 +63,7 @@ def test_a_followed_head_grows_moves_and_turns_as_it_was_seen_to() -> None:
     (first, _), (turned, rotation) = face(0, 0), face(25, 10)
     later = (turned - 200) * np.float32(1.2) + np.float32([230, 190, 0])
     seen = SeenHeads.of([first, later])
-    motion = follow(start, seen[:1], seen, 400)
+    motion = motion_from_heads(start, seen[:1], seen, 400)
     np.testing.assert_allclose(motion.scale[:, 0], [1.3, 1.3 * 1.2], rtol=1e-4)
     np.testing.assert_allclose(motion.rotation[1], rotation, atol=1e-4)
     middle = canonical_face().vertices[list(RIGID_MESH)].mean(0)

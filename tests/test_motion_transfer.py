@@ -14,6 +14,7 @@ from liveportrait.motion import (
     amplify,
     change_since,
     expression_friendly,
+    fix_canonical,
     hull_volume,
     nearest_rotation,
     relative,
@@ -21,7 +22,6 @@ from liveportrait.motion import (
     size_ratio,
     smooth,
     smooth_rotations,
-    steady,
 )
 from liveportrait.networks.geometry import pose_of, rotation_matrix, transform_keypoints
 from liveportrait.networks.interface import Motion
@@ -212,14 +212,14 @@ def test_nearest_rotation_of_a_mirrored_matrix_is_proper():
 
 def test_a_steady_driver_keeps_its_keypoints_and_one_identity() -> None:
     driving, first = random_motion(3, seed=1), random_motion(1, seed=2)
-    told = steady(driving, first, FACE_MESH)
+    told = fix_canonical(driving, first, FACE_MESH)
     assert torch.equal(told.canonical, first.canonical.expand(3, -1, -1))
     assert torch.allclose(transform_keypoints(told), transform_keypoints(driving), atol=1e-5)
-    assert steady(driving, first, PUBLISHED) is driving
+    assert fix_canonical(driving, first, PUBLISHED) is driving
 
 
 def test_a_steady_driver_without_known_identity_stays_as_it_is() -> None:
     driving = random_motion(2, seed=1)
     unknown = driving._replace(canonical=torch.full_like(driving.canonical, float("nan")))
-    told = steady(unknown, Motion(*(part[:1] for part in unknown)), FACE_MESH)
+    told = fix_canonical(unknown, Motion(*(part[:1] for part in unknown)), FACE_MESH)
     assert torch.equal(told.expression, driving.expression)

@@ -24,7 +24,7 @@ from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow, crop, driving_window, to_input
 from liveportrait.media import VideoReader, load_image, media_kind
-from liveportrait.motion import SeenKeypoints, Template, follow, groups_for, read_template
+from liveportrait.motion import SeenKeypoints, Template, groups_for, motion_from_heads, read_template
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
 
@@ -182,7 +182,7 @@ def video_driver(
             first_openings = openings[tracked.reference : tracked.reference + 1]
         first = extract_motion(run.engine, _cut(start, window, variant)[None], seen, window)
         whole = None
-        if tracked and groups_for(variant).measured:
+        if tracked and groups_for(variant).keypoints_are_landmarks:
             whole = DrivingBatch(_followed(tracked, first), openings, (None,) * len(tracked.found))
 
     def moving(frames: Iterator[Image]) -> Play:
@@ -255,7 +255,7 @@ def _followed(tracked: Tracked, first: Motion) -> Motion:
     """Motions of all frames of a tracked video whose reference frame has the motion `first`."""
     window = tracked.window
     heads, reference = (each.through(window) for each in (tracked.heads, tracked.reference_head))
-    return _held(first, follow(first, reference, heads, window.size), tracked.found)
+    return _held(first, motion_from_heads(first, reference, heads, window.size), tracked.found)
 
 
 def _motions(engine: Engine, last: Motion, tiles: Sequence[Image], shown: NDArray[np.bool_]) -> Motion:

@@ -18,8 +18,7 @@ from liveportrait.errors import UserError
 from liveportrait.motion import groups_for
 from liveportrait.motion.editing import copy_expression, edit
 from liveportrait.motion.keyframes import Keyframes
-from liveportrait.motion.parting import parted
-from liveportrait.motion.retargeting import Openings, retarget
+from liveportrait.motion.retargeting import Ratios, retarget, widen_lip_gap
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose
 
@@ -75,9 +74,9 @@ class Editor:
                     "openings of eyes and lips need the face of SOURCE to be found: leave out --no-crop, or the"
                     " openings"
                 )
-            pose = retarget(engine, pose, source, Openings(view.openings), wanted)
+            pose = retarget(engine, pose, source, Ratios(view.openings), wanted)
         if values.keys() & OPENING_LIPS:
-            pose = parted(pose, source, groups)
+            pose = widen_lip_gap(pose, source, groups)
         if self._options.stitching and engine.can_stitch:
             pose = engine.stitched(source, pose)
         return pose

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from liveportrait.engine import Engine
 from liveportrait.face.crop import CropWindow
-from liveportrait.motion import SeenKeypoints, agree, groups_for
+from liveportrait.motion import SeenKeypoints, groups_for, snap_to_landmarks
 from liveportrait.networks.interface import Motion
 
 
@@ -25,12 +25,12 @@ def extract_motion(
     nothing was tracked. Weights whose keypoints are no landmarks keep what the engine found.
     """
     motion = engine.extract_motion(tiles)
-    if seen is None or window is None or not groups_for(engine.variant).measured:
+    if seen is None or window is None or not groups_for(engine.variant).keypoints_are_landmarks:
         return motion
     if isinstance(window, CropWindow):
-        return agree(motion, seen.through(window), window.size)
+        return snap_to_landmarks(motion, seen.through(window), window.size)
     rows = [seen[row : row + 1].through(own) for row, own in enumerate(window)]
-    return agree(motion, joined(rows), window[0].size)
+    return snap_to_landmarks(motion, joined(rows), window[0].size)
 
 
 def joined(parts: Sequence[SeenKeypoints]) -> SeenKeypoints:

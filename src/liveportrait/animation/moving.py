@@ -28,7 +28,7 @@ from liveportrait.animation.streams import batches
 from liveportrait.animation.windows import corners, gliding, stretches
 from liveportrait.face.crop import CropWindow, crop, to_input
 from liveportrait.media import VideoReader
-from liveportrait.motion import crop_points, groups_for, jitter, smooth_motion, steady
+from liveportrait.motion import crop_points, fix_canonical, groups_for, jitter, smooth_motion
 from liveportrait.networks.interface import Motion
 
 
@@ -143,7 +143,7 @@ def _measure(run: Run, footage: Footage, paths: Sequence[_Path]) -> list[Motion]
     motions = [Motion(*(torch.cat(each) for each in zip(*own, strict=True))) for own in parts]
     groups = groups_for(run.engine.variant)
     return [
-        steady(motion, motion._replace(canonical=motion.canonical.mean(0, keepdim=True)), groups)
+        fix_canonical(motion, motion._replace(canonical=motion.canonical.mean(0, keepdim=True)), groups)
         for motion in motions
     ]
 

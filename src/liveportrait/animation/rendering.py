@@ -24,7 +24,7 @@ from liveportrait.animation.source import Place, Source, SourceFace, View
 from liveportrait.animation.steering import Steering
 from liveportrait.animation.streams import side_by_side
 from liveportrait.face.masks import SIDE, rim_in_crop
-from liveportrait.motion import carried
+from liveportrait.motion import move_points
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Pose
 
@@ -147,5 +147,5 @@ def moved_rim(place: Place, home: Pose, pose: Pose) -> NDArray[np.float32]:
     depth = place.rim[:, 2:] * np.float32(SIDE / place.window.side)
     centred = np.concatenate([flat - (SIDE - 1) / 2, depth], axis=1) * np.float32(2 / SIDE)
     points = torch.from_numpy(centred).to(home.keypoints)
-    moved = carried(points, home, pose)[0, :, :2].cpu().numpy()
+    moved = move_points(points, home, pose)[0, :, :2].cpu().numpy()
     return np.asarray(moved * (SIDE / 2) + (SIDE - 1) / 2, np.float32)

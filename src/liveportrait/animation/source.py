@@ -173,7 +173,7 @@ def _still_animal(run: Run, image: Image, face: AnimalFace, options: AnimateOpti
     if options.retarget.changes:
         raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
     variant = run.engine.variant
-    measured = groups_for(variant).measured
+    measured = groups_for(variant).keypoints_are_landmarks
     square = animal_square(face.landmarks) if measured else published_square(face.landmarks)
     window = window_of(square, options)
     tile = cut(image, window, variant)[None]

@@ -9,8 +9,7 @@ from liveportrait.animation.options import AnimateOptions
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.motion.animals import AnimalMotion
-from liveportrait.motion.parting import parted
-from liveportrait.motion.retargeting import Openings, retarget
+from liveportrait.motion.retargeting import Ratios, retarget, widen_lip_gap
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose
 
@@ -90,7 +89,7 @@ class Steering:
             if options.photo_pose and region in ("all", "pose"):
                 moved = motions.take_pose(moved, driving)
         else:
-            change = motions.change_since(motions.steady(driving, self._first, groups), self._first)
+            change = motions.change_since(motions.fix_canonical(driving, self._first, groups), self._first)
             moved = motions.relative(source, self._scaled(change), region, groups)
         if self._source is None and self._relative:
             moved = motions.in_place(moved, source, region, groups)
@@ -114,7 +113,7 @@ class Steering:
             raise UserError(
                 "openings of eyes and lips need the face of SOURCE to be found: leave out --no-crop, or the openings"
             )
-        openings = Openings(source_openings, driving_openings, self._first_openings)
+        openings = Ratios(source_openings, driving_openings, self._first_openings)
         normalize = options.normalize_lips and self._relative
         pose = retarget(self._engine, pose, home, openings, options.wanted, normalize)
-        return pose if options.wanted[2] is None else parted(pose, home, self._groups)
+        return pose if options.wanted[2] is None else widen_lip_gap(pose, home, self._groups)

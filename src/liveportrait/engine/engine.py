@@ -105,7 +105,7 @@ class Engine:
     def stitched(self, source: Pose, driving: Pose) -> Pose:
         """Driving poses (B), stitched: keypoints moved, and what lies outside the head held where W can do so."""
         keypoints = self.stitch(source.keypoints, driving.keypoints)
-        return driving._replace(keypoints=keypoints, hold=torch.ones_like(driving.hold))
+        return driving._replace(keypoints=keypoints, pin=torch.ones_like(driving.pin))
 
     @torch.no_grad()
     def retarget_eyes(self, source: Tensor, ratios: Tensor) -> Tensor:

@@ -1,22 +1,21 @@
 """What a face does: motion transfer, regions of the face, driving options, smoothing, templates."""
 
 from liveportrait.motion.bundled import bundled_templates
-from liveportrait.motion.carrying import carried
-from liveportrait.motion.driving import amplify, expression_friendly, hull_volume, size_ratio
+from liveportrait.motion.driving import amplify, expression_friendly, hull_volume, move_points, size_ratio
 from liveportrait.motion.groups import FACE_MESH, PUBLISHED, REGIONS, KeypointGroups, groups_for
-from liveportrait.motion.landmarks import SeenHeads, SeenKeypoints, agree, follow
+from liveportrait.motion.kalman import nearest_rotation, smooth, smooth_path, smooth_rotations
+from liveportrait.motion.landmarks import SeenHeads, SeenKeypoints, motion_from_heads, snap_to_landmarks
 from liveportrait.motion.locking import lock_head, lock_scale, lock_shoulders
-from liveportrait.motion.smoothing import nearest_rotation, smooth, smooth_path, smooth_rotations
-from liveportrait.motion.steadying import JitterMeter, MotionSmoother, crop_points, jitter, smooth_motion
+from liveportrait.motion.smoothing import JitterMeter, MotionSmoother, crop_points, jitter, smooth_motion
 from liveportrait.motion.template import Template, concatenate
 from liveportrait.motion.template_files import check_template_output, read_template, write_template
 from liveportrait.motion.transfer import (
     absolute,
     change_since,
+    fix_canonical,
     in_place,
     relative,
     relative_from_photo,
-    steady,
     take_pose,
 )
 
@@ -31,16 +30,14 @@ __all__ = [
     "SeenKeypoints",
     "Template",
     "absolute",
-    "agree",
     "amplify",
     "bundled_templates",
-    "carried",
     "change_since",
     "check_template_output",
     "concatenate",
     "crop_points",
     "expression_friendly",
-    "follow",
+    "fix_canonical",
     "groups_for",
     "hull_volume",
     "in_place",
@@ -48,6 +45,8 @@ __all__ = [
     "lock_head",
     "lock_scale",
     "lock_shoulders",
+    "motion_from_heads",
+    "move_points",
     "nearest_rotation",
     "read_template",
     "relative",
@@ -57,7 +56,7 @@ __all__ = [
     "smooth_motion",
     "smooth_path",
     "smooth_rotations",
-    "steady",
+    "snap_to_landmarks",
     "take_pose",
     "write_template",
 ]

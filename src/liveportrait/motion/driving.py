@@ -1,4 +1,4 @@
-"""Corrections of the driving keypoints after the transfer: driving option and multiplier.
+"""Driving poses after the transfer: driving option and multiplier, and where other points of the face go with them.
 
 Poses are kept consistent with their keypoints, because a warping module may use both.
 """
@@ -11,8 +11,11 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from liveportrait.motion.smoothing import nearest_rotation
+from liveportrait.motion.kalman import nearest_rotation
 from liveportrait.networks.interface import Pose
+
+REACH = 0.15  # of a keypoint's expression, in units of the crop (half its side is 1)
+_BASE = 0.1  # weight of staying with the head: far from all keypoints nothing but the head moves
 
 
 def hull_volume(points: Tensor) -> float:
@@ -74,7 +77,7 @@ def expression_friendly(source: Pose, driving: Pose, first: Pose, ratio: float) 
         rotation=driving.rotation @ first.rotation.transpose(1, 2) @ source.rotation,
         translation=source.translation + ratio * (driving.translation - first.translation),
         scale=source.scale * driving.scale / first.scale,
-        hold=driving.hold,
+        pin=driving.pin,
     )
 
 
@@ -94,5 +97,24 @@ def amplify(source: Pose, driving: Pose, multiplier: float) -> Pose:
         rotation=nearest_rotation(blend(source.rotation, driving.rotation)),
         translation=blend(source.translation, driving.translation),
         scale=blend(source.scale, driving.scale).clamp(min=0.1 * float(source.scale.min())),
-        hold=driving.hold,
+        pin=driving.pin,
     )
+
+
+def move_points(points: Tensor, source: Pose, driving: Pose) -> Tensor:
+    """Points (P,3) of the source's face, in the coordinates of its crop, as they lie in driving poses: (B,P,3).
+
+    They turn and move with the head, and near a keypoint along with what it does beyond that. `source` has batch B
+    or 1.
+    """
+    rigid = _move_rigidly(points[None], source, driving)
+    beyond = driving.keypoints - _move_rigidly(source.keypoints, source, driving)
+    distance = (points[None, :, None, :2] - source.keypoints[:, None, :, :2]).square().sum(-1)
+    weight = (-distance / (2 * REACH**2)).exp()  # (B or 1, P, 21)
+    return rigid + (weight @ beyond) / (weight.sum(-1, keepdim=True) + _BASE)
+
+
+def _move_rigidly(points: Tensor, source: Pose, driving: Pose) -> Tensor:
+    """Points moved rigidly from the source's pose to the driving ones."""
+    own = (points - source.translation[:, None]) / source.scale[:, :, None] @ source.rotation.transpose(1, 2)
+    return driving.scale[:, :, None] * (own @ driving.rotation) + driving.translation[:, None]

@@ -37,7 +37,7 @@ def edit(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
     edited = _with_expression(edited, values, groups)
     scale = edited.scale * values["move_z"][:, None] if "move_z" in values else edited.scale
     translation = edited.translation
-    if groups.measured:
+    if groups.keypoints_are_landmarks:
         zero = torch.zeros_like(translation[:, 0])
         shift = torch.stack([values.get("move_x", zero), -values.get("move_y", zero), zero], dim=1)
         translation = translation + shift
@@ -46,7 +46,7 @@ def edit(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
 
 def directions_for(groups: KeypointGroups) -> dict[str, Direction]:
     """The directions of a keypoint layout, by slider."""
-    return face_mesh_directions() if groups.measured else published_directions()
+    return face_mesh_directions() if groups.keypoints_are_landmarks else published_directions()
 
 
 def copy_expression(motion: Motion, other: Motion, amount: Tensor, groups: KeypointGroups) -> Motion:
@@ -55,7 +55,7 @@ def copy_expression(motion: Motion, other: Motion, amount: Tensor, groups: Keypo
     On the face mesh, where δ depends on where the head looks, it is turned from one head to the other.
     """
     expression = other.expression
-    if groups.measured:
+    if groups.keypoints_are_landmarks:
         expression = expression @ other.rotation.transpose(1, 2) @ motion.rotation
     taken = torch.lerp(motion.expression, expression.expand_as(motion.expression), amount[:, None, None])
     return motion._replace(expression=taken)
@@ -68,7 +68,7 @@ def _turned(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
     angles = euler_degrees(motion.rotation)
     added = (values.get(name, torch.zeros_like(angles[0])) for name in ("pitch", "yaw", "roll"))
     rotation = rotation_matrix(*(angle + more for angle, more in zip(angles, added, strict=True)))
-    if not groups.measured:
+    if not groups.keypoints_are_landmarks:
         return motion._replace(rotation=rotation)
     neck = motion.scale.new_tensor(NECK)
     shift = motion.scale * (neck @ motion.rotation - neck @ rotation)
@@ -89,7 +89,7 @@ def _with_expression(motion: Motion, values: Values, groups: KeypointGroups) -> 
     for name, direction in directions_for(groups).items():
         if name in values:
             offset = offset + direction.at(values[name])
-    if not groups.measured:
+    if not groups.keypoints_are_landmarks:
         return motion._replace(expression=expression + offset)
     motion = motion._replace(expression=expression + offset @ motion.rotation)
     return motion._replace(expression=motion.expression + _closing(motion, values) @ motion.rotation)

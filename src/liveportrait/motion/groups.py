@@ -32,7 +32,7 @@ class KeypointGroups:
     eyes: tuple[int, ...]
     absolute: Axes  # (keypoint, axes) that take the driver's own expression in absolute motion
     neutral: Offsets  # (21,3) expression of a face at rest, subtracted from a driving photo
-    measured: bool  # keypoints are landmarks: a canonical that differs between frames of one face is noise
+    keypoints_are_landmarks: bool  # a canonical that differs between frames of one face is noise
 
     def relative_mask(self, region: Region) -> Tensor:
         """(21,3) bool: the coordinates that relative motion moves by expression."""
@@ -94,7 +94,7 @@ PUBLISHED = KeypointGroups(
         (-4.16022e-06, -1.50906e-02, -2.5494e-03),
         (2.22474e-04, 5.62788e-03, 2.72646e-03),
     ),
-    measured=False,
+    keypoints_are_landmarks=False,
 )  # fmt: skip
 
 # Face-mesh points, in order: lids 159 145 386 374 | irises 468 473 | brows 107 336 70 300 |
@@ -106,7 +106,7 @@ FACE_MESH = KeypointGroups(
     eyes=(0, 1, 2, 3, 4, 5),
     absolute=_EVERY_POINT,
     neutral=((0.0, 0.0, 0.0),) * NUM_KEYPOINTS,
-    measured=True,
+    keypoints_are_landmarks=True,
 )
 
 _GROUPS_OF_ARCHITECTURE = {"base": PUBLISHED, "compact": FACE_MESH}

@@ -1,9 +1,9 @@
 """Keypoints where a face tracker saw them: M's motion brought into agreement with measured landmarks.
 
-Where a variant's keypoints are named landmarks (`KeypointGroups.measured`), following the face has measured
-them already, more exactly than M does on its small crop. M still says what the tracker cannot: identity,
+Where a variant's keypoints are named landmarks (`KeypointGroups.keypoints_are_landmarks`), following the face has
+measured them already, more exactly than M does on its small crop. M still says what the tracker cannot: identity,
 scale, position and depth. Of a video's frames it need say so once: the face stays who it is, and how its size and
-place change is measured (`follow`).
+place change is measured (`motion_from_heads`).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class SeenHeads:
         return SeenHeads(self.keypoints.through(window), self.scale * zoom, centre)
 
 
-def follow(start: Motion, first: SeenHeads, seen: SeenHeads, size: int) -> Motion:
+def motion_from_heads(start: Motion, first: SeenHeads, seen: SeenHeads, size: int) -> Motion:
     """The motion (batch N) of a face that was `first` (N = 1) in the motion `start` (batch 1), on crops of `size` px.
 
     Identity stays; scale and position change as the head's do, rotation is the tracker's; the expression's x and y
@@ -110,10 +110,10 @@ def follow(start: Motion, first: SeenHeads, seen: SeenHeads, size: int) -> Motio
         canonical=start.canonical.expand(count, -1, -1),
         expression=own @ rotation,
     )
-    return agree(motion, seen.keypoints, size)
+    return snap_to_landmarks(motion, seen.keypoints, size)
 
 
-def agree(motion: Motion, seen: SeenKeypoints, size: int) -> Motion:
+def snap_to_landmarks(motion: Motion, seen: SeenKeypoints, size: int) -> Motion:
     """The motion (batch N) whose keypoints lie where they were seen, on crops with sides of `size` px.
 
     Rotation is the tracker's; the expression's x and y take up the rest: δ = (x − t)/s − x_c R.

@@ -1,131 +1,126 @@
-"""Smoothing over time: Kalman smoothers (Rauch-Tung-Striebel) of every scalar by itself, whole or as a stream."""
+"""One knob for smoothing motion over time, and a measure of how much a motion trembles."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
+from fractions import Fraction
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-OBSERVATION_VARIANCE = 3e-7
-PROCESS_VARIANCE = 1e-5
-_INITIAL_VARIANCE = 1.0
+from liveportrait.motion.kalman import StreamSmoother, nearest_rotation, observation_variance
+from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
+
+# Time constants at strength 1, seconds. A blink lasts 0.2 s, a nod 0.5 s: expression is held on a shorter lead.
+POSE_SECONDS = 0.25
+EXPRESSION_SECONDS = 0.08
+_LAG = 6  # time constants: what comes later changes a frame by less than e⁻⁶ of itself
+
+_WIDTHS = (9, 3, 1, 3 * NUM_KEYPOINTS, 3 * NUM_KEYPOINTS)  # columns of a motion's parts, in their order
 
 
-def observation_variance(time_constant: float) -> float:
-    """The observation variance with which a frame's influence falls to 1/e within `time_constant` (> 0) frames.
+class MotionSmoother:
+    """A motion smoothed as it comes in. Offline it looks ahead and delays nothing in what it finds; live it is causal.
 
-    The smoother's answer to a single frame is then a^|n|, a = exp(−1/time_constant), with the process variance
-    Q and a + 1/a = 2 + Q/R.
-    """
-    return PROCESS_VARIANCE / (2 * math.cosh(1 / time_constant) - 2)
-
-
-class StreamSmoother:
-    """A series smoothed as it comes in: each row by all that lies before it and at least `lag` rows after it.
-
-    Random-walk model with process variance 1e-5, started at the first row with variance 1; the first row is
-    filtered too. Lag 0 is causal: every row comes out at once, and what it shows comes late. None holds all back
-    to the end: the full smoother, which delays nothing in what it shows. A lag of a few time constants hardly
-    differs from that.
+    `strength` 0 (off) to 1: every frame's influence on its neighbours falls to 1/e within strength × 0.25 s for head
+    pose, position and scale, and strength × 0.08 s for expression, whatever the frame rate.
     """
 
-    def __init__(self, variance: Tensor | float, lag: int | None) -> None:
-        """`variance`: of the observations (> 0), one number or one a column; larger smooths more."""
-        self._variance = torch.as_tensor(variance, dtype=torch.float64)
-        if not bool((self._variance > 0).all()):
-            raise ValueError(f"observation variances must be positive, got {variance}")
-        self._lag = lag
-        self._rows: list[tuple[Tensor, Tensor]] = []  # mean and variance after each row that is not out yet
-        self._last: tuple[Tensor, Tensor] | None = None
+    def __init__(self, strength: float, fps: Fraction, live: bool = False) -> None:
+        self._smoother: StreamSmoother | None = None
+        pose, expression = (strength * seconds * float(fps) for seconds in (POSE_SECONDS, EXPRESSION_SECONDS))
+        if strength > 0:
+            widths = torch.tensor(_WIDTHS)
+            times = [pose, pose, pose, expression, expression]
+            variance = torch.tensor([observation_variance(time) for time in times], dtype=torch.float64)
+            lag = 0 if live else math.ceil(_LAG * pose)
+            self._smoother = StreamSmoother(variance.repeat_interleave(widths), lag)
 
-    def push(self, rows: Tensor) -> Tensor:
-        """Take rows (B,D) float64; the smoothed rows (b,D) that are ready, in order; b may be 0."""
-        for row in rows:
-            if self._last is None:
-                variance = _INITIAL_VARIANCE * self._variance / (_INITIAL_VARIANCE + self._variance)
-                self._last = row, variance
-            else:
-                mean, variance = self._last
-                predicted = variance + PROCESS_VARIANCE
-                gain = predicted / (predicted + self._variance)
-                self._last = mean + gain * (row - mean), (1.0 - gain) * predicted
-            self._rows.append(self._last)
-        if self._lag is None:
-            return rows[:0]
-        if self._lag == 0:
-            filtered = [mean for mean, _ in self._rows]
-            self._rows.clear()
-            return torch.stack(filtered) if filtered else rows
-        return self._smoothed(len(self._rows) - self._lag, rows)
+    def push(self, motion: Motion) -> Motion:
+        """Take frames (batch B); those that are ready (batch b, maybe 0), in order."""
+        if self._smoother is None:
+            return motion
+        return _from_rows(self._smoother.push(_to_rows(motion)), motion)
 
-    def flush(self) -> Tensor:
-        """The rows (b,D) that are still held back. What is pushed afterwards starts a new series."""
-        self._last = None
-        return self._smoothed(len(self._rows), torch.empty(0))
-
-    def _smoothed(self, count: int, like: Tensor) -> Tensor:
-        """Takes out the first `count` rows, smoothed by all that follow them."""
-        if count <= 0:
-            return like[:0]
-        smoothed = [self._rows[-1][0]]
-        for mean, variance in self._rows[-2::-1]:
-            smoothed.append(mean + variance / (variance + PROCESS_VARIANCE) * (smoothed[-1] - mean))
-        del self._rows[:count]
-        return torch.stack(smoothed[::-1][:count])
+    def flush(self, like: Motion) -> Motion:
+        """The frames held back; what is pushed afterwards starts anew. `like` says where the result shall be."""
+        rows = self._smoother.flush() if self._smoother else torch.empty(0)
+        return _from_rows(rows.reshape(-1, sum(_WIDTHS)), like)
 
 
-def smooth(series: Tensor, variance: float = OBSERVATION_VARIANCE) -> Tensor:
-    """Smoothed copy (N,...) float32 of a series (N,...) over its first axis: the full `StreamSmoother`."""
-    smoother = StreamSmoother(variance, lag=None)
-    smoother.push(series.double())
-    return smoother.flush().float()
+def smooth_motion(motion: Motion, strength: float, fps: Fraction, starts: Sequence[int] = ()) -> Motion:
+    """A whole motion (batch N) smoothed; `starts` names the frames at which something new begins."""
+    parts = []
+    for part in _between(starts, len(motion.scale)):
+        smoother = MotionSmoother(strength, fps)
+        stretch = Motion(*(value[part] for value in motion))
+        parts += [smoother.push(stretch), smoother.flush(stretch)]
+    return Motion(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
-def smooth_rotations(series: Tensor, variance: float = OBSERVATION_VARIANCE) -> Tensor:
-    """Smoothed rotations (N,3,3): each component smoothed, then the nearest rotation taken.
+def jitter(points: Tensor, starts: Sequence[int] = ()) -> float:
+    """How much points (N,P,2) tremble, as `JitterMeter` tells; `starts` as in `smooth_motion`."""
+    meter = JitterMeter()
+    for part in _between(starts, len(points)):
+        meter.restart()
+        meter.add(points[part])
+    return meter.value
 
-    The published program leaves the smoothed matrices as they are, slightly sheared.
+
+def _between(starts: Sequence[int], count: int) -> list[slice]:
+    edges = sorted({0, count, *(start for start in starts if start < count)})
+    return [slice(begin, end) for begin, end in itertools.pairwise(edges)]
+
+
+class JitterMeter:
+    """How much points tremble from frame to frame, in their own unit; uniform motion gives 0.
+
+    The mean length of the second difference x[t+1] − 2 x[t] + x[t−1] over √(3π): the standard deviation of the
+    white noise on each coordinate that would give it.
     """
-    return nearest_rotation(smooth(series, variance))
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+        self._last = torch.empty(0)
+
+    def add(self, points: Tensor) -> None:
+        """Points (B,P,2) of frames that follow those before."""
+        points = torch.cat([self._last, points]) if len(self._last) else points
+        self._last = points[-2:]
+        if len(points) > 2:
+            lengths = (points[2:] - 2 * points[1:-1] + points[:-2]).norm(dim=-1)
+            self._sum, self._count = self._sum + float(lengths.sum()), self._count + lengths.numel()
+
+    def restart(self) -> None:
+        """What follows does not continue what came before: a cut."""
+        self._last = torch.empty(0)
+
+    @property
+    def value(self) -> float:
+        """The mean over all frames so far; 0 with fewer than three."""
+        return self._sum / max(self._count, 1) / math.sqrt(3 * math.pi)
 
 
-def nearest_rotation(matrices: Tensor) -> Tensor:
-    """The rotations (...,3,3) nearest to matrices (...,3,3) in the Frobenius norm (Kabsch, by SVD)."""
-    u, _, vt = torch.linalg.svd(matrices)
-    sign = torch.ones_like(matrices[..., 0])
-    sign[..., 2] = torch.linalg.det(u @ vt)
-    return (u * sign[..., None, :]) @ vt
+def crop_points(motion: Motion) -> Tensor:
+    """A motion's keypoints (B,21,2) in px of the networks' 256 px crop."""
+    canonical = torch.nan_to_num(motion.canonical)  # a template may not know it
+    return 128 * transform_keypoints(motion._replace(canonical=canonical))[..., :2].cpu()
 
 
-def smooth_path(series: NDArray[np.float64], cutoff: float) -> NDArray[np.float64]:
-    """Smoothed copy of a path (N,D): slow movement is kept, uniform movement exactly, the ends included.
+def _to_rows(motion: Motion) -> Tensor:
+    parts = motion._replace(scale=motion.scale.log())
+    return torch.cat([part.detach().reshape(len(part), -1).double().cpu() for part in parts], dim=1)
 
-    `cutoff` in cycles a frame: a swing of that frequency keeps half its amplitude. The smoother of the
-    local-linear-trend model, whose answer to the frequency ω is 1 / (1 + λ (2 sin ω/2)⁴) (also known as the
-    Whittaker or Hodrick-Prescott filter).
-    """
-    ratio = (2 * math.sin(math.pi * min(cutoff, 0.5))) ** -4  # λ: observation over slope variance
-    step = np.array([[1.0, 1.0], [0.0, 1.0]])  # of the state: level, slope
-    state = np.stack([series[0], np.zeros_like(series[0])])  # (2,D)
-    spread = np.eye(2) * ratio * 1e6  # nothing is known before the first frame
-    filtered: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
-    for number, row in enumerate(series):
-        if number:
-            state, spread = step @ state, step @ spread @ step.T
-            spread[1, 1] += 1.0
-        gain = spread[:, 0] / (spread[0, 0] + ratio)
-        state = state + gain[:, None] * (row - state[0])
-        spread = spread - np.outer(gain, spread[0])
-        filtered.append((state, spread))
-    result = np.empty_like(series)
-    for number in range(len(series) - 1, -1, -1):
-        before, spread = filtered[number]
-        if number < len(series) - 1:
-            predicted = step @ spread @ step.T
-            predicted[1, 1] += 1.0
-            state = before + spread @ step.T @ np.linalg.solve(predicted, state - step @ before)
-        result[number] = state[0]
-    return result
+
+def _from_rows(rows: Tensor, like: Motion) -> Motion:
+    parts = Motion(*(part.to(like.scale) for part in rows.split(_WIDTHS, dim=1)))
+    return Motion(
+        rotation=nearest_rotation(parts.rotation.reshape(-1, 3, 3)),
+        translation=parts.translation,
+        scale=parts.scale.exp(),
+        canonical=parts.canonical.reshape(-1, NUM_KEYPOINTS, 3),
+        expression=parts.expression.reshape(-1, NUM_KEYPOINTS, 3),
+    )

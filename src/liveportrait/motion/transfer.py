@@ -31,14 +31,14 @@ def change_since(driving: Motion, first: Motion) -> Motion:
     )
 
 
-def steady(driving: Motion, first: Motion, groups: KeypointGroups) -> Motion:
+def fix_canonical(driving: Motion, first: Motion, groups: KeypointGroups) -> Motion:
     """The driver's motion (batch N) told with the canonical keypoints of its first frame (batch 1).
 
     Where keypoints are landmarks they are measured well in every frame, but how a frame divides them into
     identity and expression fluctuates. With one identity for the whole driver all of x counts as motion:
     x stays as it is, δ takes up (x_c − x_c,0) R. Published keypoints are left as they are.
     """
-    if not groups.measured:
+    if not groups.keypoints_are_landmarks:
         return driving
     # Templates may not know the canonical keypoints (NaN); then there is nothing to set right.
     excess = torch.nan_to_num(driving.canonical - first.canonical) @ driving.rotation

@@ -45,5 +45,5 @@ def transform_keypoints(motion: Motion) -> Tensor:
 
 def pose_of(motion: Motion) -> Pose:
     """The posed keypoints of a motion; nothing is held."""
-    hold = torch.zeros_like(motion.scale)
-    return Pose(transform_keypoints(motion), motion.rotation, motion.translation, motion.scale, hold)
+    pin = torch.zeros_like(motion.scale)
+    return Pose(transform_keypoints(motion), motion.rotation, motion.translation, motion.scale, pin)

@@ -13,9 +13,13 @@ private business of the variant that made them. Nothing above this package looks
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 if TYPE_CHECKING:  # the modules import this file, and variants.py imports the sizes beside the modules
@@ -25,15 +29,42 @@ NUM_KEYPOINTS = 21
 
 Features = dict[str, Tensor]
 Warped = dict[str, Tensor]
+Rows = slice | Sequence[int] | NDArray[np.int64] | NDArray[np.bool_] | Tensor
 
 
-class Motion(NamedTuple):
-    """What a face does, frame by frame: x = scale · (canonical @ rotation + expression) + translation.
+class _Batched(tuple[Tensor, ...]):
+    """A record of tensors that share their first axis, the batch."""
 
-    Row-vector convention (paper eq. 2). Coordinates are those of the 256 px crop scaled to [-1, 1]:
-    x right, y down, z away from the camera.
-    """
+    __slots__ = ()
 
+    @property
+    def batch(self) -> int:
+        """Length of the batch axis. (`len` counts the fields, as that of any tuple.)"""
+        return self[0].shape[0]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The record with every tensor changed."""
+        return type(self)(*map(change, self))
+
+    def rows(self, index: Rows) -> Self:
+        """The rows that an index picks: a slice, numbers, or one bool a row. The batch axis stays."""
+        return self.map(lambda part: part[index])
+
+    def to(self, place: torch.device | str | Tensor) -> Self:
+        """The record on a device, or with device and dtype of a tensor."""
+        return self.map(lambda part: part.to(place))
+
+    def expand(self, count: int) -> Self:
+        """A record of batch 1 seen `count` times, without copies; one of batch `count` as it is."""
+        return self.map(lambda part: part.expand(count, *part.shape[1:]))
+
+    @classmethod
+    def cat(cls, parts: Iterable[Self]) -> Self:
+        """Several records, at least one, behind one another."""
+        return cls(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+class _MotionFields(NamedTuple):
     rotation: Tensor  # (B,3,3) head pose, orthonormal, applied as canonical @ rotation
     translation: Tensor  # (B,3)
     scale: Tensor  # (B,1)
@@ -41,18 +72,32 @@ class Motion(NamedTuple):
     expression: Tensor  # (B,21,3) deformation δ, added after the rotation
 
 
-class Pose(NamedTuple):
-    """Posed keypoints: where they are, and the rigid motion that took them there.
+class Motion(_Batched, _MotionFields):
+    """What a face does, frame by frame: x = scale · (canonical @ rotation + expression) + translation.
 
-    A warping module may use the keypoints alone (BASE) or the rigid motion too (COMPACT). `hold` asks it to keep what
-    lies outside the driven head in place; BASE, where stitching moves keypoints alone, does not look at it.
+    Row-vector convention (paper eq. 2). Coordinates are those of the 256 px crop scaled to [-1, 1]:
+    x right, y down, z away from the camera.
     """
 
+    __slots__ = ()
+
+
+class _PoseFields(NamedTuple):
     keypoints: Tensor  # (B,21,3) the x of the formula above
     rotation: Tensor  # (B,3,3)
     translation: Tensor  # (B,3)
     scale: Tensor  # (B,1)
-    hold: Tensor  # (B,1) 0: as W finds it, 1: shoulders and border stay; of the driving pose
+    pin: Tensor  # (B,1) 0: as W finds it, 1: shoulders and border stay; of the driving pose
+
+
+class Pose(_Batched, _PoseFields):
+    """Posed keypoints: where they are, and the rigid motion that took them there.
+
+    A warping module may use the keypoints alone (BASE) or the rigid motion too (COMPACT). `pin` asks it to keep what
+    lies outside the driven head in place; BASE, where stitching moves keypoints alone, does not look at it.
+    """
+
+    __slots__ = ()
 
 
 @dataclass(eq=False)

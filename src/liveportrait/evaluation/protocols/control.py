@@ -21,8 +21,7 @@ from liveportrait.face import canonical as mesh
 from liveportrait.metrics.images import Array, Picture
 from liveportrait.motion import groups_for
 from liveportrait.motion.lifting import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
-from liveportrait.motion.parting import parted
-from liveportrait.motion.retargeting import Openings, retarget
+from liveportrait.motion.retargeting import Ratios, retarget, widen_lip_gap
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import NUM_KEYPOINTS, Pose
 
@@ -37,7 +36,7 @@ def missing_module(engine: Engine, part: Part) -> str | None:
     one = torch.ones(1, 1, device=engine.device)
     pose = Pose(points, torch.eye(3, device=engine.device)[None], points[:, 0], one, 0 * one)
     try:
-        retarget(engine, pose, pose, Openings(0.3 * one.expand(1, 3)), _wanted(part, (0.3,), engine))
+        retarget(engine, pose, pose, Ratios(0.3 * one.expand(1, 3)), _wanted(part, (0.3,), engine))
     except UserError as error:
         return str(error)
     return None
@@ -92,8 +91,8 @@ def retargeted(context: EvalContext, source: Shown, seen: Track, part: Part) -> 
     count = len(REQUESTS)
     driving = Pose(*(each.expand(count, *each.shape[1:]) for each in pose))
     openings = torch.from_numpy(np.append(seen.eyes[0], seen.lips[0])[None]).to(engine.device)
-    driving = retarget(engine, driving, pose, Openings(openings), _wanted(part, REQUESTS, engine))
-    driving = parted(driving, pose, groups_for(engine.variant))
+    driving = retarget(engine, driving, pose, Ratios(openings), _wanted(part, REQUESTS, engine))
+    driving = widen_lip_gap(driving, pose, groups_for(engine.variant))
     return engine.render(engine.encode_appearance(network_input(engine, source.frames)), pose, driving)
 
 

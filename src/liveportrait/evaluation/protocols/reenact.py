@@ -17,7 +17,7 @@ from liveportrait.evaluation.context import EvalContext
 from liveportrait.face import Face
 from liveportrait.face.crop import to_input
 from liveportrait.metrics.images import Picture
-from liveportrait.motion import SeenHeads, SeenKeypoints, agree, follow, groups_for
+from liveportrait.motion import SeenHeads, SeenKeypoints, groups_for, motion_from_heads, snap_to_landmarks
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose
 
@@ -49,11 +49,11 @@ def motion_of(context: EvalContext, shown: Shown) -> Motion:
     parts = [engine.extract_motion(frames[start : start + BATCH]) for start in range(0, len(frames), BATCH)]
     motion = Motion(*(torch.cat(each) for each in zip(*parts, strict=True)))
     found = [row for row, face in enumerate(shown.faces) if face is not None]
-    if not found or not context.tracks or not groups_for(engine.variant).measured:
+    if not found or not context.tracks or not groups_for(engine.variant).keypoints_are_landmarks:
         return motion
     seen = SeenKeypoints.of([face.landmarks for face in shown.faces if face is not None])
     rows = torch.tensor(found, device=engine.device)
-    tracked = agree(Motion(*(part[rows] for part in motion)), seen, shown.frames.shape[1])
+    tracked = snap_to_landmarks(Motion(*(part[rows] for part in motion)), seen, shown.frames.shape[1])
     return Motion(*(whole.index_copy(0, rows, part) for whole, part in zip(motion, tracked, strict=True)))
 
 
@@ -62,11 +62,17 @@ def followed(context: EvalContext, reference: Motion, first: Shown, driver: Show
 
     Where keypoints are landmarks the tracker measures it, and a frame without a face repeats the one before.
     """
-    if not context.tracks or not groups_for(context.engine.variant).measured or first.faces[0] is None:
+    if (
+        not context.tracks
+        or not groups_for(context.engine.variant).keypoints_are_landmarks
+        or first.faces[0] is None
+    ):
         return motion_of(context, driver)
     start = SeenHeads.of([first.faces[0].landmarks])
     found = [face.landmarks for face in driver.faces if face is not None]
-    motion = follow(reference, start, SeenHeads.of(found) if found else start[:0], driver.frames.shape[1])
+    motion = motion_from_heads(
+        reference, start, SeenHeads.of(found) if found else start[:0], driver.frames.shape[1]
+    )
     rows = torch.tensor([face is not None for face in driver.faces], device=context.engine.device).cumsum(0)
     return Motion(*(torch.cat(parts)[rows] for parts in zip(reference, motion, strict=True)))
 

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks.compact.appearance import AppearanceSizes
-from liveportrait.networks.compact.holding import moving_window
 from liveportrait.networks.compact.layers import JoiningConv, Residual, conv, pixel_grid, sample
+from liveportrait.networks.compact.pin import moving_window
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Pose, Warped
 from liveportrait.networks.sampling import sample_volume
 
@@ -112,7 +112,7 @@ class WarpingModule(nn.Module):
         residual = 0.1 * F.pixel_shuffle(raw[:, CANDIDATES + 1 : CANDIDATES + 9], 2)  # (B,2,2h,2w)
         coarse = (flow - geometry.grid).unflatten(1, (height, width)).permute(0, 3, 1, 2)
         window = moving_window(geometry.driving.keypoints, 2 * height, 2 * width)
-        follows = (1 - geometry.driving.hold[:, :, None] * (1 - window))[:, None]  # (B,1,2h,2w)
+        follows = (1 - geometry.driving.pin[:, :, None] * (1 - window))[:, None]  # (B,1,2h,2w)
         return _Displacement((enlarge(coarse) + residual) * follows, residual, masks, translation, follows)
 
     def _warp(self, features: Features, geometry: _Geometry, hidden: Tensor, raw: Tensor) -> Warped:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from liveportrait.errors import UserError
-from liveportrait.motion import SeenKeypoints, agree, groups_for
+from liveportrait.motion import SeenKeypoints, groups_for, snap_to_landmarks
 from liveportrait.motion.groups import KeypointGroups
 from liveportrait.networks import Networks, Variant
 from liveportrait.networks.compact.warping import WarpingModule
@@ -54,9 +54,9 @@ class FrozenNetworks:
         marked `tracked` (B,): in use, a source's face has been tracked as a rule.
         """
         motion = self.motion(pictures)
-        if not self.groups.measured:
+        if not self.groups.keypoints_are_landmarks:
             return motion
-        agreed = agree(motion, seen, 256)
+        agreed = snap_to_landmarks(motion, seen, 256)
         marked = (tracked.view(-1, *[1] * (part.ndim - 1)) for part in motion)
         return Motion(*(torch.where(*parts) for parts in zip(marked, agreed, motion, strict=True)))
 

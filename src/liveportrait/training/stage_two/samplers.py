@@ -19,7 +19,14 @@ from liveportrait.face.canonical import (
     RIGHT_EYE_CORNERS,
     RIGHT_EYE_LIDS,
 )
-from liveportrait.motion import SeenKeypoints, absolute, agree, change_since, relative, steady
+from liveportrait.motion import (
+    SeenKeypoints,
+    absolute,
+    change_since,
+    fix_canonical,
+    relative,
+    snap_to_landmarks,
+)
 from liveportrait.motion.groups import KeypointGroups
 from liveportrait.motion.lifting import KEYPOINTS, MESH_ROWS, Array
 from liveportrait.networks.geometry import rotation_matrix
@@ -104,8 +111,10 @@ def motion_bank(networks: FrozenNetworks, corpus: Corpus, clips: int, frames: in
     chosen = rng.permutation(len(long))[:clips]
     rows = np.concatenate([rng.choice(long[clip], frames, replace=False) for clip in chosen])
     motion = networks.motions(corpus.frames, rows)
-    if networks.groups.measured:  # drivers are tracked
-        motion = agree(motion, seen_keypoints(corpus.landmarks[rows], corpus.motion.rotation[rows]), 256)
+    if networks.groups.keypoints_are_landmarks:  # drivers are tracked
+        motion = snap_to_landmarks(
+            motion, seen_keypoints(corpus.landmarks[rows], corpus.motion.rotation[rows]), 256
+        )
     return MotionBank(motion, torch.from_numpy(ratios_of(corpus.landmarks[rows])), frames)
 
 
@@ -200,7 +209,7 @@ class FlowSampler:
 def drive(source: Motion, batch: dict[str, Tensor], bank: MotionBank, groups: KeypointGroups) -> Motion:
     """The motions (B) that sources (B) should take, of B drawn drives; every entry of `batch` has B rows."""
     first, now = (Motion(*(part[batch[name]] for part in bank.motion)) for name in ("first", "now"))
-    following = relative(source, change_since(steady(now, first, groups), first), "all", groups)
+    following = relative(source, change_since(fix_canonical(now, first, groups), first), "all", groups)
     taking = absolute(source, now, "all", groups)
     kind = batch["kind"]
     mixed = []

@@ -93,7 +93,7 @@ class StitchingTask:
         many = Motion(*(part.repeat_interleave(self.drives, dim=0) for part in motion))
         still, driven = pose_of(many), pose_of(drive(many, flat, self.bank, self.networks.groups))
         keypoints = self.module(still.keypoints, driven.keypoints)
-        return still, driven, driven._replace(keypoints=keypoints, hold=torch.ones_like(driven.hold))
+        return still, driven, driven._replace(keypoints=keypoints, pin=torch.ones_like(driven.pin))
 
 
 def flow_terms(flow: Tensor, unstitched: Tensor, landmarks: Tensor, shift: Tensor) -> dict[str, Tensor]:

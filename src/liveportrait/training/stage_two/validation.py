@@ -104,7 +104,7 @@ def shoulder_motion(
         if not shoulders.any():
             continue
         keypoints = module(pose.keypoints, driven.keypoints)
-        stitched = driven._replace(keypoints=keypoints, hold=torch.ones_like(driven.hold))
+        stitched = driven._replace(keypoints=keypoints, pin=torch.ones_like(driven.pin))
         flows = []
         for label, target in (("off", driven), ("on", stitched)):
             picture, flow = networks.render(features, pose, target)

@@ -11,8 +11,8 @@ from torch import Tensor
 from liveportrait.engine import Engine
 from liveportrait.motion.lifting import canonical_points
 from liveportrait.networks import COMPACT, build
-from liveportrait.networks.compact.holding import moving_window
 from liveportrait.networks.compact.layers import pixel_grid
+from liveportrait.networks.compact.pin import moving_window
 from liveportrait.networks.compact.warping import WarpingModule
 from liveportrait.networks.geometry import pose_of, rotation_matrix
 from liveportrait.networks.interface import Motion, Pose
@@ -61,9 +61,9 @@ def test_what_is_held_stays_and_the_face_moves_as_before() -> None:
     with torch.no_grad():
         features = networks.appearance(torch.rand(1, 3, 256, 256))
         free = networks.warping(features, source, driving)
-        held = networks.warping(features, source, driving._replace(hold=torch.ones(1, 1)))
-        half = networks.warping(features, source, driving._replace(hold=torch.full((1, 1), 0.5)))
-        alone = networks.warping.flow(features["context"], source, driving._replace(hold=torch.ones(1, 1)))
+        held = networks.warping(features, source, driving._replace(pin=torch.ones(1, 1)))
+        half = networks.warping(features, source, driving._replace(pin=torch.full((1, 1), 0.5)))
+        alone = networks.warping.flow(features["context"], source, driving._replace(pin=torch.ones(1, 1)))
     rest = pixel_grid(128, 128, torch.device("cpu"))
     moved = [(warped["flow"][0] - rest).norm(dim=-1) for warped in (free, held, half)]
     assert moved[1][112:].max() < 0.05 * moved[0][112:].mean()
@@ -86,9 +86,9 @@ def test_stitching_holds_and_base_does_not_look_at_it() -> None:
     driving = source._replace(keypoints=source.keypoints + 0.1)
     stitched = engine.stitched(source, driving)
     torch.testing.assert_close(stitched.keypoints, engine.stitch(source.keypoints, driving.keypoints))
-    assert stitched.hold.tolist() == [[1.0]] and driving.hold.tolist() == [[0.0]]
+    assert stitched.pin.tolist() == [[1.0]] and driving.pin.tolist() == [[0.0]]
     features = engine.encode_appearance(pixels)
-    released = stitched._replace(hold=torch.zeros(1, 1))
+    released = stitched._replace(pin=torch.zeros(1, 1))
     assert np.array_equal(
         engine.render(features, source, stitched), engine.render(features, source, released)
     )

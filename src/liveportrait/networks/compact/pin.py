@@ -1,4 +1,4 @@
-"""Where the picture may follow the head, and where stitching holds it: a window that W's displacement is multiplied by.
+"""The window that W's displacement is multiplied by in a pinned pose: the face moves, shoulders and border stay.
 
 The paper's stitching moves keypoints so that shoulders stay. Here the flow is a first-order motion of the whole head,
 known in closed form, and shoulders follow it through the rigid pose as much as through keypoints; what keypoints alone
