@@ -15,15 +15,9 @@ from liveportrait.data.split import is_held_out
 from liveportrait.errors import UserError
 from liveportrait.motion.lifting import AXES, KEYPOINTS, lift
 from liveportrait.training.data.augment import FrameMotion, close_eyes, move_head, random_similarity
+from liveportrait.training.data.batches import BackgroundBatches, CorpusBatches, RankSlice, batches
 from liveportrait.training.data.corpus import Corpus, build_corpus, ensure_corpus, load_corpus
-from liveportrait.training.data.sampling import (
-    MOTION_FIELDS,
-    FrameSampler,
-    PairSampler,
-    Share,
-    batches,
-)
-from liveportrait.training.data.workers import BackgroundBatches, CorpusBatches
+from liveportrait.training.data.samplers import MOTION_FIELDS, FrameSampler, PairSampler
 
 ANGLES = [(0.0, 0.0, 0.0), (0.3, 0.0, 0.0), (0.0, 0.25, 0.1), (-0.2, -0.1, -0.2)]
 
@@ -128,7 +122,7 @@ def test_batches_depend_on_seed_and_number_alone(corpus: Corpus) -> None:
 
 def test_several_loading_processes_draw_the_same_batches_in_the_same_order(corpus: Corpus) -> None:
     draw = FrameSampler(corpus)
-    loader = BackgroundBatches(CorpusBatches(draw, Share(2), seed=1), start=3, workers=2)
+    loader = BackgroundBatches(CorpusBatches(draw, RankSlice(2), seed=1), start=3, workers=2)
     try:
         drawn = [next(loader) for _ in range(3)]
     finally:
@@ -144,7 +138,9 @@ def test_processes_and_micro_batches_together_draw_the_joint_batch(corpus: Corpu
     for step in range(2):
         whole = next(stream)
         parts = [
-            next(batches(draw, Share(8, accumulate=2, rank=rank, world=2), seed=2, start=2 * step + micro))
+            next(
+                batches(draw, RankSlice(8, accumulate=2, rank=rank, world=2), seed=2, start=2 * step + micro)
+            )
             for micro in range(2)
             for rank in range(2)
         ]
@@ -153,7 +149,7 @@ def test_processes_and_micro_batches_together_draw_the_joint_batch(corpus: Corpu
 
 def test_a_batch_that_cannot_be_divided_names_what_would_do() -> None:
     with pytest.raises(UserError, match="multiple of 6"):
-        Share(8, accumulate=2, world=3)
+        RankSlice(8, accumulate=2, world=3)
 
 
 def test_a_corpus_is_made_anew_when_its_data_change(

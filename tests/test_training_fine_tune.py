@@ -18,7 +18,7 @@ from liveportrait.apps.cli import main
 from liveportrait.errors import UserError
 from liveportrait.media.image import load_image
 from liveportrait.training.data.corpus import build_corpus, load_corpus
-from liveportrait.training.data.sampling import PairMix
+from liveportrait.training.data.samplers import PairMix
 from liveportrait.training.fine_tune import run as fine_tune
 from liveportrait.training.fine_tune.data import picture_pairs, read, split, training_pairs
 from liveportrait.training.fine_tune.recipes import settings_for, weights_for

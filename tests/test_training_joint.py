@@ -21,8 +21,10 @@ from liveportrait.networks import Networks, build
 from liveportrait.networks.geometry import pose_of
 from liveportrait.training.checkpoint import TrainingState
 from liveportrait.training.config import JointSettings, Schedule, StageOneConfig, load_config
+from liveportrait.training.data.batches import batches
+from liveportrait.training.data.corpora import Corpora
 from liveportrait.training.data.corpus import Corpus, build_corpus, load_corpus
-from liveportrait.training.data.sampling import PairSampler, batches
+from liveportrait.training.data.samplers import PairSampler
 from liveportrait.training.losses import JointWeights
 from liveportrait.training.losses.identity import chip_map
 from liveportrait.training.phase import Phase
@@ -257,7 +259,7 @@ def test_base_from_scratch_is_spectrally_normalised_and_saved_folded(
         bf16=False,
         joint=settings_for("base", schedule=Schedule(samples=4, batch=2, learning_rate=1e-4)),
     )
-    joint_stage.train_joint(config, tmp_path, corpus, corpus)
+    joint_stage.train_joint(config, tmp_path, Corpora(corpus, corpus))
     keys = load_file(tmp_path / "run" / "joint.safetensors").keys()
     assert any(key.endswith("conv_0.weight_orig") for key in keys)
     found = weights.load(stage_one.export(config))

@@ -15,22 +15,13 @@ from torch import Tensor
 from liveportrait.errors import UserError
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.training.config import DataConfig
-from liveportrait.training.data import open as sources
 from liveportrait.training.data.augment import Change, random_colour, random_similarity
+from liveportrait.training.data.batches import BackgroundBatches, RankSlice, batches, motion_of
+from liveportrait.training.data.corpora import open_batches, open_corpora
 from liveportrait.training.data.corpus import Corpus, ensure_corpus
 from liveportrait.training.data.resident import ResidentBatches, ResidentCorpus
-from liveportrait.training.data.sampling import (
-    MOTION_FIELDS,
-    ClipSampler,
-    FrameSampler,
-    PairSampler,
-    Share,
-    Shot,
-    batches,
-    motion_of,
-)
-from liveportrait.training.data.streaming import ShardStream, StreamBatches, Window, count_slots
-from liveportrait.training.data.workers import BackgroundBatches
+from liveportrait.training.data.samplers import MOTION_FIELDS, ClipSampler, FrameSampler, PairSampler, Shot
+from liveportrait.training.data.stream import ShardStream, StreamBatches, Window, count_slots
 
 CPU = torch.device("cpu")
 
@@ -64,9 +55,9 @@ def assert_alike(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("kind", ["frames", "pairs"])
 def test_resident_batches_are_the_loaders(corpus: Corpus, kind: str) -> None:
     sampler: ClipSampler = FrameSampler(corpus, blinks=0.5) if kind == "frames" else PairSampler(corpus, 128)
-    share = Share(12)
-    resident = ResidentBatches(sampler, share, seed=4, start=1, device=CPU)
-    for wanted in itertools.islice(batches(sampler, share, seed=4, start=1), 2):
+    rank_slice = RankSlice(12)
+    resident = ResidentBatches(sampler, rank_slice, seed=4, start=1, device=CPU)
+    for wanted in itertools.islice(batches(sampler, rank_slice, seed=4, start=1), 2):
         assert_alike(next(resident), wanted)
 
 
@@ -118,17 +109,17 @@ def stream_of(shards: Path, corpus: Corpus, one_in: int = 1000) -> ShardStream:
 
 
 def stream_batches(
-    stream: ShardStream, sampler: ClipSampler, share: Share, workers: int = 1
+    stream: ShardStream, sampler: ClipSampler, rank_slice: RankSlice, workers: int = 1
 ) -> StreamBatches:
-    return StreamBatches(stream, sampler, share, 7, workers=workers, window=4, draws_per_clip=2)
+    return StreamBatches(stream, sampler, rank_slice, 7, workers=workers, window=4, draws_per_clip=2)
 
 
 def test_a_stream_resumes_exactly_anywhere(shards: Path, corpus: Corpus) -> None:
     stream, sampler = stream_of(shards, corpus), PairSampler(corpus, 64)
-    through = stream_batches(stream, sampler, Share(4))
+    through = stream_batches(stream, sampler, RankSlice(4))
     wanted = [through(number) for number in range(14)]  # into the second epoch of 20 clips
     for start in (3, 12):
-        resumed = stream_batches(stream, sampler, Share(4))
+        resumed = stream_batches(stream, sampler, RankSlice(4))
         for number in (start, start + 1):
             found = resumed(number)
             assert all((found[name] == wanted[number][name]).all() for name in found)
@@ -162,13 +153,13 @@ def test_a_window_holds_no_more_than_its_size(shards: Path, corpus: Corpus) -> N
 def test_a_stream_lifts_as_the_corpus_does(shards: Path, tmp_path: Path) -> None:
     """With the effect measured on all clips, a clip lifted alone has the motion it has in the corpus."""
     data = DataConfig(("*.tar",), frames_per_clip=12, hold_out_one_in=4, mode="stream")
-    corpus, _ = sources.open_corpora(data, shards, tmp_path / "run", seed=0)
-    assert corpus.stream is not None
+    corpus, _, stream = open_corpora(data, shards, tmp_path / "run", seed=0)
+    assert stream is not None
     by_picture = {
         corpus.take(n).frames[0].tobytes(): corpus.take(n).motion for n in range(len(corpus.lengths))
     }
     compared = 0
-    for clip in itertools.islice(corpus.stream.read(0, 1, 0), 20):
+    for clip in itertools.islice(stream.read(0, 1, 0), 20):
         if clip is not None and (motion := by_picture.pop(clip.frames[0].tobytes(), None)) is not None:
             compared += 1
             for name in MOTION_FIELDS:
@@ -195,17 +186,17 @@ def test_a_broken_member_is_skipped_named_and_counted(
 
 def test_worker_processes_stream_in_a_fixed_order(shards: Path, tmp_path: Path) -> None:
     data = DataConfig(("*.tar",), 8, 4, mode="stream", workers=2, window=4, draws_per_clip=2, sample_shards=2)
-    corpus, held_out = sources.open_corpora(data, shards, tmp_path / "run", seed=0)
+    corpus, held_out, stream = open_corpora(data, shards, tmp_path / "run", seed=0)
     assert 0 < len(corpus.lengths) < 10 and len(held_out.lengths)  # of two shards
-    sampler, share = PairSampler(corpus, 64), Share(2)
-    loader = sources.open_batches(sampler, data, share, seed=7, start=5, device=CPU)
+    sampler, rank_slice = PairSampler(corpus, 64), RankSlice(2)
+    loader = open_batches(sampler, stream, data, rank_slice, seed=7, start=5, device=CPU)
     try:
         found = [next(loader) for _ in range(2)]
     finally:
         loader.close()
-    assert corpus.stream is not None
+    assert stream is not None
     for number, batch in zip((5, 6), found, strict=True):
-        wanted = stream_batches(corpus.stream, sampler, share, workers=2)(number)
+        wanted = stream_batches(stream, sampler, rank_slice, workers=2)(number)
         assert all((batch[name].numpy() == wanted[name]).all() for name in wanted)
 
 
@@ -224,10 +215,10 @@ def test_an_error_of_a_worker_is_raised_by_the_trainer() -> None:
 
 def test_fewer_shards_than_readers_is_an_error_with_a_remedy(shards: Path, corpus: Corpus) -> None:
     with pytest.raises(UserError, match=r"lower data\.workers"):
-        stream_batches(stream_of(shards, corpus), FrameSampler(corpus), Share(4, world=2), workers=3)
+        stream_batches(stream_of(shards, corpus), FrameSampler(corpus), RankSlice(4, world=2), workers=3)
 
 
 def test_a_window_without_labels_is_an_error(shards: Path, corpus: Corpus) -> None:
     everyone_held_out = stream_of(shards, corpus, one_in=1)
     with pytest.raises(UserError, match="held out"):
-        stream_batches(everyone_held_out, FrameSampler(corpus), Share(2))(0)
+        stream_batches(everyone_held_out, FrameSampler(corpus), RankSlice(2))(0)

@@ -23,8 +23,9 @@ from liveportrait.networks import build
 from liveportrait.training import distributed
 from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.config import JointSettings, RenderPhase, Schedule, StageOneConfig
+from liveportrait.training.data.batches import batches, motion_of, pictures_of
 from liveportrait.training.data.corpus import Corpus, build_corpus, load_corpus
-from liveportrait.training.data.sampling import FrameSampler, PairSampler, batches, motion_of, pictures_of
+from liveportrait.training.data.samplers import FrameSampler, PairSampler
 from liveportrait.training.losses import JointWeights
 from liveportrait.training.losses.motion import MotionWeights, motion_losses
 from liveportrait.training.losses.rendering import weighted_sum
@@ -94,7 +95,7 @@ def step_of(kind: str, corpus: Corpus, folder: Path, accumulate: int = 1) -> dic
     sampler = {"motion": FrameSampler(corpus), "render": PairSampler(corpus, 64)}.get(
         kind, PairSampler(corpus, SMALL_BASE.input_size)
     )
-    drawn = batches(sampler, phase.share, seed=3)
+    drawn = batches(sampler, phase.rank_slice, seed=3)
     for _ in range(accumulate):
         batch = next(drawn)
         phase.seed()

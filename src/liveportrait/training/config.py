@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from liveportrait.errors import UserError
-from liveportrait.training.data.sampling import PairMix
+from liveportrait.training.data.samplers import PairMix
 from liveportrait.training.losses import JointWeights
 from liveportrait.training.losses.motion import MotionWeights
 from liveportrait.training.losses.perceptual import Backbone

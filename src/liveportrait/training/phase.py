@@ -2,7 +2,7 @@
 
 One turn of a phase's loop works on a micro-batch:
 
-    loader = phase.batches(sampler, seed)
+    loader = phase.batches(sampler, seed, corpora.stream)
     while not phase.finished:
         batch = next(loader)           # this process's part of micro-batch `phase.micro` of step `state.step`
         phase.seed()
@@ -34,9 +34,10 @@ from liveportrait.errors import UserError
 from liveportrait.training import distributed
 from liveportrait.training.checkpoint import TrainingState, follow, made_by
 from liveportrait.training.config import RunConfig, Schedule
-from liveportrait.training.data.open import open_batches
-from liveportrait.training.data.sampling import ClipSampler, Share
-from liveportrait.training.data.workers import Batches
+from liveportrait.training.data.batches import Batches, RankSlice
+from liveportrait.training.data.corpora import open_batches
+from liveportrait.training.data.samplers import ClipSampler
+from liveportrait.training.data.stream import ShardStream
 from liveportrait.training.synced_norm import synchronise
 
 LOG_EVERY = 50  # steps
@@ -61,7 +62,9 @@ class Phase:
         self.folder = Path(config.output)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint = self.folder / f"{name}.safetensors"
-        self.share = Share(schedule.batch, schedule.accumulate, distributed.rank(), distributed.world_size())
+        self.rank_slice = RankSlice(
+            schedule.batch, schedule.accumulate, distributed.rank(), distributed.world_size()
+        )
         self.resumed = self.checkpoint.exists()
         about: dict[str, Any] = {}
         if self.resumed:
@@ -93,7 +96,7 @@ class Phase:
         turn = self.state.step * self.schedule.accumulate + self.micro
         torch.manual_seed(self.config.seed * 1_000_003 + turn)
 
-    def batches(self, sampler: ClipSampler, seed: int) -> Batches:
+    def batches(self, sampler: ClipSampler, seed: int, stream: ShardStream | None) -> Batches:
         """This process's micro-batches from where the run stands; close them at the end."""
         start = self.state.step * self.schedule.accumulate + self.micro
         digest = sampler.corpus.digest
@@ -101,7 +104,7 @@ class Phase:
             print(f"{self.name} goes on with other data than {self.checkpoint} has seen", file=sys.stderr)
         self.data_digest = digest
         device = torch.device(self.config.device)
-        return open_batches(sampler, self.config.data, self.share, seed, start, device)
+        return open_batches(sampler, stream, self.config.data, self.rank_slice, seed, start, device)
 
     def update(self, optimizer: str, loss: Tensor) -> None:
         """Backward, and at the last micro-batch of a step one update of the named optimiser.

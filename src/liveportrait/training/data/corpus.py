@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +22,6 @@ from liveportrait.face.blendshapes import EYE_BLINK
 from liveportrait.motion.lifting import LiftedMotion, lift, measure_effect
 from liveportrait.training import distributed
 from liveportrait.training.data.augment import Array, FrameMotion, Picture
-
-if TYPE_CHECKING:  # streaming reads clips as this file defines them
-    from liveportrait.training.data.streaming import ShardStream
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,6 @@ class Corpus:
     motion: LiftedMotion
     clip: NDArray[np.int64]  # (N,)
     digest: str = ""  # of the shards and settings it was made from
-    stream: ShardStream | None = None  # shards of which this is only a sample
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         """Another process gets the folder and maps the frames itself, rather than a copy of them."""

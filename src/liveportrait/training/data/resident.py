@@ -9,16 +9,9 @@ from torch import Tensor
 
 from liveportrait.networks.interface import Motion
 from liveportrait.training.data.augment_device import apply_changes
+from liveportrait.training.data.batches import Batches, RankSlice, corpus_motion, generator
 from liveportrait.training.data.corpus import Corpus
-from liveportrait.training.data.sampling import (
-    MOTION_FIELDS,
-    ClipSampler,
-    Share,
-    Shot,
-    corpus_motion,
-    generator,
-)
-from liveportrait.training.data.workers import Batches
+from liveportrait.training.data.samplers import MOTION_FIELDS, ClipSampler, Shot
 
 CHUNK = 512  # frames copied to the device at a time
 
@@ -56,14 +49,14 @@ class ResidentBatches(Batches):
     """
 
     def __init__(
-        self, sampler: ClipSampler, share: Share, seed: int, start: int, device: torch.device
+        self, sampler: ClipSampler, rank_slice: RankSlice, seed: int, start: int, device: torch.device
     ) -> None:
-        self.sampler, self.share, self.seed, self.number = sampler, share, seed, start
+        self.sampler, self.rank_slice, self.seed, self.number = sampler, rank_slice, seed, start
         self.resident = ResidentCorpus(sampler.corpus, device)
 
     @torch.no_grad()
     def __next__(self) -> dict[str, Tensor]:
-        step, places = self.share.part(self.number)
+        step, places = self.rank_slice.part(self.number)
         plans = [
             self.sampler.plan(self.sampler.corpus, generator(self.seed, step, place)) for place in places
         ]

@@ -15,8 +15,9 @@ from liveportrait.data.shards import Sample, read_entries
 from liveportrait.errors import UserError
 from liveportrait.motion.lifting import LiftedMotion
 from liveportrait.training.data.augment import random_colour
+from liveportrait.training.data.batches import batches
 from liveportrait.training.data.corpus import Corpus, build_corpus, load_corpus
-from liveportrait.training.data.sampling import PairMix, PairSampler, batches
+from liveportrait.training.data.samplers import PairMix, PairSampler
 from liveportrait.training.fine_tune.recipes import BATCH, Target
 from liveportrait.training.losses.transforms import random_transform
 from liveportrait.training.stage_one.joint_model import Pair, resized

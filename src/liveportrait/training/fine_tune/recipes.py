@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from liveportrait.training.config import JointSettings, Schedule
-from liveportrait.training.data.sampling import PairMix
+from liveportrait.training.data.samplers import PairMix
 from liveportrait.training.losses import JointWeights
 from liveportrait.training.losses.rendering import RenderWeights
 

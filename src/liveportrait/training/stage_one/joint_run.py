@@ -18,8 +18,10 @@ from liveportrait.networks.compact.motion import MotionExtractor
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.training.compile import compile_networks
 from liveportrait.training.config import JointSettings, StageOneConfig
+from liveportrait.training.data.batches import batches, corpus_motion, motion_of, pictures_of
+from liveportrait.training.data.corpora import Corpora
 from liveportrait.training.data.corpus import Corpus
-from liveportrait.training.data.sampling import PairSampler, batches, corpus_motion, motion_of, pictures_of
+from liveportrait.training.data.samplers import PairSampler
 from liveportrait.training.losses.identity import chip_map
 from liveportrait.training.phase import Phase
 from liveportrait.training.stage_one.checkpoints import (
@@ -38,14 +40,14 @@ SEED_OFFSET = 100  # of the draws, so that the warm start's are not repeated
 SHOWN = 6  # rows of the sample grid
 
 
-def train_joint(config: StageOneConfig, base: Path, corpus: Corpus, held_out: Corpus) -> JointModel:
+def train_joint(config: StageOneConfig, base: Path, corpora: Corpora) -> JointModel:
     """Train to the end of the joint schedule, from its checkpoint if there is one; returns the moving average.
 
     `base`: the folder that the configuration's paths are relative to.
     """
     settings, device = joint_settings(config), torch.device(config.device)
     torch.manual_seed(config.seed)
-    networks = starting_networks(config, base, corpus)
+    networks = starting_networks(config, base, corpora.train)
     side = networks.variant.input_size
     trainer = JointTrainer(
         networks,
@@ -53,15 +55,16 @@ def train_joint(config: StageOneConfig, base: Path, corpus: Corpus, held_out: Co
         device,
         bf16=config.bf16,
         from_scratch=not config.init,
-        chips=chip_map(corpus.landmarks),
+        chips=chip_map(corpora.train.landmarks),
         vgg19=base / settings.vgg19 if settings.vgg19 else None,
     )
     phase = Phase("joint", config, settings.schedule, trainer.state())
     if config.compile:
         compile_networks(phase.state.modules.values(), device)
-    check = batches(PairSampler(held_out, side), VALIDATION_BATCH, config.seed)
+    check = batches(PairSampler(corpora.held_out, side), VALIDATION_BATCH, config.seed)
     validation = [pair_of(batch, device) for batch in itertools.islice(check, VALIDATION_BATCHES)]
-    loader = phase.batches(PairSampler(corpus, side, settings.mix), config.seed + SEED_OFFSET)
+    draw = PairSampler(corpora.train, side, settings.mix)
+    loader = phase.batches(draw, config.seed + SEED_OFFSET, corpora.stream)
 
     def validate() -> dict[str, float]:
         average = phase.state.averages["generator"]

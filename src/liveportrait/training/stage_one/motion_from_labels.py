@@ -11,13 +11,10 @@ from liveportrait.networks.interface import Motion
 from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.compile import compiled
 from liveportrait.training.config import StageOneConfig
+from liveportrait.training.data.batches import corpus_motion, motion_of, pictures_of
+from liveportrait.training.data.corpora import Corpora
 from liveportrait.training.data.corpus import Corpus
-from liveportrait.training.data.sampling import (
-    FrameSampler,
-    corpus_motion,
-    motion_of,
-    pictures_of,
-)
+from liveportrait.training.data.samplers import FrameSampler
 from liveportrait.training.losses.motion import motion_losses, openings
 from liveportrait.training.losses.rendering import weighted_sum
 from liveportrait.training.phase import BETAS, Phase
@@ -26,14 +23,14 @@ VALIDATION_FRAMES = 240
 VALIDATE_EVERY = 250  # steps
 
 
-def train_motion(config: StageOneConfig, corpus: Corpus, held_out: Corpus) -> MotionExtractor:
+def train_motion(config: StageOneConfig, corpora: Corpora) -> MotionExtractor:
     """Train M to the end of its schedule, from its checkpoint if there is one; returns the moving average."""
     phase_config, device = config.motion, torch.device(config.device)
     schedule = phase_config.schedule
     torch.manual_seed(config.seed)
     network = build(COMPACT).motion
     assert isinstance(network, MotionExtractor)
-    labels = corpus_motion(corpus.motion)
+    labels = corpus_motion(corpora.train.motion)
     network.set_statistics(transform_keypoints(labels), labels)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
@@ -42,7 +39,7 @@ def train_motion(config: StageOneConfig, corpus: Corpus, held_out: Corpus) -> Mo
     state = TrainingState({"motion": network}, {"motion": optimizer}, {"motion": average})
     phase = Phase("motion", config, schedule, state)
     detailed = compiled(network.detailed, device) if config.compile else network.detailed
-    loader = phase.batches(FrameSampler(corpus, phase_config.blinks), config.seed)
+    loader = phase.batches(FrameSampler(corpora.train, phase_config.blinks), config.seed, corpora.stream)
     try:
         while not phase.finished:
             batch = next(loader)
@@ -52,7 +49,7 @@ def train_motion(config: StageOneConfig, corpus: Corpus, held_out: Corpus) -> Mo
                 motion, coarse = detailed(picture, phase_config.patch_jitter)
             terms = motion_losses(motion, coarse, label)
             phase.step(weighted_sum(terms, phase_config.weights), terms)
-            phase.log(lambda: validate(average, held_out, device), VALIDATE_EVERY)
+            phase.log(lambda: validate(average, corpora.held_out, device), VALIDATE_EVERY)
     finally:
         loader.close()
     assert isinstance(average, MotionExtractor)

@@ -19,8 +19,9 @@ from liveportrait.networks.interface import Motion
 from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.compile import compile_networks
 from liveportrait.training.config import RenderPhase, StageOneConfig
-from liveportrait.training.data.corpus import Corpus
-from liveportrait.training.data.sampling import PairSampler, batches, motion_of, pictures_of
+from liveportrait.training.data.batches import batches, motion_of, pictures_of
+from liveportrait.training.data.corpora import Corpora
+from liveportrait.training.data.samplers import PairSampler
 from liveportrait.training.losses.rendering import (
     Rendered,
     laplacian,
@@ -83,7 +84,7 @@ class RenderTrainer:
         self.network = Renderer().to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def run(self, corpus: Corpus, held_out: Corpus, start: Renderer | None) -> Renderer:
+    def run(self, corpora: Corpora, start: Renderer | None) -> Renderer:
         """Train to the end of the schedule, from its checkpoint if there is one; returns the moving average."""
         if start is not None:
             self.network.load_state_dict(start.state_dict())
@@ -101,10 +102,10 @@ class RenderTrainer:
         phase = Phase(f"render-{self.number}", self.config, schedule, state)
         if self.config.compile:
             compile_networks([self.network], self.device)
-        draw = PairSampler(corpus, settings.size, settings.mix)
+        draw = PairSampler(corpora.train, settings.size, settings.mix)
         seed = self.config.seed + 1 + self.number
-        loader = phase.batches(draw, seed)
-        check = batches(PairSampler(held_out, settings.size), VALIDATION_BATCH, self.config.seed)
+        loader = phase.batches(draw, seed, corpora.stream)
+        check = batches(PairSampler(corpora.held_out, settings.size), VALIDATION_BATCH, self.config.seed)
         validation = [next(check) for _ in range(VALIDATION_BATCHES)]
         assert isinstance(average, Renderer)
         try:

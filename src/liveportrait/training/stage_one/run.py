@@ -26,8 +26,7 @@ from liveportrait.networks import COMPACT, Networks
 from liveportrait.networks.compact.generator import Generator
 from liveportrait.training import distributed
 from liveportrait.training.config import RunConfig, StageOneConfig, load_config
-from liveportrait.training.data.corpus import Corpus
-from liveportrait.training.data.open import open_corpora
+from liveportrait.training.data.corpora import Corpora, open_corpora
 from liveportrait.training.stage_one.checkpoints import (
     joint_checkpoint,
     rendering_checkpoints,
@@ -63,13 +62,13 @@ def run(config_path: Path, part: Part = "all", output: str | None = None) -> Pat
 
 def train(config: StageOneConfig, parts: tuple[Part, ...], base: Path) -> None:
     """The given parts, one after the other; `base` is what the configuration's paths are relative to."""
-    corpus, held_out = corpora(config, base)
+    corpora = run_corpora(config, base)
     if "motion" in parts:
-        train_motion(config, corpus, held_out)
+        train_motion(config, corpora)
     if "render" in parts:
-        train_rendering(config, corpus, held_out, base / config.perceptual if config.perceptual else None)
+        train_rendering(config, corpora, base / config.perceptual if config.perceptual else None)
     if "joint" in parts:
-        train_joint(config, base, corpus, held_out)
+        train_joint(config, base, corpora)
 
 
 def planned(config: StageOneConfig) -> tuple[Part, ...]:
@@ -80,14 +79,12 @@ def planned(config: StageOneConfig) -> tuple[Part, ...]:
     return ("motion", "render", *joint) if config.render or not joint else joint
 
 
-def corpora(config: RunConfig, base: Path) -> tuple[Corpus, Corpus]:
+def run_corpora(config: RunConfig, base: Path) -> Corpora:
     """Training and held-out corpus, kept in the run's folder."""
     return open_corpora(config.data, base, Path(config.output) / "corpus", config.seed)
 
 
-def train_rendering(
-    config: StageOneConfig, corpus: Corpus, held_out: Corpus, perceptual: Path | None
-) -> None:
+def train_rendering(config: StageOneConfig, corpora: Corpora, perceptual: Path | None) -> None:
     """The phases of rendering, one after the other, each from the average of the one before."""
     renderer: Renderer | None = None
     for number, phase in enumerate(config.render):
@@ -101,7 +98,7 @@ def train_rendering(
             motion = motion.to(config.device)
         if renderer is not None and phase.earlier_warping:
             mix_warping(renderer, trained_renderer(rendering_checkpoints(config)[0]), phase.earlier_warping)
-        renderer = RenderTrainer(config, number, motion, perceptual).run(corpus, held_out, renderer)
+        renderer = RenderTrainer(config, number, motion, perceptual).run(corpora, renderer)
 
 
 def mix_warping(renderer: Renderer, earlier: Renderer, share: float) -> None:

@@ -23,9 +23,9 @@ from liveportrait.networks import Networks
 from liveportrait.networks.retargeting import EyeRetargeting, LipRetargeting, Stitching
 from liveportrait.networks.variants import Variant
 from liveportrait.training.checkpoint import TrainingState
+from liveportrait.training.data.batches import batches
 from liveportrait.training.data.corpus import Corpus
-from liveportrait.training.data.sampling import batches
-from liveportrait.training.stage_one.run import corpora, samples_seen
+from liveportrait.training.stage_one.run import run_corpora, samples_seen
 from liveportrait.training.stage_two.closed_form import imitate
 from liveportrait.training.stage_two.config import FlowStart, StageTwoConfig, load_config
 from liveportrait.training.stage_two.frozen_networks import FrozenNetworks
@@ -80,7 +80,7 @@ class StageTwo:
         self.config, self.init = config, init
         self.folder, self.device = Path(config.output), torch.device(config.device)
         self.networks = FrozenNetworks(weights.load(weights_name), self.device, config.bf16)
-        self.corpus, self.held_out = corpora(config, base)
+        self.corpus, self.held_out, _ = run_corpora(config, base)
         self.bank = self._bank(self.corpus, config.bank_clips)
         self.held_out_bank = self._bank(self.held_out, HELD_OUT_CLIPS)
 

@@ -32,7 +32,7 @@ from liveportrait.motion.lifting import KEYPOINTS, MESH_ROWS, Array
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Motion
 from liveportrait.training.data.corpus import Corpus
-from liveportrait.training.data.sampling import Example
+from liveportrait.training.data.samplers import Example
 from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, to_pictures
 
 SMALLEST_EYE = 0.3  # width of the narrower eye over that of the wider one: below, the head is turned too far

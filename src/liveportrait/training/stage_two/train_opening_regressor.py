@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from liveportrait.motion.lifting import Array
 from liveportrait.training.checkpoint import TrainingState, average_of
+from liveportrait.training.data.batches import batches, pictures_of
 from liveportrait.training.data.corpus import Corpus
-from liveportrait.training.data.sampling import Example, batches, pictures_of
+from liveportrait.training.data.samplers import Example
 from liveportrait.training.phase import BETAS, Phase
 from liveportrait.training.stage_two.config import StageTwoConfig
 from liveportrait.training.stage_two.frozen_networks import to_pictures
@@ -81,7 +82,7 @@ def train_reader(
     def draw(rng: np.random.Generator) -> Example:
         return labelled(rng) if rendered is None or rng.random() < 0.5 else rendered(rng)
 
-    loader = batches(draw, phase.share, config.seed, phase.state.step * schedule.accumulate)
+    loader = batches(draw, phase.rank_slice, config.seed, phase.state.step * schedule.accumulate)
     device = torch.device(config.device)
     while not phase.finished:
         batch = next(loader)

@@ -19,7 +19,8 @@ from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Features, Motion, Pose
 from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.config import Schedule
-from liveportrait.training.data.sampling import Sampler, batches, pictures_of
+from liveportrait.training.data.batches import batches, pictures_of
+from liveportrait.training.data.samplers import Sampler
 from liveportrait.training.losses.rendering import weighted_sum
 from liveportrait.training.phase import BETAS, Phase
 from liveportrait.training.stage_two.closed_form import PARTS
@@ -60,7 +61,7 @@ def train_module(
     optimizer = torch.optim.AdamW(module.parameters(), betas=BETAS, weight_decay=schedule.weight_decay)
     average = average_of(module)
     phase = Phase(name, config, schedule, TrainingState({name: module}, {name: optimizer}, {name: average}))
-    loader = batches(sampler, phase.share, config.seed + 1, phase.state.step * schedule.accumulate)
+    loader = batches(sampler, phase.rank_slice, config.seed + 1, phase.state.step * schedule.accumulate)
     while not phase.finished:
         batch = next(loader)
         phase.seed()

@@ -1,4 +1,7 @@
-"""Batches drawn beside the training: by processes of their own, in an order that does not depend on their number."""
+"""Batches of examples: whose part of a joint batch a process draws, and processes that draw beside the training.
+
+The order of examples does not depend on how many processes draw them.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,89 @@ import itertools
 import multiprocessing
 import queue
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
 from liveportrait.errors import UserError
-from liveportrait.training.data.sampling import ClipSampler, Example, Share, generator, stack
+from liveportrait.motion.lifting import LiftedMotion
+from liveportrait.networks.interface import Motion
+from liveportrait.training.data.samplers import MOTION_FIELDS, ClipSampler, Example, Sampler
 
 AHEAD = 6  # batches waiting, over all workers
 MakeBatch = Callable[[int], Example]  # micro-batch number since the start -> its examples, stacked
+
+
+@dataclass(frozen=True)
+class RankSlice:
+    """The part of every joint batch that one process draws, in `accumulate` micro-batches a step.
+
+    Example j of joint batch n depends on (seed, n, j) alone, so the processes together draw what one would draw.
+    """
+
+    batch: int  # examples of a joint batch
+    accumulate: int = 1
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a batch that cannot be divided evenly."""
+        if self.batch % (self.accumulate * self.world):
+            raise UserError(
+                f"A batch of {self.batch} cannot be divided among {self.world} processes with {self.accumulate} "
+                f"micro-batches each: make schedule.batch a multiple of {self.world * self.accumulate}."
+            )
+
+    @property
+    def size(self) -> int:
+        """Examples of one micro-batch of this process."""
+        return self.batch // (self.accumulate * self.world)
+
+    def part(self, number: int) -> tuple[int, range]:
+        """Joint batch, and the examples of it, that are this process's micro-batch `number` since the start."""
+        step, micro = divmod(number, self.accumulate)
+        first = (micro * self.world + self.rank) * self.size
+        return step, range(first, first + self.size)
+
+
+def generator(seed: int, step: int, place: int) -> np.random.Generator:
+    """The random numbers of example `place` of joint batch `step`."""
+    return np.random.default_rng((seed, step, place))
+
+
+def batches(
+    draw: Sampler, rank_slice: RankSlice | int, seed: int, start: int = 0
+) -> Iterator[dict[str, Tensor]]:
+    """Endless micro-batches of a slice, or whole batches of that many examples, from number `start`."""
+    rank_slice = RankSlice(rank_slice) if isinstance(rank_slice, int) else rank_slice
+    for number in itertools.count(start):
+        step, places = rank_slice.part(number)
+        drawn = stack([draw(generator(seed, step, place)) for place in places])
+        yield {name: torch.from_numpy(value) for name, value in drawn.items()}
+
+
+def stack(examples: Sequence[Example]) -> Example:
+    """Examples as one batch."""
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+def pictures_of(batch: dict[str, Tensor], name: str, device: torch.device) -> Tensor:
+    """Pictures (B,3,S,S) float in [0, 1] of a batch's uint8 (B,S,S,3)."""
+    return batch[name].to(device).permute(0, 3, 1, 2).float().div(255)
+
+
+def motion_of(batch: dict[str, Tensor], prefix: str, device: torch.device) -> Motion:
+    """The labelled motion of a batch."""
+    return Motion(**{name: batch[prefix + name].to(device) for name in MOTION_FIELDS})
+
+
+def corpus_motion(motion: LiftedMotion) -> Motion:
+    """A whole corpus' motion as tensors."""
+    return Motion(**{name: torch.from_numpy(getattr(motion, name)) for name in MOTION_FIELDS})
 
 
 class Batches(ABC):
@@ -37,12 +112,12 @@ class Batches(ABC):
 class CorpusBatches:
     """Makes batches from a sampler's corpus."""
 
-    def __init__(self, sampler: ClipSampler, share: Share, seed: int) -> None:
-        self.sampler, self.share, self.seed = sampler, share, seed
+    def __init__(self, sampler: ClipSampler, rank_slice: RankSlice, seed: int) -> None:
+        self.sampler, self.rank_slice, self.seed = sampler, rank_slice, seed
 
     def __call__(self, number: int) -> Example:
         """This process's micro-batch `number`."""
-        step, places = self.share.part(number)
+        step, places = self.rank_slice.part(number)
         return stack([self.sampler(generator(self.seed, step, place)) for place in places])
 
 

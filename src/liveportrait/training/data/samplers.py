@@ -6,23 +6,17 @@ here, or in batches on the device (`resident`).
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from liveportrait.data.shards import PICTURE_SIDE
-from liveportrait.errors import UserError
 from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
-from liveportrait.motion.lifting import LiftedMotion
-from liveportrait.networks.interface import Motion
 from liveportrait.training.data.augment import (
     Change,
     FrameMotion,
@@ -189,77 +183,3 @@ def _most_different_expression(clip: Clip, frame: int, rng: np.random.Generator)
 def _blink_amount(rng: np.random.Generator) -> float:
     """Half of the synthetic blinks are complete."""
     return 1.0 if rng.random() < 0.5 else float(rng.uniform(0.3, 1.0))
-
-
-@dataclass(frozen=True)
-class Share:
-    """The part of every joint batch that one process draws, in `accumulate` micro-batches a step.
-
-    Example j of joint batch n depends on (seed, n, j) alone, so the processes together draw what one would draw.
-    """
-
-    batch: int  # examples of a joint batch
-    accumulate: int = 1
-    rank: int = 0
-    world: int = 1
-
-    def __post_init__(self) -> None:
-        """Raise UserError for a batch that cannot be divided evenly."""
-        if self.batch % (self.accumulate * self.world):
-            raise UserError(
-                f"A batch of {self.batch} cannot be divided among {self.world} processes with {self.accumulate} "
-                f"micro-batches each: make schedule.batch a multiple of {self.world * self.accumulate}."
-            )
-
-    def divided(self, count: int) -> Share:
-        """The share of a phase whose examples hold `count` samples each: the batch is counted in samples."""
-        if self.batch % count:
-            raise UserError(
-                f"A batch of {self.batch} is no multiple of the {count} samples of every example."
-            )
-        return replace(self, batch=self.batch // count)
-
-    @property
-    def size(self) -> int:
-        """Examples of one micro-batch of this process."""
-        return self.batch // (self.accumulate * self.world)
-
-    def part(self, number: int) -> tuple[int, range]:
-        """Joint batch, and the examples of it, that are this process's micro-batch `number` since the start."""
-        step, micro = divmod(number, self.accumulate)
-        first = (micro * self.world + self.rank) * self.size
-        return step, range(first, first + self.size)
-
-
-def generator(seed: int, step: int, place: int) -> np.random.Generator:
-    """The random numbers of example `place` of joint batch `step`."""
-    return np.random.default_rng((seed, step, place))
-
-
-def batches(draw: Sampler, share: Share | int, seed: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
-    """Endless micro-batches of a share, or whole batches of that many examples, from number `start`."""
-    share = Share(share) if isinstance(share, int) else share
-    for number in itertools.count(start):
-        step, places = share.part(number)
-        drawn = stack([draw(generator(seed, step, place)) for place in places])
-        yield {name: torch.from_numpy(value) for name, value in drawn.items()}
-
-
-def stack(examples: Sequence[Example]) -> Example:
-    """Examples as one batch."""
-    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
-
-
-def pictures_of(batch: dict[str, Tensor], name: str, device: torch.device) -> Tensor:
-    """Pictures (B,3,S,S) float in [0, 1] of a batch's uint8 (B,S,S,3)."""
-    return batch[name].to(device).permute(0, 3, 1, 2).float().div(255)
-
-
-def motion_of(batch: dict[str, Tensor], prefix: str, device: torch.device) -> Motion:
-    """The labelled motion of a batch."""
-    return Motion(**{name: batch[prefix + name].to(device) for name in MOTION_FIELDS})
-
-
-def corpus_motion(motion: LiftedMotion) -> Motion:
-    """A whole corpus' motion as tensors."""
-    return Motion(**{name: torch.from_numpy(getattr(motion, name)) for name in MOTION_FIELDS})

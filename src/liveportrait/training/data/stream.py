@@ -28,8 +28,9 @@ from liveportrait.data.split import is_held_out
 from liveportrait.errors import UserError
 from liveportrait.motion.lifting import Array, lift
 from liveportrait.training import distributed
+from liveportrait.training.data.batches import RankSlice, generator, stack
 from liveportrait.training.data.corpus import Clip, choose_frames
-from liveportrait.training.data.sampling import ClipSampler, Example, Share, generator, stack
+from liveportrait.training.data.samplers import ClipSampler, Example
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class StreamBatches:
         self,
         stream: ShardStream,
         sampler: ClipSampler,
-        share: Share,
+        rank_slice: RankSlice,
         seed: int,
         *,
         workers: int,
@@ -147,30 +148,30 @@ class StreamBatches:
         draws_per_clip: int,
     ) -> None:
         """Raises UserError where there are fewer shards than readers."""
-        self.stream, self.sampler, self.share, self.seed = stream, sampler, share, seed
+        self.stream, self.sampler, self.rank_slice, self.seed = stream, sampler, rank_slice, seed
         self.workers, self.size, self.draws = workers, window, draws_per_clip
-        self.readers = share.world * workers
+        self.readers = rank_slice.world * workers
         if len(stream.shards) < self.readers:
             raise UserError(
-                f"{len(stream.shards)} shards cannot be divided among {self.readers} readers ({share.world} "
+                f"{len(stream.shards)} shards cannot be divided among {self.readers} readers ({rank_slice.world} "
                 f"processes with {workers} workers each): lower data.workers, or use more and smaller shards."
             )
         self._window: tuple[int, Window] | None = None
 
     def __call__(self, number: int) -> Example:
         """This process's micro-batch `number`, from the window of worker `number` mod `workers`."""
-        step, places = self.share.part(number)
+        step, places = self.rank_slice.part(number)
         turn, worker = divmod(number, self.workers)
         examples = []
         for drawn, place in enumerate(places):
-            window = self._at(worker, (turn * self.share.size + drawn) // self.draws)
+            window = self._at(worker, (turn * self.rank_slice.size + drawn) // self.draws)
             examples.append(self.sampler.draw(window, generator(self.seed, step, place)))
         return stack(examples)
 
     def _at(self, worker: int, tick: int) -> Window:
         """A worker's window when `tick` slots have left it."""
         if self._window is None or self._window[0] != worker or self._window[1].tick > tick:
-            reader = self.share.rank * self.workers + worker
+            reader = self.rank_slice.rank * self.workers + worker
             self._window = worker, Window(self.stream, self.size, reader, self.readers, tick)
         window = self._window[1]
         while window.tick < tick:
