@@ -17,14 +17,14 @@ from liveportrait.animation import AnimateOptions, Animator
 from liveportrait.animation.compositing import Compositor, Painted
 from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.run import Run
-from liveportrait.animation.selection import FaceChoice
 from liveportrait.animation.source import StillFace, cut, open_photo
 from liveportrait.animation.steering import Steering
 from liveportrait.animation.streams import side_by_side
-from liveportrait.animation.tracking import find_face
 from liveportrait.engine import Engine
 from liveportrait.face import Face
+from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import driving_window
+from liveportrait.face.tracker import largest_face
 from liveportrait.media import VideoReader, VideoWriter
 from liveportrait.motion import SeenHeads, bundled_templates, concatenate, motion_from_heads
 from liveportrait.networks.geometry import pose_of
@@ -161,7 +161,7 @@ class Live:
         return spent
 
     def _found(self, picture: Image) -> Face:
-        face = find_face(self._run.analyzer, picture)
+        face = largest_face(self._run.analyzer, picture)
         if face is None:
             raise SystemExit("a frame of the driving video shows no face")
         return face

@@ -28,7 +28,7 @@ from liveportrait.animation.run import Run
 from liveportrait.animation.source import Source
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.pose import head_pose
-from liveportrait.face.ratios import eye_ratios, lip_ratio
+from liveportrait.face.ratios import opening_ratios
 from liveportrait.media import contact_sheet, save_image
 
 # Slider -> what it is meant to raise at positive and at negative values (rows of the 52 blendshapes), strengths.
@@ -71,7 +71,7 @@ class Look:
             "roll": float(np.degrees(np.arctan2(turn[0, 1], turn[0, 0]))),
         }
         self.place, self.scale = pose.translation, pose.scale
-        self.openings = np.concatenate([eye_ratios(seen.landmarks), lip_ratio(seen.landmarks)])
+        self.openings = opening_ratios(seen.landmarks)
 
 
 def changes(name: str, value: float, look: Look, rest: Look) -> dict[str, float | str]:
@@ -163,7 +163,7 @@ def followed(analyzer: FaceAnalyzer, frames: list[np.ndarray]) -> np.ndarray:
         face = face and analyzer.track(frame, face)
         face = face or next(iter(analyzer.detect(frame)), None)
         if face is not None:
-            rows.append(np.concatenate([eye_ratios(face.landmarks), lip_ratio(face.landmarks)]))
+            rows.append(opening_ratios(face.landmarks))
     return np.stack(rows)
 
 

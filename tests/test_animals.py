@@ -16,13 +16,13 @@ from small_base import small_networks
 from liveportrait import AnimateOptions, Animator
 from liveportrait.animation.boxes import parse_box
 from liveportrait.animation.run import Run
-from liveportrait.animation.selection import FaceChoice
 from liveportrait.animation.source import open_photo
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.animal_shape import animal_rim, animal_square, face_axes
-from liveportrait.face.animals import animal_detector
+from liveportrait.face.animals import AnimalDetector
+from liveportrait.face.choice import FaceChoice
 from liveportrait.media import VideoReader, save_image
 from liveportrait.motion import bundled_templates, write_template
 from liveportrait.motion.animals import EYE_OPENING, animal_motion
@@ -116,20 +116,20 @@ def test_lids_of_large_eyes_go_as_far_as_they_are_apart():
 
 def test_a_cat_is_found_where_it_is():
     image = chelsea()
-    (face,) = animal_detector().detect(image)
+    (face,) = AnimalDetector().detect(image)
     off = np.linalg.norm(face_axes(face.landmarks).eyes - face_axes(CHELSEA).eyes, axis=1) / EYE_DISTANCE
     assert off.max() < 0.1
     assert np.linalg.norm(face.landmarks[4] - CHELSEA[4]) < 0.15 * EYE_DISTANCE
     scene = cv2.resize(astronaut(), (900, 900))
     scene[600:800, 500:800] = cv2.resize(image, (300, 200), interpolation=cv2.INTER_AREA)
-    (small,) = animal_detector().detect(scene)
+    (small,) = AnimalDetector().detect(scene)
     middle = face_axes(CHELSEA).middle * [300 / 451, 200 / 300] + [500, 600]
     assert np.linalg.norm(face_axes(small.landmarks).middle - middle) < 20
 
 
 @pytest.mark.parametrize("image", [portrait(), astronaut(), np.full((200, 300, 3), 128, np.uint8)])
 def test_no_animal_is_seen_where_there_is_none(image):
-    assert animal_detector().detect(image) == []
+    assert AnimalDetector().detect(image) == []
 
 
 def test_the_outline_encloses_the_face():

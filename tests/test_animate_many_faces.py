@@ -11,10 +11,10 @@ from liveportrait import AnimateOptions, Animator, UserError
 from liveportrait.animation.compositing import Compositor, Painted
 from liveportrait.animation.moving import open_video
 from liveportrait.animation.run import Run
-from liveportrait.animation.selection import FaceChoice
 from liveportrait.animation.source import Place, open_photo
 from liveportrait.engine import Engine
 from liveportrait.face.canonical import OVAL, canonical_face
+from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import Square
 from liveportrait.face.masks import SIDE, face_mask, reaches, rim_in_crop, rim_mask, yielding
 from liveportrait.face.paste import paste_mask
@@ -83,7 +83,10 @@ def test_who_is_moved_by_whom_survives_a_cut(animator, tmp_path):
     source = open_video(run, path, AnimateOptions(), FaceChoice(takes_all=True))
     assert source.cuts == (SCENE,) and len(source.faces) == 3
     slots = [
-        [int(sighting.square.centre[0] // 220) if sighting else None for sighting in face.sightings]
+        [
+            int(observation.square.centre[0] // 220) if observation else None
+            for observation in face.observations
+        ]
         for face in source.faces
     ]
     assert slots == [[number] * SCENE + [(number + 1) % 3] * (FRAMES - SCENE) for number in range(3)]
@@ -133,7 +136,7 @@ def test_all_faces_of_a_picture_are_found_from_left_to_right(animator, count):
     run = Run(animator.engine, animator.analyzer, batch=4)
     source = open_photo(run, photo, AnimateOptions(max_size=2000), FaceChoice(takes_all=True))
     places = [face.view(run, [0], [photo]).places[0] for face in source.faces]
-    assert [int(place.rim[:, 0].mean() // 220) for place in places] == list(range(count))
+    assert [int(place.outline[:, 0].mean() // 220) for place in places] == list(range(count))
     assert source.found == count and not source.bystanders
 
 

@@ -18,7 +18,8 @@ from liveportrait.animation.compositing import Compositor
 from liveportrait.animation.streams import DEPTH
 from liveportrait.engine import Engine, select
 from liveportrait.engine.lanes import Lanes, divided
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import FaceAnalyzer, default_analyzer
+from liveportrait.face.analyzer import OpenVinoFaceAnalyzer
 from liveportrait.media import VideoReader, VideoWriter
 from liveportrait.media.colour import FrameConverter
 from liveportrait.networks.interface import Features, Pose
@@ -37,7 +38,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def analyzer() -> FaceAnalyzer:
-    return FaceAnalyzer()
+    return default_analyzer()
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def failing(original, number: int):
     ("stage", "owner", "name", "number"),
     [
         ("decode", FrameConverter, "__call__", FRAMES + 6),
-        ("detect", FaceAnalyzer, "track", 5),
+        ("detect", OpenVinoFaceAnalyzer, "track", 5),
         ("crop", driving_video, "_cut", 8),
         ("motion", Engine, "extract_motion", 2),
         ("render", Engine, "render", 3),

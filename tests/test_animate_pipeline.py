@@ -18,11 +18,11 @@ from liveportrait.animation.driver import open_driver
 from liveportrait.animation.profile import Gauge, Profile, Spent
 from liveportrait.animation.report import Report, held_note
 from liveportrait.animation.run import Run
-from liveportrait.animation.selection import FaceChoice
 from liveportrait.animation.source import View, limit_size, open_photo
 from liveportrait.animation.steering import Steering
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
+from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import crop
 from liveportrait.media import VideoReader, load_image, save_image
 from liveportrait.motion import Template, read_template, write_template

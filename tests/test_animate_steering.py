@@ -11,13 +11,14 @@ from animation_samples import FPS, bundled_networks, driving_frames, write_video
 
 from liveportrait import AnimateOptions, UserError
 from liveportrait.animation.driver import open_driver, template_driver
-from liveportrait.animation.people import Person, match
 from liveportrait.animation.run import Run
-from liveportrait.animation.selection import FaceChoice, assign_drivers
+from liveportrait.animation.selection import assign_drivers
 from liveportrait.animation.steering import Steering
 from liveportrait.choices import Region
 from liveportrait.engine import Engine
-from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.face import Face, default_analyzer
+from liveportrait.face.choice import FaceChoice
+from liveportrait.face.people_tracker import Person, match
 from liveportrait.motion import (
     FACE_MESH,
     PUBLISHED,
@@ -41,7 +42,7 @@ from liveportrait.networks.interface import Motion
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    return Run(Engine(bundled_networks()), FaceAnalyzer(), batch=8)
+    return Run(Engine(bundled_networks()), default_analyzer(), batch=8)
 
 
 def motion(count: int, seed: int = 0, tremble: float = 0.1) -> Motion:

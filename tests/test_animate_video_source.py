@@ -15,19 +15,19 @@ from small_base import SMALL_BASE
 
 from liveportrait import AnimateOptions, Animator
 from liveportrait.animation.cues import on_clock
-from liveportrait.animation.cuts import CutFinder
 from liveportrait.animation.driver import DrivingBatch
 from liveportrait.animation.moving import open_video
 from liveportrait.animation.run import Run
-from liveportrait.animation.selection import FaceChoice
 from liveportrait.animation.source import Source
 from liveportrait.animation.windows import gliding, stretches
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
+from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import Square
 from liveportrait.face.paste import paste_mask
 from liveportrait.media import VideoReader, load_image
+from liveportrait.media.cuts import CutFinder
 from liveportrait.motion import Template, bundled_templates
 from liveportrait.networks import build
 from liveportrait.networks.interface import Motion

@@ -11,7 +11,7 @@ import pytest
 from skimage.data import astronaut
 
 from liveportrait import AnimateOptions, Animator, metrics, weights
-from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.face import Face, default_analyzer
 from liveportrait.face.blendshapes import EYE_BLINK
 from liveportrait.face.pose import head_pose
 from liveportrait.media import VideoReader
@@ -46,7 +46,7 @@ def faces(frames: list[np.ndarray]) -> list[Face]:
 
 def test_eyes_close_and_open_again(tmp_path: Path) -> None:
     seen = faces(animate(tmp_path, some_frames("blink", [0, 14, 24])))
-    analyzer = FaceAnalyzer()
+    analyzer = default_analyzer()
     closing = [float(analyzer.blendshapes(face)[EYES].mean()) for face in seen]
     assert closing[1] > closing[0] + 0.25
     assert abs(closing[2] - closing[0]) < 0.1

@@ -24,7 +24,7 @@ from liveportrait.data.preparation.inputs import find_inputs, fingerprint
 from liveportrait.data.preparation.options import PrepareOptions
 from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.errors import UserError
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.face.canonical import canonical_face
 from liveportrait.motion.lifting import AXES, MESH_ROWS
 
@@ -96,7 +96,7 @@ def hashes_of(frames: list[np.ndarray], analyzer: FaceAnalyzer) -> np.ndarray:
 
 
 def test_a_copy_is_a_duplicate_and_another_take_is_not() -> None:
-    analyzer = FaceAnalyzer()
+    analyzer = default_analyzer()
     take, other = talking(10), talking(10, seed=5)
     copy = [
         cv2.resize(frame[20:, 30:], None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA) for frame in take[2:9]

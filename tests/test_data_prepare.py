@@ -19,7 +19,7 @@ from liveportrait.data.preparation.run import Prepared, prepare
 from liveportrait.data.preparation.statistics import angles
 from liveportrait.data.shards import Entry, Sample, read_entries
 from liveportrait.errors import UserError
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import default_analyzer
 from liveportrait.media import VideoReader, load_image, save_image
 from liveportrait.motion.lifting import AXES, MESH_ROWS
 from liveportrait.training.data.corpus import build_corpus, load_corpus
@@ -119,7 +119,7 @@ def test_the_clip_ends_at_the_cut_and_begins_after_the_fade(prepared: tuple[Path
 
 def test_labels_are_those_of_the_frames_that_are_stored(prepared: tuple[Path, Prepared]) -> None:
     _, done = prepared
-    analyzer = FaceAnalyzer()
+    analyzer = default_analyzer()
     clip = next(entry for entry in entries(done) if entry.is_video)
     assert isinstance(clip, Sample)
     frames = clip.frames()

@@ -12,7 +12,6 @@ import pytest
 from prepare_samples import scene, talking
 from skimage.data import coffee
 
-from liveportrait.data.preparation.changes import CutDetector, change
 from liveportrait.data.preparation.clips import TrackDivider
 from liveportrait.data.preparation.motion import jitter, shape_motion
 from liveportrait.data.preparation.options import PrepareOptions
@@ -22,8 +21,10 @@ from liveportrait.data.preparation.tracking import FaceFollower, Track, at_rate
 from liveportrait.data.preparation.videos import joined
 from liveportrait.data.preparation.windows import divide_by_window, fit_window, inside
 from liveportrait.data.shards import PICTURE_SIDE
-from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.face import Face
+from liveportrait.face.analyzer import OpenVinoFaceAnalyzer
 from liveportrait.face.canonical import canonical_face
+from liveportrait.media.cuts import FACE_REGION, CutFinder, region_change
 
 OPTIONS = PrepareOptions()
 GOOD = FaceMeasures(sharpness=0.2, brightness=120, contrast=50, lost=0)
@@ -49,14 +50,14 @@ def test_a_cut_is_told_from_motion_flicker_and_light() -> None:
         *shot[:4],
     ]
     frames[12:18] = [(frame * (1 - 0.1 * k)).astype(np.uint8) for k, frame in enumerate(shot[6:])]
-    detector = CutDetector()
-    cuts = [k + 1 for k in range(len(frames) - 1) if detector.is_cut(change(frames[k], frames[k + 1]))]
+    detector = CutFinder(FACE_REGION)
+    cuts = [k + 1 for k in range(len(frames) - 1) if detector.is_cut(region_change(frames[k], frames[k + 1]))]
     assert cuts == [18, 22]
 
 
 def test_fast_motion_is_no_cut() -> None:
-    detector = CutDetector()
-    assert not any(detector.is_cut(change(scene(20.0 * k), scene(20.0 * (k + 1)))) for k in range(4))
+    detector = CutFinder(FACE_REGION)
+    assert not any(detector.is_cut(region_change(scene(20.0 * k), scene(20.0 * (k + 1)))) for k in range(4))
 
 
 # rate
@@ -80,7 +81,7 @@ def test_resampling_shows_the_nearest_earlier_frame(source: Fraction, wanted: li
 # tracking
 
 
-class FakeAnalyzer(FaceAnalyzer):
+class FakeAnalyzer(OpenVinoFaceAnalyzer):
     """Sees the faces that a script places in the frames; a frame's first pixel is its number."""
 
     def __init__(self, script: dict[int, list[np.ndarray]]) -> None:
@@ -101,6 +102,9 @@ class FakeAnalyzer(FaceAnalyzer):
     def blendshapes(self, face: Face) -> np.ndarray:
         return np.zeros(52, np.float32)
 
+    def identity(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        return np.zeros(128, np.float32)
+
 
 def numbered(count: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(1)
@@ -111,14 +115,10 @@ def numbered(count: int) -> Iterator[np.ndarray]:
         yield frame
 
 
-def embed_nothing(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    return np.zeros(128, np.float32)
-
-
 def follow(
     script: dict[int, list[np.ndarray]], count: int, options: PrepareOptions = OPTIONS
 ) -> FaceFollower:
-    follower = FaceFollower(FakeAnalyzer(script), embed_nothing, options)
+    follower = FaceFollower(FakeAnalyzer(script), options)
     follower.tracks = list(follower.follow(numbered(count)))  # type: ignore[attr-defined]
     return follower
 

@@ -10,7 +10,7 @@ from liveportrait import metrics, weights
 from liveportrait.engine import Engine
 from liveportrait.evaluation.protocols.landmark_warp import landmark_warp
 from liveportrait.evaluation.protocols.self_reenactment import Clip, self_reenactment
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import default_analyzer
 
 
 def face(side: int = 256) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_correlation_ignores_what_faces_measure_at_rest() -> None:
 
 
 def test_landmark_warp_moves_the_landmarks_and_keeps_the_corners() -> None:
-    analyzer, picture = FaceAnalyzer(), face()
+    analyzer, picture = default_analyzer(), face()
     found = analyzer.detect(picture)[0].landmarks
     assert metrics.l1(landmark_warp(picture, found, found), picture) < 0.01
     goal = found.copy()
@@ -66,7 +66,7 @@ def test_landmark_warp_moves_the_landmarks_and_keeps_the_corners() -> None:
 
 def test_a_still_clip_gives_the_copy_a_perfect_score() -> None:
     clip = Clip("still", np.stack([face()] * 3))
-    figures = self_reenactment(Engine(weights.load("compact")), FaceAnalyzer(), [clip])
+    figures = self_reenactment(Engine(weights.load("compact")), default_analyzer(), [clip])
     assert figures["copy"]["psnr"] == 100 and figures["copy"]["landmarks"] < 0.01
     assert figures["model"]["frames"] == 2 and figures["model"]["found"] == 1
     assert figures["model"]["psnr"] > 25  # no motion: the source's own pixels

@@ -24,7 +24,7 @@ from liveportrait.evaluation.protocols.cross_reenactment import measure_pair, pa
 from liveportrait.evaluation.protocols.reenact import Shown, motion_of
 from liveportrait.evaluation.protocols.self_reenactment import measure_clip
 from liveportrait.evaluation.results import DEFINITIONS, Measured, Outcome, summary
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import default_analyzer
 from liveportrait.face.crop import to_input
 from liveportrait.media import load_image, save_image
 from liveportrait.networks import build
@@ -35,7 +35,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
 
 @cache
 def context(retargeting: bool = False) -> EvalContext:
-    return EvalContext.of(Engine(bundled_networks(retargeting)), FaceAnalyzer())
+    return EvalContext.of(Engine(bundled_networks(retargeting)), default_analyzer())
 
 
 @pytest.fixture(scope="module")

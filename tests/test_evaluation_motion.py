@@ -8,7 +8,7 @@ import pytest
 from skimage.data import astronaut
 
 from liveportrait import metrics
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import default_analyzer
 from liveportrait.face.canonical import canonical_face
 from liveportrait.face.crop import CropWindow
 from liveportrait.face.paste import paste_back
@@ -76,7 +76,7 @@ def test_displacement_of_a_shifted_picture_is_the_shift() -> None:
 
 
 def test_regions_leave_the_face_out() -> None:
-    landmarks = FaceAnalyzer().detect(portrait())[0].landmarks
+    landmarks = default_analyzer().detect(portrait())[0].landmarks
     background, shoulders = metrics.background_region(256, [landmarks]), metrics.shoulder_region(256, [])
     assert background[4, 4] and background[120, 250] and not background[250, 250]
     assert shoulders[250, 128] and not shoulders[200, 128] and not (background & shoulders).any()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from liveportrait.errors import UserError
-from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.face import Face, FaceAnalyzer, default_analyzer
 
 Image = NDArray[np.uint8]
 
@@ -24,7 +24,7 @@ SMILE_LEFT, JAW_OPEN, BLINK_LEFT = 44, 25, 9
 
 @pytest.fixture(scope="module")
 def analyzer() -> FaceAnalyzer:
-    return FaceAnalyzer()
+    return default_analyzer()
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_nothing_is_sent_anywhere(astronaut: Image) -> None:
             seen.append(event)
 
     sys.addaudithook(hook)
-    FaceAnalyzer().detect(astronaut, smallest=80)
+    default_analyzer().detect(astronaut, smallest=80)
     watching = False
     assert seen == []
 
@@ -195,4 +195,4 @@ def test_bad_arguments_are_refused(analyzer: FaceAnalyzer, astronaut: Image) -> 
     with pytest.raises(UserError, match="smallest face"):
         analyzer.detect(astronaut, smallest=0)
     with pytest.raises(UserError, match="-1 threads"):
-        FaceAnalyzer(threads=-1)
+        default_analyzer(threads=-1)

@@ -8,14 +8,14 @@ import pytest
 import torch
 from skimage import data
 
-from liveportrait.face import FaceAnalyzer
-from liveportrait.face.identity import CHIP_LANDMARKS, SAME_PERSON, align_chips, face_identity, identity_of
+from liveportrait.face import default_analyzer
+from liveportrait.face.identity import CHIP_LANDMARKS, SAME_PERSON, FaceIdentity, align_chips
 
 
 @pytest.fixture(scope="module")
 def astronaut() -> tuple[np.ndarray, np.ndarray]:
     picture = data.astronaut()
-    return picture, FaceAnalyzer().detect(picture)[0].landmarks
+    return picture, default_analyzer().detect(picture)[0].landmarks
 
 
 def test_a_turned_darker_smaller_copy_is_the_same_person(astronaut: tuple[np.ndarray, np.ndarray]) -> None:
@@ -24,14 +24,19 @@ def test_a_turned_darker_smaller_copy_is_the_same_person(astronaut: tuple[np.nda
     copy = (cv2.warpAffine(picture, matrix, (512, 512)) * 0.8).astype(np.uint8)
     moved = landmarks.copy()
     moved[:, :2] = landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2]
-    gap = np.linalg.norm(identity_of(picture, landmarks) - identity_of(copy, moved.astype(np.float32)))
+    gap = np.linalg.norm(
+        FaceIdentity().embedding(picture, landmarks)
+        - FaceIdentity().embedding(copy, moved.astype(np.float32))
+    )
     assert gap < 0.3
 
 
 def test_an_upside_down_chip_is_somebody_else(astronaut: tuple[np.ndarray, np.ndarray]) -> None:
     picture, landmarks = astronaut
     flipped = np.ascontiguousarray(picture[::-1])
-    gap = np.linalg.norm(identity_of(picture, landmarks) - identity_of(flipped, landmarks))
+    gap = np.linalg.norm(
+        FaceIdentity().embedding(picture, landmarks) - FaceIdentity().embedding(flipped, landmarks)
+    )
     assert gap > SAME_PERSON
 
 
@@ -39,6 +44,6 @@ def test_the_picture_gets_a_gradient(astronaut: tuple[np.ndarray, np.ndarray]) -
     picture, landmarks = astronaut
     image = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float().div(255).requires_grad_(True)
     points = torch.from_numpy(landmarks[list(CHIP_LANDMARKS), :2]).float()[None]
-    face_identity()(align_chips(image, points)).square().sum().backward()
+    FaceIdentity()(align_chips(image, points)).square().sum().backward()
     assert image.grad is not None
     assert image.grad.abs().sum() > 0

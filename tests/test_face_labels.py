@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import default_analyzer
 from liveportrait.face.pose import head_pose
 
 SHARD = Path(__file__).resolve().parents[1] / "data" / "image" / "photo-01.tar"
@@ -49,7 +49,7 @@ def labelled() -> list[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.
 
 
 def test_agrees_with_the_labels() -> None:
-    analyzer = FaceAnalyzer()
+    analyzer = default_analyzer()
     mirror = np.diag([1.0, -1.0, -1.0])
     errors, angles = [], []
     for picture, landmarks, rotation in labelled():

@@ -15,7 +15,7 @@ from small_base import SMALL_BASE, small_networks
 
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import default_analyzer
 from liveportrait.face.ratios import lip_ratio
 from liveportrait.motion import FACE_MESH, PUBLISHED, SeenKeypoints, snap_to_landmarks
 from liveportrait.motion.directions_published import published_directions
@@ -364,7 +364,7 @@ def test_closed_lips_go_farther_than_they_shall_open_and_open_ones_do_not():
 
 def test_a_closed_mouth_shows_a_small_opening(compact):
     """In the picture, by the tracker, of an opening of 0.1."""
-    analyzer = FaceAnalyzer()
+    analyzer = default_analyzer()
     photo = cv2.resize(astronaut()[:300, 80:380], (256, 256), interpolation=cv2.INTER_AREA)
     face = analyzer.detect(photo)[0]
     engine = Engine(bundled_networks())

@@ -14,13 +14,14 @@ from small_base import small_networks
 from liveportrait import AnimateOptions
 from liveportrait.animation.driver import open_driver
 from liveportrait.animation.production import _steering
-from liveportrait.animation.references import LOOK_EVERY, Look, most_alike, scores_of
 from liveportrait.animation.run import Run
-from liveportrait.animation.selection import FaceChoice
 from liveportrait.animation.source import open_photo
+from liveportrait.animation.tracking import SCORED_EVERY
 from liveportrait.engine import Engine
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import default_analyzer
 from liveportrait.face.blendshapes import EYE_LOOK, JAW_OPEN
+from liveportrait.face.choice import FaceChoice
+from liveportrait.face.scores import Look, face_scores, most_similar_frame
 from liveportrait.networks.geometry import pose_of
 
 SMILE = 44
@@ -28,7 +29,7 @@ SMILE = 44
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    return Run(Engine(bundled_networks()), FaceAnalyzer(), batch=4)
+    return Run(Engine(bundled_networks()), default_analyzer(), batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +47,16 @@ def look(frame: int, **made: float) -> Look:
 
 def test_the_frame_most_like_the_source_is_found():
     looks = [look(0, jaw=0.6), look(3, smile=0.4), look(6, smile=0.8, jaw=0.3), look(9, smile=0.1)]
-    assert most_alike(looks, None) == 9  # the calmest
-    assert most_alike(looks, look(0, smile=0.5).scores) == 3
-    assert most_alike(looks, look(0, jaw=0.5).scores) == 0
-    assert most_alike(looks, look(0, smile=0.9, jaw=0.3).scores) == 6
+    assert most_similar_frame(looks, None) == 9  # the calmest
+    assert most_similar_frame(looks, look(0, smile=0.5).scores) == 3
+    assert most_similar_frame(looks, look(0, jaw=0.5).scores) == 0
+    assert most_similar_frame(looks, look(0, smile=0.9, jaw=0.3).scores) == 6
 
 
 def test_gaze_does_not_count(run):
     face = run.analyzer.detect(portrait())[0]
     assert run.analyzer.blendshapes(face)[list(EYE_LOOK)].max() > 0.05
-    assert not scores_of(run.analyzer, face)[list(EYE_LOOK)].any()
+    assert not face_scores(run.analyzer, face)[list(EYE_LOOK)].any()
 
 
 @pytest.mark.parametrize("which", ["compact", "base"])
@@ -63,7 +64,7 @@ def test_a_driver_tells_its_motion_in_the_frame_most_alike(which, run, video):
     run = run if which == "compact" else replace(run, engine=Engine(small_networks()))
     driver = open_driver(run, video, True, "match")
     tracked = driver.tracked
-    assert [each.frame for each in tracked.looks] == [0, *range(1 + LOOK_EVERY, 10, LOOK_EVERY)]
+    assert [each.frame for each in tracked.looks] == [0, *range(1 + SCORED_EVERY, 10, SCORED_EVERY)]
     assert tracked.reference == 0  # where the pose starts from
     wanted = tracked.looks[2]
     played = [part for batch in driver.play(lambda: None) for part in batch.motion.expression]

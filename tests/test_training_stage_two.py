@@ -18,7 +18,7 @@ from synthetic_shards import make_shard, project, turn
 from liveportrait import weights
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import default_analyzer
 from liveportrait.face.canonical import canonical_face
 from liveportrait.face.ratios import eye_ratios, lip_ratio
 from liveportrait.motion import groups_for
@@ -240,7 +240,7 @@ def test_a_response_is_inverted() -> None:
 
 def test_rendered_pictures_are_read_back(tmp_path: Path) -> None:
     picture = np.ascontiguousarray(astronaut()[:256, 100:356])
-    openings = measured_openings(FaceAnalyzer(), picture)
+    openings = measured_openings(default_analyzer(), picture)
     assert openings is not None and openings[:2].min() > 0.1 and openings.max() < 0.6
     rng = np.random.default_rng(0)
     asked = rng.uniform(0, 1, (40, 2)).astype(np.float32)
@@ -253,7 +253,7 @@ def test_rendered_pictures_are_read_back(tmp_path: Path) -> None:
     assert all(np.array_equal(getattr(read, name), value) for name, value in vars(made).items())
     own = torch.from_numpy(openings[2:])
     assert read.response("lips").request_for(own, torch.tensor([0.2])).item() == pytest.approx(0.4, abs=0.05)
-    assert measured_openings(FaceAnalyzer(), np.zeros((256, 256, 3), np.uint8)) is None
+    assert measured_openings(default_analyzer(), np.zeros((256, 256, 3), np.uint8)) is None
 
 
 @pytest.fixture(scope="module")

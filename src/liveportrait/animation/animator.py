@@ -20,7 +20,7 @@ from liveportrait.animation.source import Image
 from liveportrait.animation.streams import nothing
 from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.engine import Engine, pick_device
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.networks.interface import Motion
 
@@ -43,7 +43,7 @@ class Animator:
     ) -> None:
         """`batch`: how many frames go through the networks together; None is what suits the engine."""
         self.engine = engine
-        self.analyzer = analyzer or FaceAnalyzer(min(TRACKING_THREADS, engine.threads))
+        self.analyzer = analyzer or default_analyzer(min(TRACKING_THREADS, engine.threads))
         self.batch = batch or engine.batch
 
     @classmethod

@@ -67,7 +67,7 @@ class Compositor:
         placed = [(face, face.place) for face in faces if face.place is not None]
         result = np.zeros((*self._shape, 4), np.uint8) if self._alpha else frame.copy() if placed else frame
         for face, place in sorted(placed, key=lambda item: item[1].side):
-            others = [other.rim for _, other in placed if other is not place]
+            others = [other.outline for _, other in placed if other is not place]
             ready = self._kept.get(face.face) or self._prepared(frame, face, place, others)
             if self._still and self._mask == "template":
                 self._kept[face.face] = ready
@@ -80,7 +80,7 @@ class Compositor:
         return result
 
     def _prepared(self, frame: Image, face: Painted, place: Place, others: Sequence[Array]) -> _Ready:
-        own = rim_in_crop(place.rim, place.window)
+        own = rim_in_crop(place.outline, place.window)
         mask = paste_mask(place.window.size)
         if self._mask == "face":
             mask = face_mask([own] if face.moved is None else [own, face.moved])

@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from liveportrait.animation.extraction import extract_motion
-from liveportrait.animation.references import Scores, calmest, most_alike
+from liveportrait.animation.reference import most_neutral_frame
 from liveportrait.animation.report import Stretches
 from liveportrait.animation.run import Run
 from liveportrait.animation.streams import DEPTH, batches, nothing, read_ahead
-from liveportrait.animation.tracking import Tracked, find_face, missing_reference, openings_of, track_face
+from liveportrait.animation.tracking import Tracked, missing_reference, track_face
 from liveportrait.choices import Reference
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow, crop, driving_window, to_input
+from liveportrait.face.ratios import opening_ratios
+from liveportrait.face.scores import most_similar_frame
+from liveportrait.face.tracker import largest_face
 from liveportrait.media import VideoReader, load_image, media_kind
 from liveportrait.motion import SeenKeypoints, Template, groups_for, motion_from_heads, read_template
 from liveportrait.networks.interface import Motion
@@ -73,7 +76,8 @@ class Driver:
     first: Motion  # batch 1: the reference, what relative motion starts from
     play: Callable[[Callable[[], None]], Play]  # given what a thread does before it runs M
     first_openings: Tensor | None = None  # (1,3) of the reference
-    alike: Callable[[Scores | None], DrivingBatch] | None = None  # the frame that looks most like such a face
+    # The frame that looks most like a face with such scores.
+    alike: Callable[[NDArray[np.float32] | None], DrivingBatch] | None = None
     is_photo: bool = False
     has_pictures: bool = True  # False for a template: no tiles
     audio: Path | None = None  # a file with sound
@@ -122,7 +126,7 @@ def template_driver(
         raise UserError(missing_reference(reference, name, count))
     start = reference if isinstance(reference, int) else 0
     if reference == "auto":
-        start = calmest(template, groups)
+        start = most_neutral_frame(template, groups)
     whole = DrivingBatch(motion, openings, (None,) * count)
 
     def play(prepare: Callable[[], None] = nothing) -> Play:
@@ -141,7 +145,7 @@ def photo_driver(run: Run, path: Path, crops: bool) -> Driver:
     window, face, seen, openings = None, None, None, None
     if crops:
         with run.clock.step("detect"):
-            face = find_face(run.analyzer, image)
+            face = largest_face(run.analyzer, image)
         if face is None:
             raise UserError(
                 f"no face found in {path}: use a photo that shows one, or --no-crop-driving if it is a"
@@ -149,7 +153,7 @@ def photo_driver(run: Run, path: Path, crops: bool) -> Driver:
             )
         window = driving_window([face.landmarks])
         seen = SeenKeypoints.of([face.landmarks])
-        openings = torch.from_numpy(openings_of(face)[None]).to(run.engine.device)
+        openings = torch.from_numpy(opening_ratios(face.landmarks)[None]).to(run.engine.device)
     tile = _cut(image, window, run.engine.variant)
     with run.clock.step("motion"):
         motion = extract_motion(run.engine, tile[None], seen, window)
@@ -213,9 +217,9 @@ def video_driver(
         ):
             yield from ahead
 
-    def alike(own: Scores | None) -> DrivingBatch:
+    def alike(own: NDArray[np.float32] | None) -> DrivingBatch:
         assert tracked is not None
-        row = most_alike(tracked.looks, own)
+        row = most_similar_frame(tracked.looks, own)
         if whole:
             return whole.take([row])
         tile = _cut(_frame(reader, row), window, variant)

@@ -12,9 +12,9 @@ from torch import Tensor
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.run import Run
-from liveportrait.animation.selection import FaceChoice
 from liveportrait.animation.source import View, open_photo
 from liveportrait.errors import UserError
+from liveportrait.face.choice import FaceChoice
 from liveportrait.motion import groups_for
 from liveportrait.motion.editing import copy_expression, edit
 from liveportrait.motion.keyframes import Keyframes

@@ -16,16 +16,16 @@ import torch
 from numpy.typing import NDArray
 
 from liveportrait.animation.extraction import extract_motion, joined
-from liveportrait.animation.following import Followed, follow
 from liveportrait.animation.footage import Footage
+from liveportrait.animation.observations import FaceObservations
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.report import MEASURE, Jitter
 from liveportrait.animation.run import Run
-from liveportrait.animation.selection import FaceChoice
-from liveportrait.animation.sighting import Sightings
 from liveportrait.animation.source import Image, Source, View, cut, looked_at, require_size, window_of
 from liveportrait.animation.streams import batches
+from liveportrait.animation.tracking import Followed, track_people
 from liveportrait.animation.windows import corners, gliding, stretches
+from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import CropWindow, crop, to_input
 from liveportrait.media import VideoReader
 from liveportrait.motion import crop_points, fix_canonical, groups_for, jitter, smooth_motion
@@ -36,20 +36,20 @@ from liveportrait.networks.interface import Motion
 class MovingFace:
     """One person's face through a video. Rows of `motion` are the frames that show it, in order."""
 
-    sightings: Sightings  # one a frame; empty where frames are the face
+    observations: FaceObservations  # one a frame; empty where frames are the face
     windows: Sequence[CropWindow]  # one a frame, held where there is no face; empty likewise
     motion: Motion  # on the CPU
     rows: NDArray[np.int64]  # (N,) each frame's row of `motion`: the last one at or before it
 
     def shown(self, rows: range) -> list[int]:
         """Which of the frames show the face."""
-        if not self.sightings:
+        if not self.observations:
             return list(rows)
-        return [row for row in rows if self.sightings[row] is not None]
+        return [row for row in rows if self.observations[row] is not None]
 
     def view(self, run: Run, rows: Sequence[int], frames: Sequence[Image]) -> View:
         """The face in these frames, given by their numbers and pictures: F runs on each."""
-        seen = [sighting for row in rows if self.sightings and (sighting := self.sightings[row])]
+        seen = [observation for row in rows if self.observations and (observation := self.observations[row])]
         windows = [self.windows[row] for row in rows] if seen else []
         motion = Motion(*(part[self.rows[list(rows)]].to(run.engine.device) for part in self.motion))
         return looked_at(run, _tiles(run, frames, windows), motion, seen, windows)
@@ -67,15 +67,21 @@ def open_video(run: Run, file: Path, options: AnimateOptions, choice: FaceChoice
     footage = Footage(VideoReader(file), run.clock, options.max_size)
     require_size(footage.name, footage.shape)
     info = footage.reader.info
-    followed = follow(run, footage, choice) if options.crop else Followed(info.frame_count, (), [Sightings()])
-    paths = [_Path.of(sightings, followed.cuts, options, info.fps) for sightings in followed.sightings]
+    followed = (
+        track_people(run, footage, choice)
+        if options.crop
+        else Followed(info.frame_count, (), [FaceObservations()])
+    )
+    paths = [
+        _Path.of(observations, followed.cuts, options, info.fps) for observations in followed.observations
+    ]
     measured = _measure(run, footage, paths)
     smoothed = [
         smooth_motion(motion, options.smooth, info.fps, path.starts)
         for path, motion in zip(paths, measured, strict=True)
     ]
     faces = [
-        MovingFace(path.sightings, path.windows, motion, path.rows(len(motion.scale)))
+        MovingFace(path.observations, path.windows, motion, path.rows(len(motion.scale)))
         for path, motion in zip(paths, smoothed, strict=True)
     ]
     trembling = []
@@ -103,30 +109,32 @@ def open_video(run: Run, file: Path, options: AnimateOptions, choice: FaceChoice
 class _Path:
     """The way of one face's crop through the video."""
 
-    sightings: Sightings  # as in MovingFace
+    observations: FaceObservations  # as in MovingFace
     windows: Sequence[CropWindow]
     starts: tuple[int, ...] = ()  # rows of the motion at which something new begins
     jitter: tuple[float, float] | None = None  # of the crop's corners, before and after
 
     @classmethod
-    def of(cls, sightings: Sightings, cuts: Sequence[int], options: AnimateOptions, fps: Fraction) -> _Path:
-        """The gliding windows of a face; none where there are no sightings because frames are the face."""
-        if not sightings:
-            return cls(sightings, ())
-        squares = [sighting.square if sighting else None for sighting in sightings]
+    def of(
+        cls, observations: FaceObservations, cuts: Sequence[int], options: AnimateOptions, fps: Fraction
+    ) -> _Path:
+        """The gliding windows of a face; none where there are no observations because frames are the face."""
+        if not observations:
+            return cls(observations, ())
+        squares = [observation.square if observation else None for observation in observations]
         glided = gliding(squares, cuts, fps)
-        found = sightings.found
+        found = observations.found
         starts = tuple(int(found[: part.start].sum()) for part in stretches(found, cuts))
         before = torch.from_numpy(np.stack([corners(square) for square in squares if square]))
         after = torch.from_numpy(np.stack([corners(square) for square in glided])[found])
         windows = [window_of(square, options) for square in glided]
-        return cls(sightings, windows, starts, (jitter(before, starts), jitter(after, starts)))
+        return cls(observations, windows, starts, (jitter(before, starts), jitter(after, starts)))
 
     def rows(self, shown: int) -> NDArray[np.int64]:
         """Each frame's row of a motion that has one for each of the `shown` frames that show the face."""
-        if not self.sightings:
+        if not self.observations:
             return np.arange(shown)
-        return np.maximum(np.cumsum(self.sightings.found) - 1, 0)
+        return np.maximum(np.cumsum(self.observations.found) - 1, 0)
 
 
 def _measure(run: Run, footage: Footage, paths: Sequence[_Path]) -> list[Motion]:
@@ -151,13 +159,13 @@ def _measure(run: Run, footage: Footage, paths: Sequence[_Path]) -> list[Motion]
 def _measured(run: Run, frames: Sequence[Image], path: _Path, start: int) -> list[Motion]:
     """The motion in those of some consecutive frames that show the face; [] where none does."""
     seen, windows = None, []
-    if path.sightings:
-        here = [(row, s) for row in range(len(frames)) if (s := path.sightings[start + row])]
+    if path.observations:
+        here = [(row, s) for row in range(len(frames)) if (s := path.observations[start + row])]
         if not here:
             return []
         frames = [frames[row] for row, _ in here]
         windows = [path.windows[start + row] for row, _ in here]
-        seen = joined([sighting.keypoints for _, sighting in here])
+        seen = joined([observation.keypoints for _, observation in here])
     motion = extract_motion(run.engine, _tiles(run, frames, windows), seen, windows)
     return [Motion(*(part.cpu() for part in motion))]
 

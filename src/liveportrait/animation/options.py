@@ -8,7 +8,6 @@ from typing import get_args, get_type_hints
 
 from liveportrait.animation.boxes import parse_box
 from liveportrait.animation.retarget_options import RetargetOptions
-from liveportrait.animation.selection import FaceChoice, parse_numbers
 from liveportrait.choices import (
     AudioMode,
     DrivingOption,
@@ -21,6 +20,7 @@ from liveportrait.choices import (
     VideoCodec,
 )
 from liveportrait.errors import UserError
+from liveportrait.face.choice import FaceChoice, parse_numbers
 
 _RANGES = {
     "multiplier": (0.0, 4.0),

@@ -20,11 +20,12 @@ from liveportrait.animation.output import Finisher, Sheet, is_picture, output_pa
 from liveportrait.animation.rendering import Role, render
 from liveportrait.animation.report import Report, count, gaps, held_note, stretches_note
 from liveportrait.animation.run import Run
-from liveportrait.animation.selection import FaceChoice, assign_drivers
+from liveportrait.animation.selection import assign_drivers
 from liveportrait.animation.source import Image, Source, SourceFace, StillFace, open_photo
 from liveportrait.animation.steering import Steering
 from liveportrait.animation.streams import DEPTH, finish_behind
 from liveportrait.errors import UserError
+from liveportrait.face.choice import FaceChoice
 from liveportrait.media import media_kind
 from liveportrait.motion import Template
 

@@ -143,8 +143,8 @@ def _paint(
 
 def moved_rim(place: Place, home: Pose, pose: Pose) -> NDArray[np.float32]:
     """The outline (36,2) of a face that has gone from one pose to another (batch 1), px of its crop at 256 px."""
-    flat = rim_in_crop(place.rim, place.window, SIDE)
-    depth = place.rim[:, 2:] * np.float32(SIDE / place.window.side)
+    flat = rim_in_crop(place.outline, place.window, SIDE)
+    depth = place.outline[:, 2:] * np.float32(SIDE / place.window.side)
     centred = np.concatenate([flat - (SIDE - 1) / 2, depth], axis=1) * np.float32(2 / SIDE)
     points = torch.from_numpy(centred).to(home.keypoints)
     moved = move_points(points, home, pose)[0, :, :2].cpu().numpy()

@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from liveportrait.animation.extraction import extract_motion
+from liveportrait.animation.observations import FaceObservation
 from liveportrait.animation.options import AnimateOptions
-from liveportrait.animation.references import Scores, scores_of
 from liveportrait.animation.report import Jitter
 from liveportrait.animation.run import Run
-from liveportrait.animation.selection import FaceChoice
-from liveportrait.animation.sighting import Sighting
-from liveportrait.animation.subjects import find_subjects, rim_of
+from liveportrait.animation.subjects import find_subjects, outline_of
 from liveportrait.errors import UserError
 from liveportrait.face import Face
 from liveportrait.face.animal_shape import animal_square, published_square
 from liveportrait.face.animals import AnimalFace
+from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import CropWindow, Square, crop, to_input
+from liveportrait.face.scores import face_scores
 from liveportrait.media import load_image
 from liveportrait.motion import groups_for
 from liveportrait.motion.animals import AnimalMotion, animal_motion
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
     window: CropWindow
     side: float  # of the face's box, px
-    rim: Array  # (36,3) px: the outline of the face
+    outline: Array  # (36,3) px, of the face
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ class StillFace:
 
     still: View  # batch 1
     animal: AnimalMotion | None = None  # where it is one, and its keypoints are landmarks
-    scores: Scores | None = None  # what face it makes, where it is a person's
+    scores: Array | None = None  # what face it makes, where it is a person's
 
     def shown(self, rows: range) -> list[int]:
         """All: a photo does not change."""
@@ -149,7 +149,7 @@ def open_photo(run: Run, source: Path | Image, options: AnimateOptions, choice: 
         else _still_person(run, image, face, options)
         for face in chosen
     ]
-    others = tuple(rim_of(face) for face in found.faces if face not in chosen)
+    others = tuple(outline_of(face) for face in found.faces if face not in chosen)
     return Source(
         name,
         shape,
@@ -162,10 +162,10 @@ def open_photo(run: Run, source: Path | Image, options: AnimateOptions, choice: 
 
 
 def _still_person(run: Run, image: Image, face: Face, options: AnimateOptions) -> StillFace:
-    sighting = Sighting.of(face)
-    window = window_of(sighting.square, options)
+    observation = FaceObservation.of(face)
+    window = window_of(observation.square, options)
     tile = cut(image, window, run.engine.variant)[None]
-    return StillFace(_look(run, tile, [sighting], [window]), scores=scores_of(run.analyzer, face))
+    return StillFace(_look(run, tile, [observation], [window]), scores=face_scores(run.analyzer, face))
 
 
 def _still_animal(run: Run, image: Image, face: AnimalFace, options: AnimateOptions) -> StillFace:
@@ -187,30 +187,35 @@ def _still_animal(run: Run, image: Image, face: AnimalFace, options: AnimateOpti
             motion = run.engine.extract_motion(tile)
     with run.clock.step("render"):
         features = run.engine.encode_appearance(tile)
-    place = Place(window, square.side, rim_of(face))
+    place = Place(window, square.side, outline_of(face))
     return StillFace(View(features, motion, None, tile, (place,)), animal)
 
 
 def _look(
-    run: Run, tiles: NDArray[np.uint8], sightings: Sequence[Sighting], windows: Sequence[CropWindow] = ()
+    run: Run,
+    tiles: NDArray[np.uint8],
+    observations: Sequence[FaceObservation],
+    windows: Sequence[CropWindow] = (),
 ) -> View:
     with run.clock.step("motion"):
-        motion = extract_motion(run.engine, tiles, sightings[0].keypoints if sightings else None, windows)
-    return looked_at(run, tiles, motion, sightings, windows)
+        motion = extract_motion(
+            run.engine, tiles, observations[0].keypoints if observations else None, windows
+        )
+    return looked_at(run, tiles, motion, observations, windows)
 
 
 def looked_at(
     run: Run,
     tiles: NDArray[np.uint8],
     motion: Motion,
-    sightings: Sequence[Sighting],
+    observations: Sequence[FaceObservation],
     windows: Sequence[CropWindow],
 ) -> View:
-    """The view of crops (b,S,S,3) whose motion is known; no sightings and windows where frames are the faces."""
+    """The view of crops (b,S,S,3) whose motion is known; no observations and windows where frames are the faces."""
     with run.clock.step("render"):
         features = run.engine.encode_appearance(tiles)
-    places = [Place(w, s.square.side, s.rim) for w, s in zip(windows, sightings, strict=True)]
-    openings = np.stack([sighting.openings for sighting in sightings]) if sightings else None
+    places = [Place(w, s.square.side, s.outline) for w, s in zip(windows, observations, strict=True)]
+    openings = np.stack([observation.openings for observation in observations]) if observations else None
     measured = None if openings is None else torch.from_numpy(openings).to(run.engine.device)
     return View(features, motion, measured, tiles, tuple(places))
 

@@ -13,7 +13,7 @@ from liveportrait.animation.options import AnimateOptions
 from liveportrait.errors import UserError
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.animal_shape import animal_rim
-from liveportrait.face.animals import AnimalFace, animal_detector
+from liveportrait.face.animals import AnimalFace
 from liveportrait.face.canonical import OVAL
 
 ANIMAL = 0.7  # score from which a face that could be a person's is an animal's
@@ -42,10 +42,10 @@ def find_subjects(
     if options.subject != "animal":
         people = analyzer.detect(image)
         if options.subject == "auto":
-            people = [face for face in people if not _is_animal(image, face)]
+            people = [face for face in people if not _is_animal(analyzer, image, face)]
         if people:
             return Found(people)
-    if options.subject != "person" and (animals := animal_detector().detect(image)):
+    if options.subject != "person" and (animals := analyzer.animals.detect(image)):
         return Found(animals, _note(name, options))
     whose = {"auto": "", "person": "person's ", "animal": "animal's "}[options.subject]
     raise UserError(
@@ -54,16 +54,16 @@ def find_subjects(
     )
 
 
-def rim_of(face: Subject) -> NDArray[np.float32]:
+def outline_of(face: Subject) -> NDArray[np.float32]:
     """The outline (36,3) px of a face."""
     if isinstance(face, AnimalFace):
         return animal_rim(face.landmarks)
     return face.landmarks[list(OVAL)]
 
 
-def _is_animal(image: Image, face: Face) -> bool:
+def _is_animal(analyzer: FaceAnalyzer, image: Image, face: Face) -> bool:
     """Whether what looks like a person's face is rather an animal's: a dog's from the front may."""
-    return animal_detector().within(image, face.box).score >= ANIMAL
+    return analyzer.animals.within(image, face.box).score >= ANIMAL
 
 
 def _within(
@@ -79,14 +79,14 @@ def _within(
     box = (x * shrunk, y * shrunk, (x + width) * shrunk, (y + height) * shrunk)
     if options.subject != "animal":
         person = analyzer.within(image, box)
-        if person and not (options.subject == "auto" and _is_animal(image, person)):
+        if person and not (options.subject == "auto" and _is_animal(analyzer, image, person)):
             return Found([person])
         if options.subject == "person":
             raise UserError(
                 f"no person's face in box {options.box!r} of {name}: draw it from forehead to chin and from ear to"
                 " ear, or use --subject animal"
             )
-    return Found([animal_detector().within(image, box)], _note(name, options))
+    return Found([analyzer.animals.within(image, box)], _note(name, options))
 
 
 def _note(name: str, options: AnimateOptions) -> str:

@@ -1,28 +1,32 @@
-"""The first pass over a driving video: where its face is, frame by frame."""
+"""The first pass over a video: where its faces are, frame by frame."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.cuts import CutFinder
-from liveportrait.animation.references import LOOK_EVERY, Look, scores_of, unrest
-from liveportrait.animation.report import FIND, Stretches, gaps
+from liveportrait.animation.footage import Footage
+from liveportrait.animation.observations import FaceObservations
+from liveportrait.animation.report import FIND, FOLLOW, Stretches, gaps
 from liveportrait.animation.run import Run
 from liveportrait.animation.streams import DEPTH, read_ahead
 from liveportrait.choices import Reference
 from liveportrait.errors import UserError
 from liveportrait.face import Face, FaceAnalyzer
-from liveportrait.face.crop import CropWindow, driving_window
-from liveportrait.face.ratios import eye_ratios, lip_ratio
+from liveportrait.face.choice import FaceChoice
+from liveportrait.face.crop import CropWindow, Square, driving_square, mean_window
+from liveportrait.face.people_tracker import PeopleTracker, smallest_face
+from liveportrait.face.ratios import opening_ratios
+from liveportrait.face.scores import Look, face_scores, neutral_distance
+from liveportrait.face.tracker import FaceTracker
 from liveportrait.media import VideoReader
+from liveportrait.media.cuts import CutFinder
 from liveportrait.motion import SeenHeads
 
-SMALLEST_FACE = 1 / 12  # of the longer side: a smaller face has too few pixels to drive anything
+SCORED_EVERY = 3  # frames with the face: an expression changes little in between
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,64 +53,48 @@ class Tracked:
         return gaps(self.found)
 
 
-def openings_of(face: Face) -> NDArray[np.float32]:
-    """How far (3,) the left eye, the right eye and the lips are open."""
-    return np.concatenate([eye_ratios(face.landmarks), lip_ratio(face.landmarks)])
-
-
-def find_face(analyzer: FaceAnalyzer, image: NDArray[np.uint8]) -> Face | None:
-    """The largest face of a driving frame, or None."""
-    faces = analyzer.detect(image, smallest=max(image.shape[:2]) * SMALLEST_FACE)
-    return faces[0] if faces else None
-
-
 def track_face(run: Run, reader: VideoReader, reference: Reference = "first") -> Tracked:
     """Follow the largest face of the first frame that has one; after a loss, the largest again.
 
     `reference`: the first frame that shows it (also with "match"), the most neutral one ("auto"), or the one of that
     number. Raises `UserError` where no frame has a face, or the reference frame has none.
     """
+    tracker, is_cut = FaceTracker(run.analyzer), CutFinder()
+    best = _Reference(run.analyzer, reference)
     found: list[bool] = []
+    cuts: list[int] = []
+    squares: list[Square] = []
     ratios: list[NDArray[np.float32]] = []
     heads: list[SeenHeads] = []
-    cuts: list[int] = []
-    is_cut = CutFinder()
-    best = _Reference(run.analyzer, reference)
     looks: list[Look] = []
-
-    def landmarks() -> Iterator[NDArray[np.float32]]:
-        face: Face | None = None
-        due = run.clock.gauge("decoded for tracking", DEPTH)
-        with reader, read_ahead(run.clock.each("decode", reader), DEPTH, due) as frames:
-            for frame in frames:
-                with run.clock.step("detect"):
-                    if is_cut(frame):
-                        cuts.append(len(found))
-                    face = face and run.analyzer.track(frame, face)
-                    face = face or find_face(run.analyzer, frame)
-                    if face:
-                        best.offer(len(found), frame, face)
-                        if reference == "match" and len(heads) % LOOK_EVERY == 0:
-                            looks.append(Look(len(found), scores_of(run.analyzer, face)))
-                found.append(face is not None)
-                if face is not None:
-                    ratios.append(openings_of(face))
-                    heads.append(SeenHeads.of([face.landmarks]))
-                    yield face.landmarks
-                run.progress(FIND, len(found), reader.info.frame_count)
-        if not heads:
-            raise UserError(
-                f"no face found in any of the {len(found)} frames of {reader.path}: use a video that"
-                " shows one, or --no-crop-driving if its frames are cropped faces"
-            )
-
-    window = driving_window(landmarks())
+    due = run.clock.gauge("decoded for tracking", DEPTH)
+    with reader, read_ahead(run.clock.each("decode", reader), DEPTH, due) as frames:
+        for number, frame in enumerate(frames):
+            with run.clock.step("detect"):
+                if is_cut(frame):
+                    cuts.append(number)
+                face = tracker(frame)
+                if face:
+                    best.offer(number, frame, face)
+                    if reference == "match" and len(heads) % SCORED_EVERY == 0:
+                        looks.append(Look(number, face_scores(run.analyzer, face)))
+            found.append(face is not None)
+            if face:
+                squares.append(driving_square(face.landmarks))
+                ratios.append(opening_ratios(face.landmarks))
+                heads.append(SeenHeads.of([face.landmarks]))
+            run.progress(FIND, len(found), reader.info.frame_count)
+    if not heads:
+        raise UserError(
+            f"no face found in any of the {len(found)} frames of {reader.path}: use a video that"
+            " shows one, or --no-crop-driving if its frames are cropped faces"
+        )
     if best.frame is None:
         raise UserError(missing_reference(reference, reader.path, len(found)))
     seen = np.array(found)
     rows = np.maximum(np.cumsum(seen) - 1, 0)
     return Tracked(
-        window,
+        mean_window(squares),
         seen,
         best.number,
         best.frame,
@@ -134,13 +122,49 @@ class _Reference:
     wanted: Reference
     number: int = -1
     frame: NDArray[np.uint8] | None = None
-    _unrest: float = np.inf
+    _distance: float = np.inf
 
     def offer(self, number: int, frame: NDArray[np.uint8], face: Face) -> None:
         """Keep this frame if it is the one, or better than the one so far."""
         if self.wanted == "auto":
-            value = unrest(self.analyzer, face)
-            if value < self._unrest:
-                self.number, self.frame, self._unrest = number, frame, value
+            value = neutral_distance(self.analyzer, face)
+            if value < self._distance:
+                self.number, self.frame, self._distance = number, frame, value
         elif number == self.wanted or (self.wanted in ("first", "match") and self.frame is None):
             self.number, self.frame = number, frame
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """A source video's people."""
+
+    frames: int
+    cuts: tuple[int, ...]  # frames at which a new scene begins, without the first
+    observations: list[FaceObservations]  # of each person, one a frame
+
+
+def track_people(run: Run, footage: Footage, choice: FaceChoice) -> Followed:
+    """Follow the chosen people through a whole video, as `PeopleTracker` does.
+
+    Raises `UserError` where no frame shows a face, or the chosen one does not exist.
+    """
+    tracker = PeopleTracker(run.analyzer, choice, footage.name)
+    observations: list[FaceObservations] = []
+    count = 0
+    with footage.open() as frames:
+        for frame in frames:
+            with run.clock.step("detect"):
+                faces = tracker(frame)
+                observations += [
+                    FaceObservations.absent(count) for _ in range(len(faces) - len(observations))
+                ]
+                for kept, face in zip(observations, faces, strict=True):
+                    kept.append(face)
+            count += 1
+            run.progress(FOLLOW, count, footage.reader.info.frame_count)
+    if not observations:
+        raise UserError(
+            f"no face found in any of the {count} frames of {footage.name}: use a video that shows one,"
+            f" {smallest_face(footage.shape):.0f} px high or more, or --no-crop if its frames are cropped faces"
+        )
+    return Followed(count, tuple(tracker.cuts), observations)

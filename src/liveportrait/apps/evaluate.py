@@ -65,13 +65,13 @@ class Evaluate:
         from liveportrait.evaluation.context import EvalContext
         from liveportrait.evaluation.evaluate import Plan, evaluate
         from liveportrait.evaluation.inputs import open_items
-        from liveportrait.face import FaceAnalyzer
+        from liveportrait.face import default_analyzer
         from liveportrait.media import output_file, save_image
 
         protocols = PROTOCOLS if self.protocol == "all" else (self.protocol,)
         plan = Plan(protocols, self.stride, self.seed, with_tiles=self.sheets)
         engine = Engine(weights.load(self.weights, pick_device(self.device)), self.precision, self.threads)
-        context = EvalContext.of(engine, FaceAnalyzer(), self.tracker)
+        context = EvalContext.of(engine, default_analyzer(), self.tracker)
         run = Run(engine, context.analyzer, batch=8)
         items = open_items(self.data, run, None if self.all else self.held_out_one_in, _note)
         with progress_bar() as progress:

@@ -16,7 +16,6 @@ from liveportrait.evaluation.protocols.cross_reenactment import draw, measure_pa
 from liveportrait.evaluation.protocols.self_reenactment import measure_clip
 from liveportrait.evaluation.results import PROTOCOLS, Outcome, Protocol
 from liveportrait.evaluation.tracks import find
-from liveportrait.face.identity import identity_of
 from liveportrait.metrics.images import Array
 
 FEWEST_PEOPLE = 8  # from which their mean embedding says something about people in general
@@ -93,7 +92,7 @@ def mean_identity(context: EvalContext, items: Sequence[EvalItem]) -> tuple[Arra
             continue
         picture = each.clip(stride=10**9).frames[0]
         if face := find(context.analyzer, picture):
-            people[each.identity] = identity_of(picture, face.landmarks)
+            people[each.identity] = context.analyzer.identity(picture, face.landmarks)
     if len(people) < FEWEST_PEOPLE:
         return None, len(people)
     return np.mean(list(people.values()), axis=0), len(people)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.face import Face, FaceAnalyzer
-from liveportrait.face.identity import identity_of
 from liveportrait.face.pose import head_pose
 from liveportrait.face.ratios import eye_ratios, lip_ratio
 from liveportrait.metrics.faces import gaze_angles
@@ -69,7 +68,7 @@ def observe(
         if eyes[row].min() >= OPEN_EYE:
             gaze[row] = gaze_angles(face.landmarks, pose)
         if identities:
-            identity[row] = identity_of(picture, face.landmarks)
+            identity[row] = analyzer.identity(picture, face.landmarks)
     found = np.array([face is not None for face in faces])
     return Track(tuple(faces), found, landmarks, shapes, rotation, scale, gaze, eyes, lips, identity)
 

@@ -1,5 +1,5 @@
 """Where a face is: detection, landmarks, head pose, crop window, opening ratios, paste-back."""
 
-from liveportrait.face.analyzer import Face, FaceAnalyzer
+from liveportrait.face.analyzer import Face, FaceAnalyzer, default_analyzer
 
-__all__ = ["Face", "FaceAnalyzer"]
+__all__ = ["Face", "FaceAnalyzer", "default_analyzer"]

@@ -1,13 +1,17 @@
-"""Where the faces of a picture are: one object that detects, measures 478 landmarks and follows them."""
+"""The interface of face analysis (detection, 478 landmarks, tracking, identity), and OpenVINO behind it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
 from liveportrait.errors import UserError
+from liveportrait.face.animals import AnimalDetector
 from liveportrait.face.detector import Detector
+from liveportrait.face.identity import FaceIdentity
 from liveportrait.face.mesh import Mesh, Square
 from liveportrait.face.runtime import Array, Image, Network
 
@@ -41,8 +45,46 @@ class Face:
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
-class FaceAnalyzer:
-    """Detection, landmarks, tracking and blendshapes through OpenVINO on the CPU.
+class FaceAnalyzer(Protocol):
+    """What finds and measures faces. Pictures are (H,W,3) uint8 RGB; no state is kept between calls."""
+
+    def detect(self, image: Image, smallest: float | None = None) -> list[Face]:
+        """All faces of a picture, largest first; `smallest`: px, height of the smallest one to look for."""
+        ...
+
+    def smallest(self, image: Image) -> float:
+        """The height in px of the smallest face that `detect` looks for by default."""
+        ...
+
+    def within(self, image: Image, box: tuple[float, float, float, float]) -> Face | None:
+        """The face in a box x0, y0, x1, y1 px, not looked for; None where the box shows none."""
+        ...
+
+    def track(self, image: Image, previous: Face) -> Face | None:
+        """The face in the next frame of a video, looked for where `previous` was; None when lost."""
+        ...
+
+    def blendshapes(self, face: Face) -> Array:
+        """MediaPipe's 52 blendshape scores (52,) in 0..1; 0 is `_neutral`, 1 `browDownLeft`, and so on."""
+        ...
+
+    def identity(self, image: Image, landmarks: Array) -> Array:
+        """Embedding (128,) of the face with landmarks (478,3) px: closer than 0.6 (Euclidean) is the same person."""
+        ...
+
+    @property
+    def animals(self) -> AnimalDetector:
+        """The detector of the faces of cats and dogs."""
+        ...
+
+
+def default_analyzer(threads: int = 1) -> FaceAnalyzer:
+    """The analyzer that the program uses unless it is given another; `threads` as for `OpenVinoFaceAnalyzer`."""
+    return OpenVinoFaceAnalyzer(threads)
+
+
+class OpenVinoFaceAnalyzer:
+    """Detection, landmarks, tracking and blendshapes through OpenVINO on the CPU; identity and animals by PyTorch.
 
     The networks are compiled when first used (about a second in all). One object may serve several threads:
     the calls of each network take turns, and no state is kept between calls.
@@ -71,7 +113,7 @@ class FaceAnalyzer:
             raise UserError(f"The smallest face cannot be {smallest} px high: give a positive size.")
         faces: list[Face] = []
         for found in sorted(self._detector(image, smallest), key=lambda detection: -detection.score):
-            if any(_centre_within(found.box, face) for face in faces):
+            if any(_covers(face, found.box) for face in faces):
                 continue
             face = self._measured(image, Square.around(found.box, *found.eyes))
             # Measured again on the square of its landmarks, as tracking does: the box that a tile gives is
@@ -83,7 +125,7 @@ class FaceAnalyzer:
         return [
             face
             for rank, face in enumerate(largest_first)
-            if not any(_centre_within(np.array(face.box), larger) for larger in largest_first[:rank])
+            if not any(centre_within(face, larger) for larger in largest_first[:rank])
         ]
 
     def within(self, image: Image, box: tuple[float, float, float, float]) -> Face | None:
@@ -112,6 +154,19 @@ class FaceAnalyzer:
         points = face.landmarks[list(BLENDSHAPE_LANDMARKS), :2]
         return self._blendshapes(points[None])[0].reshape(-1)
 
+    def identity(self, image: Image, landmarks: Array) -> Array:
+        """Embedding (128,) of the face with landmarks (478,3) px in a picture (H,W,3), see `identity.FaceIdentity`."""
+        return self._identity.embedding(image, landmarks)
+
+    @cached_property
+    def animals(self) -> AnimalDetector:
+        """The bundled detector, loaded when first used."""
+        return AnimalDetector()
+
+    @cached_property
+    def _identity(self) -> FaceIdentity:
+        return FaceIdentity()
+
     def _measured(self, image: Image, square: Square) -> Face | None:
         if not square.side >= 1:
             return None
@@ -129,7 +184,18 @@ def _area(face: Face) -> float:
     return (x1 - x0) * (y1 - y0)
 
 
-def _centre_within(box: Array, face: Face) -> bool:
-    """Whether a box (4,) x0, y0, x1, y1 has its centre in the face's box."""
+def centre(face: Face) -> tuple[float, float]:
+    """The middle of the face's box, px."""
+    x0, y0, x1, y1 = face.box
+    return (x0 + x1) / 2, (y0 + y1) / 2
+
+
+def centre_within(face: Face, other: Face) -> bool:
+    """Whether the face's centre lies in the other's box: then they are taken for one."""
+    return _covers(other, face.box)
+
+
+def _covers(face: Face, box: Array | tuple[float, float, float, float]) -> bool:
+    """Whether the face's box has the centre of a box x0, y0, x1, y1 in it."""
     x0, y0, x1, y1 = face.box
     return bool(x0 < (box[0] + box[2]) / 2 < x1 and y0 < (box[1] + box[3]) / 2 < y1)

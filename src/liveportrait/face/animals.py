@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -119,12 +118,6 @@ class AnimalDetector:
     @torch.no_grad()
     def _read(self, tile: Image) -> AnimalReading:
         return self._network(torch.from_numpy(tile).permute(2, 0, 1)[None].float() / 255)
-
-
-@cache
-def animal_detector() -> AnimalDetector:
-    """The bundled detector, loaded once."""
-    return AnimalDetector()
 
 
 def _windows(shape: tuple[int, ...]) -> Iterator[CropWindow]:

@@ -9,7 +9,7 @@ area.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from liveportrait.face.runtime import Array, Image
 
 # Annotated outlines lie a little outside the mesh: by this much on the photographs of docs/notes/crop-derivation.md.
 OUTLINE_GROWTH = 1.015
+DRIVING_SCALE, DRIVING_Y = 2.2, -0.1  # of the window of a driving video, see `source_window`
 SHORTEST_AXIS = 1e-3  # px between eyes and mouth from which the roll is meaningful
 
 
@@ -96,16 +97,25 @@ def source_window(
 def driving_window(
     landmarks: Iterable[Array],
     size: int = 512,
-    scale: float = 2.2,
+    scale: float = DRIVING_SCALE,
     x: float = 0.0,
-    y: float = -0.1,
+    y: float = DRIVING_Y,
 ) -> CropWindow:
     """One window for a whole driving video, never rotated: the mean of the frames' boxes.
 
     `landmarks` yields one (468 or more, 2 or more) array a frame; the rest as in `source_window`.
     Raises UserError where there is no frame.
     """
-    squares = [face_square(points, scale, x, y) for points in landmarks]
+    return mean_window([face_square(points, scale, x, y) for points in landmarks], size)
+
+
+def driving_square(landmarks: Array) -> Square:
+    """The square of `driving_window` for one frame with landmarks (468 or more, 2 or more)."""
+    return face_square(landmarks, DRIVING_SCALE, y=DRIVING_Y)
+
+
+def mean_window(squares: Sequence[Square], size: int = 512) -> CropWindow:
+    """The window of the mean of some squares, not rotated. Raises UserError where there is none."""
     if not squares:
         raise UserError("The driving video shows no face to crop around: give one with a visible face.")
     centre = np.mean([square.centre for square in squares], axis=0)

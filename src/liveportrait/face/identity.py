@@ -6,7 +6,6 @@ is the same person; 0.30 is usual for two photographs of one person, 0.82 for tw
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +72,13 @@ class FaceIdentity(nn.Module):
             x = F.relu(_padded(y, channels, height, width) + _padded(shortcut, channels, height, width))
         return self.fc(x.mean((2, 3)))
 
+    @torch.no_grad()
+    def embedding(self, image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embedding (128,) of the face with landmarks (478,3) px in an RGB picture (H,W,3)."""
+        picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        points = torch.from_numpy(landmarks[list(CHIP_LANDMARKS), :2]).float()[None]
+        return self(align_chips(picture, points))[0].numpy()
+
 
 def align_chips(images: Tensor, points: Tensor) -> Tensor:
     """Chips (B,3,150,150) of images (B,3,H,W) by the five CHIP_LANDMARKS, points (B,5,2) px.
@@ -97,20 +103,6 @@ def align_chips(images: Tensor, points: Tensor) -> Tensor:
     if zoom > 1.5:
         images = F.avg_pool2d(images, int(zoom // 1.5) + 1)
     return F.grid_sample(images, where, align_corners=False)
-
-
-@cache
-def face_identity() -> FaceIdentity:
-    """The bundled network, loaded once."""
-    return FaceIdentity()
-
-
-@torch.no_grad()
-def identity_of(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Embedding (128,) of the face with landmarks (478,3) px in an RGB picture (H,W,3)."""
-    picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-    points = torch.from_numpy(landmarks[list(CHIP_LANDMARKS), :2]).float()[None]
-    return face_identity()(align_chips(picture, points))[0].numpy()
 
 
 def _padded(x: Tensor, channels: int, height: int, width: int) -> Tensor:

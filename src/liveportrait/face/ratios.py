@@ -34,6 +34,11 @@ def lip_ratio(landmarks: Array) -> Array:
     return np.array([_ratio(landmarks, mesh.INNER_LIPS, mesh.MOUTH_CORNERS)], np.float32)
 
 
+def opening_ratios(landmarks: Array) -> Array:
+    """Openings (3,) of the eye on the picture's left, the other eye and the mouth, from landmarks (478, 2 or more)."""
+    return np.concatenate([eye_ratios(landmarks), lip_ratio(landmarks)])
+
+
 def _ratio(landmarks: Array, height: tuple[int, int], width: tuple[int, int]) -> float:
     up, down, left, right = landmarks[[*height, *width], :2].astype(np.float64)
     return float(np.linalg.norm(up - down) / (np.linalg.norm(left - right) + EPSILON))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.data.preparation.changes import REPEATED
 from liveportrait.data.preparation.motion import jitter, shape_motion
 from liveportrait.data.preparation.options import PrepareOptions
 from liveportrait.data.preparation.quality import FaceMeasures, Quality
 from liveportrait.data.preparation.records import Array
+
+REPEATED = 0.15  # mean difference of brightness, of 255, below which a frame repeats the one before
 
 Reason = tuple[str, str]  # word, figures
 

@@ -20,7 +20,6 @@ from liveportrait.data.preparation.records import Clip, Dropped, Window
 from liveportrait.data.preparation.tracking import DETECTOR_SHARE
 from liveportrait.data.preparation.windows import boxes_of, fit_window
 from liveportrait.face import Face, FaceAnalyzer
-from liveportrait.face.identity import identity_of
 from liveportrait.media import load_image
 
 Image = NDArray[np.uint8]
@@ -72,7 +71,7 @@ def _person(image: Image, face: Face, analyzer: FaceAnalyzer, options: PrepareOp
         return reason
     assert window is not None
     labels = make_labels(landmarks, window, analyzer)
-    return Clip(0, window, labels, found, identity_of(image, face.landmarks), frames=1)
+    return Clip(0, window, labels, found, analyzer.identity(image, face.landmarks), frames=1)
 
 
 def _animal(image: Image, options: PrepareOptions) -> Clip | Reason:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.data.preparation.changes import CutDetector, change
 from liveportrait.data.preparation.options import PrepareOptions
 from liveportrait.data.preparation.quality import FaceMeasures, measure_face
 from liveportrait.data.preparation.records import Array
 from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.face.analyzer import centre_within
+from liveportrait.media.cuts import FACE_REGION, CutFinder, region_change
 
 Image = NDArray[np.uint8]
-Embed = Callable[[Image, Array], Array]  # picture (H,W,3), landmarks (478,3) -> embedding (128,)
 
 DETECTIONS_A_SECOND = 2
 DETECTIONS_ALONE = 5  # a second, while no face is followed: a shot's first frames are worth having
@@ -58,14 +58,13 @@ def at_rate(frames: Iterable[Image], source: Fraction, wanted: int) -> Iterator[
 class FaceFollower:
     """Follows all faces of one video."""
 
-    def __init__(self, analyzer: FaceAnalyzer, embed: Embed, options: PrepareOptions) -> None:
+    def __init__(self, analyzer: FaceAnalyzer, options: PrepareOptions) -> None:
         self._analyzer = analyzer
-        self._embed = embed
         self._options = options
         self._detect_every = max(options.fps // DETECTIONS_A_SECOND, 1)
         self._detect_alone = max(options.fps // DETECTIONS_ALONE, 1)
         self._embed_every = max(options.fps // EMBEDDINGS_A_SECOND, 1)
-        self._active: list[tuple[Track, CutDetector]] = []
+        self._active: list[tuple[Track, CutFinder]] = []
         self.small: list[int] = []  # frames in which a face was too small to follow
         self.frames = 0  # seen so far
 
@@ -85,7 +84,7 @@ class FaceFollower:
 
     def _advance(self, previous: Image, frame: Image) -> list[Track]:
         """Carries every track on into `frame`; the tracks that end before it."""
-        going: list[tuple[Track, CutDetector]] = []
+        going: list[tuple[Track, CutFinder]] = []
         ended = []
         for track, cuts in self._active:
             # A resampled video repeats frames: the same object has the same face.
@@ -101,10 +100,10 @@ class FaceFollower:
         return [track for track in ended if track.faces]
 
     def _next(
-        self, track: Track, cuts: CutDetector, previous: Image, frame: Image
+        self, track: Track, cuts: CutFinder, previous: Image, frame: Image
     ) -> tuple[Face | None, float]:
         region = _region(track.last, frame.shape)
-        seen = change(previous[region], frame[region])
+        seen = region_change(previous[region], frame[region])
         if cuts.is_cut(seen):
             return None, seen.difference
         face = self._analyzer.track(frame, track.last)
@@ -112,7 +111,7 @@ class FaceFollower:
 
     def _append(self, track: Track, frame: Image, face: Face, difference: float) -> None:
         if len(track.faces) % self._embed_every == 0:
-            track.embeddings.append((len(track.faces), self._embed(frame, face.landmarks)))
+            track.embeddings.append((len(track.faces), self._analyzer.identity(frame, face.landmarks)))
         track.faces.append(face)
         track.measures.append(measure_face(frame, face))
         track.differences.append(difference)
@@ -127,7 +126,7 @@ class FaceFollower:
                 continue
             track = Track(number, face)
             self._append(track, frame, face, difference=float("inf"))
-            self._active.append((track, CutDetector()))
+            self._active.append((track, CutFinder(FACE_REGION)))
 
     def _full(self, number: int) -> Iterator[Track]:
         """Ends tracks that are as long as a clip may be; each goes on as a new one from the next frame."""
@@ -158,9 +157,4 @@ def _near(before: Face, after: Face) -> bool:
 
 def _shares_place(face: Face, other: Face) -> bool:
     """Whether the middle of one face lies in the other's box."""
-    for one, two in ((face, other), (other, face)):
-        x0, y0, x1, y1 = two.box
-        a0, b0, a1, b1 = one.box
-        if x0 < (a0 + a1) / 2 < x1 and y0 < (b0 + b1) / 2 < y1:
-            return True
-    return False
+    return centre_within(face, other) or centre_within(other, face)

@@ -21,7 +21,6 @@ from liveportrait.data.preparation.parts import Part, SampleRecord
 from liveportrait.data.preparation.records import Clip, Dropped
 from liveportrait.data.preparation.tracking import FaceFollower, at_rate
 from liveportrait.face import FaceAnalyzer
-from liveportrait.face.identity import identity_of
 from liveportrait.media import VideoInfo, VideoReader
 
 LEAST_GAP = 1.0  # seconds without a face that are worth a line in the report
@@ -38,7 +37,7 @@ def prepare_video(
         if info.fps < options.min_fps:
             return _none(info, "low frame rate", f"{float(info.fps):.1f} frames/s")
         divider = TrackDivider((info.width, info.height), analyzer, options)
-        follower = FaceFollower(analyzer, identity_of, options)
+        follower = FaceFollower(analyzer, options)
         spans = []
         for track in follower.follow(at_rate(reader, info.fps, options.fps)):
             spans.append((track.start, track.start + len(track.faces)))

@@ -18,7 +18,7 @@ from liveportrait.data.preparation.pictures import prepare_picture
 from liveportrait.data.preparation.records import Dropped
 from liveportrait.data.preparation.videos import prepare_video
 from liveportrait.errors import UserError
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.media import media_kind
 
 
@@ -64,7 +64,7 @@ def _prepared(job: Job) -> tuple[Part, dict[str, bytes]]:
 @cache
 def _analyzer() -> FaceAnalyzer:
     """One for all inputs of a process: its networks take a second to compile."""
-    return FaceAnalyzer(threads=1)
+    return default_analyzer(threads=1)
 
 
 @contextmanager

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from liveportrait.animation.options import AnimateOptions
-from liveportrait.animation.references import Look, most_alike, scores_of
 from liveportrait.animation.steering import Steering
 from liveportrait.engine import Engine
 from liveportrait.evaluation.context import EvalContext
 from liveportrait.face import Face
 from liveportrait.face.crop import to_input
+from liveportrait.face.scores import Look, face_scores, most_similar_frame
 from liveportrait.metrics.images import Picture
 from liveportrait.motion import SeenHeads, SeenKeypoints, groups_for, motion_from_heads, snap_to_landmarks
 from liveportrait.networks.geometry import pose_of
@@ -91,12 +91,12 @@ class Start:
         first = driver.first
         motion = motion_of(context, first)
         looks = [
-            Look(row, scores_of(context.analyzer, face))
+            Look(row, face_scores(context.analyzer, face))
             for row, face in enumerate(driver.faces)
             if face is not None
         ]
         face = source.faces[0]
-        row = most_alike(looks, None if face is None else scores_of(context.analyzer, face))
+        row = most_similar_frame(looks, None if face is None else face_scores(context.analyzer, face))
         return cls(first, motion, followed(context, motion, first, driver).expression[row : row + 1])
 
 

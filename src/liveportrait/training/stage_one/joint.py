@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from liveportrait.face.identity import face_identity
+from liveportrait.face.identity import FaceIdentity
 from liveportrait.networks import Networks
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
@@ -75,7 +75,7 @@ class JointTrainer:
         self.perceptual = None if backbone is None else backbone.to(device)
         self.identity: nn.Module | None = None
         if weights.identity > 0 and settings.identity != "none" and chips is not None:
-            self.identity, self.chips = face_identity().to(device), chips.to(device)
+            self.identity, self.chips = FaceIdentity().to(device), chips.to(device)
 
     def state(self) -> TrainingState:
         """Networks, optimisers and the moving average, ready for a `Phase`."""

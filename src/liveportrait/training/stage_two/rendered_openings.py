@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from liveportrait.errors import UserError
-from liveportrait.face import Face, FaceAnalyzer
-from liveportrait.face.ratios import eye_ratios, lip_ratio
+from liveportrait.face import Face, FaceAnalyzer, default_analyzer
+from liveportrait.face.ratios import opening_ratios
 from liveportrait.motion.lifting import Array
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.stage_two.closed_form import (
@@ -80,7 +80,7 @@ def measured_openings(
             return None
         face = faces[0]
     face = analyzer.track(picture, face)
-    return None if face is None else np.concatenate([eye_ratios(face.landmarks), lip_ratio(face.landmarks)])
+    return None if face is None else opening_ratios(face.landmarks)
 
 
 def render_openings(
@@ -88,7 +88,7 @@ def render_openings(
 ) -> RenderedOpenings:
     """About `count` pictures, in the networks' own device. Raises UserError where few of them show a face."""
     rng = np.random.default_rng((seed, 0x4EAD))
-    analyzer, effect, usable = FaceAnalyzer(), opening_effect(bank), readable_rows(corpus)
+    analyzer, effect, usable = default_analyzer(), opening_effect(bank), readable_rows(corpus)
     frames: list[NDArray[np.uint8]] = []
     labels: list[tuple[Array, ...]] = []
     for tried in itertools.count():

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from liveportrait.face import FaceAnalyzer
+from liveportrait.face import default_analyzer
 from liveportrait.metrics.displacement import displacement
 from liveportrait.networks.compact.layers import pixel_grid
 from liveportrait.networks.geometry import pose_of
@@ -47,7 +47,7 @@ def control_error(
     `error` is the mean of |measured − requested| over sources and requests (eyes: over both), `measured/c` the mean
     opening at request c, `lost` the share of pictures without a face. One frame a clip, the same ones every time.
     """
-    analyzer, columns = FaceAnalyzer(), list(PARTS[name])
+    analyzer, columns = default_analyzer(), list(PARTS[name])
     usable = set(readable_rows(corpus).tolist())
     rows = np.array([clip[0] for clip in corpus.rows_of_clips() if int(clip[0]) in usable])
     found: dict[float, list[NDArray[np.float32]]] = {wanted: [] for wanted in requests}

@@ -1,0 +1,66 @@
+"""The faces of a picture that a user wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from liveportrait.errors import UserError
+
+
+class Boxed(Protocol):
+    """A face of anybody, with x0, y0, x1, y1 px."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]: ...
+
+
+AnyFace = TypeVar("AnyFace", bound=Boxed)
+
+
+@dataclass(frozen=True)
+class FaceChoice:
+    """The faces that the user wants: the largest, all, or some of them counted from the left."""
+
+    takes_all: bool = False
+    numbers: tuple[int, ...] = ()  # from 1; none and not all: the largest
+
+    @classmethod
+    def parse(cls, text: str) -> FaceChoice:
+        """From "largest", "all" or numbers such as "1,3". Raises `UserError` for anything else."""
+        if text in ("largest", "all"):
+            return cls(takes_all=text == "all")
+        numbers = parse_numbers(text, "faces", "largest, all, or numbers from the left such as 1,3")
+        if 0 in numbers:
+            raise UserError("faces are counted from 1: 1 is the leftmost one")
+        if len(set(numbers)) < len(numbers):
+            raise UserError(f"faces names a face twice in {text!r}: name each once")
+        return cls(numbers=numbers)
+
+    def of(self, faces: Sequence[AnyFace], place: str) -> list[AnyFace]:
+        """The chosen ones of a picture's faces, which are given largest first; `place` names the picture.
+
+        All come from left to right, numbers in the order in which they were named. Raises `UserError` where one
+        does not exist.
+        """
+        if not self.takes_all and not self.numbers:
+            return list(faces[:1])
+        row = sorted(faces, key=lambda face: face.box[0] + face.box[2])
+        if self.takes_all:
+            return row
+        for number in self.numbers:
+            if number > len(row):
+                there = "1 face" if len(row) == 1 else f"{len(row)} faces"
+                raise UserError(
+                    f"faces names face {number}, but {place} shows {there}: choose from 1 to {len(row)}"
+                )
+        return [row[number - 1] for number in self.numbers]
+
+
+def parse_numbers(text: str, name: str, expected: str) -> tuple[int, ...]:
+    """Whole numbers from a list such as "1,3". Raises `UserError`."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise UserError(f"{name} is {text!r}: give {expected}")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,41 @@
+"""Follow one face from frame to frame."""
+
+from __future__ import annotations
+
+from liveportrait.face.analyzer import Face, FaceAnalyzer
+from liveportrait.face.runtime import Image
+
+SMALLEST_DRIVER = 1 / 12  # of the longer side: a smaller face has too few pixels to drive anything
+
+
+class FaceTracker:
+    """Follow one face: near where it was in the frame before, or else the largest one anew.
+
+    One call a frame, in order. The face alone is kept between calls, so that one tracker serves one thread.
+    """
+
+    def __init__(self, analyzer: FaceAnalyzer, smallest: float = SMALLEST_DRIVER) -> None:
+        """`smallest`: height of the smallest face to look for, as a part of the frame's longer side."""
+        self._analyzer = analyzer
+        self._smallest = smallest
+        self._face: Face | None = None
+
+    def __call__(self, frame: Image, new_scene: bool = False) -> Face | None:
+        """The face in the next frame (H,W,3) uint8 RGB, or None. With `new_scene` it is not looked for nearby."""
+        if new_scene:
+            self.reset()
+        if self._face:
+            self._face = self._analyzer.track(frame, self._face)
+        if self._face is None:
+            self._face = largest_face(self._analyzer, frame, self._smallest)
+        return self._face
+
+    def reset(self) -> None:
+        """Forget the face: the next frame is searched as a whole."""
+        self._face = None
+
+
+def largest_face(analyzer: FaceAnalyzer, image: Image, smallest: float = SMALLEST_DRIVER) -> Face | None:
+    """The largest face of a picture (H,W,3), or None; `smallest` as for `FaceTracker`."""
+    faces = analyzer.detect(image, smallest=max(image.shape[:2]) * smallest)
+    return faces[0] if faces else None
