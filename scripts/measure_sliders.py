@@ -30,6 +30,7 @@ from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.pose import head_pose
 from liveportrait.face.ratios import opening_ratios
 from liveportrait.media import contact_sheet, save_image
+from liveportrait.metrics import accelerations
 
 # Slider -> what it is meant to raise at positive and at negative values (rows of the 52 blendshapes), strengths.
 SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]] = {
@@ -169,7 +170,7 @@ def followed(analyzer: FaceAnalyzer, frames: list[np.ndarray]) -> np.ndarray:
 
 def trembling(series: np.ndarray) -> float:
     """Mean size of the second difference over the frames (N,D): 0 where a series moves uniformly."""
-    return float(np.abs(np.diff(series, n=2, axis=0)).mean())
+    return float(accelerations(series[..., None]).mean())
 
 
 def report(line: dict[str, float | str], path: Path, name: str, value: float) -> None:

@@ -30,7 +30,7 @@ from liveportrait.media import load_image, save_image
 from liveportrait.networks import build
 from liveportrait.networks.geometry import transform_keypoints
 
-DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
+DOCS = Path(__file__).parents[1] / "docs" / "notes" / "evaluation-definitions.md"
 
 
 @cache

@@ -1,21 +1,43 @@
-"""An evaluation as lines of JSON, a table, figures a clip and contact sheets."""
+"""An evaluation as lines of JSON, a table, figures a clip and contact sheets; and the folder that holds them."""
 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from liveportrait import weights
+from liveportrait.errors import UserError
 from liveportrait.evaluation.evaluate import Evaluation
+from liveportrait.evaluation.inputs import BURST
 from liveportrait.evaluation.results import DEFINITIONS, METHODS, PROTOCOLS, Outcome, Protocol, summary
-from liveportrait.media import contact_sheet
+from liveportrait.media import check_output, contact_sheet, output_file, save_image
 from liveportrait.metrics.images import Picture
 
 CELL = 160  # px of a picture on a contact sheet
 MOST_ROWS = 40
 ALL, EXPOSED = "all", "well_exposed"
 GROUPS = (ALL, EXPOSED)
+LINES, TABLE, CLIPS = "metrics.jsonl", "table.md", "clips.json"
+LIBRARIES = ("torch", "numpy", "opencv-python-headless", "openvino")  # whose versions are told
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that the figures depend on; `liveportrait evaluate` explains each."""
+
+    weights: str
+    data: tuple[str, ...]
+    held_out_one_in: int | None  # None where everybody was taken
+    stride: int
+    seed: int
+    tracker: bool
+    precision: str
+    device: str
 
 
 @dataclass(frozen=True)
@@ -135,6 +157,60 @@ def sheets(evaluation: Evaluation) -> dict[str, Picture]:
         if rows:
             found[protocol] = contact_sheet([row.tiles for row in rows], [_label(row) for row in rows], CELL)
     return found
+
+
+def prepare_folder(folder: Path, with_sheets: bool, overwrite: bool) -> None:
+    """Make the folder of a report. Raises `UserError` where it cannot be made, or has the files already."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
+    for name in (LINES, TABLE, CLIPS, *(_sheet_name(protocol) for protocol in PROTOCOLS if with_sheets)):
+        check_output(folder / name, overwrite=overwrite)
+
+
+def write(folder: Path, evaluation: Evaluation, settings: Settings, overwrite: bool = False) -> list[Path]:
+    """Write metrics.jsonl, table.md, clips.json and the sheets, as far as pictures were kept; their paths."""
+    found = figures(evaluation)
+    lines = [json.dumps({"about": _about(evaluation, settings)}), *(figure.line() for figure in found)]
+    texts = {
+        LINES: "\n".join(lines),
+        TABLE: table(found, Path(settings.weights).name),
+        CLIPS: json.dumps(clip_figures(evaluation), indent=1),
+    }
+    for name, text in texts.items():
+        with output_file(folder / name, overwrite) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    drawn = {_sheet_name(protocol): sheet for protocol, sheet in sheets(evaluation).items()}
+    for name, sheet in drawn.items():
+        save_image(folder / name, sheet, overwrite)
+    return [folder / name for name in (*texts, *drawn)]
+
+
+def _about(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
+    """What the figures depend on, as JSON."""
+    described = weights.describe(settings.weights)
+    return {
+        "program": version("liveportrait"),
+        "weights": settings.weights,
+        "sha256": described.sha256 or None,
+        "variant": described.variant.name,
+        "data": list(settings.data),
+        "held_out_one_in": settings.held_out_one_in,
+        "stride": settings.stride,
+        "burst": BURST,
+        "seed": settings.seed,
+        "tracker": settings.tracker,
+        "precision": settings.precision,
+        "device": settings.device,
+        "clips": {name: len(evaluation.of(name)) for name in evaluation.protocols},
+        "people_of_the_mean_identity": evaluation.people,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+    }
+
+
+def _sheet_name(protocol: str) -> str:
+    return f"{protocol}.png"
 
 
 def _label(outcome: Outcome) -> str:

@@ -14,10 +14,17 @@ from liveportrait.metrics.faces import (
 )
 from liveportrait.metrics.images import is_well_exposed, l1, psnr, sharpness, ssim
 from liveportrait.metrics.perceptual import frechet_distance
-from liveportrait.metrics.temporal import centred_correlation, jitter, scale_wobble, without_rigid_motion
+from liveportrait.metrics.temporal import (
+    accelerations,
+    centred_correlation,
+    jitter,
+    scale_wobble,
+    without_rigid_motion,
+)
 
 __all__ = [
     "Seam",
+    "accelerations",
     "background_region",
     "centred_correlation",
     "centred_cosine",

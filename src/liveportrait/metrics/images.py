@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 Picture = NDArray[np.uint8]
 Array = NDArray[np.float32]
+T = TypeVar("T", NDArray[Any], Tensor)
 
 EXPOSURE_TOLERANCE = 0.06  # of the range of luma
 
@@ -25,17 +30,24 @@ def psnr(picture: Picture, target: Picture) -> float:
 
 def ssim(picture: Picture, target: Picture) -> float:
     """Structural similarity of luma, Gaussian window 11x11 with sigma 1.5 (Wang et al. 2004)."""
-    a, b = luma(picture), luma(target)
 
-    def blur(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def blur(x: Array) -> Array:
         return cv2.GaussianBlur(x, (11, 11), 1.5)[5:-5, 5:-5]  # type: ignore[return-value]
 
-    mean_a, mean_b = blur(a), blur(b)
-    var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
-    covariance = blur(a * b) - mean_a * mean_b
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    return float(ssim_map(luma(picture), luma(target), blur, 255).mean())
+
+
+def ssim_map(a: T, b: T, window: Callable[[T], T], peak: float) -> T:
+    """Structural similarity in every window of grey pictures a and b (Wang et al. 2004, eq. 13).
+
+    `window` takes local means of a picture; `peak` is the range of its values.
+    """
+    mean_a, mean_b = window(a), window(b)
+    var_a, var_b = window(a * a) - mean_a**2, window(b * b) - mean_b**2
+    covariance = window(a * b) - mean_a * mean_b
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     top = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return float((top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean())
+    return top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
 
 
 def sharpness(picture: Picture) -> float:

@@ -23,14 +23,19 @@ def _centred(curve: Array) -> Array:
     return curve - curve.mean() if np.ptp(curve) > 0 else np.zeros_like(curve)
 
 
-def jitter(tracks: Array, unit: float) -> float:
-    """How much tracks (T,P,2) px of consecutive frames tremble, in `unit` px; NaN with fewer than three frames.
+def accelerations(tracks: Array) -> Array:
+    """Lengths (T − 2,P) of the second differences x[t+1] − 2 x[t] + x[t−1] of tracks (T,P,D), in the tracks' unit."""
+    return np.linalg.norm(tracks[2:] - 2 * tracks[1:-1] + tracks[:-2], axis=-1)
 
-    The mean length of the second difference, x[t+1] − 2 x[t] + x[t−1], over √(3π): the standard deviation of
-    the white noise on each coordinate that would give it. Uniform motion gives none. Frames with NaN are left out.
+
+def jitter(tracks: Array, unit: float) -> float:
+    """Jitter of tracks (T,P,2) px of consecutive frames, in `unit` px; NaN with fewer than three frames.
+
+    The mean length of the second difference over √(3π): the standard deviation of the white noise on each
+    coordinate that would give it, as `motion.JitterMeter` measures it on a stream. Uniform motion gives none.
+    Frames with NaN are left out.
     """
-    second = tracks[2:] - 2 * tracks[1:-1] + tracks[:-2]
-    lengths = np.linalg.norm(second, axis=-1)
+    lengths = accelerations(tracks)
     lengths = lengths[np.isfinite(lengths)]
     return float(lengths.mean() / np.sqrt(3 * np.pi) / unit) if lengths.size else float("nan")
 

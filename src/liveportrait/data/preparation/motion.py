@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from liveportrait.metrics import accelerations
 from liveportrait.motion.lifting import MESH_ROWS, RIGID_MESH
 
 Array = NDArray[np.float32]
@@ -19,9 +20,8 @@ def jitter(landmarks: Array) -> float:
     """Median acceleration of the middle of the rigid landmarks of (T,478,3), in face sizes a frame squared."""
     if len(landmarks) < 3:
         return 0.0
-    middle = landmarks[:, list(RIGID_MESH), :2].mean(axis=1)
-    acceleration = middle[2:] - 2 * middle[1:-1] + middle[:-2]
-    return float(np.median(np.linalg.norm(acceleration, axis=1)) / face_size(landmarks))
+    middle = landmarks[:, list(RIGID_MESH), :2].mean(axis=1, keepdims=True)
+    return float(np.median(accelerations(middle)) / face_size(landmarks))
 
 
 def shape_motion(landmarks: Array) -> float:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from liveportrait.metrics.images import ssim_map
 from liveportrait.networks.compact.layers import pixel_grid
 from liveportrait.networks.interface import Pose
 
@@ -79,13 +80,7 @@ def structural_similarity(picture: Tensor, target: Tensor) -> Tensor:
     """Mean SSIM (Wang et al. 2004) of luma in 7x7 windows."""
     luma = picture.new_tensor(LUMA)[None, :, None, None]
     a, b = (picture * luma).sum(1, keepdim=True), (target * luma).sum(1, keepdim=True)
-    mean_a, mean_b = F.avg_pool2d(a, 7, 1), F.avg_pool2d(b, 7, 1)
-    var_a = F.avg_pool2d(a * a, 7, 1) - mean_a**2
-    var_b = F.avg_pool2d(b * b, 7, 1) - mean_b**2
-    covariance = F.avg_pool2d(a * b, 7, 1) - mean_a * mean_b
-    c1, c2 = 1e-4, 9e-4
-    top = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return (top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean()
+    return ssim_map(a, b, lambda x: F.avg_pool2d(x, 7, 1), peak=1).mean()
 
 
 def laplacian(picture: Tensor) -> Tensor:
