@@ -17,18 +17,21 @@ import numpy as np
 
 from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
 from liveportrait.motion import FACE_MESH
-from liveportrait.motion.lifting import MIRROR, expression_effect
+from liveportrait.motion.lifting import expression_effect
+from liveportrait.networks.keypoints import (
+    BROWS,
+    CHIN,
+    IRISES,
+    JAW,
+    LEFT_LIDS,
+    LIDS,
+    MIRROR,
+    MOUTH,
+    RIGHT_LIDS,
+)
 from liveportrait.training.data.corpus import load_corpus
 
 Scores = dict[int | tuple[int, ...], float]
-
-# Keypoints by what they belong to (motion.groups has the list). Left and right as the picture shows them.
-LEFT_LIDS, RIGHT_LIDS = (0, 1), (2, 3)
-LIDS = LEFT_LIDS + RIGHT_LIDS
-IRISES = (4, 5)
-BROWS = (6, 7, 8, 9)
-LIPS = (10, 11, 12, 13, 14, 15)
-CHIN = (17, 18, 19)
 
 # Rows of MediaPipe's 52 blendshapes that come in pairs: the subject's left, then right.
 BROW_UP, BROW_DOWN = (3, 4, 5), (1, 2)
@@ -41,19 +44,20 @@ PAIRS = ((1, 2), (4, 5), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16), (17, 18)
 
 Recipe = tuple[Scores, tuple[int, ...], str]  # scores, the keypoints that they move, the axes along which
 
+# Eyes are left and right as the picture shows them.
 # Slider -> recipe at 1, recipe at -1 (None: the opposite; empty scores: nothing).
 RECIPES: dict[str, tuple[Recipe, Recipe | None]] = {
-    "close-left-eye": (({EYE_BLINK[1]: 1.0}, LEFT_LIDS, "y"), None),
-    "close-right-eye": (({EYE_BLINK[0]: 1.0}, RIGHT_LIDS, "y"), None),
-    "smile": (({SMILE: 1.3}, LIPS, "xy"), None),
-    "wink": (({SMILE[0]: 0.15}, LIPS, "xy"), ({}, (), "")),
+    "close-left-eye": (({EYE_BLINK[1]: 1.0}, RIGHT_LIDS, "y"), None),
+    "close-right-eye": (({EYE_BLINK[0]: 1.0}, LEFT_LIDS, "y"), None),
+    "smile": (({SMILE: 1.3}, MOUTH, "xy"), None),
+    "wink": (({SMILE[0]: 0.15}, MOUTH, "xy"), ({}, (), "")),
     "eyebrow": (({BROW_UP: 1.0}, BROWS, "y"), ({BROW_DOWN: 1.6}, BROWS, "xy")),
     "gaze_x": (({LOOK_RIGHT: 1.3}, IRISES, "x"), ({LOOK_LEFT: 1.3}, IRISES, "x")),
     "gaze_y": (({LOOK_UP: 1.6}, IRISES + LIDS, "y"), ({LOOK_DOWN: 1.4}, IRISES + LIDS, "y")),
-    "pout": (({MOUTH_LEFT: 1.0}, LIPS, "xy"), None),
-    "purse": (({PUCKER: 1.8}, LIPS, "xy"), ({STRETCH: 1.0}, LIPS, "x")),
-    "grin": (({UPPER_LIP_UP: 1.2, LOWER_LIP_DOWN: 0.3, SMILE: 0.5}, LIPS, "xy"), ({}, (), "")),
-    "lips": (({JAW_OPEN: 1.0}, LIPS + CHIN, "xy"), ({}, (), "")),
+    "pout": (({MOUTH_LEFT: 1.0}, MOUTH, "xy"), None),
+    "purse": (({PUCKER: 1.8}, MOUTH, "xy"), ({STRETCH: 1.0}, MOUTH, "x")),
+    "grin": (({UPPER_LIP_UP: 1.2, LOWER_LIP_DOWN: 0.3, SMILE: 0.5}, MOUTH, "xy"), ({}, (), "")),
+    "lips": (({JAW_OPEN: 1.0}, (*MOUTH, CHIN, *JAW), "xy"), ({}, (), "")),
 }
 
 

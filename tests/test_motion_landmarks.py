@@ -8,7 +8,8 @@ import torch
 from liveportrait.face.canonical import canonical_face
 from liveportrait.face.crop import CropWindow
 from liveportrait.motion import SeenHeads, SeenKeypoints, motion_from_heads, snap_to_landmarks
-from liveportrait.motion.lifting import KEYPOINT_MESH, RIGID_MESH
+from liveportrait.motion.lifting import RIGID_MESH
+from liveportrait.networks import keypoints
 from liveportrait.networks.geometry import rotation_matrix, transform_keypoints
 from liveportrait.networks.interface import Motion
 
@@ -37,7 +38,7 @@ def test_keypoints_come_to_lie_where_they_were_seen_and_the_rest_stays() -> None
     landmarks, rotation = face(25, 10)
     before = some_motion()
     after = snap_to_landmarks(before, SeenKeypoints.of([landmarks]), 400)
-    wanted = landmarks[list(KEYPOINT_MESH), :2] / 200 - 1
+    wanted = landmarks[list(keypoints.MESH), :2] / 200 - 1
     np.testing.assert_allclose(transform_keypoints(after)[0, :, :2], wanted, atol=1e-5)
     np.testing.assert_allclose(after.rotation[0], rotation, atol=1e-4)
     assert torch.equal(after.expression[..., 2], before.expression[..., 2])
@@ -70,7 +71,7 @@ def test_a_followed_head_grows_moves_and_turns_as_it_was_seen_to() -> None:
     moved = np.array([230, 190]) + (12 * middle @ rotation)[:2] - (10 * middle[:2] + 200)
     np.testing.assert_allclose((motion.translation - start.translation)[1, :2], moved / 200, atol=1e-4)
     assert torch.equal(motion.canonical, start.canonical.expand(2, -1, -1))
-    wanted = np.stack([first, later])[:, list(KEYPOINT_MESH), :2] / 200 - 1
+    wanted = np.stack([first, later])[:, list(keypoints.MESH), :2] / 200 - 1
     np.testing.assert_allclose(transform_keypoints(motion)[..., :2], wanted, atol=1e-5)
     depth = (start.expression @ motion.rotation)[..., 2]  # turns with the head, which looked ahead at first
     torch.testing.assert_close(motion.expression[..., 2], depth, atol=1e-5, rtol=0)

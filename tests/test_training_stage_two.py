@@ -24,9 +24,9 @@ from liveportrait.face.ratios import eye_ratios, lip_ratio
 from liveportrait.motion import groups_for
 from liveportrait.motion.lifting import MESH_ROWS
 from liveportrait.networks import Variant, build, compact
-from liveportrait.networks.compact.layers import pixel_grid
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
+from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.data.corpus import build_corpus, load_corpus
 from liveportrait.training.stage_two import run as stage_two
 from liveportrait.training.stage_two.closed_form import closed_form, fit_response, imitate, opening_effect

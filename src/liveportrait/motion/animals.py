@@ -26,16 +26,14 @@ from liveportrait.face.animal_shape import (
     face_axes,
 )
 from liveportrait.motion.lifting import canonical_points
+from liveportrait.networks import keypoints
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
 
 Array = NDArray[np.float32]
 
-# Rows of the keypoints, as in `networks.compact.motion`.
-_LIDS, _IRISES = ((0, 1), (2, 3)), (4, 5)
-_MOUTH_CORNERS = (10, 11)
-_OUTER_BROWS = (8, 9)
-_LOWER_FACE = (10, 11, 12, 13, 14, 15, 17, 18, 19)
+_LIDS = (keypoints.RIGHT_LIDS, keypoints.LEFT_LIDS)
+_LOWER_FACE = (*keypoints.MOUTH, keypoints.CHIN, *keypoints.JAW)
 
 # Of a person, in units of the canonical face: means of people in photographs.
 EYE_DISTANCE, EYE_OPENING, MOUTH_WIDTH = 1.03, 0.19, 0.80
@@ -62,13 +60,14 @@ class AnimalMotion:
         """
         person = torch.nan_to_num(driver.canonical[0])
         gains = torch.ones(1, NUM_KEYPOINTS, 3)
-        for lids, iris, opening in zip(_LIDS, _IRISES, self.openings, strict=True):
+        for lids, iris, opening in zip(_LIDS, keypoints.IRISES, self.openings, strict=True):
             own = max(float(person[lids[1], 1] - person[lids[0], 1]) or EYE_OPENING, SMALLEST_OPENING)
             gains[:, list(lids), 1] = float(np.clip(CLOSING * opening / own, *GAINS))
             gains[:, iris] = float(np.clip(np.sqrt(opening / own), *GAINS))
-        own = float(person[_MOUTH_CORNERS[1], 0] - person[_MOUTH_CORNERS[0], 0]) or MOUTH_WIDTH
+        right, left = keypoints.MOUTH_CORNERS
+        own = float(person[left, 0] - person[right, 0]) or MOUTH_WIDTH
         gains[:, list(_LOWER_FACE)] = float(np.clip(self.mouth / max(own, SMALLEST_MOUTH), *GAINS))
-        gains[:, list(_OUTER_BROWS)] = EAR_GAIN
+        gains[:, list(keypoints.OUTER_BROWS)] = EAR_GAIN
         return gains
 
 
@@ -87,7 +86,7 @@ def animal_motion(landmarks: Array, size: int) -> AnimalMotion:
     person, _ = canonical_points()
     depth = person[:, 2].astype(np.float64)
     turn = rotation[0].double().numpy()
-    shift = axes.middle - scale * (person[list(_IRISES)].mean(0) @ turn)[:2]
+    shift = axes.middle - scale * (person[list(keypoints.IRISES)].mean(0) @ turn)[:2]
     planar = (_keypoints(points, axes) - shift) / scale - depth[:, None] * turn[2, :2]
     canonical = np.concatenate([planar @ np.linalg.inv(turn[:2, :2]), depth[:, None]], axis=1)
     motion = Motion(
@@ -104,7 +103,7 @@ def animal_motion(landmarks: Array, size: int) -> AnimalMotion:
 
 
 def _keypoints(points: NDArray[np.float64], axes: FaceAxes) -> NDArray[np.float64]:
-    """The 21 keypoints (21,2) in the coordinates of the landmarks."""
+    """The 21 keypoints (21,2), in the order of `networks.keypoints`, in the coordinates of the landmarks."""
     nose, mouth, chin = points[NOSE], points[MOUTH], points[CHIN]
     face = float((chin - axes.middle) @ axes.down)
 

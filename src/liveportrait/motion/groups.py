@@ -1,7 +1,7 @@
 """Which of the 21 keypoints are lips, eyes, and so on: one table for each keypoint layout, as data.
 
 What keypoint 17 means is a property of the weights. The published weights found their keypoints
-without supervision; the compact weights use 21 named points of the 478-point face mesh.
+without supervision; the compact weights use 21 named points of the face mesh (`networks.keypoints`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from liveportrait.choices import Region
 from liveportrait.errors import UserError
+from liveportrait.networks import keypoints
 from liveportrait.networks.interface import NUM_KEYPOINTS
 from liveportrait.networks.variants import Variant
 
@@ -65,12 +66,9 @@ _EVERY_POINT: Axes = tuple((keypoint, "xyz") for keypoint in range(NUM_KEYPOINTS
 
 PUBLISHED = KeypointGroups(
     layout="published",
-    lips=(6, 12, 14, 17, 19, 20),
-    eyes=(11, 13, 15, 16, 18),
-    absolute=(
-        *((keypoint, "xyz") for keypoint in (1, 2, 6, *range(11, 21))),
-        (3, "y"), (4, "y"), (5, "z"), (8, "z"), (9, "yz"),
-    ),
+    lips=keypoints.PUBLISHED_LIPS,
+    eyes=keypoints.PUBLISHED_EYES,
+    absolute=keypoints.PUBLISHED_ABSOLUTE,
     neutral=(
         (-9.4524e-05, 2.4222e-04, -4.00974e-05),
         (2.08596e-04, 4.68054e-04, 1.27464e-05),
@@ -97,13 +95,11 @@ PUBLISHED = KeypointGroups(
     keypoints_are_landmarks=False,
 )  # fmt: skip
 
-# Face-mesh points, in order: lids 159 145 386 374 | irises 468 473 | brows 107 336 70 300 |
-# mouth 61 291 13 14 17 0 | nose tip 4, chin 152, jaw 172 397, forehead 10. Their expression is
-# measured from a face at rest, so the neutral one is zero.
+# Expression is measured from a face at rest, so the neutral one is zero.
 FACE_MESH = KeypointGroups(
     layout="face-mesh-21",
-    lips=(10, 11, 12, 13, 14, 15),
-    eyes=(0, 1, 2, 3, 4, 5),
+    lips=keypoints.MOUTH,
+    eyes=keypoints.EYES,
     absolute=_EVERY_POINT,
     neutral=((0.0, 0.0, 0.0),) * NUM_KEYPOINTS,
     keypoints_are_landmarks=True,

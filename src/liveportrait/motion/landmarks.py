@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from liveportrait.face.crop import CropWindow
 from liveportrait.face.pose import head_pose
-from liveportrait.motion.lifting import KEYPOINT_MESH, rigid_centre
+from liveportrait.motion.lifting import rigid_centre
+from liveportrait.networks import keypoints
 from liveportrait.networks.interface import Motion
 
 Array = NDArray[np.float32]
@@ -33,7 +34,7 @@ class SeenKeypoints:
     @classmethod
     def of(cls, landmarks: Sequence[Array]) -> SeenKeypoints:
         """Of N faces' landmarks (478,3), px of their frames."""
-        points = np.stack([face[list(KEYPOINT_MESH), :2] for face in landmarks])
+        points = np.stack([face[list(keypoints.MESH), :2] for face in landmarks])
         return cls(points.astype(np.float32), np.stack([head_pose(face).rotation for face in landmarks]))
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> SeenKeypoints:
@@ -59,7 +60,7 @@ class SeenHeads:
     def of(cls, landmarks: Sequence[Array]) -> SeenHeads:
         """Of N faces' landmarks (478,3), px of their frames."""
         poses = [head_pose(face) for face in landmarks]
-        points = np.stack([face[list(KEYPOINT_MESH), :2] for face in landmarks]).astype(np.float32)
+        points = np.stack([face[list(keypoints.MESH), :2] for face in landmarks]).astype(np.float32)
         middle = rigid_centre()
         return cls(
             SeenKeypoints(points, np.stack([pose.rotation for pose in poses])),

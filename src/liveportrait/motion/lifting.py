@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.face.canonical import canonical_face
+from liveportrait.face.canonical import LEFT_EYE_LIDS, RIGHT_EYE_LIDS, canonical_face
+from liveportrait.networks import keypoints
+from liveportrait.networks.interface import HALF_SIDE
 
 Array = NDArray[np.float32]
 
@@ -20,46 +22,19 @@ Array = NDArray[np.float32]
 JAW = (127, 234, 93, 132, 58, 172, 136, 150, 152, 379, 365, 397, 288, 361, 323, 454, 356)
 BROWS = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
 NOSE = (168, 197, 5, 4, 75, 97, 2, 326, 305)
-RIGHT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
-LEFT_EYE = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
+RIGHT_EYE_MESH = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
+LEFT_EYE_MESH = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
 OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
-MESH_ROWS = JAW + BROWS + NOSE + RIGHT_EYE + LEFT_EYE + OUTER_LIPS + INNER_LIPS + (468, 473, 10)
+MESH_ROWS = JAW + BROWS + NOSE + RIGHT_EYE_MESH + LEFT_EYE_MESH + OUTER_LIPS + INNER_LIPS + (468, 473, 10)
 
-# The keypoints of the compact model, in its order, and each one's mirror image.
-KEYPOINT_MESH = (
-    159,
-    145,
-    386,
-    374,
-    468,
-    473,
-    107,
-    336,
-    70,
-    300,
-    61,
-    291,
-    13,
-    14,
-    17,
-    0,
-    4,
-    152,
-    172,
-    397,
-    10,
-)
-KEYPOINTS = tuple(MESH_ROWS.index(row) for row in KEYPOINT_MESH)
-MIRROR = (2, 3, 0, 1, 5, 4, 7, 6, 9, 8, 11, 10, 12, 13, 14, 15, 16, 17, 19, 18, 20)
+KEYPOINTS = tuple(MESH_ROWS.index(row) for row in keypoints.MESH)  # rows of the labels that are keypoints
 RIGID_MESH = (168, 197, 5, 33, 133, 362, 263, 127, 356, 234, 454, 93, 323, 10, 97, 326)
 RIGID = tuple(MESH_ROWS.index(row) for row in RIGID_MESH)
 # From the labels' frame (x right, y up, z near) to the picture's (x right, y down, z away).
 AXES = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
-FRONTAL, TURNED = (
-    0.6,
-    0.3,
-)  # |det| of the turned picture plane: above and below it, planar positions are (un)reliable
+# |det| of the turned picture plane: above and below it, planar positions are (un)reliable.
+FRONTAL, TURNED = 0.6, 0.3
 RIDGE = 3.0
 
 
@@ -83,11 +58,14 @@ def canonical_points() -> tuple[Array, Array]:
     """Keypoints (21,3) and rigid points (16,3) of the mean face; rigid points centred, with unit RMS radius."""
     mesh = canonical_face().vertices
     # The mesh stops at the lids: an iris lies between them.
-    irises = [mesh[[159, 145]].mean(0), mesh[[386, 374]].mean(0)]
-    keypoints = np.stack([irises[k - 4] if k in (4, 5) else mesh[row] for k, row in enumerate(KEYPOINT_MESH)])
+    irises = {
+        keypoints.RIGHT_IRIS: mesh[list(RIGHT_EYE_LIDS)].mean(0),
+        keypoints.LEFT_IRIS: mesh[list(LEFT_EYE_LIDS)].mean(0),
+    }
+    points = np.stack([irises[k] if k in irises else mesh[row] for k, row in enumerate(keypoints.MESH)])
     rigid, centre = mesh[list(RIGID_MESH)], rigid_centre()
     radius = np.sqrt(((rigid - centre) ** 2).sum(1).mean())
-    return ((keypoints - centre) / radius).astype(np.float32), ((rigid - centre) / radius).astype(np.float32)
+    return ((points - centre) / radius).astype(np.float32), ((rigid - centre) / radius).astype(np.float32)
 
 
 def rigid_centre() -> Array:
@@ -132,7 +110,7 @@ def measure_effect(landmarks: Array, rotation: Array, blendshapes: Array, clip: 
 
 def _in_head_frame(landmarks: Array, rotation: Array) -> tuple[Array, Array, Array, Array]:
     """Rotation (N,3,3) for row vectors, scale (N,1), shift (N,2), and keypoints (N,21,2) freed of the latter two."""
-    points = (landmarks / 128 - 1).astype(np.float32)
+    points = (landmarks / HALF_SIDE - 1).astype(np.float32)
     u, _, v = np.linalg.svd(AXES @ rotation @ AXES)
     turn = np.ascontiguousarray((u @ v).transpose(0, 2, 1))  # row-vector convention
     _, rigid = canonical_points()

@@ -26,15 +26,20 @@ from liveportrait.errors import UserError
 from liveportrait.motion.directions import LIDS, LIPS, face_mesh_directions
 from liveportrait.motion.groups import KeypointGroups, groups_for
 from liveportrait.networks.interface import Pose
+from liveportrait.networks.keypoints import (
+    INNER_LIPS,
+    LEFT_IRIS,
+    LEFT_LIDS,
+    MOUTH_CORNERS,
+    RIGHT_IRIS,
+    RIGHT_LIDS,
+)
 
 Wanted = tuple[Opening, Opening, Opening]  # left eye, right eye, lips
 LIPS_OPEN = 0.03  # from here on a source's lips count as open, and lip normalisation closes them
 
-# Keypoints of the face-mesh layout: upper and lower lid (or inner lip).
-_EDGES = ((0, 1), (2, 3), (12, 13))
+_EDGES = (RIGHT_LIDS, LEFT_LIDS, INNER_LIPS)  # upper and lower edge of each opening
 _LIPS_COLUMN = 2
-_MOUTH_CORNERS = (10, 11)
-_IRISES = (4, 5)
 # In the picture, lips that the source holds closed stay together until their keypoints are some 0.06 mouth widths
 # apart, and then lag behind by as much. Asked for ratios of 0.1, 0.2 and 0.3, six closed mouths of held-out people came
 # to 0.03, 0.14 and 0.23, ten open ones to 0.10, 0.19 and 0.28.
@@ -134,7 +139,7 @@ def eye_widths(source: Pose, openings: Tensor) -> Tensor:
     of its width; the less it is open, the more the usual share of the irises' distance counts.
     """
     unit = source.scale[:, 0] * _across(source)
-    irises = source.keypoints[:, _IRISES[1], :2] - source.keypoints[:, _IRISES[0], :2]
+    irises = source.keypoints[:, LEFT_IRIS, :2] - source.keypoints[:, RIGHT_IRIS, :2]
     guess = _EYE_WIDTH * irises.norm(dim=-1) / unit
     gaps = torch.stack([_gap(source.keypoints, column, source) for column in (0, 1)], dim=1) / unit[:, None]
     return (gaps.clamp(min=0) + _GUESS * guess[:, None]) / (openings[:, :2] + _GUESS)
@@ -199,7 +204,7 @@ def _across(pose: Pose) -> Tensor:
 
 def _mouth_width(points: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:
     """Width (B,) of the mouth in the picture, and its change along a direction."""
-    left, right = _MOUTH_CORNERS
+    left, right = MOUTH_CORNERS
     across = points[:, right, :2] - points[:, left, :2]
     width = across.norm(dim=-1).clamp(min=1e-4)
     change = towards[:, right, :2] - towards[:, left, :2]

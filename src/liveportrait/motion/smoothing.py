@@ -12,7 +12,7 @@ from torch import Tensor
 
 from liveportrait.motion.kalman import StreamSmoother, nearest_rotation, observation_variance
 from liveportrait.networks.geometry import transform_keypoints
-from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
+from liveportrait.networks.interface import HALF_SIDE, NUM_KEYPOINTS, Motion
 
 # Time constants at strength 1, seconds. A blink lasts 0.2 s, a nod 0.5 s: expression is held on a shorter lead.
 POSE_SECONDS = 0.25
@@ -107,7 +107,7 @@ class JitterMeter:
 def crop_points(motion: Motion) -> Tensor:
     """A motion's keypoints (B,21,2) in px of the networks' 256 px crop."""
     canonical = torch.nan_to_num(motion.canonical)  # a template may not know it
-    return 128 * transform_keypoints(motion._replace(canonical=canonical))[..., :2].cpu()
+    return HALF_SIDE * transform_keypoints(motion._replace(canonical=canonical))[..., :2].cpu()
 
 
 def _to_rows(motion: Motion) -> Tensor:

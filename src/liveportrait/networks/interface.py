@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # the modules import this file, and variants.py imports the s
     from liveportrait.networks.variants import Variant
 
 NUM_KEYPOINTS = 21
+CROP_SIDE = 256  # px of the square crop that F and M see
+HALF_SIDE = CROP_SIDE // 2  # px for one unit of the crop's coordinates
 
 Features = dict[str, Tensor]
 Warped = dict[str, Tensor]

@@ -1,8 +1,9 @@
-"""Trilinear lookups in a volume, in two forms: one native operation, or two-dimensional lookups alone.
+"""Where pixels lie, and trilinear lookups in a volume.
 
-Some runtimes have no 5-D grid sampling (OpenVINO, Apple's GPUs) or are slow at it. The decomposed form stacks
-the slices of the volume on top of each other into one tall picture, and every channel beside itself one slice
-further, so that a single bilinear lookup brings both neighbours in depth. Both forms agree up to rounding.
+Lookups have two forms: one native operation, or two-dimensional lookups alone. Some runtimes have no 5-D grid sampling
+(OpenVINO, Apple's GPUs) or are slow at it. The decomposed form stacks the slices of the volume on top of each other
+into one tall picture, and every channel beside itself one slice further, so that a single bilinear lookup brings both
+neighbours in depth. Both forms agree up to rounding.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ Form = Literal["native", "decomposed"]
 Padding = Literal["zeros", "border"]
 
 _form: ContextVar[Form | None] = ContextVar("sampling_form", default=None)
+
+
+def pixel_grid(height: int, width: int, device: torch.device) -> Tensor:
+    """Coordinates (H,W,2) of pixel centres in [-1, 1], x then y; matches grid_sample with align_corners=False."""
+    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height * 2 - 1
+    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width * 2 - 1
+    return torch.stack([x[None].expand(height, width), y[:, None].expand(height, width)], dim=-1)
 
 
 @contextmanager

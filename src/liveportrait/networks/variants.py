@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from liveportrait.networks import base, compact
+from liveportrait.networks.interface import CROP_SIDE
 from liveportrait.networks.retargeting import RetargetingSizes
 
 ARCHITECTURES = {"base": base.Sizes, "compact": compact.Sizes}
@@ -33,5 +34,7 @@ class Variant:
         return next(name for name, sizes in ARCHITECTURES.items() if isinstance(self.sizes, sizes))
 
 
-BASE = Variant("base", input_size=256, output_size=512, sizes=base.Sizes())
-COMPACT = Variant("compact", input_size=256, output_size=256, sizes=compact.Sizes(), replicate_border=True)
+BASE = Variant("base", input_size=CROP_SIDE, output_size=2 * CROP_SIDE, sizes=base.Sizes())
+COMPACT = Variant(
+    "compact", input_size=CROP_SIDE, output_size=CROP_SIDE, sizes=compact.Sizes(), replicate_border=True
+)

@@ -20,7 +20,7 @@ from liveportrait.evaluation.tracks import Track, observe
 from liveportrait.face import canonical as mesh
 from liveportrait.metrics.images import Array, Picture
 from liveportrait.motion import groups_for
-from liveportrait.motion.lifting import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from liveportrait.motion.lifting import INNER_LIPS, LEFT_EYE_MESH, OUTER_LIPS, RIGHT_EYE_MESH
 from liveportrait.motion.retargeting import Ratios, retarget, widen_lip_gap
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import NUM_KEYPOINTS, Pose
@@ -109,8 +109,8 @@ def _bent(picture: Picture, landmarks: Array, part: Part, request: float) -> Pic
     """The landmark warp's answer: each lid or lip moves along the part's short axis, most in its middle."""
     goal = landmarks.copy()
     if part == "eye":
-        _open(goal, RIGHT_EYE, mesh.RIGHT_EYE_CORNERS, mesh.RIGHT_EYE_LIDS, request)
-        _open(goal, LEFT_EYE, mesh.LEFT_EYE_CORNERS, mesh.LEFT_EYE_LIDS, request)
+        _open(goal, RIGHT_EYE_MESH, mesh.RIGHT_EYE_CORNERS, mesh.RIGHT_EYE_LIDS, request)
+        _open(goal, LEFT_EYE_MESH, mesh.LEFT_EYE_CORNERS, mesh.LEFT_EYE_LIDS, request)
     else:
         _open(goal, INNER_LIPS + OUTER_LIPS, mesh.MOUTH_CORNERS, mesh.INNER_LIPS, request)
     return landmark_warp(picture, landmarks, goal)

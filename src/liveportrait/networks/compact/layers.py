@@ -77,13 +77,6 @@ def double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def pixel_grid(height: int, width: int, device: torch.device) -> Tensor:
-    """Coordinates (H,W,2) of pixel centres in [-1, 1], x then y; matches grid_sample with align_corners=False."""
-    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height * 2 - 1
-    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width * 2 - 1
-    return torch.stack([x[None].expand(height, width), y[:, None].expand(height, width)], dim=-1)
-
-
 def sample(features: Tensor, grid: Tensor) -> Tensor:
     """Bilinear lookup of features (B,C,H,W) at grid (B,h,w,2) in [-1, 1]; the border continues outwards."""
     return F.grid_sample(features, grid, mode="bilinear", padding_mode="border", align_corners=False)

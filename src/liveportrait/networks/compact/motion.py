@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.networks.compact.layers import ConvNorm, JoiningConvNorm, NormResidual, pixel_grid, sample
+from liveportrait.networks.compact.layers import ConvNorm, JoiningConvNorm, NormResidual, sample
 from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
+from liveportrait.networks.keypoints import LEFT_EYE, LEFT_IRIS, MOUTH, RIGHT_EYE, RIGHT_IRIS
+from liveportrait.networks.sampling import pixel_grid
 
-# Rows of the 21 keypoints: lids (right eye upper, lower, left eye upper, lower), irises (right, left),
-# brows (inner right, left, outer right, left), mouth corners (right, left), inner lips (upper, lower),
-# outer lips (lower, upper), nose tip, chin, jaw (right, left), forehead. "Right" is the subject's.
-RIGHT_EYE, LEFT_EYE, MOUTH = (0, 1, 4), (2, 3, 5), (10, 11, 12, 13, 14, 15)
-RIGHT_IRIS, LEFT_IRIS = 4, 5
 PRIOR_STD = 0.2  # of the fixed spatial prior; without one the soft-argmax starts collapsed in the centre
 HEATMAP_GAIN = 4.0
+# Where the keypoints of a patch lie on average, in units of its half width from its centre.
+EYE_HOME = ((0.0, -0.1), (0.0, 0.1), (0.0, 0.0))
+MOUTH_HOME = ((-0.4, 0.0), (0.4, 0.0), (0.0, -0.05), (0.0, 0.05), (0.0, 0.15), (0.0, -0.15))
 
 
 @dataclass(frozen=True)
@@ -186,10 +186,6 @@ class MotionExtractor(nn.Module):
         depth = 0.3 * raw[:, 10 + NUM_KEYPOINTS * 3 :]
         planar = (xy - shift[:, None]) / scale[:, :, None] - (canonical @ rotation)[..., :2]
         return Motion(rotation, translation, scale, canonical, torch.cat([planar, depth[..., None]], -1))
-
-
-EYE_HOME = ((0.0, -0.1), (0.0, 0.1), (0.0, 0.0))
-MOUTH_HOME = ((-0.4, 0.0), (0.4, 0.0), (0.0, -0.05), (0.0, 0.05), (0.0, 0.15), (0.0, -0.15))
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from liveportrait.networks.compact.layers import pixel_grid
+from liveportrait.networks.keypoints import CHIN, FOREHEAD
+from liveportrait.networks.sampling import pixel_grid
 
-CHIN, FOREHEAD = 17, 20
 BORDER = 0.1  # over this much, half sides, everything comes to rest towards the border
 SHOULDERS = (0.28, 0.62)  # height in the crop over which what is not face comes to rest
 # Distances in face heights (forehead to chin), from the face's middle: where following ends, where rest begins.

@@ -17,17 +17,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks.compact.appearance import AppearanceSizes
-from liveportrait.networks.compact.layers import JoiningConv, Residual, conv, pixel_grid, sample
+from liveportrait.networks.compact.layers import JoiningConv, Residual, conv, sample
 from liveportrait.networks.compact.pin import moving_window
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Pose, Warped
-from liveportrait.networks.sampling import sample_volume
+from liveportrait.networks.keypoints import (
+    CHIN,
+    FOREHEAD,
+    INNER_BROWS,
+    INNER_LIPS,
+    IRISES,
+    JAW,
+    LIDS,
+    MOUTH_CORNERS,
+    NOSE_TIP,
+    OUTER_BROWS,
+    OUTER_LIPS,
+    per_keypoint,
+)
+from liveportrait.networks.sampling import pixel_grid, sample_volume
 
 # Reach of each keypoint's motion in the prior, crop half side = 1. One common reach averages lids, iris and
 # brow into each other and no eye ever closes.
-REACH = (
-    0.045, 0.045, 0.045, 0.045, 0.04, 0.04, 0.09, 0.09, 0.12, 0.12,
-    0.09, 0.09, 0.065, 0.065, 0.08, 0.08, 0.14, 0.14, 0.18, 0.18, 0.2,
-)  # fmt: skip
+REACH = per_keypoint(
+    {
+        LIDS: 0.045,
+        IRISES: 0.04,
+        INNER_BROWS: 0.09,
+        OUTER_BROWS: 0.12,
+        MOUTH_CORNERS: 0.09,
+        INNER_LIPS: 0.065,
+        OUTER_LIPS: 0.08,
+        (NOSE_TIP, CHIN): 0.14,
+        JAW: 0.18,
+        (FOREHEAD,): 0.2,
+    }
+)
 DEPTH_CENTRE, DEPTH_REACH = 0.1, 0.4  # the planes of the volume, crop half side = 1
 CANDIDATES = NUM_KEYPOINTS + 2  # keypoints, rigid head, background
 

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.motion.lifting import LEFT_EYE, MESH_ROWS, MIRROR, RIGHT_EYE, Array
+from liveportrait.motion.lifting import LEFT_EYE_MESH, MESH_ROWS, RIGHT_EYE_MESH, Array
+from liveportrait.networks.keypoints import LEFT_LIDS, MIRROR, RIGHT_LIDS
 
 Picture = NDArray[np.uint8]
 MIRROR_X: Array = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)
@@ -179,8 +180,8 @@ def _eye_rows(mesh: tuple[int, ...]) -> tuple[list[int], list[int]]:
 
 
 # Of the subject's right and left eye: landmarks of the upper and the lower lid, from left to right in the picture.
-EYE_ROWS = (_eye_rows(RIGHT_EYE), _eye_rows(LEFT_EYE))
-UPPER_LIDS = (0, 2)  # keypoints; each one's lower lid follows it
+EYE_ROWS = (_eye_rows(RIGHT_EYE_MESH), _eye_rows(LEFT_EYE_MESH))
+EYE_LIDS = (RIGHT_LIDS, LEFT_LIDS)  # the keypoints: upper and lower
 CLOSED = 0.97  # a closed lid stops short of the other
 
 
@@ -195,13 +196,13 @@ def close_eyes(
     side = picture.shape[0]
     where = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).astype(np.float32)
     keypoints = motion.keypoints()
-    for (upper, lower), lid in zip(EYE_ROWS, UPPER_LIDS, strict=True):
+    for (upper, lower), (upper_lid, lower_lid) in zip(EYE_ROWS, EYE_LIDS, strict=True):
         box, mapped = _blink_map(landmarks[upper], landmarks[lower], amount, side)
         if box is None:
             continue
         where[box] = mapped
-        drop = (keypoints[lid + 1] - keypoints[lid]) * amount * CLOSED
-        keypoints[lid] += drop
+        drop = (keypoints[lower_lid] - keypoints[upper_lid]) * amount * CLOSED
+        keypoints[upper_lid] += drop
     closed = cv2.remap(picture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)  # type: ignore[call-overload]
     return closed, motion.with_keypoints(keypoints)
 

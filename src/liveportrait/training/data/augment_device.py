@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from liveportrait.motion.lifting import MIRROR
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
+from liveportrait.networks.keypoints import MIRROR
 from liveportrait.training.data.augment import (
     CLOSED,
+    EYE_LIDS,
     EYE_ROWS,
-    UPPER_LIDS,
     Change,
     ColourChange,
     Similarity,
@@ -122,11 +122,11 @@ def close_eyes(pictures: Tensor, landmarks: Tensor, motion: Motion, amounts: Ten
         len(pictures), -1, -1, -1
     )
     where, keypoints = pixels, transform_keypoints(motion)
-    for (upper, lower), lid in zip(EYE_ROWS, UPPER_LIDS, strict=True):
+    for (upper, lower), (upper_lid, lower_lid) in zip(EYE_ROWS, EYE_LIDS, strict=True):
         inside, valid, looked = _blink_map(landmarks[:, upper], landmarks[:, lower], amounts, pixels)
         where = torch.where(inside[..., None], looked, where)
-        drop = (keypoints[:, lid + 1] - keypoints[:, lid]) * (amounts * CLOSED * valid)[:, None]
-        keypoints = keypoints.index_add(1, torch.tensor([lid], device=keypoints.device), drop[:, None])
+        drop = (keypoints[:, lower_lid] - keypoints[:, upper_lid]) * (amounts * CLOSED * valid)[:, None]
+        keypoints = keypoints.index_add(1, torch.tensor([upper_lid], device=keypoints.device), drop[:, None])
     expression = (keypoints - motion.translation[:, None]) / motion.scale[:, :, None]
     expression = expression - motion.canonical @ motion.rotation
     closed = sample_reflected(pictures, (where + 0.5) / side * 2 - 1)

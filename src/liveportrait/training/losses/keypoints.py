@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from liveportrait.networks.interface import Motion
+from liveportrait.networks.interface import HALF_SIDE, Motion
 from liveportrait.training.losses.transforms import Transform
 
 NEAREST = 0.1  # D_t of the keypoint prior: squared distance, crop half side = 1
@@ -80,7 +80,7 @@ def wing(error: Tensor, width: float = 0.05, curvature: float = 0.01) -> Tensor:
     return torch.where(error < width, width * torch.log1p(error / curvature), error - offset)
 
 
-WING_WIDTH, WING_CURVATURE = 10 / 128, 2 / 128  # the wing paper's 10 and 2 px, of a 256 px crop
+WING_WIDTH, WING_CURVATURE = 10 / HALF_SIDE, 2 / HALF_SIDE  # the wing paper's 10 and 2 px, of a 256 px crop
 
 
 def landmark_guide(

@@ -6,14 +6,40 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from liveportrait.networks import keypoints
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
+from liveportrait.networks.keypoints import per_keypoint
 from liveportrait.training.losses.keypoints import wing
 
 # How much each keypoint matters: what opens and closes weighs most, the jaw line and forehead least.
-IMPORTANCE = (3, 3, 3, 3, 2, 2, 1.5, 1.5, 1, 1, 2, 2, 3, 3, 2, 2, 1, 1.5, 1, 1, 1)
+IMPORTANCE = per_keypoint(
+    {
+        keypoints.LIDS: 3,
+        keypoints.IRISES: 2,
+        keypoints.INNER_BROWS: 1.5,
+        keypoints.OUTER_BROWS: 1,
+        keypoints.MOUTH_CORNERS: 2,
+        keypoints.INNER_LIPS: 3,
+        keypoints.OUTER_LIPS: 2,
+        (keypoints.CHIN,): 1.5,
+        (keypoints.NOSE_TIP, *keypoints.JAW, keypoints.FOREHEAD): 1,
+    }
+)
 # Keypoint pairs whose distance is an expression: lids, inner lips, mouth width, iris to lids, outer lips.
-OPENINGS = ((0, 1), (2, 3), (12, 13), (10, 11), (4, 0), (5, 2), (4, 1), (5, 3), (15, 14))
+OPENINGS = (
+    keypoints.RIGHT_LIDS,
+    keypoints.LEFT_LIDS,
+    keypoints.INNER_LIPS,
+    keypoints.MOUTH_CORNERS,
+    (keypoints.RIGHT_IRIS, keypoints.RIGHT_UPPER_LID),
+    (keypoints.LEFT_IRIS, keypoints.LEFT_UPPER_LID),
+    (keypoints.RIGHT_IRIS, keypoints.RIGHT_LOWER_LID),
+    (keypoints.LEFT_IRIS, keypoints.LEFT_LOWER_LID),
+    (keypoints.UPPER_OUTER_LIP, keypoints.LOWER_OUTER_LIP),
+)
+LID_OPENINGS = [OPENINGS.index(keypoints.RIGHT_LIDS), OPENINGS.index(keypoints.LEFT_LIDS)]
+LIP_OPENINGS = [OPENINGS.index(keypoints.INNER_LIPS)]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from liveportrait.metrics.images import ssim_map
-from liveportrait.networks.compact.layers import pixel_grid
 from liveportrait.networks.interface import Pose
+from liveportrait.networks.keypoints import (
+    IRISES,
+    LEFT_LIDS,
+    LOWER_OUTER_LIP,
+    MOUTH_CORNERS,
+    NOSE_TIP,
+    OUTER_LIPS,
+    RIGHT_LIDS,
+)
+from liveportrait.networks.sampling import pixel_grid
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -49,12 +58,13 @@ def region_weights(keypoints: Tensor, size: int, weights: RenderWeights) -> Tens
     """Weight of each pixel (B,1,S,S): 1, more around the eyes, mouth and face of the driving keypoints (B,21,3)."""
     grid = pixel_grid(size, size, keypoints.device)
 
-    def blob(rows: list[int], width: float, height: float) -> Tensor:
-        away = grid - keypoints[:, rows, :2].mean(1)[:, None, None]
+    def blob(rows: tuple[int, ...], width: float, height: float) -> Tensor:
+        away = grid - keypoints[:, list(rows), :2].mean(1)[:, None, None]
         return (-(away[..., 0] ** 2) / (2 * width**2) - away[..., 1] ** 2 / (2 * height**2)).exp()
 
-    eyes = blob([0, 1], 0.08, 0.05) + blob([2, 3], 0.08, 0.05)
-    mouth, face = blob([10, 11, 14, 15], 0.14, 0.11), blob([4, 5, 16, 14], 0.4, 0.5)
+    eyes = blob(RIGHT_LIDS, 0.08, 0.05) + blob(LEFT_LIDS, 0.08, 0.05)
+    mouth = blob(MOUTH_CORNERS + OUTER_LIPS, 0.14, 0.11)
+    face = blob((*IRISES, NOSE_TIP, LOWER_OUTER_LIP), 0.4, 0.5)
     return (1 + weights.eyes * eyes + weights.mouth * mouth + weights.face * face)[:, None]
 
 

@@ -12,6 +12,7 @@ from liveportrait.face.identity import FaceIdentity
 from liveportrait.networks import Networks
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
+from liveportrait.networks.keypoints import MOUTH
 from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.config import JointSettings
 from liveportrait.training.losses.discriminator import Discriminators, adversarial_terms, discriminator_loss
@@ -30,7 +31,6 @@ from liveportrait.training.losses.rendering import pyramid_l1, weighted_sum
 from liveportrait.training.losses.transforms import Transform, random_transform
 from liveportrait.training.phase import Phase
 from liveportrait.training.stage_one.joint_model import (
-    LIP_LABELS,
     JointModel,
     Pair,
     Scene,
@@ -140,7 +140,7 @@ class JointTrainer:
         """Face and lips of the driving picture: by its label, or by the keypoints M finds."""
         if pair.driving_label is not None:
             labelled = transform_keypoints(pair.driving_label)
-            return face_and_lips(labelled, at(labelled, LIP_LABELS))
+            return face_and_lips(labelled, at(labelled, MOUTH))
         found = transform_keypoints(scene.driving)
         return face_and_lips(found, at(found, self.model.lips))
 

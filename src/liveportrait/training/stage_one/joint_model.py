@@ -16,21 +16,16 @@ from liveportrait.motion.groups import groups_for
 from liveportrait.networks import Networks
 from liveportrait.networks.base import apply_spectral_norm
 from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Motion, Warped
+from liveportrait.networks.interface import NUM_KEYPOINTS, Motion, Warped
+from liveportrait.networks.keypoints import PUBLISHED_LANDMARKS
 from liveportrait.training.losses.transforms import Transform
 
-LIP_LABELS = (10, 11, 12, 13, 14, 15)  # mouth corners, inner and outer lips among the 21 labelled points
-# Which keypoint of a variant is led by which of the 21 labelled points (`motion.lifting.KEYPOINT_MESH`).
-# BASE: the paper's N = 10 from eyes and lips. Which keypoints they are is free while training from scratch;
-# these are the lip and eye keypoints of the published layout, so that `motion.groups` holds for new weights.
-# Lids (right upper, lower, left upper, lower), then mouth corners, inner lips, outer lips.
+# Which keypoint of a variant is led by which landmark. BASE: the paper's N = 10 from eyes and lips. Which keypoints
+# they are is free while training from scratch; these are the lip and eye keypoints of the published layout.
 GUIDES: dict[str, tuple[tuple[int, int], ...]] = {
-    "base": (
-        (11, 0), (13, 1), (15, 2), (16, 3),
-        (6, 10), (12, 11), (14, 12), (17, 13), (19, 14), (20, 15),
-    ),
-    "compact": tuple((point, point) for point in range(21)),
-}  # fmt: skip
+    "base": tuple(PUBLISHED_LANDMARKS.items()),
+    "compact": tuple((point, point) for point in range(NUM_KEYPOINTS)),
+}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import torch
 from liveportrait.networks import COMPACT, build
 from liveportrait.networks.compact.motion import MotionExtractor
 from liveportrait.networks.geometry import transform_keypoints
-from liveportrait.networks.interface import Motion
+from liveportrait.networks.interface import HALF_SIDE, Motion
+from liveportrait.networks.keypoints import LIDS
 from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.compile import compiled
 from liveportrait.training.config import StageOneConfig
@@ -15,7 +16,7 @@ from liveportrait.training.data.batches import corpus_motion, motion_of, picture
 from liveportrait.training.data.corpora import Corpora
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.data.samplers import FrameSampler
-from liveportrait.training.losses.motion import motion_losses, openings
+from liveportrait.training.losses.motion import LID_OPENINGS, LIP_OPENINGS, motion_losses, openings
 from liveportrait.training.losses.rendering import weighted_sum
 from liveportrait.training.phase import BETAS, Phase
 
@@ -79,9 +80,9 @@ def validate(network: torch.nn.Module, held_out: Corpus, device: torch.device) -
         return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
 
     return {
-        "pixels": float(error.mean() * 128),
-        "lid_pixels": float(error[:, :4].mean() * 128),
+        "pixels": float(error.mean() * HALF_SIDE),
+        "lid_pixels": float(error[:, list(LIDS)].mean() * HALF_SIDE),
         "degrees": float(cosine.clamp(-1, 1).acos().rad2deg().mean()),
-        "lip": correlation([2]),
-        "lid": correlation([0, 1]),
+        "lip": correlation(LIP_OPENINGS),
+        "lid": correlation(LID_OPENINGS),
     }

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from liveportrait.metrics.perceptual import PerceptualDistance
 from liveportrait.networks import COMPACT, build
 from liveportrait.networks.compact.generator import Generator, blend
-from liveportrait.networks.compact.motion import LEFT_EYE, MOUTH, RIGHT_EYE, MotionExtractor
+from liveportrait.networks.compact.motion import MotionExtractor
 from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Motion
+from liveportrait.networks.interface import CROP_SIDE, Motion
+from liveportrait.networks.keypoints import LEFT_EYE, MOUTH, RIGHT_EYE
 from liveportrait.training.checkpoint import TrainingState, average_of
 from liveportrait.training.compile import compile_networks
 from liveportrait.training.config import RenderPhase, StageOneConfig
@@ -146,7 +147,7 @@ class RenderTrainer:
     @torch.no_grad()
     def _own_motion(self, source: Tensor, target: Tensor) -> tuple[Motion, Motion]:
         assert self.motion is not None
-        full = [nn.functional.interpolate(t, size=(256, 256), mode="bilinear") for t in (source, target)]
+        full = [nn.functional.interpolate(t, size=CROP_SIDE, mode="bilinear") for t in (source, target)]
         both = self.motion(torch.cat(full))
         first, second = (
             Motion(*(v[part] for v in both)) for part in (slice(len(source)), slice(len(source), None))

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.networks.interface import HALF_SIDE
 from liveportrait.training.losses.rendering import laplacian
 from liveportrait.training.losses.transforms import random_transform
 from liveportrait.training.stage_one.joint_model import JointModel, Pair, Scene, at, resized
 
 Rows = list[list[Tensor]]
-HALF_SIDE = 128  # px of the 256 px crop, for one unit of the crop's coordinates
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from liveportrait.motion.groups import KeypointGroups
 from liveportrait.networks import Networks, Variant
 from liveportrait.networks.compact.warping import WarpingModule
 from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Features, Motion, Pose
+from liveportrait.networks.interface import CROP_SIDE, Features, Motion, Pose
 
 BATCH = 16
 
@@ -56,7 +56,7 @@ class FrozenNetworks:
         motion = self.motion(pictures)
         if not self.groups.keypoints_are_landmarks:
             return motion
-        agreed = snap_to_landmarks(motion, seen, 256)
+        agreed = snap_to_landmarks(motion, seen, CROP_SIDE)
         marked = (tracked.view(-1, *[1] * (part.ndim - 1)) for part in motion)
         return Motion(*(torch.where(*parts) for parts in zip(marked, agreed, motion, strict=True)))
 

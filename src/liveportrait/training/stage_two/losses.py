@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from liveportrait.networks.compact.layers import pixel_grid
+from liveportrait.networks.interface import HALF_SIDE
+from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.stage_two.opening_regressor import Place, places
 
 SOFTNESS = 0.08  # of a region's edge, as a share of its radius
@@ -73,7 +74,7 @@ def held_region(head: Tensor) -> Tensor:
 
 def _box(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     """Centre and half size (B,2) of the landmarks' bounding box, crop in [-1, 1]."""
-    points = landmarks / 128 - 1
+    points = landmarks / HALF_SIDE - 1
     low, high = points.amin(1), points.amax(1)
     return (low + high) / 2, (high - low) / 2
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from liveportrait.face.canonical import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 from liveportrait.motion.lifting import MESH_ROWS
+from liveportrait.networks.interface import CROP_SIDE, HALF_SIDE
 
 NOSE_BASE = 2  # of the mesh
 EYE_SIZE, MOUTH_SIZE = (32, 48), (48, 48)  # height and width of the patches, cells
@@ -52,7 +53,7 @@ def places(landmarks: Tensor) -> tuple[Place, Place, Place]:
     """Patches of the picture's left eye, its right eye (mirrored) and the mouth, from landmarks (B,111,2) px of 256."""
 
     def at(mesh_row: int) -> Tensor:
-        return landmarks[:, MESH_ROWS.index(mesh_row)] / 128 - 1
+        return landmarks[:, MESH_ROWS.index(mesh_row)] / HALF_SIDE - 1
 
     def eye(corners: tuple[int, int], mirror: float) -> Place:
         first, last = at(corners[0]), at(corners[1])
@@ -128,8 +129,8 @@ class OpeningReader(nn.Module):
 
     def read(self, picture: Tensor, where: tuple[Place, Place, Place]) -> Tensor:
         """Openings (B,3) as three given patches show them."""
-        if picture.shape[-1] > 256:
-            picture = F.interpolate(picture, size=(256, 256), mode="area")
+        if picture.shape[-1] > CROP_SIDE:
+            picture = F.interpolate(picture, size=CROP_SIDE, mode="area")
         right, left, mouth = where
         eyes = [cut(picture, place, EYE_SIZE) for place in (right, left)]
         both = self.eye(torch.cat(eyes)).unflatten(0, (2, -1))

@@ -18,6 +18,7 @@ from liveportrait.errors import UserError
 from liveportrait.face import Face, FaceAnalyzer, default_analyzer
 from liveportrait.face.ratios import opening_ratios
 from liveportrait.motion.lifting import Array
+from liveportrait.networks.interface import CROP_SIDE
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.stage_two.closed_form import (
     PARTS,
@@ -122,6 +123,6 @@ def render_openings(
 
 def to_frames(pictures: Tensor) -> NDArray[np.uint8]:
     """Frames (B,256,256,3) uint8 of pictures (B,3,S,S) in [0, 1]."""
-    if pictures.shape[-1] != 256:
-        pictures = torch.nn.functional.interpolate(pictures, size=(256, 256), mode="area")
+    if pictures.shape[-1] != CROP_SIDE:
+        pictures = torch.nn.functional.interpolate(pictures, size=CROP_SIDE, mode="area")
     return (pictures.clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).cpu().contiguous().numpy()

@@ -30,7 +30,7 @@ from liveportrait.motion import (
 from liveportrait.motion.groups import KeypointGroups
 from liveportrait.motion.lifting import KEYPOINTS, MESH_ROWS, Array
 from liveportrait.networks.geometry import rotation_matrix
-from liveportrait.networks.interface import Motion
+from liveportrait.networks.interface import CROP_SIDE, Motion
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.data.samplers import Example
 from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, to_pictures
@@ -113,7 +113,7 @@ def motion_bank(networks: FrozenNetworks, corpus: Corpus, clips: int, frames: in
     motion = networks.motions(corpus.frames, rows)
     if networks.groups.keypoints_are_landmarks:  # drivers are tracked
         motion = snap_to_landmarks(
-            motion, seen_keypoints(corpus.landmarks[rows], corpus.motion.rotation[rows]), 256
+            motion, seen_keypoints(corpus.landmarks[rows], corpus.motion.rotation[rows]), CROP_SIDE
         )
     return MotionBank(motion, torch.from_numpy(ratios_of(corpus.landmarks[rows])), frames)
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from liveportrait.face import default_analyzer
 from liveportrait.metrics.displacement import displacement
-from liveportrait.networks.compact.layers import pixel_grid
 from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.interface import CROP_SIDE
+from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.stage_two.closed_form import PARTS
 from liveportrait.training.stage_two.frozen_networks import (
@@ -100,7 +101,7 @@ def shoulder_motion(
         shift = (driven.keypoints - pose.keypoints)[..., :2].mean(1)
         landmarks = batch["landmarks"].to(networks.device)
         recon = to_frames(networks.render(features, pose, pose)[0])[0]
-        shoulders = _shoulders(landmarks, shift, 256).cpu().numpy()
+        shoulders = _shoulders(landmarks, shift, CROP_SIDE).cpu().numpy()
         if not shoulders.any():
             continue
         keypoints = module(pose.keypoints, driven.keypoints)
