@@ -27,13 +27,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from liveportrait.face.canonical import canonical_face
 from liveportrait.motion.lifting import AXES, MESH_ROWS, canonical_points
-from liveportrait.networks import build
+from liveportrait.networks import BASE, COMPACT, build
 from liveportrait.networks.interface import Motion
-from liveportrait.training.compile import compile_networks
-from liveportrait.training.config import JointSettings, StageOneConfig, load_config
-from liveportrait.training.losses.identity import chip_map
-from liveportrait.training.phase import Phase
-from liveportrait.training.stage_one.checkpoints import VARIANTS
+from liveportrait.training.losses.perceptual import chip_map
+from liveportrait.training.phase import Phase, compile_networks
+from liveportrait.training.stage_one.config import JointSettings, StageOneConfig, load_config
 from liveportrait.training.stage_one.joint import JointTrainer
 from liveportrait.training.stage_one.joint_model import Pair
 
@@ -72,18 +70,18 @@ def random_pair(batch: int, side: int, device: torch.device) -> Pair:
 def measure(options: argparse.Namespace) -> dict[str, object]:
     """Steps, timed after one that is not; the first counts operations."""
     device, settings = torch.device(options.device), settings_of(options.variant, options.batch)
-    variant = VARIANTS[options.variant]
+    variant = BASE if options.variant == "base" else COMPACT
     torch.manual_seed(0)
     trainer = JointTrainer(
         build(variant), settings, device, bf16=options.bf16, chips=chip_map(mean_face_landmarks())
     )
     with tempfile.TemporaryDirectory() as folder:
         config = StageOneConfig(output=folder, device=options.device, checkpoint_seconds=1e9)
-        phase = Phase("benchmark", config, settings.schedule, trainer.state())
+        phase = Phase("benchmark", config, settings.schedule, trainer.state)
         pair = random_pair(options.batch, variant.input_size, device)
         started = time.perf_counter(), time.process_time()
         with FlopCounterMode(display=False) as counter:
-            trainer.step(phase, pair)
+            phase.turn(pair, trainer.losses)
         _wait(device)
         elapsed = time.perf_counter() - started[0], time.process_time() - started[1]
         steps = 1
@@ -91,11 +89,11 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
             steps = options.steps
             if options.compile:
                 compile_networks(phase.state.modules.values(), device)
-                trainer.step(phase, pair)
+                phase.turn(pair, trainer.losses)
             _wait(device)
             started = time.perf_counter(), time.process_time()
             for _ in range(steps):
-                trainer.step(phase, pair)
+                phase.turn(pair, trainer.losses)
             _wait(device)
             elapsed = time.perf_counter() - started[0], time.process_time() - started[1]
     samples = steps * options.batch

@@ -22,7 +22,6 @@ from liveportrait.training.data.samplers import PairMix
 from liveportrait.training.fine_tune import run as fine_tune
 from liveportrait.training.fine_tune.data import picture_pairs, read, split, training_pairs
 from liveportrait.training.fine_tune.recipes import settings_for, weights_for
-from liveportrait.training.stage_one import joint_model_compact as joint_compact
 from liveportrait.training.stage_one.joint import JointTrainer
 from liveportrait.training.stage_one.joint_model import Pair, joint_model
 from liveportrait.training.stage_one.validation import measure
@@ -151,7 +150,7 @@ def test_few_clips_hold_out_their_ends_and_many_whole_clips(tmp_path: Path) -> N
 def test_the_anchor_is_zero_at_the_start_and_holds_m_back(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joint_compact, "PATCH_JITTER", 0.0)
+    monkeypatch.setattr("liveportrait.training.stage_one.joint_model.PATCH_JITTER", 0.0)
     train, _ = read([shards / "animals.tar"], tmp_path / "corpus", "animals", seed=0)
     trainer = JointTrainer(
         weights.load("compact"), settings_for("animals", "compact", 64, 8), CPU, bf16=False

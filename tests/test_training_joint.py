@@ -20,19 +20,17 @@ from liveportrait.errors import UserError
 from liveportrait.networks import Networks, build
 from liveportrait.networks.geometry import pose_of
 from liveportrait.training.checkpoint import TrainingState
-from liveportrait.training.config import JointSettings, Schedule, StageOneConfig, load_config
+from liveportrait.training.config import Schedule
 from liveportrait.training.data.batches import batches
 from liveportrait.training.data.corpora import Corpora
 from liveportrait.training.data.corpus import Corpus, build_corpus, load_corpus
 from liveportrait.training.data.samplers import PairSampler
-from liveportrait.training.losses import JointWeights
-from liveportrait.training.losses.identity import chip_map
+from liveportrait.training.losses.perceptual import chip_map
 from liveportrait.training.phase import Phase
-from liveportrait.training.stage_one import joint_run as joint_stage
 from liveportrait.training.stage_one import run as stage_one
+from liveportrait.training.stage_one.config import JointSettings, JointWeights, StageOneConfig, load_config
 from liveportrait.training.stage_one.joint import JointTrainer, discriminator_loss
 from liveportrait.training.stage_one.joint_model import GUIDES, Pair
-from liveportrait.training.stage_one.joint_run import pair_of
 
 CPU = torch.device("cpu")
 COMPACT_WEIGHTS = JointWeights(
@@ -64,7 +62,7 @@ hold_out_one_in = 4
 @pytest.fixture(scope="module", autouse=True)
 def short_validation() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joint_stage, "VALIDATION_BATCHES", 2)
+        patch.setattr(stage_one, "VALIDATION_BATCHES", 2)
         yield
 
 
@@ -110,12 +108,12 @@ def trainer_for(architecture: str, corpus: Corpus, **changes: object) -> JointTr
 
 def pair_for(corpus: Corpus, trainer: JointTrainer, count: int = 2) -> Pair:
     side = trainer.model.variant.input_size
-    return pair_of(next(batches(PairSampler(corpus, side), count, seed=0)), CPU)
+    return Pair.of(next(batches(PairSampler(corpus, side), count, seed=0)), CPU)
 
 
 def phase_for(trainer: JointTrainer, folder: Path) -> Phase:
     config = StageOneConfig(output=str(folder), checkpoint_seconds=1e9)
-    return Phase("joint", config, trainer.settings.schedule, trainer.state())
+    return Phase("joint", config, trainer.settings.schedule, trainer.state)
 
 
 @pytest.mark.parametrize("architecture", ["base", "compact"])
@@ -130,7 +128,7 @@ def test_a_few_steps_on_one_batch_lower_the_loss(architecture: str, corpus: Corp
 
     before = loss()
     for _ in range(6):
-        trainer.step(phase, pair)
+        phase.turn(pair, trainer.losses)
     assert loss() < 0.95 * before
 
 
@@ -170,9 +168,9 @@ def test_discriminators_wait_for_their_turn(corpus: Corpus, tmp_path: Path) -> N
     pair, phase = pair_for(corpus, trainer), phase_for(trainer, tmp_path)
     assert trainer.discriminators is not None
     first = {name: value.clone() for name, value in trainer.discriminators.state_dict().items()}
-    trainer.step(phase, pair)
+    phase.turn(pair, trainer.losses)
     assert all(torch.equal(first[n], v) for n, v in trainer.discriminators.state_dict().items())
-    trainer.step(phase, pair)
+    phase.turn(pair, trainer.losses)
     assert not all(torch.equal(first[n], v) for n, v in trainer.discriminators.state_dict().items())
 
 
@@ -252,14 +250,14 @@ def test_an_interrupted_joint_run_equals_an_uninterrupted_one(
 def test_base_from_scratch_is_spectrally_normalised_and_saved_folded(
     folder: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(joint_stage.VARIANTS, "base", SMALL_BASE)
+    monkeypatch.setattr("liveportrait.training.stage_one.config.BASE", SMALL_BASE)
     config = StageOneConfig(
         variant="base",
         output=str(tmp_path / "run"),
         bf16=False,
         joint=settings_for("base", schedule=Schedule(samples=4, batch=2, learning_rate=1e-4)),
     )
-    joint_stage.train_joint(config, tmp_path, Corpora(corpus, corpus))
+    stage_one.train_joint(config, tmp_path, Corpora(corpus, corpus))
     keys = load_file(tmp_path / "run" / "joint.safetensors").keys()
     assert any(key.endswith("conv_0.weight_orig") for key in keys)
     found = weights.load(stage_one.export(config))
@@ -272,7 +270,7 @@ def test_the_joint_phase_starts_from_the_warm_start(folder: Path, corpus: Corpus
     average = {"motion": networks.motion}
     TrainingState(average, {}, average).save(tmp_path / "motion.safetensors", {})
     config = StageOneConfig(output=str(tmp_path))
-    started = joint_stage.starting_networks(config, tmp_path, corpus)
+    started = stage_one.starting_networks(config, tmp_path, corpus)
     wanted = networks.motion.state_dict()
     assert all(torch.equal(wanted[name], value) for name, value in started.motion.state_dict().items())
 
@@ -280,7 +278,7 @@ def test_the_joint_phase_starts_from_the_warm_start(folder: Path, corpus: Corpus
 def test_weights_of_another_architecture_are_refused(corpus: Corpus, tmp_path: Path) -> None:
     config = StageOneConfig(variant="base", init="compact", output=str(tmp_path), joint=settings_for("base"))
     with pytest.raises(UserError, match="architecture 'compact'"):
-        joint_stage.starting_networks(config, tmp_path, corpus)
+        stage_one.starting_networks(config, tmp_path, corpus)
 
 
 @pytest.mark.parametrize(

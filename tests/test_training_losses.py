@@ -15,10 +15,14 @@ from liveportrait.errors import UserError
 from liveportrait.motion.lifting import KEYPOINTS
 from liveportrait.networks.geometry import rotation_matrix, transform_keypoints
 from liveportrait.networks.interface import Motion
-from liveportrait.training.losses import JointWeights, adversarial
-from liveportrait.training.losses.discriminator import Discriminators, PatchDiscriminator
-from liveportrait.training.losses.identity import CHIP_ROWS, chip_map, identity_distance
-from liveportrait.training.losses.keypoints import (
+from liveportrait.training.losses.discriminator import (
+    Discriminators,
+    PatchDiscriminator,
+    discriminator_hinge,
+    feature_matching,
+    generator_hinge,
+)
+from liveportrait.training.losses.motion import (
     consistency,
     deformation_prior,
     equivariance,
@@ -27,9 +31,17 @@ from liveportrait.training.losses.keypoints import (
     landmark_guide,
     wing,
 )
-from liveportrait.training.losses.perceptual import LAYOUT, Vgg19Distance, perceptual_network
-from liveportrait.training.losses.regions import box_around, crop, cut_regions
+from liveportrait.training.losses.perceptual import (
+    CHIP_ROWS,
+    LAYOUT,
+    Vgg19Distance,
+    chip_map,
+    identity_distance,
+    perceptual_network,
+)
+from liveportrait.training.losses.rendering import box_around, crop, cut_regions
 from liveportrait.training.losses.transforms import Transform, random_transform
+from liveportrait.training.stage_one.config import JointWeights
 
 
 def similarity(angle: float, zoom: float, shift: tuple[float, float]) -> Transform:
@@ -177,13 +189,13 @@ def test_regions_follow_their_points() -> None:
 
 def test_hinge_by_hand() -> None:
     real, fake = torch.tensor([2.0, 0.0]), torch.tensor([-2.0, 0.5])
-    assert float(adversarial.discriminator_hinge(real, fake)) == pytest.approx(0.5 + 0.75)
-    assert float(adversarial.generator_hinge(fake)) == pytest.approx(0.75)
+    assert float(discriminator_hinge(real, fake)) == pytest.approx(0.5 + 0.75)
+    assert float(generator_hinge(fake)) == pytest.approx(0.75)
 
 
 def test_feature_matching_gives_no_gradient_to_the_true_side() -> None:
     made, true = torch.zeros(2, 2, requires_grad=True), torch.ones(2, 2, requires_grad=True)
-    loss = adversarial.feature_matching([made, made * 3], [true, true])
+    loss = feature_matching([made, made * 3], [true, true])
     loss.backward()
     assert float(loss.detach()) == 1.0 and made.grad is not None and true.grad is None
 

@@ -21,19 +21,18 @@ from torch import Tensor, nn
 from liveportrait import weights
 from liveportrait.networks import build
 from liveportrait.training import distributed
-from liveportrait.training.checkpoint import TrainingState, average_of
-from liveportrait.training.config import JointSettings, RenderPhase, Schedule, StageOneConfig
+from liveportrait.training.checkpoint import TrainingState, ema_copy
+from liveportrait.training.config import Schedule
 from liveportrait.training.data.batches import batches, motion_of, pictures_of
 from liveportrait.training.data.corpus import Corpus, build_corpus, load_corpus
 from liveportrait.training.data.samplers import FrameSampler, PairSampler
-from liveportrait.training.losses import JointWeights
+from liveportrait.training.distributed import SyncedBatchNorm, synchronise
 from liveportrait.training.losses.motion import MotionWeights, motion_losses
-from liveportrait.training.losses.rendering import weighted_sum
-from liveportrait.training.phase import Phase
+from liveportrait.training.phase import Losses, Phase, weighted
+from liveportrait.training.stage_one.config import JointSettings, JointWeights, RenderPhase, StageOneConfig
 from liveportrait.training.stage_one.joint import JointTrainer
-from liveportrait.training.stage_one.joint_run import pair_of
-from liveportrait.training.stage_one.rendering_from_labels import RenderTrainer
-from liveportrait.training.synced_norm import SyncedBatchNorm, synchronise
+from liveportrait.training.stage_one.joint_model import Pair
+from liveportrait.training.stage_one.warm_start import RenderTrainer
 
 CPU = torch.device("cpu")
 BATCH = 4
@@ -86,28 +85,31 @@ def step_of(kind: str, corpus: Corpus, folder: Path, accumulate: int = 1) -> dic
     else:
         joint = joint_trainer()
     if kind == "joint":
-        state = joint.state()
+        state = joint.state
     else:
         optimizers = {name: torch.optim.AdamW(m.parameters()) for name, m in modules.items()}
-        state = TrainingState(modules, optimizers, {name: average_of(m) for name, m in modules.items()})
+        state = TrainingState(modules, optimizers, {name: ema_copy(m) for name, m in modules.items()})
     phase = Phase(kind, config, schedule, state)
     seen = record_gradients(state)
     sampler = {"motion": FrameSampler(corpus), "render": PairSampler(corpus, 64)}.get(
         kind, PairSampler(corpus, SMALL_BASE.input_size)
     )
     drawn = batches(sampler, phase.rank_slice, seed=3)
+
+    def motion_terms(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        motion, coarse = network.detailed(pictures_of(batch, "picture", CPU))  # type: ignore[operator]
+        return motion_losses(motion, coarse, motion_of(batch, "", CPU))
+
+    losses: Losses[dict[str, Tensor]]
+    if kind == "motion":
+        losses = weighted("motion", motion_terms, MotionWeights())
+    elif kind == "render":
+        losses = weighted("render", trainer.terms, config.render[0].weights)
+    else:
+        losses = lambda batch: joint.losses(Pair.of(batch, CPU))  # noqa: E731
+
     for _ in range(accumulate):
-        batch = next(drawn)
-        phase.seed()
-        if kind == "motion":
-            motion, coarse = network.detailed(pictures_of(batch, "picture", CPU))  # type: ignore[operator]
-            terms = motion_losses(motion, coarse, motion_of(batch, "", CPU))
-            phase.step(weighted_sum(terms, MotionWeights()), terms)
-        elif kind == "render":
-            terms = trainer.losses(batch)
-            phase.step(weighted_sum(terms, config.render[0].weights), terms)
-        else:
-            joint.step(phase, pair_of(batch, CPU))
+        phase.turn(next(drawn), losses)
     assert phase.state.step == 1 and phase.state.samples == BATCH
     return seen
 

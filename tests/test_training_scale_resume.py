@@ -15,14 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from synthetic_shards import make_shard
-from torch import nn
+from torch import Tensor, nn
 
 from liveportrait.errors import UserError
-from liveportrait.training import compile as compiling
-from liveportrait.training.checkpoint import TrainingState, average_of
-from liveportrait.training.config import Schedule, StageOneConfig
-from liveportrait.training.phase import Phase
+from liveportrait.training.checkpoint import TrainingState, ema_copy
+from liveportrait.training.config import Schedule
+from liveportrait.training.phase import Losses, Objective, Phase, compile_networks
 from liveportrait.training.stage_one import run as stage_one
+from liveportrait.training.stage_one.config import StageOneConfig
 
 CONFIG = """
 bf16 = false
@@ -96,7 +96,7 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> No
 def phase_of(folder: Path, **schedule: int) -> tuple[Phase, nn.Module]:
     network = nn.Linear(2, 1)
     state = TrainingState(
-        {"n": network}, {"n": torch.optim.SGD(network.parameters())}, {"n": average_of(network)}
+        {"n": network}, {"n": torch.optim.SGD(network.parameters())}, {"n": ema_copy(network)}
     )
     config = StageOneConfig(output=str(folder), seed=11)
     return Phase(
@@ -104,10 +104,15 @@ def phase_of(folder: Path, **schedule: int) -> tuple[Phase, nn.Module]:
     ), network
 
 
+def losses_of(network: nn.Module) -> Losses[Tensor]:
+    """The sum of what the network makes of a batch."""
+    return lambda batch: [Objective("n", network(batch).sum(), {})]
+
+
 def test_a_checkpoint_says_what_made_it(tmp_path: Path) -> None:
     phase, network = phase_of(tmp_path)
     phase.data_digest = "abc"
-    phase.step(network(torch.ones(4, 2)).sum(), {})
+    phase.turn(torch.ones(4, 2), losses_of(network))
     phase.save()
     about = written(phase.checkpoint)
     assert about["seed"] == 11 and about["data"] == "abc" and about["config"]["seed"] == 11
@@ -118,7 +123,7 @@ def test_a_checkpoint_says_what_made_it(tmp_path: Path) -> None:
 def test_what_was_logged_after_the_last_checkpoint_is_forgotten(tmp_path: Path) -> None:
     phase, network = phase_of(tmp_path)
     for _ in range(2):
-        phase.step(network(torch.ones(4, 2)).sum(), {})
+        phase.turn(torch.ones(4, 2), losses_of(network))
     phase.save()
     lines = [json.dumps({"step": step}) for step in (1, 2, 3)]
     (tmp_path / "toy.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "lo')  # cut off by the kill
@@ -147,9 +152,9 @@ def test_losses_of_two_optimisers_do_not_reach_each_others_parameters(tmp_path: 
 
 def test_a_compiled_network_has_the_same_loss() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 1, 3))
-    plain = average_of(network).train()
+    plain = ema_copy(network).train()
     try:
-        compiling.compile_networks([network], torch.device("cpu"))
+        compile_networks([network], torch.device("cpu"))
     except UserError as error:
         pytest.skip(str(error))
     x = torch.rand(2, 3, 16, 16)
@@ -166,5 +171,5 @@ def test_a_missing_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(torch, "compile", fail)
     with pytest.raises(UserError, match=r"C\+\+ compiler.*compile = false") as caught:
-        compiling.compile_networks([], torch.device("cpu"))
+        compile_networks([], torch.device("cpu"))
     assert "\n" not in str(caught.value)

@@ -17,8 +17,8 @@ from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.networks.geometry import pose_of
 from liveportrait.training.checkpoint import TrainingState
-from liveportrait.training.config import load_config
 from liveportrait.training.stage_one import run as stage_one
+from liveportrait.training.stage_one.config import load_config
 
 CONFIG = """
 bf16 = false

@@ -29,9 +29,17 @@ from liveportrait.networks.interface import Motion
 from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.data.corpus import build_corpus, load_corpus
 from liveportrait.training.stage_two import run as stage_two
-from liveportrait.training.stage_two.closed_form import closed_form, fit_response, imitate, opening_effect
+from liveportrait.training.stage_two.closed_form import (
+    RenderedOpenings,
+    closed_form,
+    fit_response,
+    imitate,
+    measured_openings,
+    opening_effect,
+)
 from liveportrait.training.stage_two.config import RetargetingPhase, StageTwoConfig, load_config
 from liveportrait.training.stage_two.losses import (
+    RetargetingLosses,
     ellipse,
     eye_mask,
     flow_length,
@@ -40,8 +48,7 @@ from liveportrait.training.stage_two.losses import (
     lip_mask,
     outside_difference,
 )
-from liveportrait.training.stage_two.opening_regressor import OpeningReader, Place, cut, places
-from liveportrait.training.stage_two.rendered_openings import RenderedOpenings, measured_openings
+from liveportrait.training.stage_two.opening_regressor import OpeningRegressor, Place, cut, places
 from liveportrait.training.stage_two.samplers import (
     ABSOLUTE,
     STILL,
@@ -52,7 +59,6 @@ from liveportrait.training.stage_two.samplers import (
     drive,
     ratios_of,
 )
-from liveportrait.training.stage_two.trainers import RetargetingLosses
 
 SMALL_COMPACT = Variant(
     "small-compact",
@@ -397,7 +403,7 @@ def test_gradients_reach_the_module_alone(folder: Path, compact_run: Path) -> No
     sampler = SourceSampler(run.corpus, None, DriveMix(), 2)
     example = sampler(np.random.default_rng(0))
     batch = {name: torch.from_numpy(np.array(value))[None] for name, value in example.items()}
-    reader = OpeningReader().requires_grad_(False)
+    reader = OpeningRegressor().requires_grad_(False)
     terms = RetargetingLosses("lips", module, run.networks, reader, settings)(batch)
     sum(terms.values()).backward()  # type: ignore[union-attr]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass
@@ -47,7 +49,7 @@ class TrainingState:
         os.replace(temporary, path)
 
     def load(self, path: Path) -> dict[str, Any]:
-        """Restore from `path` and return what was said about the run."""
+        """Restore from `path` and return what it says about the run."""
         with safe_open(path, framework="pt") as stored:
             about: dict[str, Any] = json.loads(stored.metadata()["state"])
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
@@ -68,7 +70,7 @@ class TrainingState:
 
 @cache
 def made_by() -> dict[str, str]:
-    """What wrote a checkpoint: versions of this package and of torch, and the commit if it runs from a repository."""
+    """Versions of this package and of torch that write a checkpoint, and the commit if it runs from a repository."""
     found = {"liveportrait": importlib.metadata.version("liveportrait"), "torch": torch.__version__}
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
@@ -82,13 +84,13 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def average_of(module: nn.Module) -> nn.Module:
-    """A frozen copy that will follow the module as its moving average."""
+def ema_copy(module: Network) -> Network:
+    """A frozen copy of a network, the start of its moving average."""
     return copy.deepcopy(module).requires_grad_(False).eval()
 
 
 @torch.no_grad()
-def follow(average: nn.Module, module: nn.Module, step: int, decay: float) -> None:
+def update_ema(average: nn.Module, module: nn.Module, step: int, decay: float) -> None:
     """One update of a moving average; young averages forget faster."""
     keep = min(decay, (step + 1) / (step + 10))
     for mean, value in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
@@ -96,3 +98,10 @@ def follow(average: nn.Module, module: nn.Module, step: int, decay: float) -> No
             mean.lerp_(value, 1 - keep)
         else:
             mean.copy_(value)
+
+
+def samples_seen(checkpoint: Path) -> int:
+    """Number of samples that a checkpoint's phase has seen."""
+    state = TrainingState({}, {}, {})
+    state.load(checkpoint)
+    return state.samples

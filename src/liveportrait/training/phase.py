@@ -1,17 +1,12 @@
-"""What every phase shares: pace, accumulation, averaging over processes, logs, checkpoints and the moving average.
+"""The training loop, which every phase shares: rate, accumulation, averages, logs, checkpoints, exact resuming.
 
-One turn of a phase's loop works on a micro-batch:
+A phase is given batches, and losses to make of them:
 
-    loader = phase.batches(sampler, seed, corpora.stream)
-    while not phase.finished:
-        batch = next(loader)           # this process's part of micro-batch `phase.micro` of step `state.step`
-        phase.seed()
-        terms = ...                    # unscaled losses: means over the micro-batch
-        phase.update("networks", loss)         # any number of optimisers, each with its own loss
-        phase.update("discriminators", loss)
-        phase.advance(terms)                   # once, at the end (phase.step(loss, terms) does both for one optimiser)
-        phase.log(validate, every)
+    phase, average = network_phase("motion", "motion", network, config, schedule)
+    with closing(phase.batches(sampler, seed, corpora.stream)) as batches:
+        phase.run(batches, weighted("motion", terms, weights), lambda: figures(average), every=250)
 
+One turn of the loop works on a micro-batch: this process's part of micro-batch `phase.micro` of step `state.step`.
 With `schedule.accumulate = k` an optimiser steps, and the step count grows, at every k-th turn; `schedule.batch` is the
 joint batch of a step, over all micro-batches and processes.
 """
@@ -23,26 +18,60 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from liveportrait.engine.compiled import require_compiler
 from liveportrait.errors import UserError
 from liveportrait.training import distributed
-from liveportrait.training.checkpoint import TrainingState, follow, made_by
-from liveportrait.training.config import RunConfig, Schedule
+from liveportrait.training.checkpoint import TrainingState, ema_copy, made_by, update_ema
+from liveportrait.training.config import LossWeights, RunConfig, Schedule
 from liveportrait.training.data.batches import Batches, RankSlice
 from liveportrait.training.data.corpora import open_batches
 from liveportrait.training.data.samplers import ClipSampler
 from liveportrait.training.data.stream import ShardStream
-from liveportrait.training.synced_norm import synchronise
+from liveportrait.training.distributed import synchronise
 
 LOG_EVERY = 50  # steps
 BETAS = (0.9, 0.99)
 CLIP = 1.0  # largest norm of the gradient of one optimiser's parameters
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Batch = TypeVar("Batch")
+Network = TypeVar("Network", bound=nn.Module)
+Terms = Mapping[str, Tensor]  # of a loss: scalars, means over the micro-batch, not weighted
+
+
+class Objective(NamedTuple):
+    """What one optimiser lowers in one turn."""
+
+    optimizer: str  # its name in the state
+    loss: Tensor  # scalar, a mean over the micro-batch
+    terms: Terms  # for the log
+
+
+# The objectives of a micro-batch. They may be made one by one: the next is asked for after the last one's update.
+Losses = Callable[[Batch], Iterable[Objective]]
+
+
+def weighted_sum(terms: Terms, weights: LossWeights) -> Tensor:
+    """Σ weight·term; a term of weight zero costs nothing but its log entry."""
+    return torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
+
+
+def weighted(optimizer: str, terms: Callable[[Batch], Terms], weights: LossWeights) -> Losses[Batch]:
+    """The losses of a phase with one optimiser, which lowers the weighted sum of its terms."""
+
+    def losses(batch: Batch) -> list[Objective]:
+        found = terms(batch)
+        return [Objective(optimizer, weighted_sum(found, weights), found)]
+
+    return losses
 
 
 def learning_rate(schedule: Schedule, step: int, samples: int) -> float:
@@ -87,8 +116,34 @@ class Phase:
         """Whether the schedule's samples have been seen."""
         return self.state.samples >= self.schedule.samples
 
+    def run(
+        self,
+        batches: Iterator[Batch],
+        losses: Losses[Batch],
+        validate: Callable[[], Mapping[str, float]],
+        every: int,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train to the end of the schedule, or until `enough`.
+
+        `batches` start where the run stands; `validate` gives the held-out figures, at every `every`-th step and at
+        the end.
+        """
+        while not self.finished and not enough():
+            self.turn(next(batches), losses)
+            self.log(validate, every)
+
+    def turn(self, batch: Batch, losses: Losses[Batch]) -> None:
+        """One micro-batch: random numbers, an update for each objective, and the count."""
+        self.seed()
+        terms: dict[str, Tensor] = {}
+        for objective in losses(batch):
+            self.update(objective.optimizer, objective.loss)
+            terms = {"loss": objective.loss} | terms | dict(objective.terms)
+        self.advance(terms)
+
     def seed(self) -> None:
-        """Random numbers of the coming turn: from seed, step and micro-batch alone, so that resuming repeats nothing.
+        """Set the coming turn's random numbers, from seed, step and micro-batch alone: resuming repeats nothing.
 
         They are the same in every process, so that all of them take the same decisions: synchronised batch norms
         wait for each other.
@@ -112,7 +167,7 @@ class Phase:
         The loss is a mean over the micro-batch; it is divided by their number here. It reaches the parameters of this
         optimiser alone: what else lies in its graph (discriminators under a generator's loss) gets no gradient. At
         the update gradients are averaged over processes and clipped to norm 1, each optimiser's on their own; the
-        rate is the schedule's times the group's `pace`.
+        rate is the schedule's times the group's `lr_scale`.
         """
         chosen = self.state.optimizers[optimizer]
         parameters = [p for group in chosen.param_groups for p in group["params"] if p.requires_grad]
@@ -127,7 +182,7 @@ class Phase:
             )
         rate = learning_rate(self.schedule, self.state.step, self.state.samples)
         for group in chosen.param_groups:
-            group["lr"] = rate * group.get("pace", 1.0)
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         chosen.step()
         chosen.zero_grad(set_to_none=True)
 
@@ -141,15 +196,9 @@ class Phase:
         if self.micro:
             return
         for name, average in state.averages.items():
-            follow(average, state.modules[name], state.step, self.config.average_decay)
+            update_ema(average, state.modules[name], state.step, self.config.average_decay)
         state.step += 1
         state.samples += self.schedule.batch
-
-    def step(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
-        """A turn of a phase with a single optimiser: `update` and `advance`."""
-        (optimizer,) = self.state.optimizers
-        self.update(optimizer, loss)
-        self.advance({"loss": loss, **terms})
 
     def log(self, validate: Callable[[], Mapping[str, float]], every: int) -> None:
         """Write curves now and then, the held-out figures every `every` steps, and a checkpoint when it is time.
@@ -200,6 +249,26 @@ class Phase:
         temporary.replace(path)
 
 
+def network_phase(
+    name: str,
+    key: str,
+    network: Network,
+    config: RunConfig,
+    schedule: Schedule,
+    groups: Iterable[dict[str, Any]] | None = None,
+) -> tuple[Phase, Network]:
+    """The phase that trains one network with AdamW, and the network's moving average, which is what comes of it.
+
+    `key` names the network, its optimiser and its average in the checkpoint; `groups` are the optimiser's, all of the
+    network's parameters by default.
+    """
+    average = ema_copy(network)
+    chosen = network.parameters() if groups is None else groups
+    optimizer = torch.optim.AdamW(chosen, betas=BETAS, weight_decay=schedule.weight_decay)
+    state = TrainingState({key: network}, {key: optimizer}, {key: average})
+    return Phase(name, config, schedule, state), average
+
+
 def _curves(folder: Path, samples: int) -> Any:
     """Tensorboard's writer in the first process; curves beyond `samples` are cut off."""
     if not distributed.is_first():
@@ -211,3 +280,19 @@ def _curves(folder: Path, samples: int) -> Any:
             "training draws its curves with tensorboard: pip install 'liveportrait[train]'"
         ) from error
     return SummaryWriter(str(folder), purge_step=samples)
+
+
+def compiled(function: Callable[P, R], device: torch.device) -> Callable[P, R]:
+    """The function, compiled when first called. Raises UserError as `compile_networks`."""
+    require_compiler(device, "compile = true", "set compile = false")
+    return torch.compile(function)
+
+
+def compile_networks(networks: Iterable[nn.Module], device: torch.device) -> None:
+    """Let the modules' `forward` be compiled when first called, in place: names and parameters stay.
+
+    Raises UserError where nothing can be compiled: on a CPU a C++ compiler is needed, on a GPU Triton.
+    """
+    require_compiler(device, "compile = true", "set compile = false")
+    for network in networks:
+        network.compile()

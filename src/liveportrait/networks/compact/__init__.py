@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import nn
-
 from liveportrait.networks.compact.appearance import AppearanceFeatureExtractor, AppearanceSizes
 from liveportrait.networks.compact.generator import Generator, GeneratorSizes
 from liveportrait.networks.compact.motion import MotionExtractor, MotionSizes
@@ -28,7 +26,7 @@ class Sizes:
     generator: GeneratorSizes = field(default_factory=GeneratorSizes)
 
 
-def build(sizes: Sizes) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+def build(sizes: Sizes) -> tuple[AppearanceFeatureExtractor, MotionExtractor, WarpingModule, Generator]:
     """F, M, W and G with random weights."""
     return (
         AppearanceFeatureExtractor(sizes.appearance),

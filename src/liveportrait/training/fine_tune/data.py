@@ -21,7 +21,6 @@ from liveportrait.training.data.samplers import PairMix, PairSampler
 from liveportrait.training.fine_tune.recipes import BATCH, Target
 from liveportrait.training.losses.transforms import random_transform
 from liveportrait.training.stage_one.joint_model import Pair, resized
-from liveportrait.training.stage_one.joint_run import pair_of
 
 FRAMES_PER_CLIP = 64
 HELD_OUT = 6  # the last of so many clips or pictures is held out, from the end of the shards
@@ -86,7 +85,7 @@ def training_pairs(part: Part, side: int, mix: PairMix, device: torch.device, se
         yield from picture_pairs(part.pictures, side, BATCH, device, seed)
         return
     labelled = (
-        pair_of(batch, device) for batch in batches(PairSampler(part.labelled, side, mix), BATCH, seed)
+        Pair.of(batch, device) for batch in batches(PairSampler(part.labelled, side, mix), BATCH, seed)
     )
     if len(part.pictures) == 0:
         yield from labelled
@@ -102,7 +101,7 @@ def held_out_pairs(part: Part, side: int, device: torch.device, batch_count: int
     if part.labelled is None:
         drawn = picture_pairs(part.pictures, side, batch, device, seed=0)
     else:
-        drawn = (pair_of(found, device) for found in batches(PairSampler(part.labelled, side), batch, seed=0))
+        drawn = (Pair.of(found, device) for found in batches(PairSampler(part.labelled, side), batch, seed=0))
     return list(itertools.islice(drawn, batch_count))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from liveportrait.training.config import JointSettings, Schedule
+from liveportrait.training.config import Schedule
 from liveportrait.training.data.samplers import PairMix
-from liveportrait.training.losses import JointWeights
 from liveportrait.training.losses.rendering import RenderWeights
+from liveportrait.training.stage_one.config import JointSettings, JointWeights
 
 Target = Literal["person", "style", "animals"]
 

@@ -19,13 +19,12 @@ from liveportrait.errors import UserError
 from liveportrait.media.contact_sheet import contact_sheet
 from liveportrait.media.image import save_image
 from liveportrait.metrics.perceptual import PerceptualDistance
-from liveportrait.training.config import StageOneConfig
 from liveportrait.training.fine_tune.data import held_out_pairs, read, training_pairs
 from liveportrait.training.fine_tune.recipes import AVERAGE_DECAY, Target, settings_for
-from liveportrait.training.losses.identity import chip_map
+from liveportrait.training.losses.perceptual import chip_map
 from liveportrait.training.phase import Phase
-from liveportrait.training.stage_one.joint import JointTrainer, run_phase
-from liveportrait.training.stage_one.joint_model import JointModel
+from liveportrait.training.stage_one.config import StageOneConfig
+from liveportrait.training.stage_one.joint import JointTrainer
 from liveportrait.training.stage_one.validation import Rows, measure, shown
 from liveportrait.weights.store import check_new_folder
 
@@ -52,7 +51,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it; the figures are those of `joint_measure.measure` on held-out pairs."""
+    """What came of it; the figures are those of `stage_one.validation.measure` on held-out pairs."""
 
     weights: str  # what was started from
     to: Target
@@ -94,25 +93,23 @@ def run(start: str | Path, shards: Sequence[Path], output: Path, options: Option
         config = StageOneConfig(
             output=scratch, seed=options.seed, average_decay=AVERAGE_DECAY, checkpoint_seconds=math.inf
         )
-        phase = Phase("fine_tune", config, settings.schedule, trainer.state())
+        phase = Phase("fine_tune", config, settings.schedule, trainer.state)
         perceptual = PerceptualDistance().to(device)
         check = held_out_pairs(held_out, variant.input_size, device, HELD_OUT_BATCHES, HELD_OUT_BATCH)
 
         def figures() -> tuple[dict[str, float], Rows]:
-            average = phase.state.averages["generator"]
-            assert isinstance(average, JointModel)
-            found, rows = measure(average, check, size, perceptual)
+            found, rows = measure(trainer.average, check, size, perceptual)
             return {"psnr_gain": found["psnr"] - found["psnr_copy"], **found}, rows
 
         before, rows_before = figures()
         begun = time.monotonic()
         deadline = math.inf if options.samples else begun + 60 * options.minutes
         pairs = training_pairs(train, variant.input_size, settings.mix, device, options.seed)
-        average = run_phase(trainer, phase, pairs, dict, 10**9, lambda: time.monotonic() > deadline)
+        phase.run(pairs, trainer.losses, dict, 10**9, lambda: time.monotonic() > deadline)
         minutes = (time.monotonic() - begun) / 60
         after, rows_after = figures()
         report = Report(str(start), options.to, phase.state.samples, round(minutes, 2), before, after)
-        found = average.networks()
+        found = trainer.average.networks()
         tuned = replace(
             networks,
             appearance=found.appearance,

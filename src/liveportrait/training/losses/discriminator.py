@@ -1,8 +1,10 @@
-"""Patch discriminators with spectral norm, one for the whole picture, the face and the lips (paper, section 3.2)."""
+"""Patch discriminators with spectral norm, for the whole picture, the face and the lips, and what they and the
+generator want of each other (paper, section 3.2).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -11,7 +13,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from liveportrait.training.losses.adversarial import discriminator_hinge, feature_matching, generator_hinge
+
+def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """mean max(0, 1 − D(real)) + mean max(0, 1 + D(fake)) over patches (Lim & Ye, arXiv 1705.02894)."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def generator_hinge(fake: Tensor) -> Tensor:
+    """−mean D(fake) over patches: the generator's side of the hinge loss."""
+    return -fake.mean()
+
+
+def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean L1 between a discriminator's features of both pictures, layers counting alike (arXiv 1711.11585, eq. 3)."""
+    gaps = [(a - b.detach()).abs().mean() for a, b in zip(fake, real, strict=True)]
+    return torch.stack(gaps).mean()
+
 
 SLOPE = 0.2
 

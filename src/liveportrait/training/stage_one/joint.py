@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -10,27 +10,37 @@ from torch import Tensor, nn
 
 from liveportrait.face.identity import FaceIdentity
 from liveportrait.networks import Networks
-from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.networks.geometry import pose_of, transform_keypoints
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.keypoints import MOUTH
-from liveportrait.training.checkpoint import TrainingState, average_of
-from liveportrait.training.config import JointSettings
+from liveportrait.training.checkpoint import TrainingState, ema_copy
 from liveportrait.training.losses.discriminator import Discriminators, adversarial_terms, discriminator_loss
-from liveportrait.training.losses.identity import identity_distance
-from liveportrait.training.losses.keypoints import (
+from liveportrait.training.losses.motion import (
     consistency,
     deformation_prior,
     equivariance,
     head_pose,
     keypoint_prior,
     landmark_guide,
+    motion_losses,
 )
-from liveportrait.training.losses.perceptual import perceptual_network
-from liveportrait.training.losses.regions import REGIONS, cut_regions, face_and_lips
-from liveportrait.training.losses.rendering import pyramid_l1, weighted_sum
+from liveportrait.training.losses.perceptual import identity_distance, perceptual_network
+from liveportrait.training.losses.rendering import (
+    REGIONS,
+    Rendered,
+    RenderWeights,
+    cut_regions,
+    face_and_lips,
+    pyramid_l1,
+    region_weights,
+    render_losses,
+    unneeded_motion,
+)
 from liveportrait.training.losses.transforms import Transform, random_transform
-from liveportrait.training.phase import Phase
+from liveportrait.training.phase import Objective, weighted_sum
+from liveportrait.training.stage_one.config import JointSettings
 from liveportrait.training.stage_one.joint_model import (
+    CompactJointModel,
     JointModel,
     Pair,
     Scene,
@@ -38,13 +48,15 @@ from liveportrait.training.stage_one.joint_model import (
     joint_model,
     resized,
 )
-from liveportrait.training.stage_one.joint_model_compact import CompactJointModel, label_terms, layer_terms
 
 Terms = dict[str, Tensor]
 
 
 class JointTrainer:
-    """Generator (F, M, W, G) and discriminators, their losses and their two updates."""
+    """Generator (F, M, W, G) and discriminators with their losses.
+
+    `state` holds networks, optimisers and the moving average, ready for a `Phase`; `average` comes of it.
+    """
 
     def __init__(
         self,
@@ -62,23 +74,20 @@ class JointTrainer:
         weights = settings.weights
         self.model: JointModel = joint_model(networks, from_scratch).to(device)
         self.model.train().requires_grad_(True)
-        self.start = average_of(self.model) if weights.anchor > 0 else None
+        self.start: JointModel | None = ema_copy(self.model) if weights.anchor > 0 else None
         self.discriminators: Discriminators | None = None
         if weights.adversarial:
-            adversaries = [
-                name
-                for name in REGIONS
-                if weights.of_region("gan", name) > 0 or weights.of_region("matching", name) > 0
-            ]
-            self.discriminators = Discriminators(adversaries, settings.discriminator_channels).to(device)
+            judged = [n for n in REGIONS if weights.of_region("gan", n) or weights.of_region("matching", n)]
+            self.discriminators = Discriminators(judged, settings.discriminator_channels).to(device)
         backbone = perceptual_network(settings.perceptual, vgg19)
         self.perceptual = None if backbone is None else backbone.to(device)
         self.identity: nn.Module | None = None
         if weights.identity > 0 and settings.identity != "none" and chips is not None:
             self.identity, self.chips = FaceIdentity().to(device), chips.to(device)
+        self.average: JointModel = ema_copy(self.model)
+        self.state = self._state()
 
-    def state(self) -> TrainingState:
-        """Networks, optimisers and the moving average, ready for a `Phase`."""
+    def _state(self) -> TrainingState:
         settings = self.settings
         decay = settings.schedule.weight_decay
         betas = (settings.betas[0], settings.betas[1])
@@ -87,23 +96,22 @@ class JointTrainer:
             "generator": torch.optim.AdamW(self.model.parameters(), betas=betas, weight_decay=decay)
         }
         if self.discriminators is not None:
-            group = {"params": list(self.discriminators.parameters()), "pace": settings.discriminator_pace}
+            parameters = list(self.discriminators.parameters())
+            group = {"params": parameters, "lr_scale": settings.discriminator_lr_scale}
             modules["discriminator"] = self.discriminators
             optimizers["discriminator"] = torch.optim.AdamW([group], betas=betas, weight_decay=decay)
-        return TrainingState(modules, optimizers, {"generator": average_of(self.model)})
+        return TrainingState(modules, optimizers, {"generator": self.average})
 
-    def step(self, phase: Phase, pair: Pair) -> None:
-        """One update of the generator and, once it is their turn, one of the discriminators."""
-        adversaries = self.discriminators if phase.state.samples >= self.settings.adversarial_from else None
-        phase.seed()
+    def losses(self, pair: Pair) -> Iterator[Objective]:
+        """The generator's objective and, once it is their turn, the discriminators'."""
+        adversaries = self.discriminators if self.state.samples >= self.settings.adversarial_from else None
         if self.settings.fixed_statistics:
             self.model.fix_statistics()
         loss, terms, fake, real = self.generator_loss(pair, adversaries)
-        phase.update("generator", loss)
+        yield Objective("generator", loss, terms)
         if adversaries is not None:
-            terms["discriminator"] = discriminator_loss(adversaries, fake, real)
-            phase.update("discriminator", terms["discriminator"])
-        phase.advance({"loss": loss, **terms})
+            loss = discriminator_loss(adversaries, fake, real)
+            yield Objective("discriminator", loss, {"discriminator": loss})
 
     def generator_loss(
         self, pair: Pair, adversaries: Discriminators | None
@@ -162,7 +170,7 @@ class JointTrainer:
         if pair.transform is not None and weights.consistency > 0:
             terms["consistency"] = consistency(scene.driving, pair.transform.motion(scene.source))
         if self.start is not None:
-            terms["anchor"] = self._anchor(scene, pair)
+            terms["anchor"] = anchor(self.start, scene, pair)
         if pair.source_label is None or pair.driving_label is None:
             return terms, details
         if weights.head_pose > 0:
@@ -176,18 +184,10 @@ class JointTrainer:
             found = at(source, model.guided), at(driving, model.guided)
             terms["guide"] = landmark_guide(*found, *labels)
         if isinstance(model, CompactJointModel) and weights.labels > 0:
-            parts = label_terms(scene, pair)
+            parts = label_terms(scene, pair.source_label, pair.driving_label)
             terms["labels"] = weighted_sum(parts, self.settings.labels)
             details = {f"labels/{name}": value for name, value in parts.items()}
         return terms, details
-
-    def _anchor(self, scene: Scene, pair: Pair) -> Tensor:
-        """Mean |x_c − x_c⁰| + mean |R − R⁰| on the source, ⁰ as the starting weights read it."""
-        assert isinstance(self.start, JointModel)
-        with torch.no_grad():
-            before: Motion = self.start.read(pair.source)[0]
-        canonical = (scene.source.canonical - before.canonical).abs().mean()
-        return canonical + (scene.source.rotation - before.rotation).abs().mean()
 
     def _picture_terms(self, scene: Scene, pair: Pair, fake: Terms, real: Terms) -> Terms:
         """Perceptual terms by region, identity, and pyramid L1."""
@@ -206,18 +206,31 @@ class JointTrainer:
         return terms
 
 
-def run_phase(
-    trainer: JointTrainer,
-    phase: Phase,
-    pairs: Iterator[Pair],
-    validate: Callable[[], Mapping[str, float]],
-    every: int,
-    enough: Callable[[], bool] = lambda: False,
-) -> JointModel:
-    """Train to the end of the schedule, or until `enough`; returns the moving average."""
-    while not phase.finished and not enough():
-        trainer.step(phase, next(pairs))
-        phase.log(validate, every)
-    average = phase.state.averages["generator"]
-    assert isinstance(average, JointModel)
-    return average
+def label_terms(scene: Scene, source: Motion, driving: Motion) -> Terms:
+    """M of both pictures against their labels: `motion_losses`, mean of the two."""
+    count = len(source.scale)
+    coarse = scene.parts["coarse"]
+    both = [
+        motion_losses(scene.source, coarse[:count], source),
+        motion_losses(scene.driving, coarse[count : 2 * count], driving),
+    ]
+    return {name: (both[0][name] + both[1][name]) / 2 for name in both[0]}
+
+
+def layer_terms(
+    scene: Scene, source: Tensor, target: Tensor, keypoints: Tensor, weights: RenderWeights
+) -> Terms:
+    """`render_losses` of what W and G made; pictures at the compared size, driving keypoints (B,21,3)."""
+    rendered = Rendered(scene.picture, scene.parts["painting"], scene.parts["logits"])
+    terms = render_losses(rendered, scene.parts, target, region_weights(keypoints, target.shape[-1], weights))
+    poses = (pose_of(Motion(*(v.detach() for v in motion))) for motion in (scene.source, scene.driving))
+    terms["still"] = unneeded_motion(scene.parts["flow"], source, target, *poses)
+    return terms
+
+
+def anchor(start: JointModel, scene: Scene, pair: Pair) -> Tensor:
+    """Mean |x_c − x_c⁰| + mean |R − R⁰| on the source, ⁰ as the starting weights read it."""
+    with torch.no_grad():
+        before: Motion = start.read(pair.source)[0]
+    canonical = (scene.source.canonical - before.canonical).abs().mean()
+    return canonical + (scene.source.rotation - before.rotation).abs().mean()

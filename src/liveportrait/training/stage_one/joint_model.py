@@ -1,6 +1,6 @@
 """F, M, W and G as one trainable module, driven through `networks.interface` alone.
 
-What a variant has besides, for more losses, comes from a subclass: see `joint_compact`.
+`CompactJointModel` offers more losses something to look at: M's heatmaps, W's flow, G's painting and mask.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from torch import Tensor, nn
 from liveportrait.motion.groups import groups_for
 from liveportrait.networks import Networks
 from liveportrait.networks.base import apply_spectral_norm
+from liveportrait.networks.compact.generator import Generator, blend
+from liveportrait.networks.compact.motion import MotionExtractor
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import NUM_KEYPOINTS, Motion, Warped
 from liveportrait.networks.keypoints import PUBLISHED_LANDMARKS
+from liveportrait.training.data.batches import motion_of, pictures_of
 from liveportrait.training.losses.transforms import Transform
 
+PATCH_JITTER = 0.08  # of the compact M while training, as in the warm start
 # Which keypoint of a variant is led by which landmark. BASE: the paper's N = 10 from eyes and lips. Which keypoints
 # they are is free while training from scratch; these are the lip and eye keypoints of the published layout.
 GUIDES: dict[str, tuple[tuple[int, int], ...]] = {
@@ -41,10 +45,20 @@ class Pair:
     def __len__(self) -> int:
         return len(self.source)
 
+    @classmethod
+    def of(cls, batch: dict[str, Tensor], device: torch.device) -> Pair:
+        """A batch of `PairSampler` with its labels."""
+        return cls(
+            source=pictures_of(batch, "source_picture", device),
+            driving=pictures_of(batch, "driving_picture", device),
+            source_label=motion_of(batch, "source_", device),
+            driving_label=motion_of(batch, "driving_", device),
+        )
+
 
 @dataclass
 class Scene:
-    """What the networks made of a pair."""
+    """A pair as the networks see and render it."""
 
     source: Motion
     driving: Motion
@@ -131,14 +145,32 @@ def at(points: Tensor, rows: Sequence[int]) -> Tensor:
     return points[:, list(rows)]
 
 
+class CompactJointModel(JointModel):
+    """The compact networks; keeps what the losses of the warm start look at."""
+
+    motion: MotionExtractor
+    generator: Generator
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__(networks)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def read(self, pictures: Tensor) -> tuple[Motion, dict[str, Tensor]]:
+        motion, coarse = self.motion.detailed(pictures, PATCH_JITTER if self.training else 0.0)
+        return motion, {"coarse": coarse}
+
+    def paint(self, warped: Warped) -> tuple[Tensor, dict[str, Tensor]]:
+        painting, logits = self.generator.layers(warped)
+        picture = blend(warped["image"], painting, logits)
+        return picture, {"painting": painting, "logits": logits, **warped}
+
+
 def joint_model(networks: Networks, from_scratch: bool = False) -> JointModel:
     """The module that trains these networks, with the losses of their own where the variant has any.
 
     From scratch, BASE's generator is spectrally normalised as the published one was; saving folds it in.
     """
     if networks.variant.architecture == "compact":
-        from liveportrait.training.stage_one.joint_model_compact import CompactJointModel
-
         return CompactJointModel(networks)
     if from_scratch:
         apply_spectral_norm(networks.generator)

@@ -15,31 +15,49 @@ A part that is stopped goes on from its last checkpoint when started again. `--p
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
+import cv2
+import numpy as np
 import torch
+from torch import Tensor
 
 from liveportrait import weights
 from liveportrait.errors import UserError
-from liveportrait.networks import COMPACT, Networks
+from liveportrait.networks import COMPACT, Networks, build
 from liveportrait.networks.compact.generator import Generator
+from liveportrait.networks.compact.motion import MotionExtractor
+from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.training import distributed
-from liveportrait.training.config import RunConfig, StageOneConfig, load_config
+from liveportrait.training.checkpoint import TrainingState, samples_seen
+from liveportrait.training.config import RunConfig
+from liveportrait.training.data.batches import batches, corpus_motion
 from liveportrait.training.data.corpora import Corpora, open_corpora
-from liveportrait.training.stage_one.checkpoints import (
-    joint_checkpoint,
+from liveportrait.training.data.corpus import Corpus
+from liveportrait.training.data.samplers import PairSampler
+from liveportrait.training.losses.perceptual import chip_map
+from liveportrait.training.phase import Objective, Phase, compile_networks
+from liveportrait.training.stage_one.config import JointSettings, StageOneConfig, load_config
+from liveportrait.training.stage_one.joint import JointTrainer
+from liveportrait.training.stage_one.joint_model import JointModel, Pair, joint_model
+from liveportrait.training.stage_one.validation import SHOWN, measure, shown
+from liveportrait.training.stage_one.warm_start import (
+    Renderer,
+    RenderTrainer,
     rendering_checkpoints,
-    samples_seen,
-    trained_jointly,
+    train_motion,
     trained_motion,
     trained_renderer,
 )
-from liveportrait.training.stage_one.joint_run import train_joint
-from liveportrait.training.stage_one.motion_from_labels import train_motion
-from liveportrait.training.stage_one.rendering_from_labels import Renderer, RenderTrainer
 
 LICENCE = "Research use only: the training data do not allow more."
+VALIDATION_BATCHES, VALIDATION_BATCH = 12, 2
+VALIDATE_EVERY = 500  # steps
+SEED_OFFSET = 100  # of the draws, so that the warm start's are not repeated
 Part = Literal["all", "motion", "render", "joint", "export"]
 
 
@@ -69,6 +87,79 @@ def train(config: StageOneConfig, parts: tuple[Part, ...], base: Path) -> None:
         train_rendering(config, corpora, base / config.perceptual if config.perceptual else None)
     if "joint" in parts:
         train_joint(config, base, corpora)
+
+
+def train_joint(config: StageOneConfig, base: Path, corpora: Corpora) -> JointModel:
+    """Train to the end of the joint schedule, from its checkpoint if there is one; returns the moving average.
+
+    `base`: the folder that the configuration's paths are relative to.
+    """
+    settings, device = joint_settings(config), torch.device(config.device)
+    torch.manual_seed(config.seed)
+    networks = starting_networks(config, base, corpora.train)
+    side = networks.variant.input_size
+    trainer = JointTrainer(
+        networks,
+        settings,
+        device,
+        bf16=config.bf16,
+        from_scratch=not config.init,
+        chips=chip_map(corpora.train.landmarks),
+        vgg19=base / settings.vgg19 if settings.vgg19 else None,
+    )
+    phase = Phase("joint", config, settings.schedule, trainer.state)
+    if config.compile:
+        compile_networks(phase.state.modules.values(), device)
+    check = batches(PairSampler(corpora.held_out, side), VALIDATION_BATCH, config.seed)
+    validation = [Pair.of(batch, device) for batch in itertools.islice(check, VALIDATION_BATCHES)]
+
+    def validate() -> dict[str, float]:
+        figures, rows = measure(trainer.average, validation, settings.size, trainer.perceptual)
+        grid = np.concatenate([np.concatenate([shown(p) for p in row], 1) for row in rows[:SHOWN]])
+        cv2.imwrite(str(phase.folder / "joint.png"), grid[:, :, ::-1])
+        return figures
+
+    def losses(batch: dict[str, Tensor]) -> Iterator[Objective]:
+        return trainer.losses(Pair.of(batch, device))
+
+    sampler = PairSampler(corpora.train, side, settings.mix)
+    with closing(phase.batches(sampler, config.seed + SEED_OFFSET, corpora.stream)) as drawn:
+        phase.run(drawn, losses, validate, VALIDATE_EVERY)
+    return trainer.average
+
+
+def joint_settings(config: StageOneConfig) -> JointSettings:
+    """The configuration's settings of the joint phase. Raises UserError where it has none."""
+    if config.joint is None:
+        raise UserError("the configuration has no joint phase: add a [joint] table or choose another --part")
+    return config.joint
+
+
+def starting_networks(config: StageOneConfig, base: Path, corpus: Corpus) -> Networks:
+    """The start of the joint phase: the given weights, else the run's warm start, else random numbers."""
+    if config.init:
+        folder = base / config.init
+        found = weights.load(folder if folder.is_dir() else config.init)
+        if found.variant.architecture != config.variant:
+            raise UserError(
+                f"init = {config.init!r} holds weights of the architecture {found.variant.architecture!r}: "
+                f"the configuration trains {config.variant!r}"
+            )
+        return found
+    networks = build(config.sizes)
+    if not isinstance(networks.motion, MotionExtractor):  # there is no warm start but COMPACT's
+        return networks
+    motion, rendering = trained_motion(config), rendering_checkpoints(config)
+    if motion is not None:
+        networks.motion = motion
+    else:
+        labels = corpus_motion(corpus.motion)
+        networks.motion.set_statistics(transform_keypoints(labels), labels)
+    if rendering:
+        renderer = trained_renderer(rendering[-1])
+        networks.appearance, networks.warping = renderer.appearance, renderer.warping
+        networks.generator = renderer.generator
+    return networks
 
 
 def planned(config: StageOneConfig) -> tuple[Part, ...]:
@@ -138,3 +229,16 @@ def warm_start(config: StageOneConfig) -> tuple[Networks, list[Path]]:
     renderer = trained_renderer(done[-1])
     networks = Networks(COMPACT, renderer.appearance, motion, renderer.warping, renderer.generator)
     return networks, [Path(config.output) / "motion.safetensors", *done]
+
+
+def joint_checkpoint(config: StageOneConfig) -> Path | None:
+    """The joint phase's checkpoint, or None where there is no such phase or it has not begun."""
+    path = Path(config.output) / "joint.safetensors"
+    return path if config.joint is not None and path.exists() else None
+
+
+def trained_jointly(config: StageOneConfig, checkpoint: Path) -> Networks:
+    """F, M, W and G of the joint phase."""
+    model = joint_model(build(config.sizes), from_scratch=not config.init)
+    TrainingState({}, {}, {"generator": model}).load(checkpoint)
+    return model.networks()

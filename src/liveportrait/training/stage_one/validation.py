@@ -1,4 +1,4 @@
-"""How well a joint model reproduces driving pictures that it was not trained on."""
+"""Figures of M, of a renderer and of a joint model on held-out people."""
 
 from __future__ import annotations
 
@@ -10,12 +10,76 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from liveportrait.networks.geometry import transform_keypoints
-from liveportrait.networks.interface import HALF_SIDE
+from liveportrait.networks.interface import HALF_SIDE, Motion
+from liveportrait.networks.keypoints import LIDS
+from liveportrait.training.data.batches import corpus_motion, motion_of, pictures_of
+from liveportrait.training.data.corpus import Corpus
+from liveportrait.training.losses.motion import LID_OPENINGS, LIP_OPENINGS, openings
 from liveportrait.training.losses.rendering import laplacian
 from liveportrait.training.losses.transforms import random_transform
 from liveportrait.training.stage_one.joint_model import JointModel, Pair, Scene, at, resized
 
 Rows = list[list[Tensor]]
+VALIDATION_FRAMES = 240  # for M
+SHOWN = 6  # rows of the grid of pictures
+
+
+@torch.no_grad()
+def measure_motion(network: nn.Module, held_out: Corpus, device: torch.device) -> dict[str, float]:
+    """Figures of M on evenly spaced held-out frames.
+
+    pixels: mean keypoint error, px of 256; degrees: mean angle between rotations; lip and lid: correlation of
+    the openings' lengths with the labels' over all frames.
+    """
+    rows = torch.linspace(0, len(held_out.clip) - 1, min(VALIDATION_FRAMES, len(held_out.clip))).long()
+    labels = Motion(*(value[rows] for value in corpus_motion(held_out.motion)))
+    parts: list[Motion] = []
+    for chunk in rows.split(24):
+        pictures = torch.from_numpy(held_out.frames[chunk.numpy()]).to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            parts.append(network(pictures.permute(0, 3, 1, 2).float().div(255)))
+    found = Motion(*(torch.cat(values).cpu() for values in zip(*parts, strict=True)))
+    error = (transform_keypoints(found) - transform_keypoints(labels))[..., :2].norm(dim=-1)
+    cosine = ((found.rotation * labels.rotation).sum((1, 2)) - 1) / 2
+
+    def correlation(pairs: list[int]) -> float:
+        a, b = (openings(m)[:, pairs].norm(dim=-1).mean(1) for m in (found, labels))
+        return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
+
+    return {
+        "pixels": float(error.mean() * HALF_SIDE),
+        "lid_pixels": float(error[:, list(LIDS)].mean() * HALF_SIDE),
+        "degrees": float(cosine.clamp(-1, 1).acos().rad2deg().mean()),
+        "lip": correlation(LIP_OPENINGS),
+        "lid": correlation(LID_OPENINGS),
+    }
+
+
+@torch.no_grad()
+def measure_rendering(
+    network: nn.Module, validation: Sequence[dict[str, Tensor]], device: torch.device, bf16: bool
+) -> tuple[dict[str, float], Tensor]:
+    """Figures of a `Renderer` on held-out pairs driven by their labels, and a grid of pictures (3,H,W).
+
+    PSNR in dB of the output, of the warped source alone and of the source; sharpness: Laplacian energy of the output
+    over the driving frame's.
+    """
+    sums = {"psnr": 0.0, "psnr_warp": 0.0, "psnr_copy": 0.0, "sharpness": 0.0}
+    rows = []
+    for batch in validation:
+        source, target = (pictures_of(batch, f"{role}_picture", device) for role in ("source", "driving"))
+        motions = (motion_of(batch, f"{role}_", device) for role in ("source", "driving"))
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            warped, (picture, painting, logits) = network(source, *motions)
+        for name, seen in (("psnr", picture), ("psnr_warp", warped["image"]), ("psnr_copy", source)):
+            sums[name] += float(-10 * (seen - target).square().mean((1, 2, 3)).log10().mean())
+        energy, wanted = (laplacian(p.float()).square().mean((1, 2, 3)) for p in (picture, target))
+        sums["sharpness"] += float((energy / wanted).mean())
+        mask = logits.sigmoid().expand(-1, 3, -1, -1)
+        tiles = (source, target, picture, warped["image"], painting, mask)
+        rows.append(torch.cat([tile[0].float() for tile in tiles], dim=2))
+    grid = torch.cat(rows[:SHOWN], dim=1).clamp(0, 1)
+    return {name: value / len(validation) for name, value in sums.items()}, grid
 
 
 @torch.no_grad()

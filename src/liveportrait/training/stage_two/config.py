@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from liveportrait.errors import UserError
-from liveportrait.training.config import RunConfig, Schedule, read_toml
+from liveportrait.training.config import LossWeights, RunConfig, Schedule, check, check_positive, read_toml
 from liveportrait.training.stage_two.samplers import DriveMix
 
 
 @dataclass(frozen=True)
 class ReaderPhase:
-    """Training of the network that reads openings from pictures (see `opening_reader`)."""
+    """Training of the network that reads openings from pictures (see `opening_regressor`)."""
 
     schedule: Schedule = field(default_factory=lambda: Schedule(48_000, 64, 2e-3, weight_decay=1e-3))
     rendered: int = 1000  # pictures rendered with random openings and measured by the face mesh
 
 
 @dataclass(frozen=True)
-class StitchingWeights:
+class StitchingWeights(LossWeights):
     """Weights of the terms of L_st."""
 
     outside: float = 1.0  # pixels outside the head as in the reconstruction
@@ -39,6 +35,11 @@ class FlowStart:
     sources: int = 1500  # prepared once
     size: int = 128  # of their pictures: W's flow there is nearly what it is at 256
 
+    def __post_init__(self) -> None:
+        """Raise UserError for impossible values."""
+        check("size", self.size, self.size in (64, 128, 192, 256), "use 64, 128, 192 or 256")
+        check_positive(self, "sources")
+
 
 @dataclass(frozen=True)
 class StitchingPhase:
@@ -50,9 +51,13 @@ class StitchingPhase:
     weights: StitchingWeights = field(default_factory=StitchingWeights)
     mix: DriveMix = field(default_factory=DriveMix)
 
+    def __post_init__(self) -> None:
+        """Raise UserError for impossible values."""
+        check_positive(self, "drives")
+
 
 @dataclass(frozen=True)
-class RetargetingWeights:
+class RetargetingWeights(LossWeights):
     """Weights of the terms of L_eyes and L_lip."""
 
     outside: float = 1.0  # pixels outside the region as in the reconstruction
@@ -70,6 +75,11 @@ class RetargetingPhase:
     imitation: int = 600  # steps that imitate the closed-form offsets first; they render nothing
     weights: RetargetingWeights = field(default_factory=RetargetingWeights)
 
+    def __post_init__(self) -> None:
+        """Raise UserError for impossible values."""
+        check_positive(self, "requests")
+        check("highest", self.highest, 0 < self.highest <= 2, "it must be above 0 and at most 2")
+
 
 @dataclass(frozen=True)
 class StageTwoConfig(RunConfig):
@@ -86,43 +96,14 @@ class StageTwoConfig(RunConfig):
     eyes: RetargetingPhase = field(default_factory=lambda: RetargetingPhase(Schedule(1200, 4, 1e-3)))
     lips: RetargetingPhase = field(default_factory=lambda: RetargetingPhase(Schedule(1200, 4, 1e-3)))
 
+    def __post_init__(self) -> None:
+        """Raise UserError for impossible values."""
+        super().__post_init__()
+        check_positive(self, "bank_clips", "held_out_sources", "held_out_drives")
+        check("bank_frames", self.bank_frames, self.bank_frames >= 2, "it must be 2 or more")
+
 
 def load_config(path: Path) -> StageTwoConfig:
     """Read a TOML file. Unknown keys, wrong types and impossible values are errors that name the key."""
     config: StageTwoConfig = read_toml(StageTwoConfig, path)
-    for key, value, allowed, rule in _limits(config):
-        if not allowed:
-            raise UserError(f"{path}: {key} is {value!r}; {rule}.")
     return config
-
-
-def _limits(config: StageTwoConfig) -> Iterator[tuple[str, object, bool, str]]:
-    """What types cannot say: key, value, whether it may be so, and the rule."""
-    positive = "it must be greater than 0"
-    schedules = {part: getattr(config, part).schedule for part in ("reader", "stitching", "eyes", "lips")}
-    if config.stitching.flow is not None:
-        schedules["stitching.flow"] = config.stitching.flow.schedule
-        size = config.stitching.flow.size
-        yield "stitching.flow.size", size, size in (64, 128, 192, 256), "use 64, 128, 192 or 256"
-        sources = config.stitching.flow.sources
-        yield "stitching.flow.sources", sources, sources > 0, positive
-    for part, schedule in schedules.items():
-        for name in ("samples", "batch", "learning_rate", "warmup_steps"):
-            value = getattr(schedule, name)
-            yield f"{part}.schedule.{name}", value, value > 0, positive
-    for part in ("stitching", "eyes", "lips"):
-        for name, value in dataclasses.asdict(getattr(config, part).weights).items():
-            yield f"{part}.weights.{name}", value, 0 <= value < math.inf, "it cannot be negative"
-    for part, name in (("stitching", "drives"), ("eyes", "requests"), ("lips", "requests")):
-        count = getattr(getattr(config, part), name)
-        yield f"{part}.{name}", count, count > 0, positive
-    for part in ("eyes", "lips"):
-        highest = getattr(config, part).highest
-        yield f"{part}.highest", highest, 0 < highest <= 2, "it must be above 0 and at most 2"
-    mix = config.stitching.mix
-    shares = (mix.relative, mix.absolute, mix.moved)
-    fits = min(shares) >= 0 and mix.relative + mix.absolute <= 1 and mix.moved <= 1
-    yield "stitching.mix", mix, fits, "its shares must lie from 0 to 1, relative and absolute together too"
-    for name in ("bank_clips", "threads", "held_out_sources", "held_out_drives"):
-        yield name, getattr(config, name), getattr(config, name) > 0, positive
-    yield "bank_frames", config.bank_frames, config.bank_frames >= 2, "it must be 2 or more"

@@ -9,15 +9,27 @@ cutting patches with another height: a patch of f times the height shows 1/f of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from liveportrait.face.canonical import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
-from liveportrait.motion.lifting import MESH_ROWS
+from liveportrait.motion.lifting import MESH_ROWS, Array
 from liveportrait.networks.interface import CROP_SIDE, HALF_SIDE
+from liveportrait.training.data.batches import batches, pictures_of
+from liveportrait.training.data.corpus import Corpus
+from liveportrait.training.data.samplers import Example
+from liveportrait.training.phase import Objective, network_phase
+from liveportrait.training.stage_two.closed_form import RenderedOpenings
+from liveportrait.training.stage_two.config import StageTwoConfig
+from liveportrait.training.stage_two.frozen_networks import to_pictures
+from liveportrait.training.stage_two.samplers import ratios_of, readable_rows
 
 NOSE_BASE = 2  # of the mesh
 EYE_SIZE, MOUTH_SIZE = (32, 48), (48, 48)  # height and width of the patches, cells
@@ -112,7 +124,7 @@ class PatchReader(nn.Module):
         return self.head(self.features((patch - level) / spread))[:, 0] * 0.2 + 0.25
 
 
-class OpeningReader(nn.Module):
+class OpeningRegressor(nn.Module):
     """Openings of both eyes and of the lips."""
 
     def __init__(self) -> None:
@@ -138,7 +150,7 @@ class OpeningReader(nn.Module):
 
 
 def reading_loss(
-    reader: OpeningReader, picture: Tensor, landmarks: Tensor, ratios: Tensor
+    reader: OpeningRegressor, picture: Tensor, landmarks: Tensor, ratios: Tensor
 ) -> dict[str, Tensor]:
     """Mean |read − labelled opening| of eyes and lips, on jittered and stretched patches.
 
@@ -152,3 +164,88 @@ def reading_loss(
     read = reader.read(picture, (where[0], where[1], where[2]))
     error = F.smooth_l1_loss(read, ratios / factors.T, beta=0.02, reduction="none")
     return {"eyes": error[:, :2].mean(), "lips": error[:, 2].mean()}
+
+
+VALIDATE_EVERY = 250  # steps
+VALIDATION_FRAMES = 400
+
+
+@dataclass(frozen=True)
+class MeasuredFrames:
+    """N pictures with the landmarks that say where to look, and their openings."""
+
+    frames: NDArray[np.uint8]  # (N,256,256,3), may be a memory map
+    landmarks: Array  # (N,111,2) px; of a rendered picture those of its source
+    ratios: Array  # (N,3)
+    rows: NDArray[np.int64]  # those to use
+
+    def __call__(self, rng: np.random.Generator) -> Example:
+        """One frame at random: picture (256,256,3) uint8, landmarks (111,2), ratios (3,)."""
+        row = int(rng.choice(self.rows))
+        return {
+            "picture": np.asarray(self.frames[row]),
+            "landmarks": self.landmarks[row],
+            "ratios": self.ratios[row],
+        }
+
+
+def labelled_frames(corpus: Corpus) -> MeasuredFrames:
+    """The frames of a corpus on which both eyes can be measured."""
+    return MeasuredFrames(corpus.frames, corpus.landmarks, ratios_of(corpus.landmarks), readable_rows(corpus))
+
+
+def rendered_frames(rendered: RenderedOpenings) -> MeasuredFrames:
+    """Rendered pictures with what the face mesh measured on them."""
+    rows = np.arange(len(rendered.frames))
+    return MeasuredFrames(rendered.frames, rendered.landmarks, rendered.measured, rows)
+
+
+def train_opening_regressor(
+    config: StageTwoConfig, corpus: Corpus, held_out: Corpus, render: Callable[[], RenderedOpenings | None]
+) -> OpeningRegressor:
+    """Train to the end of the schedule, or on from the checkpoint; returns the moving average.
+
+    `render` makes the rendered pictures; it is called only if there is something left to train.
+    """
+    torch.manual_seed(config.seed)
+    reader = OpeningRegressor().to(config.device)
+    schedule = config.reader.schedule
+    phase, average = network_phase("reader", "reader", reader, config, schedule)
+    if phase.finished:
+        return average
+    labelled, made = labelled_frames(corpus), render()
+    rendered = None if made is None else rendered_frames(made)
+    device = torch.device(config.device)
+
+    def draw(rng: np.random.Generator) -> Example:
+        return labelled(rng) if rendered is None or rng.random() < 0.5 else rendered(rng)
+
+    def losses(batch: dict[str, Tensor]) -> list[Objective]:
+        picture = pictures_of(batch, "picture", device)
+        terms = reading_loss(reader, picture, batch["landmarks"].to(device), batch["ratios"].to(device))
+        return [Objective("reader", terms["eyes"] + terms["lips"], terms)]
+
+    def validate() -> dict[str, float]:
+        return reading_error(average, labelled_frames(held_out), device)
+
+    drawn = batches(draw, phase.rank_slice, config.seed, phase.state.step * schedule.accumulate)
+    phase.run(drawn, losses, validate, VALIDATE_EVERY)
+    return average
+
+
+@torch.no_grad()
+def reading_error(reader: OpeningRegressor, frames: MeasuredFrames, device: torch.device) -> dict[str, float]:
+    """Mean absolute error and correlation of the openings read, on up to 400 frames; eyes together, lips alone."""
+    rows = np.random.default_rng(0).permutation(frames.rows)[:VALIDATION_FRAMES]
+    read = []
+    for start in range(0, len(rows), 50):
+        part = rows[start : start + 50]
+        landmarks = torch.from_numpy(frames.landmarks[part]).to(device)
+        read.append(reader(to_pictures(frames.frames[part], device), landmarks).cpu().numpy())
+    found, wanted = np.concatenate(read), frames.ratios[rows]
+    figures = {}
+    for name, columns in (("eyes", slice(0, 2)), ("lips", slice(2, 3))):
+        a, b = found[:, columns].ravel(), wanted[:, columns].ravel()
+        figures[f"{name}_error"] = float(np.abs(a - b).mean())
+        figures[f"{name}_correlation"] = float(np.corrcoef(a, b)[0, 1])
+    return figures

@@ -10,27 +10,35 @@ enough. `--part export` writes RUN/weights: the given weights with the three mod
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from liveportrait import weights
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.retargeting import EyeRetargeting, LipRetargeting, Stitching
 from liveportrait.networks.variants import Variant
-from liveportrait.training.checkpoint import TrainingState
+from liveportrait.training.checkpoint import TrainingState, samples_seen
+from liveportrait.training.config import LossWeights, Schedule
 from liveportrait.training.data.batches import batches
 from liveportrait.training.data.corpus import Corpus
-from liveportrait.training.stage_one.run import run_corpora, samples_seen
-from liveportrait.training.stage_two.closed_form import imitate
+from liveportrait.training.data.samplers import Sampler
+from liveportrait.training.phase import Terms, network_phase, weighted
+from liveportrait.training.stage_one.run import run_corpora
+from liveportrait.training.stage_two.closed_form import RenderedOpenings, imitate, render_openings
 from liveportrait.training.stage_two.config import FlowStart, StageTwoConfig, load_config
 from liveportrait.training.stage_two.frozen_networks import FrozenNetworks
-from liveportrait.training.stage_two.opening_regressor import OpeningReader
-from liveportrait.training.stage_two.rendered_openings import RenderedOpenings, render_openings
+from liveportrait.training.stage_two.losses import (
+    FlowLosses,
+    RetargetingLosses,
+    StitchingLosses,
+    StitchingTask,
+)
+from liveportrait.training.stage_two.opening_regressor import OpeningRegressor, train_opening_regressor
 from liveportrait.training.stage_two.samplers import (
     FlowSampler,
     MotionBank,
@@ -38,19 +46,12 @@ from liveportrait.training.stage_two.samplers import (
     flow_sources,
     motion_bank,
 )
-from liveportrait.training.stage_two.train_opening_regressor import train_reader
-from liveportrait.training.stage_two.trainers import (
-    FlowLosses,
-    RetargetingLosses,
-    StitchingLosses,
-    StitchingTask,
-    train_module,
-)
 from liveportrait.training.stage_two.validation import control_error, shoulder_motion
 
 Part = Literal["all", "reader", "stitching", "eyes", "lips", "export"]
 Module = Literal["stitching", "eyes", "lips"]
 MODULES: tuple[Module, ...] = ("stitching", "eyes", "lips")
+VALIDATE_EVERY = 200  # steps
 HELD_OUT_CLIPS = 24
 DIFFERENCE_GAIN = 2.5  # 63 differences of about 0.05 then add up to about 1
 
@@ -94,15 +95,15 @@ class StageTwo:
                 if part in ("all", name):
                     self.retargeting(name, reader)
 
-    def reader(self) -> OpeningReader:
+    def reader(self) -> OpeningRegressor:
         """The trained reader: of this run, of the run to start from, or trained now."""
         given = None if self.init is None else self.init / "reader.safetensors"
         if given is not None and given.exists() and not (self.folder / "reader.safetensors").exists():
-            reader = OpeningReader().to(self.device)
+            reader = OpeningRegressor().to(self.device)
             TrainingState({}, {}, {"reader": reader}).load(given)
             return reader
 
-        return train_reader(self.config, self.corpus, self.held_out, self.rendered)
+        return train_opening_regressor(self.config, self.corpus, self.held_out, self.rendered)
 
     def rendered(self) -> RenderedOpenings | None:
         """Rendered and measured pictures, kept in the run's folder; None where the configuration wants none."""
@@ -158,7 +159,7 @@ class StageTwo:
             validate,
         )
 
-    def retargeting(self, name: Literal["eyes", "lips"], reader: OpeningReader) -> nn.Module:
+    def retargeting(self, name: Literal["eyes", "lips"], reader: OpeningRegressor) -> nn.Module:
         """R_eyes or R_lip."""
         module, settings = self._start(name), getattr(self.config, name)
         mix = self.config.stitching.mix
@@ -209,6 +210,26 @@ def attend_to_differences(module: nn.Module) -> None:
     half, each = first.shape[0] // 2, first.shape[1] // 2
     weight = DIFFERENCE_GAIN * torch.randn(half, each, device=first.device)
     first[:half, :each], first[:half, each:] = -weight, weight
+
+
+def train_module(
+    name: str,
+    module: nn.Module,
+    config: StageTwoConfig,
+    schedule: Schedule,
+    weights: LossWeights,
+    sampler: Sampler,
+    terms: Callable[[dict[str, Tensor]], Terms],
+    validate: Callable[[nn.Module], Mapping[str, float]],
+) -> nn.Module:
+    """Train one module to the end of a schedule, or on from its checkpoint; returns its moving average.
+
+    `name` is the phase's; an example is a source with several drives or requests, and the schedule counts sources.
+    """
+    phase, average = network_phase(name, name, module, config, schedule)
+    drawn = batches(sampler, phase.rank_slice, config.seed + 1, phase.state.step * schedule.accumulate)
+    phase.run(drawn, weighted(name, terms, weights), lambda: validate(average), VALIDATE_EVERY)
+    return average
 
 
 def new_module(name: Module, variant: Variant) -> nn.Module:

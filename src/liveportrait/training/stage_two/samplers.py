@@ -31,6 +31,7 @@ from liveportrait.motion.groups import KeypointGroups
 from liveportrait.motion.lifting import KEYPOINTS, MESH_ROWS, Array
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import CROP_SIDE, Motion
+from liveportrait.training.config import check, check_shares
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.data.samplers import Example
 from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, to_pictures
@@ -87,6 +88,12 @@ class DriveMix:
     shift: float = 0.15  # up to this, half sides of the crop
     zoom: float = 0.12  # up to this, as a logarithm
     degrees: float = 12.0  # standard deviation of the turn about each axis
+
+    def __post_init__(self) -> None:
+        """Raise UserError for impossible values."""
+        check_shares(self, "relative", "absolute", "moved")
+        both = self.relative + self.absolute
+        check("relative + absolute", both, both <= 1, "together they must be at most 1")
 
 
 class MotionBank(NamedTuple):

@@ -16,15 +16,14 @@ from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import CROP_SIDE
 from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.data.corpus import Corpus
-from liveportrait.training.stage_two.closed_form import PARTS
+from liveportrait.training.stage_two.closed_form import PARTS, measured_openings, to_frames
 from liveportrait.training.stage_two.frozen_networks import (
     FrozenNetworks,
     repeated,
     repeated_pose,
     to_pictures,
 )
-from liveportrait.training.stage_two.losses import UNIT, face_mask, flow_length, head_mask
-from liveportrait.training.stage_two.rendered_openings import measured_openings, to_frames
+from liveportrait.training.stage_two.losses import DRIVES, UNIT, face_mask, flow_length, head_mask, sources_of
 from liveportrait.training.stage_two.samplers import (
     DriveMix,
     MotionBank,
@@ -32,7 +31,6 @@ from liveportrait.training.stage_two.samplers import (
     drive,
     readable_rows,
 )
-from liveportrait.training.stage_two.trainers import DRIVES, sources_of
 
 REQUESTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 NATURAL = DriveMix(relative=1.0, absolute=0.0, moved=0.0)

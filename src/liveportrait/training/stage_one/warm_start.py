@@ -1,8 +1,10 @@
-"""Stage one, rendering: F, W and G learn from pairs of frames, driven by labelled keypoints or by M."""
+"""The compact model's warm start: M learns from single labelled frames; then F, W and G learn from pairs of frames,
+driven by labelled keypoints or by M.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -11,32 +13,54 @@ import torch
 from torch import Tensor, nn
 
 from liveportrait.metrics.perceptual import PerceptualDistance
-from liveportrait.networks import COMPACT, build
-from liveportrait.networks.compact.generator import Generator, blend
+from liveportrait.networks import compact
+from liveportrait.networks.compact.generator import blend
 from liveportrait.networks.compact.motion import MotionExtractor
-from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.geometry import pose_of, transform_keypoints
 from liveportrait.networks.interface import CROP_SIDE, Motion
 from liveportrait.networks.keypoints import LEFT_EYE, MOUTH, RIGHT_EYE
-from liveportrait.training.checkpoint import TrainingState, average_of
-from liveportrait.training.compile import compile_networks
-from liveportrait.training.config import RenderPhase, StageOneConfig
-from liveportrait.training.data.batches import batches, motion_of, pictures_of
+from liveportrait.training.checkpoint import TrainingState
+from liveportrait.training.data.batches import batches, corpus_motion, motion_of, pictures_of
 from liveportrait.training.data.corpora import Corpora
-from liveportrait.training.data.samplers import PairSampler
-from liveportrait.training.losses.rendering import (
-    Rendered,
-    laplacian,
-    region_weights,
-    render_losses,
-    unneeded_motion,
-    weighted_sum,
-)
-from liveportrait.training.phase import BETAS, Phase
+from liveportrait.training.data.samplers import FrameSampler, PairSampler
+from liveportrait.training.losses.motion import motion_losses
+from liveportrait.training.losses.rendering import Rendered, region_weights, render_losses, unneeded_motion
+from liveportrait.training.phase import compile_networks, compiled, network_phase, weighted
+from liveportrait.training.stage_one.config import RenderPhase, StageOneConfig
+from liveportrait.training.stage_one.validation import measure_motion, measure_rendering
 
-VALIDATION_BATCHES, VALIDATION_BATCH = 12, 4
-VALIDATE_EVERY = 500  # steps
-REACH_PACE = 5.0  # Adam would hardly move the logarithmic reaches at the common rate
+VALIDATION_BATCHES, VALIDATION_BATCH = 12, 4  # of rendering
+VALIDATE_MOTION_EVERY, VALIDATE_RENDERING_EVERY = 250, 500  # steps
+REACH_LR_SCALE = 5.0  # Adam would hardly move the logarithmic reaches at the common rate
 FACE_SHARE = 0.56  # side of the perceptual crop, as a share of the picture
+
+
+def train_motion(config: StageOneConfig, corpora: Corpora) -> MotionExtractor:
+    """Train M to the end of its schedule, from its checkpoint if there is one; returns the moving average."""
+    settings, device = config.motion, torch.device(config.device)
+    torch.manual_seed(config.seed)
+    _, network, _, _ = compact.build(compact.Sizes())
+    labels = corpus_motion(corpora.train.motion)
+    network.set_statistics(transform_keypoints(labels), labels)
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    phase, average = network_phase("motion", "motion", network.train(), config, settings.schedule)
+    detailed = compiled(network.detailed, device) if config.compile else network.detailed
+
+    def terms(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        picture, label = pictures_of(batch, "picture", device), motion_of(batch, "", device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bf16):
+            motion, coarse = detailed(picture, settings.patch_jitter)
+        return motion_losses(motion, coarse, label)
+
+    losses = weighted("motion", terms, settings.weights)
+    sampler = FrameSampler(corpora.train, settings.blinks)
+
+    def validate() -> dict[str, float]:
+        return measure_motion(average, corpora.held_out, device)
+
+    with closing(phase.batches(sampler, config.seed, corpora.stream)) as drawn:
+        phase.run(drawn, losses, validate, VALIDATE_MOTION_EVERY)
+    return average
 
 
 class Renderer(nn.Module):
@@ -44,20 +68,14 @@ class Renderer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        networks = build(COMPACT)
-        self.appearance, self.warping, self.generator = (
-            networks.appearance,
-            networks.warping,
-            networks.generator,
-        )
+        self.appearance, _, self.warping, self.generator = compact.build(compact.Sizes())
 
     def forward(
         self, source: Tensor, source_motion: Motion, driving_motion: Motion
     ) -> tuple[dict[str, Tensor], Rendered]:
-        """What W moved and what G made of it."""
+        """The maps that W moved, and G's picture of them."""
         features = self.appearance(source)
         warped = self.warping(features, pose_of(source_motion), pose_of(driving_motion))
-        assert isinstance(self.generator, Generator)
         painting, logits = self.generator.layers(warped)
         return warped, Rendered(blend(warped["image"], painting, logits), painting, logits)
 
@@ -89,38 +107,35 @@ class RenderTrainer:
         """Train to the end of the schedule, from its checkpoint if there is one; returns the moving average."""
         if start is not None:
             self.network.load_state_dict(start.state_dict())
-        schedule, settings = self.settings.schedule, self.settings
+        settings, config = self.settings, self.config
         if settings.only_generator:
             self.network.requires_grad_(False)
             self.network.generator.requires_grad_(True)
         learned = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
         reach = [p for name, p in learned if name.endswith("log_reach")]
         others = [p for name, p in learned if not name.endswith("log_reach")]
-        groups = [{"params": others, "pace": 1.0}, {"params": reach, "pace": REACH_PACE}]
-        optimizer = torch.optim.AdamW(groups, betas=BETAS, weight_decay=schedule.weight_decay)
-        average = average_of(self.network)
-        state = TrainingState({"render": self.network}, {"render": optimizer}, {"render": average})
-        phase = Phase(f"render-{self.number}", self.config, schedule, state)
-        if self.config.compile:
+        groups = [{"params": others, "lr_scale": 1.0}, {"params": reach, "lr_scale": REACH_LR_SCALE}]
+        name = f"render-{self.number}"
+        phase, average = network_phase(name, "render", self.network, config, settings.schedule, groups)
+        if config.compile:
             compile_networks([self.network], self.device)
-        draw = PairSampler(corpora.train, settings.size, settings.mix)
-        seed = self.config.seed + 1 + self.number
-        loader = phase.batches(draw, seed, corpora.stream)
-        check = batches(PairSampler(corpora.held_out, settings.size), VALIDATION_BATCH, self.config.seed)
+        check = batches(PairSampler(corpora.held_out, settings.size), VALIDATION_BATCH, config.seed)
         validation = [next(check) for _ in range(VALIDATION_BATCHES)]
-        assert isinstance(average, Renderer)
-        try:
-            while not phase.finished:
-                batch = next(loader)
-                phase.seed()
-                terms = self.losses(batch)
-                phase.step(weighted_sum(terms, settings.weights), terms)
-                phase.log(lambda: self.validate(average, validation, phase), VALIDATE_EVERY)
-        finally:
-            loader.close()
+
+        def validate() -> dict[str, float]:
+            figures, grid = measure_rendering(average, validation, self.device, config.bf16)
+            phase.writer.add_image("held_out/samples", grid, phase.state.samples)
+            shown = (grid.permute(1, 2, 0).cpu().numpy() * 255).astype(np.uint8)
+            cv2.imwrite(str(phase.folder / f"{name}.png"), shown[:, :, ::-1])
+            return figures
+
+        sampler = PairSampler(corpora.train, settings.size, settings.mix)
+        losses = weighted("render", self.terms, settings.weights)
+        with closing(phase.batches(sampler, config.seed + 1 + self.number, corpora.stream)) as drawn:
+            phase.run(drawn, losses, validate, VALIDATE_RENDERING_EVERY)
         return average
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The terms of one batch."""
         device, weights = self.device, self.settings.weights
         source, target = (pictures_of(batch, f"{role}_picture", device) for role in ("source", "driving"))
@@ -174,36 +189,25 @@ class RenderTrainer:
         code = torch.stack([(a - b).abs().mean() for a, b in zip(codes, wanted_codes, strict=True)]).mean()
         return points + 0.1 * code
 
-    @torch.no_grad()
-    def validate(
-        self, network: Renderer, validation: Sequence[dict[str, Tensor]], phase: Phase
-    ) -> dict[str, float]:
-        """PSNR in dB of the output, of the warped source alone and of the source, on fixed held-out pairs.
 
-        sharpness: Laplacian energy of the output against the driving frame's. Also draws the sample grid.
-        """
-        sums = {"psnr": 0.0, "psnr_warp": 0.0, "psnr_copy": 0.0, "sharpness": 0.0}
-        rows = []
-        for batch in validation:
-            source, target = (pictures_of(batch, f"{r}_picture", self.device) for r in ("source", "driving"))
-            motions = (motion_of(batch, f"{r}_", self.device) for r in ("source", "driving"))
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
-                warped, (picture, painting, logits) = network(source, *motions)
-            for name, shown in (("psnr", picture), ("psnr_warp", warped["image"]), ("psnr_copy", source)):
-                sums[name] += float(-10 * (shown - target).square().mean((1, 2, 3)).log10().mean())
-            energy, wanted = (laplacian(p.float()).square().mean((1, 2, 3)) for p in (picture, target))
-            sums["sharpness"] += float((energy / wanted).mean())
-            tiles = [
-                source,
-                target,
-                picture,
-                warped["image"],
-                painting,
-                logits.sigmoid().expand(-1, 3, -1, -1),
-            ]
-            rows.append(torch.cat([tile[0].float() for tile in tiles], dim=2))
-        grid = torch.cat(rows[:6], dim=1).clamp(0, 1)
-        phase.writer.add_image("held_out/samples", grid, phase.state.samples)
-        shown_grid = (grid.permute(1, 2, 0).cpu().numpy() * 255).astype(np.uint8)
-        cv2.imwrite(str(phase.folder / f"{phase.name}.png"), shown_grid[:, :, ::-1])
-        return {name: value / len(validation) for name, value in sums.items()}
+def trained_motion(config: StageOneConfig) -> MotionExtractor | None:
+    """M of the run's warm start, or None before there is one."""
+    path = Path(config.output) / "motion.safetensors"
+    if not path.exists():
+        return None
+    _, network, _, _ = compact.build(compact.Sizes())
+    TrainingState({}, {}, {"motion": network}).load(path)
+    return network.eval()
+
+
+def trained_renderer(checkpoint: Path) -> Renderer:
+    """F, W and G of a rendering phase."""
+    renderer = Renderer()
+    TrainingState({}, {}, {"render": renderer}).load(checkpoint)
+    return renderer
+
+
+def rendering_checkpoints(config: StageOneConfig) -> list[Path]:
+    """Those of the rendering phases that have one, in order."""
+    paths = [Path(config.output) / f"render-{number}.safetensors" for number in range(len(config.render))]
+    return [path for path in paths if path.exists()]
