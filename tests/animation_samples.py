@@ -14,8 +14,7 @@ from skimage.data import astronaut
 
 from liveportrait import weights
 from liveportrait.media import VideoWriter
-from liveportrait.networks import build
-from liveportrait.networks.interface import Networks
+from liveportrait.networks import Networks, build
 from liveportrait.networks.variants import COMPACT
 
 FPS = Fraction(30000, 1001)

@@ -9,9 +9,9 @@ from torch import nn
 
 from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError
-from liveportrait.networks import build
+from liveportrait.networks import Networks, build
 from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Motion, Networks, Pose
+from liveportrait.networks.interface import Motion, Pose
 from liveportrait.networks.variants import COMPACT
 
 

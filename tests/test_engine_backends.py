@@ -20,9 +20,9 @@ from liveportrait.engine.cache import artefact_key, cache_folder, load_or_make
 from liveportrait.engine.export import export
 from liveportrait.engine.graphs import Rows
 from liveportrait.errors import UserError
-from liveportrait.networks import build
+from liveportrait.networks import Networks, build
 from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Features, Motion, Networks, Pose
+from liveportrait.networks.interface import Features, Motion, Pose
 from liveportrait.networks.sampling import sample_volume, sampling_form
 from liveportrait.networks.variants import COMPACT
 

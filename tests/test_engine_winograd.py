@@ -19,9 +19,9 @@ from liveportrait.engine.winograd.enlarging import Enlarged2d, Enlarged3d
 from liveportrait.engine.winograd.fourier import FourierConv3d
 from liveportrait.engine.winograd.passes import passes
 from liveportrait.engine.winograd.winograd import Slabs3d, Winograd2d, Winograd3d
-from liveportrait.networks import COMPACT, build
+from liveportrait.networks import COMPACT, Networks, build
 from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Motion, Networks, Pose
+from liveportrait.networks.interface import Motion, Pose
 
 
 @pytest.fixture(autouse=True, params=["compiled", "plain"])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from liveportrait.networks import BASE, Pose, base, build
 from liveportrait.networks.base import apply_spectral_norm, fold_spectral_norm
 from liveportrait.networks.base.generator import Spade, SpadeGenerator
-from liveportrait.networks.base.hourglass import Hourglass
+from liveportrait.networks.base.layers import Hourglass
 from liveportrait.networks.base.motion import ChannelNorm, GlobalResponseNorm, MotionExtractor
 from liveportrait.networks.base.warping import (
     DenseMotionNetwork,

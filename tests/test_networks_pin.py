@@ -11,8 +11,7 @@ from torch import Tensor
 from liveportrait.engine import Engine
 from liveportrait.motion.lifting import canonical_points
 from liveportrait.networks import COMPACT, build
-from liveportrait.networks.compact.pin import moving_window
-from liveportrait.networks.compact.warping import WarpingModule
+from liveportrait.networks.compact.warping import WarpingModule, moving_window
 from liveportrait.networks.geometry import pose_of, rotation_matrix
 from liveportrait.networks.interface import Motion, Pose
 from liveportrait.networks.sampling import pixel_grid

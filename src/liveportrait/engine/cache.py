@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import liveportrait
-from liveportrait.networks.interface import Networks
+from liveportrait.networks import Networks
 
 CACHE_VARIABLE = "LIVEPORTRAIT_CACHE"
 DIGEST_BYTES = 32

@@ -8,7 +8,8 @@ from torch import Tensor
 from liveportrait.choices import Precision
 from liveportrait.engine.eager import EagerBackend
 from liveportrait.errors import UserError
-from liveportrait.networks.interface import Features, Motion, Networks, Pose
+from liveportrait.networks import Networks
+from liveportrait.networks.interface import Features, Motion, Pose
 
 
 class CompiledBackend:

@@ -10,7 +10,8 @@ from torch import Tensor
 from liveportrait.choices import Precision
 from liveportrait.engine.eager import EagerBackend
 from liveportrait.errors import UserError
-from liveportrait.networks.interface import Features, Motion, Networks, Pose
+from liveportrait.networks import Networks
+from liveportrait.networks.interface import Features, Motion, Pose
 
 WARM_UP = 3  # runs before recording, in which libraries choose their kernels and allocate
 

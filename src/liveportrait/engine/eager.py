@@ -9,7 +9,8 @@ from liveportrait.choices import Precision
 from liveportrait.engine.precision import autocast_for, require_precision, to_half
 from liveportrait.engine.rewrites import optimised
 from liveportrait.engine.winograd import optimised_for_cpu
-from liveportrait.networks.interface import Features, Motion, Networks, Pose
+from liveportrait.networks import Networks
+from liveportrait.networks.interface import Features, Motion, Pose
 
 
 class EagerBackend:

@@ -14,7 +14,8 @@ from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.engine.lanes import Lanes, divided
 from liveportrait.engine.select import make_backend, runs_base_on_cpu
 from liveportrait.errors import UserError
-from liveportrait.networks.interface import Features, Motion, Networks, Pose
+from liveportrait.networks import Networks
+from liveportrait.networks.interface import Features, Motion, Pose
 
 BATCH = 4
 

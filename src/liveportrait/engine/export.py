@@ -18,7 +18,7 @@ from liveportrait.engine.precision import require_precision, to_half
 from liveportrait.engine.rewrites import optimised
 from liveportrait.engine.suiting import openvino_layout
 from liveportrait.errors import UserError
-from liveportrait.networks.interface import Networks
+from liveportrait.networks import Networks
 from liveportrait.networks.sampling import Form
 
 DESCRIPTION = "graphs.json"

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from liveportrait.choices import Precision
 from liveportrait.engine.precision import autocast_for
-from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Motion, Networks, Pose
+from liveportrait.networks import Networks
+from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Motion, Pose
 from liveportrait.networks.sampling import Form, sampling_form
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]

@@ -23,7 +23,8 @@ from liveportrait.engine.precision import require_precision, to_half
 from liveportrait.engine.rewrites import optimised
 from liveportrait.engine.suiting import openvino_layout
 from liveportrait.errors import UserError
-from liveportrait.networks.interface import Features, Motion, Networks, Pose
+from liveportrait.networks import Networks
+from liveportrait.networks.interface import Features, Motion, Pose
 from liveportrait.networks.sampling import Form
 
 if TYPE_CHECKING:

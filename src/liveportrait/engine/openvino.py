@@ -29,7 +29,8 @@ from liveportrait.engine.rewrites import optimised
 from liveportrait.engine.suiting import openvino_layout
 from liveportrait.errors import UserError
 from liveportrait.face.runtime import import_openvino
-from liveportrait.networks.interface import Features, Motion, Networks, Pose
+from liveportrait.networks import Networks
+from liveportrait.networks.interface import Features, Motion, Pose
 from liveportrait.networks.sampling import sampling_form
 
 if TYPE_CHECKING:

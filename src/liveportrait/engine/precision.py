@@ -11,7 +11,7 @@ from torch import nn
 
 from liveportrait.choices import Precision
 from liveportrait.errors import UserError
-from liveportrait.networks.interface import Networks
+from liveportrait.networks import Networks
 
 HALF: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)

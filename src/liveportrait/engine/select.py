@@ -11,7 +11,7 @@ from liveportrait.engine.backend import Backend
 from liveportrait.engine.eager import EagerBackend
 from liveportrait.engine.winograd import passes
 from liveportrait.errors import UserError
-from liveportrait.networks.interface import Networks
+from liveportrait.networks import Networks
 
 HAVE_BF16 = ("eager", "compile", "openvino")  # on a CPU
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from liveportrait.networks import Networks
 from liveportrait.networks.compact.generator import GROUPS, SpatialModulation
-from liveportrait.networks.interface import Networks
 
 CHANNELS = 16
 PADDED = {

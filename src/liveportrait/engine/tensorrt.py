@@ -17,7 +17,8 @@ from liveportrait.engine.onnx import export_onnx
 from liveportrait.engine.precision import require_precision, to_half
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
-from liveportrait.networks.interface import Features, Motion, Networks, Pose
+from liveportrait.networks import Networks
+from liveportrait.networks.interface import Features, Motion, Pose
 from liveportrait.networks.sampling import Form
 
 NATIVE_SAMPLING = (11, 2)  # the first version with 5-D GridSample

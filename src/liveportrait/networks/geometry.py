@@ -39,8 +39,20 @@ def euler_degrees(rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def transform_keypoints(motion: Motion) -> Tensor:
     """Keypoints x (B,21,3) = s·(x_c R + δ) + t (paper eq. 2); t has no z: depth is not translated."""
     turned = motion.canonical @ motion.rotation + motion.expression
-    shift = torch.cat([motion.translation[:, :2], torch.zeros_like(motion.translation[:, 2:])], dim=1)
-    return motion.scale[:, :, None] * turned + shift[:, None]
+    return motion.scale[:, :, None] * turned + without_depth(motion.translation)[:, None]
+
+
+def without_depth(translation: Tensor) -> Tensor:
+    """Translations (B,3) with z = 0."""
+    return torch.cat([translation[:, :2], torch.zeros_like(translation[:, 2:])], dim=1)
+
+
+def nearest_rotation(matrices: Tensor) -> Tensor:
+    """The rotations (...,3,3) nearest to matrices (...,3,3) in the Frobenius norm (Kabsch, by SVD)."""
+    u, _, vt = torch.linalg.svd(matrices)
+    sign = torch.ones_like(matrices[..., 0])
+    sign[..., 2] = torch.linalg.det(u @ vt)
+    return (u * sign[..., None, :]) @ vt
 
 
 def pose_of(motion: Motion) -> Pose:

@@ -14,16 +14,12 @@ private business of the variant that made them. Nothing above this package looks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-
-if TYPE_CHECKING:  # the modules import this file, and variants.py imports the sizes beside the modules
-    from liveportrait.networks.variants import Variant
+from torch import Tensor
 
 NUM_KEYPOINTS = 21
 CROP_SIDE = 256  # px of the square crop that F and M see
@@ -100,24 +96,3 @@ class Pose(_Batched, _PoseFields):
     """
 
     __slots__ = ()
-
-
-@dataclass(eq=False)
-class Networks:
-    """The networks of one variant. The three small ones are absent where nobody has trained them."""
-
-    variant: Variant
-    appearance: nn.Module
-    motion: nn.Module
-    warping: nn.Module
-    generator: nn.Module
-    stitching: nn.Module | None = None
-    eye_retargeting: nn.Module | None = None
-    lip_retargeting: nn.Module | None = None
-
-    def modules(self) -> dict[str, nn.Module]:
-        """The networks that are present, by attribute name."""
-        names = (
-            "appearance", "motion", "warping", "generator", "stitching", "eye_retargeting", "lip_retargeting"
-        )  # fmt: skip
-        return {name: module for name in names if (module := getattr(self, name)) is not None}

@@ -1,17 +1,18 @@
-"""The sizes of the networks, as data. `BASE` is the published architecture, `COMPACT` the bundled one.
+"""The sizes of the networks, as data, and the networks of a size. `BASE` is the published architecture, `COMPACT` ours.
 
 A family of modules is a package of `networks` with a `Sizes` dataclass and `build(sizes)`. To add one,
-name its `Sizes` in `ARCHITECTURES` and in the type of `Variant.sizes`, and dispatch to it in
-`networks.build`.
+name its `Sizes` in `ARCHITECTURES` and in the type of `Variant.sizes`, and dispatch to it in `build`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+
+from torch import nn
 
 from liveportrait.networks import base, compact
 from liveportrait.networks.interface import CROP_SIDE
-from liveportrait.networks.retargeting import RetargetingSizes
+from liveportrait.networks.retargeting import EyeRetargeting, LipRetargeting, RetargetingSizes, Stitching
 
 ARCHITECTURES = {"base": base.Sizes, "compact": compact.Sizes}
 
@@ -38,3 +39,40 @@ BASE = Variant("base", input_size=CROP_SIDE, output_size=2 * CROP_SIDE, sizes=ba
 COMPACT = Variant(
     "compact", input_size=CROP_SIDE, output_size=CROP_SIDE, sizes=compact.Sizes(), replicate_border=True
 )
+
+
+@dataclass(eq=False)
+class Networks:
+    """The networks of one variant. The three small ones are absent where nobody has trained them."""
+
+    variant: Variant
+    appearance: nn.Module
+    motion: nn.Module
+    warping: nn.Module
+    generator: nn.Module
+    stitching: nn.Module | None = None
+    eye_retargeting: nn.Module | None = None
+    lip_retargeting: nn.Module | None = None
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks that are present, by attribute name."""
+        parts = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "variant"}
+        return {name: module for name, module in parts.items() if module is not None}
+
+
+def build(variant: Variant, retargeting: bool = False) -> Networks:
+    """The networks of a variant, in training mode, with untrained weights.
+
+    Without `retargeting` the stitching, eye and lip modules are absent: nobody takes untrained ones for
+    trained ones, and what is absent is not written with the weights.
+    """
+    match variant.sizes:
+        case base.Sizes() as sizes:
+            networks = Networks(variant, *base.build(sizes))
+        case compact.Sizes() as sizes:
+            networks = Networks(variant, *compact.build(sizes))
+    if retargeting:
+        networks.stitching = Stitching(variant.retargeting.stitching)
+        networks.eye_retargeting = EyeRetargeting(variant.retargeting.eye)
+        networks.lip_retargeting = LipRetargeting(variant.retargeting.lip)
+    return networks

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from liveportrait.engine.rewrites.few_outputs import PixelTaps, SliceTaps
 from liveportrait.engine.rewrites.upsampling import after_enlarging
 from liveportrait.networks.base.appearance import AppearanceFeatureExtractor
-from liveportrait.networks.base.hourglass import Decoder
+from liveportrait.networks.base.layers import Decoder
 from liveportrait.networks.base.warping import (
     HEATMAP_VARIANCE,
     DenseMotionNetwork,

@@ -15,7 +15,7 @@ from liveportrait.networks import base, compact
 CONVOLUTION_AND_NORM: dict[type[nn.Module], tuple[str, str]] = {
     base.layers.ConvNorm: ("conv", "norm"),
     base.layers.Residual3d: ("conv1", "norm2"),  # norm1 comes after a sum and stays
-    base.hourglass.Decoder: ("conv", "norm"),
+    base.layers.Decoder: ("conv", "norm"),
     base.warping.DenseMotionNetwork: ("compress", "norm"),
     compact.layers.ConvNorm: ("0", "1"),
     compact.layers.NormResidual: ("second", "norm"),

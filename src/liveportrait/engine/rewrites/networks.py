@@ -12,10 +12,10 @@ from liveportrait.engine.rewrites.base_generator import FastGenerator
 from liveportrait.engine.rewrites.base_warping import FastAppearance, FastWarping
 from liveportrait.engine.rewrites.folding import folded
 from liveportrait.engine.rewrites.joining import join_fast
+from liveportrait.networks import Networks
 from liveportrait.networks.base.appearance import AppearanceFeatureExtractor
 from liveportrait.networks.base.generator import SpadeGenerator
 from liveportrait.networks.base.warping import WarpingModule
-from liveportrait.networks.interface import Networks
 
 
 def optimised(

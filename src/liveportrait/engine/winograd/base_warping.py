@@ -11,7 +11,7 @@ from liveportrait.engine.winograd.fourier import FourierConv3d
 from liveportrait.engine.winograd.passes import passes
 from liveportrait.engine.winograd.scratch import scratch
 from liveportrait.engine.winograd.winograd import Slabs3d, Winograd2d, Winograd3d
-from liveportrait.networks.base.hourglass import Hourglass
+from liveportrait.networks.base.layers import Hourglass
 from liveportrait.networks.base.warping import DenseMotionNetwork, WarpingModule, coordinate_grid
 from liveportrait.networks.interface import Features, Pose, Warped
 from liveportrait.networks.sampling import sample_volume

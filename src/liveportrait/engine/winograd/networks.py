@@ -11,8 +11,7 @@ from liveportrait.engine.precision import HALF
 from liveportrait.engine.rewrites import optimised
 from liveportrait.engine.winograd.base_generator import CpuGenerator
 from liveportrait.engine.winograd.base_warping import CpuWarping
-from liveportrait.networks import base
-from liveportrait.networks.interface import Networks
+from liveportrait.networks import Networks, base
 
 
 def optimised_for_cpu(networks: Networks, precision: Precision = "fp32") -> Networks:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import nn
-
 from liveportrait.networks.base.appearance import AppearanceFeatureExtractor, AppearanceSizes
-from liveportrait.networks.base.generator import GeneratorSizes, SpadeGenerator
+from liveportrait.networks.base.generator import (
+    GeneratorSizes,
+    SpadeGenerator,
+    apply_spectral_norm,
+    fold_spectral_norm,
+)
 from liveportrait.networks.base.motion import MotionExtractor, MotionSizes
-from liveportrait.networks.base.spectral_norm import apply_spectral_norm, fold_spectral_norm
 from liveportrait.networks.base.warping import WarpingModule, WarpingSizes
 
 __all__ = [
@@ -47,7 +49,9 @@ class Sizes:
             )
 
 
-def build(sizes: Sizes) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+def build(
+    sizes: Sizes,
+) -> tuple[AppearanceFeatureExtractor, MotionExtractor, WarpingModule, SpadeGenerator]:
     """F, M, W and G with random weights; G without spectral norm (see `apply_spectral_norm`)."""
     return (
         AppearanceFeatureExtractor(sizes.appearance),

@@ -1,10 +1,14 @@
 """G, the generator: SPADE residual blocks (arXiv 1903.07291) turn the warped feature map into a picture.
 
 The feature map is both what enters the first block and what modulates every normalisation.
+
+While training, each main convolution is divided by an estimate of its largest singular value (arXiv 1802.05957), in the
+form of the published checkpoints. At inference the estimate is constant, so it is folded into the weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -66,7 +70,7 @@ class SpadeBlock(nn.Module):
 
 
 class SpadeGenerator(nn.Module):
-    """Plain convolutions, for inference; see `spectral_norm.apply_spectral_norm` for training."""
+    """Plain convolutions, for inference; see `apply_spectral_norm` for training."""
 
     def __init__(self, sizes: GeneratorSizes) -> None:
         super().__init__()
@@ -92,3 +96,35 @@ class SpadeGenerator(nn.Module):
             out = F.interpolate(out, scale_factor=2, mode="nearest")
             out = self.get_submodule(f"up_{index}")(out, condition)  # (B, 64, 256, 256) in the end
         return self.conv_img(F.leaky_relu(out, SLOPE)).sigmoid()
+
+
+def apply_spectral_norm(generator: nn.Module) -> None:
+    """Changes a SpadeGenerator in place for training.
+
+    Its main convolutions then have `weight_orig`, `weight_u` and `weight_v` instead of `weight`.
+    """
+    for block in generator.modules():
+        if isinstance(block, SpadeBlock):
+            for name in ("conv_0", "conv_1", "conv_s"):
+                if hasattr(block, name):
+                    # The newer parametrization has other names and shapes than the published checkpoints.
+                    nn.utils.spectral_norm(getattr(block, name))
+
+
+def fold_spectral_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with `weight` = weight_orig / (u·(W v)) for every spectrally normed layer.
+
+    W is `weight_orig` (out, in, kh, kw) as a matrix (out, in·kh·kw), u (out,) and v (in·kh·kw,) are the
+    stored estimates of its first singular vectors. Other entries are kept as they are.
+    """
+    folded = {}
+    for key, value in state.items():
+        if key.endswith((".weight_u", ".weight_v")) and f"{key[:-2]}_orig" in state:
+            continue
+        if key.endswith(".weight_orig"):
+            name = key.removesuffix("_orig")
+            sigma = state[f"{name}_u"] @ (value.flatten(start_dim=1) @ state[f"{name}_v"])
+            folded[name] = value / sigma
+        else:
+            folded[key] = value
+    return folded

@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks import sampling
-from liveportrait.networks.base.hourglass import Hourglass
-from liveportrait.networks.base.layers import ConvNorm
+from liveportrait.networks.base.layers import ConvNorm, Hourglass
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Pose, Warped
 
 HEATMAP_VARIANCE = 0.01

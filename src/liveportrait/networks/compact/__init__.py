@@ -1,4 +1,4 @@
-"""The bundled architecture: 256 px in and out, 5 M parameters, for two processor cores.
+"""The bundled architecture: 256 px in and out, 6.5 M parameters, for two processor cores.
 
 Where it differs from the published one: keypoints are landmarks found as heatmaps, the flow starts from the
 closed-form motion of the head, and the source's own pixels are carried along, so that little must be painted.

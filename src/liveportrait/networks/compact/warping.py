@@ -4,6 +4,12 @@ Both faces obey x = s(x_c R + δ) + t with the same x_c, so around keypoint k th
 p → p A + (x_s,k − x_d,k A) with A = (s_s/s_d) R_dᵀ R_s. All keypoints share A: the dense flow is a mask-weighted
 sum of K translations, one rigid motion of the head and the still background, without K warped copies.
 Coordinates are fp32 whatever the precision of the convolutions.
+
+In a pinned pose (`Pose.pin`) the displacement is multiplied by a window: the face moves, shoulders and border stay. The
+paper's stitching moves keypoints to that end. Here the flow is a first-order motion of the whole head, and shoulders
+follow it through the rigid pose as much as through keypoints; what keypoints alone can do about it costs the head a
+fifth of its motion. So the flow itself fades out below the chin, away from the head and towards the crop's border. The
+neck between is stretched; the face moves as without stitching.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from torch import Tensor, nn
 
 from liveportrait.networks.compact.appearance import AppearanceSizes
 from liveportrait.networks.compact.layers import JoiningConv, Residual, conv, sample
-from liveportrait.networks.compact.pin import moving_window
+from liveportrait.networks.geometry import without_depth
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Pose, Warped
 from liveportrait.networks.keypoints import (
     CHIN,
@@ -53,6 +59,14 @@ REACH = per_keypoint(
     }
 )
 DEPTH_CENTRE, DEPTH_REACH = 0.1, 0.4  # the planes of the volume, crop half side = 1
+
+# The window of a pinned pose.
+BORDER = 0.1  # over this much, half sides, everything comes to rest towards the border
+SHOULDERS = (0.28, 0.62)  # height in the crop over which what is not face comes to rest
+# Distances in face heights (forehead to chin), from the face's middle: where following ends, where rest begins.
+FACE = ((0.51, 0.62), (0.55, 0.9), (0.5, 0.75))  # downwards, upwards, sideways
+HEAD = ((0.54, 0.9), (0.85, 1.35), (0.65, 1.25))  # with hair and neck
+
 CANDIDATES = NUM_KEYPOINTS + 2  # keypoints, rigid head, background
 
 
@@ -71,17 +85,11 @@ class WarpingModule(nn.Module):
         c0, c1, c2, c3 = sizes.channels
         inputs = appearance.context_channels + 2 * NUM_KEYPOINTS + 3
         self.enter = conv(inputs, c0)
-        self.down1, self.down2, self.down3 = (
-            conv(c0, c1, stride=2),
-            conv(c1, c2, stride=2),
-            conv(c2, c3, stride=2),
-        )
+        self.down1, self.down2 = conv(c0, c1, stride=2), conv(c1, c2, stride=2)
+        self.down3 = conv(c2, c3, stride=2)
         self.middle = Residual(c3)
-        self.up2, self.up1, self.up0 = (
-            JoiningConv(c3, c2, c2),
-            JoiningConv(c2, c1, c1),
-            JoiningConv(c1, c0, c0),
-        )
+        self.up2, self.up1 = JoiningConv(c3, c2, c2), JoiningConv(c2, c1, c1)
+        self.up0 = JoiningConv(c1, c0, c0)
         # mask logits, depth, flow residual at twice the resolution, occlusion
         self.output = conv(c0, CANDIDATES + 1 + 2 * 4 + 1)
         nn.init.zeros_(self.output.weight)
@@ -109,7 +117,7 @@ class WarpingModule(nn.Module):
 
     def _solve(self, context: Tensor, source: Pose, driving: Pose) -> tuple[_Geometry, Tensor, Tensor]:
         with torch.autocast(context.device.type, enabled=False):
-            geometry = _Geometry(self, source, driving, context.shape[-2:])
+            geometry = _Geometry(self.log_reach.exp(), self.rigid_logits, source, driving, context.shape[-2:])
             prior_flow, _, _ = geometry.flow(geometry.prior, depth_offset=0.0)
             unet_input = geometry.unet_input(context.float(), prior_flow)
         return geometry, *self.predict(unet_input.contiguous(memory_format=torch.channels_last))
@@ -171,7 +179,10 @@ class _Displacement(NamedTuple):
 class _Geometry:
     """The closed-form part of the flow between two poses on a grid of (h,w) cells."""
 
-    def __init__(self, module: WarpingModule, source: Pose, driving: Pose, size: torch.Size) -> None:
+    def __init__(
+        self, reach: Tensor, rigid_logits: Tensor, source: Pose, driving: Pose, size: torch.Size
+    ) -> None:
+        """`reach` (K,) of the keypoints, half sides of the crop; `rigid_logits` (2,) of head and background."""
         self.size = tuple(size)
         device = source.keypoints.device
         self.grid = pixel_grid(size[0], size[1], device).view(1, -1, 2)  # (1,HW,2)
@@ -181,13 +192,12 @@ class _Geometry:
         local = source.keypoints - driving.keypoints @ self.linear
         rigid = flat(source.translation) - flat(driving.translation) @ self.linear
         self.translations = torch.cat([local, rigid], 1)  # (B,K+1,3)
-        self.reach = module.log_reach.exp()
+        self.reach = reach
         self.distance = _squared_distance(self.grid, driving.keypoints)  # (B,HW,K)
-        constant = module.rigid_logits.expand(*self.distance.shape[:2], 2)
+        constant = rigid_logits.expand(*self.distance.shape[:2], 2)
         self.prior = torch.cat([-self.distance / (2 * self.reach**2), constant], -1)  # (B,HW,K+2)
-        self.depths = torch.cat(
-            [driving.keypoints[..., 2:], flat(driving.translation)[..., 2:]], 1
-        )  # (B,K+1,1)
+        depths = [driving.keypoints[..., 2:], flat(driving.translation)[..., 2:]]
+        self.depths = torch.cat(depths, 1)  # (B,K+1,1)
 
     def flow(self, logits: Tensor, depth_offset: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
         """Where each cell comes from (B,HW,2), the masks (B,HW,K+2) and the blended translation (B,HW,3)."""
@@ -238,7 +248,7 @@ def _squared_distance(grid: Tensor, keypoints: Tensor) -> Tensor:
 
 def flat(translation: Tensor) -> Tensor:
     """Translation as a point (B,1,3) without depth, as the motion formula uses it."""
-    return torch.cat([translation[:, None, :2], torch.zeros_like(translation[:, None, 2:])], -1)
+    return without_depth(translation)[:, None]
 
 
 def enlarge(displacement: Tensor) -> Tensor:
@@ -250,3 +260,33 @@ def _absolute(displacement: Tensor) -> Tensor:
     """Lookup grid (B,H,W,2) of displacements (B,2,H,W)."""
     height, width = displacement.shape[-2:]
     return displacement.permute(0, 2, 3, 1) + pixel_grid(height, width, displacement.device)
+
+
+def moving_window(keypoints: Tensor, height: int, width: int) -> Tensor:
+    """1 where W's displacement counts in full, 0 where nothing moves, (B,H,W) for driving keypoints (B,21,3)."""
+    grid = pixel_grid(height, width, keypoints.device)[None]
+    chin, forehead = keypoints[:, CHIN, :2], keypoints[:, FOREHEAD, :2]
+    size = (chin - forehead).square().sum(1, keepdim=True).clamp(min=1e-4).sqrt()  # (B,1)
+    down = (chin - forehead) / size
+    right = torch.stack([-down[:, 1], down[:, 0]], 1)
+    away = (grid - ((chin + forehead) / 2)[:, None, None]) / size[:, None, None]
+    v = (away * down[:, None, None]).sum(-1)
+    u = (away * right[:, None, None]).sum(-1).abs()
+    low, high = SHOULDERS
+    above_shoulders = _falling((grid[..., 1] - low) / (high - low))
+    following = torch.maximum(_region(u, v, FACE), _region(u, v, HEAD) * above_shoulders)
+    return following * _falling(1 - (1 - grid.abs().amax(-1)) / BORDER)
+
+
+def _region(u: Tensor, v: Tensor, reach: tuple[tuple[float, float], ...]) -> Tensor:
+    down, up, side = (
+        (value - near) / (far - near) for value, (near, far) in zip((v, -v, u), reach, strict=True)
+    )
+    vertical, sideways = torch.maximum(down, up).clamp(0, 1), side.clamp(0, 1)
+    return _falling((vertical.square() + sideways.square()).clamp(min=1e-8).sqrt())
+
+
+def _falling(t: Tensor) -> Tensor:
+    """From 1 at 0 to 0 at 1, smoothly."""
+    t = t.clamp(0, 1)
+    return 1 - t * t * (3 - 2 * t)
