@@ -11,17 +11,17 @@ import pytest
 from prepare_samples import talking
 from synthetic_shards import turn
 
-from liveportrait.data.preparation import identities
-from liveportrait.data.preparation.camera_pose import FIELD_OF_VIEW, camera_pose
-from liveportrait.data.preparation.duplicates import (
+from liveportrait.data.preparation import matches
+from liveportrait.data.preparation.labels import FIELD_OF_VIEW, camera_pose
+from liveportrait.data.preparation.matches import (
     aligned_face,
+    cluster,
     difference_hash,
     duplicates,
     hash_distance,
 )
-from liveportrait.data.preparation.identities import cluster
-from liveportrait.data.preparation.inputs import find_inputs, fingerprint
 from liveportrait.data.preparation.options import PrepareOptions
+from liveportrait.data.preparation.run import find_inputs, fingerprint
 from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
@@ -71,7 +71,7 @@ def naive_average_linkage(points: np.ndarray, threshold: float) -> set[frozenset
 
 @pytest.mark.parametrize("seed", range(6))
 def test_clusters_are_those_of_average_linkage(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identities, "ROWS", 7)  # several blocks
+    monkeypatch.setattr(matches, "BLOCK", 7)  # several blocks
     rng = np.random.default_rng(seed)
     points = (rng.normal(0, 1, (8, 5))[rng.integers(0, 8, 40)] + rng.normal(0, 0.35, (40, 5))).astype(
         np.float32

@@ -15,8 +15,8 @@ from skimage.data import chelsea, coffee
 
 from liveportrait.apps.cli import main
 from liveportrait.data.preparation.options import PrepareOptions
+from liveportrait.data.preparation.report import angles
 from liveportrait.data.preparation.run import Prepared, prepare
-from liveportrait.data.preparation.statistics import angles
 from liveportrait.data.shards import Entry, Sample, read_entries
 from liveportrait.errors import UserError
 from liveportrait.face import default_analyzer

@@ -16,12 +16,10 @@ import pytest
 from prepare_samples import QUICK, scene, write_talking
 
 from liveportrait.data.preparation import run as run_module
-from liveportrait.data.preparation.cluster_run import run_on_cluster
+from liveportrait.data.preparation.jobs import Job, make_part, run_in_pool, run_on_cluster
 from liveportrait.data.preparation.options import PrepareOptions
 from liveportrait.data.preparation.parts import FOLDER, read_part
-from liveportrait.data.preparation.pool import run_in_pool
 from liveportrait.data.preparation.run import prepare
-from liveportrait.data.preparation.work import Job, make_part
 from liveportrait.errors import UserError
 from liveportrait.media import save_image
 

@@ -12,14 +12,26 @@ import pytest
 from prepare_samples import scene, talking
 from skimage.data import coffee
 
-from liveportrait.data.preparation.clips import TrackDivider
-from liveportrait.data.preparation.motion import jitter, shape_motion
+from liveportrait.data.preparation.clips import (
+    Clip,
+    Dropped,
+    TrackDivider,
+    Window,
+    divide_by_window,
+    fit_window,
+    inside,
+)
 from liveportrait.data.preparation.options import PrepareOptions
-from liveportrait.data.preparation.quality import FaceMeasures, faded_ends, measure_region, quality
-from liveportrait.data.preparation.records import Clip, Dropped, Window
-from liveportrait.data.preparation.tracking import FaceFollower, Track, at_rate
-from liveportrait.data.preparation.videos import joined
-from liveportrait.data.preparation.windows import divide_by_window, fit_window, inside
+from liveportrait.data.preparation.quality import (
+    FaceMeasures,
+    faded_ends,
+    jitter,
+    measure_region,
+    quality,
+    shape_motion,
+)
+from liveportrait.data.preparation.samples import joined
+from liveportrait.data.preparation.tracks import Track, TrackCollector, at_rate
 from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.face import Face
 from liveportrait.face.analyzer import OpenVinoFaceAnalyzer
@@ -117,10 +129,10 @@ def numbered(count: int) -> Iterator[np.ndarray]:
 
 def follow(
     script: dict[int, list[np.ndarray]], count: int, options: PrepareOptions = OPTIONS
-) -> FaceFollower:
-    follower = FaceFollower(FakeAnalyzer(script), options)
-    follower.tracks = list(follower.follow(numbered(count)))  # type: ignore[attr-defined]
-    return follower
+) -> TrackCollector:
+    collector = TrackCollector(FakeAnalyzer(script), options)
+    collector.tracks = list(collector.collect(numbered(count)))  # type: ignore[attr-defined]
+    return collector
 
 
 def test_people_come_and_go_each_in_a_track_of_their_own() -> None:
@@ -147,8 +159,8 @@ def test_long_tracks_are_divided_without_losing_a_frame() -> None:
 
 
 def test_small_faces_are_noted_but_not_followed() -> None:
-    follower = follow({k: [mesh(size=3)] for k in range(30)}, 30)
-    assert not follower.tracks and follower.small  # type: ignore[attr-defined]
+    collector = follow({k: [mesh(size=3)] for k in range(30)}, 30)
+    assert not collector.tracks and collector.small  # type: ignore[attr-defined]
 
 
 # clips
@@ -292,10 +304,7 @@ def test_points_follow_pixels_into_the_crop() -> None:
     window = Window(40, 60, 128)
     crop = cv2.resize(picture[60:188, 40:168], (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_LINEAR)
     y, x = np.argwhere(crop[..., 0] > 128).mean(0)
-    assert (
-        np.abs(window.to_crop(np.array([[81.5, 121.5, 7]], np.float32), PICTURE_SIDE) - [[x, y, 14]]).max()
-        < 0.01
-    )
+    assert np.abs(window.to_crop(np.array([[81.5, 121.5, 7]], np.float32)) - [[x, y, 14]]).max() < 0.01
 
 
 # quality

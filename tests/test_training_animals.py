@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from skimage.data import astronaut
 
-from liveportrait.data.split import is_held_out
+from liveportrait.data.shards import is_held_out
 from liveportrait.errors import UserError
 from liveportrait.face.animals import AnimalDetector
 from liveportrait.networks.animal import LANDMARKS, MIRRORED, SIDE, AnimalReading, face_size

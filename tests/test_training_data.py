@@ -10,8 +10,7 @@ import pytest
 import torch
 from synthetic_shards import make_shard, project, turn
 
-from liveportrait.data.shards import read_shard
-from liveportrait.data.split import is_held_out
+from liveportrait.data.shards import is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.motion.lifting import AXES, KEYPOINTS, lift
 from liveportrait.training.data.augment import FrameMotion, close_eyes, move_head, random_similarity

@@ -14,7 +14,7 @@ from liveportrait.animation.edit import edit_portrait
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.production import Driving, produce
-from liveportrait.animation.report import ANIMATE, Progress, Report, Stretches, held_note, no_progress
+from liveportrait.animation.report import ANIMATE, Report, Stretches, held_note
 from liveportrait.animation.run import Run
 from liveportrait.animation.source import Image
 from liveportrait.animation.streams import nothing
@@ -23,6 +23,7 @@ from liveportrait.engine import Engine, pick_device
 from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.networks.interface import Motion
+from liveportrait.types import Progress, no_progress
 
 TRACKING_THREADS = (
     2  # while a face is followed, only the decoder runs beside it; more help a network so small little

@@ -19,13 +19,14 @@ from liveportrait.animation.edit_options import EditOptions, check_slider
 from liveportrait.animation.editing import Editor
 from liveportrait.animation.output import Finisher, picture_writer
 from liveportrait.animation.production import open_source
-from liveportrait.animation.report import ANIMATE, Progress, Report, count, no_progress
+from liveportrait.animation.report import ANIMATE, Report, count
 from liveportrait.animation.run import Run
 from liveportrait.animation.source import Source
 from liveportrait.animation.streams import DEPTH, batches, finish_behind, side_by_side
 from liveportrait.errors import UserError
 from liveportrait.media import IMAGE_OUTPUTS, VIDEO_OUTPUTS, check_output, media_kind
 from liveportrait.motion.keyframes import read_keyframes
+from liveportrait.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator

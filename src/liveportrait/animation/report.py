@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -15,17 +14,10 @@ from liveportrait.animation.profile import Profile
 
 Stretches = tuple[tuple[int, int], ...]
 
-Progress = Callable[[str, int, int | None], None]
-"""Called as progress(step, frames done, frames in all or None); a video SOURCE is followed and measured first."""
-
 FOLLOW = "follow SOURCE"
 MEASURE = "measure SOURCE"
 FIND = "find the face"
 ANIMATE = "animate"
-
-
-def no_progress(step: str, done: int, total: int | None) -> None:
-    """A progress function that shows nothing."""
 
 
 class Jitter(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from liveportrait.animation.profile import Stopwatch
-from liveportrait.animation.report import Progress, no_progress
 from liveportrait.engine import Engine
 from liveportrait.face import FaceAnalyzer
+from liveportrait.types import Progress, no_progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from liveportrait.animation.report import Progress as Show
+    from liveportrait.types import Progress as Show
 
 
 class FramesPerSecond(ProgressColumn):

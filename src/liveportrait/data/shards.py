@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -24,7 +25,7 @@ PICTURE_SIDE = 256
 # Landmarks may lie a little outside the picture; farther out they belong to a picture of another size.
 OUTERMOST = 1.25 * PICTURE_SIDE
 # A box of landmarks smaller than this is given in other units than px of the picture.
-SMALLEST_FACE = PICTURE_SIDE / 8
+SMALLEST_EXTENT = PICTURE_SIDE / 8
 JPEG_END = b"\xff\xd9"
 
 Labels = dict[str, NDArray[Any]]
@@ -89,6 +90,11 @@ class Sample(Entry):
     blendshapes: NDArray[np.float32]  # (T,52) in [0, 1]
     landmarks: NDArray[np.float32]  # (T,111,2) px of the 256 px crop
     measured: NDArray[np.bool_]  # (T,) False where a label is interpolated
+
+
+def is_held_out(identity: str, one_in: int) -> bool:
+    """Whether an identity belongs to the held-out set: a hash decides, so that any corpus splits the same way."""
+    return int(hashlib.sha256(identity.encode()).hexdigest(), 16) % one_in == 0
 
 
 def read_shard(path: Path, on_broken: OnBroken | None = None) -> Iterator[Sample]:
@@ -229,7 +235,7 @@ def _labels(stored: bytes, frames: int) -> Labels:
     if not np.isfinite(labels["rot"]).all():
         raise ValueError("rotations that are not numbers")
     points = labels["lmk"].astype(np.float32) / 64
-    if points.max() > OUTERMOST or np.ptp(points, axis=1).max(axis=-1).min() < SMALLEST_FACE:
+    if points.max() > OUTERMOST or np.ptp(points, axis=1).max(axis=-1).min() < SMALLEST_EXTENT:
         raise ValueError(
             f"landmarks from {points.min():.0f} to {points.max():.0f} px do not fit a picture of {PICTURE_SIDE} px"
         )

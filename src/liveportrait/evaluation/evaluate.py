@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from liveportrait.animation.report import Progress, no_progress
 from liveportrait.errors import UserError
 from liveportrait.evaluation.context import EvalContext
 from liveportrait.evaluation.inputs import EvalItem, Still
@@ -17,6 +16,7 @@ from liveportrait.evaluation.protocols.self_reenactment import measure_clip
 from liveportrait.evaluation.results import PROTOCOLS, Outcome, Protocol
 from liveportrait.evaluation.tracks import find
 from liveportrait.metrics.images import Array
+from liveportrait.types import Progress, no_progress
 
 FEWEST_PEOPLE = 8  # from which their mean embedding says something about people in general
 MOST_PEOPLE = 64

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from liveportrait.animation.run import Run
 from liveportrait.animation.tracking import Tracked, track_face
-from liveportrait.data.shards import OnBroken, Sample, read_shard
-from liveportrait.data.split import is_held_out
+from liveportrait.data.shards import OnBroken, Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.evaluation.protocols.reenact import COMPARED_SIDE
 from liveportrait.face.crop import CropWindow, crop, source_window, to_input

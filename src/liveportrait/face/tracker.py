@@ -14,20 +14,27 @@ class FaceTracker:
     One call a frame, in order. The face alone is kept between calls, so that one tracker serves one thread.
     """
 
-    def __init__(self, analyzer: FaceAnalyzer, smallest: float = SMALLEST_DRIVER) -> None:
-        """`smallest`: height of the smallest face to look for, as a part of the frame's longer side."""
+    def __init__(
+        self, analyzer: FaceAnalyzer, smallest: float = SMALLEST_DRIVER, face: Face | None = None
+    ) -> None:
+        """`smallest`: height of the smallest face to look for, as a part of the frame's longer side.
+
+        `face`: the one to follow, where it is known from the frame before.
+        """
         self._analyzer = analyzer
         self._smallest = smallest
-        self._face: Face | None = None
+        self._face = face
 
     def __call__(self, frame: Image, new_scene: bool = False) -> Face | None:
         """The face in the next frame (H,W,3) uint8 RGB, or None. With `new_scene` it is not looked for nearby."""
         if new_scene:
             self.reset()
-        if self._face:
-            self._face = self._analyzer.track(frame, self._face)
-        if self._face is None:
-            self._face = largest_face(self._analyzer, frame, self._smallest)
+        self._face = self.follow(frame) or largest_face(self._analyzer, frame, self._smallest)
+        return self._face
+
+    def follow(self, frame: Image) -> Face | None:
+        """The face in the next frame if it is near where it was; it is not searched for."""
+        self._face = self._face and self._analyzer.track(frame, self._face)
         return self._face
 
     def reset(self) -> None:

@@ -15,13 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from liveportrait.data.preparation.duplicates import duplicates
-from liveportrait.data.preparation.encoding import add_member, json_bytes
-from liveportrait.data.preparation.identities import cluster
+from liveportrait.data.preparation.encoder import add_member, json_bytes
+from liveportrait.data.preparation.matches import cluster, duplicates
 from liveportrait.data.preparation.options import PrepareOptions
-from liveportrait.data.preparation.parts import Part, SampleRecord, read_members, read_part
-from liveportrait.data.preparation.records import Dropped
-from liveportrait.data.preparation.statistics import Statistics
+from liveportrait.data.preparation.parts import Dropped, Part, SampleRecord, read_members, read_part
+from liveportrait.data.preparation.report import Statistics
 from liveportrait.media import output_file
 
 MEGABYTE = 1 << 20

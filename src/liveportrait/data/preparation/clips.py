@@ -1,26 +1,139 @@
-"""From a track to clips: one person, no fades, good light, one window, long enough, and alive."""
+"""From a track to clips: one person, no fades, good light, one window, long enough, and alive.
+
+The window of a clip is one fixed square: the head moves inside it as it moves in the input.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from liveportrait.data.preparation import judging
-from liveportrait.data.preparation.judging import Reason
-from liveportrait.data.preparation.labels import make_labels
-from liveportrait.data.preparation.motion import jitter
+from liveportrait.data.preparation.labels import Labels, make_labels
 from liveportrait.data.preparation.options import PrepareOptions
-from liveportrait.data.preparation.quality import FaceMeasures, faded_ends, quality
-from liveportrait.data.preparation.records import Array, Clip, Dropped, Window
-from liveportrait.data.preparation.tracking import Track
-from liveportrait.data.preparation.windows import boxes_of, divide_by_window
+from liveportrait.data.preparation.parts import Dropped
+from liveportrait.data.preparation.quality import (
+    FaceMeasures,
+    Quality,
+    Reason,
+    appearance_reason,
+    exposure_reason,
+    faded_ends,
+    jitter,
+    movement_reason,
+    quality,
+    quality_reason,
+)
+from liveportrait.data.preparation.tracks import Track
+from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.face import FaceAnalyzer
+from liveportrait.types import Array, Image
 
+RAISED = 0.04  # by how much of its side the window lies above the middle of the landmarks: room for hair
+MAX_SHIFT = 0.12  # of its side, that the window may be moved because the input ends
+MARGIN = 0.015  # of its side, between the landmarks' box and the window's edge
+ROOMIER = 1.06  # a window this much larger is tried before a clip is divided
+STEPS = 8
 Span = tuple[int, int]  # first frame of a track, frame after the last
 NEIGHBOURS = 4  # frames on either side whose light is looked at with a frame's own
 CONTEXT = 3  # embeddings on either side whose means are compared
+
+
+class Window(NamedTuple):
+    """A square of the input, whole px."""
+
+    x: int
+    y: int
+    side: int
+
+    def to_crop(self, points: Array) -> Array:
+        """Points (...,3) px of the input as px of the 256 px crop; pixel centres lie at whole numbers."""
+        scale = np.float32(PICTURE_SIDE / self.side)
+        moved = (points[..., :2] + np.float32(0.5) - np.array([self.x, self.y], np.float32)) * scale
+        return np.concatenate([moved - np.float32(0.5), points[..., 2:] * scale], axis=-1).astype(np.float32)
+
+    def cut_out(self, image: Image) -> Image:
+        """The window of a picture (H,W,3) as (256,256,3): averaged if it shrinks, else bicubic."""
+        part = image[self.y : self.y + self.side, self.x : self.x + self.side]
+        interpolation = cv2.INTER_AREA if self.side > PICTURE_SIDE else cv2.INTER_CUBIC
+        return np.asarray(
+            cv2.resize(part, (PICTURE_SIDE, PICTURE_SIDE), interpolation=interpolation), np.uint8
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames of one input that become one sample; a picture has one frame."""
+
+    start: int  # first frame, counted at the clips' rate
+    window: Window
+    labels: Labels  # empty: unlabelled
+    quality: Quality
+    embedding: Array | None  # (128,) mean of the face's; None: unlabelled
+    frames: int
+
+
+def boxes_of(landmarks: Array) -> Array:
+    """Boxes (T,4) x0, y0, x1, y1 of landmarks (T,478,3)."""
+    xy = landmarks[..., :2]
+    return np.concatenate([xy.min(axis=1), xy.max(axis=1)], axis=1)
+
+
+def fit_window(
+    boxes: Array, size: tuple[int, int], options: PrepareOptions, room: float = 1.0
+) -> Window | None:
+    """The window around the median box of (T,4), inside an input of width and height `size`.
+
+    Its side is `room` · `options.window` longer sides of the box; where the input ends too near, less, but at
+    least `options.tightest_window`. None where even that does not fit.
+    """
+    low, high = np.median(boxes[:, :2], axis=0), np.median(boxes[:, 2:], axis=0)
+    face = float((high - low).max())
+    for share in np.linspace(room * options.window, options.tightest_window, STEPS):
+        side = round(share * face)
+        if not 1 <= side <= min(size):
+            continue
+        wanted = (low + high) / 2 - side * np.array([0.5, 0.5 + RAISED])
+        corner = np.clip(np.round(wanted), 0, np.array(size) - side)
+        if np.abs(corner - wanted).max() <= MAX_SHIFT * side:
+            return Window(int(corner[0]), int(corner[1]), side)
+    return None
+
+
+def inside(boxes: Array, window: Window) -> NDArray[np.bool_]:
+    """(T,) whether each box (T,4) lies in the window."""
+    gap = MARGIN * window.side
+    corner = np.array([window.x, window.y])
+    above = (boxes[:, :2] >= corner + gap).all(axis=1)
+    return np.asarray(above & (boxes[:, 2:] <= corner + window.side - gap).all(axis=1))
+
+
+def divide_by_window(
+    boxes: Array, size: tuple[int, int], options: PrepareOptions, start: int = 0
+) -> Iterator[tuple[int, int, Window | None]]:
+    """First frame, frame after the last, and window, of the parts of a clip in which the face stays in one window.
+
+    Parts are at least `options.min_frames` long; a part with None has no window.
+    """
+    if len(boxes) < options.min_frames:
+        return
+    window, roomier = (fit_window(boxes, size, options, room) for room in (1.0, ROOMIER))
+    for found in (window, roomier):
+        if found is not None and inside(boxes, found).all():
+            yield start, start + len(boxes), found
+            return
+    keeps = inside(boxes, window) if window is not None else np.zeros(len(boxes), bool)
+    edges = np.flatnonzero(np.diff(keeps)) + 1
+    if not len(edges):
+        yield start, start + len(boxes), None
+        return
+    for part in np.split(np.arange(len(boxes)), edges):
+        yield from divide_by_window(boxes[part], size, options, start + int(part[0]))
 
 
 class TrackDivider:
@@ -66,7 +179,7 @@ class TrackDivider:
         first, end = faded_ends(contrast)
         self._drop(track, (span[0], span[0] + first), ("fade", f"contrast down to {contrast.min():.0f}"))
         self._drop(track, (span[0] + end, span[1]), ("fade", f"contrast down to {contrast.min():.0f}"))
-        reasons = [judging.exposure_reason(seen, self._options) for seen in _smoothed(measures[first:end])]
+        reasons = [exposure_reason(seen, self._options) for seen in _smoothed(measures[first:end])]
         words = [reason[0] if reason else "" for reason in reasons]
         edges = [0, *(k for k in range(1, len(words)) if words[k] != words[k - 1]), len(words)]
         for low, high in pairwise(edges):
@@ -103,16 +216,16 @@ class TrackDivider:
         heights = np.ptp(landmarks[..., 1], axis=1)
         scores = np.array([face.score for face in track.faces[first:end]], np.float32)
         sharpness = float(np.median([seen.sharpness for seen in measures]))
-        reason = judging.appearance_reason(sharpness, heights, scores, self._options)
-        reason = reason or judging.movement_reason(landmarks, track.differences[first:end], self._options)
+        reason = appearance_reason(sharpness, heights, scores, self._options)
+        reason = reason or movement_reason(landmarks, track.differences[first:end], self._options)
         found = quality(measures, heights, scores, jitter(landmarks))
-        reason = reason or judging.quality_reason(found, self._options)
+        reason = reason or quality_reason(found, self._options)
         if reason is not None:
             return reason
         return Clip(
             start=track.start + first,
             window=window,
-            labels=make_labels(landmarks, window, self._analyzer),
+            labels=make_labels(window.to_crop(landmarks), self._analyzer),
             quality=found,
             embedding=_mean_embedding(track, first, end),
             frames=len(landmarks),

@@ -16,12 +16,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.data.preparation.encoding import add_member, json_bytes
-from liveportrait.data.preparation.records import Dropped
+from liveportrait.data.preparation.encoder import add_member, json_bytes
 from liveportrait.errors import UserError
 from liveportrait.media import output_file
 
 FOLDER = "parts"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A part of an input that no sample shows."""
+
+    reason: str  # one of a few words, to count by
+    detail: str  # figures, for people
+    start_s: float | None = None  # None: the input as a whole
+    end_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

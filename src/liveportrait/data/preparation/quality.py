@@ -1,4 +1,4 @@
-"""How good a face is to learn from: measures of a frame, and one score for a clip.
+"""Quality of a face to learn from: measures of a frame, one score for a clip, and reasons to drop either.
 
 The score plays the part of the paper's video quality network (KVQ): there a network was trained on people's
 opinions; here it is the geometric mean of four measures that can be checked by eye.
@@ -13,7 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from liveportrait.data.preparation.options import PrepareOptions
 from liveportrait.face import Face
+from liveportrait.metrics import accelerations
+from liveportrait.motion.lifting import MESH_ROWS, RIGID_MESH
+from liveportrait.types import Array
 
 CHIP = 112  # px: about the size of the face in a 256 px crop
 FULL_SIZE = 116.0  # px of the landmark box's height: from here on a 256 px crop shows all detail it can hold
@@ -22,11 +26,12 @@ BLURRED = 0.01  # sharpness of faces blurred by 2.5 px
 BLACK, WHITE = 8, 247  # brightness at which detail is lost
 LOST_SHARE = 0.3  # share of such pixels at which exposure counts as nothing
 GOOD_CONTRAST = 35.0
-FADED, FULL = (
-    0.8,
-    0.97,
-)  # contrast over a clip's median: below the one it fades, from the other on it is whole
+# Contrast over a clip's median: below the one it fades, from the other on it is whole.
+FADED, FULL = 0.8, 0.97
 CALM = 0.005  # jitter of a face that is seen well
+REPEATED = 0.15  # mean difference of brightness, of 255, below which a frame repeats the one before
+
+Reason = tuple[str, str]  # word, figures
 
 
 class FaceMeasures(NamedTuple):
@@ -87,7 +92,7 @@ def measure_region(image: NDArray[np.uint8], box: tuple[float, float, float, flo
 def quality(
     measures: list[FaceMeasures], heights: NDArray[np.float32], scores: NDArray[np.float32], jitter: float
 ) -> Quality:
-    """Quality of T frames of a face: box heights (T,) px, presence (T,) 0..1, jitter as `motion.jitter` says."""
+    """Quality of T frames of a face: box heights (T,) px, presence (T,) 0..1, jitter as `jitter` says."""
     typical = FaceMeasures(*np.median(np.array(measures), axis=0).tolist())
     seen = np.clip((scores.mean() - 0.5) / 0.5, 0, 1) * min(1.0, CALM / max(jitter, CALM)) ** 0.5
     return _combined(typical, float(np.median(heights)), float(seen))
@@ -129,3 +134,83 @@ def _faded(level: NDArray[np.float32]) -> int:
     while end < len(level) and level[end] < FULL and level[end] > level[end - 1]:
         end += 1
     return end
+
+
+def face_size(landmarks: Array) -> float:
+    """Mean longer side of the landmark box of (T,P,2 or more), px."""
+    return float(np.ptp(landmarks[..., :2], axis=1).max(axis=1).mean())
+
+
+def jitter(landmarks: Array) -> float:
+    """Median acceleration of the middle of the rigid landmarks of (T,478,3), in face sizes a frame squared."""
+    if len(landmarks) < 3:
+        return 0.0
+    middle = landmarks[:, list(RIGID_MESH), :2].mean(axis=1, keepdims=True)
+    return float(np.median(accelerations(middle)) / face_size(landmarks))
+
+
+def shape_motion(landmarks: Array) -> float:
+    """RMS deviation of the 111 landmarks of (T,478,3) from their mean shape, in face sizes.
+
+    Position, size and roll of each frame are removed first (similarity Procrustes, three rounds): a camera that
+    moves over a photograph leaves nothing.
+    """
+    points = landmarks[:, list(MESH_ROWS), :2].astype(np.float64)
+    centred = points - points.mean(axis=1, keepdims=True)
+    shapes = centred[..., 0] + 1j * centred[..., 1]
+    aligned, mean = shapes, shapes[0]
+    for _ in range(3):
+        turn = (shapes.conj() * mean).sum(axis=1) / (np.abs(shapes) ** 2).sum(axis=1)
+        aligned = shapes * turn[:, None]
+        mean = aligned.mean(axis=0)
+    extent = max(np.ptp(mean.real), np.ptp(mean.imag))
+    return float(np.sqrt((np.abs(aligned - mean) ** 2).mean()) / extent)
+
+
+def exposure_reason(seen: FaceMeasures, options: PrepareOptions) -> Reason | None:
+    """Why a face is lit too badly, or None."""
+    if seen.brightness < options.darkest:
+        return "dark", f"brightness {seen.brightness:.0f} of 255"
+    if seen.brightness > options.brightest:
+        return "washed out", f"brightness {seen.brightness:.0f} of 255"
+    if seen.contrast < options.min_contrast:
+        return "flat", f"contrast {seen.contrast:.0f} of 255"
+    return None
+
+
+def appearance_reason(
+    sharpness: float, heights: NDArray[np.float32], scores: NDArray[np.float32], options: PrepareOptions
+) -> Reason | None:
+    """Why T frames show too little of a face, or None: box heights (T,) px, presence (T,) 0..1."""
+    if (height := float(np.median(heights))) < options.min_face:
+        return "small face", f"{height:.0f} px high"
+    if (presence := float(scores.mean())) < options.min_presence:
+        return "covered", f"presence score {presence:.2f}"
+    if sharpness < options.min_sharpness:
+        return "blurred", f"sharpness {sharpness:.3f}"
+    return None
+
+
+def movement_reason(landmarks: Array, differences: list[float], options: PrepareOptions) -> Reason | None:
+    """Why a clip with landmarks (T,478,3) moves too little or too wildly, or None.
+
+    `differences` are the brightness differences (T,) of each frame from the one before.
+    """
+    repeated = float(np.mean([value < REPEATED for value in differences]))
+    if (motion := shape_motion(landmarks)) < options.min_motion:
+        return "static", f"shape deviation {motion:.4f}"
+    if repeated > options.max_repeated:
+        return "repeated frames", f"{repeated:.0%} of the frames"
+    if (trembling := jitter(landmarks)) > options.max_jitter:
+        return "unstable", f"jitter {trembling:.3f}"
+    return None
+
+
+def quality_reason(found: Quality, options: PrepareOptions) -> Reason | None:
+    """Why a score is too low, or None."""
+    if found.score >= options.min_quality:
+        return None
+    return "low quality", (
+        f"score {found.score:.2f}: sharpness {found.sharpness:.2f}, size {found.size:.2f}, "
+        f"exposure {found.exposure:.2f}, visibility {found.visibility:.2f}"
+    )

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from liveportrait.data.shards import read_entries
-from liveportrait.data.split import is_held_out
+from liveportrait.data.shards import is_held_out, read_entries
 from liveportrait.errors import UserError
 from liveportrait.media.files import output_file
 from liveportrait.metrics.perceptual import WEIGHTS as TRUNK

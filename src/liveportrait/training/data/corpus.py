@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.data.shards import Sample, read_shard
-from liveportrait.data.split import is_held_out
+from liveportrait.data.shards import Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.face.blendshapes import EYE_BLINK
 from liveportrait.motion.lifting import LiftedMotion, lift, measure_effect

@@ -23,8 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.data.shards import Sample, read_entries
-from liveportrait.data.split import is_held_out
+from liveportrait.data.shards import Sample, is_held_out, read_entries
 from liveportrait.errors import UserError
 from liveportrait.motion.lifting import Array, lift
 from liveportrait.training import distributed

@@ -15,17 +15,10 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from liveportrait.data.preparation.records import Labels, Window
+from liveportrait.data.preparation.labels import Labels
 from liveportrait.data.shards import PICTURE_SIDE
 
 JPEG_QUALITY = 92
-
-
-def cut_out(image: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
-    """The window of a picture as (256,256,3): averaged if it shrinks, else bicubic."""
-    part = image[window.y : window.y + window.side, window.x : window.x + window.side]
-    interpolation = cv2.INTER_AREA if window.side > PICTURE_SIDE else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(part, (PICTURE_SIDE, PICTURE_SIDE), interpolation=interpolation), np.uint8)
 
 
 class ClipEncoder:

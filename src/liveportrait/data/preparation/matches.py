@@ -1,8 +1,9 @@
-"""Clips that are one and the same recording: re-encoded, resized, cropped or cut differently, or given twice.
+"""Samples that belong together: of one person, or one and the same recording.
 
-A clip's fingerprint is a row of difference hashes (is each cell brighter than its neighbour to the right?) of the
-face, aligned by eyes and nose so that neither window nor size matter: 256 bits each, twelve a second. Two clips are
-one when, at some shift in time, their rows agree as no other take of the same person does. Only samples of one
+Persons are clusters of face embeddings. A recording may be re-encoded, resized, cropped or cut differently, or given
+twice: a clip's fingerprint is a row of difference hashes (is each cell brighter than its neighbour to the right?) of
+the face, aligned by eyes and nose so that neither window nor size matter: 256 bits each, twelve a second. Two clips
+are one when, at some shift in time, their rows agree as no other take of the same person does. Only samples of one
 identity are compared.
 """
 
@@ -13,10 +14,15 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse import csr_array, vstack
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
 
 from liveportrait.face.identity import CHIP_LANDMARKS, CHIP_LAYOUT, CHIP_PADDING
 from liveportrait.motion.lifting import MESH_ROWS
 
+BLOCK = 2048  # rows of the distance matrix that are looked at together
 Hashes = NDArray[np.uint8]  # (n,32)
 
 HASHES_A_SECOND = 12
@@ -25,6 +31,29 @@ SIDE = 96  # of the aligned face, px
 SMOOTHING = 0.4  # of a cell
 OVERLAP = 0.6  # of the shorter clip, that two clips must have in common
 ROWS = tuple(MESH_ROWS.index(row) for row in CHIP_LANDMARKS)
+
+
+def cluster(embeddings: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
+    """Cluster numbers (N,) of embeddings (N,D), in order of first appearance.
+
+    Two clusters are merged while the mean distance between their members is at most `threshold` (average linkage).
+    Clusters that no pair of members closer than that connects can never merge, so each connected component is
+    clustered by itself: memory grows with the square of the largest component, not of N.
+    """
+    points = embeddings.astype(np.float64)
+    starts = range(0, len(points), BLOCK)
+    near = vstack([csr_array(cdist(points[row : row + BLOCK], points) <= threshold) for row in starts])
+    count, component = connected_components(near, directed=False)
+    labels = np.zeros(len(points), np.int64)
+    for number in range(count):
+        rows = np.flatnonzero(component == number)
+        if len(rows) > 1:
+            own = fcluster(linkage(points[rows], "average"), threshold, "distance")
+            labels[rows] = labels.max() + own
+        else:
+            labels[rows] = labels.max() + 1
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
 
 
 def aligned_face(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Every face of a video followed from its first frame to its last, several side by side, in bounded memory."""
+"""Tracks of all faces of a video, from the first frame of each to its last, in bounded memory."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from liveportrait.data.preparation.options import PrepareOptions
 from liveportrait.data.preparation.quality import FaceMeasures, measure_face
-from liveportrait.data.preparation.records import Array
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.analyzer import centre_within
+from liveportrait.face.tracker import FaceTracker
 from liveportrait.media.cuts import FACE_REGION, CutFinder, region_change
-
-Image = NDArray[np.uint8]
+from liveportrait.types import Array, Image
 
 DETECTIONS_A_SECOND = 2
 DETECTIONS_ALONE = 5  # a second, while no face is followed: a shot's first frames are worth having
@@ -55,8 +53,27 @@ def at_rate(frames: Iterable[Image], source: Fraction, wanted: int) -> Iterator[
             number += 1
 
 
-class FaceFollower:
-    """Follows all faces of one video."""
+@dataclass
+class _Active:
+    """A track that goes on, and what follows its face."""
+
+    track: Track
+    tracker: FaceTracker
+    cuts: CutFinder = field(default_factory=lambda: CutFinder(FACE_REGION))
+
+    def advance(self, previous: Image, frame: Image) -> tuple[Face | None, float]:
+        """The face in the next frame, None where the track ends, and how much its surroundings changed."""
+        last = self.track.last
+        region = _region(last, frame.shape)
+        seen = region_change(previous[region], frame[region])
+        if self.cuts.is_cut(seen):
+            return None, seen.difference
+        face = self.tracker.follow(frame)
+        return (face if face and _near(last, face) else None), seen.difference
+
+
+class TrackCollector:
+    """Tracks all faces of one video side by side."""
 
     def __init__(self, analyzer: FaceAnalyzer, options: PrepareOptions) -> None:
         self._analyzer = analyzer
@@ -64,11 +81,11 @@ class FaceFollower:
         self._detect_every = max(options.fps // DETECTIONS_A_SECOND, 1)
         self._detect_alone = max(options.fps // DETECTIONS_ALONE, 1)
         self._embed_every = max(options.fps // EMBEDDINGS_A_SECOND, 1)
-        self._active: list[tuple[Track, CutFinder]] = []
+        self._active: list[_Active] = []
         self.small: list[int] = []  # frames in which a face was too small to follow
         self.frames = 0  # seen so far
 
-    def follow(self, frames: Iterable[Image]) -> Iterator[Track]:
+    def collect(self, frames: Iterable[Image]) -> Iterator[Track]:
         """The tracks, each as it ends. `frames` are (H,W,3) uint8 RGB at the clips' rate."""
         previous: Image | None = None
         for number, frame in enumerate(frames):
@@ -80,34 +97,23 @@ class FaceFollower:
                 self._look_for_new(number, frame)
             yield from self._full(number)
             previous = frame
-        yield from (track for track, _ in self._active if track.faces)
+        yield from (active.track for active in self._active if active.track.faces)
 
     def _advance(self, previous: Image, frame: Image) -> list[Track]:
         """Carries every track on into `frame`; the tracks that end before it."""
-        going: list[tuple[Track, CutFinder]] = []
+        going: list[_Active] = []
         ended = []
-        for track, cuts in self._active:
+        for active in self._active:
             # A resampled video repeats frames: the same object has the same face.
-            face, difference = (
-                (track.last, 0.0) if frame is previous else self._next(track, cuts, previous, frame)
-            )
-            if face is None or any(_shares_place(face, other.last) for other, _ in going):
-                ended.append(track)
+            same = frame is previous
+            face, difference = (active.track.last, 0.0) if same else active.advance(previous, frame)
+            if face is None or any(_shares_place(face, other.track.last) for other in going):
+                ended.append(active.track)
                 continue
-            self._append(track, frame, face, difference)
-            going.append((track, cuts))
+            self._append(active.track, frame, face, difference)
+            going.append(active)
         self._active = going
         return [track for track in ended if track.faces]
-
-    def _next(
-        self, track: Track, cuts: CutFinder, previous: Image, frame: Image
-    ) -> tuple[Face | None, float]:
-        region = _region(track.last, frame.shape)
-        seen = region_change(previous[region], frame[region])
-        if cuts.is_cut(seen):
-            return None, seen.difference
-        face = self._analyzer.track(frame, track.last)
-        return (face if face is not None and _near(track.last, face) else None), seen.difference
 
     def _append(self, track: Track, frame: Image, face: Face, difference: float) -> None:
         if len(track.faces) % self._embed_every == 0:
@@ -119,21 +125,21 @@ class FaceFollower:
     def _look_for_new(self, number: int, frame: Image) -> None:
         smallest = self._options.min_face
         for face in self._analyzer.detect(frame, smallest * DETECTOR_SHARE):
-            if any(_shares_place(face, track.last) for track, _ in self._active):
+            if any(_shares_place(face, active.track.last) for active in self._active):
                 continue
             if face.box[3] - face.box[1] < smallest:
                 self.small.append(number)
                 continue
             track = Track(number, face)
             self._append(track, frame, face, difference=float("inf"))
-            self._active.append((track, CutFinder(FACE_REGION)))
+            self._active.append(_Active(track, FaceTracker(self._analyzer, face=face)))
 
     def _full(self, number: int) -> Iterator[Track]:
         """Ends tracks that are as long as a clip may be; each goes on as a new one from the next frame."""
-        for place, (track, cuts) in enumerate(self._active):
-            if len(track.faces) >= self._options.max_frames:
-                self._active[place] = (Track(number + 1, track.last), cuts)
-                yield track
+        for active in self._active:
+            if len(active.track.faces) >= self._options.max_frames:
+                full, active.track = active.track, Track(number + 1, active.track.last)
+                yield full
 
 
 def _region(face: Face, shape: tuple[int, ...]) -> tuple[slice, slice]:
