@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
+from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
 from liveportrait.motion import FACE_MESH
 from liveportrait.motion.lifting import expression_effect
 from liveportrait.networks.keypoints import (

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
+from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
 from liveportrait.motion import FACE_MESH, Template, write_template
 from liveportrait.motion.lifting import expression_effect
 from liveportrait.networks.geometry import rotation_matrix

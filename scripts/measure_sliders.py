@@ -27,8 +27,7 @@ from liveportrait.animation.production import open_source
 from liveportrait.animation.run import Run
 from liveportrait.animation.source import Source
 from liveportrait.face import Face, FaceAnalyzer
-from liveportrait.face.pose import head_pose
-from liveportrait.face.ratios import opening_ratios
+from liveportrait.face.measures import head_pose, opening_ratios
 from liveportrait.media import contact_sheet, save_image
 from liveportrait.metrics import accelerations
 

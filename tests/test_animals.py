@@ -20,8 +20,7 @@ from liveportrait.animation.source import open_photo
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.face.animal_shape import animal_rim, animal_square, face_axes
-from liveportrait.face.animals import AnimalDetector
+from liveportrait.face.animals import AnimalDetector, animal_outline, animal_square, face_axes
 from liveportrait.face.choice import FaceChoice
 from liveportrait.media import VideoReader, save_image
 from liveportrait.motion import bundled_templates, write_template
@@ -133,7 +132,7 @@ def test_no_animal_is_seen_where_there_is_none(image):
 
 
 def test_the_outline_encloses_the_face():
-    rim = animal_rim(CHELSEA)
+    rim = animal_outline(CHELSEA)
     assert rim.shape == (36, 3)
     for point in CHELSEA:
         assert cv2.pointPolygonTest(np.ascontiguousarray(rim[:, :2]), point.tolist(), False) > 0

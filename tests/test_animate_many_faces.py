@@ -16,8 +16,15 @@ from liveportrait.engine import Engine
 from liveportrait.face.canonical import OVAL, canonical_face
 from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import Square
-from liveportrait.face.masks import SIDE, face_mask, reaches, rim_in_crop, rim_mask, yielding
-from liveportrait.face.paste import paste_mask
+from liveportrait.face.paste import (
+    MASK_SIDE,
+    face_mask,
+    outline_in_crop,
+    outline_mask,
+    paste_mask,
+    reaches,
+    yielding,
+)
 from liveportrait.media import VideoReader, load_image
 from liveportrait.motion import Template, bundled_templates
 from liveportrait.networks.interface import Motion
@@ -143,11 +150,11 @@ def test_all_faces_of_a_picture_are_found_from_left_to_right(animator, count):
 def test_a_crop_does_not_paint_over_its_neighbours_head():
     rims = [face_width(200, 200, 80), face_width(300, 200, 80)]
     window = Square(np.array([200.0, 200.0]), 240.0, 0.0).window()
-    own, other = (rim_in_crop(rim, window) for rim in rims)
-    mask = yielding(paste_mask(SIDE), own, [other])
-    inside = rim_mask(other, SIDE, 1.0) == 255
-    assert mask[inside].max() < 16 and mask[rim_mask(own, SIDE, 1.0) == 255].min() > 250
-    far = rim_in_crop(face_width(900, 200, 80), window)
+    own, other = (outline_in_crop(rim, window) for rim in rims)
+    mask = yielding(paste_mask(MASK_SIDE), own, [other])
+    inside = outline_mask(other, MASK_SIDE, 1.0) == 255
+    assert mask[inside].max() < 16 and mask[outline_mask(own, MASK_SIDE, 1.0) == 255].min() > 250
+    far = outline_in_crop(face_width(900, 200, 80), window)
     assert reaches(other) and not reaches(far)
 
 
@@ -185,9 +192,9 @@ def test_the_layer_laid_over_the_frame_gives_the_composed_frame():
 
 
 def test_a_face_mask_follows_the_face_and_keeps_off_the_border():
-    rim = rim_in_crop(face_width(200, 200, 100), Square(np.array([200.0, 200.0]), 230.0, 0.0).window())
+    rim = outline_in_crop(face_width(200, 200, 100), Square(np.array([200.0, 200.0]), 230.0, 0.0).window())
     moved = rim + np.array([30, 0], np.float32)
     alone, both = face_mask([rim]), face_mask([rim, moved])
-    assert alone.shape == (SIDE, SIDE) and alone[128, 128] == 255 and alone[:4].max() == 0
-    assert (both >= alone).all() and both[rim_mask(moved, SIDE, 1.0) == 255].min() > 200
+    assert alone.shape == (MASK_SIDE, MASK_SIDE) and alone[128, 128] == 255 and alone[:4].max() == 0
+    assert (both >= alone).all() and both[outline_mask(moved, MASK_SIDE, 1.0) == 255].min() > 200
     assert len(np.unique(alone)) > 50  # a soft edge

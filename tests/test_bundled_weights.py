@@ -12,8 +12,8 @@ from skimage.data import astronaut
 
 from liveportrait import AnimateOptions, Animator, metrics, weights
 from liveportrait.face import Face, default_analyzer
-from liveportrait.face.blendshapes import EYE_BLINK
-from liveportrait.face.pose import head_pose
+from liveportrait.face.canonical import EYE_BLINK
+from liveportrait.face.measures import head_pose
 from liveportrait.media import VideoReader
 from liveportrait.motion import Template, bundled_templates
 from liveportrait.networks.interface import Motion

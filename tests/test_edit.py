@@ -14,7 +14,7 @@ from liveportrait.animation.edit_options import SLIDERS, EditOptions
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.face.ratios import eye_ratios
+from liveportrait.face.measures import eye_ratios
 from liveportrait.media import VideoReader, load_image, save_image
 
 

@@ -11,8 +11,8 @@ from liveportrait import metrics
 from liveportrait.face import default_analyzer
 from liveportrait.face.canonical import canonical_face
 from liveportrait.face.crop import CropWindow
+from liveportrait.face.measures import HeadPose
 from liveportrait.face.paste import paste_back
-from liveportrait.face.pose import HeadPose
 
 
 def portrait() -> np.ndarray:

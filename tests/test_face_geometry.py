@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import canonical_face
 from liveportrait.face.crop import CropWindow, crop, driving_window, source_window, to_input
-from liveportrait.face.pose import head_pose
-from liveportrait.face.ratios import eye_ratios, lip_ratio
+from liveportrait.face.measures import eye_ratios, head_pose, lip_ratio
 from liveportrait.networks.geometry import euler_degrees, rotation_matrix
 
 Array = NDArray[np.float32]

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from liveportrait.face import default_analyzer
-from liveportrait.face.pose import head_pose
+from liveportrait.face.measures import head_pose
 
 SHARD = Path(__file__).resolve().parents[1] / "data" / "image" / "photo-01.tar"
 PICTURES = 12

@@ -12,11 +12,9 @@ from skimage import data
 from liveportrait.animation.rendering import moved_rim
 from liveportrait.animation.source import Place
 from liveportrait.face.canonical import OVAL, canonical_face
-from liveportrait.face.colour import match_at_seam
 from liveportrait.face.crop import Square, crop, to_input
-from liveportrait.face.detail import with_detail
-from liveportrait.face.masks import SIDE, rim_in_crop
-from liveportrait.face.paste import paste_mask
+from liveportrait.face.paste import MASK_SIDE, outline_in_crop, paste_mask
+from liveportrait.face.retouch import match_at_seam, with_detail
 from liveportrait.motion import move_points
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Pose
@@ -124,6 +122,6 @@ def test_the_outline_of_a_face_moves_with_it() -> None:
     window = Square(np.array([200.0, 150.0]), 300.0, 0.0).window()
     place = Place(window, 130.0, rim)
     stayed = moved_rim(place, pose(0.0), pose(0.0))
-    np.testing.assert_allclose(stayed, rim_in_crop(rim, window, SIDE), atol=1e-3)
+    np.testing.assert_allclose(stayed, outline_in_crop(rim, window, MASK_SIDE), atol=1e-3)
     right = moved_rim(place, pose(0.0), pose(0.0, x=0.25))
-    np.testing.assert_allclose(right - stayed, [[0.25 * SIDE / 2, 0]] * 36, atol=1e-3)
+    np.testing.assert_allclose(right - stayed, [[0.25 * MASK_SIDE / 2, 0]] * 36, atol=1e-3)

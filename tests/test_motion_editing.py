@@ -16,7 +16,7 @@ from small_base import SMALL_BASE, small_networks
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face import default_analyzer
-from liveportrait.face.ratios import lip_ratio
+from liveportrait.face.measures import lip_ratio
 from liveportrait.motion import FACE_MESH, PUBLISHED, SeenKeypoints, snap_to_landmarks
 from liveportrait.motion.directions_published import published_directions
 from liveportrait.motion.editing import copy_expression, directions_for, edit

@@ -19,9 +19,9 @@ from liveportrait.animation.source import open_photo
 from liveportrait.animation.tracking import SCORED_EVERY
 from liveportrait.engine import Engine
 from liveportrait.face import default_analyzer
-from liveportrait.face.blendshapes import EYE_LOOK, JAW_OPEN
+from liveportrait.face.canonical import EYE_LOOK, JAW_OPEN
 from liveportrait.face.choice import FaceChoice
-from liveportrait.face.scores import Look, face_scores, most_similar_frame
+from liveportrait.face.measures import Look, face_scores, most_similar_frame
 from liveportrait.networks.geometry import pose_of
 
 SMILE = 44

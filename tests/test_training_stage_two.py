@@ -20,7 +20,7 @@ from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face import default_analyzer
 from liveportrait.face.canonical import canonical_face
-from liveportrait.face.ratios import eye_ratios, lip_ratio
+from liveportrait.face.measures import eye_ratios, lip_ratio
 from liveportrait.motion import groups_for
 from liveportrait.motion.lifting import MESH_ROWS
 from liveportrait.networks import Variant, build, compact

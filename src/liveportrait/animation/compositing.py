@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 
 from liveportrait.animation.source import Place
 from liveportrait.choices import PasteMask
-from liveportrait.face.colour import match_at_seam
 from liveportrait.face.crop import crop, to_input
-from liveportrait.face.detail import LARGEST, with_detail
-from liveportrait.face.masks import SIDE, face_mask, reaches, rim_in_crop, yielding
-from liveportrait.face.paste import Paster, paste_mask
+from liveportrait.face.paste import (
+    MASK_SIDE,
+    Paster,
+    face_mask,
+    outline_in_crop,
+    paste_mask,
+    reaches,
+    yielding,
+)
+from liveportrait.face.retouch import LARGEST, match_at_seam, with_detail
 
 Image = NDArray[np.uint8]
 Array = NDArray[np.float32]
@@ -49,7 +55,7 @@ class Compositor:
         detail: bool = False,
         replicate_border: bool = False,
     ) -> None:
-        """`shape` is height and width of the frames, px; `bystanders` are the rims (36,3) px of other faces.
+        """`shape` is height and width of the frames, px; `bystanders` are the outlines (36,3) px of other faces.
 
         With `alpha`, faces alone are composed, as RGBA. The others are as in `AnimateOptions` and `Variant`.
         """
@@ -80,13 +86,13 @@ class Compositor:
         return result
 
     def _prepared(self, frame: Image, face: Painted, place: Place, others: Sequence[Array]) -> _Ready:
-        own = rim_in_crop(place.outline, place.window)
+        own = outline_in_crop(place.outline, place.window)
         mask = paste_mask(place.window.size)
         if self._mask == "face":
             mask = face_mask([own] if face.moved is None else [own, face.moved])
-        rims = [rim_in_crop(other, place.window) for other in (*others, *self._bystanders)]
+        rims = [outline_in_crop(other, place.window) for other in (*others, *self._bystanders)]
         if reaching := [rim for rim in rims if reaches(rim)]:
-            mask = yielding(to_input(mask, SIDE), own, reaching)
+            mask = yielding(to_input(mask, MASK_SIDE), own, reaching)
         fine = None
         if self._detail:
             size = round(min(max(place.window.side, face.generated.shape[0]), LARGEST))

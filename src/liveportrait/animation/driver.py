@@ -23,8 +23,7 @@ from liveportrait.choices import Reference
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow, crop, driving_window, to_input
-from liveportrait.face.ratios import opening_ratios
-from liveportrait.face.scores import most_similar_frame
+from liveportrait.face.measures import most_similar_frame, opening_ratios
 from liveportrait.face.tracker import largest_face
 from liveportrait.media import VideoReader, load_image, media_kind
 from liveportrait.motion import SeenKeypoints, Template, groups_for, motion_from_heads, read_template

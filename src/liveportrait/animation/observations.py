@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from liveportrait.face import Face
 from liveportrait.face.canonical import OVAL
 from liveportrait.face.crop import Square, face_square
-from liveportrait.face.ratios import opening_ratios
+from liveportrait.face.measures import opening_ratios
 from liveportrait.motion import SeenKeypoints
 
 Array = NDArray[np.float32]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from liveportrait.face.scores import TURN, turn_degrees
+from liveportrait.face.measures import TURN, turn_degrees
 from liveportrait.motion import KeypointGroups, Template
 
 OPEN = 0.3  # from this opening on an eye is open

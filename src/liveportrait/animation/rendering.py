@@ -23,7 +23,7 @@ from liveportrait.animation.run import Run
 from liveportrait.animation.source import Place, Source, SourceFace, View
 from liveportrait.animation.steering import Steering
 from liveportrait.animation.streams import side_by_side
-from liveportrait.face.masks import SIDE, rim_in_crop
+from liveportrait.face.paste import MASK_SIDE, outline_in_crop
 from liveportrait.motion import move_points
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Pose
@@ -143,9 +143,9 @@ def _paint(
 
 def moved_rim(place: Place, home: Pose, pose: Pose) -> NDArray[np.float32]:
     """The outline (36,2) of a face that has gone from one pose to another (batch 1), px of its crop at 256 px."""
-    flat = rim_in_crop(place.outline, place.window, SIDE)
-    depth = place.outline[:, 2:] * np.float32(SIDE / place.window.side)
-    centred = np.concatenate([flat - (SIDE - 1) / 2, depth], axis=1) * np.float32(2 / SIDE)
+    flat = outline_in_crop(place.outline, place.window, MASK_SIDE)
+    depth = place.outline[:, 2:] * np.float32(MASK_SIDE / place.window.side)
+    centred = np.concatenate([flat - (MASK_SIDE - 1) / 2, depth], axis=1) * np.float32(2 / MASK_SIDE)
     points = torch.from_numpy(centred).to(home.keypoints)
     moved = move_points(points, home, pose)[0, :, :2].cpu().numpy()
-    return np.asarray(moved * (SIDE / 2) + (SIDE - 1) / 2, np.float32)
+    return np.asarray(moved * (MASK_SIDE / 2) + (MASK_SIDE - 1) / 2, np.float32)

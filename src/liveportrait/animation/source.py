@@ -24,11 +24,10 @@ from liveportrait.animation.run import Run
 from liveportrait.animation.subjects import find_subjects, outline_of
 from liveportrait.errors import UserError
 from liveportrait.face import Face
-from liveportrait.face.animal_shape import animal_square, published_square
-from liveportrait.face.animals import AnimalFace
+from liveportrait.face.animals import AnimalFace, animal_square, published_square
 from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import CropWindow, Square, crop, to_input
-from liveportrait.face.scores import face_scores
+from liveportrait.face.measures import face_scores
 from liveportrait.media import load_image
 from liveportrait.motion import groups_for
 from liveportrait.motion.animals import AnimalMotion, animal_motion

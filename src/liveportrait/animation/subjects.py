@@ -12,8 +12,7 @@ from liveportrait.animation.boxes import parse_box
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.errors import UserError
 from liveportrait.face import Face, FaceAnalyzer
-from liveportrait.face.animal_shape import animal_rim
-from liveportrait.face.animals import AnimalFace
+from liveportrait.face.animals import AnimalFace, animal_outline
 from liveportrait.face.canonical import OVAL
 
 ANIMAL = 0.7  # score from which a face that could be a person's is an animal's
@@ -57,7 +56,7 @@ def find_subjects(
 def outline_of(face: Subject) -> NDArray[np.float32]:
     """The outline (36,3) px of a face."""
     if isinstance(face, AnimalFace):
-        return animal_rim(face.landmarks)
+        return animal_outline(face.landmarks)
     return face.landmarks[list(OVAL)]
 
 

@@ -18,9 +18,8 @@ from liveportrait.errors import UserError
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import CropWindow, Square, driving_square, mean_window
+from liveportrait.face.measures import Look, face_scores, neutral_distance, opening_ratios
 from liveportrait.face.people_tracker import PeopleTracker, smallest_face
-from liveportrait.face.ratios import opening_ratios
-from liveportrait.face.scores import Look, face_scores, neutral_distance
 from liveportrait.face.tracker import FaceTracker
 from liveportrait.media import VideoReader
 from liveportrait.media.cuts import CutFinder

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.face import Face, FaceAnalyzer
-from liveportrait.face.pose import head_pose
-from liveportrait.face.ratios import eye_ratios, lip_ratio
+from liveportrait.face.measures import eye_ratios, head_pose, lip_ratio
 from liveportrait.metrics.faces import gaze_angles
 from liveportrait.metrics.images import Array, Picture
 
-# Below this opening (face/ratios.py) an iris cannot be seen well enough to tell its direction.
+# Below this opening (face/measures.py) an iris cannot be seen well enough to tell its direction.
 OPEN_EYE = 0.15
 
 
@@ -26,7 +25,7 @@ class Track:
     found: NDArray[np.bool_]  # (T,)
     landmarks: Array  # (T,478,3) px
     shapes: Array  # (T,52) blendshapes in 0..1
-    rotation: Array  # (T,3,3) of the head, see face/pose.py
+    rotation: Array  # (T,3,3) of the head, see face/measures.py
     scale: Array  # (T,) of the head, px a centimetre
     gaze: Array  # (T,2) degrees in the head
     eyes: Array  # (T,2) openings

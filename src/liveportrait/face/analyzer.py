@@ -12,8 +12,9 @@ from liveportrait.errors import UserError
 from liveportrait.face.animals import AnimalDetector
 from liveportrait.face.detector import Detector
 from liveportrait.face.identity import FaceIdentity
-from liveportrait.face.mesh import Mesh, Square
-from liveportrait.face.runtime import Array, Image, Network
+from liveportrait.face.mesh import Mesh, MeshRegion
+from liveportrait.face.runtime import Network
+from liveportrait.types import Array, Image
 
 PRESENCE = 0.5  # of the landmark network, from which a detection counts as a face
 SMALLEST = 1 / 48  # of the picture's longer side: 40 px in a picture of 1920
@@ -115,7 +116,7 @@ class OpenVinoFaceAnalyzer:
         for found in sorted(self._detector(image, smallest), key=lambda detection: -detection.score):
             if any(_covers(face, found.box) for face in faces):
                 continue
-            face = self._measured(image, Square.around(found.box, *found.eyes))
+            face = self._measured(image, MeshRegion.around(found.box, *found.eyes))
             # Measured again on the square of its landmarks, as tracking does: the box that a tile gives is
             # rough, the next frame of a video must not jump, and an accidental pattern seldom passes twice.
             face = face and self.track(image, face)
@@ -133,7 +134,7 @@ class OpenVinoFaceAnalyzer:
         _check(image)
         corners = np.array(box, np.float32)
         level = np.array([[0.0, 0.0], [1.0, 0.0]], np.float32)
-        face = self._measured(image, Square.around(corners, *level))
+        face = self._measured(image, MeshRegion.around(corners, *level))
         return face and self.track(image, face)
 
     @staticmethod
@@ -147,7 +148,7 @@ class OpenVinoFaceAnalyzer:
         One landmark call, about 8 ms of one core. It never searches: call `detect` after a loss.
         """
         _check(image)
-        return self._measured(image, Square.of_landmarks(previous.landmarks))
+        return self._measured(image, MeshRegion.of_landmarks(previous.landmarks))
 
     def blendshapes(self, face: Face) -> Array:
         """MediaPipe's 52 blendshape scores (52,) in 0..1; 0 is `_neutral`, 1 `browDownLeft`, and so on."""
@@ -167,10 +168,10 @@ class OpenVinoFaceAnalyzer:
     def _identity(self) -> FaceIdentity:
         return FaceIdentity()
 
-    def _measured(self, image: Image, square: Square) -> Face | None:
-        if not square.side >= 1:
+    def _measured(self, image: Image, region: MeshRegion) -> Face | None:
+        if not region.side >= 1:
             return None
-        landmarks, presence = self._mesh(image, square)
+        landmarks, presence = self._mesh(image, region)
         return Face(landmarks, presence) if presence >= PRESENCE else None
 
 

@@ -1,4 +1,4 @@
-"""MediaPipe's canonical face mesh: the mean face that landmarks are compared with, and names of its parts."""
+"""MediaPipe's canonical face mesh (the mean face), and the numbers of its parts and of blendshapes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from liveportrait.face.runtime import FOLDER, Array
+from liveportrait.face.runtime import FOLDER
+from liveportrait.types import Array
+
+# Numbers of blendshapes, in MediaPipe's order of 52.
+NEUTRAL = 0
+EYE_BLINK = (9, 10)  # left, right
+EYE_LOOK = (11, 12, 13, 14, 15, 16, 17, 18)  # where the eyes look: down, in, out and up, left and right
+JAW_OPEN = 25
 
 # Landmark numbers. Right and left are the subject's: the right eye lies on the left of an unmirrored picture.
 RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS = (33, 133), (362, 263)  # in the order of the picture, left to right
@@ -20,7 +27,7 @@ TEMPLES = (127, 356)  # where the outline of the face crosses the line of the ey
 OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)  # fmt: skip  # the mesh's rim, hairline to chin
+)  # fmt: skip  # the mesh's outline, hairline to chin
 
 
 class CanonicalFace(NamedTuple):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from liveportrait.errors import UserError
 from liveportrait.face import canonical as mesh
-from liveportrait.face.runtime import Array, Image
+from liveportrait.types import Array, Image
 
 # Annotated outlines lie a little outside the mesh: by this much on the photographs of docs/notes/crop-derivation.md.
 OUTLINE_GROWTH = 1.015

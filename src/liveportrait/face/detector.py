@@ -14,7 +14,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from liveportrait.face.runtime import Array, Image, Network
+from liveportrait.face.runtime import Network
+from liveportrait.types import Array, Image
 
 SIDE = 128  # input of the network, px
 MIN_SCORE = 0.5  # of a detection in the whole frame

@@ -9,14 +9,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.face.runtime import Array, Image, Network
+from liveportrait.face.runtime import Network
+from liveportrait.types import Array, Image
 
 SIDE = 256  # input of the network, px
 ROOM = 1.5  # side of the square, relative to the longer side of the box that it is made from
 EYE_CORNERS = (33, 263)  # outer corners: the subject's right, then left
 
 
-class Square(NamedTuple):
+class MeshRegion(NamedTuple):
     """The part of a picture that the network sees: a square turned so that the eyes lie level."""
 
     x: float  # centre, px
@@ -25,14 +26,14 @@ class Square(NamedTuple):
     roll: float  # radians, positive clockwise on the screen
 
     @classmethod
-    def around(cls, box: Array, right_eye: Array, left_eye: Array) -> Square:
+    def around(cls, box: Array, right_eye: Array, left_eye: Array) -> MeshRegion:
         """The square for a face box (4,) x0, y0, x1, y1 with the eyes (2,) of the subject."""
         across, down = left_eye - right_eye
         side = ROOM * max(box[2] - box[0], box[3] - box[1])
         return cls((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, side, math.atan2(down, across))
 
     @classmethod
-    def of_landmarks(cls, landmarks: Array) -> Square:
+    def of_landmarks(cls, landmarks: Array) -> MeshRegion:
         """The square for a face whose landmarks (478,2 or more) are known: where to look for it again."""
         xy = landmarks[:, :2]
         right_eye, left_eye = xy[list(EYE_CORNERS)]
@@ -52,16 +53,16 @@ class Mesh:
     def __init__(self, threads: int) -> None:
         self._network = Network("face_landmarks_detector", threads)
 
-    def __call__(self, image: Image, square: Square) -> tuple[Array, float]:
+    def __call__(self, image: Image, region: MeshRegion) -> tuple[Array, float]:
         """Landmarks (478,3) in px of an RGB picture (H,W,3), and how sure (0..1) the network is of a face.
 
         z is in the same scale, grows away from the camera and is 0 near the middle of the head.
         """
-        matrix = square.to_picture()
+        matrix = region.to_picture()
         raw, presence, _ = self._network(_sampled(image, matrix)[None].astype(np.float32) / np.float32(255))
         points = raw.reshape(-1, 3).astype(np.float64)
         xy = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]
-        z = points[:, 2:] * (square.side / SIDE)
+        z = points[:, 2:] * (region.side / SIDE)
         return np.concatenate([xy, z], axis=1).astype(np.float32), float(1 / (1 + np.exp(-presence.item())))
 
 

@@ -1,15 +1,28 @@
-"""Puts a generated crop back into the frame it was cut from, with the published soft-edged mask or another."""
+"""Pasting a generated crop back into the frame it was cut from, and the soft masks for it.
+
+A mask is the published one with soft edges, or follows the outline of the face's landmarks: what belongs to it, and
+what to somebody else.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.face.crop import CropWindow
-from liveportrait.face.runtime import Image
+from liveportrait.types import Array, Image
 
-EDGE = 32  # the soft edge is this part of the crop's side: 16 px of 512
+MASK_SIDE = 256  # px of a mask: it is soft, and enlarged to the crop
+FACE, HEAD = 1.12, 1.45  # of the outline's size: a little of the hairline; the hair and the ears
+RAISED = 0.12  # of the height of the face: a head reaches farther above the outline than below it
+FEATHER = 0.06  # of the face's width: standard deviation of the soft edge
+_SHIFT = 4  # binary digits of a polygon's corners after the point
+
+_TOP, _CHIN = 0, 18  # of the outline
+EDGE = 32  # the soft edge of the published mask is this part of the crop's side: 16 px of 512
 
 
 def paste_mask(size: int = 512) -> Image:
@@ -111,3 +124,52 @@ class Paster:
 def paste_back(generated: Image, window: CropWindow, original: Image) -> Image:
     """`Paster.paste` for a single picture."""
     return Paster(window, original.shape).paste(generated, original)
+
+
+def outline_mask(outline: Array, size: int, grow: float, raised: float = 0.0) -> Image:
+    """Mask (size,size) uint8, soft-edged, of what the outline (36,2 or more) px encloses, grown about its middle."""
+    points = outline[:, :2].astype(np.float64)
+    middle = points.mean(axis=0)
+    lift = raised * (points[_TOP] - points[_CHIN])
+    hull = cv2.convexHull((middle + lift + grow * (points - middle)).astype(np.float32))
+    mask = np.zeros((size, size), np.uint8)
+    corners = np.rint(hull[:, 0].clip(-8 * size, 8 * size) * (1 << _SHIFT)).astype(np.int32)
+    cv2.fillConvexPoly(mask, corners, 255, cv2.LINE_AA, _SHIFT)
+    width = float(np.ptp(points, axis=0).min())
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), max(FEATHER * width, 0.5)))
+
+
+def outline_in_crop(outline: Array, window: CropWindow, size: int = MASK_SIDE) -> Array:
+    """A outline (36,2 or more) px of the frame as px (36,2) of the window's crop at `size` px."""
+    points = outline[:, :2] @ window.matrix[:, :2].T + window.matrix[:, 2]
+    return (points + 0.5) * (size / window.size) - 0.5
+
+
+def face_mask(outlines: Sequence[Array]) -> Image:
+    """Mask (256,256) uint8 of a face in its crop: wherever one of the outlines (36,2) px of 256 puts it.
+
+    It fades out towards the border of the crop, as the published mask does.
+    """
+    inside = np.maximum.reduce([outline_mask(outline, MASK_SIDE, FACE) for outline in outlines])
+    return np.minimum(inside, paste_mask(MASK_SIDE))
+
+
+def yielding(mask: Image, own: Array, others: Sequence[Array]) -> Image:
+    """A mask (256,256) uint8 without other people's heads, except where the own head is in front of them.
+
+    Rims (36,2) are px of 256; only those that `reaches` says so matter. A crop shows the neighbours too, and would
+    paint over them as they were.
+    """
+    kept = mask.astype(np.float32)
+    mine = outline_mask(own, MASK_SIDE, HEAD, RAISED).astype(np.float32) / 255
+    for other in others:
+        theirs = outline_mask(other, MASK_SIDE, HEAD, RAISED).astype(np.float32) / 255
+        kept *= 1 - theirs * (1 - mine)
+    return np.rint(kept).astype(np.uint8)
+
+
+def reaches(outline: Array) -> bool:
+    """Whether a head, given by its outline (36,2) px of 256, may reach into the crop."""
+    low, high = outline[:, :2].min(axis=0), outline[:, :2].max(axis=0)
+    room = high - low
+    return bool((high + room > 0).all() and (low - room < MASK_SIDE).all())

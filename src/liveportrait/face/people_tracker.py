@@ -9,8 +9,8 @@ import numpy as np
 from liveportrait.face.analyzer import Face, FaceAnalyzer, centre, centre_within
 from liveportrait.face.choice import FaceChoice
 from liveportrait.face.identity import SAME_PERSON
-from liveportrait.face.runtime import Array, Image
 from liveportrait.media.cuts import CutFinder
+from liveportrait.types import Array, Image
 
 SMALLEST_FACE = 1 / 24  # of the longer side: a smaller one is no face to animate
 SMALLEST_PX = 20.0

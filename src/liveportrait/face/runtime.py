@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from liveportrait.types import Array
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     import openvino as ov
 
 FOLDER = Path(__file__).parent / "models"
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
 
 
 def import_openvino() -> ModuleType:

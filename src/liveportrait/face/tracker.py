@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from liveportrait.face.analyzer import Face, FaceAnalyzer
-from liveportrait.face.runtime import Image
+from liveportrait.types import Image
 
 SMALLEST_DRIVER = 1 / 12  # of the longer side: a smaller face has too few pixels to drive anything
 

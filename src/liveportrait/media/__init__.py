@@ -4,14 +4,12 @@ Every frame and picture is an (H,W,3) uint8 RGB array. Files are checked by cont
 written raises `UserError`. Outputs appear under their final name only when they are complete.
 """
 
-from liveportrait.media.contact_sheet import contact_sheet
+from liveportrait.media.container import media_kind
 from liveportrait.media.encoders import VIDEO_OUTPUTS, check_alpha
 from liveportrait.media.files import check_input, check_new_folder, check_output, output_file
-from liveportrait.media.image import IMAGE_OUTPUTS, load_image, save_image
-from liveportrait.media.kind import media_kind
+from liveportrait.media.image import IMAGE_OUTPUTS, PictureSequence, contact_sheet, load_image, save_image
 from liveportrait.media.probe import VideoInfo
 from liveportrait.media.reader import VideoReader
-from liveportrait.media.sequence import PictureSequence
 from liveportrait.media.writer import VideoWriter
 
 __all__ = [

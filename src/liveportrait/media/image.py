@@ -7,17 +7,18 @@ taken as sRGB, and CMYK is converted without its profile. Of an animation the fi
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 
 import cv2
 import numpy as np
 
 from liveportrait.errors import UserError
 from liveportrait.media.colour import flatten
-from liveportrait.media.files import check_input, check_output, output_file
-from liveportrait.media.kind import PICTURES, media_kind, picture_format
+from liveportrait.media.container import PICTURES, media_kind, picture_format
+from liveportrait.media.files import check_input, check_output, output_file, output_folder
 
 IMAGE_OUTPUTS = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -146,3 +147,77 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         image = image[::-1]
     return np.ascontiguousarray(image)
+
+
+class PictureSequence:
+    """Writes (H,W,3) uint8 RGB or (H,W,4) RGBA frames as frame-000000.png, frame-000001.png, ... into a new folder.
+
+    A context manager: the folder appears under its name on a clean exit, and not at all after any exception.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Raises UserError, here or on entering, where there is something of that name."""
+        self.path = Path(path)
+        self.frame_count = 0  # frames written so far
+
+    def __enter__(self) -> PictureSequence:
+        with ExitStack() as stack:
+            self._folder = stack.enter_context(output_folder(self.path))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def write(self, frame: np.ndarray) -> None:
+        """Appends one frame. Raises UserError where the disk is full or alike."""
+        try:
+            save_image(self._folder / f"frame-{self.frame_count:06d}.png", frame)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
+        self.frame_count += 1
+
+
+_GAP = 4  # px between cells
+_CAPTION = 22  # px above a row, for its label
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str] = (), cell: int = 256
+) -> np.ndarray:
+    """One (H,W,3) uint8 RGB picture with the frames (h,w,3) uint8 RGB of each row side by side, on white.
+
+    Each frame is scaled to fit a square of `cell` px, its proportions kept; rows may differ in length.
+    `labels`, one a row, stand above their rows (ASCII: others are shown as question marks).
+    """
+    if not rows or not any(len(row) for row in rows):
+        raise ValueError("a contact sheet needs at least one frame")
+    if labels and len(labels) != len(rows):
+        raise ValueError(f"{len(labels)} labels for {len(rows)} rows")
+    head = _CAPTION if labels else 0
+    pitch = cell + _GAP
+    columns = max(len(row) for row in rows)
+    sheet = np.full((len(rows) * (pitch + head) + _GAP, columns * pitch + _GAP, 3), 255, np.uint8)
+    for index, row in enumerate(rows):
+        top = _GAP + index * (pitch + head)
+        if labels:
+            cv2.putText(
+                sheet, labels[index], (_GAP, top + _CAPTION - 7),
+                cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA,
+            )  # fmt: skip
+        for column, frame in enumerate(row):
+            small = _fit(frame, cell)
+            y = top + head + (cell - small.shape[0]) // 2
+            x = _GAP + column * pitch + (cell - small.shape[1]) // 2
+            sheet[y : y + small.shape[0], x : x + small.shape[1]] = small
+    return sheet
+
+
+def _fit(frame: np.ndarray, cell: int) -> np.ndarray:
+    """The frame scaled so that its longer side is `cell` px."""
+    height, width = frame.shape[:2]
+    ratio = cell / max(height, width)
+    size = (max(round(width * ratio), 1), max(round(height * ratio), 1))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)

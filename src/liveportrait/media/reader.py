@@ -14,9 +14,8 @@ from av.video.frame import VideoFrame
 
 from liveportrait.errors import UserError
 from liveportrait.media.colour import FrameConverter
-from liveportrait.media.container import open_media, require_video
+from liveportrait.media.container import open_media, picture_format, require_video
 from liveportrait.media.files import check_input
-from liveportrait.media.kind import picture_format
 from liveportrait.media.probe import VideoInfo, probe
 from liveportrait.media.timing import hold_until_next, tick_of
 

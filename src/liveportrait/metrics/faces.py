@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from liveportrait.face import canonical as mesh
-from liveportrait.face.pose import HeadPose
+from liveportrait.face.measures import HeadPose
 from liveportrait.metrics.images import Array
 
 MESH_POINTS = 468  # without the irises, which jitter more than anything else

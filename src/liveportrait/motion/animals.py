@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from liveportrait.face.animal_shape import (
+from liveportrait.face.animals import (
     CHIN,
     CORNERS,
     LEFT_LIDS,

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from liveportrait.face.crop import CropWindow
-from liveportrait.face.pose import head_pose
+from liveportrait.face.measures import head_pose
 from liveportrait.motion.lifting import rigid_centre
 from liveportrait.networks import keypoints
 from liveportrait.networks.interface import Motion

@@ -1,6 +1,6 @@
 """Eyes and lips opened to a given ratio, while the rest of the driver's motion stays (paper sec. 3.3).
 
-An opening is height over width in the picture (`face.ratios`): about 0.35 for an open eye, 0 for a closed one.
+An opening is height over width in the picture (`face.measures`): about 0.35 for an open eye, 0 for a closed one.
 Openings come in threes: the eye on the picture's left, the one on its right, the lips.
 
 The retargeting networks say how keypoints move. The published program starts from the source's own keypoints

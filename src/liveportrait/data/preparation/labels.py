@@ -1,6 +1,6 @@
 """The labels of a clip, in the form in which shards store them, and head pose as MediaPipe states it.
 
-`face.pose.head_pose` assumes an orthographic camera, which differs by 2.5 degrees on average from MediaPipe's
+`face.measures.head_pose` assumes an orthographic camera, which differs by 2.5 degrees on average from MediaPipe's
 perspective one; `camera_pose`, by 0.9 (149 clips of a corpus labelled by MediaPipe).
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.canonical import canonical_face
-from liveportrait.face.pose import fit_similarity
+from liveportrait.face.measures import fit_similarity
 from liveportrait.motion.lifting import AXES, MESH_ROWS
 from liveportrait.types import Array
 

@@ -15,7 +15,7 @@ from liveportrait.engine import Engine
 from liveportrait.evaluation.context import EvalContext
 from liveportrait.face import Face
 from liveportrait.face.crop import to_input
-from liveportrait.face.scores import Look, face_scores, most_similar_frame
+from liveportrait.face.measures import Look, face_scores, most_similar_frame
 from liveportrait.metrics.images import Picture
 from liveportrait.motion import SeenHeads, SeenKeypoints, groups_for, motion_from_heads, snap_to_landmarks
 from liveportrait.networks.geometry import pose_of

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from liveportrait.evaluation.tracks import Track
-from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN, NEUTRAL
+from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN, NEUTRAL
 from liveportrait.metrics.faces import MESH_POINTS, expression_distance, eye_distance, rotation_distance
 from liveportrait.metrics.images import Array, Picture
 from liveportrait.metrics.temporal import jitter, without_rigid_motion

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.face.animal_shape import LEFT_LIDS, RIGHT_LIDS, face_axes
-from liveportrait.face.animals import AnimalDetector, AnimalFace
+from liveportrait.face.animals import LEFT_LIDS, RIGHT_LIDS, AnimalDetector, AnimalFace, face_axes
 from liveportrait.training.animals.train import read_backgrounds, read_crops
 from liveportrait.training.animals.views import Labelled
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from liveportrait.data.shards import Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
-from liveportrait.face.blendshapes import EYE_BLINK
+from liveportrait.face.canonical import EYE_BLINK
 from liveportrait.motion.lifting import LiftedMotion, lift, measure_effect
 from liveportrait.training import distributed
 from liveportrait.training.data.augment import Array, FrameMotion, Picture

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.data.shards import PICTURE_SIDE
-from liveportrait.face.blendshapes import EYE_BLINK, JAW_OPEN
+from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
 from liveportrait.training.data.augment import (
     Change,
     FrameMotion,

@@ -16,8 +16,7 @@ import torch
 from liveportrait import weights
 from liveportrait.engine.device import pick_device
 from liveportrait.errors import UserError
-from liveportrait.media.contact_sheet import contact_sheet
-from liveportrait.media.image import save_image
+from liveportrait.media.image import contact_sheet, save_image
 from liveportrait.metrics.perceptual import PerceptualDistance
 from liveportrait.training.fine_tune.data import held_out_pairs, read, training_pairs
 from liveportrait.training.fine_tune.recipes import AVERAGE_DECAY, Target, settings_for

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from liveportrait.errors import UserError
 from liveportrait.face import Face, FaceAnalyzer, default_analyzer
-from liveportrait.face.ratios import opening_ratios
+from liveportrait.face.measures import opening_ratios
 from liveportrait.motion.lifting import Array
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import CROP_SIDE, NUM_KEYPOINTS, Motion

@@ -132,7 +132,7 @@ class OpeningRegressor(nn.Module):
         self.eye, self.mouth = PatchReader(EYE_SIZE), PatchReader(MOUTH_SIZE)
 
     def forward(self, picture: Tensor, landmarks: Tensor) -> Tensor:
-        """Openings (B,3): the picture's left eye, its right eye, the lips; see `face.ratios`.
+        """Openings (B,3): the picture's left eye, its right eye, the lips; see `face.measures`.
 
         Pictures (B,3,S,S) RGB in [0, 1]; landmarks (B,111,2), px of 256, of that face or of the source it was
         rendered from.

@@ -50,7 +50,7 @@ _ROWS = tuple(tuple(MESH_ROWS.index(row) for row in (*height, *width)) for heigh
 def ratios_of(landmarks: Array) -> Array:
     """Openings (N,3) of the picture's left eye, its right eye and the lips, from 111 landmarks (N,111,2) px.
 
-    Height over width, as `face.ratios` measures on the whole mesh.
+    Height over width, as `face.measures` measures on the whole mesh.
     """
     columns = []
     for up, down, first, last in _ROWS:

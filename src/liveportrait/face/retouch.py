@@ -1,9 +1,4 @@
-"""Detail finer than the model draws, taken from the source and carried to where it has moved.
-
-Where the generated picture shows the source's own skin, hair or clothes, displaced, the source's pixels are put
-there instead, at the resolution of the frame; the broad colours stay the generated ones. Where it shows something
-new (an open mouth, closed lids, what was hidden), it stays as it is.
-"""
+"""Retouching of a generated crop before it is pasted: colours brought into line with the source, detail given back."""
 
 from __future__ import annotations
 
@@ -11,13 +6,37 @@ import cv2
 import numpy as np
 
 from liveportrait.face.crop import to_input
-from liveportrait.face.runtime import Image
+from liveportrait.types import Image
 
+# Colours at the seam.
+SIDE = 64  # px at which they are compared: a correction is smooth
+SPREAD = 8.0  # px of 64: how far a difference at the seam reaches
+COLOUR_ALIKE = 20.0  # grey levels: crop and source that differ by more show something that moved
+
+# Detail.
 BROAD = 3.0  # px of the generated picture: structures coarser than this are the generated ones
-ALIKE = 9.0  # grey levels by which the two may differ, broadly, where they show the same thing
+DETAIL_ALIKE = 9.0  # grey levels by which the two may differ, broadly, where they show the same thing
 FINE = 1.2  # px: and so may what is left of their structures at this blur, which the model still draws
 STRAIN = 0.35  # change of the flow from one px to the next at which it is not believed: a fold or a tear
 LARGEST = 1024  # px: no crop is worked on at a higher resolution
+
+
+def match_at_seam(generated: Image, source: Image, mask: Image) -> Image:
+    """The generated crop (S,S,3) with the source's colours (any size) along the soft edge of a mask (M,M) uint8.
+
+    The difference of the two, weighted by how much a place belongs to the edge and by how alike both are there, is
+    spread over the crop by normalised convolution (Knutsson and Westin, 1993).
+    """
+    size = generated.shape[0]
+    ours, theirs = (to_input(image, SIDE).astype(np.float32) for image in (generated, source))
+    cover = cv2.GaussianBlur(to_input(mask, SIDE).astype(np.float32) / 255, (0, 0), 2.0)
+    difference = theirs - ours
+    unlike = np.abs(difference).max(axis=2)
+    weight = (4 * cover * (1 - cover) * np.exp(-((unlike / COLOUR_ALIKE) ** 2)))[..., None]
+    spread = cv2.GaussianBlur(np.concatenate([weight * difference, weight], axis=2), (0, 0), SPREAD)
+    correction = spread[..., :3] / (spread[..., 3:] + 1e-3)
+    enlarged = cv2.resize(correction, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.rint(generated + enlarged).clip(0, 255).astype(np.uint8)
 
 
 def with_detail(generated: Image, source: Image, crop: Image) -> Image:
@@ -33,7 +52,7 @@ def with_detail(generated: Image, source: Image, crop: Image) -> Image:
     ours = generated.astype(np.float32)
     broad, broad_carried = (cv2.GaussianBlur(image, (0, 0), BROAD) for image in (ours, small))
     fine, fine_carried = (cv2.GaussianBlur(image, (0, 0), FINE) for image in (ours, small))
-    unlike = np.maximum(np.abs(broad - broad_carried), np.abs(fine - fine_carried)).max(axis=2) / ALIKE
+    unlike = np.maximum(np.abs(broad - broad_carried), np.abs(fine - fine_carried)).max(axis=2) / DETAIL_ALIKE
     doubt = unlike**2 + (_strain(flow) / STRAIN) ** 2
     share = cv2.GaussianBlur(np.exp(-doubt), (0, 0), BROAD / 2)[..., None]
     # share · (carried + broad − broad_carried) + (1 − share) · generated, the part without detail enlarged.

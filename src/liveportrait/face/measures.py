@@ -1,0 +1,140 @@
+"""Measures of a face by its landmarks: head pose, openings of eyes and lips, and scores of what it does.
+
+Openings are height over width, as the published retargeting networks are told. The published program measures on
+203 landmarks; here they are the mesh points at the same places (middle of the lids and of the inner lips, corners of
+the eyes, outer corners of the mouth). They do not change with the size, place or roll of the face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from liveportrait.face import canonical as mesh
+from liveportrait.face.analyzer import Face, FaceAnalyzer
+from liveportrait.face.canonical import EYE_BLINK, EYE_LOOK, NEUTRAL, canonical_face
+from liveportrait.types import Array
+
+EPSILON = 1e-6
+TURN = 30.0  # degrees: a head turned this far counts as much as one blendshape at full
+DIFFERENCE = 2.0  # how much more a difference from the source's face counts than a face that is made at all
+LIPS = 6.0  # how much a difference in the opening of the lips counts, beside one of a score
+
+
+class HeadPose(NamedTuple):
+    """landmarks ≈ scale · canonical @ rotation + translation, in the row-vector convention of `networks`."""
+
+    rotation: Array  # (3,3) orthonormal, determinant 1
+    scale: float  # px of the picture per centimetre
+    translation: Array  # (3,) px: where the middle of the head lies
+
+
+def head_pose(landmarks: Array) -> HeadPose:
+    """Weighted Procrustes fit of the canonical face to landmarks (468 or more, 3), x right, y down, z away.
+
+    An orthographic camera: the perspective of a face far off the picture's centre counts as rotation.
+    """
+    vertices, weights = canonical_face()
+    rotation, scale, translation = fit_similarity(
+        vertices, landmarks[: len(vertices)].astype(np.float64), weights
+    )
+    return HeadPose(rotation.astype(np.float32), scale, translation.astype(np.float32))
+
+
+def fit_similarity(
+    source: NDArray[np.floating], target: NDArray[np.float64], weights: Array
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+    """Rotation R (3,3), scale s and shift t (3,) for which s · source @ R + t is closest to target (N,3).
+
+    Weighted least squares by weights (N,). Umeyama, "Least-squares estimation of transformation parameters between
+    two point patterns", 1991.
+    """
+    share = (weights / weights.sum())[:, None]
+    source_mean, target_mean = (share * source).sum(axis=0), (share * target).sum(axis=0)
+    centred, aimed = source - source_mean, target - target_mean
+    u, singular, vt = np.linalg.svd(centred.T @ (share * aimed))
+    proper = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])  # a rotation, never a reflection
+    rotation = (u * proper) @ vt
+    scale = float((singular * proper).sum() / (share * centred**2).sum())
+    return rotation, scale, target_mean - scale * source_mean @ rotation
+
+
+def eye_ratios(landmarks: Array) -> Array:
+    """Opening of the two eyes (2,) from landmarks (478, 2 or more) px: first the eye on the picture's left.
+
+    About 0.35 for an open eye, below 0.1 for a closed one.
+    """
+    return np.array(
+        [
+            _ratio(landmarks, mesh.RIGHT_EYE_LIDS, mesh.RIGHT_EYE_CORNERS),
+            _ratio(landmarks, mesh.LEFT_EYE_LIDS, mesh.LEFT_EYE_CORNERS),
+        ],
+        np.float32,
+    )
+
+
+def lip_ratio(landmarks: Array) -> Array:
+    """Opening of the mouth (1,) from landmarks (478, 2 or more) px: 0 closed, 0.3 and more when speaking."""
+    return np.array([_ratio(landmarks, mesh.INNER_LIPS, mesh.MOUTH_CORNERS)], np.float32)
+
+
+def opening_ratios(landmarks: Array) -> Array:
+    """Openings (3,) of the eye on the picture's left, the other eye and the mouth, from landmarks (478, 2 or more)."""
+    return np.concatenate([eye_ratios(landmarks), lip_ratio(landmarks)])
+
+
+def _ratio(landmarks: Array, height: tuple[int, int], width: tuple[int, int]) -> float:
+    up, down, left, right = landmarks[[*height, *width], :2].astype(np.float64)
+    return float(np.linalg.norm(up - down) / (np.linalg.norm(left - right) + EPSILON))
+
+
+class Look(NamedTuple):
+    """The face in one frame of a driver."""
+
+    frame: int
+    scores: Array  # (53,) see `face_scores`
+
+
+def face_scores(analyzer: FaceAnalyzer, face: Face) -> Array:
+    """Scores (53,): 52 blendshapes, gaze left out and blinking twice, and the opening of the lips times 6.
+
+    Blendshapes know little of the lips: in speech they part much more often than the jaw opens.
+    """
+    scores = analyzer.blendshapes(face).astype(np.float32)
+    scores[[NEUTRAL, *EYE_LOOK]] = 0.0
+    scores[list(EYE_BLINK)] *= 2.0
+    return np.append(scores, LIPS * lip_ratio(face.landmarks)).astype(np.float32)
+
+
+def neutral_distance(analyzer: FaceAnalyzer, face: Face) -> float:
+    """Distance of a face from a neutral one that looks into the camera: 0 at best.
+
+    The sum of its scores, plus the angle of the head over 30°.
+    """
+    turn = torch.from_numpy(head_pose(face.landmarks).rotation)
+    return float(face_scores(analyzer, face).sum()) + float(turn_degrees(turn)) / TURN
+
+
+def most_similar_frame(looks: Sequence[Look], source: Array | None) -> int:
+    """The frame in which a driver looks most like a source with these scores; the most neutral one without them.
+
+    An expression is then transferred from where it means the same on both faces: a driver who begins with an open
+    mouth does not ask closed lips to close further. Of what differs a calm face is the smaller mistake.
+    """
+    wanted = np.zeros_like(looks[0].scores) if source is None else source
+
+    def cost(look: Look) -> float:
+        return float(DIFFERENCE * np.abs(look.scores - wanted).sum() + look.scores.sum())
+
+    return min(looks, key=cost).frame
+
+
+def turn_degrees(rotation: Tensor) -> Tensor:
+    """The angles (...) by which rotations (...,3,3) turn, degrees."""
+    trace = rotation.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return ((trace - 1) / 2).clamp(-1, 1).acos().rad2deg()
