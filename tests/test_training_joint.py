@@ -287,6 +287,7 @@ def test_weights_of_another_architecture_are_refused(corpus: Corpus, tmp_path: P
         ("size = 64|size = 100", "joint.size is 100"),
         ("labels = 1.0|labels = -1.0", "joint.weights.labels is -1.0"),
         ("labels = 1.0|labels = inf", "joint.weights.labels is inf"),
+        ("labels = 1.0|labels = -1.0", "joint.weights.labels is -1.0; it must be 0 or a positive number"),
         ("labels = 1.0|lables = 1.0", "unknown key joint.weights.lables"),
         ("adversarial_from = 2|perceptual = 'vgg16'", "joint.perceptual is 'vgg16'; choose one of"),
         ("adversarial_from = 2|perceptual = 'vgg19'", "joint.vgg19"),

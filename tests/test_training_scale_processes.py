@@ -29,7 +29,7 @@ from liveportrait.training.data.samplers import FrameSampler, PairSampler
 from liveportrait.training.distributed import SyncedBatchNorm, synchronise
 from liveportrait.training.losses.motion import MotionWeights, motion_losses
 from liveportrait.training.phase import Losses, Phase, weighted
-from liveportrait.training.stage_one.config import JointSettings, JointWeights, RenderPhase, StageOneConfig
+from liveportrait.training.stage_one.config import JointSettings, JointWeights, RenderSettings, StageOneConfig
 from liveportrait.training.stage_one.joint import JointTrainer
 from liveportrait.training.stage_one.joint_model import Pair
 from liveportrait.training.stage_one.warm_start import RenderTrainer
@@ -72,7 +72,7 @@ def step_of(kind: str, corpus: Corpus, folder: Path, accumulate: int = 1) -> dic
         output=str(folder / f"{kind}-{distributed.rank()}of{distributed.world_size()}-{accumulate}"),
         bf16=False,
         checkpoint_seconds=1e9,
-        render=(RenderPhase(64, schedule),),
+        render=(RenderSettings(64, schedule),),
     )
     torch.manual_seed(distributed.rank() if kind == "render" else 0)  # starts are made equal
     if kind == "motion":

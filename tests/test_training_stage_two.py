@@ -33,11 +33,11 @@ from liveportrait.training.stage_two.closed_form import (
     RenderedOpenings,
     closed_form,
     fit_response,
-    imitate,
+    learn_closed_form,
     measured_openings,
     opening_effect,
 )
-from liveportrait.training.stage_two.config import RetargetingPhase, StageTwoConfig, load_config
+from liveportrait.training.stage_two.config import RetargetingSettings, StageTwoConfig, load_config
 from liveportrait.training.stage_two.losses import (
     RetargetingLosses,
     ellipse,
@@ -48,7 +48,7 @@ from liveportrait.training.stage_two.losses import (
     lip_mask,
     outside_difference,
 )
-from liveportrait.training.stage_two.opening_regressor import OpeningRegressor, Place, cut, places
+from liveportrait.training.stage_two.opening_regressor import OpeningRegressor, Patch, cut, patches
 from liveportrait.training.stage_two.samplers import (
     ABSOLUTE,
     STILL,
@@ -93,11 +93,11 @@ drives = 2
 schedule = { samples = 4, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
 [eyes]
 requests = 2
-imitation = 3
+closed_form_steps = 3
 schedule = { samples = 4, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
 [lips]
 requests = 2
-imitation = 3
+closed_form_steps = 3
 schedule = { samples = 4, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
 """
 FLOW = """
@@ -182,7 +182,7 @@ def test_regions_hold_shoulders_and_border_and_free_what_shall_change() -> None:
 
 def test_patches_follow_the_head_and_not_its_expression() -> None:
     landmarks = landmarks_of((0, 0), (12, -6))
-    for place in places(landmarks):
+    for place in patches(landmarks):
         assert torch.allclose(place.centre[1] - place.centre[0], torch.tensor([12, -6]) / 128, atol=1e-6)
         assert torch.allclose(place.across[0], place.across[1]) and torch.allclose(
             place.down[0], place.down[1]
@@ -191,14 +191,14 @@ def test_patches_follow_the_head_and_not_its_expression() -> None:
     opened[:, 68:108, 1] += 15 * torch.rand(2, 40)
     for row in (159, 145, 386, 374):
         opened[:, MESH_ROWS.index(row), 1] += 5
-    for before, after in zip(places(landmarks), places(opened), strict=True):
+    for before, after in zip(patches(landmarks), patches(opened), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_a_patch_of_twice_the_height_shows_half_the_opening() -> None:
     picture = torch.zeros(1, 3, 256, 256)
     picture[..., 108:148, :] = 1  # a bar 40 px high
-    place = Place(torch.zeros(1, 2), torch.tensor([[0.4, 0.0]]), torch.tensor([[0.0, 0.4]]))
+    place = Patch(torch.zeros(1, 2), torch.tensor([[0.4, 0.0]]), torch.tensor([[0.0, 0.4]]))
     once, twice = (
         cut(picture, p, (64, 64)).mean().item() for p in (place, place.stretched(torch.tensor([2.0])))
     )
@@ -219,14 +219,14 @@ def test_the_closed_form_finds_how_keypoints_follow_openings() -> None:
     assert offset[:, 1].abs().max() < 1e-6
 
 
-def test_imitation_brings_a_module_close_to_the_closed_form() -> None:
+def test_learning_the_closed_form_brings_a_module_close_to_the_closed_form() -> None:
     effect = np.zeros((3, 21, 3), np.float32)
     effect[2, 13, 1] = 0.6
     bank = a_bank(30, 8, effect)
     torch.manual_seed(0)
     module = build(SMALL_COMPACT, retargeting=True).lip_retargeting
     assert module is not None
-    imitate(module, bank, "lips", steps=150, highest=0.8)
+    learn_closed_form(module, bank, "lips", steps=150, highest=0.8)
     wanted = torch.full((240, 1), 0.7)
     with torch.no_grad():
         found = module(transform_keypoints(bank.motion), torch.cat([bank.ratios[:, 2:], wanted], 1))
@@ -399,7 +399,7 @@ def test_gradients_reach_the_module_alone(folder: Path, compact_run: Path) -> No
     module = run.networks.networks.lip_retargeting
     assert module is not None
     module.requires_grad_(True)
-    settings = StageTwoConfig(lips=RetargetingPhase(run.config.lips.schedule, requests=2))
+    settings = StageTwoConfig(lips=RetargetingSettings(run.config.lips.schedule, requests=2))
     sampler = SourceSampler(run.corpus, None, DriveMix(), 2)
     example = sampler(np.random.default_rng(0))
     batch = {name: torch.from_numpy(np.array(value))[None] for name, value in example.items()}
@@ -409,6 +409,14 @@ def test_gradients_reach_the_module_alone(folder: Path, compact_run: Path) -> No
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
     others = [getattr(run.networks.networks, name) for name in FROZEN]
     assert all(p.grad is None for network in others for p in network.parameters())
+
+
+def test_a_key_is_read_under_its_former_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text(CONFIG.replace("closed_form_steps", "imitation"))
+    config = load_config(path)
+    assert (config.eyes.closed_form_steps, config.lips.closed_form_steps) == (3, 3)
+    assert "imitation is called closed_form_steps now" in capsys.readouterr().err
 
 
 def test_impossible_requests_are_refused(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import tomllib
 import types
 import typing
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from liveportrait.errors import UserError
+
+# Former names of keys, still read.
+RENAMED = {"discriminator_pace": "discriminator_lr_scale", "imitation": "closed_form_steps"}
 
 
 def check(name: str, value: object, allowed: bool, rule: str) -> None:
@@ -50,7 +54,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where examples come from."""
+    """Source of the examples."""
 
     shards: tuple[str, ...] = ()  # paths or patterns, relative to the configuration file
     frames_per_clip: int = 32
@@ -90,7 +94,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What the configuration of every stage has."""
+    """Settings that every stage has."""
 
     output: str = "runs/stage-one"
     seed: int = 0
@@ -125,6 +129,7 @@ def _build(kind: Any, value: Any, where: str, path: Path) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, dict):
             raise UserError(f"{path}: {where} must be a table, not {value!r}.")
+        value = {_current(key, path): item for key, item in value.items()}
         hints = typing.get_type_hints(kind)
         for key in value:
             if key not in hints:
@@ -154,6 +159,13 @@ def _build(kind: Any, value: Any, where: str, path: Path) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{path}: {where} must be of type {kind.__name__}, not {value!r}.")
     return value
+
+
+def _current(key: str, path: Path) -> str:
+    """The present name of a key; a note tells of an old one."""
+    if key in RENAMED:
+        print(f"{path}: {key} is called {RENAMED[key]} now", file=sys.stderr)
+    return RENAMED.get(key, key)
 
 
 def _join(where: str, key: str) -> str:

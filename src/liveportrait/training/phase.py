@@ -48,7 +48,7 @@ Terms = Mapping[str, Tensor]  # of a loss: scalars, means over the micro-batch, 
 
 
 class Objective(NamedTuple):
-    """What one optimiser lowers in one turn."""
+    """The loss that one optimiser lowers in one turn."""
 
     optimizer: str  # its name in the state
     loss: Tensor  # scalar, a mean over the micro-batch

@@ -99,7 +99,7 @@ RIDGE = 1e-3
 
 
 def chip_map(landmarks: NDArray[np.float32]) -> Tensor:
-    """Where a recogniser's five alignment points lie among the 21 keypoint landmarks: (5,21), rows sum to 1.
+    """A recogniser's five alignment points as weighted means of the 21 keypoint landmarks: (5,21), rows sum to 1.
 
     Least squares on labelled frames, landmarks (N,111,2). Being affine it commutes with every similarity, so it
     holds for augmented pictures of which only the keypoints are known.

@@ -107,7 +107,7 @@ def texture(picture: Tensor, target: Tensor, window: int = 8) -> Tensor:
 
 
 def unneeded_painting(logits: Tensor, warped: Tensor, target: Tensor) -> Tensor:
-    """How much is painted where the warped source was already right; L1 alone settles at a blurry mixture."""
+    """Mean of what is painted where the warped source was already right; L1 alone settles at a blurry mixture."""
     right = (-12 * (warped - target).abs().mean(1, keepdim=True)).exp().detach()
     return ((1 - logits.sigmoid()) * right).mean()
 

@@ -26,7 +26,7 @@ SIZES_RULE = "use 64, 128, 192 or 256"
 
 
 @dataclass(frozen=True)
-class MotionPhase:
+class MotionSettings:
     """Training of M on single frames."""
 
     schedule: Schedule = field(default_factory=lambda: Schedule(80_000, 24, 2e-3, weight_decay=1e-2))
@@ -36,7 +36,7 @@ class MotionPhase:
 
 
 @dataclass(frozen=True)
-class RenderPhase:
+class RenderSettings:
     """Training of F, W and G on pairs at one picture size; goes on from the phase before."""
 
     size: int
@@ -147,8 +147,8 @@ class StageOneConfig(RunConfig):
     compile: bool = False  # networks through torch.compile: minutes at the start, faster steps
     # EfficientNet-Lite0 as safetensors, relative to this file; else the term is left out.
     perceptual: str = ""
-    motion: MotionPhase = field(default_factory=MotionPhase)
-    render: tuple[RenderPhase, ...] = field(default_factory=tuple)
+    motion: MotionSettings = field(default_factory=MotionSettings)
+    render: tuple[RenderSettings, ...] = field(default_factory=tuple)
     joint: JointSettings | None = None
     # Exported G: added to the logits of its mask; more keeps more of the source's pixels.
     mask_shift: float = 0.0

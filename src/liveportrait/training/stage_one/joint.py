@@ -223,7 +223,7 @@ def layer_terms(
     """`render_losses` of what W and G made; pictures at the compared size, driving keypoints (B,21,3)."""
     rendered = Rendered(scene.picture, scene.parts["painting"], scene.parts["logits"])
     terms = render_losses(rendered, scene.parts, target, region_weights(keypoints, target.shape[-1], weights))
-    poses = (pose_of(Motion(*(v.detach() for v in motion))) for motion in (scene.source, scene.driving))
+    poses = (pose_of(motion.map(Tensor.detach)) for motion in (scene.source, scene.driving))
     terms["still"] = unneeded_motion(scene.parts["flow"], source, target, *poses)
     return terms
 

@@ -97,7 +97,8 @@ class JointModel(nn.Module):
         """
         seen = [source, driving] if moved is None else [source, driving, moved]
         motion, parts = self.read(torch.cat(seen))
-        motions = [Motion(*values) for values in zip(*(v.chunk(len(seen)) for v in motion), strict=True)]
+        count = len(source)
+        motions = [motion.rows(slice(number * count, (number + 1) * count)) for number in range(len(seen))]
         features = self.appearance(resized(source, size))
         with torch.autocast(source.device.type, enabled=False):  # else `@` runs in bfloat16
             driver = motions[1] if known is None else known.motion(motions[0])

@@ -32,13 +32,13 @@ def measure_motion(network: nn.Module, held_out: Corpus, device: torch.device) -
     the openings' lengths with the labels' over all frames.
     """
     rows = torch.linspace(0, len(held_out.clip) - 1, min(VALIDATION_FRAMES, len(held_out.clip))).long()
-    labels = Motion(*(value[rows] for value in corpus_motion(held_out.motion)))
+    labels = corpus_motion(held_out.motion).rows(rows)
     parts: list[Motion] = []
     for chunk in rows.split(24):
         pictures = torch.from_numpy(held_out.frames[chunk.numpy()]).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             parts.append(network(pictures.permute(0, 3, 1, 2).float().div(255)))
-    found = Motion(*(torch.cat(values).cpu() for values in zip(*parts, strict=True)))
+    found = Motion.cat(parts).to("cpu")
     error = (transform_keypoints(found) - transform_keypoints(labels))[..., :2].norm(dim=-1)
     cosine = ((found.rotation * labels.rotation).sum((1, 2)) - 1) / 2
 

@@ -26,7 +26,7 @@ from liveportrait.training.data.samplers import FrameSampler, PairSampler
 from liveportrait.training.losses.motion import motion_losses
 from liveportrait.training.losses.rendering import Rendered, region_weights, render_losses, unneeded_motion
 from liveportrait.training.phase import compile_networks, compiled, network_phase, weighted
-from liveportrait.training.stage_one.config import RenderPhase, StageOneConfig
+from liveportrait.training.stage_one.config import RenderSettings, StageOneConfig
 from liveportrait.training.stage_one.validation import measure_motion, measure_rendering
 
 VALIDATION_BATCHES, VALIDATION_BATCH = 12, 4  # of rendering
@@ -93,7 +93,7 @@ class RenderTrainer:
         """`perceptual`: weights of the network for that term, which is left out without them."""
         device = torch.device(config.device)
         self.config, self.number, self.device = config, number, device
-        self.settings: RenderPhase = config.render[number]
+        self.settings: RenderSettings = config.render[number]
         self.motion = None if motion is None else motion.eval().requires_grad_(False)
         if self.settings.needs_motion and motion is None:
             raise ValueError("own_motion and magnified need a trained M")
@@ -145,7 +145,7 @@ class RenderTrainer:
         label = pose_of(driving_motion).keypoints
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
             if self.motion is not None and float(torch.rand(())) < self.settings.own_motion:
-                source_motion, driving_motion = self._own_motion(source, target)
+                source_motion, driving_motion = read_motion(self.motion, source, target)
             warped, rendered = self.network(source, source_motion, driving_motion)
             terms = render_losses(
                 rendered, warped, target, region_weights(label, self.settings.size, weights)
@@ -156,18 +156,8 @@ class RenderTrainer:
             if self.perceptual is not None:
                 terms["perceptual"] = self.perceptual(*self._face_crop(rendered.picture, target))
             if self.motion is not None and weights.magnified:
-                terms["magnified"] = self._magnified(rendered.picture, target, label[..., :2])
+                terms["magnified"] = magnified(self.motion, rendered.picture, target, label[..., :2])
         return terms
-
-    @torch.no_grad()
-    def _own_motion(self, source: Tensor, target: Tensor) -> tuple[Motion, Motion]:
-        assert self.motion is not None
-        full = [nn.functional.interpolate(t, size=CROP_SIDE, mode="bilinear") for t in (source, target)]
-        both = self.motion(torch.cat(full))
-        first, second = (
-            Motion(*(v[part] for v in both)) for part in (slice(len(source)), slice(len(source), None))
-        )
-        return first, second
 
     def _face_crop(self, picture: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """A jittered crop near the middle: the face is there, and full pictures cost three times as much."""
@@ -178,16 +168,27 @@ class RenderTrainer:
         window = (..., slice(corner[0], corner[0] + side), slice(corner[1], corner[1] + side))
         return picture[window], target[window]
 
-    def _magnified(self, picture: Tensor, target: Tensor, keypoints: Tensor) -> Tensor:
-        """What M's eye and mouth patches see in the rendered picture against the driving frame."""
-        assert self.motion is not None
-        rows = list(RIGHT_EYE + LEFT_EYE + MOUTH)
-        with torch.no_grad():
-            wanted, wanted_codes = self.motion.magnify(target, keypoints)
-        found, codes = self.motion.magnify(picture, keypoints)
-        points = (found - wanted)[:, rows].abs().mean() * 10
-        code = torch.stack([(a - b).abs().mean() for a, b in zip(codes, wanted_codes, strict=True)]).mean()
-        return points + 0.1 * code
+
+@torch.no_grad()
+def read_motion(motion: MotionExtractor, source: Tensor, target: Tensor) -> tuple[Motion, Motion]:
+    """M of both pictures (B,3,S,S), at its own size."""
+    full = [nn.functional.interpolate(t, size=CROP_SIDE, mode="bilinear") for t in (source, target)]
+    both: Motion = motion(torch.cat(full))
+    return both.rows(slice(len(source))), both.rows(slice(len(source), None))
+
+
+def magnified(motion: MotionExtractor, picture: Tensor, target: Tensor, keypoints: Tensor) -> Tensor:
+    """Difference between M's eye and mouth patches in the rendered picture and in the driving frame.
+
+    Pictures (B,3,S,S), driving keypoints (B,21,2).
+    """
+    rows = list(RIGHT_EYE + LEFT_EYE + MOUTH)
+    with torch.no_grad():
+        wanted, wanted_codes = motion.magnify(target, keypoints)
+    found, codes = motion.magnify(picture, keypoints)
+    points = (found - wanted)[:, rows].abs().mean() * 10
+    code = torch.stack([(a - b).abs().mean() for a, b in zip(codes, wanted_codes, strict=True)]).mean()
+    return points + 0.1 * code
 
 
 def trained_motion(config: StageOneConfig) -> MotionExtractor | None:

@@ -26,7 +26,7 @@ from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.stage_two.frozen_networks import (
     FrozenNetworks,
     repeated,
-    repeated_pose,
+    repeated_rows,
     to_pictures,
 )
 from liveportrait.training.stage_two.samplers import MotionBank, displaced, ratios_of, readable_rows
@@ -40,7 +40,7 @@ REACH = (-0.5, 2.0)  # of requests to the closed form
 
 
 def opening_effect(bank: MotionBank) -> Tensor:
-    """How far keypoints move for an opening larger by 1, (3,21,3) for left eye, right eye, lips; x_c's units."""
+    """Displacement of keypoints for an opening larger by 1, (3,21,3) for left eye, right eye, lips; x_c's units."""
     turned = bank.motion.canonical + bank.motion.expression @ bank.motion.rotation.transpose(1, 2)
     shape = (bank.clips, bank.frames, -1)
     inputs, outputs = bank.ratios.to(turned).view(shape), turned.flatten(1).view(shape)
@@ -63,12 +63,12 @@ def closed_form(source: Motion, ratios: Tensor, wanted: Tensor, effect: Tensor, 
 
 @dataclass(frozen=True)
 class Response:
-    """How far a face opens that the closed form is asked to open: W moves lids less far than their keypoints."""
+    """The opening that comes of a closed-form request: W moves lids less far than their keypoints."""
 
     coefficients: Tensor  # (7,) of the terms of `_terms`
 
     def request_for(self, own: Tensor, wanted: Tensor) -> Tensor:
-        """What to ask for (B,), so that an opening `own` (B,) becomes `wanted` (B,); at most `REACH`."""
+        """The request (B,) that makes an opening `own` (B,) `wanted` (B,), within `REACH`."""
         asked = torch.linspace(*REACH, 201, device=own.device)
         expected = _terms(own[:, None], asked[None]) @ self.coefficients.to(own)  # (B,201)
         return asked[(expected - wanted[:, None]).abs().argmin(1)]
@@ -90,7 +90,7 @@ def _terms(own: Tensor, asked: Tensor) -> Tensor:
     return torch.stack([*powers, own, own * asked, own * asked**2], -1)
 
 
-def imitate(
+def learn_closed_form(
     module: nn.Module,
     bank: MotionBank,
     part: str,
@@ -111,7 +111,7 @@ def imitate(
         rows = torch.randint(len(bank.ratios), (BATCH,), device=device)
         turn = torch.randn(BATCH, 3, device=device) * torch.tensor([0.0, 0.0, 8.0], device=device)
         shift, zoom = 0.15 * torch.randn(BATCH, 2, device=device), 0.15 * torch.randn(BATCH, device=device)
-        source = displaced(Motion(*(part_[rows] for part_ in bank.motion)), shift, zoom, turn)
+        source = displaced(bank.motion.rows(rows), shift, zoom, turn)
         ratios, wanted = bank.ratios[rows], highest * torch.rand(BATCH, device=device)
         found = module(transform_keypoints(source), torch.cat([ratios[:, columns], wanted[:, None]], 1))
         asked = wanted if response is None else response.request_for(ratios[:, columns].mean(1), wanted)
@@ -136,7 +136,7 @@ class RenderedOpenings:
     measured: Array  # (N,3) on the picture
 
     def response(self, part: str) -> Response:
-        """How far eyes or lips open that were asked to."""
+        """The response of eyes or lips to requests."""
         columns = list(PARTS[part])
         own, measured = (torch.from_numpy(values[:, columns].mean(1)) for values in (self.own, self.measured))
         return fit_response(own, torch.from_numpy(self.asked[:, list(PARTS).index(part)]), measured)
@@ -190,7 +190,7 @@ def render_openings(
         own = ratios_of(corpus.landmarks[row])
         asked = rng.uniform(*OVERDRIVE, (REQUESTS, 2)).astype(np.float32)
         features, motion, pose = networks.source(to_pictures(corpus.frames[row], networks.device))
-        still, offset = repeated_pose(pose, REQUESTS), torch.zeros_like(pose.keypoints)
+        still, offset = repeated_rows(pose, REQUESTS), torch.zeros_like(pose.keypoints)
         for column, part in enumerate(PARTS):
             wanted = torch.from_numpy(asked[:, column]).to(networks.device)
             now = torch.from_numpy(own).to(networks.device)

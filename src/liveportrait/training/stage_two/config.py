@@ -10,8 +10,8 @@ from liveportrait.training.stage_two.samplers import DriveMix
 
 
 @dataclass(frozen=True)
-class ReaderPhase:
-    """Training of the network that reads openings from pictures (see `opening_regressor`)."""
+class OpeningSettings:
+    """Training of the network that measures openings on pictures (see `opening_regressor`)."""
 
     schedule: Schedule = field(default_factory=lambda: Schedule(48_000, 64, 2e-3, weight_decay=1e-3))
     rendered: int = 1000  # pictures rendered with random openings and measured by the face mesh
@@ -29,7 +29,7 @@ class StitchingWeights(LossWeights):
 
 @dataclass(frozen=True)
 class FlowStart:
-    """What S learns from W's flow alone, before it learns from pictures: a hundred times cheaper (COMPACT)."""
+    """First training of S, from W's flow alone: a hundred times cheaper than from pictures (COMPACT)."""
 
     schedule: Schedule = field(default_factory=lambda: Schedule(24_000, 8, 2e-3, weight_decay=0.0))
     sources: int = 1500  # prepared once
@@ -42,7 +42,7 @@ class FlowStart:
 
 
 @dataclass(frozen=True)
-class StitchingPhase:
+class StitchingSettings:
     """Training of S."""
 
     schedule: Schedule = field(default_factory=lambda: Schedule(800, 4, 5e-4, weight_decay=0.0))
@@ -66,13 +66,13 @@ class RetargetingWeights(LossWeights):
 
 
 @dataclass(frozen=True)
-class RetargetingPhase:
+class RetargetingSettings:
     """Training of R_eyes or R_lip."""
 
     schedule: Schedule
     requests: int = 3  # openings asked of every source
     highest: float = 0.8  # requests are drawn from 0 to here
-    imitation: int = 600  # steps that imitate the closed-form offsets first; they render nothing
+    closed_form_steps: int = 600  # that learn the closed-form offsets first; they render nothing
     weights: RetargetingWeights = field(default_factory=RetargetingWeights)
 
     def __post_init__(self) -> None:
@@ -91,10 +91,10 @@ class StageTwoConfig(RunConfig):
     bank_frames: int = 8  # of each
     held_out_sources: int = 16  # sources and drives that the figures of held-out people are measured on
     held_out_drives: int = 40
-    reader: ReaderPhase = field(default_factory=ReaderPhase)
-    stitching: StitchingPhase = field(default_factory=StitchingPhase)
-    eyes: RetargetingPhase = field(default_factory=lambda: RetargetingPhase(Schedule(1200, 4, 1e-3)))
-    lips: RetargetingPhase = field(default_factory=lambda: RetargetingPhase(Schedule(1200, 4, 1e-3)))
+    reader: OpeningSettings = field(default_factory=OpeningSettings)
+    stitching: StitchingSettings = field(default_factory=StitchingSettings)
+    eyes: RetargetingSettings = field(default_factory=lambda: RetargetingSettings(Schedule(1200, 4, 1e-3)))
+    lips: RetargetingSettings = field(default_factory=lambda: RetargetingSettings(Schedule(1200, 4, 1e-3)))
 
     def __post_init__(self) -> None:
         """Raise UserError for impossible values."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import CROP_SIDE, Features, Motion, Pose
 
 BATCH = 16
+
+Record = TypeVar("Record", Motion, Pose)
 
 
 class FrozenNetworks:
@@ -39,15 +43,13 @@ class FrozenNetworks:
     def motion(self, pictures: Tensor) -> Motion:
         """M of pictures (B,3,256,256), float32."""
         with torch.no_grad(), self._precision():
-            return Motion(*(part.float() for part in self.networks.motion(self._fitting(pictures))))
+            motion: Motion = self.networks.motion(self._fitting(pictures))
+        return motion.map(Tensor.float)
 
     def motions(self, frames: NDArray[np.uint8], rows: NDArray[np.int64]) -> Motion:
         """M of some of the frames (N,256,256,3)."""
-        parts = [
-            self.motion(to_pictures(frames[rows[start : start + BATCH]], self.device))
-            for start in range(0, len(rows), BATCH)
-        ]
-        return Motion(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        batches = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+        return Motion.cat(self.motion(to_pictures(frames[batch], self.device)) for batch in batches)
 
     def tracked_motion(self, pictures: Tensor, seen: SeenKeypoints, tracked: Tensor) -> Motion:
         """M of sources (B,3,256,256). Where keypoints are landmarks, those `seen` (px of 256) count for the sources
@@ -56,9 +58,7 @@ class FrozenNetworks:
         motion = self.motion(pictures)
         if not self.groups.keypoints_are_landmarks:
             return motion
-        agreed = snap_to_landmarks(motion, seen, CROP_SIDE)
-        marked = (tracked.view(-1, *[1] * (part.ndim - 1)) for part in motion)
-        return Motion(*(torch.where(*parts) for parts in zip(marked, agreed, motion, strict=True)))
+        return chosen(tracked, snap_to_landmarks(motion, seen, CROP_SIDE), motion)
 
     def features(self, pictures: Tensor) -> Features:
         """F of sources (B,3,256,256)."""
@@ -72,7 +72,7 @@ class FrozenNetworks:
         return self.features(pictures), motion, pose_of(motion)
 
     def context(self, pictures: Tensor, size: int) -> Tensor:
-        """What W's flow depends on of sources (B,3,256,256), seen at another size: (B,c,h,w). COMPACT alone."""
+        """The features (B,c,h,w) of sources (B,3,256,256) that W's flow depends on, at another size. COMPACT alone."""
         if not isinstance(self.networks.warping, WarpingModule):
             raise UserError("only compact weights tell their flow: remove [stitching.flow]")
         small = torch.nn.functional.interpolate(pictures, size=(size, size), mode="area")
@@ -115,6 +115,12 @@ def repeated(values: Features, count: int) -> Features:
     return {name: value.repeat_interleave(count, dim=0) for name, value in values.items()}
 
 
-def repeated_pose(pose: Pose, count: int) -> Pose:
+def repeated_rows(record: Record, count: int) -> Record:
     """Every row `count` times, rows of one source side by side."""
-    return Pose(*(part.repeat_interleave(count, dim=0) for part in pose))
+    return record.map(lambda part: part.repeat_interleave(count, dim=0))
+
+
+def chosen(rows: Tensor, motion: Motion, other: Motion) -> Motion:
+    """The motion in the rows (B,) that are marked, the other one elsewhere."""
+    parts = zip(motion, other, strict=True)
+    return Motion(*(torch.where(rows.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in parts))

@@ -24,8 +24,8 @@ from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.data.batches import pictures_of
 from liveportrait.training.stage_two.closed_form import PARTS
 from liveportrait.training.stage_two.config import StageTwoConfig
-from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, repeated, repeated_pose
-from liveportrait.training.stage_two.opening_regressor import OpeningRegressor, Place, places
+from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, repeated, repeated_rows
+from liveportrait.training.stage_two.opening_regressor import OpeningRegressor, Patch, patches
 from liveportrait.training.stage_two.samplers import FlowSources, MotionBank, drive, seen_keypoints
 
 SOFTNESS = 0.08  # of a region's edge, as a share of its radius
@@ -55,13 +55,13 @@ def head_mask(landmarks: Tensor, shift: Tensor, size: int) -> Tensor:
 
 def eye_mask(landmarks: Tensor, size: int) -> Tensor:
     """Both eyes with lids (B,S,S), up to the brows."""
-    right, left, _ = places(landmarks)
+    right, left, _ = patches(landmarks)
     return torch.maximum(_around(right, 1.25, 1.6, size), _around(left, 1.25, 1.6, size))
 
 
 def lip_mask(landmarks: Tensor, size: int) -> Tensor:
     """Mouth and chin (B,S,S), as far down as an open jaw reaches."""
-    return _around(places(landmarks)[2], 1.2, 1.2, size)
+    return _around(patches(landmarks)[2], 1.2, 1.2, size)
 
 
 def outside_difference(picture: Tensor, reconstruction: Tensor, mask: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def flow_length(flow: Tensor, weight: Tensor, reference: Tensor | None = None) -
 
 
 def held_region(head: Tensor) -> Tensor:
-    """What stitching holds (B,h,w): everything outside the head, and the crop's four borders whatever lies there."""
+    """What stitching holds (B,h,w): everything outside the head, and the crop's borders whatever lies there."""
     border = pixel_grid(head.shape[1], head.shape[2], head.device).abs().amax(-1) > 1 - BORDER
     return torch.maximum(1 - head, border.to(head.dtype)[None])
 
@@ -93,12 +93,12 @@ def _box(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     return (low + high) / 2, (high - low) / 2
 
 
-def _around(place: Place, wide: float, high: float, size: int) -> Tensor:
+def _around(patch: Patch, wide: float, high: float, size: int) -> Tensor:
     """An ellipse about a patch, its radii those factors of the patch's half sides."""
-    away = pixel_grid(size, size, place.centre.device) - place.centre[:, None, None]
+    away = pixel_grid(size, size, patch.centre.device) - patch.centre[:, None, None]
     u, v = (
         (away * axis[:, None, None]).sum(-1) / axis.square().sum(1)[:, None, None] / factor
-        for axis, factor in ((place.across, wide), (place.down, high))
+        for axis, factor in ((patch.across, wide), (patch.down, high))
     )
     return ((1 - (u**2 + v**2).sqrt()) / SOFTNESS).sigmoid()
 
@@ -117,7 +117,7 @@ def sources_of(batch: dict[str, Tensor], networks: FrozenNetworks) -> tuple[Feat
 
 @dataclass(frozen=True, eq=False)
 class StitchingTask:
-    """What the two trainings of S share."""
+    """The module, networks and drives that both trainings of S share."""
 
     module: nn.Module
     networks: FrozenNetworks
@@ -127,14 +127,14 @@ class StitchingTask:
     def poses(self, batch: dict[str, Tensor], motion: Motion) -> tuple[Pose, Pose, Pose]:
         """Poses (B·n) of sources (B) as they are, driven without stitching, and with it."""
         flat = {name: batch[name].to(self.networks.device).flatten(0, 1) for name in DRIVES}
-        many = Motion(*(part.repeat_interleave(self.drives, dim=0) for part in motion))
+        many = repeated_rows(motion, self.drives)
         still, driven = pose_of(many), pose_of(drive(many, flat, self.bank, self.networks.groups))
         keypoints = self.module(still.keypoints, driven.keypoints)
         return still, driven, driven._replace(keypoints=keypoints, pin=torch.ones_like(driven.pin))
 
 
 def flow_terms(flow: Tensor, unstitched: Tensor, landmarks: Tensor, shift: Tensor) -> dict[str, Tensor]:
-    """What W's flow (B,h,w,2) says: outside the head nothing shall move, and the face as without stitching."""
+    """The terms on W's flow (B,h,w,2): outside the head nothing shall move, and the face as without stitching."""
     size = flow.shape[1]
     return {
         "still": flow_length(flow, held_region(head_mask(landmarks, shift, size))),
@@ -143,7 +143,7 @@ def flow_terms(flow: Tensor, unstitched: Tensor, landmarks: Tensor, shift: Tenso
 
 
 def head_shift(still: Pose, driven: Pose) -> Tensor:
-    """How far the head moves in the picture (B,2): the mean of its keypoints."""
+    """Displacement of the head in the picture (B,2): the mean of its keypoints'."""
     return (driven.keypoints - still.keypoints)[..., :2].mean(1)
 
 
@@ -187,9 +187,7 @@ class FlowLosses:
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The terms of a batch from `FlowSampler`."""
         networks, count, rows = self.task.networks, self.task.drives, batch["source"]
-        still, driven, stitched = self.task.poses(
-            batch, Motion(*(part[rows] for part in self.sources.motion))
-        )
+        still, driven, stitched = self.task.poses(batch, self.sources.motion.rows(rows))
         context = self.sources.context[rows].float().repeat_interleave(count, dim=0)
         landmarks = self.sources.landmarks[rows].repeat_interleave(count, dim=0)
         with torch.no_grad():
@@ -204,16 +202,16 @@ class RetargetingLosses:
 
     def __init__(
         self, name: Literal["eyes", "lips"], module: nn.Module, networks: FrozenNetworks,
-        reader: OpeningRegressor, config: StageTwoConfig,
+        regressor: OpeningRegressor, config: StageTwoConfig,
     ) -> None:  # fmt: skip
         self.columns, self.mask = list(PARTS[name]), eye_mask if name == "eyes" else lip_mask
-        self.module, self.networks, self.reader = module, networks, reader
+        self.module, self.networks, self.regressor = module, networks, regressor
         self.settings = getattr(config, name)
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         device, count = self.networks.device, self.settings.requests
         features, _, pose = sources_of(batch, self.networks)
-        many, still = repeated(features, count), repeated_pose(pose, count)
+        many, still = repeated(features, count), repeated_rows(pose, count)
         landmarks = batch["landmarks"].to(device).repeat_interleave(count, dim=0)
         ratios = batch["ratios"].to(device)[:, self.columns].repeat_interleave(count, dim=0)
         ratios = ratios + MEASURING_NOISE * torch.randn_like(ratios)
@@ -222,9 +220,9 @@ class RetargetingLosses:
         picture, _ = self.networks.render(many, still, still._replace(keypoints=still.keypoints + offset))
         with torch.no_grad():
             recon = self.networks.render(features, pose, pose)[0].repeat_interleave(count, dim=0)
-        read = self.reader(picture, landmarks)[:, self.columns]
+        measured = self.regressor(picture, landmarks)[:, self.columns]
         return {
             "outside": outside_difference(picture, recon, self.mask(landmarks, picture.shape[-1])),
-            "condition": (read - wanted).abs().mean(),
+            "condition": (measured - wanted).abs().mean(),
             "regularity": offset.abs().mean(),
         }

@@ -34,51 +34,49 @@ from liveportrait.training.stage_two.samplers import ratios_of, readable_rows
 NOSE_BASE = 2  # of the mesh
 EYE_SIZE, MOUTH_SIZE = (32, 48), (48, 48)  # height and width of the patches, cells
 EYE_REACH = 0.85  # half width of an eye's patch, eye widths
-MOUTH_REACH, MOUTH_DROP = (
-    0.5,
-    0.42,
-)  # half width and centre below the nose's base, distances of the outer eye corners
+# Half width and centre below the nose's base, distances of the outer eye corners.
+MOUTH_REACH, MOUTH_DROP = 0.5, 0.42
 
 
-class Place(NamedTuple):
-    """Where a patch lies: p = centre + u·across + v·down for u, v in [-1, 1]; coordinates of the crop in [-1, 1]."""
+class Patch(NamedTuple):
+    """A patch of the crop: p = centre + u·across + v·down for u, v in [-1, 1]; coordinates of the crop in [-1, 1]."""
 
     centre: Tensor  # (B,2)
     across: Tensor  # (B,2)
     down: Tensor  # (B,2)
 
-    def stretched(self, factor: Tensor) -> Place:
-        """The same place, `factor` (B,) times as high: it shows 1/factor of an opening."""
+    def stretched(self, factor: Tensor) -> Patch:
+        """The same patch, `factor` (B,) times as high: it shows 1/factor of an opening."""
         return self._replace(down=self.down * factor[:, None])
 
-    def jittered(self, amount: float) -> Place:
+    def jittered(self, amount: float) -> Patch:
         """Displaced and resized at random, by about `amount` half widths."""
         away, size = torch.randn_like(self.centre), (amount * torch.randn_like(self.centre[:, :1])).exp()
-        return Place(
+        return Patch(
             self.centre + amount * (away[:, :1] * self.across + away[:, 1:] * self.down),
             self.across * size,
             self.down * size,
         )
 
 
-def places(landmarks: Tensor) -> tuple[Place, Place, Place]:
+def patches(landmarks: Tensor) -> tuple[Patch, Patch, Patch]:
     """Patches of the picture's left eye, its right eye (mirrored) and the mouth, from landmarks (B,111,2) px of 256."""
 
     def at(mesh_row: int) -> Tensor:
         return landmarks[:, MESH_ROWS.index(mesh_row)] / HALF_SIDE - 1
 
-    def eye(corners: tuple[int, int], mirror: float) -> Place:
+    def eye(corners: tuple[int, int], mirror: float) -> Patch:
         first, last = at(corners[0]), at(corners[1])
         half = (last - first) / 2
         across = half * 2 * EYE_REACH
-        return Place((first + last) / 2, across * mirror, turned(across) * EYE_SIZE[0] / EYE_SIZE[1])
+        return Patch((first + last) / 2, across * mirror, turned(across) * EYE_SIZE[0] / EYE_SIZE[1])
 
     width = at(LEFT_EYE_CORNERS[1]) - at(RIGHT_EYE_CORNERS[0])
     # Between the outer corners a turned head looks narrow: the nose's distance from the eyes does not shrink with it.
     eyes = (at(LEFT_EYE_CORNERS[1]) + at(RIGHT_EYE_CORNERS[0])) / 2
     size = torch.maximum(width.norm(dim=1), 1.6 * (at(NOSE_BASE) - eyes).norm(dim=1))[:, None]
     axis = F.normalize(width, dim=1) * size
-    mouth = Place(at(NOSE_BASE) + MOUTH_DROP * turned(axis), axis * MOUTH_REACH, turned(axis) * MOUTH_REACH)
+    mouth = Patch(at(NOSE_BASE) + MOUTH_DROP * turned(axis), axis * MOUTH_REACH, turned(axis) * MOUTH_REACH)
     return eye(RIGHT_EYE_CORNERS, 1.0), eye(LEFT_EYE_CORNERS, -1.0), mouth
 
 
@@ -87,17 +85,17 @@ def turned(axis: Tensor) -> Tensor:
     return torch.stack([-axis[:, 1], axis[:, 0]], 1)
 
 
-def cut(picture: Tensor, place: Place, size: tuple[int, int]) -> Tensor:
+def cut(picture: Tensor, patch: Patch, size: tuple[int, int]) -> Tensor:
     """The patch (B,3,h,w) of pictures (B,3,S,S)."""
     height, width = size
     v = (torch.arange(height, device=picture.device) + 0.5) / height * 2 - 1
     u = (torch.arange(width, device=picture.device) + 0.5) / width * 2 - 1
-    across, down = place.across[:, None, None], place.down[:, None, None]
-    grid = place.centre[:, None, None] + u[None, None, :, None] * across + v[None, :, None, None] * down
+    across, down = patch.across[:, None, None], patch.down[:, None, None]
+    grid = patch.centre[:, None, None] + u[None, None, :, None] * across + v[None, :, None, None] * down
     return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
 
 
-class PatchReader(nn.Module):
+class PatchRegressor(nn.Module):
     """One number of a patch."""
 
     def __init__(self, size: tuple[int, int], channels: int = 24) -> None:
@@ -129,7 +127,7 @@ class OpeningRegressor(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.eye, self.mouth = PatchReader(EYE_SIZE), PatchReader(MOUTH_SIZE)
+        self.eye, self.mouth = PatchRegressor(EYE_SIZE), PatchRegressor(MOUTH_SIZE)
 
     def forward(self, picture: Tensor, landmarks: Tensor) -> Tensor:
         """Openings (B,3): the picture's left eye, its right eye, the lips; see `face.measures`.
@@ -137,20 +135,20 @@ class OpeningRegressor(nn.Module):
         Pictures (B,3,S,S) RGB in [0, 1]; landmarks (B,111,2), px of 256, of that face or of the source it was
         rendered from.
         """
-        return self.read(picture, places(landmarks))
+        return self.read(picture, patches(landmarks))
 
-    def read(self, picture: Tensor, where: tuple[Place, Place, Place]) -> Tensor:
+    def read(self, picture: Tensor, where: tuple[Patch, Patch, Patch]) -> Tensor:
         """Openings (B,3) as three given patches show them."""
         if picture.shape[-1] > CROP_SIDE:
             picture = F.interpolate(picture, size=CROP_SIDE, mode="area")
         right, left, mouth = where
-        eyes = [cut(picture, place, EYE_SIZE) for place in (right, left)]
+        eyes = [cut(picture, patch, EYE_SIZE) for patch in (right, left)]
         both = self.eye(torch.cat(eyes)).unflatten(0, (2, -1))
         return torch.stack([*both, self.mouth(cut(picture, mouth, MOUTH_SIZE))], 1)
 
 
-def reading_loss(
-    reader: OpeningRegressor, picture: Tensor, landmarks: Tensor, ratios: Tensor
+def opening_losses(
+    regressor: OpeningRegressor, picture: Tensor, landmarks: Tensor, ratios: Tensor
 ) -> dict[str, Tensor]:
     """Mean |read − labelled opening| of eyes and lips, on jittered and stretched patches.
 
@@ -158,10 +156,10 @@ def reading_loss(
     """
     factors = (0.45 * (2 * torch.rand(3, len(picture), device=picture.device) - 1)).exp()
     where = [
-        place.jittered(0.06).stretched(factor)
-        for place, factor in zip(places(landmarks), factors, strict=True)
+        patch.jittered(0.06).stretched(factor)
+        for patch, factor in zip(patches(landmarks), factors, strict=True)
     ]
-    read = reader.read(picture, (where[0], where[1], where[2]))
+    read = regressor.read(picture, (where[0], where[1], where[2]))
     error = F.smooth_l1_loss(read, ratios / factors.T, beta=0.02, reduction="none")
     return {"eyes": error[:, :2].mean(), "lips": error[:, 2].mean()}
 
@@ -208,9 +206,9 @@ def train_opening_regressor(
     `render` makes the rendered pictures; it is called only if there is something left to train.
     """
     torch.manual_seed(config.seed)
-    reader = OpeningRegressor().to(config.device)
+    regressor = OpeningRegressor().to(config.device)
     schedule = config.reader.schedule
-    phase, average = network_phase("reader", "reader", reader, config, schedule)
+    phase, average = network_phase("reader", "reader", regressor, config, schedule)
     if phase.finished:
         return average
     labelled, made = labelled_frames(corpus), render()
@@ -222,11 +220,11 @@ def train_opening_regressor(
 
     def losses(batch: dict[str, Tensor]) -> list[Objective]:
         picture = pictures_of(batch, "picture", device)
-        terms = reading_loss(reader, picture, batch["landmarks"].to(device), batch["ratios"].to(device))
+        terms = opening_losses(regressor, picture, batch["landmarks"].to(device), batch["ratios"].to(device))
         return [Objective("reader", terms["eyes"] + terms["lips"], terms)]
 
     def validate() -> dict[str, float]:
-        return reading_error(average, labelled_frames(held_out), device)
+        return opening_errors(average, labelled_frames(held_out), device)
 
     drawn = batches(draw, phase.rank_slice, config.seed, phase.state.step * schedule.accumulate)
     phase.run(drawn, losses, validate, VALIDATE_EVERY)
@@ -234,14 +232,16 @@ def train_opening_regressor(
 
 
 @torch.no_grad()
-def reading_error(reader: OpeningRegressor, frames: MeasuredFrames, device: torch.device) -> dict[str, float]:
+def opening_errors(
+    regressor: OpeningRegressor, frames: MeasuredFrames, device: torch.device
+) -> dict[str, float]:
     """Mean absolute error and correlation of the openings read, on up to 400 frames; eyes together, lips alone."""
     rows = np.random.default_rng(0).permutation(frames.rows)[:VALIDATION_FRAMES]
     read = []
     for start in range(0, len(rows), 50):
         part = rows[start : start + 50]
         landmarks = torch.from_numpy(frames.landmarks[part]).to(device)
-        read.append(reader(to_pictures(frames.frames[part], device), landmarks).cpu().numpy())
+        read.append(regressor(to_pictures(frames.frames[part], device), landmarks).cpu().numpy())
     found, wanted = np.concatenate(read), frames.ratios[rows]
     figures = {}
     for name, columns in (("eyes", slice(0, 2)), ("lips", slice(2, 3))):

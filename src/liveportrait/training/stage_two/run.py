@@ -3,8 +3,8 @@
     liveportrait train stage-two --config configs/stage-two-compact.toml --weights compact -o RUN
 
 F, M, W and G stay as they are. A part that is stopped goes on from its last checkpoint when started again.
-`--init RUN` starts from the modules and the reader of another run: after F, M, W or G changed a little, minutes are
-enough. `--part export` writes RUN/weights: the given weights with the three modules.
+`--init RUN` starts from the modules and the opening regressor ("reader") of another run: after F, M, W or G changed a
+little, minutes are enough. `--part export` writes RUN/weights: the given weights with the three modules.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from liveportrait.networks.variants import Variant
 from liveportrait.training.checkpoint import TrainingState, samples_seen
 from liveportrait.training.config import LossWeights, Schedule
 from liveportrait.training.data.batches import batches
+from liveportrait.training.data.corpora import open_corpora
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.data.samplers import Sampler
 from liveportrait.training.phase import Terms, network_phase, weighted
-from liveportrait.training.stage_one.run import run_corpora
-from liveportrait.training.stage_two.closed_form import RenderedOpenings, imitate, render_openings
+from liveportrait.training.stage_two.closed_form import RenderedOpenings, learn_closed_form, render_openings
 from liveportrait.training.stage_two.config import FlowStart, StageTwoConfig, load_config
 from liveportrait.training.stage_two.frozen_networks import FrozenNetworks
 from liveportrait.training.stage_two.losses import (
@@ -81,28 +81,27 @@ class StageTwo:
         self.config, self.init = config, init
         self.folder, self.device = Path(config.output), torch.device(config.device)
         self.networks = FrozenNetworks(weights.load(weights_name), self.device, config.bf16)
-        self.corpus, self.held_out, _ = run_corpora(config, base)
+        self.corpus, self.held_out, _ = open_corpora(config.data, base, self.folder / "corpus", config.seed)
         self.bank = self._bank(self.corpus, config.bank_clips)
         self.held_out_bank = self._bank(self.held_out, HELD_OUT_CLIPS)
 
     def train(self, part: Part) -> None:
-        """One part, or all of them; the reader comes before eyes and lips."""
+        """One part, or all of them; the opening regressor comes before eyes and lips."""
         if part in ("all", "stitching"):
             self.stitching()
         if part in ("all", "reader", "eyes", "lips"):
-            reader = self.reader().eval().requires_grad_(False)
+            regressor = self.opening_regressor().eval().requires_grad_(False)
             for name in ("eyes", "lips"):
                 if part in ("all", name):
-                    self.retargeting(name, reader)
+                    self.retargeting(name, regressor)
 
-    def reader(self) -> OpeningRegressor:
-        """The trained reader: of this run, of the run to start from, or trained now."""
+    def opening_regressor(self) -> OpeningRegressor:
+        """The trained opening regressor: of this run, of the run to start from, or trained now."""
         given = None if self.init is None else self.init / "reader.safetensors"
         if given is not None and given.exists() and not (self.folder / "reader.safetensors").exists():
-            reader = OpeningRegressor().to(self.device)
-            TrainingState({}, {}, {"reader": reader}).load(given)
-            return reader
-
+            regressor = OpeningRegressor().to(self.device)
+            TrainingState({}, {}, {"reader": regressor}).load(given)
+            return regressor
         return train_opening_regressor(self.config, self.corpus, self.held_out, self.rendered)
 
     def rendered(self) -> RenderedOpenings | None:
@@ -159,7 +158,7 @@ class StageTwo:
             validate,
         )
 
-    def retargeting(self, name: Literal["eyes", "lips"], reader: OpeningRegressor) -> nn.Module:
+    def retargeting(self, name: Literal["eyes", "lips"], regressor: OpeningRegressor) -> nn.Module:
         """R_eyes or R_lip."""
         module, settings = self._start(name), getattr(self.config, name)
         mix = self.config.stitching.mix
@@ -170,7 +169,7 @@ class StageTwo:
             settings.schedule,
             settings.weights,
             SourceSampler(self.corpus, None, mix, settings.requests, settings.highest),
-            RetargetingLosses(name, module, self.networks, reader, self.config),
+            RetargetingLosses(name, module, self.networks, regressor, self.config),
             lambda average: control_error(
                 name, average, self.networks, self.held_out, self.config.held_out_sources
             ),
@@ -180,7 +179,7 @@ class StageTwo:
         return motion_bank(self.networks, corpus, clips, self.config.bank_frames, self.config.seed)
 
     def _start(self, name: Module) -> nn.Module:
-        """A module before its first step: of the run to start from, or (retargeting) after imitation, or untrained."""
+        """A module before its first step: of the run to start from, taught the closed form, or untrained."""
         torch.manual_seed(self.config.seed)
         module = new_module(name, self.networks.variant).to(self.device)
         if (self.folder / f"{name}.safetensors").exists():
@@ -193,7 +192,7 @@ class StageTwo:
         elif name != "stitching":
             settings, rendered = getattr(self.config, name), self.rendered()
             response = None if rendered is None else rendered.response(name)
-            imitate(module, self.bank, name, settings.imitation, settings.highest, response)
+            learn_closed_form(module, self.bank, name, settings.closed_form_steps, settings.highest, response)
         else:
             attend_to_differences(module)
         return module

@@ -1,4 +1,4 @@
-"""What stage two draws: sources with landmarks, drives of another person, wanted openings."""
+"""Draws the examples of stage two: sources with landmarks, drives of another person, wanted openings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from liveportrait.networks.interface import CROP_SIDE, Motion
 from liveportrait.training.config import check, check_shares
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.data.samplers import Example
-from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, to_pictures
+from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, chosen, to_pictures
 
 SMALLEST_EYE = 0.3  # width of the narrower eye over that of the wider one: below, the head is turned too far
 PREPARED_BATCH = 16
@@ -80,7 +80,7 @@ def seen_keypoints(landmarks: Array, rotation: Array) -> SeenKeypoints:
 
 @dataclass(frozen=True)
 class DriveMix:
-    """How the driving motion of stitching is made."""
+    """Shares and sizes of the driving motions of stitching."""
 
     relative: float = 0.6  # share that adds another person's change between two frames
     absolute: float = 0.3  # share that takes another person's pose; the rest drives with the source itself
@@ -105,7 +105,7 @@ class MotionBank(NamedTuple):
 
     @property
     def clips(self) -> int:
-        """How many clips."""
+        """Number of clips."""
         return len(self.ratios) // self.frames
 
 
@@ -196,7 +196,7 @@ def flow_sources(networks: FrozenNetworks, corpus: Corpus, count: int, size: int
         tracked = torch.from_numpy(rng.random(len(part)) < 0.5).to(networks.device)
         motions.append(networks.tracked_motion(pictures, seen, tracked))
         contexts.append(networks.context(pictures, size).half())
-    motion = Motion(*(torch.cat(part) for part in zip(*motions, strict=True)))
+    motion = Motion.cat(motions)
     landmarks = torch.from_numpy(corpus.landmarks[rows]).to(networks.device)
     return FlowSources(torch.cat(contexts), motion, landmarks)
 
@@ -215,16 +215,12 @@ class FlowSampler:
 
 def drive(source: Motion, batch: dict[str, Tensor], bank: MotionBank, groups: KeypointGroups) -> Motion:
     """The motions (B) that sources (B) should take, of B drawn drives; every entry of `batch` has B rows."""
-    first, now = (Motion(*(part[batch[name]] for part in bank.motion)) for name in ("first", "now"))
+    first, now = (bank.motion.rows(batch[name]) for name in ("first", "now"))
     following = relative(source, change_since(fix_canonical(now, first, groups), first), "all", groups)
     taking = absolute(source, now, "all", groups)
     kind = batch["kind"]
-    mixed = []
-    for still, one, other in zip(source, following, taking, strict=True):
-        shape = (-1, *([1] * (still.ndim - 1)))
-        part = torch.where((kind == RELATIVE).view(shape), one, still)
-        mixed.append(torch.where((kind == ABSOLUTE).view(shape), other, part))
-    return displaced(Motion(*mixed), batch["shift"], batch["zoom"], batch["turn"])
+    driven = chosen(kind == ABSOLUTE, taking, chosen(kind == RELATIVE, following, source))
+    return displaced(driven, batch["shift"], batch["zoom"], batch["turn"])
 
 
 def displaced(motion: Motion, shift: Tensor, zoom: Tensor, turn: Tensor) -> Motion:

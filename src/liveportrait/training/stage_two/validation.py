@@ -1,4 +1,4 @@
-"""What stage two must reach, measured on held-out people: control error of openings, motion of the shoulders."""
+"""The figures that stage two must reach, on held-out people: control error of openings, motion of the shoulders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from liveportrait.training.stage_two.closed_form import PARTS, measured_openings
 from liveportrait.training.stage_two.frozen_networks import (
     FrozenNetworks,
     repeated,
-    repeated_pose,
+    repeated_rows,
     to_pictures,
 )
 from liveportrait.training.stage_two.losses import DRIVES, UNIT, face_mask, flow_length, head_mask, sources_of
@@ -57,7 +57,7 @@ def control_error(
         if own is None:
             continue
         features, _, pose = networks.source(to_pictures(frame[None], networks.device))
-        still = repeated_pose(pose, len(requests))
+        still = repeated_rows(pose, len(requests))
         ratios = np.array([[*own[columns], wanted] for wanted in requests], np.float32)
         with torch.no_grad():
             offset = module(still.keypoints, torch.from_numpy(ratios).to(networks.device))
@@ -81,7 +81,7 @@ def control_error(
 def shoulder_motion(
     module: nn.Module, networks: FrozenNetworks, corpus: Corpus, bank: MotionBank, drives: int
 ) -> Mapping[str, float]:
-    """How far shoulders move without stitching (off) and with it (on), and their ratio (share).
+    """Motion of the shoulders without stitching (off) and with it (on), and their ratio (share).
 
     Held-out sources follow held-out people's change between two frames. Shoulders are the lowest eighth of the crop
     outside the head (`head_mask`). `picture`: length of the optical flow from reconstruction to result there, in
@@ -124,7 +124,7 @@ def shoulder_motion(
 
 
 def _shoulders(landmarks: Tensor, shift: Tensor, size: int) -> Tensor:
-    """Where the bottom band lies outside the head, (S,S) bool."""
+    """The bottom band outside the head, (S,S) bool."""
     low = pixel_grid(size, size, landmarks.device)[..., 1] > BOTTOM
     return (head_mask(landmarks, shift, size)[0] < 0.5) & low
 
