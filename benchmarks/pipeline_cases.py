@@ -13,24 +13,16 @@ import torch
 from measuring import Figure
 from skimage.data import astronaut
 
-from liveportrait.animation import AnimateOptions, Animator
-from liveportrait.animation.compositing import Compositor, Painted
-from liveportrait.animation.extraction import extract_motion
-from liveportrait.animation.run import Run
-from liveportrait.animation.source import StillFace, cut, open_photo
-from liveportrait.animation.steering import Steering
-from liveportrait.animation.streams import side_by_side
+from liveportrait import Animator, DriveOptions
+from liveportrait.animation.live import Live
+from liveportrait.animation.profile import NETWORKS
+from liveportrait.animation.session import Session
+from liveportrait.animation.threads import parallel_map
 from liveportrait.engine import Engine
-from liveportrait.face import Face
-from liveportrait.face.choice import FaceChoice
-from liveportrait.face.crop import driving_window
-from liveportrait.face.tracker import largest_face
 from liveportrait.media import VideoReader, VideoWriter
-from liveportrait.motion import SeenHeads, bundled_templates, concatenate, motion_from_heads
+from liveportrait.motion import bundled_templates, concatenate
 from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Motion
 
-Image = np.ndarray
 WARM_UP = 5  # frames of the live case that do not count
 
 
@@ -80,19 +72,19 @@ def networks_alone(animator: Animator, frames: int) -> tuple[float, float]:
     M sees one frame of a driver, whose motion the tracker tells from there on.
     """
     engine = animator.engine
-    face = _still_face(Run(engine, animator.analyzer, 4)).still
-    home = pose_of(face.motion)
-    driving = pose_of(Motion(*(part.expand(4, *part.shape[1:]) for part in face.motion)))
+    with animator.open(astronaut()) as portrait:
+        face = portrait.source.faces[0].view(portrait.session(), [0], [astronaut()])
+    home, driving = pose_of(face.motion), pose_of(face.motion.expand(4))
 
     def work(number: int) -> None:
         engine.render(face.features, home, driving)
 
     count = -(-frames // 4)
-    with engine.lanes(count) as lanes:
+    with engine.workers(count) as workers:
         for start in range(2):  # the first round warms up
             wall, cpu = time.perf_counter(), time.process_time()
-            items = range(lanes.count if start == 0 else count)
-            with side_by_side(work, items, lanes.count, prepare=lanes.enter) as results:
+            items = range(workers.count if start == 0 else count)
+            with parallel_map(work, items, workers.count, enter=workers.enter) as results:
                 for _ in results:
                     pass
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -104,14 +96,15 @@ def latency(backend: str, driver: Path, threads: int) -> Figure:
     animator = Animator.load("compact", threads=threads, backend=backend)  # type: ignore[arg-type]
     with VideoReader(driver) as reader:
         pictures = list(reader)
-    run = Run(animator.engine, animator.analyzer, 1)
-    live, wall, cpu, networks = Live(run, pictures[0]), [], [], []
+    portrait = animator.open(astronaut())
+    session = portrait.session()
+    live, wall, cpu, networks = Live(session, portrait.source, DriveOptions()), [], [], []
     for picture in pictures:
-        started = time.perf_counter(), time.process_time()
-        spent = live(picture)
+        started = time.perf_counter(), time.process_time(), _networks_cpu(session)
+        live(picture)
         wall.append(1000 * (time.perf_counter() - started[0]))
         cpu.append(1000 * (time.process_time() - started[1]))
-        networks.append(1000 * spent)
+        networks.append(1000 * (_networks_cpu(session) - started[2]))
     p50, p95, p99 = np.percentile(wall[WARM_UP:], [50, 95, 99])
     own = float(np.median(networks[WARM_UP:]))
     return {
@@ -126,45 +119,6 @@ def latency(backend: str, driver: Path, threads: int) -> Figure:
         "networks_cpu_ms_per_frame": round(own, 1),
         "ratio": round(own / float(np.median(cpu[WARM_UP:])), 3),
     }
-
-
-class Live:
-    """A driver followed frame by frame; its crop is where the face was in the first frame."""
-
-    def __init__(self, run: Run, first: Image) -> None:
-        self._run = run
-        self._face = self._found(first)
-        self._window = driving_window([self._face.landmarks])
-        self._source = _still_face(run)
-        tile, head = cut(first, self._window, run.engine.variant)[None], SeenHeads.of([self._face.landmarks])
-        self._start = extract_motion(run.engine, tile, head.keypoints, self._window)
-        self._head = head.through(self._window)
-        self._steering = Steering(
-            run.engine, self._source.still.motion, self._start, is_photo=False, options=AnimateOptions()
-        )
-        self._portrait = astronaut()
-        self._compositor = Compositor(
-            self._portrait.shape[:2], still=True, replicate_border=run.engine.variant.replicate_border
-        )
-
-    def __call__(self, picture: Image) -> float:
-        """Make the frame; processor seconds of the networks in it."""
-        face, view = self._run.analyzer.track(picture, self._face), self._source.still
-        self._face = face or self._found(picture)
-        head = SeenHeads.of([self._face.landmarks]).through(self._window)
-        motion = motion_from_heads(self._start, self._head, head, self._window.size)
-        started = time.process_time()
-        poses = self._steering.poses(motion, view.motion)
-        (generated,) = self._run.engine.render(view.features, pose_of(view.motion), poses)
-        spent = time.process_time() - started
-        self._compositor.compose(self._portrait, [Painted(0, generated, view.places[0], view.tiles[0], None)])
-        return spent
-
-    def _found(self, picture: Image) -> Face:
-        face = largest_face(self._run.analyzer, picture)
-        if face is None:
-            raise SystemExit("a frame of the driving video shows no face")
-        return face
 
 
 def memory(driver: Path, threads: int) -> Figure:
@@ -211,7 +165,6 @@ def precision_of(engine: Engine) -> str:
     return "bf16" if "; bf16: " in engine.backend else "fp32"
 
 
-def _still_face(run: Run) -> StillFace:
-    face = open_photo(run, astronaut(), AnimateOptions(), FaceChoice()).faces[0]
-    assert isinstance(face, StillFace)
-    return face
+def _networks_cpu(session: Session) -> float:
+    """Processor seconds of the networks so far, in the threads that called them."""
+    return sum(session.clock.profile(0).stages[name].cpu for name in NETWORKS)

@@ -18,17 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from liveportrait.animation import Animator
-from liveportrait.animation.compositing import Compositor
-from liveportrait.animation.edit import edited_frames
-from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.editing import Editor
-from liveportrait.animation.production import open_source
-from liveportrait.animation.run import Run
-from liveportrait.animation.source import Source
+from liveportrait import Animator
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.measures import head_pose, opening_ratios
-from liveportrait.media import contact_sheet, save_image
+from liveportrait.media import VideoReader, contact_sheet, save_image
 from liveportrait.metrics import accelerations
 
 # Slider -> what it is meant to raise at positive and at negative values (rows of the 52 blendshapes), strengths.
@@ -112,37 +105,36 @@ def main() -> None:
     parser.add_argument("--sliders", nargs="*", default=NAMES, choices=NAMES)
     arguments = parser.parse_args()
     animator = Animator.load(arguments.weights, threads=1)
-    run = Run(animator.engine, animator.analyzer, 4)
     sheets: dict[str, list[list[np.ndarray]]] = {name: [] for name in arguments.sliders}
     for path in arguments.portraits:
-        portrait = open_source(run, path, EditOptions().source_options())
-        picture = shown(run, portrait, EditOptions())[0]
+        portrait = animator.open(path)
+        picture = portrait.edit()
         face = animator.analyzer.detect(picture)[0]
         rest = Look(animator.analyzer, picture, face)
         for name in arguments.sliders:
             row = [picture]
             strengths = SHAPES[name][2] if name in SHAPES else {**ANGLES, **OPENINGS, **MOVES}[name]
             for value in strengths:
-                row += shown(run, portrait, EditOptions(**{name: value}))
+                row.append(portrait.edit(**{name: value}))
                 report(changes(name, value, Look(animator.analyzer, row[-1], face), rest), path, name, value)
             sheets[name].append([part(image, face) for image in row])
     if arguments.sheets:
         for name, rows in sheets.items():
             save_image(arguments.sheets / f"{name}.png", contact_sheet(rows), overwrite=True)
     if arguments.video:
-        measure_video(run, arguments.video)
+        measure_video(animator, arguments.video)
 
 
-def measure_video(run: Run, path: Path) -> None:
+def measure_video(animator: Animator, path: Path) -> None:
     """Ask for each opening all through a clip; the first line is the clip as it is."""
-    portrait = open_source(run, path, EditOptions().source_options())
-    with portrait.open() as frames:
-        own = followed(run.analyzer, list(frames))
+    portrait = animator.open(path)
+    with VideoReader(path) as reader:
+        own = followed(animator.analyzer, list(reader))
     report({"jitter": trembling(own[:, :2]), "lip_jitter": trembling(own[:, 2:])}, path, "clip", 0.0)
     for name, values in OPENINGS.items():
         columns = slice(0, 2) if name == "eye_opening" else slice(2, 3)
         for value in values:
-            seen = followed(run.analyzer, shown(run, portrait, EditOptions(**{name: value})))[:, columns]
+            seen = followed(animator.analyzer, list(portrait.edit_frames(**{name: value})))[:, columns]
             report(
                 {
                     "measured": float(seen.mean()),
@@ -176,13 +168,6 @@ def report(line: dict[str, float | str], path: Path, name: str, value: float) ->
     """Print a line."""
     figures = {key: round(v, 4) if isinstance(v, float) else v for key, v in line.items()}
     print(json.dumps({"source": path.stem, "slider": name, "value": value} | figures), flush=True)
-
-
-def shown(run: Run, portrait: Source, options: EditOptions) -> list[np.ndarray]:
-    """The frames with the edited face pasted back."""
-    compositor = Compositor(portrait.shape, portrait.is_photo, portrait.bystanders)
-    frames = edited_frames(run, portrait, Editor(run, options))
-    return [compositor.compose(frame, faces) for frame, faces in frames]
 
 
 def part(picture: np.ndarray, face: Face) -> np.ndarray:

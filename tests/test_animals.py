@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from animation_samples import driving_frames, portrait, write_video
+from liveportrait.animation.boxes import parse_box
+from liveportrait.animation.run import Run
 from skimage.data import astronaut, chelsea
 from small_base import small_networks
 
 from liveportrait import AnimateOptions, Animator
-from liveportrait.animation.boxes import parse_box
-from liveportrait.animation.run import Run
 from liveportrait.animation.source import open_photo
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 from animation_samples import bundled_networks, people, write_video
-
-from liveportrait import AnimateOptions, Animator, UserError
 from liveportrait.animation.compositing import Compositor, Painted
 from liveportrait.animation.moving import open_video
 from liveportrait.animation.run import Run
+
+from liveportrait import AnimateOptions, Animator, UserError
 from liveportrait.animation.source import Place, open_photo
 from liveportrait.engine import Engine
 from liveportrait.face.canonical import OVAL, canonical_face

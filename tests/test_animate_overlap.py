@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
-
-from liveportrait import AnimateOptions
-from liveportrait.animation import Animator
-from liveportrait.animation import driver as driving_video
 from liveportrait.animation.compositing import Compositor
 from liveportrait.animation.streams import DEPTH
-from liveportrait.engine import Engine, select
 from liveportrait.engine.lanes import Lanes, divided
+
+from liveportrait import AnimateOptions
+from liveportrait import Animator
+from liveportrait.animation import driver as driving_video
+from liveportrait.engine import Engine, select
 from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.face.analyzer import OpenVinoFaceAnalyzer
 from liveportrait.media import VideoReader, VideoWriter

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 from animation_samples import FPS, bundled_networks, driving_frames, portrait, write_sound, write_video
+from liveportrait.animation.run import Run
+from liveportrait.animation.steering import Steering
 from small_base import SMALL_BASE
 
 from liveportrait import AnimateOptions, Animator
 from liveportrait.animation.driver import open_driver
 from liveportrait.animation.profile import Gauge, Profile, Spent
 from liveportrait.animation.report import Report, held_note
-from liveportrait.animation.run import Run
 from liveportrait.animation.source import View, limit_size, open_photo
-from liveportrait.animation.steering import Steering
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.choice import FaceChoice

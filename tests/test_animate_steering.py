@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from animation_samples import FPS, bundled_networks, driving_frames, write_video
-
-from liveportrait import AnimateOptions, UserError
-from liveportrait.animation.driver import open_driver, template_driver
 from liveportrait.animation.run import Run
 from liveportrait.animation.selection import assign_drivers
 from liveportrait.animation.steering import Steering
+
+from liveportrait import AnimateOptions, UserError
+from liveportrait.animation.driver import open_driver, template_driver
 from liveportrait.choices import Region
 from liveportrait.engine import Engine
 from liveportrait.face import Face, default_analyzer

@@ -6,9 +6,9 @@ import threading
 import time
 
 import pytest
+from liveportrait.animation.streams import batches, finish_behind, read_ahead, side_by_side
 
 from liveportrait.animation.profile import Gauge
-from liveportrait.animation.streams import batches, finish_behind, read_ahead, side_by_side
 
 NAMES = ("read-ahead", "finish-behind", "lane")
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 from animation_samples import FPS, bundled_networks, driving_frames, source_frames, write_sound, write_video
+from liveportrait.animation.cues import on_clock
+from liveportrait.animation.moving import open_video
+from liveportrait.animation.run import Run
+from liveportrait.animation.windows import gliding, stretches
 from small_base import SMALL_BASE
 
 from liveportrait import AnimateOptions, Animator
-from liveportrait.animation.cues import on_clock
 from liveportrait.animation.driver import DrivingBatch
-from liveportrait.animation.moving import open_video
-from liveportrait.animation.run import Run
 from liveportrait.animation.source import Source
-from liveportrait.animation.windows import gliding, stretches
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError

@@ -13,7 +13,7 @@ import pytest
     [
         ("import liveportrait.apps.cli", ("torch", "cv2", "av", "openvino", "pandas")),
         (
-            "from liveportrait.animation import Animator; Animator.load('compact', device='cpu')",
+            "from liveportrait import Animator; Animator.load('compact', device='cpu')",
             ("torch._dynamo", "torch._inductor", "sympy", "pandas", "matplotlib", "onnx", "onnxruntime"),
         ),
     ],

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
+from liveportrait.animation.production import _steering
+from liveportrait.animation.run import Run
+from liveportrait.animation.tracking import SCORED_EVERY
 from small_base import small_networks
 
 from liveportrait import AnimateOptions
 from liveportrait.animation.driver import open_driver
-from liveportrait.animation.production import _steering
-from liveportrait.animation.run import Run
 from liveportrait.animation.source import open_photo
-from liveportrait.animation.tracking import SCORED_EVERY
 from liveportrait.engine import Engine
 from liveportrait.face import default_analyzer
 from liveportrait.face.canonical import EYE_LOOK, JAW_OPEN

@@ -1,28 +1,67 @@
 """Animate a portrait with the expression and head pose of a driving video.
 
->>> from liveportrait import AnimateOptions, Animator
+>>> from liveportrait import Animator
 >>> animator = Animator.load("compact")
+>>> portrait = animator.open("portrait.jpg")
+>>> for frame in portrait.drive("driving.mp4"):
+...     show(frame)
 >>> print(animator.animate("portrait.jpg", "driving.mp4", "out.mp4").summary())
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.options import AnimateOptions
+from liveportrait.animation.edit_options import EditOptions, Sliders
+from liveportrait.animation.options import (
+    AnimateOptions,
+    DriveOptions,
+    PasteOptions,
+    SourceOptions,
+    TransferOptions,
+)
 from liveportrait.animation.report import Report
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
+    from liveportrait.animation.live import Live
+    from liveportrait.animation.portrait import Portrait
+    from liveportrait.animation.rendering import Rendering
+    from liveportrait.media import FrameArrays
+    from liveportrait.motion import Template
 
-__all__ = ["AnimateOptions", "Animator", "EditOptions", "Report", "UserError"]
+__all__ = [
+    "AnimateOptions",
+    "Animator",
+    "DriveOptions",
+    "EditOptions",
+    "FrameArrays",
+    "Live",
+    "PasteOptions",
+    "Portrait",
+    "Rendering",
+    "Report",
+    "Sliders",
+    "SourceOptions",
+    "Template",
+    "TransferOptions",
+    "UserError",
+]
+
+# These bring PyTorch or codecs along, which take seconds: they are loaded when they are asked for.
+_LAZY = {
+    "Animator": "animation.animator",
+    "FrameArrays": "media",
+    "Live": "animation.live",
+    "Portrait": "animation.portrait",
+    "Rendering": "animation.rendering",
+    "Template": "motion",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Animator":  # brings PyTorch along, which takes seconds
-        from liveportrait.animation.animator import Animator
-
-        return Animator
+    if name in _LAZY:
+        return getattr(import_module(f"liveportrait.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,42 +1,60 @@
-"""The pipeline: a source and its drivers in, an animated portrait out."""
+"""The front door of the library: networks and face analysis loaded once, portraits opened with them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from liveportrait import weights
-from liveportrait.animation.driver import Driver, is_template, open_driver
-from liveportrait.animation.edit import edit_portrait
+from liveportrait.animation.driver.base import Driver
 from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.options import AnimateOptions
-from liveportrait.animation.production import Driving, produce
-from liveportrait.animation.report import ANIMATE, Report, Stretches, held_note
-from liveportrait.animation.run import Run
-from liveportrait.animation.source import Image
-from liveportrait.animation.streams import nothing
-from liveportrait.choices import BackendName, PrecisionChoice
+from liveportrait.animation.inputs import (
+    DrivingInput,
+    SourceInput,
+    is_template,
+    open_driver,
+    open_source,
+    resolve_driving,
+)
+from liveportrait.animation.options import AnimateOptions, SourceOptions, TransferOptions
+from liveportrait.animation.output.writer import is_picture, output_paths, write_rendering
+from liveportrait.animation.portrait import Portrait
+from liveportrait.animation.rendering import Rendering
+from liveportrait.animation.report import (
+    ANIMATE,
+    Report,
+    Stretches,
+    count,
+    gaps,
+    held_note,
+    stretches_note,
+)
+from liveportrait.animation.session import Session
+from liveportrait.choices import AudioMode, BackendName, PrecisionChoice
 from liveportrait.engine import Engine, pick_device
+from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
+from liveportrait.media import IMAGE_OUTPUTS, VIDEO_OUTPUTS, media_kind
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.networks.interface import Motion
 from liveportrait.types import Progress, no_progress
 
-TRACKING_THREADS = (
-    2  # while a face is followed, only the decoder runs beside it; more help a network so small little
-)
+# While a face is followed, only the decoder runs beside it; more threads help a network so small little.
+TRACKING_THREADS = 2
 
 
 class Animator:
-    """Networks and face analysis, loaded once: animates any number of sources with any number of drivers.
-
-    It keeps nothing of one animation for the next.
+    """Networks and face analysis, loaded once: opens any number of portraits. It keeps nothing of one for the next.
 
     >>> animator = Animator.load("compact")
-    >>> animator.animate("portrait.jpg", "driving.mp4", "out.mp4", AnimateOptions(region="lips"))
+    >>> portrait = animator.open("me.jpg")
+    >>> frames = list(portrait.drive("driving.mp4"))
+    >>> animator.animate("me.jpg", "driving.mp4", "out.mp4", AnimateOptions(region="lips"))
     """
 
     def __init__(
@@ -67,39 +85,74 @@ class Animator:
         networks = weights.load(name_or_path, pick_device(device))
         return cls(Engine(networks, precision, threads, backend), batch=batch)
 
+    def open(
+        self, source: SourceInput, options: SourceOptions | None = None, progress: Progress = no_progress
+    ) -> Portrait:
+        """The portrait in a photo, a video, or pictures from Python, with its faces found and measured.
+
+        `source` is a path, a picture (H,W,3) uint8 RGB, or pictures of one size: an array (N,H,W,3), a list, an
+        iterator, or `FrameArrays` with a frame rate. Raises `UserError` where it shows no face or not the chosen one.
+        """
+        return self._open(self._session(progress), source, options or SourceOptions())
+
     def animate(
         self,
-        source: str | Path | Image,
-        driving: Driving | Sequence[Driving],
+        source: SourceInput,
+        driving: DrivingInput | Sequence[DrivingInput],
         out: str | Path,
         options: AnimateOptions | None = None,
         progress: Progress = no_progress,
     ) -> Report:
-        """Animate `source`, a photo, a video or an (H,W,3) uint8 RGB array, with a video, photo or motion template.
+        """Animate `source` with `driving`, see `open` and `Portrait.drive`, and write the frames to `out`.
 
-        Several of them in `driving` move a face each (`AnimateOptions.assign`). The result lasts as long as the
-        shortest of them all, photos left aside; its rate is that of a source video, otherwise of the first moving
-        driver. A result of one frame may also be a picture. `out` appears under its name only when it is complete.
-        Raises `UserError`.
+        `out` is a video, a folder of PNG (no suffix), or a picture where the result has one frame. It appears under
+        its name only when it is complete. Raises `UserError`.
         """
         options = options or AnimateOptions()
-        run = Run(self.engine, self.analyzer, self.batch, progress)
-        drivers = [driving] if isinstance(driving, str | Path | Template) else list(driving)
-        return produce(run, source, drivers, Path(out), options)
+        paths = output_paths(Path(out), options, options)
+        drivers = resolve_driving(driving)  # a mistyped name is refused before the source is followed
+        session = self._session(progress)
+        with self._open(session, source, options) as portrait:
+            rendering = portrait.driven(session, drivers, options)
+            if is_picture(paths[0]) and rendering.total != 1:
+                raise UserError(
+                    f"{out} is a picture, and the result has {rendering.total} frames: name a video such as .mp4, or"
+                    " a folder for PNG (no suffix)"
+                )
+            unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
+            turns = options.motion == "relative" and options.region in ("all", "pose")
+            notes = [*_notes(rendering, unchanged, options, options.stitching, "animated")]
+            if turns and not options.photo_pose and any(each.driver.is_photo for each in rendering.drivers):
+                notes.append(
+                    "a driving photo gives its expression only: use --photo-pose to take its head pose too"
+                )
+            return _report(rendering, paths, unchanged, options.stitching, notes)
 
     def edit(
         self,
-        source: str | Path | Image,
+        source: SourceInput,
         out: str | Path,
         options: EditOptions | None = None,
         progress: Progress = no_progress,
     ) -> Report:
-        """Edit the faces of `source`, a photo, a video or an (H,W,3) uint8 RGB array; write `out`, of the same kind.
+        """Edit the faces of `source`, see `open` and `Portrait.edit`; write `out`, a picture or video like it.
 
         A video keeps its frames, rate and sound; frames without a face pass through as they are. `out` appears under
         its name only when it is complete. Raises `UserError`.
         """
-        return edit_portrait(self, source, out, options, progress)
+        options = options or EditOptions()
+        is_video = (
+            media_kind(source) == "video" if isinstance(source, str | Path) else not _is_picture(source)
+        )
+        paths = output_paths(Path(out), options, options, VIDEO_OUTPUTS if is_video else IMAGE_OUTPUTS)
+        if options.keyframes and not is_video:
+            raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
+        session = self._session(progress)
+        with self._open(session, source, options) as portrait:
+            rendering = portrait.edited(session, options)
+            unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
+            notes = [*_notes(rendering, unchanged, options, options.stitching, "edited")]
+            return _report(rendering, paths, unchanged, options.stitching, notes)
 
     def template(
         self,
@@ -113,37 +166,106 @@ class Animator:
 
         `out` ends in .safetensors, or in .pkl for the published weights' motions. Raises `UserError`.
         """
-        run = Run(self.engine, self.analyzer, self.batch, progress)
+        session = self._session(progress)
         if is_template(path := Path(driving)):
             template = read_template(path)
             held: Stretches = ()
         else:
             out = check_template_output(out, groups_for(self.engine.variant).layout, overwrite)
-            driver = open_driver(run, path, crop_driving)
-            template, held = _record(run, driver), driver.held
+            options = TransferOptions(crop_driving=crop_driving, reference="first")
+            (resolved,) = resolve_driving(path)
+            driver = open_driver(session, resolved, options)
+            template, held = _recorded(session, driver), driver.held
         write_template(out, template, overwrite)
         return Report(
             out=Path(out),
             frames=len(template),
             fps=template.fps,
-            profile=run.clock.profile(len(template)),
+            profile=session.clock.profile(len(template)),
             held=held,
             notes=(held_note(held),) if held else (),
         )
 
+    def _open(self, session: Session, source: SourceInput, options: SourceOptions) -> Portrait:
+        opened = open_source(session, source, options)
+        return Portrait(self.engine, self.analyzer, self.batch, opened, options)
 
-def _record(run: Run, driver: Driver) -> Template:
+    def _session(self, progress: Progress) -> Session:
+        return Session(self.engine, self.analyzer, self.batch, progress)
+
+
+def _recorded(session: Session, driver: Driver) -> Template:
     """The whole motion of a driver as a template."""
     motions: list[Motion] = []
     done = 0
-    with closing(driver.play(nothing)) as play:
+    with closing(driver.play(session)) as play:
         for batch in play:
             motions.append(batch.motion)
             done += len(batch)
-            run.progress(ANIMATE, done, driver.frames)
-    motion = Motion(*(torch.cat(parts).cpu() for parts in zip(*motions, strict=True)))
-    layout = groups_for(run.engine.variant).layout
-    if driver.tracked is None:
+            session.progress(ANIMATE, done, driver.frames)
+    motion = Motion.cat(motions).to("cpu")
+    layout = groups_for(session.engine.variant).layout
+    if driver.ratios is None:
         return Template(motion, driver.fps, layout)
-    ratios = torch.from_numpy(driver.tracked.ratios)
+    ratios = torch.from_numpy(driver.ratios)
     return Template(motion, driver.fps, layout, eye_ratios=ratios[:, :2], lip_ratios=ratios[:, 2:])
+
+
+def _sound(rendering: Rendering, mode: AudioMode) -> Path | None:
+    """The file whose sound the result has."""
+    source = rendering.source.audio
+    driving = next((each.driver.audio for each in rendering.drivers if each.driver.audio), None)
+    if mode == "none":
+        return None
+    return driving or source if mode == "driving" else source or driving
+
+
+def _report(
+    rendering: Rendering,
+    paths: Sequence[Path],
+    unchanged: NDArray[np.bool_],
+    stitching: bool,
+    notes: Sequence[str],
+) -> Report:
+    moving = [driver.jitter() for driver in rendering.drivers]
+    return Report(
+        out=paths[0],
+        frames=len(unchanged),
+        fps=rendering.fps,
+        profile=rendering.session.clock.profile(len(unchanged)),
+        compare=paths[1] if len(paths) > 1 else None,
+        held=rendering.drivers[0].driver.held if rendering.drivers else (),
+        passed=gaps(~unchanged),
+        cuts=rendering.source.cuts,
+        jitter=(*rendering.source.jitter, *(figure for figure in moving if figure.before > 0)),
+        stitched=stitching and rendering.session.engine.can_stitch,
+        notes=tuple(notes),
+    )
+
+
+def _notes(
+    rendering: Rendering, unchanged: NDArray[np.bool_], options: SourceOptions, stitching: bool, done: str
+) -> Iterator[str]:
+    """What the user should know about a result in which faces were `done`: animated or edited."""
+    source = rendering.source
+    if source.note:
+        yield source.note
+    if options.faces == "largest" and source.found > 1:
+        yield f"{source.found} faces found in {source.name}: the largest was {done}"
+    if passed := gaps(~unchanged):
+        yield f"no chosen face in {stretches_note(passed, 'SOURCE')}: unchanged in the result"
+    for each in rendering.drivers:
+        if each.driver.held:
+            yield held_note(each.driver.held)
+    lengths = rendering.lengths
+    if source.count and lengths and source.count != min(lengths):
+        yield (
+            f"SOURCE has {count(source.count)} and DRIVING lasts for {min(lengths)} of them at its rate: the result"
+            f" has {len(unchanged)}"
+        )
+    if stitching and not rendering.session.engine.can_stitch:
+        yield f"these weights bring no stitching module: {done} without stitching"
+
+
+def _is_picture(source: object) -> bool:
+    return isinstance(source, np.ndarray) and source.ndim != 4

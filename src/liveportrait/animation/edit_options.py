@@ -1,4 +1,4 @@
-"""What a user can choose about one edited portrait: the same for the command line, the web page and Python."""
+"""The sliders of an edited portrait: the same for the command line, the web page and Python."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from liveportrait.animation.options import AnimateOptions
+from liveportrait.animation.options import (
+    OptionGroup,
+    OutputOptions,
+    PasteOptions,
+    SourceOptions,
+    check_alpha_crop,
+    spelled,
+)
 from liveportrait.choices import WIDEST_OPENING
 from liveportrait.errors import UserError
 
@@ -46,8 +53,8 @@ SLIDERS: dict[str, Range] = {
 
 
 @dataclass(frozen=True)
-class EditOptions:
-    """How a portrait is edited. A slider at its default changes nothing."""
+class Sliders(OptionGroup):
+    """Expression, gaze, pose and openings by hand. A slider at its default changes nothing."""
 
     smile: float = 0.0
     """-0.3 (sad) to 1.3 (laughing)"""
@@ -95,52 +102,33 @@ class EditOptions:
     """0 to 1: how much of that expression is taken"""
     keyframes: Path | None = None
     """values of sliders over time, a JSON file (see docs/guide/editing.md), for a video SOURCE"""
-    crop: bool = True
-    """find the face in SOURCE and cut it out; --no-crop takes SOURCE as a face already cropped"""
-    faces: str = "largest"
-    """which faces of SOURCE are edited: largest, all, or numbers from the left such as 1,3"""
-    paste_back: bool = True
-    """paste the face back into SOURCE; --no-paste-back writes the model's crop"""
     stitching: bool = True
     """keep shoulders and the crop's border in place, where the weights bring that module"""
-    crop_scale: float = 2.3
-    """size of SOURCE's crop, in sizes of its face"""
-    crop_x: float = 0.0
-    """shift of SOURCE's crop to the right, in sizes of the crop"""
-    crop_y: float = -0.125
-    """shift of SOURCE's crop downward, in sizes of the crop"""
-    smooth: float = 0.0
-    """how strongly the motion of a video SOURCE is smoothed over time, 0 to 1"""
-    max_size: int | None = None
-    """longest side of the result in px; by default a photo is reduced to 1280, and a video keeps its size"""
-    overwrite: bool = False
-    """replace OUT if it exists"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for a value out of range."""
+        super().__post_init__()
         for name in SLIDERS:
             check_slider(name, getattr(self, name))
-        self.source_options()
 
-    def source_options(self) -> AnimateOptions:
-        """How the source is opened."""
-        return AnimateOptions(
-            crop=self.crop,
-            faces=self.faces,
-            crop_scale=self.crop_scale,
-            crop_x=self.crop_x,
-            crop_y=self.crop_y,
-            smooth=self.smooth,
-            max_size=self.max_size,
-        )
-
-    def sliders(self) -> dict[str, float]:
+    def moved(self) -> dict[str, float]:
         """The sliders that are not at rest."""
         return {
             name: value
             for name, limits in SLIDERS.items()
             if (value := getattr(self, name)) is not None and value != limits.rest
         }
+
+
+# As in `AnimateOptions`, bases stand in the opposite order to the help's.
+@dataclass(frozen=True)
+class EditOptions(OutputOptions, PasteOptions, SourceOptions, Sliders):
+    """How a portrait is edited, from file to file."""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for choices that do not go together."""
+        super().__post_init__()
+        check_alpha_crop(self, self)
 
 
 def check_slider(name: str, value: float | None) -> None:
@@ -151,6 +139,4 @@ def check_slider(name: str, value: float | None) -> None:
     if value is None and limits.rest is None:
         return
     if value is None or not (math.isfinite(value) and limits.low <= value <= limits.high):
-        raise UserError(
-            f"{name.replace('_', '-')} is {value}: choose a number from {limits.low:g} to {limits.high:g}"
-        )
+        raise UserError(f"{spelled(name)} is {value}: choose a number from {limits.low:g} to {limits.high:g}")

@@ -1,10 +1,11 @@
-"""The motion of crops: what M sees, and where the tracker saw the keypoints."""
+"""The motion of crops: as M sees it, with keypoints where the tracker saw them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from liveportrait.engine import Engine
@@ -15,26 +16,24 @@ from liveportrait.networks.interface import Motion
 
 def extract_motion(
     engine: Engine,
-    tiles: NDArray[np.uint8],
+    crops: NDArray[np.uint8],
     seen: SeenKeypoints | None,
-    window: CropWindow | Sequence[CropWindow] | None,
+    windows: Sequence[CropWindow],
+    rows: Sequence[int] | None = None,
 ) -> Motion:
     """Motions of crops (B,S,S,3) as the engine finds them, with keypoints where the tracker saw them.
 
-    `seen`: of the B frames that the crops were cut from, all with one window or each with its own; None where
-    nothing was tracked. Weights whose keypoints are no landmarks keep what the engine found.
+    `seen`: the keypoints of those frames in which the face was seen, b of them, each with the window that its crop was
+    cut through, all of one size; `rows` (b) says which of the B they are, None all. None where nothing was tracked.
+    Weights whose keypoints are no landmarks keep what the engine found.
     """
-    motion = engine.extract_motion(tiles)
-    if seen is None or window is None or not groups_for(engine.variant).keypoints_are_landmarks:
+    motion = engine.extract_motion(crops)
+    if seen is None or not windows or not groups_for(engine.variant).keypoints_are_landmarks:
         return motion
-    if isinstance(window, CropWindow):
-        return snap_to_landmarks(motion, seen.through(window), window.size)
-    rows = [seen[row : row + 1].through(own) for row, own in enumerate(window)]
-    return snap_to_landmarks(motion, joined(rows), window[0].size)
-
-
-def joined(parts: Sequence[SeenKeypoints]) -> SeenKeypoints:
-    """Several frames' keypoints as one."""
-    return SeenKeypoints(
-        np.concatenate([part.points for part in parts]), np.concatenate([part.rotation for part in parts])
-    )
+    through = [seen[row : row + 1].through(window) for row, window in enumerate(windows)]
+    points = SeenKeypoints.joined(through)
+    if rows is None:
+        return snap_to_landmarks(motion, points, windows[0].size)
+    chosen = torch.tensor(list(rows), device=engine.device)
+    snapped = snap_to_landmarks(motion.rows(chosen), points, windows[0].size)
+    return Motion(*(whole.index_copy(0, chosen, part) for whole, part in zip(motion, snapped, strict=True)))

@@ -23,7 +23,7 @@ _RECORD = np.dtype(
         ("square", np.float32, 4),  # x, y, side, roll
         ("points", np.float32, (21, 2)),
         ("rotation", np.float32, (3, 3)),
-        ("openings", np.float32, 3),
+        ("ratios", np.float32, 3),
         ("outline", np.float32, (len(OVAL), 3)),
     ]
 )
@@ -35,7 +35,7 @@ class FaceObservation:
 
     square: Square  # of its box
     keypoints: SeenKeypoints
-    openings: Array  # (3,) of left eye, right eye and lips
+    ratios: Array  # (3,) of left eye, right eye and lips
     outline: Array  # (36,3) px
 
     @classmethod
@@ -51,7 +51,7 @@ class FaceObservation:
         record = np.zeros(1, _RECORD)
         record["square"] = [*self.square.centre, self.square.side, self.square.roll]
         record["points"], record["rotation"] = self.keypoints.points, self.keypoints.rotation
-        record["openings"], record["outline"] = self.openings, self.outline
+        record["ratios"], record["outline"] = self.ratios, self.outline
         return record.tobytes()
 
     @classmethod
@@ -60,9 +60,7 @@ class FaceObservation:
         record = np.frombuffer(packed, _RECORD)
         x, y, side, roll = record["square"][0].tolist()
         keypoints = SeenKeypoints(record["points"], record["rotation"])
-        return cls(
-            Square(np.array([x, y]), side, roll), keypoints, record["openings"][0], record["outline"][0]
-        )
+        return cls(Square(np.array([x, y]), side, roll), keypoints, record["ratios"][0], record["outline"][0])
 
 
 @dataclass(eq=False)

@@ -1,4 +1,9 @@
-"""What a user can choose about one animation: the same for the command line, the web page and Python."""
+"""Everything a user can choose about an animation: the same for the command line, the web page and Python.
+
+Choices come in groups, and each part of the program takes the group that it reads: `SourceOptions` to open a portrait,
+`TransferOptions` for what motion becomes on the way to it, `PasteOptions` for how the face is laid back into the frame,
+`OutputOptions` for the files.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,12 @@ import math
 from dataclasses import dataclass, field
 from typing import get_args, get_type_hints
 
-from liveportrait.animation.boxes import parse_box
-from liveportrait.animation.retarget_options import RetargetOptions
 from liveportrait.choices import (
+    WIDEST_OPENING,
     AudioMode,
     DrivingOption,
     MotionMode,
+    Opening,
     PasteMask,
     Reference,
     ReferenceName,
@@ -20,7 +25,7 @@ from liveportrait.choices import (
     VideoCodec,
 )
 from liveportrait.errors import UserError
-from liveportrait.face.choice import FaceChoice, parse_numbers
+from liveportrait.face.choice import FaceChoice, parse_box, parse_numbers
 
 _RANGES = {
     "multiplier": (0.0, 4.0),
@@ -30,18 +35,31 @@ _RANGES = {
     "crop_y": (-1.0, 1.0),
     "max_size": (64, 16384),
 }
+_OPENINGS = ("eye_opening", "left_eye_opening", "right_eye_opening", "lip_opening")
 
 
 @dataclass(frozen=True)
-class AnimateOptions:
-    """How a portrait is animated."""
+class OptionGroup:
+    """A group of choices. Words and numbers are checked when it is made."""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a word that is no choice, or a number out of range."""
+        for name, kind in get_type_hints(type(self)).items():
+            value, choices = getattr(self, name), get_args(kind)
+            if isinstance(value, str) and choices and value not in choices:
+                raise UserError(f"{spelled(name)} is {value!r}: choose one of {', '.join(choices)}")
+            if name in _RANGES and value is not None:
+                low, high = _RANGES[name]
+                if not (math.isfinite(value) and low <= value <= high):
+                    raise UserError(f"{spelled(name)} is {value}: choose a number from {low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class SourceOptions(OptionGroup):
+    """How a portrait is opened: whose face moves, and how it is cut out."""
 
     crop: bool = True
     """find the face in SOURCE and cut it out; --no-crop takes SOURCE as a face already cropped"""
-    crop_driving: bool = True
-    """the same for DRIVING; --no-crop-driving takes its frames as faces already cropped"""
-    paste_back: bool = True
-    """paste the moving face back into SOURCE; --no-paste-back writes the model's crop"""
     faces: str = "largest"
     """which faces of SOURCE move: largest, all, or numbers from the left such as 1,3"""
     subject: Subject = "auto"
@@ -49,6 +67,78 @@ class AnimateOptions:
     person is found"""
     box: str = ""
     """x,y,w,h in px of SOURCE: where the face of a photo is (an animal's head without ears), found by hand"""
+    crop_scale: float = 2.3
+    """size of SOURCE's crop, in sizes of its face"""
+    crop_x: float = 0.0
+    """shift of SOURCE's crop to the right, in sizes of the crop"""
+    crop_y: float = -0.125
+    """shift of SOURCE's crop downward, in sizes of the crop"""
+    smooth: float = 0.0
+    """how strongly motion is smoothed over time, 0 to 1; smoothing adds no delay"""
+    max_size: int | None = None
+    """longest side of the result in px; by default a photo is reduced to 1280, and a video keeps its size"""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for choices that do not go together."""
+        super().__post_init__()
+        FaceChoice.parse(self.faces)
+        if self.box:
+            parse_box(self.box)
+            if self.faces != "largest":
+                raise UserError("box names the one face that moves: leave out faces, or the box")
+        if not self.crop and (self.box or self.subject == "animal"):
+            reason = "box" if self.box else "subject animal"
+            raise UserError(f"{reason} asks for a face to be cut out: leave out no-crop")
+
+
+@dataclass(frozen=True)
+class RetargetOptions:
+    """How far eyes and lips open (height over width in the picture); None leaves them to the driver's motion."""
+
+    eye_opening: Opening = None
+    """opening of both eyes, 0 (closed) to 0.8, about 0.35 when open; driver: the same as in DRIVING"""
+    left_eye_opening: Opening = None
+    """the same for the eye on the left of the picture alone"""
+    right_eye_opening: Opening = None
+    """the same for the eye on the right of the picture alone"""
+    lip_opening: Opening = None
+    """opening of the lips, 0 (closed) to 0.8; driver: the same as in DRIVING"""
+    normalize_lips: bool = False
+    """relative motion: start from closed lips where SOURCE has them open"""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for values out of range."""
+        for name in _OPENINGS:
+            value = getattr(self, name)
+            if value is None or value == "driver":
+                continue
+            if isinstance(value, str) or not (math.isfinite(value) and 0 <= value <= WIDEST_OPENING):
+                raise UserError(
+                    f"{spelled(name)} is {value}: choose a number from 0 to {WIDEST_OPENING:g}, or driver"
+                )
+
+    @property
+    def wanted(self) -> tuple[Opening, Opening, Opening]:
+        """The openings asked for: left eye, right eye, lips."""
+        left, right = self.left_eye_opening, self.right_eye_opening
+        return (
+            self.eye_opening if left is None else left,
+            self.eye_opening if right is None else right,
+            self.lip_opening,
+        )
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is asked for."""
+        return self.normalize_lips or any(opening is not None for opening in self.wanted)
+
+
+@dataclass(frozen=True)
+class TransferOptions(OptionGroup):
+    """How a driver is read, and what of its motion the portrait takes."""
+
+    crop_driving: bool = True
+    """find the face in DRIVING and cut it out; --no-crop-driving takes its frames as faces already cropped"""
     assign: str = ""
     """with several DRIVING: the number of the one that moves each face, such as 2,1,1; by default in turn"""
     motion: MotionMode = "relative"
@@ -72,19 +162,32 @@ class AnimateOptions:
     multiplier: float = 1.0
     """how strongly SOURCE follows, 0 to 4; 1 as DRIVING moves"""
     smooth: float = 0.0
-    """how strongly motion is smoothed over time, 0 to 1; nothing comes late"""
+    """how strongly motion is smoothed over time, 0 to 1; smoothing adds no delay"""
     stitching: bool = True
     """keep shoulders and the crop's border in place, where the weights bring that module"""
     retarget: RetargetOptions = field(default_factory=RetargetOptions)
     """how far eyes and lips open"""
-    crop_scale: float = 2.3
-    """size of SOURCE's crop, in sizes of its face"""
-    crop_x: float = 0.0
-    """shift of SOURCE's crop to the right, in sizes of the crop"""
-    crop_y: float = -0.125
-    """shift of SOURCE's crop downward, in sizes of the crop"""
-    compare: bool = False
-    """also write source, driving and result side by side, as OUT with _compare in its name"""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a list or a reference that cannot be read."""
+        super().__post_init__()
+        if self.assign:
+            parse_numbers(self.assign, "assign", "a number of DRIVING for each face such as 2,1,1")
+        parse_reference(self.reference)
+
+    @property
+    def start(self) -> Reference:
+        """The reference frame as it is looked for: absolute motion starts from the first frame, not from a match."""
+        reference = parse_reference(self.reference)
+        return "first" if reference == "match" and self.motion == "absolute" else reference
+
+
+@dataclass(frozen=True)
+class PasteOptions(OptionGroup):
+    """How the moving face is laid back into the frame."""
+
+    paste_back: bool = True
+    """paste the moving face back into SOURCE; --no-paste-back writes the model's crop"""
     mask: PasteMask = "template"
     """what is pasted back: template, the whole crop with soft edges; face, what the face covers and soon will"""
     match_colour: bool = False
@@ -93,38 +196,57 @@ class AnimateOptions:
     """put SOURCE's own detail, finer than the model's, where the result shows it, moved or not"""
     alpha: bool = False
     """write the moving faces alone, on transparency, to be laid over SOURCE: .mov, .webm or a folder of PNG"""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for transparency around a crop that is not pasted."""
+        super().__post_init__()
+        if self.alpha and not self.paste_back:
+            raise UserError("--alpha shows what is pasted back: leave out --no-paste-back")
+
+
+@dataclass(frozen=True)
+class OutputOptions(OptionGroup):
+    """The files that are written."""
+
+    compare: bool = False
+    """also write source, driving and result side by side, as OUT with _compare in its name"""
     codec: VideoCodec = "auto"
     """auto: H.264, in .webm VP9; prores: ProRes 422 HQ in .mov (with --alpha always ProRes 4444)"""
     audio: AudioMode = "driving"
     """whose sound the result has; the other one's where that has none"""
-    max_size: int | None = None
-    """longest side of the result in px; by default a photo is reduced to 1280, and a video keeps its size"""
     overwrite: bool = False
     """replace OUT if it exists"""
 
+
+# A dataclass takes the fields of its last base first: bases stand in the opposite order to the help's.
+
+
+@dataclass(frozen=True)
+class DriveOptions(PasteOptions, TransferOptions):
+    """How a portrait that is open already is driven."""
+
+
+@dataclass(frozen=True)
+class AnimateOptions(OutputOptions, DriveOptions, SourceOptions):
+    """How a portrait is animated, from file to file."""
+
     def __post_init__(self) -> None:
-        """Raise `UserError` for values out of range."""
-        for name, kind in get_type_hints(type(self)).items():
-            value, choices = getattr(self, name), get_args(kind)
-            if isinstance(value, str) and choices and value not in choices:
-                raise UserError(f"{_spelled(name)} is {value!r}: choose one of {', '.join(choices)}")
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and low <= value <= high):
-                raise UserError(f"{_spelled(name)} is {value}: choose a number from {low:g} to {high:g}")
-        FaceChoice.parse(self.faces)
-        if self.box:
-            parse_box(self.box)
-            if self.faces != "largest":
-                raise UserError("box names the one face that moves: leave out faces, or the box")
-        if not self.crop and (self.box or self.subject == "animal"):
-            reason = "box" if self.box else "subject animal"
-            raise UserError(f"{reason} asks for a face to be cut out: leave out no-crop")
-        if self.subject == "animal" and self.retarget.changes:
-            raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
-        if self.assign:
-            parse_numbers(self.assign, "assign", "a number of DRIVING for each face such as 2,1,1")
-        parse_reference(self.reference)
+        """Raise `UserError` for choices that do not go together."""
+        super().__post_init__()
+        check_subject(self, self)
+        check_alpha_crop(self, self)
+
+
+def check_subject(source: SourceOptions, transfer: TransferOptions) -> None:
+    """Raise `UserError` where openings of eyes and lips, which are people's, are asked of an animal."""
+    if source.subject == "animal" and transfer.retarget.changes:
+        raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
+
+
+def check_alpha_crop(source: SourceOptions, paste: PasteOptions) -> None:
+    """Raise `UserError` for transparency around frames that are taken as faces."""
+    if paste.alpha and not source.crop:
+        raise UserError("--alpha shows what is pasted back: leave out --no-crop")
 
 
 def parse_reference(text: str) -> Reference:
@@ -140,5 +262,6 @@ def parse_reference(text: str) -> Reference:
     return int(text)
 
 
-def _spelled(name: str) -> str:
+def spelled(name: str) -> str:
+    """An option's name as on the command line."""
     return name.replace("_", "-")

@@ -1,151 +1,81 @@
-"""The last pass: every frame of the source with its faces moved by their drivers, rendered and written in order."""
+"""One result in the making: an iterator of frames that knows how many there are and how fast they follow."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from fractions import Fraction
-from functools import partial
-from itertools import islice
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from types import TracebackType
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from liveportrait.animation.compositing import Painted
-from liveportrait.animation.cues import Cues
-from liveportrait.animation.driver import DrivingBatch, Play
-from liveportrait.animation.report import ANIMATE
-from liveportrait.animation.run import Run
-from liveportrait.animation.source import Place, Source, SourceFace, View
-from liveportrait.animation.steering import Steering
-from liveportrait.animation.streams import side_by_side
-from liveportrait.face.paste import MASK_SIDE, outline_in_crop
-from liveportrait.motion import move_points
-from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Pose
-
-Image = NDArray[np.uint8]
-Finish = Callable[[Image, Sequence[Painted]], None]
+from liveportrait.animation.driver.base import PHOTO_FPS
+from liveportrait.animation.driver.timing import TimedDriver
+from liveportrait.animation.options import PasteOptions
+from liveportrait.animation.output.compositor import Compositor, RenderedFace
+from liveportrait.animation.pipeline import DrivenFace, render
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import Image, Source
+from liveportrait.errors import UserError
 
 
-@dataclass(frozen=True, eq=False)
-class Role:
-    """A face of the source, and what moves it."""
+class Rendering:
+    """The frames (H,W,3) uint8 RGB of one result in order, made as they are asked for; with `alpha` (H,W,4).
 
-    face: SourceFace
-    driver: int  # its number, from 0
-    steering: Steering
-
-
-class _Job(NamedTuple):
-    """Some consecutive frames of the result, ready to be rendered."""
-
-    start: int  # the number of the first
-    pictures: list[Image]  # (H,W,3) of the source
-    cues: list[DrivingBatch]  # of each driver, at least as many frames
-
-
-def render(
-    run: Run,
-    source: Source,
-    roles: Sequence[Role],
-    cues: Sequence[Cues],
-    fps: Fraction,
-    total: int,
-    limit: int | None,
-    finish: Finish,
-    follows_rims: bool = False,
-) -> int:
-    """Call finish(frame, its faces) for frame after frame of a result of that rate; their number.
-
-    The result ends with whatever ends first, or after `limit` frames, which must be given where there are only
-    photos: these never end. `total` is how many frames are expected. `follows_rims`: work out where the outlines of
-    faces have moved. Several batches are rendered side by side.
+    Memory does not grow with their number. Leaving it early, by `close` or the end of a `with` block, stops its
+    threads. It belongs to one thread.
     """
-    done = 0
-    with ExitStack() as stack:
-        lanes = stack.enter_context(run.engine.lanes(math.ceil(total / run.batch)))
-        frames = stack.enter_context(source.open())
-        plays = [stack.enter_context(closing(cue.play(fps, run.batch, lanes.enter))) for cue in cues]
-        jobs = _jobs(frames, plays, limit)
-        paint = partial(_paint_all, run, roles, follows_rims)
-        due = run.clock.gauge("to be rendered", lanes.count + 1)
-        for pictures, painted in stack.enter_context(
-            side_by_side(paint, jobs, lanes.count, due, lanes.enter)
-        ):
-            for picture, faces in zip(pictures, painted, strict=True):
-                finish(picture, faces)
-            done += len(pictures)
-            run.progress(ANIMATE, done, total)
-    return done
 
-
-def _jobs(frames: Iterator[Image], plays: Sequence[Play], limit: int | None) -> Iterator[_Job]:
-    """The frames of the result in batches, until something ends."""
-    start = 0
-    while limit is None or start < limit:
-        heard = [next(play, None) for play in plays]
-        batches = [batch for batch in heard if batch is not None]
-        if len(batches) < len(heard):
-            return
-        count = min(len(batch) for batch in batches)
-        pictures = list(islice(frames, count if limit is None else min(count, limit - start)))
-        if not pictures:
-            return
-        yield _Job(start, pictures, batches)
-        start += len(pictures)
-
-
-def _paint_all(
-    run: Run, roles: Sequence[Role], follows_rims: bool, job: _Job
-) -> tuple[list[Image], list[list[Painted]]]:
-    """The frames of a job, and the faces in each."""
-    painted: list[list[Painted]] = [[] for _ in job.pictures]
-    for number, role in enumerate(roles):
-        rows = role.face.shown(range(job.start, job.start + len(job.pictures)))
-        if not rows:
-            continue
-        here = [row - job.start for row in rows]
-        cue = job.cues[role.driver]
-        cue = cue if here == list(range(len(cue))) else cue.take(here)
-        view = role.face.view(run, rows, [job.pictures[index] for index in here])
-        for index, face in zip(here, _paint(run, number, role, view, cue, follows_rims), strict=True):
-            painted[index].append(face)
-    return job.pictures, painted
-
-
-def _paint(
-    run: Run, number: int, role: Role, view: View, cue: DrivingBatch, follows_rims: bool
-) -> list[Painted]:
-    """One face in the frames of a batch."""
-    with run.clock.step("render"):
-        home = pose_of(view.motion)
-        poses = role.steering.poses(cue.motion, view.motion, view.openings, cue.openings)
-        faces = run.engine.render(view.features, home, poses)
-    painted = []
-    for row, (generated, driving) in enumerate(zip(faces, cue.tiles, strict=True)):
-        own = row if len(view.tiles) > 1 else 0  # a still face looks the same in all frames
-        place = view.places[own] if view.places else None
-        moved = None
-        if follows_rims and place:
-            pair = (
-                Pose(*(part[index : index + 1] for part in pose))
-                for pose, index in ((home, own), (poses, row))
+    def __init__(
+        self,
+        session: Session,
+        source: Source,
+        faces: Sequence[DrivenFace],
+        drivers: Sequence[TimedDriver],
+        paste: PasteOptions,
+    ) -> None:
+        """Without a moving source or driver the result is one frame. Raises `UserError` where nothing can be shown."""
+        if len(source.faces) > 1 and not paste.paste_back:
+            raise UserError(
+                f"{len(source.faces)} faces cannot be written as one crop: leave out --no-paste-back"
             )
-            moved = moved_rim(place, *pair)
-        painted.append(Painted(number, generated, place, view.tiles[own], driving, moved))
-    return painted
+        self.session, self.source, self.drivers, self.paste = session, source, drivers, paste
+        moving = [each.driver for each in drivers if not each.driver.is_photo]
+        self.fps = source.fps or next((each.fps for each in moving), PHOTO_FPS)
+        self.lengths = [math.ceil(each.frames * self.fps / each.fps) for each in moving]
+        """frames that each moving driver lasts for at the rate of the result"""
+        self.total = min([*self.lengths, *([source.count] if source.count else [])], default=1)
+        """how many frames there will be, as far as the files tell the truth"""
+        self.compositor = Compositor(source, paste, session.engine.variant)
+        is_still = not self.lengths and source.count is None
+        self._rendered = render(
+            session,
+            source,
+            faces,
+            drivers,
+            self.fps,
+            self.total,
+            1 if is_still else None,
+            paste.mask == "face",
+        )
 
+    def __iter__(self) -> Iterator[Image]:
+        return self
 
-def moved_rim(place: Place, home: Pose, pose: Pose) -> NDArray[np.float32]:
-    """The outline (36,2) of a face that has gone from one pose to another (batch 1), px of its crop at 256 px."""
-    flat = outline_in_crop(place.outline, place.window, MASK_SIDE)
-    depth = place.outline[:, 2:] * np.float32(MASK_SIDE / place.window.side)
-    centred = np.concatenate([flat - (MASK_SIDE - 1) / 2, depth], axis=1) * np.float32(2 / MASK_SIDE)
-    points = torch.from_numpy(centred).to(home.keypoints)
-    moved = move_points(points, home, pose)[0, :, :2].cpu().numpy()
-    return np.asarray(moved * (MASK_SIDE / 2) + (MASK_SIDE - 1) / 2, np.float32)
+    def __next__(self) -> Image:
+        frame, faces = next(self._rendered)
+        with self.session.clock.step("paste"):
+            return self.compositor.compose(frame, faces)
+
+    def uncomposed(self) -> Iterator[tuple[Image, list[RenderedFace]]]:
+        """The frames of the source with the faces that are still to be laid into them by `compositor`."""
+        return self._rendered
+
+    def close(self) -> None:
+        """Stop. What was not asked for is not made."""
+        self._rendered.close()
+
+    def __enter__(self) -> Rendering:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

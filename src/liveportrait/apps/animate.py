@@ -15,7 +15,7 @@ from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
-    from liveportrait.animation import Animator, Report
+    from liveportrait import Animator, Report
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LoadOptions:
 
     def load(self) -> Animator:
         """The animator with these weights."""
-        from liveportrait.animation import Animator
+        from liveportrait import Animator
 
         return Animator.load(self.weights, self.device, self.precision, self.threads, backend=self.backend)
 

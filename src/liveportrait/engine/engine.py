@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from liveportrait.choices import BackendName, PrecisionChoice
-from liveportrait.engine.lanes import Lanes, divided
 from liveportrait.engine.select import make_backend, runs_base_on_cpu
+from liveportrait.engine.workers import Workers, divided
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.interface import Features, Motion, Pose
@@ -56,8 +56,8 @@ class Engine:
         """Where the networks are."""
         return self._backend.device
 
-    def lanes(self, batches: int) -> AbstractContextManager[Lanes]:
-        """A block in which so many batches are run, with as many lanes as they, the back end and the CPU allow."""
+    def workers(self, batches: int) -> AbstractContextManager[Workers]:
+        """A block in which so many batches are run, by as many workers as they, the back end and the CPU allow."""
         runs_here = self._backend.concurrent and self.device.type == "cpu"
         return divided(self.threads, batches if runs_here else 1)
 

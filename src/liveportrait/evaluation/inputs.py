@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.run import Run
-from liveportrait.animation.tracking import Tracked, track_face
+from liveportrait.animation.driver.tracked_face import TrackedFace, track_face
+from liveportrait.animation.session import Session
 from liveportrait.data.shards import OnBroken, Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.evaluation.protocols.reenact import COMPARED_SIDE
@@ -93,14 +93,14 @@ class ShardItem:
 class FileItem:
     """A video or a photo: the face is found, and cut out as `animate` cuts a driver's or a source's."""
 
-    def __init__(self, path: Path, run: Run) -> None:
+    def __init__(self, path: Path, session: Session) -> None:
         self.key, self.identity = path.name, path.stem
         self.is_video = media_kind(path) == "video"
-        self._path, self._run = path, run
+        self._path, self._session = path, session
 
     @cached_property
-    def _tracked(self) -> Tracked:
-        return track_face(self._run, VideoReader(self._path))
+    def _tracked(self) -> TrackedFace:
+        return track_face(self._session, VideoReader(self._path), "first")
 
     def clip(self, stride: int) -> Clip:
         if not self.is_video:
@@ -124,14 +124,14 @@ class FileItem:
             frames = self.clip(stride=8).frames
             return Still(self.key, self.identity, frames[0], *mirrored(frames[0]), is_well_exposed(frames))
         whole = load_image(self._path)
-        faces = self._run.analyzer.detect(whole)
+        faces = self._session.analyzer.detect(whole)
         if not faces:
             raise UserError(f"no face found in {self._path}: leave it out, or use a picture that shows one")
         window = source_window(faces[0].landmarks)
         return Still(self.key, self.identity, self._cut(whole, window), whole, window, True)
 
     def _cut(self, image: Picture, window: CropWindow) -> Picture:
-        return to_input(crop(image, window, self._run.engine.variant.replicate_border), COMPARED_SIDE)
+        return to_input(crop(image, window, self._session.engine.variant.replicate_border), COMPARED_SIDE)
 
 
 def frame_numbers(count: int, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -151,7 +151,7 @@ def mirrored(face: Picture) -> tuple[Picture, CropWindow]:
 
 
 def open_items(
-    data: Sequence[str], run: Run, one_in: int | None, on_broken: OnBroken | None = None
+    data: Sequence[str], session: Session, one_in: int | None, on_broken: OnBroken | None = None
 ) -> list[EvalItem]:
     """All clips and pictures of shards (paths or patterns), videos and photos, in order.
 
@@ -167,7 +167,7 @@ def open_items(
     passed_over = 0
     for path in _paths(data):
         if path.suffix.lower() != SHARD_SUFFIX:
-            items.append(FileItem(path, run))
+            items.append(FileItem(path, session))
             continue
         for sample in read_shard(path, on_broken):
             if one_in is None or is_held_out(sample.identity, one_in):

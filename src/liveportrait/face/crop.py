@@ -114,6 +114,11 @@ def driving_square(landmarks: Array) -> Square:
     return face_square(landmarks, DRIVING_SCALE, y=DRIVING_Y)
 
 
+def whole_window(size: int) -> CropWindow:
+    """The window of a picture of `size` px a side that is a crop already."""
+    return CropWindow(np.eye(2, 3, dtype=np.float32), size)
+
+
 def mean_window(squares: Sequence[Square], size: int = 512) -> CropWindow:
     """The window of the mean of some squares, not rotated. Raises UserError where there is none."""
     if not squares:

@@ -120,18 +120,20 @@ def neutral_distance(analyzer: FaceAnalyzer, face: Face) -> float:
     return float(face_scores(analyzer, face).sum()) + float(turn_degrees(turn)) / TURN
 
 
-def most_similar_frame(looks: Sequence[Look], source: Array | None) -> int:
-    """The frame in which a driver looks most like a source with these scores; the most neutral one without them.
+def similarity_cost(scores: Array, source: Array | None) -> float:
+    """Cost of a driver's face with these scores as the start for a source with those: 0 for two neutral faces.
 
     An expression is then transferred from where it means the same on both faces: a driver who begins with an open
-    mouth does not ask closed lips to close further. Of what differs a calm face is the smaller mistake.
+    mouth does not ask closed lips to close further. Of what differs a calm face is the smaller mistake; without a
+    source, the most neutral face costs least.
     """
-    wanted = np.zeros_like(looks[0].scores) if source is None else source
+    wanted = np.zeros_like(scores) if source is None else source
+    return float(DIFFERENCE * np.abs(scores - wanted).sum() + scores.sum())
 
-    def cost(look: Look) -> float:
-        return float(DIFFERENCE * np.abs(look.scores - wanted).sum() + look.scores.sum())
 
-    return min(looks, key=cost).frame
+def most_similar_frame(looks: Sequence[Look], source: Array | None) -> int:
+    """The frame in which a driver looks most like a source with these scores, see `similarity_cost`."""
+    return min(looks, key=lambda look: similarity_cost(look.scores, source)).frame
 
 
 def turn_degrees(rotation: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Every frame and picture is an (H,W,3) uint8 RGB array. Files are checked by cont
 written raises `UserError`. Outputs appear under their final name only when they are complete.
 """
 
+from liveportrait.media.arrays import FrameArrays, check_picture
 from liveportrait.media.container import media_kind
 from liveportrait.media.encoders import VIDEO_OUTPUTS, check_alpha
 from liveportrait.media.files import check_input, check_new_folder, check_output, output_file
@@ -15,6 +16,7 @@ from liveportrait.media.writer import VideoWriter
 __all__ = [
     "IMAGE_OUTPUTS",
     "VIDEO_OUTPUTS",
+    "FrameArrays",
     "PictureSequence",
     "VideoInfo",
     "VideoReader",
@@ -23,6 +25,7 @@ __all__ = [
     "check_input",
     "check_new_folder",
     "check_output",
+    "check_picture",
     "contact_sheet",
     "load_image",
     "media_kind",

@@ -66,7 +66,17 @@ class VideoReader:
     def __len__(self) -> int:
         return self.info.frame_count
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.path)
+
+    @property
+    def audio(self) -> Path | None:
+        """The file, if it has sound."""
+        return self.path if self.info.has_audio else None
+
+    def __iter__(self) -> Generator[np.ndarray, None, None]:
         frames = self._frames()
         self._passes.add(frames)
         return frames

@@ -37,6 +37,12 @@ class SeenKeypoints:
         points = np.stack([face[list(keypoints.MESH), :2] for face in landmarks])
         return cls(points.astype(np.float32), np.stack([head_pose(face).rotation for face in landmarks]))
 
+    @classmethod
+    def joined(cls, parts: Sequence[SeenKeypoints]) -> SeenKeypoints:
+        """Several frames' keypoints as one."""
+        points = np.concatenate([part.points for part in parts])
+        return cls(points, np.concatenate([part.rotation for part in parts]))
+
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> SeenKeypoints:
         return SeenKeypoints(self.points[rows], self.rotation[rows])
 
@@ -74,10 +80,7 @@ class SeenHeads:
     def joined(cls, parts: Sequence[SeenHeads]) -> SeenHeads:
         """Several frames' heads as one."""
         return cls(
-            SeenKeypoints(
-                np.concatenate([part.keypoints.points for part in parts]),
-                np.concatenate([part.keypoints.rotation for part in parts]),
-            ),
+            SeenKeypoints.joined([part.keypoints for part in parts]),
             np.concatenate([part.scale for part in parts]),
             np.concatenate([part.centre for part in parts]),
         )

@@ -9,8 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from liveportrait.animation.control.motion_transfer import MotionTransfer
+from liveportrait.animation.driver.base import DrivingBatch
+from liveportrait.animation.driver.base import Start as DrivingStart
 from liveportrait.animation.options import AnimateOptions
-from liveportrait.animation.steering import Steering
+from liveportrait.animation.pipeline import Cue
+from liveportrait.animation.source.base import FaceView
+from liveportrait.animation.source.photo import PhotoFace
 from liveportrait.engine import Engine
 from liveportrait.evaluation.context import EvalContext
 from liveportrait.face import Face
@@ -110,7 +115,10 @@ def reenact(context: EvalContext, source: Shown, start: Start, driver: Shown, st
     driving = followed(context, start.motion, start.shown, driver)
     features, source_pose = engine.encode_appearance(network_input(engine, source.frames)), pose_of(motion)
     options = AnimateOptions(stitching=stitching)
-    poses = Steering(engine, motion, reference, is_photo=False, options=options).poses(driving)
+    view = FaceView(features, motion, None, network_input(engine, source.frames), ())
+    transfer = MotionTransfer(engine, PhotoFace(view), DrivingStart(reference), False, options)
+    cue = Cue([], DrivingBatch(driving, None, (None,) * driving.batch))
+    poses = transfer.poses(view, cue)
     rendered = [
         engine.render(features, source_pose, Pose(*(part[start : start + BATCH] for part in poses)))
         for start in range(0, len(driver.frames), BATCH)

@@ -2,6 +2,7 @@
 
 The codecs, OpenCV, OpenVINO and PyTorch release Python's lock, so decoding, the networks and encoding overlap.
 Errors come out where the items do, once: leaving a block waits for its threads and drops what is not begun.
+`enter` is called by each thread before its first item.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from liveportrait.animation.profile import Gauge
 
@@ -22,20 +23,19 @@ DEPTH = 4  # frames in flight on each side
 _END = object()
 
 
-def nothing() -> None:
-    """What a thread does before its first item, where it has nothing to prepare."""
-
-
 @contextmanager
 def read_ahead(
-    items: Iterable[T], depth: int = DEPTH, gauge: Gauge | None = None, prepare: Callable[[], None] = nothing
+    items: Iterable[T],
+    depth: int = DEPTH,
+    gauge: Gauge | None = None,
+    enter: Callable[[], None] | None = None,
 ) -> Iterator[Iterator[T]]:
-    """The same items in order, at most `depth` of them made in advance by a thread that calls `prepare` first.
+    """The same items in order, at most `depth` of them made in advance by a thread.
 
     On leaving the block the thread has ended, and `items` may be closed.
     """
     source = iter(items)
-    with ThreadPoolExecutor(1, "read-ahead", initializer=prepare) as pool:
+    with ThreadPoolExecutor(1, "read-ahead", initializer=enter) as pool:
 
         def ahead() -> Generator[T, None, None]:
             pending = deque(pool.submit(next, source, _END) for _ in range(depth))
@@ -54,19 +54,19 @@ def read_ahead(
 
 
 @contextmanager
-def side_by_side(
+def parallel_map(
     work: Callable[[T], R],
     items: Iterable[T],
-    lanes: int,
+    workers: int,
     gauge: Gauge | None = None,
-    prepare: Callable[[], None] = nothing,
+    enter: Callable[[], None] | None = None,
 ) -> Iterator[Iterator[R]]:
-    """What `work` makes of each item, in order; `lanes` threads work on an item each, and one more item waits.
+    """The results of `work` for each item, in order; `workers` threads work on an item each, and one more waits.
 
-    `items` are taken by the caller's thread. Each thread calls `prepare` first.
+    `items` are taken by the caller's thread.
     """
     source = iter(items)
-    with ThreadPoolExecutor(lanes, "lane", initializer=prepare) as pool:
+    with ThreadPoolExecutor(workers, "worker", initializer=enter) as pool:
 
         def results() -> Generator[R, None, None]:
             pending: deque[Future[R]] = deque()
@@ -74,7 +74,7 @@ def side_by_side(
                 if gauge:
                     gauge.see(sum(not future.done() for future in pending))
                 pending.append(pool.submit(work, item))
-                if len(pending) > lanes:
+                if len(pending) > workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -86,23 +86,23 @@ def side_by_side(
 
 
 @contextmanager
-def finish_behind(
-    finish: Callable[..., None], depth: int = DEPTH, gauge: Gauge | None = None
-) -> Iterator[Callable[..., None]]:
-    """A function that has a thread call `finish` with its arguments, in order, waiting while `depth` are due.
+def write_behind(
+    write: Callable[[T], None], depth: int = DEPTH, gauge: Gauge | None = None
+) -> Iterator[Callable[[T], None]]:
+    """A function that has a thread call `write` with its argument, in order, waiting while `depth` are due.
 
-    Leaving the block waits for the rest. The first error of `finish` is raised by a later call or on leaving;
-    when the block itself fails, what is not begun is dropped.
+    Leaving the block waits for the rest. The first error of `write` is raised by a later call or on leaving; when the
+    block itself fails, what is not begun is dropped.
     """
     pending: deque[Future[None]] = deque()
-    pool = ThreadPoolExecutor(1, "finish-behind")
+    pool = ThreadPoolExecutor(1, "write-behind")
 
-    def submit(*arguments: Any) -> None:
+    def submit(item: T) -> None:
         if gauge:
             gauge.see(sum(not future.done() for future in pending))
         while len(pending) >= depth:
             pending.popleft().result()
-        pending.append(pool.submit(finish, *arguments))
+        pending.append(pool.submit(write, item))
 
     try:
         yield submit

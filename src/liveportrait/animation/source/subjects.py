@@ -1,4 +1,4 @@
-"""Whose faces a photo shows: people's, or where there are none, those of cats and dogs."""
+"""The faces of a photo: people's, or where there are none, those of cats and dogs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.boxes import parse_box
-from liveportrait.animation.options import AnimateOptions
+from liveportrait.animation.options import SourceOptions
 from liveportrait.errors import UserError
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.animals import AnimalFace, animal_outline
 from liveportrait.face.canonical import OVAL
+from liveportrait.face.choice import parse_box
 
 ANIMAL = 0.7  # score from which a face that could be a person's is an animal's
 
@@ -21,16 +21,16 @@ Image = NDArray[np.uint8]
 Subject = Face | AnimalFace
 
 
-class Found(NamedTuple):
+class Subjects(NamedTuple):
     """The faces of a picture."""
 
     faces: Sequence[Subject]  # largest first, of one kind, at least one
-    note: str = ""  # what the user should know about them
+    note: str = ""  # for the user, about them
 
 
 def find_subjects(
-    analyzer: FaceAnalyzer, image: Image, name: str, options: AnimateOptions, size: tuple[int, int]
-) -> Found:
+    analyzer: FaceAnalyzer, image: Image, name: str, options: SourceOptions, size: tuple[int, int]
+) -> Subjects:
     """The faces of a photo (H,W,3), or the one in the user's box; people first unless animals are asked for.
 
     `size` is the height and width of the photo as it came, to which the box refers. Raises `UserError` where there is
@@ -43,9 +43,9 @@ def find_subjects(
         if options.subject == "auto":
             people = [face for face in people if not _is_animal(analyzer, image, face)]
         if people:
-            return Found(people)
+            return Subjects(people)
     if options.subject != "person" and (animals := analyzer.animals.detect(image)):
-        return Found(animals, _note(name, options))
+        return Subjects(animals, _note(name, options))
     whose = {"auto": "", "person": "person's ", "animal": "animal's "}[options.subject]
     raise UserError(
         f"no {whose}face found in {name}: use a picture that shows one, {analyzer.smallest(image):.0f} px high or"
@@ -66,8 +66,8 @@ def _is_animal(analyzer: FaceAnalyzer, image: Image, face: Face) -> bool:
 
 
 def _within(
-    analyzer: FaceAnalyzer, image: Image, name: str, options: AnimateOptions, size: tuple[int, int]
-) -> Found:
+    analyzer: FaceAnalyzer, image: Image, name: str, options: SourceOptions, size: tuple[int, int]
+) -> Subjects:
     x, y, width, height = parse_box(options.box)
     high, wide = size
     if x + width > wide or y + height > high:
@@ -79,16 +79,16 @@ def _within(
     if options.subject != "animal":
         person = analyzer.within(image, box)
         if person and not (options.subject == "auto" and _is_animal(analyzer, image, person)):
-            return Found([person])
+            return Subjects([person])
         if options.subject == "person":
             raise UserError(
                 f"no person's face in box {options.box!r} of {name}: draw it from forehead to chin and from ear to"
                 " ear, or use --subject animal"
             )
-    return Found([analyzer.animals.within(image, box)], _note(name, options))
+    return Subjects([analyzer.animals.within(image, box)], _note(name, options))
 
 
-def _note(name: str, options: AnimateOptions) -> str:
+def _note(name: str, options: SourceOptions) -> str:
     if options.subject == "animal":
         return ""
     where = "in the box" if options.box else f"in {name}"

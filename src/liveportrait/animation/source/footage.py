@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from liveportrait.animation.profile import Stopwatch
-from liveportrait.animation.streams import read_ahead
-from liveportrait.media import VideoReader
-
-Image = NDArray[np.uint8]
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import Image
+from liveportrait.media import FrameArrays, VideoReader
 
 
 @dataclass(frozen=True, eq=False)
-class Footage:
+class SourceVideo:
     """A video that is read several times; every pass gives the same frames."""
 
-    reader: VideoReader
-    clock: Stopwatch
+    reader: VideoReader | FrameArrays
     limit: int | None  # longest side, px
 
     @property
     def name(self) -> str:
         """For messages."""
-        return str(self.reader.path)
+        return self.reader.name
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -43,14 +39,17 @@ class Footage:
         return height, width
 
     @contextmanager
-    def open(self) -> Iterator[Iterator[Image]]:
+    def frames(self, session: Session) -> Iterator[Iterator[Image]]:
         """The frames (H,W,3) RGB from the first on, decoded ahead."""
-        with self.reader, read_ahead(self.clock.each("decode", self._frames())) as frames:
+        with (
+            closing(iter(self.reader)) as decoded,
+            session.read_ahead(session.clock.each("decode", self._sized(decoded))) as frames,
+        ):
             yield frames
 
-    def _frames(self) -> Iterator[Image]:
+    def _sized(self, frames: Iterator[Image]) -> Iterator[Image]:
         height, width = self.shape
-        for frame in self.reader:
+        for frame in frames:
             if frame.shape[:2] != (height, width):
                 frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
             yield frame

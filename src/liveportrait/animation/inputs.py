@@ -1,0 +1,143 @@
+"""What a portrait and its drivers may be given as: paths, templates, and pictures from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from liveportrait.animation.driver.base import Driver
+from liveportrait.animation.driver.photo import open_photo_driver
+from liveportrait.animation.driver.template import open_template_driver
+from liveportrait.animation.driver.video import open_video_driver
+from liveportrait.animation.options import SourceOptions, TransferOptions
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import Array, Image, Source
+from liveportrait.animation.source.photo import open_photo
+from liveportrait.animation.source.video import open_video
+from liveportrait.errors import UserError
+from liveportrait.face.choice import parse_numbers
+from liveportrait.media import FrameArrays, VideoReader, check_input, check_picture, media_kind
+from liveportrait.motion import Template, read_template
+
+TEMPLATE_SUFFIXES = (".safetensors", ".pkl")
+
+SourceInput = str | Path | Image | Iterable[Image] | FrameArrays
+DrivingInput = str | Path | Template | Image | Iterable[Image] | FrameArrays
+Resolved = Path | Template | Image | FrameArrays
+
+
+def open_source(session: Session, source: SourceInput, options: SourceOptions) -> Source:
+    """The source in a photo, a video or pictures from Python. Raises `UserError` where it does not serve."""
+    if isinstance(source, np.ndarray) and source.ndim != 4:
+        check_picture(source, "the source")
+        return open_photo(session, source, options)
+    if isinstance(source, str | Path):
+        if media_kind(source) == "image":
+            return open_photo(session, Path(source), options)
+        if options.box or options.subject == "animal":
+            asked = "box" if options.box else "subject animal"
+            raise UserError(
+                f"{asked} is for a photo, and {source} is a video: animals and boxes move in photos only"
+            )
+        return open_video(session, VideoReader(source), options)
+    return open_video(session, _frames(source, "the source's frames"), options)
+
+
+def resolve_driving(driving: DrivingInput | Sequence[DrivingInput]) -> list[Resolved]:
+    """The drivers one by one, with files found and arrays checked, before any work. Raises `UserError`.
+
+    A list of pictures (H,W,3) is one driver; any other list is one of drivers.
+    """
+    if isinstance(driving, list | tuple) and not (driving and all(map(_is_picture, driving))):
+        if not driving:
+            raise UserError("there is no driver: give a video, a photo, a motion template, or pictures")
+        return [_resolved(each) for each in driving]
+    return [_resolved(driving)]
+
+
+def open_driver(
+    session: Session,
+    driving: Resolved,
+    options: TransferOptions,
+    scores: Sequence[Array | None] = (None,),
+    pictures: bool = False,
+) -> Driver:
+    """The driver in one of those that `resolve_driving` gives; `scores` of the faces that it moves (`SourceFace`).
+
+    `pictures`: its crops will be shown. Raises `UserError` where it shows no face, or the reference frame does not
+    serve.
+    """
+    if isinstance(driving, Template):
+        return open_template_driver(session, driving, "the motion template", options.start)
+    if isinstance(driving, Path) and is_template(driving):
+        return open_template_driver(session, read_template(driving), str(driving), options.start)
+    if isinstance(driving, np.ndarray) or (isinstance(driving, Path) and media_kind(driving) == "image"):
+        return open_photo_driver(session, driving, options.crop_driving)
+    reader = VideoReader(driving) if isinstance(driving, Path) else driving
+    return open_video_driver(session, reader, options.crop_driving, options.start, scores, pictures)
+
+
+def assign_drivers(faces: int, drivers: int, assign: str) -> tuple[int, ...]:
+    """Which driver (from 0) moves each face, in the order of the chosen faces.
+
+    `assign` names them from 1, such as "2,1,1"; "" stands for one driver for all, or the first for the first face,
+    the second for the second, and so on. Raises `UserError` where numbers do not fit.
+    """
+    there = f"{faces} chosen {'face' if faces == 1 else 'faces'} of SOURCE"
+    if assign:
+        numbers = parse_numbers(assign, "assign", "a number of DRIVING for each face such as 2,1,1")
+        if len(numbers) != faces:
+            raise UserError(f"assign names {len(numbers)} of DRIVING for {there}: name one for each")
+        for number in numbers:
+            if not 1 <= number <= drivers:
+                raise UserError(f"assign names DRIVING {number}, but {drivers} are given: count them from 1")
+        unused = sorted(set(range(1, drivers + 1)) - set(numbers))
+        if unused:
+            raise UserError(f"assign leaves DRIVING {unused[0]} without a face: name it, or leave it out")
+        return tuple(number - 1 for number in numbers)
+    if drivers == 1:
+        return (0,) * faces
+    if drivers > faces:
+        raise UserError(
+            f"{drivers} of DRIVING are too many for {there}: leave some out, or choose more with --faces"
+        )
+    if drivers < faces:
+        raise UserError(
+            f"{drivers} of DRIVING are too few for {there}: give one for each, one for all, or say with --assign"
+            " which moves which"
+        )
+    return tuple(range(faces))
+
+
+def is_template(path: Path) -> bool:
+    """Whether a driving file is a motion template, by its suffix."""
+    return path.suffix.lower() in TEMPLATE_SUFFIXES
+
+
+def _resolved(driving: object) -> Resolved:
+    if isinstance(driving, Template):
+        return driving
+    if isinstance(driving, str | Path):
+        path = Path(driving)
+        if not is_template(path):
+            media_kind(path)
+        return check_input(path)
+    if isinstance(driving, np.ndarray) and driving.ndim != 4:
+        check_picture(driving, "the driving picture")
+        return driving
+    return _frames(driving, "the driving frames")
+
+
+def _frames(pictures: object, name: str) -> FrameArrays:
+    if isinstance(pictures, FrameArrays):
+        return pictures
+    if not isinstance(pictures, Iterable):
+        kind = type(pictures).__name__
+        raise UserError(f"{name} are a {kind}: give a path, a picture (H,W,3) uint8, or an iterable of such")
+    return FrameArrays(pictures, name=name)
+
+
+def _is_picture(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 3

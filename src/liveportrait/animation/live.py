@@ -1,0 +1,166 @@
+"""A portrait that follows a camera: one frame in, one frame out, with no knowledge of what comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+
+import torch
+
+from liveportrait.animation.control.motion_transfer import MotionTransfer
+from liveportrait.animation.driver.base import DrivingBatch, Start
+from liveportrait.animation.driver.video import cut_driving
+from liveportrait.animation.extraction import extract_motion
+from liveportrait.animation.options import DriveOptions
+from liveportrait.animation.output.compositor import Compositor
+from liveportrait.animation.pipeline import Cue, render_faces
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import Image, Source
+from liveportrait.animation.source.photo import SMALLEST_CROPPED
+from liveportrait.errors import UserError
+from liveportrait.face import Face
+from liveportrait.face.crop import CropWindow, driving_window, to_input, whole_window
+from liveportrait.face.measures import opening_ratios
+from liveportrait.face.tracker import SMALLEST_DRIVER, FaceTracker
+from liveportrait.media import check_picture
+from liveportrait.motion import MotionSmoother, SeenHeads, groups_for, motion_from_heads
+from liveportrait.networks.interface import Motion
+
+
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """The frame that motion starts from, and all that is worked out from it."""
+
+    shape: tuple[int, ...]  # of the camera's frames
+    window: CropWindow
+    motion: Motion  # batch 1
+    head: SeenHeads  # through the window
+    transfers: tuple[MotionTransfer, ...]  # of each face of the source
+    smoother: MotionSmoother
+
+
+class Live:
+    """Gives a frame of the portrait for each frame of a camera. It belongs to one thread.
+
+    Motion starts from the first frame that shows a face, or the first one after `reset`: look straight ahead then. The
+    largest face drives all faces of the portrait. While it is out of sight, `face_found` is False and the portrait
+    keeps its last pose. A video as source plays on with every frame, and begins again at its end.
+
+    >>> with portrait.live() as live:
+    ...     for frame in camera:
+    ...         show(live(frame))
+    """
+
+    face_found: bool
+    """whether the last frame showed a face"""
+
+    def __init__(
+        self, session: Session, source: Source, options: DriveOptions, fps: Fraction = Fraction(25)
+    ) -> None:
+        """`fps`: the camera's rate, which smoothing goes by. Raises `UserError` for a reference of another kind."""
+        if options.reference not in ("match", "first"):
+            raise UserError(
+                f"reference is {options.reference!r}: live motion starts from the first frame, or from the one after"
+                " reset; leave it out"
+            )
+        if len(source.faces) > 1 and not options.paste_back:
+            raise UserError(
+                f"{len(source.faces)} faces cannot be shown as one crop: leave out --no-paste-back"
+            )
+        self._session, self._source, self._options, self._fps = session, source, options, fps
+        smallest = SMALLEST_DRIVER if options.crop_driving else SMALLEST_CROPPED
+        self._tracker = FaceTracker(session.analyzer, smallest)
+        self._compositor = Compositor(source, options, session.engine.variant)
+        self._pictures = self._played()
+        self._reference: _Reference | None = None
+        self._last: DrivingBatch | None = None
+        self.face_found = False
+
+    def __call__(self, frame: Image) -> Image:
+        """The portrait's next frame (H,W,3) for a camera's frame (H,W,3) uint8 RGB; with `alpha` (H,W,4).
+
+        Before the first face it is the source's own. Raises `UserError` for a frame of another kind or size than those
+        before it.
+        """
+        check_picture(frame, "the camera's frame")
+        if self._reference and frame.shape != self._reference.shape:
+            now, then = (f"{shape[1]}x{shape[0]}" for shape in (frame.shape, self._reference.shape))
+            raise UserError(
+                f"the camera's frame is {now} px, and those before it were {then}: keep to one size, or reset"
+            )
+        if not self._options.crop_driving:
+            frame = to_input(frame, self._session.engine.variant.input_size)
+        with self._session.clock.step("detect"):
+            face = self._tracker(frame)
+        self.face_found = face is not None
+        if face:
+            self._last = self._measured(frame, face)
+        row, picture = next(self._pictures)
+        if self._last is None or self._reference is None:
+            return self._compositor.compose(picture, [])
+        rendered = []
+        cue = Cue([row / float(self._fps)], self._last)
+        for number, (own, poser) in enumerate(
+            zip(self._source.faces, self._reference.transfers, strict=True)
+        ):
+            if own.shown(range(row, row + 1)):
+                view = own.view(self._session, [row], [picture])
+                follows = self._options.mask == "face"
+                rendered += render_faces(self._session, number, poser, view, cue, follows)
+        with self._session.clock.step("paste"):
+            return self._compositor.compose(picture, rendered)
+
+    def reset(self) -> None:
+        """Start anew: motion starts from the next frame that shows a face."""
+        self._reference = self._last = None
+        self._tracker.reset()
+        self.face_found = False
+
+    def close(self) -> None:
+        """Stop reading a video source."""
+        self._pictures.close()
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _measured(self, frame: Image, face: Face) -> DrivingBatch:
+        """The motion of a frame that shows the face."""
+        engine = self._session.engine
+        ratios = torch.from_numpy(opening_ratios(face.landmarks)[None]).to(engine.device)
+        head = SeenHeads.of([face.landmarks])
+        with self._session.clock.step("motion"):
+            reference = self._reference or self._begin(frame, face, head, ratios)
+            self._reference = reference
+            crop = cut_driving(frame, reference.window, engine.variant)
+            if groups_for(engine.variant).keypoints_are_landmarks:
+                seen = head.through(reference.window)
+                motion = motion_from_heads(reference.motion, reference.head, seen, reference.window.size)
+            else:
+                motion = engine.extract_motion(crop[None])
+            motion = reference.smoother.push(motion)
+        return DrivingBatch(motion, ratios, (crop,))
+
+    def _begin(self, frame: Image, face: Face, head: SeenHeads, ratios: torch.Tensor) -> _Reference:
+        """Take a frame as the one that motion starts from."""
+        engine, options = self._session.engine, self._options
+        crops = options.crop_driving
+        window = driving_window([face.landmarks]) if crops else whole_window(len(frame))
+        crop = cut_driving(frame, window, engine.variant)[None]
+        motion = extract_motion(engine, crop, head.keypoints, [window])
+        start = Start(motion, ratios)
+        transfers = tuple(MotionTransfer(engine, own, start, False, options) for own in self._source.faces)
+        smoother = MotionSmoother(options.smooth, self._fps, live=True)
+        return _Reference(frame.shape, window, motion, head.through(window), transfers, smoother)
+
+    def _played(self) -> Generator[tuple[int, Image], None, None]:
+        """The source's frames with their numbers, again and again."""
+        while True:
+            with self._source.frames(self._session) as frames:
+                yield from enumerate(frames)

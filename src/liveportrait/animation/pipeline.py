@@ -1,0 +1,162 @@
+"""The way of a frame: every frame of a source with its faces moved, rendered and laid back, in order.
+
+Whatever moves a face, a driver or sliders, is a `Poser`: it turns a view of the face and a cue into poses. Drivers,
+sliders, live camera and evaluation all come through `render_faces`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from liveportrait.animation.driver.base import DrivingBatch, Play
+from liveportrait.animation.driver.timing import TimedDriver
+from liveportrait.animation.output.compositor import RenderedFace
+from liveportrait.animation.report import ANIMATE
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import FacePlacement, FaceView, Image, Source, SourceFace
+from liveportrait.face.paste import MASK_SIDE, outline_in_crop
+from liveportrait.motion import move_points
+from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.interface import Pose
+
+
+class Cue(NamedTuple):
+    """What is known of b frames of the result, beside the face itself."""
+
+    times: Sequence[float]  # s since its beginning
+    driving: DrivingBatch | None = None  # of the face's driver; None where it has none
+
+
+class Poser(Protocol):
+    """Turns what is known of some frames into the poses of a face."""
+
+    def poses(self, view: FaceView, cue: Cue) -> Pose:
+        """The poses (batch b) of a face in b frames; the view has batch b, or 1 where the face is still."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class DrivenFace:
+    """A face of the source, and what moves it."""
+
+    face: SourceFace
+    poser: Poser
+    driver: int | None = None  # the number of its driver, from 0; None where it has none
+
+
+class _Job(NamedTuple):
+    """Some consecutive frames of the result, ready to be rendered."""
+
+    start: int  # the number of the first
+    pictures: list[Image]  # (H,W,3) of the source
+    driving: list[DrivingBatch]  # of each driver, at least as many frames
+
+
+def render(
+    session: Session,
+    source: Source,
+    faces: Sequence[DrivenFace],
+    drivers: Sequence[TimedDriver],
+    fps: Fraction,
+    total: int,
+    limit: int | None,
+    follows_outlines: bool = False,
+) -> Generator[tuple[Image, list[RenderedFace]], None, None]:
+    """Every frame of a result of that rate, with its rendered faces; several batches are rendered side by side.
+
+    The result ends with whatever ends first, or after `limit` frames, which must be given where there are only
+    photos: these never end. `total` is how many frames are expected. `follows_outlines`: work out where the outlines
+    of faces have moved.
+    """
+    done = 0
+    with ExitStack() as stack:
+        stack.enter_context(session.workers(math.ceil(total / session.batch)))
+        pictures = stack.enter_context(source.frames(session))
+        plays = [stack.enter_context(closing(driver.play(session, fps))) for driver in drivers]
+
+        def work(job: _Job) -> tuple[list[Image], list[list[RenderedFace]]]:
+            return job.pictures, _render_job(session, faces, fps, job, follows_outlines)
+
+        jobs = _jobs(pictures, plays, session.batch, limit)
+        for frames, rendered in stack.enter_context(session.parallel_map(work, jobs, "to be rendered")):
+            yield from zip(frames, rendered, strict=True)
+            done += len(frames)
+            session.progress(ANIMATE, done, total)
+
+
+def _jobs(pictures: Iterator[Image], plays: Sequence[Play], size: int, limit: int | None) -> Iterator[_Job]:
+    """The frames of the result in batches of at most `size`, until something ends."""
+    start = 0
+    while limit is None or start < limit:
+        played = [next(play, None) for play in plays]
+        driving = [batch for batch in played if batch is not None]
+        if len(driving) < len(played):
+            return
+        count = min((len(batch) for batch in driving), default=size)
+        frames = list(islice(pictures, count if limit is None else min(count, limit - start)))
+        if not frames:
+            return
+        yield _Job(start, frames, driving)
+        start += len(frames)
+
+
+def _render_job(
+    session: Session, faces: Sequence[DrivenFace], fps: Fraction, job: _Job, follows_outlines: bool
+) -> list[list[RenderedFace]]:
+    """The rendered faces in each frame of a job."""
+    rendered: list[list[RenderedFace]] = [[] for _ in job.pictures]
+    for number, driven in enumerate(faces):
+        rows = driven.face.shown(range(job.start, job.start + len(job.pictures)))
+        if not rows:
+            continue
+        here = [row - job.start for row in rows]
+        driving = None
+        if driven.driver is not None:
+            driving = job.driving[driven.driver]
+            driving = driving if here == list(range(len(driving))) else driving.take(here)
+        view = driven.face.view(session, rows, [job.pictures[index] for index in here])
+        cue = Cue([row / float(fps) for row in rows], driving)
+        made = render_faces(session, number, driven.poser, view, cue, follows_outlines)
+        for index, face in zip(here, made, strict=True):
+            rendered[index].append(face)
+    return rendered
+
+
+def render_faces(
+    session: Session, number: int, poser: Poser, view: FaceView, cue: Cue, follows_outlines: bool = False
+) -> list[RenderedFace]:
+    """One face, the one of that number, in the frames of a batch."""
+    with session.clock.step("render"):
+        home = pose_of(view.motion)
+        poses = poser.poses(view, cue)
+        pictures = session.engine.render(view.features, home, poses)
+    rendered = []
+    for row, generated in enumerate(pictures):
+        own = row if len(view.crops) > 1 else 0  # a still face looks the same in all frames
+        placement = view.placements[own] if view.placements else None
+        moved = None
+        if follows_outlines and placement:
+            moved = moved_outline(placement, home.rows([own]), poses.rows([row]))
+        driving = cue.driving.crops[row] if cue.driving else None
+        rendered.append(RenderedFace(number, generated, placement, view.crops[own], driving, moved))
+    return rendered
+
+
+def moved_outline(placement: FacePlacement, home: Pose, pose: Pose) -> NDArray[np.float32]:
+    """The outline (36,2) of a face that has gone from one pose to another (batch 1), px of its crop at 256 px."""
+    flat = outline_in_crop(placement.outline, placement.window, MASK_SIDE)
+    depth = placement.outline[:, 2:] * np.float32(MASK_SIDE / placement.window.side)
+    centred = np.concatenate([flat - (MASK_SIDE - 1) / 2, depth], axis=1) * np.float32(2 / MASK_SIDE)
+    points = torch.from_numpy(centred).to(home.keypoints)
+    moved = move_points(points, home, pose)[0, :, :2].cpu().numpy()
+    return np.asarray(moved * (MASK_SIDE / 2) + (MASK_SIDE - 1) / 2, np.float32)

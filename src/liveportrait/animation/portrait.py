@@ -1,0 +1,168 @@
+"""The portrait: a source opened once, then driven, edited or moved live as often as wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from types import TracebackType
+
+from liveportrait.animation.control.motion_transfer import MotionTransfer
+from liveportrait.animation.control.sliders import SliderPoser
+from liveportrait.animation.driver.timing import TimedDriver
+from liveportrait.animation.edit_options import EditOptions, Sliders
+from liveportrait.animation.inputs import (
+    DrivingInput,
+    Resolved,
+    assign_drivers,
+    open_driver,
+    resolve_driving,
+)
+from liveportrait.animation.live import Live
+from liveportrait.animation.options import (
+    DriveOptions,
+    OutputOptions,
+    PasteOptions,
+    SourceOptions,
+    check_alpha_crop,
+)
+from liveportrait.animation.pipeline import DrivenFace
+from liveportrait.animation.rendering import Rendering
+from liveportrait.types import Progress, no_progress
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import Image, Source
+from liveportrait.engine import Engine
+from liveportrait.errors import UserError
+from liveportrait.face import FaceAnalyzer
+from liveportrait.media import FrameArrays
+
+
+class Portrait:
+    """A photo or video whose faces were found, cut out and measured once.
+
+    It may be driven, edited and moved live again and again, from several threads: each call has a state of its own.
+    Made by `Animator.open`; `close` it, or use it in a `with` block.
+
+    >>> portrait = animator.open("me.jpg")
+    >>> for frame in portrait.drive("driving.mp4"):
+    ...     show(frame)
+    >>> still = portrait.edit(smile=0.5, yaw=10)
+    """
+
+    def __init__(
+        self, engine: Engine, analyzer: FaceAnalyzer, batch: int, source: Source, options: SourceOptions
+    ) -> None:
+        self._engine, self._analyzer, self._batch = engine, analyzer, batch
+        self._source: Source | None = source
+        self.options = options
+
+    @property
+    def source(self) -> Source:
+        """What was opened. Raises `UserError` once the portrait is closed."""
+        if self._source is None:
+            raise UserError("this portrait is closed: open it again")
+        return self._source
+
+    def drive(
+        self,
+        driving: DrivingInput | Sequence[DrivingInput],
+        options: DriveOptions | None = None,
+        progress: Progress = no_progress,
+    ) -> Rendering:
+        """The portrait moving as `driving` does: frames (H,W,3) uint8 RGB, one after the other.
+
+        `driving` is the path of a video, photo or motion template, a `Template`, a picture (H,W,3), pictures of one
+        size (an array (N,H,W,3), a list, an iterator, or `FrameArrays` with a rate of their own; otherwise theirs is
+        that of a video source, or 25 frames/s), or a list of several of these that move a face each
+        (`TransferOptions.assign`). The result lasts as long as the shortest of them all, photos left aside; its rate
+        is that of a video source, otherwise of the first moving driver. Drivers are followed before this returns.
+        Raises `UserError`.
+        """
+        return self.driven(self.session(progress), resolve_driving(driving), options or DriveOptions())
+
+    def driven(self, session: Session, driving: Sequence[Resolved], options: DriveOptions) -> Rendering:
+        """The same for drivers as `resolve_driving` gives them, within a session."""
+        source = self.source
+        check_alpha_crop(self.options, options)
+        if options.retarget.changes and any(face.animal for face in source.faces):
+            raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
+        inputs = [
+            each.at(source.fps) if isinstance(each, FrameArrays) and source.fps else each for each in driving
+        ]
+        numbers = assign_drivers(len(source.faces), len(inputs), options.assign)
+        moved: list[list[int]] = [[] for _ in inputs]  # the faces that each driver moves
+        for face, number in enumerate(numbers):
+            moved[number].append(face)
+        shown = isinstance(options, OutputOptions) and options.compare
+        drivers = [
+            open_driver(session, each, options, [source.faces[face].scores for face in faces], shown)
+            for each, faces in zip(inputs, moved, strict=True)
+        ]
+        faces = [
+            DrivenFace(
+                face,
+                MotionTransfer.of(self._engine, face, drivers[number], moved[number].index(place), options),
+                number,
+            )
+            for place, (face, number) in enumerate(zip(source.faces, numbers, strict=True))
+        ]
+        return Rendering(
+            session, source, faces, [TimedDriver(each, options.smooth) for each in drivers], options
+        )
+
+    def edit(self, options: Sliders | None = None, **sliders: object) -> Image:
+        """The photo (H,W,3) uint8 RGB with its faces edited; `sliders` such as smile=0.5 come on top of `options`.
+
+        The sliders are those of `EditOptions`; what `EditOptions` says of pasting is heeded too. Raises `UserError`
+        for a slider that does not exist or does not take the value, and for a video: that is `edit_frames`.
+        """
+        if self.source.fps is not None:
+            raise UserError(f"{self.source.name} is a video: edit it by edit_frames, which gives its frames")
+        with self.edited(self.session(), with_sliders(options or Sliders(), sliders)) as frames:
+            return next(frames)
+
+    def edit_frames(
+        self, options: Sliders | None = None, progress: Progress = no_progress, **sliders: object
+    ) -> Rendering:
+        """The frames of a video with its faces edited as `edit` does, each at its time; of a photo the one."""
+        return self.edited(self.session(progress), with_sliders(options or Sliders(), sliders))
+
+    def edited(self, session: Session, options: Sliders) -> Rendering:
+        """The same within a session."""
+        paste = options if isinstance(options, PasteOptions) else PasteOptions()
+        check_alpha_crop(self.options, paste)
+        source = self.source
+        if options.keyframes and source.fps is None:
+            raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
+        poser = SliderPoser(session, options)
+        return Rendering(session, source, [DrivenFace(face, poser) for face in source.faces], [], paste)
+
+    def live(self, options: DriveOptions | None = None) -> Live:
+        """A function from camera frames to frames of the portrait, see `Live`. Raises `UserError`."""
+        options = options or DriveOptions()
+        check_alpha_crop(self.options, options)
+        return Live(self.session(), self.source, options)
+
+    def session(self, progress: Progress = no_progress) -> Session:
+        """The tools of one piece of work on this portrait."""
+        return Session(self._engine, self._analyzer, self._batch, progress)
+
+    def close(self) -> None:
+        """Let go of the source. What is being rendered goes on to its end."""
+        self._source = None
+
+    def __enter__(self) -> Portrait:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def with_sliders(options: Sliders, sliders: dict[str, object]) -> Sliders:
+    """The options with some sliders set. Raises `UserError` for one that does not exist."""
+    names = [field.name for field in fields(EditOptions if isinstance(options, EditOptions) else Sliders)]
+    for name in sliders:
+        if name not in names:
+            raise UserError(f"there is no slider {name!r}: choose one of {', '.join(names)}")
+    return replace(options, **sliders)  # type: ignore[arg-type]  # the values are checked by the class

@@ -1,0 +1,105 @@
+"""The source: frames with faces in them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from liveportrait.animation.report import Jitter
+from liveportrait.animation.session import Session
+from liveportrait.errors import UserError
+from liveportrait.face.crop import CropWindow
+from liveportrait.motion.animals import AnimalMotion
+from liveportrait.networks.interface import Features, Motion
+
+SMALLEST_SIDE = 32  # px, below which there is nothing to see
+
+Image = NDArray[np.uint8]
+Array = NDArray[np.float32]
+
+
+class FacePlacement(NamedTuple):
+    """The place of a face in a frame."""
+
+    window: CropWindow
+    side: float  # of the face's box, px
+    outline: Array  # (36,3) px
+
+
+@dataclass(frozen=True, eq=False)
+class FaceView:
+    """A face in b frames as the networks know it; batch 1 where it is the same in all of them."""
+
+    features: Features
+    motion: Motion
+    ratios: Tensor | None  # (b,3) openings of left eye, right eye and lips; None where no face was found
+    crops: NDArray[np.uint8]  # (b,S,S,3), as F and M saw them
+    placements: tuple[FacePlacement, ...]  # b; empty where the frame is taken as the face
+
+
+class SourceFace(Protocol):
+    """One face of a source, through all of its frames."""
+
+    @property
+    def still(self) -> FaceView | None:
+        """The face where it never changes, None where it moves by itself."""
+        ...
+
+    @property
+    def animal(self) -> AnimalMotion | None:
+        """An animal's motion, where the face is one and its keypoints are landmarks."""
+        ...
+
+    @property
+    def scores(self) -> Array | None:
+        """The face's own expression (53,), see `face.scores`; None where it is not a still person's."""
+        ...
+
+    def shown(self, rows: range) -> list[int]:
+        """The frames, of those with these numbers, that show it."""
+        ...
+
+    def view(self, session: Session, rows: Sequence[int], frames: Sequence[Image]) -> FaceView:
+        """The face in these frames, given by their numbers and pictures."""
+        ...
+
+    def crop(self, row: int, frame: Image, size: int) -> Image:
+        """The crop (size,size,3) of a frame as it is; of one without the face, where the crop was last."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Source(ABC):
+    """A portrait, still or moving. Nothing of it changes once it is open."""
+
+    name: str  # for messages
+    shape: tuple[int, int]  # height and width of the frames, px
+    faces: Sequence[SourceFace]  # those that are animated, at least one
+    crops: bool = True  # whether faces were cut out of the frames; otherwise the frames are the face
+    found: int = 0  # faces in all, chosen or not
+    bystanders: tuple[Array, ...] = ()  # outlines (36,3) px of a photo's other faces
+    fps: Fraction | None = None  # None: a photo, which lasts as long as it is wanted
+    count: int | None = None  # of the frames; None for a photo
+    audio: Path | None = None  # a file with sound
+    cuts: tuple[int, ...] = ()  # frames at which a new scene begins
+    jitter: tuple[Jitter, ...] = ()
+    note: str = ""  # for the user, about its faces
+
+    @abstractmethod
+    def frames(self, session: Session) -> AbstractContextManager[Iterator[Image]]:
+        """The frames (H,W,3) RGB from the first on."""
+
+
+def require_size(name: str, shape: Sequence[int]) -> None:
+    """Raise `UserError` for a picture too small to show anything."""
+    if min(shape[:2]) < SMALLEST_SIDE:
+        raise UserError(f"{name} is {shape[1]}x{shape[0]} px: use a picture of at least {SMALLEST_SIDE} px")

@@ -1,0 +1,206 @@
+"""A photo as source: one frame over and over, prepared once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from liveportrait.animation.extraction import extract_motion
+from liveportrait.animation.observations import FaceObservation
+from liveportrait.animation.options import SourceOptions
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import (
+    Array,
+    FacePlacement,
+    FaceView,
+    Image,
+    Source,
+    require_size,
+)
+from liveportrait.animation.source.subjects import find_subjects, outline_of
+from liveportrait.face import Face
+from liveportrait.face.animals import animal_square, published_square
+from liveportrait.face.animals import AnimalFace
+from liveportrait.face.choice import FaceChoice
+from liveportrait.face.crop import CropWindow, Square, crop, to_input, whole_window
+from liveportrait.face.measures import face_scores
+from liveportrait.face.tracker import largest_face
+from liveportrait.media import load_image
+from liveportrait.motion import groups_for
+from liveportrait.motion.animals import AnimalMotion, animal_motion
+from liveportrait.networks.interface import Motion
+from liveportrait.networks.variants import Variant
+
+PHOTO_SIDE = 1280  # px, to which larger photos are reduced unless another limit is asked for
+SMALLEST_CROPPED = 1 / 4  # of a crop's side: the smallest face that a crop is thought to show
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoFace:
+    """A face of a photo."""
+
+    still: FaceView  # batch 1
+    animal: AnimalMotion | None = None
+    scores: Array | None = None
+
+    def shown(self, rows: range) -> list[int]:
+        """All: a photo does not change."""
+        return list(rows)
+
+    def view(self, session: Session, rows: Sequence[int], frames: Sequence[Image]) -> FaceView:
+        """The view that was prepared once."""
+        return self.still
+
+    def crop(self, row: int, frame: Image, size: int) -> Image:
+        """The crop of the photo."""
+        placed = self.still.placements
+        return to_input(crop(frame, placed[0].window) if placed else frame, size)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PhotoSource(Source):
+    """A photo with the faces that are animated."""
+
+    image: Image  # (H,W,3)
+    faces: tuple[PhotoFace, ...]
+
+    def frames(self, session: Session) -> AbstractContextManager[Iterator[Image]]:
+        """The photo without end."""
+        return nullcontext(repeat(self.image))
+
+
+def open_photo(session: Session, source: Path | Image, options: SourceOptions) -> PhotoSource:
+    """Load a photo (or take an (H,W,3) uint8 RGB array), find its faces, cut them out, run F and M on them.
+
+    Raises `UserError` where there is no picture, no face in it, or not the chosen one.
+    """
+    choice = FaceChoice.parse(options.faces)
+    if isinstance(source, np.ndarray):
+        name, image = "the source", source
+    else:
+        with session.clock.step("decode"):
+            name, image = str(source), load_image(source)
+    require_size(name, image.shape)
+    size = (image.shape[0], image.shape[1])
+    image = limit_size(image, options.max_size or PHOTO_SIDE)
+    shape = (image.shape[0], image.shape[1])
+    if not options.crop:
+        face = _cropped_face(session, image)
+        return PhotoSource(name=name, shape=shape, image=image, faces=(face,), crops=False)
+    with session.clock.step("detect"):
+        subjects = find_subjects(session.analyzer, image, name, options, size)
+    chosen = choice.of(subjects.faces, name)
+    faces = tuple(
+        _animal_face(session, image, face, options)
+        if isinstance(face, AnimalFace)
+        else _person_face(session, image, face, options)
+        for face in chosen
+    )
+    return PhotoSource(
+        name=name,
+        shape=shape,
+        image=image,
+        faces=faces,
+        found=len(subjects.faces),
+        bystanders=tuple(outline_of(face) for face in subjects.faces if face not in chosen),
+        note=subjects.note,
+    )
+
+
+def _person_face(session: Session, image: Image, face: Face, options: SourceOptions) -> PhotoFace:
+    seen = FaceObservation.of(face)
+    window = window_of(seen.square, options)
+    crops = cut(image, window, session.engine.variant)[None]
+    with session.clock.step("motion"):
+        motion = extract_motion(session.engine, crops, seen.keypoints, [window])
+    view = make_view(session, crops, motion, [seen], [window])
+    return PhotoFace(view, scores=face_scores(session.analyzer, face))
+
+
+def _cropped_face(session: Session, image: Image) -> PhotoFace:
+    """The face of a photo that is taken as a crop already. It may show something in which no face is found."""
+    size = session.engine.variant.input_size
+    tile = to_input(image, size)
+    with session.clock.step("detect"):
+        face = largest_face(session.analyzer, tile, SMALLEST_CROPPED)
+    seen = FaceObservation.of(face) if face else None
+    windows = [whole_window(size)] if seen else []
+    with session.clock.step("motion"):
+        motion = extract_motion(session.engine, tile[None], seen.keypoints if seen else None, windows)
+    view = make_view(session, tile[None], motion, [seen] if seen else [], ())
+    return PhotoFace(view, scores=face_scores(session.analyzer, face) if face else None)
+
+
+def _animal_face(session: Session, image: Image, face: AnimalFace, options: SourceOptions) -> PhotoFace:
+    """An animal's face. Its motion is that of its landmarks where keypoints are landmarks, else M's."""
+    engine = session.engine
+    measured = groups_for(engine.variant).keypoints_are_landmarks
+    square = animal_square(face.landmarks) if measured else published_square(face.landmarks)
+    window = window_of(square, options)
+    crops = cut(image, window, engine.variant)[None]
+    animal = None
+    with session.clock.step("motion"):
+        if measured:
+            matrix = window.matrix
+            animal = animal_motion(face.landmarks @ matrix[:, :2].T + matrix[:, 2], window.size)
+            motion = animal.motion.to(engine.device)
+        else:
+            motion = engine.extract_motion(crops)
+    with session.clock.step("render"):
+        features = engine.encode_appearance(crops)
+    placement = FacePlacement(window, square.side, outline_of(face))
+    return PhotoFace(FaceView(features, motion, None, crops, (placement,)), animal)
+
+
+def make_view(
+    session: Session,
+    crops: Image,
+    motion: Motion,
+    seen: Sequence[FaceObservation],
+    windows: Sequence[CropWindow],
+) -> FaceView:
+    """The view of crops (b,S,S,3) whose motion is known.
+
+    `seen` of each frame, or of none; no windows where the frames are the faces.
+    """
+    with session.clock.step("render"):
+        features = session.engine.encode_appearance(crops)
+    placements = [
+        FacePlacement(window, own.square.side, own.outline)
+        for window, own in zip(windows, seen if windows else (), strict=True)
+    ]
+    ratios = None
+    if seen:
+        ratios = torch.from_numpy(np.stack([own.ratios for own in seen])).to(session.engine.device)
+    return FaceView(features, motion, ratios, crops, tuple(placements))
+
+
+def window_of(square: Square, options: SourceOptions) -> CropWindow:
+    """The crop around a face's box that the user wants."""
+    return square.framed(options.crop_scale, options.crop_x, options.crop_y).window()
+
+
+def cut(image: Image, window: CropWindow, variant: Variant) -> Image:
+    """The crop (S,S,3) as the networks take it."""
+    return to_input(crop(image, window, variant.replicate_border), variant.input_size)
+
+
+def limit_size(image: Image, limit: int) -> Image:
+    """The picture with its longer side reduced to at most `limit` px and both sides made even.
+
+    Reduced by area, so that fine patterns do not flicker; an odd row or column is cut at the bottom or right.
+    """
+    height, width = image.shape[:2]
+    longer = max(height, width)
+    if longer > limit:
+        height, width = (limit if side == longer else int(side * limit / longer) for side in (height, width))
+        target = (max(width, 2), max(height, 2))
+        image = np.asarray(cv2.resize(image, target, interpolation=cv2.INTER_AREA), np.uint8)
+    return image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]

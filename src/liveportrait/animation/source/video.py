@@ -1,0 +1,246 @@
+"""A video as source: followed once, measured once, then played; a few numbers a frame are kept in between.
+
+Crop windows glide: a slow path through the measured places, found with knowledge of what comes later. The faces
+move inside them, and that is measured as motion. Windows and smoothing start anew at cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from liveportrait.animation.extraction import extract_motion
+from liveportrait.animation.observations import FaceObservations
+from liveportrait.animation.options import SourceOptions
+from liveportrait.animation.report import FOLLOW, MEASURE, Jitter
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import Array, FaceView, Image, Source, require_size
+from liveportrait.animation.source.crop_path import corners, gliding, stretches
+from liveportrait.animation.source.footage import SourceVideo
+from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut, make_view, window_of
+from liveportrait.animation.threads import batches
+from liveportrait.errors import UserError
+from liveportrait.face.choice import FaceChoice
+from liveportrait.face.crop import CropWindow, crop, to_input, whole_window
+from liveportrait.face.people_tracker import PeopleTracker, smallest_face
+from liveportrait.face.tracker import FaceTracker
+from liveportrait.media import FrameArrays, VideoReader
+from liveportrait.motion import (
+    SeenKeypoints,
+    crop_points,
+    fix_canonical,
+    groups_for,
+    jitter,
+    smooth_motion,
+)
+from liveportrait.networks.interface import Motion
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFace:
+    """One person's face through a video. Rows of `motion` are the frames that show it, in order."""
+
+    path: CropPath
+    motion: Motion  # on the CPU
+    rows: NDArray[np.int64]  # (N,) each frame's row of `motion`: the last one at or before it
+    still: None = None
+    animal: None = None
+    scores: Array | None = None
+
+    def shown(self, rows: range) -> list[int]:
+        """The frames that show the face; all where the frames are the face."""
+        if not self.path.windows:
+            return list(rows)
+        return [row for row in rows if self.path.seen[row] is not None]
+
+    def view(self, session: Session, rows: Sequence[int], frames: Sequence[Image]) -> FaceView:
+        """The face in these frames, given by their numbers and pictures: F runs on each."""
+        found = [self.path.seen[row] for row in rows]
+        seen = [each for each in found if each is not None]
+        windows = [self.path.windows[row] for row in rows] if self.path.windows else []
+        motion = self.motion.rows(self.rows[list(rows)]).to(session.engine.device)
+        crops = _crops(session, frames, windows)
+        return make_view(session, crops, motion, seen if len(seen) == len(rows) else (), windows)
+
+    def crop(self, row: int, frame: Image, size: int) -> Image:
+        """The crop of a frame as it is; without the face, where the crop was last."""
+        return to_input(crop(frame, self.path.windows[row]) if self.path.windows else frame, size)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VideoSource(Source):
+    """A video with the people who are animated."""
+
+    video: SourceVideo
+    faces: tuple[VideoFace, ...]
+
+    def frames(self, session: Session) -> AbstractContextManager[Iterator[Image]]:
+        """The frames from the first on."""
+        return self.video.frames(session)
+
+
+def open_video(session: Session, reader: VideoReader | FrameArrays, options: SourceOptions) -> VideoSource:
+    """Follow the chosen faces through a video and measure how they move.
+
+    Raises `UserError` where it shows no face or not the chosen one.
+    """
+    video = SourceVideo(reader, options.max_size)
+    require_size(video.name, video.shape)
+    fps = reader.info.fps
+    people = _track_people(session, video, options) if options.crop else _track_crops(session, video)
+    paths = [CropPath.of(seen, people.cuts, options, fps) for seen in people.observations]
+    measured = _measure(session, video, paths)
+    smoothed = [
+        smooth_motion(motion, options.smooth, fps, path.starts)
+        for path, motion in zip(paths, measured, strict=True)
+    ]
+    trembling = []
+    for number, (path, before, after) in enumerate(zip(paths, measured, smoothed, strict=True), 1):
+        name = f"face {number} of {video.name}"
+        if path.jitter:
+            trembling.append(Jitter(f"crop of {name}", *path.jitter))
+        figures = (jitter(crop_points(motion), path.starts) for motion in (before, after))
+        trembling.append(Jitter(f"keypoints of {name}", *figures))
+    faces = tuple(VideoFace(path, motion, path.rows) for path, motion in zip(paths, smoothed, strict=True))
+    return VideoSource(
+        name=video.name,
+        shape=video.shape,
+        video=video,
+        faces=faces,
+        crops=options.crop,
+        found=len(faces),
+        fps=fps,
+        count=people.frames,
+        audio=reader.audio,
+        cuts=people.cuts,
+        jitter=tuple(trembling),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _People:
+    """The people of a source video."""
+
+    frames: int
+    cuts: tuple[int, ...]  # frames at which a new scene begins, without the first
+    observations: list[FaceObservations]  # of each person, one a frame
+
+
+def _track_people(session: Session, video: SourceVideo, options: SourceOptions) -> _People:
+    """Follow the chosen people through a whole video, as `PeopleTracker` does.
+
+    Raises `UserError` where no frame shows a face, or the chosen one does not exist.
+    """
+    tracker = PeopleTracker(session.analyzer, FaceChoice.parse(options.faces), video.name)
+    observations: list[FaceObservations] = []
+    count = 0
+    with video.frames(session) as frames:
+        for frame in frames:
+            with session.clock.step("detect"):
+                faces = tracker(frame)
+                newcomers = len(faces) - len(observations)
+                observations += [FaceObservations.absent(count) for _ in range(newcomers)]
+                for kept, face in zip(observations, faces, strict=True):
+                    kept.append(face)
+            count += 1
+            session.progress(FOLLOW, count, video.reader.info.frame_count)
+    if not observations:
+        raise UserError(
+            f"no face found in any of the {count} frames of {video.name}: use a video that shows one,"
+            f" {smallest_face(video.shape):.0f} px high or more, or --no-crop if its frames are cropped faces"
+        )
+    return _People(count, tuple(tracker.cuts), observations)
+
+
+def _track_crops(session: Session, video: SourceVideo) -> _People:
+    """Look for the face in frames that are taken as crops already. They may show something that is not found."""
+    tracker = FaceTracker(session.analyzer, SMALLEST_CROPPED)
+    size = session.engine.variant.input_size
+    seen = FaceObservations()
+    with video.frames(session) as frames:
+        for frame in frames:
+            with session.clock.step("detect"):
+                seen.append(tracker(to_input(frame, size)))
+            session.progress(FOLLOW, len(seen), video.reader.info.frame_count)
+    return _People(len(seen), (), [seen])
+
+
+@dataclass(frozen=True, eq=False)
+class CropPath:
+    """The way of one face's crop through the video."""
+
+    seen: FaceObservations  # one a frame, None without the face
+    windows: Sequence[CropWindow]  # one a frame, held where there is no face; empty where frames are the face
+    starts: tuple[int, ...] = ()  # rows of the motion at which something new begins
+    jitter: tuple[float, float] | None = None  # of the crop's corners, before and after gliding
+
+    @classmethod
+    def of(
+        cls, seen: FaceObservations, cuts: Sequence[int], options: SourceOptions, fps: Fraction
+    ) -> CropPath:
+        """The gliding windows of a face; none where the frames are the face."""
+        if not options.crop:
+            return cls(seen, ())
+        squares = [each.square if each else None for each in seen]
+        glided = gliding(squares, cuts, fps)
+        found = seen.found
+        starts = tuple(int(found[: part.start].sum()) for part in stretches(found, cuts))
+        before = torch.from_numpy(np.stack([corners(square) for square in squares if square]))
+        after = torch.from_numpy(np.stack([corners(square) for square in glided])[found])
+        windows = [window_of(square, options) for square in glided]
+        return cls(seen, windows, starts, (jitter(before, starts), jitter(after, starts)))
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """(N,) each frame's row of a motion that has one for each of the frames that show the face."""
+        if not self.windows:
+            return np.arange(len(self.seen))
+        return np.maximum(np.cumsum(self.seen.found) - 1, 0)
+
+
+def _measure(session: Session, video: SourceVideo, paths: Sequence[CropPath]) -> list[Motion]:
+    """The motion of every face in the frames that show it, with one canonical face for all frames; on the CPU."""
+    parts: list[list[Motion]] = [[] for _ in paths]
+    done = 0
+    with video.frames(session) as frames:
+        for group in batches(frames, session.batch):
+            with session.clock.step("motion"):
+                for own, path in zip(parts, paths, strict=True):
+                    own += _measured(session, group, path, done)
+            done += len(group)
+            session.progress(MEASURE, done, video.reader.info.frame_count)
+    groups = groups_for(session.engine.variant)
+    motions = [Motion.cat(own) for own in parts]
+    return [
+        fix_canonical(motion, motion._replace(canonical=motion.canonical.mean(0, keepdim=True)), groups)
+        for motion in motions
+    ]
+
+
+def _measured(session: Session, frames: Sequence[Image], path: CropPath, start: int) -> list[Motion]:
+    """The motion in those of some consecutive frames that show the face; [] where none does."""
+    here = [(row, seen) for row in range(len(frames)) if (seen := path.seen[start + row])]
+    keypoints = SeenKeypoints.joined([seen.keypoints for _, seen in here]) if here else None
+    if not path.windows:
+        crops = _crops(session, frames, ())
+        whole = [whole_window(crops.shape[1]) for _ in here]
+        return [extract_motion(session.engine, crops, keypoints, whole, [row for row, _ in here]).to("cpu")]
+    if not here:
+        return []
+    windows = [path.windows[start + row] for row, _ in here]
+    crops = _crops(session, [frames[row] for row, _ in here], windows)
+    return [extract_motion(session.engine, crops, keypoints, windows).to("cpu")]
+
+
+def _crops(session: Session, frames: Sequence[Image], windows: Sequence[CropWindow]) -> NDArray[np.uint8]:
+    """The crops (b,S,S,3) of frames; the whole frames without windows."""
+    variant = session.engine.variant
+    if not windows:
+        return np.stack([to_input(frame, variant.input_size) for frame in frames])
+    return np.stack([cut(frame, window, variant) for frame, window in zip(frames, windows, strict=True)])
