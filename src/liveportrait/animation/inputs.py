@@ -13,13 +13,14 @@ from liveportrait.animation.driver.template import open_template_driver
 from liveportrait.animation.driver.video import open_video_driver
 from liveportrait.animation.options import SourceOptions, TransferOptions
 from liveportrait.animation.session import Session
-from liveportrait.animation.source.base import Array, Image, Source
+from liveportrait.animation.source.base import Source
 from liveportrait.animation.source.photo import open_photo
 from liveportrait.animation.source.video import open_video
 from liveportrait.errors import UserError
 from liveportrait.face.choice import parse_numbers
 from liveportrait.media import FrameArrays, VideoReader, check_input, check_picture, media_kind
 from liveportrait.motion import Template, read_template
+from liveportrait.types import Array, Image
 
 TEMPLATE_SUFFIXES = (".safetensors", ".pkl")
 

@@ -17,7 +17,7 @@ from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.output.compositor import Compositor
 from liveportrait.animation.pipeline import Cue, render_faces
 from liveportrait.animation.session import Session
-from liveportrait.animation.source.base import Image, Source
+from liveportrait.animation.source.base import Source
 from liveportrait.animation.source.photo import SMALLEST_CROPPED
 from liveportrait.errors import UserError
 from liveportrait.face import Face
@@ -27,6 +27,7 @@ from liveportrait.face.tracker import SMALLEST_DRIVER, FaceTracker
 from liveportrait.media import check_picture
 from liveportrait.motion import MotionSmoother, SeenHeads, groups_for, motion_from_heads
 from liveportrait.networks.interface import Motion
+from liveportrait.types import Image
 
 
 @dataclass(frozen=True, eq=False)

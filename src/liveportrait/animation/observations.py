@@ -14,8 +14,7 @@ from liveportrait.face.canonical import OVAL
 from liveportrait.face.crop import Square, face_square
 from liveportrait.face.measures import opening_ratios
 from liveportrait.motion import SeenKeypoints
-
-Array = NDArray[np.float32]
+from liveportrait.types import Array
 
 # An observation as it is packed.
 _RECORD = np.dtype(

@@ -28,6 +28,7 @@ from liveportrait.face.paste import MASK_SIDE, outline_in_crop
 from liveportrait.motion import move_points
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Pose
+from liveportrait.types import Image
 
 
 class Cue(NamedTuple):

@@ -27,13 +27,13 @@ from liveportrait.animation.options import (
 )
 from liveportrait.animation.pipeline import DrivenFace
 from liveportrait.animation.rendering import Rendering
-from liveportrait.types import Progress, no_progress
 from liveportrait.animation.session import Session
-from liveportrait.animation.source.base import Image, Source
+from liveportrait.animation.source.base import Source
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer
 from liveportrait.media import FrameArrays
+from liveportrait.types import Image, Progress, no_progress
 
 
 class Portrait:

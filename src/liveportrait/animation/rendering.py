@@ -12,8 +12,9 @@ from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.output.compositor import Compositor, RenderedFace
 from liveportrait.animation.pipeline import DrivenFace, render
 from liveportrait.animation.session import Session
-from liveportrait.animation.source.base import Image, Source
+from liveportrait.animation.source.base import Source
 from liveportrait.errors import UserError
+from liveportrait.types import Image
 
 
 class Rendering:

@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from liveportrait.animation.profile import Stopwatch
-from liveportrait.types import Progress, no_progress
 from liveportrait.animation.threads import DEPTH, parallel_map, read_ahead, write_behind
 from liveportrait.engine import Engine
 from liveportrait.engine.workers import Workers
 from liveportrait.face import FaceAnalyzer
+from liveportrait.types import Progress, no_progress
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -9,9 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from liveportrait.animation.report import Stretches
@@ -19,11 +17,9 @@ from liveportrait.animation.session import Session
 from liveportrait.choices import Reference
 from liveportrait.media.arrays import DEFAULT_FPS
 from liveportrait.networks.interface import Motion
+from liveportrait.types import Array, Image
 
 PHOTO_FPS = DEFAULT_FPS
-
-Image = NDArray[np.uint8]
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from liveportrait.animation.driver.base import Array, Image
 from liveportrait.choices import Reference
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.measures import TURN, face_scores, neutral_distance, similarity_cost, turn_degrees
 from liveportrait.motion import KeypointGroups, Template
+from liveportrait.types import Array, Image
 
 SCORED_EVERY = 3  # frames with the face: an expression changes little in between
 OPEN = 0.3  # from this opening on an eye is open

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.driver.base import Array, missing_reference
+from liveportrait.animation.driver.base import missing_reference
 from liveportrait.animation.driver.reference import ReferenceSearch
 from liveportrait.animation.report import FIND
 from liveportrait.animation.session import Session
@@ -22,6 +22,7 @@ from liveportrait.face.tracker import SMALLEST_DRIVER, FaceTracker
 from liveportrait.media import FrameArrays, VideoReader
 from liveportrait.media.cuts import CutFinder
 from liveportrait.motion import SeenHeads
+from liveportrait.types import Array
 
 FEWEST_SEEN = 1 / 2  # of a video of crops: with fewer faces found, M alone tells what it shows
 

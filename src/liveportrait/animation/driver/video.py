@@ -14,15 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from liveportrait.animation.driver.base import (
-    Array,
-    Driver,
-    DrivingBatch,
-    Image,
-    Play,
-    Start,
-    missing_reference,
-)
+from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, missing_reference
 from liveportrait.animation.driver.tracked_face import track_crops, track_face
 from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.report import gaps
@@ -37,6 +29,7 @@ from liveportrait.media import FrameArrays, VideoReader
 from liveportrait.motion import groups_for, motion_from_heads
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
+from liveportrait.types import Array, Image
 
 AHEAD = 2  # batches whose motion is known before they are rendered
 

@@ -16,6 +16,7 @@ from liveportrait.face.retouch import LARGEST, with_detail
 from liveportrait.face.paste import MASK_SIDE, face_mask, outline_in_crop, reaches, yielding
 from liveportrait.face.paste import Paster, paste_mask
 from liveportrait.networks.variants import Variant
+from liveportrait.types import Array, Image
 
 
 @dataclass(frozen=True, eq=False)

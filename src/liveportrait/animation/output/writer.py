@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from liveportrait.animation.options import OutputOptions, PasteOptions
 from liveportrait.animation.output.compositor import RenderedFace
 from liveportrait.animation.rendering import Rendering
-from liveportrait.animation.source.base import Image
 from liveportrait.choices import VideoCodec
 from liveportrait.face.crop import to_input
 from liveportrait.media import (
@@ -27,6 +26,7 @@ from liveportrait.media import (
     check_output,
     save_image,
 )
+from liveportrait.types import Image
 
 Write = Callable[[Image], None]
 

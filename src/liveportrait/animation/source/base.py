@@ -20,11 +20,9 @@ from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow
 from liveportrait.motion.animals import AnimalMotion
 from liveportrait.networks.interface import Features, Motion
+from liveportrait.types import Array, Image
 
 SMALLEST_SIDE = 32  # px, below which there is nothing to see
-
-Image = NDArray[np.uint8]
-Array = NDArray[np.float32]
 
 
 class FacePlacement(NamedTuple):

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from liveportrait.animation.session import Session
-from liveportrait.animation.source.base import Image
 from liveportrait.media import FrameArrays, VideoReader
+from liveportrait.types import Image
 
 
 @dataclass(frozen=True, eq=False)

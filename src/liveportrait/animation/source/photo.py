@@ -16,14 +16,7 @@ from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.observations import FaceObservation
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.session import Session
-from liveportrait.animation.source.base import (
-    Array,
-    FacePlacement,
-    FaceView,
-    Image,
-    Source,
-    require_size,
-)
+from liveportrait.animation.source.base import FacePlacement, FaceView, Source, require_size
 from liveportrait.animation.source.subjects import find_subjects, outline_of
 from liveportrait.face import Face
 from liveportrait.face.animals import animal_square, published_square
@@ -37,6 +30,7 @@ from liveportrait.motion import groups_for
 from liveportrait.motion.animals import AnimalMotion, animal_motion
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
+from liveportrait.types import Array, Image
 
 PHOTO_SIDE = 1280  # px, to which larger photos are reduced unless another limit is asked for
 SMALLEST_CROPPED = 1 / 4  # of a crop's side: the smallest face that a crop is thought to show

@@ -14,10 +14,10 @@ from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.animals import AnimalFace, animal_outline
 from liveportrait.face.canonical import OVAL
 from liveportrait.face.choice import parse_box
+from liveportrait.types import Image
 
 ANIMAL = 0.7  # score from which a face that could be a person's is an animal's
 
-Image = NDArray[np.uint8]
 Subject = Face | AnimalFace
 
 

@@ -20,7 +20,7 @@ from liveportrait.animation.observations import FaceObservations
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.report import FOLLOW, MEASURE, Jitter
 from liveportrait.animation.session import Session
-from liveportrait.animation.source.base import Array, FaceView, Image, Source, require_size
+from liveportrait.animation.source.base import FaceView, Source, require_size
 from liveportrait.animation.source.crop_path import corners, gliding, stretches
 from liveportrait.animation.source.footage import SourceVideo
 from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut, make_view, window_of
@@ -40,6 +40,7 @@ from liveportrait.motion import (
     smooth_motion,
 )
 from liveportrait.networks.interface import Motion
+from liveportrait.types import Array, Image
 
 
 @dataclass(frozen=True, eq=False)
