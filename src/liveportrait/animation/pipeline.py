@@ -23,7 +23,7 @@ from liveportrait.animation.driver.timing import TimedDriver
 from liveportrait.animation.output.compositor import RenderedFace
 from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.session import Session
-from liveportrait.animation.source.base import FacePlacement, FaceView, Image, Source, SourceFace
+from liveportrait.animation.source.base import FacePlacement, FaceView, Source, SourceFace
 from liveportrait.face.paste import MASK_SIDE, outline_in_crop
 from liveportrait.motion import move_points
 from liveportrait.networks.geometry import pose_of

@@ -9,12 +9,18 @@ from typing import NamedTuple
 import numpy as np
 
 from liveportrait.animation.options import PasteOptions
-from liveportrait.animation.source.base import Array, FacePlacement, Image, Source
-from liveportrait.face.retouch import match_at_seam
+from liveportrait.animation.source.base import FacePlacement, Source
 from liveportrait.face.crop import crop, to_input
-from liveportrait.face.retouch import LARGEST, with_detail
-from liveportrait.face.paste import MASK_SIDE, face_mask, outline_in_crop, reaches, yielding
-from liveportrait.face.paste import Paster, paste_mask
+from liveportrait.face.paste import (
+    MASK_SIDE,
+    Paster,
+    face_mask,
+    outline_in_crop,
+    paste_mask,
+    reaches,
+    yielding,
+)
+from liveportrait.face.retouch import LARGEST, match_at_seam, with_detail
 from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image
 

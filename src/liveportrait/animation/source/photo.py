@@ -19,8 +19,7 @@ from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FacePlacement, FaceView, Source, require_size
 from liveportrait.animation.source.subjects import find_subjects, outline_of
 from liveportrait.face import Face
-from liveportrait.face.animals import animal_square, published_square
-from liveportrait.face.animals import AnimalFace
+from liveportrait.face.animals import AnimalFace, animal_square, published_square
 from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import CropWindow, Square, crop, to_input, whole_window
 from liveportrait.face.measures import face_scores
