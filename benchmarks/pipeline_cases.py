@@ -15,9 +15,8 @@ from skimage.data import astronaut
 
 from liveportrait import Animator, DriveOptions
 from liveportrait.animation.live import Live
-from liveportrait.animation.profile import NETWORKS
-from liveportrait.animation.session import Session
-from liveportrait.animation.threads import parallel_map
+from liveportrait.animation.report import NETWORKS
+from liveportrait.animation.session import Session, parallel_map
 from liveportrait.engine import Engine
 from liveportrait.media import VideoReader, VideoWriter
 from liveportrait.motion import bundled_templates, concatenate

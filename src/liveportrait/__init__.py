@@ -27,8 +27,8 @@ from liveportrait.errors import UserError
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
     from liveportrait.animation.live import Live
+    from liveportrait.animation.pipeline import Rendering
     from liveportrait.animation.portrait import Portrait
-    from liveportrait.animation.rendering import Rendering
     from liveportrait.media import FrameArrays
     from liveportrait.motion import Template
 
@@ -56,7 +56,7 @@ _LAZY = {
     "FrameArrays": "media",
     "Live": "animation.live",
     "Portrait": "animation.portrait",
-    "Rendering": "animation.rendering",
+    "Rendering": "animation.pipeline",
     "Template": "motion",
 }
 

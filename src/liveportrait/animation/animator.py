@@ -22,9 +22,8 @@ from liveportrait.animation.inputs import (
     resolve_driving,
 )
 from liveportrait.animation.options import AnimateOptions, SourceOptions, TransferOptions
-from liveportrait.animation.output.writer import is_picture, output_paths, write_rendering
+from liveportrait.animation.pipeline import Rendering
 from liveportrait.animation.portrait import Portrait
-from liveportrait.animation.rendering import Rendering
 from liveportrait.animation.report import (
     ANIMATE,
     Report,
@@ -35,6 +34,7 @@ from liveportrait.animation.report import (
     stretches_note,
 )
 from liveportrait.animation.session import Session
+from liveportrait.animation.writer import is_picture, output_paths, write_rendering
 from liveportrait.choices import AudioMode, BackendName, PrecisionChoice
 from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError

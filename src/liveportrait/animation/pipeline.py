@@ -12,18 +12,21 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
+from types import TracebackType
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from liveportrait.animation.driver.base import DrivingBatch, Play
+from liveportrait.animation.compositor import Compositor, RenderedFace
+from liveportrait.animation.driver.base import PHOTO_FPS, DrivingBatch, Play
 from liveportrait.animation.driver.timing import TimedDriver
-from liveportrait.animation.output.compositor import RenderedFace
+from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FacePlacement, FaceView, Source, SourceFace
+from liveportrait.errors import UserError
 from liveportrait.face.paste import MASK_SIDE, outline_in_crop
 from liveportrait.motion import move_points
 from liveportrait.networks.geometry import pose_of
@@ -161,3 +164,68 @@ def moved_outline(placement: FacePlacement, home: Pose, pose: Pose) -> NDArray[n
     points = torch.from_numpy(centred).to(home.keypoints)
     moved = move_points(points, home, pose)[0, :, :2].cpu().numpy()
     return np.asarray(moved * (MASK_SIDE / 2) + (MASK_SIDE - 1) / 2, np.float32)
+
+
+class Rendering:
+    """The frames (H,W,3) uint8 RGB of one result in order, made as they are asked for; with `alpha` (H,W,4).
+
+    Memory does not grow with their number. Leaving it early, by `close` or the end of a `with` block, stops its
+    threads. It belongs to one thread.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        source: Source,
+        faces: Sequence[DrivenFace],
+        drivers: Sequence[TimedDriver],
+        paste: PasteOptions,
+    ) -> None:
+        """Without a moving source or driver the result is one frame. Raises `UserError` where nothing can be shown."""
+        if len(source.faces) > 1 and not paste.paste_back:
+            raise UserError(
+                f"{len(source.faces)} faces cannot be written as one crop: leave out --no-paste-back"
+            )
+        self.session, self.source, self.drivers, self.paste = session, source, drivers, paste
+        moving = [each.driver for each in drivers if not each.driver.is_photo]
+        self.fps = source.fps or next((each.fps for each in moving), PHOTO_FPS)
+        self.lengths = [math.ceil(each.frames * self.fps / each.fps) for each in moving]
+        """frames that each moving driver lasts for at the rate of the result"""
+        self.total = min([*self.lengths, *([source.count] if source.count else [])], default=1)
+        """how many frames there will be, as far as the files tell the truth"""
+        self.compositor = Compositor(source, paste, session.engine.variant)
+        is_still = not self.lengths and source.count is None
+        self._rendered = render(
+            session,
+            source,
+            faces,
+            drivers,
+            self.fps,
+            self.total,
+            1 if is_still else None,
+            paste.mask == "face",
+        )
+
+    def __iter__(self) -> Iterator[Image]:
+        return self
+
+    def __next__(self) -> Image:
+        frame, faces = next(self._rendered)
+        with self.session.clock.step("paste"):
+            return self.compositor.compose(frame, faces)
+
+    def uncomposed(self) -> Iterator[tuple[Image, list[RenderedFace]]]:
+        """The frames of the source with the faces that are still to be laid into them by `compositor`."""
+        return self._rendered
+
+    def close(self) -> None:
+        """Stop. What was not asked for is not made."""
+        self._rendered.close()
+
+    def __enter__(self) -> Rendering:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from types import TracebackType
 
-from liveportrait.animation.control.motion_transfer import MotionTransfer
-from liveportrait.animation.control.sliders import SliderPoser
 from liveportrait.animation.driver.timing import TimedDriver
 from liveportrait.animation.edit_options import EditOptions, Sliders
 from liveportrait.animation.inputs import (
@@ -18,6 +16,7 @@ from liveportrait.animation.inputs import (
     resolve_driving,
 )
 from liveportrait.animation.live import Live
+from liveportrait.animation.motion_transfer import MotionTransfer
 from liveportrait.animation.options import (
     DriveOptions,
     OutputOptions,
@@ -25,9 +24,9 @@ from liveportrait.animation.options import (
     SourceOptions,
     check_alpha_crop,
 )
-from liveportrait.animation.pipeline import DrivenFace
-from liveportrait.animation.rendering import Rendering
+from liveportrait.animation.pipeline import DrivenFace, Rendering
 from liveportrait.animation.session import Session
+from liveportrait.animation.sliders import SliderPoser
 from liveportrait.animation.source.base import Source
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError

@@ -1,16 +1,148 @@
-"""What an animation did and where its time went."""
+"""What an animation did and where its time went: by stage, and how full the queues between the stages were."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.profile import Profile
+T = TypeVar("T")
+
+STEPS = ("decode", "detect", "crop", "motion", "render", "paste", "encode")
+NETWORKS = ("motion", "render")  # the stages that are F, M, W and G
+
+
+class Spent(NamedTuple):
+    """What a stage took, seconds."""
+
+    busy: float = 0.0  # by the clock on the wall, summed over the threads that were at it
+    cpu: float = 0.0  # processor time of these threads alone, not of helpers that a codec or runtime starts
+
+
+@dataclass
+class Gauge:
+    """How full a bounded queue was whenever its user looked: before taking from it, or before adding to it."""
+
+    depth: int
+    seen: int = 0
+    total: int = 0
+    empty: int = 0
+    full: int = 0
+
+    def see(self, level: int) -> None:
+        """Note how many items are in it."""
+        self.seen += 1
+        self.total += level
+        self.empty += level == 0
+        self.full += level >= self.depth
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of one animation went. Stages overlap: together they were busy for longer than it took."""
+
+    frames: int = 0
+    elapsed: float = 0.0  # s, wall clock
+    cpu: float = 0.0  # s, of the whole process, with helper threads
+    stages: Mapping[str, Spent] = field(default_factory=dict)
+    queues: Mapping[str, Gauge] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Frames per second."""
+        return self.frames / self.elapsed if self.elapsed > 0 else 0.0
+
+    @property
+    def networks_share(self) -> float:
+        """The networks' part, 0 to 1, of the time in which some stage was busy."""
+        busy = sum(spent.busy for spent in self.stages.values())
+        return sum(self.stages[name].busy for name in NETWORKS if name in self.stages) / (busy or 1.0)
+
+    def table(self) -> str:
+        """The profile as text: a line for each stage and for each queue."""
+        lines = [f"{'stage':<24}{'busy s':>9}{'ms/frame':>10}{'share':>8}{'CPU s':>9}"]
+        total = sum(spent.busy for spent in self.stages.values()) or 1.0
+        frames = self.frames or 1
+        for name, (busy, cpu) in self.stages.items():
+            lines.append(
+                f"{name:<24}{busy:>9.2f}{1000 * busy / frames:>10.2f}{busy / total:>8.1%}{cpu:>9.2f}"
+            )
+        helpers = max(self.cpu - sum(spent.cpu for spent in self.stages.values()), 0.0)
+        lines.append(f"{'codecs and other threads':<24}{'':>27}{helpers:>9.2f}")
+        lines.append(
+            f"{'all':<24}{self.elapsed:>9.2f}{1000 * self.elapsed / frames:>10.2f}{'':>8}{self.cpu:>9.2f}"
+        )
+        lines.append("")
+        lines.append(f"{'queue':<24}{'holds':>9}{'mean':>10}{'empty':>8}{'full':>9}")
+        for name, gauge in self.queues.items():
+            seen = gauge.seen or 1
+            lines.append(
+                f"{name:<24}{gauge.depth:>9}{gauge.total / seen:>10.1f}{gauge.empty / seen:>8.0%}"
+                f"{gauge.full / seen:>9.0%}"
+            )
+        lines.append("")
+        lines.append(
+            f"{self.rate:.1f} frames/s; networks (motion, render) {self.networks_share:.0%} of the work"
+        )
+        return "\n".join(lines)
+
+
+class Stopwatch:
+    """Time spent in each stage, from any number of threads, and the gauges of the queues."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter(), time.process_time()
+        self._stages = dict.fromkeys(STEPS, Spent())
+        self._queues: dict[str, Gauge] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count the time of the block, which stays in its thread."""
+        start, start_cpu = time.perf_counter(), time.thread_time()
+        try:
+            yield
+        finally:
+            busy, cpu = time.perf_counter() - start, time.thread_time() - start_cpu
+            with self._lock:
+                before = self._stages[name]
+                self._stages[name] = Spent(before.busy + busy, before.cpu + cpu)
+
+    def each(self, name: str, items: Iterable[T]) -> Iterator[T]:
+        """The same items; the time of making them is counted."""
+        iterator = iter(items)
+        while True:
+            with self.step(name):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+    def gauge(self, name: str, depth: int) -> Gauge:
+        """The gauge of a queue that holds `depth` items; queues of one name share it."""
+        with self._lock:
+            return self._queues.setdefault(name, Gauge(depth))
+
+    def profile(self, frames: int) -> Profile:
+        """What was counted since the stopwatch was made, for a result of so many frames."""
+        wall, cpu = self._started
+        with self._lock:
+            return Profile(
+                frames,
+                time.perf_counter() - wall,
+                time.process_time() - cpu,
+                dict(self._stages),
+                dict(self._queues),
+            )
+
 
 Stretches = tuple[tuple[int, int], ...]
 

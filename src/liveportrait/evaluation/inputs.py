@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.driver.tracked_face import TrackedFace, track_face
+from liveportrait.animation.driver.reference import TrackedFace, track_face
 from liveportrait.animation.session import Session
 from liveportrait.data.shards import OnBroken, Sample, is_held_out, read_shard
 from liveportrait.errors import UserError

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, missing_reference
-from liveportrait.animation.driver.reference import most_neutral_frame
 from liveportrait.animation.session import Session
 from liveportrait.choices import Reference
 from liveportrait.errors import UserError
-from liveportrait.motion import Template, groups_for
+from liveportrait.face.measures import TURN, turn_degrees
+from liveportrait.motion import KeypointGroups, Template, groups_for
+
+OPEN = 0.3  # from this opening on an eye is open
+_BUSY = 0.05  # RMS of an expression that counts as much as one blendshape at full
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,3 +60,17 @@ def open_template_driver(
         whole=whole,
         reference=start,
     )
+
+
+def most_neutral_frame(template: Template, groups: KeypointGroups) -> int:
+    """The most neutral frame of a template, by what it knows.
+
+    The angle of the head over 30°, the RMS of the expression's distance from the layout's face at rest over 0.05,
+    and how far the narrower eye is below an opening of 0.3, over that.
+    """
+    motion = template.motion
+    rest = motion.expression - groups.neutral_expression()
+    score = rest.square().mean((1, 2)).sqrt() / _BUSY + turn_degrees(motion.rotation) / TURN
+    if template.eye_ratios is not None:
+        score = score + (OPEN - template.eye_ratios.amin(1)).clamp(min=0) / OPEN
+    return int(score.argmin())

@@ -15,12 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, missing_reference
-from liveportrait.animation.driver.tracked_face import track_crops, track_face
+from liveportrait.animation.driver.reference import track_crops, track_face
 from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.report import gaps
-from liveportrait.animation.session import Session
+from liveportrait.animation.session import Session, batches
 from liveportrait.animation.source.photo import cut
-from liveportrait.animation.threads import batches
 from liveportrait.choices import Reference
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError

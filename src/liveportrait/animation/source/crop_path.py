@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from liveportrait.face.crop import Square
-from liveportrait.motion import smooth_path
+from liveportrait.animation.options import SourceOptions
+from liveportrait.animation.source.observations import FaceObservations
+from liveportrait.animation.source.photo import window_of
+from liveportrait.face.crop import CropWindow, Square
+from liveportrait.motion import jitter, smooth_path
 
 GLIDE = 0.7  # Hz: a window follows slower swings than this and ignores faster ones
 FARTHEST = 0.12  # of the face's side: how far a window's centre may stray from the face's
@@ -68,3 +73,36 @@ def corners(square: Square) -> NDArray[np.float64]:
 
 def _numbers(square: Square) -> tuple[float, float, float, float]:
     return float(square.centre[0]), float(square.centre[1]), float(np.log(square.side)), square.roll
+
+
+@dataclass(frozen=True, eq=False)
+class CropPath:
+    """The way of one face's crop through the video."""
+
+    seen: FaceObservations  # one a frame, None without the face
+    windows: Sequence[CropWindow]  # one a frame, held where there is no face; empty where frames are the face
+    starts: tuple[int, ...] = ()  # rows of the motion at which something new begins
+    jitter: tuple[float, float] | None = None  # of the crop's corners, before and after gliding
+
+    @classmethod
+    def of(
+        cls, seen: FaceObservations, cuts: Sequence[int], options: SourceOptions, fps: Fraction
+    ) -> CropPath:
+        """The gliding windows of a face; none where the frames are the face."""
+        if not options.crop:
+            return cls(seen, ())
+        squares = [each.square if each else None for each in seen]
+        glided = gliding(squares, cuts, fps)
+        found = seen.found
+        starts = tuple(int(found[: part.start].sum()) for part in stretches(found, cuts))
+        before = torch.from_numpy(np.stack([corners(square) for square in squares if square]))
+        after = torch.from_numpy(np.stack([corners(square) for square in glided])[found])
+        windows = [window_of(square, options) for square in glided]
+        return cls(seen, windows, starts, (jitter(before, starts), jitter(after, starts)))
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """(N,) each frame's row of a motion that has one for each of the frames that show the face."""
+        if not self.windows:
+            return np.arange(len(self.seen))
+        return np.maximum(np.cumsum(self.seen.found) - 1, 0)

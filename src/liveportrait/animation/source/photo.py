@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from liveportrait.animation.extraction import extract_motion
-from liveportrait.animation.observations import FaceObservation
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FacePlacement, FaceView, Source, require_size
+from liveportrait.animation.source.observations import FaceObservation
 from liveportrait.animation.source.subjects import find_subjects, outline_of
 from liveportrait.face import Face
 from liveportrait.face.animals import AnimalFace, animal_square, published_square

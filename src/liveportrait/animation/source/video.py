@@ -7,24 +7,21 @@ move inside them, and that is measured as motion. Windows and smoothing start an
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 
+import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from liveportrait.animation.extraction import extract_motion
-from liveportrait.animation.observations import FaceObservations
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.report import FOLLOW, MEASURE, Jitter
-from liveportrait.animation.session import Session
+from liveportrait.animation.session import Session, batches
 from liveportrait.animation.source.base import FaceView, Source, require_size
-from liveportrait.animation.source.crop_path import corners, gliding, stretches
-from liveportrait.animation.source.footage import SourceVideo
-from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut, make_view, window_of
-from liveportrait.animation.threads import batches
+from liveportrait.animation.source.crop_path import CropPath
+from liveportrait.animation.source.observations import FaceObservations
+from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut, make_view
 from liveportrait.errors import UserError
 from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import CropWindow, crop, to_input, whole_window
@@ -172,39 +169,6 @@ def _track_crops(session: Session, video: SourceVideo) -> _People:
     return _People(len(seen), (), [seen])
 
 
-@dataclass(frozen=True, eq=False)
-class CropPath:
-    """The way of one face's crop through the video."""
-
-    seen: FaceObservations  # one a frame, None without the face
-    windows: Sequence[CropWindow]  # one a frame, held where there is no face; empty where frames are the face
-    starts: tuple[int, ...] = ()  # rows of the motion at which something new begins
-    jitter: tuple[float, float] | None = None  # of the crop's corners, before and after gliding
-
-    @classmethod
-    def of(
-        cls, seen: FaceObservations, cuts: Sequence[int], options: SourceOptions, fps: Fraction
-    ) -> CropPath:
-        """The gliding windows of a face; none where the frames are the face."""
-        if not options.crop:
-            return cls(seen, ())
-        squares = [each.square if each else None for each in seen]
-        glided = gliding(squares, cuts, fps)
-        found = seen.found
-        starts = tuple(int(found[: part.start].sum()) for part in stretches(found, cuts))
-        before = torch.from_numpy(np.stack([corners(square) for square in squares if square]))
-        after = torch.from_numpy(np.stack([corners(square) for square in glided])[found])
-        windows = [window_of(square, options) for square in glided]
-        return cls(seen, windows, starts, (jitter(before, starts), jitter(after, starts)))
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """(N,) each frame's row of a motion that has one for each of the frames that show the face."""
-        if not self.windows:
-            return np.arange(len(self.seen))
-        return np.maximum(np.cumsum(self.seen.found) - 1, 0)
-
-
 def _measure(session: Session, video: SourceVideo, paths: Sequence[CropPath]) -> list[Motion]:
     """The motion of every face in the frames that show it, with one canonical face for all frames; on the CPU."""
     parts: list[list[Motion]] = [[] for _ in paths]
@@ -245,3 +209,44 @@ def _crops(session: Session, frames: Sequence[Image], windows: Sequence[CropWind
     if not windows:
         return np.stack([to_input(frame, variant.input_size) for frame in frames])
     return np.stack([cut(frame, window, variant) for frame, window in zip(frames, windows, strict=True)])
+
+
+@dataclass(frozen=True, eq=False)
+class SourceVideo:
+    """A video that is read several times; every pass gives the same frames."""
+
+    reader: VideoReader | FrameArrays
+    limit: int | None  # longest side, px
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.reader.name
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the frames, px: the video's own unless it is larger than the limit."""
+        info = self.reader.info
+        longer = max(info.height, info.width)
+        if not self.limit or longer <= self.limit:
+            return info.height, info.width
+        height, width = (
+            max(2, round(side * self.limit / longer / 2) * 2) for side in (info.height, info.width)
+        )
+        return height, width
+
+    @contextmanager
+    def frames(self, session: Session) -> Iterator[Iterator[Image]]:
+        """The frames (H,W,3) RGB from the first on, decoded ahead."""
+        with (
+            closing(iter(self.reader)) as decoded,
+            session.read_ahead(session.clock.each("decode", self._sized(decoded))) as frames,
+        ):
+            yield frames
+
+    def _sized(self, frames: Iterator[Image]) -> Iterator[Image]:
+        height, width = self.shape
+        for frame in frames:
+            if frame.shape[:2] != (height, width):
+                frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+            yield frame

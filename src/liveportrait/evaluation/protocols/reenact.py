@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from liveportrait.animation.control.motion_transfer import MotionTransfer
 from liveportrait.animation.driver.base import DrivingBatch
 from liveportrait.animation.driver.base import Start as DrivingStart
+from liveportrait.animation.motion_transfer import MotionTransfer
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.animation.pipeline import Cue
 from liveportrait.animation.source.base import FaceView

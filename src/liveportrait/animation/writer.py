@@ -11,9 +11,9 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from liveportrait.animation.compositor import RenderedFace
 from liveportrait.animation.options import OutputOptions, PasteOptions
-from liveportrait.animation.output.compositor import RenderedFace
-from liveportrait.animation.rendering import Rendering
+from liveportrait.animation.pipeline import Rendering
 from liveportrait.choices import VideoCodec
 from liveportrait.face.crop import to_input
 from liveportrait.media import (

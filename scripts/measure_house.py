@@ -1,0 +1,172 @@
+"""Print how the program is laid out: files, folders, circles, arrows that run upward, and how far an entry reaches.
+
+    python scripts/measure_house.py
+
+`tests/test_architecture.py` holds the figures that can be held; it takes the reading of imports from here.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+PACKAGE = "liveportrait"
+ROOT = Path(__file__).parents[1] / "src" / PACKAGE
+
+# From the bottom to the top; rooms in one row do not import each other.
+ROOMS = (
+    ("media", "networks"),
+    ("weights",),
+    ("face",),
+    ("engine",),
+    ("motion",),
+    ("metrics",),
+    ("data",),
+    ("animation",),
+    ("training", "evaluation"),
+    ("apps",),
+)
+LEVEL = {room: level for level, row in enumerate(ROOMS) for room in row}
+
+Imports = Mapping[str, frozenset[str]]
+
+
+def modules(root: Path = ROOT) -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = [root.name, *path.relative_to(root).with_suffix("").parts]
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports_of(path: Path, known: Iterable[str], lazy: bool = True) -> frozenset[str]:
+    """The modules of the package that a file imports; without `lazy`, only those that its own import needs.
+
+    A name imported from a package counts as the module that it is, or as the package.
+    """
+    known = set(known)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree) if lazy else _at_import(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in known}
+        elif isinstance(node, ast.ImportFrom) and node.module in known:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name in known else str(node.module))
+    return frozenset(found)
+
+
+def _at_import(tree: ast.Module) -> Iterable[ast.AST]:
+    """The nodes that run when a module is imported: no bodies of functions, nothing for type checkers alone."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def import_map(lazy: bool = True) -> dict[str, frozenset[str]]:
+    """Each module's imports within the package."""
+    found = modules()
+    return {name: imports_of(path, found, lazy) - {name} for name, path in found.items()}
+
+
+def circles(imports: Imports) -> list[list[str]]:
+    """Groups of modules that import one another, directly or around a corner (Tarjan's components)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in sorted(imports[name]):
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            group = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for name in imports:
+        if name not in index:
+            visit(name)
+    return found
+
+
+def room_of(module: str) -> str | None:
+    """The room that a module lies in; None for those that lie beside the rooms."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LEVEL else None
+
+
+def upward(imports: Imports) -> list[str]:
+    """Arrows that run up, sideways between rooms of one row, or from a room to the package's own front."""
+    found = []
+    for module, others in imports.items():
+        own = room_of(module)
+        for other in sorted(others):
+            room = room_of(other)
+            climbs = room and own and room != own and LEVEL[room] >= LEVEL[own]
+            front = other == PACKAGE and own
+            outside = own is None and room and module not in (PACKAGE, f"{PACKAGE}.__main__")
+            if climbs or front or outside:
+                found.append(f"{module} -> {other}")
+    return found
+
+
+def reach(entry: str, imports: Imports) -> set[str]:
+    """All modules that an entry reaches by imports, with the packages that they lie in."""
+    reached: set[str] = set()
+    waiting = [entry]
+    while waiting:
+        name = waiting.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        waiting += imports[name]
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])
+    return reached
+
+
+def files_in_folders(root: Path = ROOT) -> Counter[str]:
+    """Python files in each folder."""
+    return Counter(str(path.parent.relative_to(root)) for path in root.rglob("*.py"))
+
+
+def main() -> None:
+    """Print the figures."""
+    sys.setrecursionlimit(10_000)
+    imports, own = import_map(), import_map(lazy=False)
+    folder, most = files_in_folders().most_common(1)[0]
+    front = {name: others for name, others in imports.items() if name != PACKAGE} | {PACKAGE: frozenset()}
+    print(f"files under src: {len(modules())}")
+    print(f"most files in one folder: {most} ({folder})")
+    print(f"circles of imports: {len(circles(own))} {circles(own) or ''}")
+    print(f"circles with lazy imports and those for types: {len(circles(front))} {circles(front) or ''}")
+    print(f"arrows that run upward: {len(upward(front))} {upward(front) or ''}")
+    for entry in ("animation.animator", "animation.portrait"):
+        reached = reach(f"{PACKAGE}.{entry}", front)
+        print(f"files reached by {entry}: {len(reached)}")
+        rooms = Counter(room_of(name) or "(beside the rooms)" for name in reached)
+        print("   " + ", ".join(f"{room} {count}" for room, count in rooms.most_common()))
+
+
+if __name__ == "__main__":
+    main()
