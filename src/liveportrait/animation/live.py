@@ -12,7 +12,6 @@ import torch
 from liveportrait.animation.compositor import Compositor
 from liveportrait.animation.driver.base import DrivingBatch, Start
 from liveportrait.animation.driver.video import cut_driving
-from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.motion_transfer import MotionTransfer
 from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.pipeline import Cue, render_faces
@@ -26,6 +25,7 @@ from liveportrait.face.measures import opening_ratios
 from liveportrait.face.tracker import SMALLEST_DRIVER, FaceTracker
 from liveportrait.media import check_picture
 from liveportrait.motion import MotionSmoother, SeenHeads, groups_for, motion_from_heads
+from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
 from liveportrait.types import Image
 

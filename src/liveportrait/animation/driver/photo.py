@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from liveportrait.animation.driver.base import PHOTO_FPS, Driver, DrivingBatch, Play, Start
-from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut
 from liveportrait.errors import UserError
@@ -18,6 +17,7 @@ from liveportrait.face.measures import opening_ratios
 from liveportrait.face.tracker import largest_face
 from liveportrait.media import load_image
 from liveportrait.motion import SeenKeypoints
+from liveportrait.motion.landmarks import extract_motion
 from liveportrait.types import Image
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, missing_reference
 from liveportrait.animation.driver.reference import track_crops, track_face
-from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.report import gaps
 from liveportrait.animation.session import Session, batches
 from liveportrait.animation.source.photo import cut
@@ -26,6 +25,7 @@ from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow, to_input
 from liveportrait.media import FrameArrays, VideoReader
 from liveportrait.motion import groups_for, motion_from_heads
+from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image

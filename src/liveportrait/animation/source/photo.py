@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import torch
 
-from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FacePlacement, FaceView, Source, require_size
@@ -27,6 +26,7 @@ from liveportrait.face.tracker import largest_face
 from liveportrait.media import load_image
 from liveportrait.motion import groups_for
 from liveportrait.motion.animals import AnimalMotion, animal_motion
+from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.extraction import extract_motion
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.report import FOLLOW, MEASURE, Jitter
 from liveportrait.animation.session import Session, batches
@@ -36,6 +35,7 @@ from liveportrait.motion import (
     jitter,
     smooth_motion,
 )
+from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
 from liveportrait.types import Array, Image
 
