@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 import torch
 from animation_samples import driving_frames, portrait, write_video
-from liveportrait.animation.boxes import parse_box
-from liveportrait.animation.run import Run
 from skimage.data import astronaut, chelsea
 from small_base import small_networks
 
 from liveportrait import AnimateOptions, Animator
-from liveportrait.animation.source import open_photo
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.photo import open_photo
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.animals import AnimalDetector, animal_outline, animal_square, face_axes
-from liveportrait.face.choice import FaceChoice
+from liveportrait.face.choice import parse_box
 from liveportrait.media import VideoReader, save_image
 from liveportrait.motion import bundled_templates, write_template
 from liveportrait.motion.animals import EYE_OPENING, animal_motion
@@ -132,11 +131,11 @@ def test_no_animal_is_seen_where_there_is_none(image):
 
 
 def test_the_outline_encloses_the_face():
-    rim = animal_outline(CHELSEA)
-    assert rim.shape == (36, 3)
+    outline = animal_outline(CHELSEA)
+    assert outline.shape == (36, 3)
     for point in CHELSEA:
-        assert cv2.pointPolygonTest(np.ascontiguousarray(rim[:, :2]), point.tolist(), False) > 0
-    assert rim[0, 1] < CHELSEA[:, 1].min() and rim[18, 1] > CHELSEA[8, 1]
+        assert cv2.pointPolygonTest(np.ascontiguousarray(outline[:, :2]), point.tolist(), False) > 0
+    assert outline[0, 1] < CHELSEA[:, 1].min() and outline[18, 1] > CHELSEA[8, 1]
 
 
 def test_a_person_makes_a_cat_blink(tmp_path, capsys):
@@ -161,17 +160,17 @@ def test_a_person_makes_a_cat_blink(tmp_path, capsys):
 
 def test_a_box_replaces_the_search(animator, tmp_path):
     """Of a cat, of a person, and measured in px of the file even where the photo is reduced."""
-    run = Run(animator.engine, animator.analyzer, 1)
+    session = Session(animator.engine, animator.analyzer, 1)
     large = cv2.resize(chelsea(), None, fx=4, fy=4)
     options = AnimateOptions(box="320,80,1280,1120", subject="animal")
-    source = open_photo(run, large, options, FaceChoice())
-    found = source.faces[0].still.places[0]
+    source = open_photo(session, large, options)
+    found = source.faces[0].still.placements[0]
     assert source.shape == (850, 1280) and not source.note
     middle = (found.window.inverse() @ [256, 256, 1]) * 451 / 1280
     wanted = animal_square(CHELSEA).framed(2.3, 0, -0.125)
     assert np.linalg.norm(middle - wanted.centre) < 0.2 * EYE_DISTANCE
-    person = open_photo(run, portrait(), AnimateOptions(box="100,40,110,140"), FaceChoice())
-    searched = open_photo(run, portrait(), AnimateOptions(), FaceChoice())
+    person = open_photo(session, portrait(), AnimateOptions(box="100,40,110,140"))
+    searched = open_photo(session, portrait(), AnimateOptions())
     assert not person.note and person.faces[0].animal is None
     keypoints = [transform_keypoints(each.faces[0].still.motion) for each in (person, searched)]
     assert (keypoints[0] - keypoints[1]).abs().max() < 0.08
@@ -179,10 +178,10 @@ def test_a_box_replaces_the_search(animator, tmp_path):
 
 def test_weights_of_the_published_architecture_take_the_motion_from_the_crop(tmp_path):
     animator = Animator(Engine(small_networks()), batch=2)
-    run = Run(animator.engine, animator.analyzer, 1)
-    face = open_photo(run, chelsea(), AnimateOptions(subject="animal"), FaceChoice()).faces[0]
+    session = Session(animator.engine, animator.analyzer, 1)
+    face = open_photo(session, chelsea(), AnimateOptions(subject="animal")).faces[0]
     assert face.animal is None
-    expected = animator.engine.extract_motion(face.still.tiles)
+    expected = animator.engine.extract_motion(face.still.crops)
     assert torch.equal(face.still.motion.canonical, expected.canonical)
     driving = write_video(tmp_path / "driving.mp4", driving_frames(2))
     for options in (
@@ -235,9 +234,9 @@ def test_choices_that_exclude_each_other(options, part):
     ],
 )
 def test_pictures_without_the_face_that_was_asked_for(animator, image, options, part):
-    run = Run(animator.engine, animator.analyzer, 1)
+    session = Session(animator.engine, animator.analyzer, 1)
     with pytest.raises(UserError, match=part):
-        open_photo(run, image, AnimateOptions(**options), FaceChoice())
+        open_photo(session, image, AnimateOptions(**options))
 
 
 def test_a_video_has_no_animals(animator, tmp_path):

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
-from liveportrait.animation.compositing import Compositor
-from liveportrait.animation.streams import DEPTH
-from liveportrait.engine.lanes import Lanes, divided
 
-from liveportrait import AnimateOptions
-from liveportrait import Animator
-from liveportrait.animation import driver as driving_video
+from liveportrait import AnimateOptions, Animator
+from liveportrait.animation.driver import video as driving_video
+from liveportrait.animation.output.compositor import Compositor
+from liveportrait.animation.threads import DEPTH
 from liveportrait.engine import Engine, select
+from liveportrait.engine.workers import Workers, divided
 from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.face.analyzer import OpenVinoFaceAnalyzer
 from liveportrait.media import VideoReader, VideoWriter
@@ -25,7 +24,7 @@ from liveportrait.media.colour import FrameConverter
 from liveportrait.networks.interface import Features, Pose
 
 FRAMES, BATCH = 9, 2
-HELPERS = ("read-ahead", "finish-behind", "lane")
+HELPERS = ("read-ahead", "write-behind", "worker")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def analyzer() -> FaceAnalyzer:
 
 @pytest.fixture
 def animator(engine, analyzer, monkeypatch) -> Animator:
-    """Two lanes of a thread each, however many cores there are."""
+    """Two workers of a thread each, however many cores there are."""
     monkeypatch.setattr(engine, "threads", 2)
     return Animator(engine, analyzer, BATCH)
 
@@ -65,15 +64,15 @@ def helper_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(HELPERS)]
 
 
-def test_lanes_change_no_byte(animator, engine, driving, tmp_path, monkeypatch):
-    report = animator.animate(portrait(), driving, tmp_path / "lanes.mp4", SHOWN)
+def test_workers_change_no_byte(animator, engine, driving, tmp_path, monkeypatch):
+    report = animator.animate(portrait(), driving, tmp_path / "workers.mp4", SHOWN)
     assert report.profile.queues["to be rendered"].depth == 3
     assert torch.get_num_threads() == 2  # as the engine was told
     torch.set_num_threads(1)
     monkeypatch.setattr(engine, "threads", 1)
     report = animator.animate(portrait(), driving, tmp_path / "turn.mp4", SHOWN)
     assert report.profile.queues["to be rendered"].depth == 2
-    assert (tmp_path / "lanes.mp4").read_bytes() == (tmp_path / "turn.mp4").read_bytes()
+    assert (tmp_path / "workers.mp4").read_bytes() == (tmp_path / "turn.mp4").read_bytes()
     assert set(report.profile.queues) >= {"decoded", "decoded for tracking", "moved", "to be written"}
     assert all(spent.busy >= spent.cpu * 0.5 > 0 for spent in report.profile.stages.values())
 
@@ -96,7 +95,7 @@ def failing(original, number: int):
     [
         ("decode", FrameConverter, "__call__", FRAMES + 6),
         ("detect", OpenVinoFaceAnalyzer, "track", 5),
-        ("crop", driving_video, "_cut", 8),
+        ("crop", driving_video, "cut_driving", 8),
         ("motion", Engine, "extract_motion", 2),
         ("render", Engine, "render", 3),
         ("paste", Compositor, "compose", 7),
@@ -149,31 +148,31 @@ def test_a_slow_end_holds_up_the_beginning(animator, tmp_path, monkeypatch):
     monkeypatch.setattr(Engine, "render", blank)
     monkeypatch.setattr(VideoWriter, "write", slowly)
     animator.animate(portrait(), video, tmp_path / "out.mp4", SHOWN)
-    lanes, ahead = 2, driving_video.AHEAD
+    workers, ahead = 2, driving_video.AHEAD
     assert len(written) == 2 * 36
-    assert max(most) <= (2 * DEPTH + 2) + (lanes + 1 + ahead + 2) * BATCH
+    assert max(most) <= (2 * DEPTH + 2) + (workers + 1 + ahead + 2) * BATCH
 
 
 def test_cores_are_divided_between_batches():
     before = torch.get_num_threads()
-    with divided(8, 3) as lanes:
-        assert lanes == Lanes(3, 2)
+    with divided(8, 3) as workers:
+        assert workers == Workers(3, 2)
     assert torch.get_num_threads() == 8
     torch.set_num_threads(before)
     for cores, batches in ((1, 9), (8, 1), (8, 0)):
-        with divided(cores, batches) as lanes:
-            assert lanes == Lanes(1, None)  # one batch has all cores, as PyTorch has them
+        with divided(cores, batches) as workers:
+            assert workers == Workers(1, None)  # one batch has all cores, as PyTorch has them
 
 
-def test_a_lane_has_its_own_number_of_threads():
+def test_a_worker_has_its_own_number_of_threads():
     before, seen = torch.get_num_threads(), []
 
-    def lane():
-        Lanes(2, 1).enter()
+    def work():
+        Workers(2, 1).enter()
         seen.append(torch.get_num_threads())
 
     torch.set_num_threads(3)
-    thread = threading.Thread(target=lane)
+    thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     assert seen == [1] and torch.get_num_threads() == 3

@@ -1,4 +1,4 @@
-"""Reading ahead and finishing behind: order, bounds, errors, and nothing left running."""
+"""Reading ahead, working side by side and writing behind: order, bounds, errors, and nothing left running."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import threading
 import time
 
 import pytest
-from liveportrait.animation.streams import batches, finish_behind, read_ahead, side_by_side
 
 from liveportrait.animation.profile import Gauge
+from liveportrait.animation.threads import batches, parallel_map, read_ahead, write_behind
 
-NAMES = ("read-ahead", "finish-behind", "lane")
+NAMES = ("read-ahead", "write-behind", "worker")
 
 
 def helper_threads() -> list[str]:
@@ -72,7 +72,7 @@ def test_work_is_finished_in_order_before_the_block_is_left():
         time.sleep(0.001)
         done.append(item)
 
-    with finish_behind(slow, depth=2) as submit:
+    with write_behind(slow, depth=2) as submit:
         for index in range(20):
             submit(index)
             assert index - len(done) <= 3
@@ -83,7 +83,7 @@ def test_an_error_of_the_work_reaches_the_caller():
     def fail(item):
         raise OSError(f"item {item}")
 
-    with pytest.raises(OSError, match="item 0"), finish_behind(fail) as submit:
+    with pytest.raises(OSError, match="item 0"), write_behind(fail) as submit:
         for index in range(20):
             submit(index)
     assert helper_threads() == []
@@ -94,12 +94,12 @@ def test_an_error_of_the_last_item_is_not_lost():
         if item == 3:
             raise OSError("too late")
 
-    with pytest.raises(OSError, match="too late"), finish_behind(fail_late, depth=8) as submit:
+    with pytest.raises(OSError, match="too late"), write_behind(fail_late, depth=8) as submit:
         for index in range(4):
             submit(index)
 
 
-def test_lanes_work_at_once_and_results_keep_their_order():
+def test_workers_work_at_once_and_results_keep_their_order():
     both = threading.Barrier(2, timeout=30)
     taken, seen = [], []
 
@@ -112,15 +112,15 @@ def test_lanes_work_at_once_and_results_keep_their_order():
         both.wait()  # passes only while two threads are at work
         return -item
 
-    with side_by_side(work, items(), 2) as results:
+    with parallel_map(work, items(), 2) as results:
         for result in results:
             seen.append(result)
             assert len(taken) <= len(seen) + 2
     assert seen == [-index for index in range(20)] and helper_threads() == []
 
 
-def test_an_error_in_a_lane_comes_out_in_its_turn():
-    prepared, seen = [], []
+def test_an_error_in_a_worker_comes_out_in_its_turn():
+    entered, seen = [], []
 
     def work(item):
         if item == 3:
@@ -129,16 +129,16 @@ def test_an_error_in_a_lane_comes_out_in_its_turn():
 
     with (
         pytest.raises(OSError, match="memory"),
-        side_by_side(work, range(100), 3, prepare=lambda: prepared.append(1)) as results,
+        parallel_map(work, range(100), 3, enter=lambda: entered.append(1)) as results,
     ):
         for result in results:
             seen.append(result)
-    assert seen == [0, 1, 2] and 1 <= len(prepared) <= 3 and helper_threads() == []
+    assert seen == [0, 1, 2] and 1 <= len(entered) <= 3 and helper_threads() == []
 
 
 def test_gauges_tell_who_waits():
     behind, ahead = Gauge(2), Gauge(3)
-    with finish_behind(lambda item: time.sleep(0.01), 2, behind) as submit:
+    with write_behind(lambda item: time.sleep(0.01), 2, behind) as submit:
         for index in range(10):
             submit(index)
     assert behind.seen == 10 and behind.full >= 5

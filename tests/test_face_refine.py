@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from skimage import data
 
-from liveportrait.animation.rendering import moved_rim
-from liveportrait.animation.source import Place
+from liveportrait.animation.pipeline import moved_outline
+from liveportrait.animation.source.base import FacePlacement
 from liveportrait.face.canonical import OVAL, canonical_face
 from liveportrait.face.crop import Square, crop, to_input
 from liveportrait.face.paste import MASK_SIDE, outline_in_crop, paste_mask
@@ -117,11 +117,11 @@ def test_points_of_the_face_go_where_head_and_keypoints_go() -> None:
 
 
 def test_the_outline_of_a_face_moves_with_it() -> None:
-    rim = canonical_face().vertices[list(OVAL)]
-    rim = (8 * (rim - rim.mean(axis=0)) + np.array([200, 150, 0])).astype(np.float32)
+    outline = canonical_face().vertices[list(OVAL)]
+    outline = (8 * (outline - outline.mean(axis=0)) + np.array([200, 150, 0])).astype(np.float32)
     window = Square(np.array([200.0, 150.0]), 300.0, 0.0).window()
-    place = Place(window, 130.0, rim)
-    stayed = moved_rim(place, pose(0.0), pose(0.0))
-    np.testing.assert_allclose(stayed, outline_in_crop(rim, window, MASK_SIDE), atol=1e-3)
-    right = moved_rim(place, pose(0.0), pose(0.0, x=0.25))
+    placement = FacePlacement(window, 130.0, outline)
+    stayed = moved_outline(placement, pose(0.0), pose(0.0))
+    np.testing.assert_allclose(stayed, outline_in_crop(outline, window, MASK_SIDE), atol=1e-3)
+    right = moved_outline(placement, pose(0.0), pose(0.0, x=0.25))
     np.testing.assert_allclose(right - stayed, [[0.25 * MASK_SIDE / 2, 0]] * 36, atol=1e-3)
