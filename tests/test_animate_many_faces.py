@@ -6,15 +6,16 @@ import cv2
 import numpy as np
 import pytest
 from animation_samples import bundled_networks, people, write_video
-from liveportrait.animation.compositing import Compositor, Painted
-from liveportrait.animation.moving import open_video
-from liveportrait.animation.run import Run
 
 from liveportrait import AnimateOptions, Animator, UserError
-from liveportrait.animation.source import Place, open_photo
+from liveportrait.animation.options import PasteOptions, SourceOptions
+from liveportrait.animation.output.compositor import Compositor, RenderedFace
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import FacePlacement
+from liveportrait.animation.source.photo import PhotoSource, open_photo
+from liveportrait.animation.source.video import open_video
 from liveportrait.engine import Engine
 from liveportrait.face.canonical import OVAL, canonical_face
-from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import Square
 from liveportrait.face.paste import (
     MASK_SIDE,
@@ -28,6 +29,7 @@ from liveportrait.face.paste import (
 from liveportrait.media import VideoReader, load_image
 from liveportrait.motion import Template, bundled_templates
 from liveportrait.networks.interface import Motion
+from liveportrait.networks.variants import COMPACT
 
 SCENE, FRAMES = 4, 10  # the cut comes after the first four frames
 
@@ -54,10 +56,24 @@ def motions(count: int) -> list[Template]:
 
 
 def face_width(x: float, y: float, width: float) -> np.ndarray:
-    """The rim (36,3) of a frontal face with its middle at (x, y), px."""
-    rim = canonical_face().vertices[list(OVAL)]
-    rim = rim - rim.mean(axis=0)
-    return (rim * (width / np.ptp(rim[:, 0])) + np.array([x, y, 0])).astype(np.float32)
+    """The outline (36,3) of a frontal face with its middle at (x, y), px."""
+    outline = canonical_face().vertices[list(OVAL)]
+    outline = outline - outline.mean(axis=0)
+    return (outline * (width / np.ptp(outline[:, 0])) + np.array([x, y, 0])).astype(np.float32)
+
+
+def compositor(frame: np.ndarray, alpha: bool = False) -> Compositor:
+    """One for a photo whose faces come from elsewhere."""
+    source = PhotoSource(name="photo", shape=frame.shape[:2], image=frame, faces=())
+    return Compositor(source, PasteOptions(alpha=alpha), COMPACT)
+
+
+def rendered(
+    number: int, outline: np.ndarray, width: float, picture: np.ndarray, roll: float
+) -> RenderedFace:
+    """A picture as the face of that number, within the outline."""
+    window = Square(outline[:, :2].mean(axis=0).astype(float), 2.3 * width, roll).window()
+    return RenderedFace(number, picture, FacePlacement(window, width, outline), picture, None)
 
 
 def test_each_face_of_a_photo_follows_its_own_driver(animator, tmp_path):
@@ -86,14 +102,11 @@ def test_who_is_moved_by_whom_survives_a_cut(animator, tmp_path):
     one, two, three = people()
     first, second = in_a_row(one, two, three), in_a_row(three, one, two)
     path = write_video(tmp_path / "crowd.mp4", [first] * SCENE + [second] * (FRAMES - SCENE))
-    run = Run(animator.engine, animator.analyzer, batch=4)
-    source = open_video(run, path, AnimateOptions(), FaceChoice(takes_all=True))
+    session = Session(animator.engine, animator.analyzer, batch=4)
+    source = open_video(session, VideoReader(path), SourceOptions(faces="all"))
     assert source.cuts == (SCENE,) and len(source.faces) == 3
     slots = [
-        [
-            int(observation.square.centre[0] // 220) if observation else None
-            for observation in face.observations
-        ]
+        [int(observation.square.centre[0] // 220) if observation else None for observation in face.path.seen]
         for face in source.faces
     ]
     assert slots == [[number] * SCENE + [(number + 1) % 3] * (FRAMES - SCENE) for number in range(3)]
@@ -140,17 +153,17 @@ def test_a_face_of_six_pixels_is_no_face(animator, tmp_path):
 @pytest.mark.parametrize("count", [2, 4, 6])
 def test_all_faces_of_a_picture_are_found_from_left_to_right(animator, count):
     photo = in_a_row(*(people() * 2)[:count])
-    run = Run(animator.engine, animator.analyzer, batch=4)
-    source = open_photo(run, photo, AnimateOptions(max_size=2000), FaceChoice(takes_all=True))
-    places = [face.view(run, [0], [photo]).places[0] for face in source.faces]
-    assert [int(place.outline[:, 0].mean() // 220) for place in places] == list(range(count))
+    session = Session(animator.engine, animator.analyzer, batch=4)
+    source = open_photo(session, photo, SourceOptions(max_size=2000, faces="all"))
+    placements = [face.view(session, [0], [photo]).placements[0] for face in source.faces]
+    assert [int(each.outline[:, 0].mean() // 220) for each in placements] == list(range(count))
     assert source.found == count and not source.bystanders
 
 
 def test_a_crop_does_not_paint_over_its_neighbours_head():
-    rims = [face_width(200, 200, 80), face_width(300, 200, 80)]
+    outlines = [face_width(200, 200, 80), face_width(300, 200, 80)]
     window = Square(np.array([200.0, 200.0]), 240.0, 0.0).window()
-    own, other = (outline_in_crop(rim, window) for rim in rims)
+    own, other = (outline_in_crop(outline, window) for outline in outlines)
     mask = yielding(paste_mask(MASK_SIDE), own, [other])
     inside = outline_mask(other, MASK_SIDE, 1.0) == 255
     assert mask[inside].max() < 16 and mask[outline_mask(own, MASK_SIDE, 1.0) == 255].min() > 250
@@ -162,13 +175,12 @@ def test_a_crop_does_not_paint_over_its_neighbours_head():
 def test_of_two_heads_that_overlap_the_larger_one_lies_on_top(order):
     """Whatever their numbers; the smaller one is seen where it is not covered."""
     near, far = face_width(200, 200, 120), face_width(300, 170, 60)
-    painted = []
-    for number, (rim, width, level) in enumerate([(near, 120.0, 250), (far, 60.0, 10)]):
-        window = Square(rim[:, :2].mean(axis=0).astype(float), 2.3 * width, 0.0).window()
+    faces = []
+    for number, (outline, width, level) in enumerate([(near, 120.0, 250), (far, 60.0, 10)]):
         picture = np.full((256, 256, 3), level, np.uint8)
-        painted.append(Painted(number, picture, Place(window, width, rim), picture, None))
+        faces.append(rendered(number, outline, width, picture, roll=0.0))
     frame = np.full((400, 500, 3), 128, np.uint8)
-    result = Compositor((400, 500), still=False).compose(frame, [painted[index] for index in order])
+    result = compositor(frame).compose(frame, [faces[index] for index in order])
     assert result[200, 200, 0] == 250 and result[200, 250, 0] > 240  # the nearer head and its edge
     assert result[165, 315, 0] < 20  # what can be seen of the other
     assert (result[:30] == 128).all() and (frame == 128).all()
@@ -179,12 +191,10 @@ def test_the_layer_laid_over_the_frame_gives_the_composed_frame():
     frame = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
     faces = []
     for number, (x, width) in enumerate([(150, 80.0), (240, 70.0)]):
-        rim = face_width(x, 150, width)
-        window = Square(rim[:, :2].mean(axis=0).astype(float), 2.3 * width, 0.2).window()
         picture = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
-        faces.append(Painted(number, picture, Place(window, width, rim), picture, None))
-    composed = Compositor((300, 400), still=False).compose(frame, faces).astype(float)
-    layer = Compositor((300, 400), still=False, alpha=True).compose(frame, faces).astype(float)
+        faces.append(rendered(number, face_width(x, 150, width), width, picture, roll=0.2))
+    composed = compositor(frame).compose(frame, faces).astype(float)
+    layer = compositor(frame, alpha=True).compose(frame, faces).astype(float)
     share = layer[..., 3:] / 255
     laid = share * layer[..., :3] + (1 - share) * frame
     assert np.abs(laid - composed).max() < 3
@@ -192,9 +202,10 @@ def test_the_layer_laid_over_the_frame_gives_the_composed_frame():
 
 
 def test_a_face_mask_follows_the_face_and_keeps_off_the_border():
-    rim = outline_in_crop(face_width(200, 200, 100), Square(np.array([200.0, 200.0]), 230.0, 0.0).window())
-    moved = rim + np.array([30, 0], np.float32)
-    alone, both = face_mask([rim]), face_mask([rim, moved])
+    window = Square(np.array([200.0, 200.0]), 230.0, 0.0).window()
+    outline = outline_in_crop(face_width(200, 200, 100), window)
+    moved = outline + np.array([30, 0], np.float32)
+    alone, both = face_mask([outline]), face_mask([outline, moved])
     assert alone.shape == (MASK_SIDE, MASK_SIDE) and alone[128, 128] == 255 and alone[:4].max() == 0
     assert (both >= alone).all() and both[outline_mask(moved, MASK_SIDE, 1.0) == 255].min() > 200
     assert len(np.unique(alone)) > 50  # a soft edge

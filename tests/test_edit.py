@@ -99,7 +99,7 @@ def test_a_taken_name_is_refused_and_left_alone(animator, tmp_path):
 @pytest.mark.parametrize("name", sorted(SLIDERS))
 def test_a_slider_takes_its_range_and_no_more(name):
     limits = SLIDERS[name]
-    assert EditOptions(**{name: limits.high}).sliders().get(name, limits.rest) == limits.high
+    assert EditOptions(**{name: limits.high}).moved().get(name, limits.rest) == limits.high
     for value in (limits.low - 0.01, limits.high + 0.01, float("nan")):
         with pytest.raises(UserError, match=f"{name.replace('_', '-')} is .*: choose a number from"):
             EditOptions(**{name: value})

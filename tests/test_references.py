@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
-from liveportrait.animation.production import _steering
-from liveportrait.animation.run import Run
-from liveportrait.animation.tracking import SCORED_EVERY
 from small_base import small_networks
 
-from liveportrait import AnimateOptions
-from liveportrait.animation.driver import open_driver
-from liveportrait.animation.source import open_photo
+from liveportrait import TransferOptions
+from liveportrait.animation.control.motion_transfer import MotionTransfer
+from liveportrait.animation.driver.base import DrivingBatch
+from liveportrait.animation.driver.reference import SCORED_EVERY, ReferenceSearch
+from liveportrait.animation.driver.video import VideoDriver, open_video_driver
+from liveportrait.animation.options import SourceOptions
+from liveportrait.animation.pipeline import Cue
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.photo import open_photo
+from liveportrait.choices import Reference
 from liveportrait.engine import Engine
-from liveportrait.face import default_analyzer
+from liveportrait.face import Face, default_analyzer
 from liveportrait.face.canonical import EYE_LOOK, JAW_OPEN
-from liveportrait.face.choice import FaceChoice
 from liveportrait.face.measures import Look, face_scores, most_similar_frame
+from liveportrait.face.tracker import FaceTracker
+from liveportrait.media import VideoReader
 from liveportrait.networks.geometry import pose_of
+from liveportrait.types import Array
 
 SMILE = 44
 
 
 @pytest.fixture(scope="module")
-def run() -> Run:
-    return Run(Engine(bundled_networks()), default_analyzer(), batch=4)
+def session() -> Session:
+    return Session(Engine(bundled_networks()), default_analyzer(), batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -53,44 +58,90 @@ def test_the_frame_most_like_the_source_is_found():
     assert most_similar_frame(looks, look(0, smile=0.9, jaw=0.3).scores) == 6
 
 
-def test_gaze_does_not_count(run):
-    face = run.analyzer.detect(portrait())[0]
-    assert run.analyzer.blendshapes(face)[list(EYE_LOOK)].max() > 0.05
-    assert not face_scores(run.analyzer, face)[list(EYE_LOOK)].any()
+def test_gaze_does_not_count(session):
+    face = session.analyzer.detect(portrait())[0]
+    assert session.analyzer.blendshapes(face)[list(EYE_LOOK)].max() > 0.05
+    assert not face_scores(session.analyzer, face)[list(EYE_LOOK)].any()
+
+
+@pytest.fixture(scope="module")
+def faces(session, video) -> dict[int, Face]:
+    """The driver's face in every frame that shows it."""
+    tracker = FaceTracker(session.analyzer)
+    with VideoReader(video) as reader:
+        return {number: face for number, frame in enumerate(reader) if (face := tracker(frame))}
+
+
+def opened(
+    session: Session,
+    video: Path,
+    reference: Reference,
+    *scores: Array | None,
+    crops: bool = True,
+) -> VideoDriver:
+    return open_video_driver(session, VideoReader(video), crops, reference, scores or (None,))
+
+
+def test_every_third_face_may_be_the_one_most_alike(session, video, faces):
+    """A face is more like itself than like any other; faces in between are not looked at."""
+    wanted = [face_scores(session.analyzer, face) for face in faces.values()]
+    search = ReferenceSearch(session.analyzer, "match", wanted)
+    frames = list(VideoReader(video))
+    for number, face in faces.items():
+        search.offer(number, frames[number], face)
+    assert [*faces] == [0, *range(2, 10)]
+    looked_at = [*faces][::SCORED_EVERY]
+    assert {each.number for each in search.similar} == set(looked_at) == {0, 4, 7}
+    own = dict(zip(faces, search.similar, strict=True))
+    assert all(own[number].number == number for number in looked_at)
+    assert search.number == 0  # where the pose starts from
 
 
 @pytest.mark.parametrize("which", ["compact", "base"])
-def test_a_driver_tells_its_motion_in_the_frame_most_alike(which, run, video):
-    run = run if which == "compact" else replace(run, engine=Engine(small_networks()))
-    driver = open_driver(run, video, True, "match")
-    tracked = driver.tracked
-    assert [each.frame for each in tracked.looks] == [0, *range(1 + SCORED_EVERY, 10, SCORED_EVERY)]
-    assert tracked.reference == 0  # where the pose starts from
-    wanted = tracked.looks[2]
-    played = [part for batch in driver.play(lambda: None) for part in batch.motion.expression]
-    alike = driver.alike(wanted.scores)
-    torch.testing.assert_close(alike.motion.expression[0], played[wanted.frame], atol=1e-5, rtol=1e-4)
-    assert np.allclose(alike.openings.cpu(), tracked.ratios[wanted.frame])
+def test_a_driver_starts_with_its_expression_in_the_frame_most_alike(which, session, video, faces):
+    if which == "base":
+        session = Session(Engine(small_networks()), session.analyzer, batch=4)
+    wanted = 7
+    driver = opened(session, video, "match", None, face_scores(session.analyzer, faces[wanted]))
+    played = [part for batch in driver.play(session) for part in batch.motion.expression]
+    alike = driver.start(1)
+    torch.testing.assert_close(alike.motion.expression[0], played[wanted], atol=1e-5, rtol=1e-4)
+    assert np.allclose(alike.ratios.cpu(), driver.ratios[wanted])
+    torch.testing.assert_close(
+        alike.motion.rotation, opened(session, video, "first").start(0).motion.rotation
+    )
 
 
-def test_expressions_start_where_the_driver_looks_like_the_source_and_poses_at_its_first_frame(run, video):
-    options = AnimateOptions(stitching=False)
-    face = open_photo(run, driving_frames(5)[4], options, FaceChoice.parse("largest")).faces[0]
+def test_expressions_start_where_the_driver_looks_like_the_source_and_poses_at_its_first_frame(
+    session, video
+):
+    options = TransferOptions(stitching=False)
+    face = open_photo(session, driving_frames(5)[4], SourceOptions()).faces[0]
     home = pose_of(face.still.motion)
-    driver = open_driver(run, video, True, "match")
-    like = driver.alike(face.scores)
-    assert not torch.allclose(like.motion.expression, driver.first.expression, atol=1e-4)
+    match, first = (opened(session, video, reference, face.scores) for reference in ("match", "first"))
+    like, plain = match.start(0).motion, first.start(0).motion
+    assert not torch.allclose(like.expression, plain.expression, atol=1e-4)
+    cue = Cue([0.0], DrivingBatch(plain._replace(expression=like.expression), None, (None,)))
 
-    def keypoints(reference: str) -> torch.Tensor:
-        driver = open_driver(run, video, True, reference)
-        steering = _steering(run, face, driver, options)
-        return steering.poses(driver.first._replace(expression=like.motion.expression)).keypoints
+    def keypoints(driver: VideoDriver) -> torch.Tensor:
+        return MotionTransfer.of(session.engine, face, driver, 0, options).poses(face.still, cue).keypoints
 
-    torch.testing.assert_close(keypoints("match"), home.keypoints, atol=1e-5, rtol=0)
-    assert not torch.allclose(keypoints("first"), home.keypoints, atol=1e-4)
+    torch.testing.assert_close(keypoints(match), home.keypoints, atol=1e-5, rtol=0)
+    assert not torch.allclose(keypoints(first), home.keypoints, atol=1e-4)
 
 
-def test_only_videos_whose_face_is_followed_know_likenesses(run, video):
+def test_likeness_is_asked_for_by_match_and_known_where_a_face_is_found(session, video, faces, tmp_path):
+    """Frames that are taken as crops are searched for a face too."""
+    two = [face_scores(session.analyzer, faces[number]) for number in (0, 7)]
+
+    def differ(driver: VideoDriver) -> bool:
+        one, other = (driver.start(face).motion.expression for face in (0, 1))
+        return not torch.equal(one, other)
+
+    assert differ(opened(session, video, "match", *two))
+    assert differ(opened(session, video, "match", *two, crops=False))
     for reference in ("first", "auto", 2):
-        assert open_driver(run, video, True, reference).alike is None
-    assert open_driver(run, video, False, "match").alike is None
+        assert not differ(opened(session, video, reference, *two))
+    hidden = write_video(tmp_path / "hidden.mp4", driving_frames(5, faceless=(1, 2, 3)))
+    driver = opened(session, hidden, "match", *two, crops=False)
+    assert not differ(driver) and driver.ratios is None and not driver.held
