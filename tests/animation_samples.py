@@ -13,7 +13,9 @@ import torch
 from skimage.data import astronaut
 
 from liveportrait import weights
+from liveportrait.face import FaceAnalyzer
 from liveportrait.media import VideoWriter
+from liveportrait.motion import SeenKeypoints
 from liveportrait.networks import Networks, build
 from liveportrait.networks.variants import COMPACT
 
@@ -62,6 +64,12 @@ def source_frames(count: int, cut: int, faceless: Sequence[int] = ()) -> list[np
         moved = cv2.warpAffine(image, matrix, (260, 200), borderMode=cv2.BORDER_REFLECT)
         frames.append(np.full_like(moved, 128) if index in faceless else moved)
     return frames
+
+
+def tracked_keypoints(analyzer: FaceAnalyzer, picture: np.ndarray) -> np.ndarray:
+    """Where the landmarks of a square picture put the keypoints (21,2), from -1 to 1 across it."""
+    points = SeenKeypoints.of([analyzer.detect(picture)[0].landmarks]).points[0]
+    return (2 * points + 1) / len(picture) - 1
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], sound: Path | None = None) -> Path:

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from animation_samples import FPS, bundled_networks, driving_frames, portrait, write_sound, write_video
-from liveportrait.animation.run import Run
-from liveportrait.animation.steering import Steering
+from animation_samples import (
+    FPS,
+    bundled_networks,
+    driving_frames,
+    portrait,
+    tracked_keypoints,
+    write_sound,
+    write_video,
+)
 from small_base import SMALL_BASE
 
 from liveportrait import AnimateOptions, Animator
-from liveportrait.animation.driver import open_driver
+from liveportrait.animation.control.motion_transfer import MotionTransfer
+from liveportrait.animation.driver.base import Driver
+from liveportrait.animation.inputs import open_driver
+from liveportrait.animation.options import RetargetOptions, SourceOptions, TransferOptions
+from liveportrait.animation.pipeline import Cue
 from liveportrait.animation.profile import Gauge, Profile, Spent
 from liveportrait.animation.report import Report, held_note
-from liveportrait.animation.source import View, limit_size, open_photo
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.photo import PhotoFace, limit_size, open_photo
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import crop
+from liveportrait.face.measures import face_scores, opening_ratios
 from liveportrait.media import VideoReader, load_image, save_image
 from liveportrait.motion import Template, read_template, write_template
 from liveportrait.networks import build
-from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.geometry import pose_of, transform_keypoints
 from liveportrait.networks.interface import Motion
 
 FRAMES = 6
@@ -48,10 +59,18 @@ def frames_of(path: Path) -> np.ndarray:
         return np.stack(list(reader)).astype(int)
 
 
-def view_of(run: Run, options: AnimateOptions | None = None) -> View:
+def session_of(animator: Animator, batch: int = FRAMES) -> Session:
+    return Session(animator.engine, animator.analyzer, batch)
+
+
+def face_of(session: Session, **options: Any) -> PhotoFace:
     """The portrait's face as the networks know it."""
-    source = open_photo(run, portrait(), options or AnimateOptions(), FaceChoice())
-    return source.faces[0].view(run, [0], [portrait()])
+    (face,) = open_photo(session, portrait(), SourceOptions(**options)).faces
+    return face
+
+
+def driver_of(session: Session, path: Path, **options: Any) -> Driver:
+    return open_driver(session, path, TransferOptions(reference="first", **options))
 
 
 def test_a_video_drives_a_photo(animator, driving, tmp_path):
@@ -83,8 +102,7 @@ def test_only_the_window_changes_when_the_face_is_pasted_back(animator, tmp_path
     save_image(photo, driving_frames(4)[-1])
     animator.animate(portrait(), photo, tmp_path / "out.png", AnimateOptions(crop_scale=1.5))
     result, source = load_image(tmp_path / "out.png").astype(int), portrait()
-    run = Run(animator.engine, animator.analyzer, 1)
-    window = view_of(run, AnimateOptions(crop_scale=1.5)).places[0].window
+    window = face_of(session_of(animator), crop_scale=1.5).still.placements[0].window
     whole = np.full((window.size, window.size), 255, np.uint8)
     inside = cv2.warpAffine(whole, window.inverse(), source.shape[1::-1]) > 0
     assert (result[~inside] == source[~inside]).all()
@@ -106,8 +124,7 @@ def test_compare_writes_source_driving_and_result_side_by_side(animator, driving
     assert report.compare == tmp_path / "out_compare.mp4"
     pictures = frames_of(report.compare)
     assert pictures.shape == (FRAMES, 256, 768, 3)
-    run = Run(animator.engine, animator.analyzer, 1)
-    face = view_of(run).tiles[0]
+    face = face_of(session_of(animator)).still.crops[0]
     assert np.abs(pictures[-1][:, :256] - face).mean() < 6
     assert np.abs(pictures[-1][:, 256:512] - face).mean() > 6
 
@@ -139,12 +156,13 @@ def test_a_template_is_converted_to_a_pickle_only_within_its_layout(animator, tm
 def test_frames_without_a_face_hold_the_last_motion(animator, tmp_path):
     faceless = (0, 3, 4, 7)
     path = write_video(tmp_path / "gaps.mp4", driving_frames(8, faceless))
-    driver = open_driver(Run(animator.engine, animator.analyzer, batch=3), path, crops=True)
+    session = session_of(animator, batch=3)
+    driver = driver_of(session, path)
     assert driver.held == ((0, 0), (3, 4), (7, 7)) and driver.frames == 8
-    parts = [batch.motion for batch in driver.play()]
+    parts = [batch.motion for batch in driver.play(session)]
     assert [part.scale.shape[0] for part in parts] == [3, 3, 2]
     keypoints = torch.cat([part.expression for part in parts])
-    torch.testing.assert_close(keypoints[0], driver.first.expression[0])
+    torch.testing.assert_close(keypoints[0], driver.start(0).motion.expression[0])
     torch.testing.assert_close(keypoints[0], keypoints[1], atol=1e-5, rtol=0)
     for held, shown in ((3, 2), (4, 2), (7, 6)):
         torch.testing.assert_close(keypoints[held], keypoints[shown], atol=0, rtol=0)
@@ -187,20 +205,23 @@ def test_an_error_while_rendering_leaves_no_file_and_no_thread(animator, driving
     with pytest.raises(RuntimeError, match="out of memory"):
         animator.animate(portrait(), driving, tmp_path / "out.mp4", AnimateOptions(compare=True))
     assert list(tmp_path.iterdir()) == []
-    assert not [t for t in threading.enumerate() if t.name.startswith(("read-ahead", "finish-behind"))]
+    assert not [
+        t for t in threading.enumerate() if t.name.startswith(("read-ahead", "write-behind", "worker"))
+    ]
 
 
 def test_the_source_pose_is_kept_at_the_first_frame_and_scaled_by_the_multiplier(animator, driving):
-    run = Run(animator.engine, animator.analyzer, batch=FRAMES)
-    source = view_of(run)
-    home = pose_of(source.motion).keypoints
-    driver = open_driver(run, driving, crops=True)
-    (batch,) = driver.play()
+    session = session_of(animator)
+    face = face_of(session)
+    home = pose_of(face.still.motion).keypoints
+    driver = driver_of(session, driving)
+    (batch,) = driver.play(session)
 
-    def keypoints(**changes):
-        options = replace(AnimateOptions(stitching=False), **changes)
-        steering = Steering(animator.engine, source.motion, driver.first, False, options)
-        return steering.poses(batch.motion).keypoints
+    def keypoints(**options):
+        transfer = MotionTransfer.of(
+            animator.engine, face, driver, 0, TransferOptions(stitching=False, **options)
+        )
+        return transfer.poses(face.still, Cue([0.0] * FRAMES, batch)).keypoints
 
     plain = keypoints()
     torch.testing.assert_close(plain[:1], home, atol=1e-5, rtol=1e-4)
@@ -220,13 +241,12 @@ def test_stitching_runs_with_weights_that_bring_it(driving):
     with torch.no_grad():
         networks.stitching.mlp[-1].bias[-1] = 0.25  # moves every keypoint down by a quarter
     animator = Animator(Engine(networks))
-    run = Run(animator.engine, animator.analyzer, batch=FRAMES)
-    source = view_of(run)
-    driver = open_driver(run, driving, crops=True)
-    (batch,) = driver.play()
+    session = session_of(animator)
+    face, driver = face_of(session), driver_of(session, driving)
+    (batch,) = driver.play(session)
     poses = [
-        Steering(animator.engine, source.motion, driver.first, False, AnimateOptions(stitching=on)).poses(
-            batch.motion
+        MotionTransfer.of(animator.engine, face, driver, 0, TransferOptions(stitching=on)).poses(
+            face.still, Cue([0.0] * FRAMES, batch)
         )
         for on in (False, True)
     ]
@@ -255,11 +275,43 @@ def test_large_and_odd_photos_are_reduced_to_even_sides():
 
 
 def test_the_source_is_what_its_window_shows(animator):
-    source = view_of(Run(animator.engine, animator.analyzer, 1))
-    assert source.tiles.shape == (1, 256, 256, 3)
-    whole = crop(portrait(), source.places[0].window, replicate_border=True)
+    view = face_of(session_of(animator)).still
+    assert view.crops.shape == (1, 256, 256, 3)
+    whole = crop(portrait(), view.placements[0].window, replicate_border=True)
     averaged = whole.reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
-    assert np.abs(averaged - source.tiles[0]).max() <= 1
+    assert np.abs(averaged - view.crops[0]).max() <= 1
+
+
+def test_a_face_is_found_in_crops_too(animator, driving, tmp_path):
+    """What is taken as a face already cropped is measured like any other, in the whole picture."""
+    session = session_of(animator)
+    face = face_of(session, crop=False)
+    detected = animator.analyzer.detect(portrait())[0]
+    assert face.still.placements == ()
+    np.testing.assert_allclose(face.scores, face_scores(animator.analyzer, detected), atol=0.3)
+    save_image(tmp_path / "face.png", portrait())
+    driver = driver_of(session, tmp_path / "face.png", crop_driving=False)
+    (photo,) = driver.play(session)
+    expected = tracked_keypoints(animator.analyzer, portrait())
+    for motion, ratios in ((face.still.motion, face.still.ratios), (photo.motion, photo.ratios)):
+        np.testing.assert_allclose(transform_keypoints(motion)[0, :, :2], expected, atol=0.02)
+        np.testing.assert_allclose(ratios[0], opening_ratios(detected.landmarks), atol=0.03)
+    video = driver_of(session, driving, crop_driving=False)
+    (batch,) = video.play(session)
+    expected = [tracked_keypoints(animator.analyzer, frame) for frame in VideoReader(driving)]
+    np.testing.assert_allclose(transform_keypoints(batch.motion)[..., :2], expected, atol=0.03)
+    assert video.ratios.shape == (FRAMES, 3) and not video.held
+
+
+def test_a_crop_without_a_face_is_left_to_the_networks(animator, tmp_path):
+    grey = np.full((200, 200, 3), 128, np.uint8)
+    (face,) = open_photo(session_of(animator), grey, SourceOptions(crop=False)).faces
+    assert face.scores is None and face.still.ratios is None
+    with pytest.raises(UserError, match="need the face of SOURCE to be found"):
+        retarget = RetargetOptions(eye_opening=0.3)
+        animator.animate(
+            grey, portrait(), tmp_path / "out.png", AnimateOptions(crop=False, retarget=retarget)
+        )
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,21 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from animation_samples import FPS, bundled_networks, driving_frames, write_video
-from liveportrait.animation.run import Run
-from liveportrait.animation.selection import assign_drivers
-from liveportrait.animation.steering import Steering
+from animation_samples import FPS, bundled_networks, driving_frames
 
-from liveportrait import AnimateOptions, UserError
-from liveportrait.animation.driver import open_driver, template_driver
+from liveportrait import FrameArrays, TransferOptions, UserError
+from liveportrait.animation.control.motion_transfer import MotionTransfer
+from liveportrait.animation.driver.base import DrivingBatch, Start
+from liveportrait.animation.driver.template import open_template_driver
+from liveportrait.animation.driver.tracked_face import track_crops, track_face
+from liveportrait.animation.driver.video import open_video_driver
+from liveportrait.animation.inputs import assign_drivers
+from liveportrait.animation.observations import FaceObservations
+from liveportrait.animation.pipeline import Cue
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import FaceView
+from liveportrait.animation.source.photo import PhotoFace
+from liveportrait.animation.source.video import CropPath, VideoFace
 from liveportrait.choices import Region
 from liveportrait.engine import Engine
 from liveportrait.face import Face, default_analyzer
@@ -41,8 +49,8 @@ from liveportrait.networks.interface import Motion
 
 
 @pytest.fixture(scope="module")
-def run() -> Run:
-    return Run(Engine(bundled_networks()), default_analyzer(), batch=8)
+def session() -> Session:
+    return Session(Engine(bundled_networks()), default_analyzer(), batch=8)
 
 
 def motion(count: int, seed: int = 0, tremble: float = 0.1) -> Motion:
@@ -169,56 +177,81 @@ def test_a_moving_source_stays_where_it_is(region: Region):
         torch.testing.assert_close(in_place(moved, source, region, FACE_MESH).expression, moved.expression)
 
 
-def test_a_moving_source_is_steered_frame_by_frame(run):
+def view_of(motion: Motion) -> FaceView:
+    """A face of which only the motion matters."""
+    return FaceView({}, motion, None, np.zeros((motion.batch, 8, 8, 3), np.uint8), ())
+
+
+def cue(driving: Motion) -> Cue:
+    return Cue([0.0] * driving.batch, DrivingBatch(driving, None, (None,) * driving.batch))
+
+
+def test_a_moving_source_is_steered_frame_by_frame(session):
     sources, driving = motion(6), motion(6, seed=1)
-    first = Motion(*(part[:1] for part in driving))
-    steering = Steering(run.engine, None, first, False, AnimateOptions())
-    together = steering.poses(driving, sources)
+    face = VideoFace(CropPath(FaceObservations.absent(6), ()), sources, np.arange(6))
+    transfer = MotionTransfer(session.engine, face, Start(driving.rows([0])), False, TransferOptions())
+    together = transfer.poses(view_of(sources), cue(driving))
     for row in (0, 4):
-        alone = steering.poses(*(Motion(*(part[row : row + 1] for part in m)) for m in (driving, sources)))
+        alone = transfer.poses(view_of(sources.rows([row])), cue(driving.rows([row])))
         for one, other in zip(alone, together, strict=True):
             torch.testing.assert_close(one[0], other[row])
-    with pytest.raises(ValueError, match="moves by itself"):
-        steering.poses(driving)
+    with pytest.raises(ValueError, match="needs the driver's motion"):
+        transfer.poses(view_of(sources), Cue([0.0] * 6))
 
 
-def test_a_driving_photo_turns_the_head_only_when_asked(run):
+def test_a_driving_photo_turns_the_head_only_when_asked(session):
     source, photo = motion(1), motion(1, seed=1)
+    face = PhotoFace(view_of(source))
     for asked, rotation in ((False, source.rotation), (True, photo.rotation)):
-        steering = Steering(run.engine, source, photo, True, AnimateOptions(photo_pose=asked))
-        torch.testing.assert_close(steering.poses(photo).rotation, rotation)
+        options = TransferOptions(photo_pose=asked)
+        transfer = MotionTransfer(session.engine, face, Start(photo), True, options)
+        torch.testing.assert_close(transfer.poses(face.still, cue(photo)).rotation, rotation)
 
 
-def test_the_most_neutral_frame_is_found(run, tmp_path):
-    """Among heads that lean to either side it is the straight one."""
+@pytest.mark.parametrize("track", [track_face, track_crops])
+def test_the_most_neutral_frame_is_found(session, track):
+    """Among heads that lean to either side it is the straight one; also in frames that are crops already."""
     leaning = driving_frames(21, faceless=(20,))
-    path = write_video(
-        tmp_path / "leaning.mp4", [leaning[20], leaning[19], leaning[1], leaning[15], leaning[12]]
+    video = FrameArrays([leaning[row] for row in (20, 19, 1, 15, 12)])
+    assert track(session, video, "auto").references.number == 2
+    assert track(session, video, "first").references.number == 1
+    chosen = open_video_driver(session, video, track is track_face, 3, (None,))
+    (batch, *_) = chosen.play(session)
+    torch.testing.assert_close(
+        chosen.start(0).motion.expression, batch.motion.expression[3:4], atol=1e-5, rtol=0
     )
-    auto = open_driver(run, path, True, "auto")
-    assert auto.tracked.reference == 2
-    assert open_driver(run, path, True, "first").tracked.reference == 1
-    chosen = open_driver(run, path, True, 3)
-    (batch, *_) = chosen.play()
-    torch.testing.assert_close(chosen.first.expression, batch.motion.expression[3:4], atol=1e-5, rtol=0)
     with pytest.raises(UserError, match="frame 0, which shows no face"):
-        open_driver(run, path, True, 0)
+        track(session, video, 0)
     with pytest.raises(UserError, match="frames 0 to 4"):
-        open_driver(run, path, True, 40)
-    with pytest.raises(UserError, match="no-crop-driving"):
-        open_driver(run, path, False, "auto")
+        track(session, video, 40)
 
 
-def test_the_most_neutral_frame_of_a_template_is_found_by_its_motion(run):
+def test_crops_that_hide_the_face_know_no_neutral_frame(session):
+    """With fewer than half of the faces found the rest is left to M, which tells the motion of any frame."""
+    video = FrameArrays(driving_frames(5, faceless=(0, 2, 4)))
+    with pytest.raises(UserError, match="leave out --reference auto"):
+        open_video_driver(session, video, False, "auto", (None,))
+    driver = open_video_driver(session, video, False, 1, (None,))
+    (batch,) = driver.play(session)
+    assert driver.ratios is None and driver.held == () and driver.frames == len(batch) == 5
+    torch.testing.assert_close(
+        driver.start(0).motion.expression, batch.motion.expression[1:2], atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(batch.motion, session.engine.extract_motion(np.stack(batch.crops)))
+    with pytest.raises(UserError, match="frames 0 to 4"):
+        open_video_driver(session, video, False, 5, (None,))
+
+
+def test_the_most_neutral_frame_of_a_template_is_found_by_its_motion(session):
     moved = turning(21)
     eyes = torch.full((21, 2), 0.35)
     eyes[:12] = 0.05
     lips = torch.zeros(21, 1)
     template = Template(moved, FPS, "face-mesh-21", eye_ratios=eyes, lip_ratios=lips)
-    first = template_driver(run, template, reference="auto").first
-    torch.testing.assert_close(first.rotation, moved.rotation[12:13])
-    with pytest.raises(UserError, match="frame 21, but"):
-        template_driver(run, template, reference=21)
+    start = open_template_driver(session, template, "the template", "auto").start(0)
+    torch.testing.assert_close(start.motion.rotation, moved.rotation[12:13])
+    with pytest.raises(UserError, match="frame 21, but the template has frames 0 to 20"):
+        open_template_driver(session, template, "the template", 21)
 
 
 @pytest.mark.parametrize(

@@ -10,26 +10,35 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from animation_samples import FPS, bundled_networks, driving_frames, source_frames, write_sound, write_video
-from liveportrait.animation.cues import on_clock
-from liveportrait.animation.moving import open_video
-from liveportrait.animation.run import Run
-from liveportrait.animation.windows import gliding, stretches
+from animation_samples import (
+    FPS,
+    bundled_networks,
+    driving_frames,
+    source_frames,
+    tracked_keypoints,
+    write_sound,
+    write_video,
+)
 from small_base import SMALL_BASE
 
 from liveportrait import AnimateOptions, Animator
-from liveportrait.animation.driver import DrivingBatch
-from liveportrait.animation.source import Source
+from liveportrait.animation.driver.base import DrivingBatch
+from liveportrait.animation.driver.timing import on_clock
+from liveportrait.animation.options import SourceOptions
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.crop_path import gliding, stretches
+from liveportrait.animation.source.video import VideoSource, open_video
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import Square
+from liveportrait.face.measures import opening_ratios
 from liveportrait.face.paste import paste_mask
-from liveportrait.media import VideoReader, load_image
+from liveportrait.media import FrameArrays, VideoReader, load_image
 from liveportrait.media.cuts import CutFinder
 from liveportrait.motion import Template, bundled_templates
 from liveportrait.networks import build
+from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
 
 FRAMES, CUT, FACELESS = 14, 8, (4, 5)
@@ -48,9 +57,13 @@ def video(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def source(animator, video) -> Source:
-    run = Run(animator.engine, animator.analyzer, batch=4)
-    return open_video(run, video, AnimateOptions(), FaceChoice())
+def session(animator) -> Session:
+    return Session(animator.engine, animator.analyzer, batch=4)
+
+
+@pytest.fixture(scope="module")
+def source(session, video) -> VideoSource:
+    return open_video(session, VideoReader(video), SourceOptions())
 
 
 def talking(count: int, fps: Fraction = FPS) -> Template:
@@ -74,11 +87,11 @@ def test_only_the_face_changes_and_frames_without_one_go_through(animator, video
         if number in FACELESS:
             np.testing.assert_array_equal(picture, frame)
             continue
-        window = source.faces[0].windows[number]
+        window = source.faces[0].path.windows[number]
         mask = cv2.warpAffine(paste_mask(window.size), window.inverse(), frame.shape[1::-1])
         outside = (
             cv2.dilate(mask, np.ones((3, 3))) == 0
-        )  # the mask's own rim depends on the rounding of places
+        )  # the mask's own edge depends on the rounding of places
         assert 0.1 < outside.mean() < 0.95
         np.testing.assert_array_equal(picture[outside], frame[outside])
         changes.append(np.abs(picture[~outside].astype(int) - frame[~outside]).mean())
@@ -89,7 +102,7 @@ def test_crops_glide_where_the_camera_trembles_and_start_anew_at_a_cut(source):
     crop, keypoints = source.jitter
     assert crop.before > 0.5 and crop.after < 0.2 * crop.before
     assert keypoints.before > 0
-    sides = [512 / np.sqrt(np.linalg.det(window.matrix[:, :2])) for window in source.faces[0].windows]
+    sides = [512 / np.sqrt(np.linalg.det(window.matrix[:, :2])) for window in source.faces[0].path.windows]
     # The second scene shows the face a third larger: nothing of that may be felt before it begins.
     assert np.allclose(sides[:CUT], sides[0], rtol=0.05) and np.allclose(sides[CUT:], sides[CUT], rtol=0.05)
     assert sides[CUT] > 1.2 * sides[CUT - 1]
@@ -132,6 +145,23 @@ def test_cropped_frames_are_taken_as_the_face(animator, tmp_path):
     faces = write_video(tmp_path / "faces.mp4", driving_frames(4))
     report = animator.animate(faces, talking(9), tmp_path / "out.mp4", AnimateOptions(crop=False))
     assert report.frames == 4 and VideoReader(report.out).info.width == 256
+
+
+def test_a_face_is_found_in_cropped_frames_and_measured_there(session, tmp_path):
+    """Its keypoints are landmarks and its openings are known, as where it is cut out."""
+    frames = driving_frames(6, faceless=(3,))
+    source = open_video(session, FrameArrays(frames), SourceOptions(crop=False))
+    assert not source.crops and source.found == 1 and not source.jitter[1:]
+    (face,) = source.faces
+    assert face.shown(range(6)) == list(range(6))
+    assert [row for row in range(6) if face.path.seen[row]] == [0, 1, 2, 4, 5]
+    view = face.view(session, [1, 5], [frames[1], frames[5]])
+    assert view.placements == ()
+    found = [session.analyzer.detect(frames[row])[0].landmarks for row in (1, 5)]
+    np.testing.assert_allclose(view.ratios, [opening_ratios(points) for points in found], atol=0.03)
+    places = np.stack([tracked_keypoints(session.analyzer, frames[row]) for row in (1, 5)])
+    np.testing.assert_allclose(transform_keypoints(view.motion)[..., :2], places, atol=0.02)
+    assert face.view(session, [2, 3], frames[2:4]).ratios is None
 
 
 def test_a_video_without_any_face_is_an_error(animator, tmp_path):
