@@ -8,8 +8,8 @@ import pytest
 from animation_samples import bundled_networks, people, write_video
 
 from liveportrait import AnimateOptions, Animator, UserError
+from liveportrait.animation.compositor import Compositor, RenderedFace
 from liveportrait.animation.options import PasteOptions, SourceOptions
-from liveportrait.animation.output.compositor import Compositor, RenderedFace
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FacePlacement
 from liveportrait.animation.source.photo import PhotoSource, open_photo

@@ -12,9 +12,9 @@ import torch
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
 
 from liveportrait import AnimateOptions, Animator
+from liveportrait.animation.compositor import Compositor
 from liveportrait.animation.driver import video as driving_video
-from liveportrait.animation.output.compositor import Compositor
-from liveportrait.animation.threads import DEPTH
+from liveportrait.animation.session import DEPTH
 from liveportrait.engine import Engine, select
 from liveportrait.engine.workers import Workers, divided
 from liveportrait.face import FaceAnalyzer, default_analyzer

@@ -10,18 +10,19 @@ import torch
 from animation_samples import FPS, bundled_networks, driving_frames
 
 from liveportrait import FrameArrays, TransferOptions, UserError
-from liveportrait.animation.control.motion_transfer import MotionTransfer
 from liveportrait.animation.driver.base import DrivingBatch, Start
+from liveportrait.animation.driver.reference import track_crops, track_face
 from liveportrait.animation.driver.template import open_template_driver
-from liveportrait.animation.driver.tracked_face import track_crops, track_face
 from liveportrait.animation.driver.video import open_video_driver
 from liveportrait.animation.inputs import assign_drivers
-from liveportrait.animation.observations import FaceObservations
+from liveportrait.animation.motion_transfer import MotionTransfer
 from liveportrait.animation.pipeline import Cue
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FaceView
+from liveportrait.animation.source.crop_path import CropPath
+from liveportrait.animation.source.observations import FaceObservations
 from liveportrait.animation.source.photo import PhotoFace
-from liveportrait.animation.source.video import CropPath, VideoFace
+from liveportrait.animation.source.video import VideoFace
 from liveportrait.choices import Region
 from liveportrait.engine import Engine
 from liveportrait.face import Face, default_analyzer

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from liveportrait.animation.profile import Gauge
-from liveportrait.animation.threads import batches, parallel_map, read_ahead, write_behind
+from liveportrait.animation.report import Gauge
+from liveportrait.animation.session import batches, parallel_map, read_ahead, write_behind
 
 NAMES = ("read-ahead", "write-behind", "worker")
 

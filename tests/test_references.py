@@ -11,10 +11,10 @@ from animation_samples import bundled_networks, driving_frames, portrait, write_
 from small_base import small_networks
 
 from liveportrait import TransferOptions
-from liveportrait.animation.control.motion_transfer import MotionTransfer
 from liveportrait.animation.driver.base import DrivingBatch
 from liveportrait.animation.driver.reference import SCORED_EVERY, ReferenceSearch
 from liveportrait.animation.driver.video import VideoDriver, open_video_driver
+from liveportrait.animation.motion_transfer import MotionTransfer
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.pipeline import Cue
 from liveportrait.animation.session import Session
