@@ -1,0 +1,127 @@
+"""README and docs agree with the program: commands parse, paths and links exist, generated pages are up to date."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tyro
+
+from liveportrait.apps.cli import Command
+
+ROOT = Path(__file__).parents[1]
+INDEX = ROOT / "docs/README.md"
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+CARD = ROOT / "src/liveportrait/weights/compact/README.md"
+TEXTS = [ROOT / "README.md", CARD, *PAGES]
+WIDTH = 100  # columns of prose
+
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+PATH = re.compile(r"\b(?:configs|scripts|docs|src|benchmarks|tests)/[\w./-]*\w")
+SHELL = ("", "sh", "bash")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The arguments of every `liveportrait ...` line of the shell blocks; lines that end in a backslash are joined."""
+    for _, language, body in FENCE.findall(text):
+        if language in SHELL:
+            for arguments in re.findall(
+                r"^(?:.* -m )?liveportrait (.+)$", body.replace("\\\n", " "), re.MULTILINE
+            ):
+                yield shlex.split(arguments, comments=True)
+
+
+def anchors(text: str) -> set[str]:
+    """The names by which headings can be linked, as Git hosts derive them."""
+    prose = FENCE.sub("", text)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(path: Path) -> Iterator[tuple[Path, str]]:
+    """File and anchor of every relative link of a page."""
+    for target in LINK.findall(FENCE.sub("", path.read_text(encoding="utf-8"))):
+        if "://" not in target:
+            file, _, anchor = target.partition("#")
+            yield (path.parent / file).resolve() if file else path, anchor
+
+
+def test_the_commands_are_found():
+    text = "```sh\nliveportrait edit a.jpg \\\n    -o b.jpg  # a comment\ntorchrun -m liveportrait weights list\n```"
+    assert list(commands(text)) == [["edit", "a.jpg", "-o", "b.jpg"], ["weights", "list"]]
+    assert sum(len(list(commands(path.read_text(encoding="utf-8")))) for path in TEXTS) > 40
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=named)
+def test_every_command_in_a_block_parses(path):
+    for arguments in commands(path.read_text(encoding="utf-8")):
+        try:
+            tyro.cli(Command, args=arguments, config=(tyro.conf.FlagCreatePairsOff,), console_outputs=False)
+        except SystemExit:
+            pytest.fail(f"the program does not understand: liveportrait {shlex.join(arguments)}")
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=named)
+def test_every_path_exists(path):
+    missing = sorted(
+        {name for name in PATH.findall(path.read_text(encoding="utf-8")) if not (ROOT / name).exists()}
+    )
+    assert not missing
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=named)
+def test_every_link_leads_somewhere(path):
+    for file, anchor in links(path):
+        assert file.exists(), f"{named(path)} links {file}"
+        assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), (
+            f"{named(path)} links #{anchor}"
+        )
+
+
+def test_every_page_can_be_reached_from_the_index():
+    reached, waiting = set(), [INDEX]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached:
+            reached.add(page)
+            waiting += [file for file, _ in links(page) if file in PAGES]
+    assert not [named(page) for page in PAGES if page not in reached]
+
+
+def test_code_names_pages_that_exist():
+    for folder in ("src", "tests", "scripts", "benchmarks", "configs"):
+        for file in (ROOT / folder).rglob("*"):
+            if file.suffix in (".py", ".toml", ".md"):
+                for page in re.findall(r"docs/[\w/-]+\.md", file.read_text(encoding="utf-8")):
+                    assert (ROOT / page).exists(), f"{named(file)} names {page}"
+
+
+@pytest.mark.parametrize("path", [path for path in TEXTS if path != CARD], ids=named)
+def test_prose_is_wrapped(path):
+    prose = FENCE.sub("", path.read_text(encoding="utf-8"))
+    long = [
+        line
+        for line in prose.splitlines()
+        if len(line) > WIDTH and not line.lstrip().startswith(("|", "![", "#"))
+    ]
+    assert not long
+
+
+def test_the_reference_of_options_is_up_to_date():
+    spec = importlib.util.spec_from_file_location(
+        "options_reference", ROOT / "scripts/make_options_reference.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.OUT.read_text(encoding="utf-8") == module.reference(), (
+        "run python scripts/make_options_reference.py"
+    )
