@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 
 from liveportrait.apps.cli import Command
 
+WIDTH = 100
 OUT = Path(__file__).parents[1] / "docs/reference/options.md"
 HEAD = """\
 # Options
@@ -36,7 +36,7 @@ _WORDS = {int: "whole number", float: "number", str: "text", Path: "path"}
 class Option(NamedTuple):
     """A row of the reference."""
 
-    group: str
+    group: type | None
     spelled: str
     values: str
     default: str
@@ -48,12 +48,12 @@ def reference() -> str:
     parts = [HEAD]
     told: dict[tuple[Option, ...], str] = {}  # groups of options that several commands share
     for name, command in commands(Command):
-        parts += [f"## `liveportrait {name}`\n", f"{textwrap.fill(first_paragraph(command), 100)}\n"]
+        parts += [f"## `liveportrait {name}`\n", f"{paragraph(command)}\n"]
         rows = list(options(command))
         for group in dict.fromkeys(row.group for row in rows):
             members = tuple(row for row in rows if row.group == group)
             if group:
-                parts.append(f"### {group}\n")
+                parts += [f"### `{group.__name__}`\n", f"{paragraph(group)}\n"]
             if told.setdefault(members, name) != name:
                 parts.append(f"As for `liveportrait {told[members]}`.\n")
                 continue
@@ -77,7 +77,7 @@ def commands(union: Any, prefix: str = "") -> Iterator[tuple[str, type]]:
             yield name, command
 
 
-def options(cls: type, prefix: str = "", group: str = "") -> Iterator[Option]:
+def options(cls: type, prefix: str = "", group: type | None = None) -> Iterator[Option]:
     """The options of a dataclass, those of the dataclasses inside it after its own."""
     hints = get_type_hints(cls, include_extras=True)
     documented = docstrings(cls)
@@ -89,7 +89,7 @@ def options(cls: type, prefix: str = "", group: str = "") -> Iterator[Option]:
             continue
         owner, meaning = documented[field.name]
         settings = next((mark for mark in marks if isinstance(mark, _Argument)), None)
-        title = group if owner is cls else title_of(owner)
+        written_in = group if owner is cls else owner
         default = default_of(field)
         name = (prefix + field.name).replace("_", "-")
         if Positional in marks:
@@ -100,9 +100,9 @@ def options(cls: type, prefix: str = "", group: str = "") -> Iterator[Option]:
         else:
             aliases = list(settings.aliases or ()) if settings else []
             spelled, values = ", ".join(f"`{each}`" for each in [f"--{name}", *aliases]), words(kind)
-        yield Option(title, spelled, values, shown(default, kind), meaning.replace("|", "\\|"))
+        yield Option(written_in, spelled, values, shown(default, kind), meaning.replace("|", "\\|"))
     for kind, inner_prefix in inner:
-        yield from options(kind, inner_prefix, title_of(kind))
+        yield from options(kind, inner_prefix, kind)
 
 
 def docstrings(cls: type) -> dict[str, tuple[type, str]]:
@@ -163,14 +163,9 @@ def shown(default: Any, kind: Any) -> str:
     return f"`{' '.join(map(str, default)) if isinstance(default, tuple) else default}`"
 
 
-def first_paragraph(cls: type) -> str:
-    """The first paragraph of a class's docstring, in one line."""
-    return " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
-
-
-def title_of(cls: type) -> str:
-    """The first sentence of a class's docstring as a heading, without what stands in brackets."""
-    return re.split(r"[.:;](?: |$)| \(", first_paragraph(cls))[0]
+def paragraph(cls: type) -> str:
+    """The first paragraph of a class's docstring, wrapped."""
+    return textwrap.fill(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0], WIDTH)
 
 
 if __name__ == "__main__":

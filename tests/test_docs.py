@@ -7,17 +7,21 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tyro
+from animation_samples import driving_frames, portrait, write_video
 
 from liveportrait.apps.cli import Command
+from liveportrait.media import save_image
 
 ROOT = Path(__file__).parents[1]
 INDEX = ROOT / "docs/README.md"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 CARD = ROOT / "src/liveportrait/weights/compact/README.md"
-TEXTS = [ROOT / "README.md", CARD, *PAGES]
+README = ROOT / "README.md"
+TEXTS = [README, CARD, *PAGES]
 WIDTH = 100  # columns of prose
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -95,6 +99,21 @@ def test_every_page_can_be_reached_from_the_index():
             reached.add(page)
             waiting += [file for file, _ in links(page) if file in PAGES]
     assert not [named(page) for page in PAGES if page not in reached]
+
+
+def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
+    save_image(tmp_path / "me.jpg", portrait())
+    write_video(tmp_path / "driving.mp4", driving_frames(2))
+    monkeypatch.chdir(tmp_path)
+    (lines,) = [
+        body
+        for _, language, body in FENCE.findall(README.read_text(encoding="utf-8"))
+        if language == "python"
+    ]
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    assert names["frame"].shape == names["still"].shape == portrait().shape
+    assert (names["frame"] != names["still"]).any()
 
 
 def test_code_names_pages_that_exist():
