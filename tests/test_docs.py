@@ -19,9 +19,8 @@ from liveportrait.media import save_image
 ROOT = Path(__file__).parents[1]
 INDEX = ROOT / "docs/README.md"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-CARD = ROOT / "src/liveportrait/weights/compact/README.md"
 README = ROOT / "README.md"
-TEXTS = [README, CARD, *PAGES]
+TEXTS = [README, *sorted((ROOT / "src").rglob("*.md")), *PAGES]
 WIDTH = 100  # columns of prose
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -74,7 +73,7 @@ def test_every_command_in_a_block_parses(path):
             pytest.fail(f"the program does not understand: liveportrait {shlex.join(arguments)}")
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=named)
+@pytest.mark.parametrize("path", [ROOT / "NOTICE", *TEXTS], ids=named)
 def test_every_path_exists(path):
     missing = sorted(
         {name for name in PATH.findall(path.read_text(encoding="utf-8")) if not (ROOT / name).exists()}
