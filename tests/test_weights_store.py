@@ -117,7 +117,7 @@ def test_saving_never_overwrites(networks: Networks, folder: Path) -> None:
     with pytest.raises(UserError, match="small exists already"):
         weights.save(networks, folder, METADATA)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
-    with pytest.raises(UserError, match="there is no folder"):
+    with pytest.raises(UserError, match="no such folder"):
         weights.save(networks, folder / "missing" / "small", METADATA)
 
 

@@ -16,13 +16,13 @@ from liveportrait.animation.options import OutputOptions, PasteOptions
 from liveportrait.animation.pipeline import Rendering
 from liveportrait.choices import VideoCodec
 from liveportrait.face.crop import to_input
+from liveportrait.folders import check_new_folder
 from liveportrait.media import (
     IMAGE_OUTPUTS,
     VIDEO_OUTPUTS,
     PictureSequence,
     VideoWriter,
     check_alpha,
-    check_new_folder,
     check_output,
     save_image,
 )

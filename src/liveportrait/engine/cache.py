@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 import liveportrait
+from liveportrait.folders import user_cache
 from liveportrait.networks import Networks
 
 CACHE_VARIABLE = "LIVEPORTRAIT_CACHE"
@@ -22,10 +23,7 @@ DIGEST_BYTES = 32
 
 def cache_folder() -> Path:
     """Where compiled artefacts are kept: $LIVEPORTRAIT_CACHE, or liveportrait/compiled in the user's cache."""
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen).expanduser()
-    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(user_cache).expanduser() / "liveportrait" / "compiled"
+    return user_cache(CACHE_VARIABLE, "compiled")
 
 
 def artefact_key(networks: Networks, *settings: object) -> str:

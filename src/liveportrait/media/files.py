@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from liveportrait.errors import UserError
+from liveportrait.folders import check_new_folder
 
 
 def check_input(path: Path | str) -> Path:
@@ -50,17 +51,6 @@ def check_output(path: Path | str, suffixes: Collection[str] = (), overwrite: bo
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{path.parent} cannot be written to: choose another folder")
     return path
-
-
-def check_new_folder(path: Path | str) -> Path:
-    """The path, if a folder may be made there; otherwise UserError. Nothing is touched.
-
-    A folder that is there is never replaced, whatever is in it.
-    """
-    path = Path(path)
-    if path.exists():
-        raise UserError(f"{path} exists already: name a new folder, or remove that one")
-    return check_output(path)
 
 
 @contextmanager

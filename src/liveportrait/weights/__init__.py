@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from liveportrait.errors import UserError
+from liveportrait.folders import check_new_folder
 from liveportrait.networks import Networks
 from liveportrait.weights import published
 from liveportrait.weights.card import CARD_FILE, Metadata
 from liveportrait.weights.catalogue import CATALOGUE, cache_folder, resolve
 from liveportrait.weights.description import Description, describe, published_files
 from liveportrait.weights.fetching import fetch
-from liveportrait.weights.store import check_new_folder, load_folder, save
+from liveportrait.weights.store import load_folder, save
 
 __all__ = [
     "Description",
@@ -59,7 +60,7 @@ def convert(source: str | Path, destination: str | Path) -> Description:
     where the source is damaged or the destination is taken.
     """
     target = Path(destination).expanduser()
-    check_new_folder(target)
+    check_new_folder(target, may_be_empty=True)
     folder = resolve(Path(source))
     described = describe(folder)
     if described.layout != "published":

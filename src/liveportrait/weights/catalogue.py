@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from liveportrait.errors import UserError
+from liveportrait.folders import user_cache
 from liveportrait.weights.published import BASE_FILES, RETARGETING_FILE
 
 CACHE_VARIABLE = "LIVEPORTRAIT_WEIGHTS"
@@ -65,10 +65,7 @@ CATALOGUE = {entry.name: entry for entry in ENTRIES}
 
 def cache_folder() -> Path:
     """Where fetched weights are kept: $LIVEPORTRAIT_WEIGHTS, or liveportrait/weights in the user's cache."""
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen).expanduser()
-    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(user_cache).expanduser() / "liveportrait" / "weights"
+    return user_cache(CACHE_VARIABLE, "weights")
 
 
 def named(name: str) -> Entry:

@@ -10,10 +10,11 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HTTPError  # of whichever HTTP library it uses
 
 from liveportrait.errors import UserError
+from liveportrait.folders import check_new_folder
 from liveportrait.weights import published
 from liveportrait.weights.card import CARD_FILE, Metadata
 from liveportrait.weights.catalogue import PUBLISHED_REPOSITORY, Entry, named
-from liveportrait.weights.store import check_new_folder, save
+from liveportrait.weights.store import save
 
 
 def fetch(name: str, folder: Path | None = None) -> Path:
@@ -31,7 +32,7 @@ def fetch(name: str, folder: Path | None = None) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {target.parent}: {error}") from error
-    check_new_folder(target)
+    check_new_folder(target, may_be_empty=True)
     download = target.with_name(f".{target.name}.download")
     files, commit = _download(entry, download)
     metadata = Metadata(f"https://huggingface.co/{PUBLISHED_REPOSITORY}, commit {commit}", entry.licence)

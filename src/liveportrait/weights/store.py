@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from liveportrait.errors import UserError
+from liveportrait.folders import check_new_folder
 from liveportrait.networks import Networks, build
 from liveportrait.networks.base import fold_spectral_norm
 from liveportrait.weights.card import CARD_FILE, Card, Metadata, read_card, write_card
@@ -31,7 +32,7 @@ def save(networks: Networks, folder: Path, metadata: Metadata, dtype: torch.dtyp
     The folder appears complete or not at all. Raises UserError where it holds something already or cannot
     be written.
     """
-    check_new_folder(folder)
+    check_new_folder(folder, may_be_empty=True)
     modules = networks.modules()
     state: dict[str, Tensor] = {}
     for name, module in modules.items():
@@ -89,14 +90,6 @@ def described_networks(card: Card, folder: Path) -> Networks:
         return _keep(blueprint(card.variant), card)
     except ValueError as error:
         raise UserError(f"{folder / CARD_FILE} is damaged: {error}") from error
-
-
-def check_new_folder(folder: Path) -> None:
-    """Raises UserError unless `folder` can be made: its parent exists, it does not, or is empty."""
-    if not folder.parent.is_dir():
-        raise UserError(f"cannot write weights to {folder}: there is no folder {folder.parent}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already: choose another name or remove it")
 
 
 def _keep(networks: Networks, card: Card) -> Networks:

@@ -16,6 +16,7 @@ import torch
 from liveportrait import weights
 from liveportrait.engine.device import pick_device
 from liveportrait.errors import UserError
+from liveportrait.folders import check_new_folder
 from liveportrait.media.image import contact_sheet, save_image
 from liveportrait.metrics.perceptual import PerceptualDistance
 from liveportrait.training.fine_tune.data import held_out_pairs, read, training_pairs
@@ -25,7 +26,6 @@ from liveportrait.training.phase import Phase
 from liveportrait.training.stage_one.config import StageOneConfig
 from liveportrait.training.stage_one.joint import JointTrainer
 from liveportrait.training.stage_one.validation import Rows, measure, shown
-from liveportrait.weights.store import check_new_folder
 
 LICENCE = "Research use only, and on the terms of the pictures they were fine-tuned on."
 HELD_OUT_BATCHES, HELD_OUT_BATCH = 16, 2
@@ -76,7 +76,7 @@ def run(start: str | Path, shards: Sequence[Path], output: Path, options: Option
     needs, or an output that exists.
     """
     _check(options, shards)
-    check_new_folder(output)
+    check_new_folder(output, may_be_empty=True)
     device = torch.device(pick_device(options.device))
     networks = weights.load(start, device)
     variant = networks.variant
