@@ -6,12 +6,11 @@ written raises `UserError`. Outputs appear under their final name only when they
 
 from liveportrait.media.arrays import FrameArrays, check_picture
 from liveportrait.media.container import media_kind
-from liveportrait.media.encoders import VIDEO_OUTPUTS, check_alpha
 from liveportrait.media.files import check_input, check_output, output_file
 from liveportrait.media.image import IMAGE_OUTPUTS, PictureSequence, contact_sheet, load_image, save_image
 from liveportrait.media.probe import VideoInfo
 from liveportrait.media.reader import VideoReader
-from liveportrait.media.writer import VideoWriter
+from liveportrait.media.writer import VIDEO_OUTPUTS, VideoWriter, check_alpha
 
 __all__ = [
     "IMAGE_OUTPUTS",

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from liveportrait.errors import UserError
 from liveportrait.media.probe import VideoInfo
+from liveportrait.types import Image
 
-Image = NDArray[np.uint8]
 DEFAULT_FPS = Fraction(25)
 
 

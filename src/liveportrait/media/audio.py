@@ -7,11 +7,12 @@ out just ahead of the pictures, so that nothing piles up, and none ends after th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
@@ -27,7 +28,7 @@ COPIED = {
     ".mkv": {"aac", "mp3", "ac3", "eac3", "opus", "vorbis", "alac", "flac", "pcm_s16le", "pcm_s24le", "dts"},
     ".webm": {"opus", "vorbis"},
 }
-_ENCODERS = {".webm": "libopus"}
+_ENCODERS: Mapping[str, Literal["libopus", "aac"]] = {".webm": "libopus"}
 _RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "libopus": (48000,)}
 _BIT_RATE = 192_000
 # Codecs need packets from before the first sound that is heard: AAC up to 48 ms, Opus 80 ms.
@@ -84,7 +85,6 @@ class Soundtrack:
         rate = stream.rate if stream.rate in _RATES[encoder] else _RATES[encoder][0]
         layout = "mono" if stream.layout.nb_channels == 1 else "stereo"
         encoded = self._output.add_stream(encoder, rate=rate, layout=layout, bit_rate=_BIT_RATE)
-        assert isinstance(encoded, AudioStream)
         return _encoded(container, stream, encoded)
 
 

@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from liveportrait.types import Image
 
 BACKGROUND = 255  # what transparent pixels are laid on: white
 
@@ -17,7 +20,7 @@ _HDR = {ColorTrc.SMPTE2084.value, ColorTrc.ARIB_STD_B67.value}
 SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
 
 
-def flatten(rgba: np.ndarray) -> np.ndarray:
+def flatten(rgba: Image) -> Image:
     """Pixels (H,W,4) uint8 RGBA, alpha not premultiplied, laid on white: (H,W,3) uint8."""
     alpha = rgba[..., 3:].astype(np.uint16)
     blended = rgba[..., :3] * alpha + BACKGROUND * (255 - alpha) + 127
@@ -44,7 +47,7 @@ class FrameConverter:
         self.width = self._height if turned else self._width
         self.height = self._width if turned else self._height
 
-    def __call__(self, frame: VideoFrame) -> np.ndarray:
+    def __call__(self, frame: VideoFrame) -> Image:
         """The frame as (height,width,3) uint8 RGB, in memory of its own."""
         options: dict[str, Any] = {}
         if frame.colorspace == _UNSPECIFIED:
@@ -57,18 +60,18 @@ class FrameConverter:
             interpolation=SCALING, threads=1, **options,
         )  # fmt: skip
         green, blue, red, *alpha = (_plane(converted, index) for index in range(len(converted.planes)))
-        image = cv2.merge([red, green, blue, *alpha])
+        image = np.asarray(cv2.merge([red, green, blue, *alpha]), np.uint8)
         return _oriented(flatten(image) if transparent else image, self._matrix)
 
 
-def _plane(frame: VideoFrame, index: int) -> np.ndarray:
+def _plane(frame: VideoFrame, index: int) -> Image:
     """One plane (H,W) uint8 of a planar frame, without the padding of its lines."""
     plane = frame.planes[index]
     lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     return lines[: frame.height, : frame.width]
 
 
-def _display_matrix(frame: VideoFrame) -> np.ndarray:
+def _display_matrix(frame: VideoFrame) -> NDArray[np.float64]:
     """The linear part (2,2) of the frame's display matrix: [x' y'] = [x y] @ matrix, up to its scale."""
     side_data: Any = frame.side_data  # a mapping by name, which its stub does not say
     data = side_data.get("DISPLAYMATRIX")
@@ -77,11 +80,11 @@ def _display_matrix(frame: VideoFrame) -> np.ndarray:
     return np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2].astype(np.float64)
 
 
-def _turned_sideways(matrix: np.ndarray) -> bool:
+def _turned_sideways(matrix: NDArray[np.float64]) -> bool:
     return bool(abs(matrix[0, 1]) + abs(matrix[1, 0]) > abs(matrix[0, 0]) + abs(matrix[1, 1]))
 
 
-def _oriented(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def _oriented(image: Image, matrix: NDArray[np.float64]) -> Image:
     """The image turned by the quarter turn and mirroring nearest to the matrix."""
     if _turned_sideways(matrix):
         image = image.transpose(1, 0, 2)

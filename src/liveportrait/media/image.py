@@ -19,6 +19,7 @@ from liveportrait.errors import UserError
 from liveportrait.media.colour import flatten
 from liveportrait.media.container import PICTURES, media_kind, picture_format
 from liveportrait.media.files import check_input, check_output, output_file, output_folder
+from liveportrait.types import Image
 
 IMAGE_OUTPUTS = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -33,7 +34,7 @@ _QUALITY = {
 _ORIENTATION_TAG = 0x0112
 
 
-def load_image(path: Path | str) -> np.ndarray:
+def load_image(path: Path | str) -> Image:
     """The picture as (H,W,3) uint8 RGB: upright by its EXIF orientation, transparency laid on white.
 
     Grey, palette, CMYK and 16-bit pictures are converted; any size is returned, 1x1 included. Raises
@@ -59,7 +60,7 @@ def load_image(path: Path | str) -> np.ndarray:
     return image
 
 
-def save_image(path: Path | str, image: np.ndarray, overwrite: bool = False) -> None:
+def save_image(path: Path | str, image: Image, overwrite: bool = False) -> None:
     """Writes (H,W,3) uint8 RGB as JPEG (quality 95, full chroma), PNG or WebP (quality 95), by the suffix.
 
     PNG and WebP also take (H,W,4) RGBA, alpha not premultiplied. Raises UserError where the suffix is another or
@@ -95,7 +96,9 @@ def _decode(data: np.ndarray, picture: str) -> np.ndarray | None:
             exif = dict(zip(np.ravel(kinds).tolist(), blobs, strict=False)).get(cv2.IMAGE_METADATA_EXIF)
             orientation = 1 if exif is None else exif_orientation(np.asarray(exif).tobytes())
             rgba = cv2.cvtColor(_to_8_bits(unchanged), cv2.COLOR_BGRA2RGBA)
-            return upright(flatten(rgba) if rgba.dtype == np.uint8 else rgba, orientation)
+            return upright(
+                flatten(np.asarray(rgba, np.uint8)) if rgba.dtype == np.uint8 else rgba, orientation
+            )
     # Not IMREAD_COLOR_RGB: with 16-bit TIFF it returns BGR all the same.
     image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     return None if image is None else _to_8_bits(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
@@ -171,7 +174,7 @@ class PictureSequence:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def write(self, frame: np.ndarray) -> None:
+    def write(self, frame: Image) -> None:
         """Appends one frame. Raises UserError where the disk is full or alike."""
         try:
             save_image(self._folder / f"frame-{self.frame_count:06d}.png", frame)
@@ -184,9 +187,7 @@ _GAP = 4  # px between cells
 _CAPTION = 22  # px above a row, for its label
 
 
-def contact_sheet(
-    rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str] = (), cell: int = 256
-) -> np.ndarray:
+def contact_sheet(rows: Sequence[Sequence[Image]], labels: Sequence[str] = (), cell: int = 256) -> Image:
     """One (H,W,3) uint8 RGB picture with the frames (h,w,3) uint8 RGB of each row side by side, on white.
 
     Each frame is scaled to fit a square of `cell` px, its proportions kept; rows may differ in length.
@@ -215,9 +216,10 @@ def contact_sheet(
     return sheet
 
 
-def _fit(frame: np.ndarray, cell: int) -> np.ndarray:
+def _fit(frame: Image, cell: int) -> Image:
     """The frame scaled so that its longer side is `cell` px."""
     height, width = frame.shape[:2]
     ratio = cell / max(height, width)
     size = (max(round(width * ratio), 1), max(round(height * ratio), 1))
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
+    interpolation = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(frame, size, interpolation=interpolation), np.uint8)

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from weakref import WeakSet
 
-import numpy as np
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
@@ -18,6 +17,7 @@ from liveportrait.media.container import open_media, picture_format, require_vid
 from liveportrait.media.files import check_input
 from liveportrait.media.probe import VideoInfo, probe
 from liveportrait.media.timing import hold_until_next, tick_of
+from liveportrait.types import Image
 
 
 class VideoReader:
@@ -39,7 +39,7 @@ class VideoReader:
         if picture_format(self.path) not in (None, "GIF"):
             raise UserError(f"{path} is a picture, not a video: name a video")
         self._timeline = timeline = probe(self.path)
-        self._passes: WeakSet[Generator[np.ndarray, None, None]] = WeakSet()
+        self._passes: WeakSet[Generator[Image, None, None]] = WeakSet()
         with closing(self._decoded()) as frames:
             first = next(frames, None)
         if first is None:
@@ -76,12 +76,12 @@ class VideoReader:
         """The file, if it has sound."""
         return self.path if self.info.has_audio else None
 
-    def __iter__(self) -> Generator[np.ndarray, None, None]:
+    def __iter__(self) -> Generator[Image, None, None]:
         frames = self._frames()
         self._passes.add(frames)
         return frames
 
-    def _frames(self) -> Generator[np.ndarray, None, None]:
+    def _frames(self) -> Generator[Image, None, None]:
         timeline = self._timeline
         convert: FrameConverter | None = None
         count = 0

@@ -1,12 +1,17 @@
-"""Videos out: frame by frame, with the sound of another file, complete or not at all."""
+"""Videos out: frame by frame, with the sound of another file, complete or not at all.
+
+H.264, VP9 in .webm, ProRes on request.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import av
 import cv2
@@ -19,6 +24,7 @@ from av.video.reformatter import (
     ColorRange,
     Colorspace,
     ColorTrc,
+    Interpolation,
     VideoReformatter,
 )
 from av.video.stream import VideoStream
@@ -26,12 +32,61 @@ from av.video.stream import VideoStream
 from liveportrait.choices import VideoCodec
 from liveportrait.errors import UserError
 from liveportrait.media.audio import Soundtrack
-from liveportrait.media.encoders import BT709, CONTAINER_OPTIONS, TO_YUV, VIDEO_OUTPUTS, encoder_for
+from liveportrait.media.colour import SCALING
 from liveportrait.media.files import check_output, output_file
+from liveportrait.types import Image
+
+VIDEO_OUTPUTS = (".mp4", ".mov", ".mkv", ".webm")
+
+BT709 = 1  # AVCOL_SPC_BT709
+TO_YUV = SCALING | Interpolation.FULL_CHR_H_INP
+# The index goes to the front, so that a browser can start to play before it has the whole file.
+CONTAINER_OPTIONS = {".mp4": {"movflags": "+faststart"}, ".mov": {"movflags": "+faststart"}}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One of FFmpeg's encoders with its settings."""
+
+    name: Literal["libx264", "libvpx-vp9", "prores_ks"]
+    pixels: str  # format of the frames it takes
+    options: Mapping[str, str] = field(default_factory=dict)
+    alpha: bool = False  # whether frames are RGBA
+
+
+_X264 = Encoder("libx264", "yuv420p", {"crf": "18", "preset": "medium"})
+_VP9_OPTIONS = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
+_VP9 = Encoder("libvpx-vp9", "yuv420p", _VP9_OPTIONS)
+# Reference frames that are never shown are not allowed beside transparency.
+_VP9_ALPHA = Encoder("libvpx-vp9", "yuva420p", _VP9_OPTIONS | {"auto-alt-ref": "0"}, alpha=True)
+_PRORES = Encoder("prores_ks", "yuv422p10le", {"profile": "hq", "vendor": "apl0"})
+_PRORES_ALPHA = Encoder("prores_ks", "yuva444p10le", {"profile": "4444", "vendor": "apl0"}, alpha=True)
+
+
+def encoder_for(path: Path, codec: VideoCodec = "auto", alpha: bool = False) -> Encoder:
+    """The encoder for a file: "auto" is H.264 (CRF 18), VP9 in .webm, ProRes 4444 in a .mov with transparency.
+
+    ProRes is 422 HQ, with `alpha` 4444, 10 bits. Raises UserError where the kind of file does not hold it.
+    """
+    suffix = path.suffix.lower()
+    if codec == "prores" and suffix not in (".mov", ".mkv"):
+        raise UserError(f"{path} cannot hold ProRes: name it .mov")
+    if not alpha:
+        return _PRORES if codec == "prores" else _VP9 if suffix == ".webm" else _X264
+    check_alpha(path)
+    return _VP9_ALPHA if suffix == ".webm" else _PRORES_ALPHA
+
+
+def check_alpha(path: Path) -> None:
+    """Raise UserError where a kind of file, told by its suffix, holds no transparency."""
+    if path.suffix.lower() not in (".mov", ".webm", ".png", ".webp", ""):
+        raise UserError(
+            f"{path} cannot hold transparency: use .mov, .webm, .png or a folder of PNG (no suffix)"
+        )
 
 
 class VideoWriter:
-    """Writes (H,W,3) uint8 RGB frames as H.264, VP9 or ProRes (see `encoders`), BT.709 in limited range.
+    """Writes (H,W,3) uint8 RGB frames as H.264, VP9 or ProRes (see `encoder_for`), BT.709 in limited range.
 
     A context manager: the file appears under its name on a clean exit, and not at all after any exception. An
     odd width or height is padded to even by repeating the last column or row. The sound of `audio_from`, if
@@ -89,7 +144,7 @@ class VideoWriter:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def write(self, frame: np.ndarray) -> None:
+    def write(self, frame: Image) -> None:
         """Appends one frame (height,width,3) uint8 RGB, or RGBA. Raises UserError where the disk is full or alike."""
         channels = 4 if self._encoder.alpha else 3
         if frame.shape != (self.height, self.width, channels) or frame.dtype != np.uint8:
@@ -121,7 +176,6 @@ class VideoWriter:
         stream = self._container.add_stream(
             self._encoder.name, rate=self.fps, options=dict(self._encoder.options)
         )
-        assert isinstance(stream, VideoStream)
         stream.width = self.width + self.width % 2
         stream.height = self.height + self.height % 2
         stream.pix_fmt = self._encoder.pixels

@@ -12,7 +12,6 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from liveportrait.data.preparation.labels import Labels
@@ -30,7 +29,6 @@ class ClipEncoder:
         stream = self._container.add_stream(
             "libx264", rate=fps, options={"crf": str(crf), "preset": "medium"}
         )
-        assert isinstance(stream, VideoStream)
         stream.width = stream.height = PICTURE_SIDE
         stream.pix_fmt = "yuv420p"
         stream.gop_size = fps
