@@ -13,10 +13,10 @@ from prepare_samples import scene, talking
 from skimage.data import coffee
 
 from liveportrait.data.preparation.clips import (
-    Clip,
+    ClipWindow,
     Dropped,
+    PreparedClip,
     TrackDivider,
-    Window,
     divide_by_window,
     fit_window,
     inside,
@@ -30,8 +30,8 @@ from liveportrait.data.preparation.quality import (
     quality,
     shape_motion,
 )
-from liveportrait.data.preparation.samples import joined
-from liveportrait.data.preparation.tracks import Track, TrackCollector, at_rate
+from liveportrait.data.preparation.samples import merged
+from liveportrait.data.preparation.tracks import FaceTrack, TrackCollector, at_rate
 from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.face import Face
 from liveportrait.face.analyzer import OpenVinoFaceAnalyzer
@@ -166,8 +166,8 @@ def test_small_faces_are_noted_but_not_followed() -> None:
 # clips
 
 
-def track_of(frames: int, start: int = 0) -> Track:
-    track = Track(start, Face(mesh(), 1.0))
+def track_of(frames: int, start: int = 0) -> FaceTrack:
+    track = FaceTrack(start, Face(mesh(), 1.0))
     for k in range(frames):
         points = mesh(320 + 5 * np.sin(k / 9), 240)
         points[[13, 14, 78, 308], 1] += 4 * np.sin(k / 3)
@@ -180,8 +180,8 @@ def track_of(frames: int, start: int = 0) -> Track:
 
 
 def divided(
-    track: Track, options: PrepareOptions = OPTIONS
-) -> tuple[list[Clip], dict[str, tuple[float, float]]]:
+    track: FaceTrack, options: PrepareOptions = OPTIONS
+) -> tuple[list[PreparedClip], dict[str, tuple[float, float]]]:
     divider = TrackDivider((640, 480), FakeAnalyzer({}), options)
     divider.add(track)
     return divider.clips, {d.reason: (d.start_s or 0.0, d.end_s or 0.0) for d in divider.dropped}
@@ -248,7 +248,7 @@ def test_each_kind_of_bad_clip_is_named() -> None:
     soft = set_all("measures", GOOD._replace(sharpness=0.03))
     assert reason(soft, PrepareOptions(min_quality=0.9)) == {"low quality"}
 
-    def tremble(track: Track) -> None:
+    def tremble(track: FaceTrack) -> None:
         track.faces[:] = [Face(mesh(320 + 12 * (-1) ** k, spread=1, seed=k), 1.0) for k in range(100)]
 
     assert reason(tremble) == {"unstable"}
@@ -261,7 +261,7 @@ def test_pieces_of_one_reason_that_touch_are_one_line() -> None:
         Dropped("dark", "9", 1.2, 2.0),
     ]
     pieces += [Dropped("short", "0.3 s", 2.0, 2.3), Dropped("dark", "8", 2.5, 2.6)]
-    spans = [(piece.reason, piece.start_s, piece.end_s) for piece in joined(pieces, 0.04)]
+    spans = [(piece.reason, piece.start_s, piece.end_s) for piece in merged(pieces, 0.04)]
     assert spans == [("short", 1.0, 1.2), ("dark", 1.2, 2.0), ("short", 2.0, 2.3), ("dark", 2.5, 2.6)]
 
 
@@ -301,7 +301,7 @@ def test_a_face_that_changes_place_gets_a_window_for_each() -> None:
 def test_points_follow_pixels_into_the_crop() -> None:
     picture = np.zeros((300, 300, 3), np.uint8)
     picture[120:124, 80:84] = 255
-    window = Window(40, 60, 128)
+    window = ClipWindow(40, 60, 128)
     crop = cv2.resize(picture[60:188, 40:168], (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_LINEAR)
     y, x = np.argwhere(crop[..., 0] > 128).mean(0)
     assert np.abs(window.to_crop(np.array([[81.5, 121.5, 7]], np.float32)) - [[x, y, 14]]).max() < 0.01

@@ -1,4 +1,4 @@
-"""Where a face is: detection, landmarks, head pose, crop window, opening ratios, paste-back."""
+"""Faces in pictures: detection, landmarks, tracking, head pose, crop window, opening ratios, paste-back."""
 
 from liveportrait.face.analyzer import Face, FaceAnalyzer, default_analyzer
 

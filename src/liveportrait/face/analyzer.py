@@ -47,7 +47,7 @@ class Face:
 
 
 class FaceAnalyzer(Protocol):
-    """What finds and measures faces. Pictures are (H,W,3) uint8 RGB; no state is kept between calls."""
+    """Finds and measures faces. Pictures are (H,W,3) uint8 RGB; no state is kept between calls."""
 
     def detect(self, image: Image, smallest: float | None = None) -> list[Face]:
         """All faces of a picture, largest first; `smallest`: px, height of the smallest one to look for."""

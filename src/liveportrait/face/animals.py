@@ -145,7 +145,7 @@ class AnimalDetector:
         return self._again(image, self._look(image, square))
 
     def _candidates(self, image: Image) -> list[AnimalFace]:
-        """What the first look proposes, surest first."""
+        """The proposals of the first look, surest first."""
         windows = list(_windows(image.shape))
         tiles = np.stack([to_input(crop(image, window), SIDE) for window in windows])
         found: list[AnimalFace] = []

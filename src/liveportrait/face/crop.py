@@ -30,7 +30,7 @@ SHORTEST_AXIS = 1e-3  # px between eyes and mouth from which the roll is meaning
 
 @dataclass(frozen=True, eq=False)
 class CropWindow:
-    """Where a square crop lies in the original picture."""
+    """The place of a square crop in the original picture."""
 
     matrix: Array  # (2,3) float32: px of the original -> px of the crop, pixel centres at whole numbers
     size: int  # side of the crop, px

@@ -36,7 +36,7 @@ class Detection(NamedTuple):
 
 
 class View(NamedTuple):
-    """What the network looks at."""
+    """A square that the network looks at."""
 
     pixels: Image  # (128,128,3)
     scale: float  # px of the view per px of the picture

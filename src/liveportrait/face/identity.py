@@ -1,4 +1,4 @@
-"""Who a face is: dlib's face recognition ResNet as a torch module, differentiable for the identity loss.
+"""The identity of a face: dlib's face recognition ResNet as a torch module, differentiable for the identity loss.
 
 Weights by Davis King (CC0); see models/README.md. Embeddings keep dlib's scale: closer than 0.6 (Euclidean)
 is the same person; 0.30 is usual for two photographs of one person, 0.82 for two people.

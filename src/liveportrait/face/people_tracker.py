@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from liveportrait.face.analyzer import Face, FaceAnalyzer, centre, centre_within
+from liveportrait.face.analyzer import SMALLEST_PX, Face, FaceAnalyzer, centre, centre_within
 from liveportrait.face.choice import FaceChoice
 from liveportrait.face.identity import SAME_PERSON
 from liveportrait.media.cuts import CutFinder
 from liveportrait.types import Array, Image
 
-SMALLEST_FACE = 1 / 24  # of the longer side: a smaller one is no face to animate
-SMALLEST_PX = 20.0
+SMALLEST_SOURCE = 1 / 24  # of the longer side: a smaller one is no face to animate
 SEARCH_EVERY = 5  # frames between searches for somebody missing while others are in view
 REMEMBER_EVERY = 50  # frames after which one more embedding of a followed face is kept
 GALLERY = 8  # embeddings kept of each person
@@ -129,7 +128,7 @@ class Person:
 def match(
     people: list[Person], faces: list[Face], embeddings: list[Array], width: int, scene: int
 ) -> dict[int, int]:
-    """Which face each lost person is: {number of the person: number of the face}, the most alike first.
+    """The face of each lost person: {number of the person: number of the face}, the most alike first.
 
     A face is a person's within `SAME_PERSON` of a known look, or a little beyond it where that person was lost in
     this scene, by its number. `width` of the picture in px. No face is taken twice.
@@ -154,4 +153,4 @@ def match(
 
 def smallest_face(shape: tuple[int, ...]) -> float:
     """The height in px of the smallest face that is looked for in frames of a height and width."""
-    return max(max(shape[:2]) * SMALLEST_FACE, SMALLEST_PX)
+    return max(max(shape[:2]) * SMALLEST_SOURCE, SMALLEST_PX)

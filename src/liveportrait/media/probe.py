@@ -1,4 +1,4 @@
-"""What a video file holds, and whether it is whole: one pass over its packets, without decoding.
+"""The facts of a video file, and whether it is whole: one pass over its packets, without decoding.
 
 A file that is cut off ends before its header says, or inside a packet. MP4, MOV, MKV, WebM and AVI say how
 long they last (a live recording may not); a GIF ends with a known byte. A shortfall of up to two frames or
@@ -30,7 +30,7 @@ _SAYS_HOW_LONG = ("mov", "matroska", "avi")
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a reader of the file delivers: upright frames with square pixels, at a constant rate."""
+    """The frames that a reader of the file delivers: upright with square pixels, at a constant rate."""
 
     width: int  # px, as shown
     height: int  # px, as shown
@@ -92,7 +92,7 @@ def probe(path: Path) -> Timeline:
 
 @dataclass
 class _Packets:
-    """What the packets of a file say, gathered in one pass: 8 bytes a frame are kept."""
+    """Facts of the packets of a file, gathered in one pass: 8 bytes a frame are kept."""
 
     count: int  # of the video stream
     times: array[float]  # of the video stream, seconds, in decoding order

@@ -38,12 +38,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Selection:
-    """What becomes of all parts' samples."""
+    """The samples of all parts, chosen or dropped."""
 
     chosen: tuple[Chosen, ...]
-    dropped: tuple[
-        tuple[str, Dropped], ...
-    ]  # key of the part, and what is dropped of it, duplicates included
+    dropped: tuple[tuple[str, Dropped], ...]  # key of the part, and a piece of it; duplicates included
     video_seconds: float
 
 

@@ -29,7 +29,7 @@ from liveportrait.data.preparation.quality import (
     quality,
     quality_reason,
 )
-from liveportrait.data.preparation.tracks import Track
+from liveportrait.data.preparation.tracks import FaceTrack
 from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.face import FaceAnalyzer
 from liveportrait.types import Array, Image
@@ -44,7 +44,7 @@ NEIGHBOURS = 4  # frames on either side whose light is looked at with a frame's 
 CONTEXT = 3  # embeddings on either side whose means are compared
 
 
-class Window(NamedTuple):
+class ClipWindow(NamedTuple):
     """A square of the input, whole px."""
 
     x: int
@@ -67,11 +67,11 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class PreparedClip:
     """Frames of one input that become one sample; a picture has one frame."""
 
     start: int  # first frame, counted at the clips' rate
-    window: Window
+    window: ClipWindow
     labels: Labels  # empty: unlabelled
     quality: Quality
     embedding: Array | None  # (128,) mean of the face's; None: unlabelled
@@ -86,7 +86,7 @@ def boxes_of(landmarks: Array) -> Array:
 
 def fit_window(
     boxes: Array, size: tuple[int, int], options: PrepareOptions, room: float = 1.0
-) -> Window | None:
+) -> ClipWindow | None:
     """The window around the median box of (T,4), inside an input of width and height `size`.
 
     Its side is `room` · `options.window` longer sides of the box; where the input ends too near, less, but at
@@ -101,11 +101,11 @@ def fit_window(
         wanted = (low + high) / 2 - side * np.array([0.5, 0.5 + RAISED])
         corner = np.clip(np.round(wanted), 0, np.array(size) - side)
         if np.abs(corner - wanted).max() <= MAX_SHIFT * side:
-            return Window(int(corner[0]), int(corner[1]), side)
+            return ClipWindow(int(corner[0]), int(corner[1]), side)
     return None
 
 
-def inside(boxes: Array, window: Window) -> NDArray[np.bool_]:
+def inside(boxes: Array, window: ClipWindow) -> NDArray[np.bool_]:
     """(T,) whether each box (T,4) lies in the window."""
     gap = MARGIN * window.side
     corner = np.array([window.x, window.y])
@@ -115,7 +115,7 @@ def inside(boxes: Array, window: Window) -> NDArray[np.bool_]:
 
 def divide_by_window(
     boxes: Array, size: tuple[int, int], options: PrepareOptions, start: int = 0
-) -> Iterator[tuple[int, int, Window | None]]:
+) -> Iterator[tuple[int, int, ClipWindow | None]]:
     """First frame, frame after the last, and window, of the parts of a clip in which the face stays in one window.
 
     Parts are at least `options.min_frames` long; a part with None has no window.
@@ -144,21 +144,21 @@ class TrackDivider:
         self._size = size
         self._analyzer = analyzer
         self._options = options
-        self.clips: list[Clip] = []
+        self.clips: list[PreparedClip] = []
         self.dropped: list[Dropped] = []
 
-    def add(self, track: Track) -> None:
+    def add(self, track: FaceTrack) -> None:
         """Divide a track."""
         for one_person in self._people(track):
             for span in self._well_lit(track, one_person):
                 self._placed(track, span)
 
-    def _drop(self, track: Track, span: Span, reason: Reason) -> None:
+    def _drop(self, track: FaceTrack, span: Span, reason: Reason) -> None:
         start, end = ((track.start + frame) / self._options.fps for frame in span)
         if end > start:
             self.dropped.append(Dropped(*reason, start_s=round(start, 3), end_s=round(end, 3)))
 
-    def _people(self, track: Track) -> Iterator[Span]:
+    def _people(self, track: FaceTrack) -> Iterator[Span]:
         """Parts in which the face keeps its identity; frames around a change are dropped."""
         start = first = 0
         for index in range(1, len(track.embeddings)):
@@ -172,7 +172,7 @@ class TrackDivider:
                 start, first = frame, index
         yield start, len(track.faces)
 
-    def _well_lit(self, track: Track, span: Span) -> Iterator[Span]:
+    def _well_lit(self, track: FaceTrack, span: Span) -> Iterator[Span]:
         """Parts without fades and badly lit frames, at least as long as the shortest clip."""
         measures = track.measures[slice(*span)]
         contrast = np.array([seen.contrast for seen in measures], np.float32)
@@ -192,7 +192,7 @@ class TrackDivider:
             else:
                 self._drop(track, part, ("short", f"{(high - low) / self._options.fps:.2f} s"))
 
-    def _placed(self, track: Track, span: Span) -> None:
+    def _placed(self, track: FaceTrack, span: Span) -> None:
         """Gives the parts of a span their windows, and keeps those good enough."""
         landmarks = np.stack([face.landmarks for face in track.faces[slice(*span)]])
         covered = span[0]
@@ -203,13 +203,15 @@ class TrackDivider:
                 self._drop(track, (first, end), ("no window", "the input's edge is too near the face"))
                 continue
             found = self._judged(track, first, landmarks[first - span[0] : end - span[0]], window)
-            if isinstance(found, Clip):
+            if isinstance(found, PreparedClip):
                 self.clips.append(found)
             else:
                 self._drop(track, (first, end), found)
         self._drop(track, (covered, span[1]), ("leaves the window", "and is soon back"))
 
-    def _judged(self, track: Track, first: int, landmarks: Array, window: Window) -> Clip | Reason:
+    def _judged(
+        self, track: FaceTrack, first: int, landmarks: Array, window: ClipWindow
+    ) -> PreparedClip | Reason:
         """The clip of T frames from `first` on with landmarks (T,478,3), or why there is none."""
         end = first + len(landmarks)
         measures = track.measures[first:end]
@@ -222,7 +224,7 @@ class TrackDivider:
         reason = reason or quality_reason(found, self._options)
         if reason is not None:
             return reason
-        return Clip(
+        return PreparedClip(
             start=track.start + first,
             window=window,
             labels=make_labels(window.to_crop(landmarks), self._analyzer),
@@ -242,7 +244,7 @@ def _smoothed(measures: list[FaceMeasures]) -> list[FaceMeasures]:
     return [FaceMeasures(*row) for row in np.median(shifted, axis=0).tolist()]
 
 
-def _mean_embedding(track: Track, first: int, end: int) -> Array:
+def _mean_embedding(track: FaceTrack, first: int, end: int) -> Array:
     """Mean of the embeddings (128,) taken in the span, or the one taken nearest before it."""
     within = [embedding for frame, embedding in track.embeddings if first <= frame < end]
     if not within:

@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +139,14 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 def _prepare_process() -> None:
     """Ends this process with the one that started it, however that ends; interruptions end it silently."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(1))
-    starter = multiprocessing.parent_process()
-    assert starter is not None
+    if (starter := multiprocessing.parent_process()) is None:
+        return
 
-    def follow() -> None:
-        starter.join()
+    def end_with(process: BaseProcess) -> None:
+        process.join()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=end_with, args=(starter,), daemon=True).start()
 
 
 def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[str]:

@@ -87,7 +87,7 @@ def hash_distance(first: Hashes, second: Hashes) -> float:
 def duplicates(
     hashes: Sequence[Hashes], worth: Sequence[float], groups: Sequence[str], bits: float
 ) -> dict[int, int]:
-    """Which samples repeat which: number of a sample to drop -> number of the one that is kept.
+    """Samples that repeat others: number of a sample to drop -> number of the one that is kept.
 
     `hashes` (n,32) of each sample; of two that are one the sample of greater `worth` is kept, the earlier one where
     worth is equal. Only samples with equal `groups` are compared. `bits`: the greatest distance of duplicates.

@@ -35,7 +35,7 @@ class Dropped:
 
 @dataclass(frozen=True, eq=False)
 class SampleRecord:
-    """What the last step needs to know of a sample without its pixels."""
+    """A sample without its pixels, as the last step needs it."""
 
     key: str
     frames: int
@@ -75,7 +75,7 @@ class SampleRecord:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one input gave."""
+    """The samples of one input, and what is dropped of it."""
 
     kind: str  # video, image or unknown
     seconds: float  # of video, as shown

@@ -127,7 +127,7 @@ def faded_ends(contrast: NDArray[np.float32]) -> tuple[int, int]:
 
 
 def _faded(level: NDArray[np.float32]) -> int:
-    """How many frames at the beginning belong to a fade in."""
+    """The number of frames at the beginning that belong to a fade in."""
     if not len(level) or level[0] >= FADED:
         return 0
     end = int(np.argmax(level >= FADED)) if (level >= FADED).any() else len(level)

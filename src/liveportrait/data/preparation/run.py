@@ -108,7 +108,7 @@ def _of_list(path: Path) -> Iterator[Input]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a preparation gave."""
+    """The result of a preparation."""
 
     shards: tuple[Path, ...]
     statistics: dict[str, Any]  # as in statistics.json

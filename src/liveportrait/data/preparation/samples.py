@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.data.preparation.clips import Clip, TrackDivider, Window, boxes_of, fit_window
+from liveportrait.data.preparation.clips import ClipWindow, PreparedClip, TrackDivider, boxes_of, fit_window
 from liveportrait.data.preparation.encoder import ClipEncoder, jpeg, npz
 from liveportrait.data.preparation.labels import make_labels, single, stored_landmarks
 from liveportrait.data.preparation.matches import HASHES_A_SECOND, aligned_face, difference_hash
@@ -45,7 +45,7 @@ def prepare_picture(
     image = load_image(path)
     found = [_animal(image, options)] if options.domain == "animal" else _people(image, analyzer, options)
     samples, members = [], dict[str, bytes]()
-    for index, clip in enumerate(clip for clip in found if isinstance(clip, Clip)):
+    for index, clip in enumerate(clip for clip in found if isinstance(clip, PreparedClip)):
         name, crop = f"{key}-{index:03d}", clip.window.cut_out(image)
         looked_at = crop
         members[f"{name}.jpg"] = jpeg(crop)
@@ -57,50 +57,52 @@ def prepare_picture(
         samples.append(
             SampleRecord(name, 1, False, score, clip.embedding, difference_hash(looked_at)[None], about)
         )
-    dropped = tuple(Dropped(*reason) for reason in found if not isinstance(reason, Clip))
+    dropped = tuple(Dropped(*reason) for reason in found if not isinstance(reason, PreparedClip))
     return Part("image", 0.0, tuple(samples), dropped), members
 
 
-def _people(image: Image, analyzer: FaceAnalyzer, options: PrepareOptions) -> list[Clip | Reason]:
+def _people(image: Image, analyzer: FaceAnalyzer, options: PrepareOptions) -> list[PreparedClip | Reason]:
     """A clip of one frame for each face, or why there is none; largest face first."""
     faces = analyzer.detect(image, options.min_face * DETECTOR_SHARE)
     return [_person(image, face, analyzer, options) for face in faces] or [("no face", "none is found")]
 
 
-def _person(image: Image, face: Face, analyzer: FaceAnalyzer, options: PrepareOptions) -> Clip | Reason:
+def _person(
+    image: Image, face: Face, analyzer: FaceAnalyzer, options: PrepareOptions
+) -> PreparedClip | Reason:
     measures = measure_face(image, face)
     height = np.array([face.box[3] - face.box[1]], np.float32)
     score = np.array([face.score], np.float32)
     found = quality([measures], height, score, jitter=0.0)
     landmarks = face.landmarks[None]
-    window = fit_window(boxes_of(landmarks), (image.shape[1], image.shape[0]), options)
-    reason = (
-        appearance_reason(measures.sharpness, height, score, options)
-        or exposure_reason(measures, options)
-        or (None if window else ("no window", "the picture's edge is too near the face"))
-        or quality_reason(found, options)
+    reason = appearance_reason(measures.sharpness, height, score, options) or exposure_reason(
+        measures, options
     )
-    if reason is not None:
+    if reason:
         return reason
-    assert window is not None
+    window = fit_window(boxes_of(landmarks), (image.shape[1], image.shape[0]), options)
+    if window is None:
+        return "no window", "the picture's edge is too near the face"
+    if reason := quality_reason(found, options):
+        return reason
     labels = make_labels(window.to_crop(landmarks), analyzer)
-    return Clip(0, window, labels, found, analyzer.identity(image, face.landmarks), frames=1)
+    return PreparedClip(0, window, labels, found, analyzer.identity(image, face.landmarks), frames=1)
 
 
-def _animal(image: Image, options: PrepareOptions) -> Clip | Reason:
+def _animal(image: Image, options: PrepareOptions) -> PreparedClip | Reason:
     """The middle square: there is no landmark network for animals here."""
     height, width = image.shape[:2]
     side = min(height, width)
-    window = Window((width - side) // 2, (height - side) // 2, side)
+    window = ClipWindow((width - side) // 2, (height - side) // 2, side)
     measures = measure_region(image, (window.x, window.y, window.x + side, window.y + side))
     if side < options.min_face:
         return "small picture", f"{side} px"
     found = picture_quality(measures, side)
     reason = exposure_reason(measures, options) or quality_reason(found, options)
-    return reason or Clip(0, window, {}, found, None, frames=1)
+    return reason or PreparedClip(0, window, {}, found, None, frames=1)
 
 
-def _about_picture(clip: Clip, image: Image, options: PrepareOptions) -> dict[str, Any]:
+def _about_picture(clip: PreparedClip, image: Image, options: PrepareOptions) -> dict[str, Any]:
     return {
         "domain": options.domain,
         "orig_size": [image.shape[1], image.shape[0]],
@@ -132,10 +134,10 @@ def prepare_video(
         clips = sorted(divider.clips, key=lambda clip: (clip.start, clip.window))
         samples, members = _cut(reader, clips, key, options)
     seconds = collector.frames / options.fps
-    return Part("video", seconds, tuple(samples), tuple(joined(dropped, 1 / options.fps))), members
+    return Part("video", seconds, tuple(samples), tuple(merged(dropped, 1 / options.fps))), members
 
 
-def joined(dropped: Iterable[Dropped], gap: float) -> list[Dropped]:
+def merged(dropped: Iterable[Dropped], gap: float) -> list[Dropped]:
     """Pieces in order of time; those of one reason that lie at most `gap` seconds apart become one."""
     found: list[Dropped] = []
     last: dict[str, int] = {}  # of each reason, its latest piece
@@ -171,7 +173,7 @@ def _without_face(collector: TrackCollector, spans: Iterable[tuple[int, int]], f
 
 
 def _cut(
-    reader: VideoReader, clips: list[Clip], key: str, options: PrepareOptions
+    reader: VideoReader, clips: list[PreparedClip], key: str, options: PrepareOptions
 ) -> tuple[list[SampleRecord], dict[str, bytes]]:
     """The clips encoded, in order of their beginnings."""
     hashes: list[list[NDArray[np.uint8]]] = [[] for _ in clips]
@@ -207,7 +209,7 @@ def _cut(
     return samples, members
 
 
-def _about_clip(clip: Clip, info: VideoInfo, options: PrepareOptions) -> dict[str, Any]:
+def _about_clip(clip: PreparedClip, info: VideoInfo, options: PrepareOptions) -> dict[str, Any]:
     return {
         "domain": options.domain,
         "fps": options.fps,

@@ -27,7 +27,7 @@ DETECTOR_SHARE = 0.6
 
 
 @dataclass
-class Track:
+class FaceTrack:
     """A face in consecutive frames, up to the longest clip; a longer appearance is several tracks in a row."""
 
     start: int  # number of its first frame
@@ -39,7 +39,7 @@ class Track:
 
     @property
     def last(self) -> Face:
-        """Where the face was last seen."""
+        """The face where it was last seen."""
         return self.faces[-1] if self.faces else self.seed
 
 
@@ -57,7 +57,7 @@ def at_rate(frames: Iterable[Image], source: Fraction, wanted: int) -> Iterator[
 class _Active:
     """A track that goes on, and what follows its face."""
 
-    track: Track
+    track: FaceTrack
     tracker: FaceTracker
     cuts: CutFinder = field(default_factory=lambda: CutFinder(FACE_REGION))
 
@@ -85,7 +85,7 @@ class TrackCollector:
         self.small: list[int] = []  # frames in which a face was too small to follow
         self.frames = 0  # seen so far
 
-    def collect(self, frames: Iterable[Image]) -> Iterator[Track]:
+    def collect(self, frames: Iterable[Image]) -> Iterator[FaceTrack]:
         """The tracks, each as it ends. `frames` are (H,W,3) uint8 RGB at the clips' rate."""
         previous: Image | None = None
         for number, frame in enumerate(frames):
@@ -99,7 +99,7 @@ class TrackCollector:
             previous = frame
         yield from (active.track for active in self._active if active.track.faces)
 
-    def _advance(self, previous: Image, frame: Image) -> list[Track]:
+    def _advance(self, previous: Image, frame: Image) -> list[FaceTrack]:
         """Carries every track on into `frame`; the tracks that end before it."""
         going: list[_Active] = []
         ended = []
@@ -115,7 +115,7 @@ class TrackCollector:
         self._active = going
         return [track for track in ended if track.faces]
 
-    def _append(self, track: Track, frame: Image, face: Face, difference: float) -> None:
+    def _append(self, track: FaceTrack, frame: Image, face: Face, difference: float) -> None:
         if len(track.faces) % self._embed_every == 0:
             track.embeddings.append((len(track.faces), self._analyzer.identity(frame, face.landmarks)))
         track.faces.append(face)
@@ -130,15 +130,15 @@ class TrackCollector:
             if face.box[3] - face.box[1] < smallest:
                 self.small.append(number)
                 continue
-            track = Track(number, face)
+            track = FaceTrack(number, face)
             self._append(track, frame, face, difference=float("inf"))
             self._active.append(_Active(track, FaceTracker(self._analyzer, face=face)))
 
-    def _full(self, number: int) -> Iterator[Track]:
+    def _full(self, number: int) -> Iterator[FaceTrack]:
         """Ends tracks that are as long as a clip may be; each goes on as a new one from the next frame."""
         for active in self._active:
             if len(active.track.faces) >= self._options.max_frames:
-                full, active.track = active.track, Track(number + 1, active.track.last)
+                full, active.track = active.track, FaceTrack(number + 1, active.track.last)
                 yield full
 
 
