@@ -21,6 +21,7 @@ import numpy as np
 from liveportrait import Animator
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.measures import head_pose, opening_ratios
+from liveportrait.face.tracker import FaceTracker
 from liveportrait.media import VideoReader, contact_sheet, save_image
 from liveportrait.metrics import accelerations
 
@@ -150,13 +151,9 @@ def measure_video(animator: Animator, path: Path) -> None:
 
 def followed(analyzer: FaceAnalyzer, frames: list[np.ndarray]) -> np.ndarray:
     """Openings (N,3) of left eye, right eye and lips through the frames that show the face."""
-    rows, face = [], None
-    for frame in frames:
-        face = face and analyzer.track(frame, face)
-        face = face or next(iter(analyzer.detect(frame)), None)
-        if face is not None:
-            rows.append(opening_ratios(face.landmarks))
-    return np.stack(rows)
+    tracker = FaceTracker(analyzer)
+    faces = [face for frame in frames if (face := tracker(frame))]
+    return np.stack([opening_ratios(face.landmarks) for face in faces])
 
 
 def trembling(series: np.ndarray) -> float:

@@ -175,16 +175,6 @@ class OpenVinoFaceAnalyzer:
         return Face(landmarks, presence) if presence >= PRESENCE else None
 
 
-def _check(image: Image) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"A picture must be (height, width, 3) uint8, not {image.shape} {image.dtype}.")
-
-
-def _area(face: Face) -> float:
-    x0, y0, x1, y1 = face.box
-    return (x1 - x0) * (y1 - y0)
-
-
 def centre(face: Face) -> tuple[float, float]:
     """The middle of the face's box, px."""
     x0, y0, x1, y1 = face.box
@@ -194,6 +184,16 @@ def centre(face: Face) -> tuple[float, float]:
 def centre_within(face: Face, other: Face) -> bool:
     """Whether the face's centre lies in the other's box: then they are taken for one."""
     return _covers(other, face.box)
+
+
+def _check(image: Image) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"A picture must be (height, width, 3) uint8, not {image.shape} {image.dtype}.")
+
+
+def _area(face: Face) -> float:
+    x0, y0, x1, y1 = face.box
+    return (x1 - x0) * (y1 - y0)
 
 
 def _covers(face: Face, box: Array | tuple[float, float, float, float]) -> bool:
