@@ -1,0 +1,70 @@
+"""One face followed: near where it was, or else the largest anew."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from liveportrait.face import Face
+from liveportrait.face.analyzer import OpenVinoFaceAnalyzer
+from liveportrait.face.tracker import FaceTracker
+
+FRAME = np.zeros((90, 120, 3), np.uint8)
+
+
+def face_at(x: float) -> Face:
+    return Face(np.full((478, 3), x, np.float32), 1.0)
+
+
+class ScriptedAnalyzer(OpenVinoFaceAnalyzer):
+    """Finds `detected`, and keeps a face unless it is `lost`; notes what it was asked."""
+
+    def __init__(self, detected: list[Face]) -> None:
+        self.detected = detected
+        self.lost = False
+        self.asked: list[str] = []
+
+    def detect(self, image: np.ndarray, smallest: float | None = None) -> list[Face]:
+        self.asked.append(f"detect {smallest:g}")
+        return self.detected
+
+    def track(self, image: np.ndarray, previous: Face) -> Face | None:
+        self.asked.append("track")
+        return None if self.lost else previous
+
+
+def test_a_face_is_searched_once_and_then_followed() -> None:
+    analyzer = ScriptedAnalyzer([face_at(1), face_at(2)])
+    tracker = FaceTracker(analyzer, smallest=0.25)
+    assert [tracker(FRAME) for _ in range(3)] == [analyzer.detected[0]] * 3
+    assert analyzer.asked == ["detect 30", "track", "track"]
+
+
+def test_a_lost_face_gives_way_to_the_largest() -> None:
+    analyzer = ScriptedAnalyzer([face_at(1)])
+    tracker = FaceTracker(analyzer)
+    tracker(FRAME)
+    analyzer.lost, analyzer.detected = True, []
+    assert tracker(FRAME) is None
+    analyzer.detected = [face_at(2)]
+    assert tracker(FRAME) is analyzer.detected[0]
+    assert analyzer.asked == ["detect 10", "track", "detect 10", "detect 10"]
+
+
+def test_in_a_new_scene_and_after_a_reset_nothing_is_expected_nearby() -> None:
+    analyzer = ScriptedAnalyzer([face_at(1)])
+    tracker = FaceTracker(analyzer)
+    tracker(FRAME)
+    tracker(FRAME, new_scene=True)
+    tracker.reset()
+    tracker(FRAME)
+    assert "track" not in analyzer.asked
+
+
+def test_following_alone_never_searches() -> None:
+    analyzer = ScriptedAnalyzer([face_at(1)])
+    known = face_at(3)
+    tracker = FaceTracker(analyzer, face=known)
+    assert tracker.follow(FRAME) is known
+    analyzer.lost = True
+    assert tracker.follow(FRAME) is None and tracker.follow(FRAME) is None
+    assert analyzer.asked == ["track", "track"]
