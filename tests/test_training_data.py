@@ -13,10 +13,21 @@ from synthetic_shards import make_shard, project, turn
 from liveportrait.data.shards import is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.motion.lifting import AXES, KEYPOINTS, lift
-from liveportrait.training.data.augment import FrameMotion, close_eyes, move_head, random_similarity
+from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.networks.interface import Motion
+from liveportrait.networks.keypoints import LEFT_IRIS, LEFT_LIDS, LIDS, NOSE_TIP, RIGHT_IRIS, RIGHT_LIDS
+from liveportrait.training.data.augment import (
+    Change,
+    ColourChange,
+    Similarity,
+    augment_batch,
+    mirrored,
+    random_similarity,
+    recoloured,
+)
 from liveportrait.training.data.batches import BackgroundBatches, CorpusBatches, RankSlice, batches
 from liveportrait.training.data.corpus import Corpus, build_corpus, ensure_corpus, load_corpus
-from liveportrait.training.data.samplers import MOTION_FIELDS, FrameSampler, PairSampler
+from liveportrait.training.data.samplers import FrameSampler, PairSampler
 
 ANGLES = [(0.0, 0.0, 0.0), (0.3, 0.0, 0.0), (0.0, 0.25, 0.1), (-0.2, -0.1, -0.2)]
 
@@ -29,8 +40,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return load_corpus(folder / "corpus")
 
 
-def motion_of_row(corpus: Corpus, row: int) -> FrameMotion:
-    return FrameMotion(**{name: getattr(corpus.motion, name)[row] for name in MOTION_FIELDS})
+def augmented(corpus: Corpus, change: Change, clip: int = 0, frame: int = 0) -> tuple[np.ndarray, Motion]:
+    """A frame's picture (256,256,3) and motion, changed."""
+    picture, motion = augment_batch(*corpus.take(clip).frame(frame), [change], 256)
+    return picture[0].numpy(), motion
 
 
 def test_lift_recovers_the_pose_it_was_drawn_with() -> None:
@@ -63,51 +76,90 @@ def test_identities_split_between_training_and_held_out(tmp_path: Path) -> None:
     assert rows == [len(names) - len(expected), len(expected)]
 
 
-def test_similarity_moves_picture_and_motion_alike(corpus: Corpus) -> None:
+def test_pixels_and_keypoints_move_alike(corpus: Corpus) -> None:
+    """A dot painted on the nose tip is found where the moved motion says."""
+    frame, landmarks, motion = corpus.take(0).frame(0)
+    x, y = ((transform_keypoints(motion)[0, NOSE_TIP, :2] + 1) * 128 - 0.5).round().int().tolist()
+    frame = torch.zeros_like(frame)
+    frame[0, y - 2 : y + 3, x - 2 : x + 3] = 255
     rng = np.random.default_rng(3)
-    motion = motion_of_row(corpus, 0)
-    move = random_similarity(rng, degrees=20, zoom=0.15, shift=0.1)
-    expected = move.zoom * (motion.keypoints()[:, :2] @ move.roll[:2, :2]) + move.shift
-    assert np.abs(move.move(motion).keypoints()[:, :2] - expected).max() < 1e-5
-    x, y = 150, 101
-    picture = np.zeros((256, 256, 3), np.uint8)
-    picture[y - 2 : y + 3, x - 2 : x + 3] = 255
-    weights = move.warp(picture)[..., 0].astype(float)
-    centre = np.array([(weights * axis).sum() / weights.sum() for axis in np.mgrid[:256, :256][::-1]])
-    start = (np.array([x, y]) + 0.5) / 128 - 1
-    goal = ((move.zoom * (start @ move.roll[:2, :2]) + move.shift) + 1) * 128 - 0.5
-    assert np.abs(centre - goal).max() < 0.2
+    move, head = (random_similarity(rng, degrees=20, zoom=0.15, shift=0.1) for _ in range(2))
+    for change in (
+        Change(move=move),
+        Change(flip=True),
+        Change(head=head),
+        Change(0.0, head, move, flip=True),
+    ):
+        picture, moved = augment_batch(frame, landmarks, motion, [change], 256)
+        light = picture[0, ..., 0].float()
+        axis = (torch.arange(256) + 0.5) / 128 - 1
+        centre = torch.stack([(light.sum(0) * axis).sum(), (light.sum(1) * axis).sum()]) / light.sum()
+        assert (transform_keypoints(moved)[0, NOSE_TIP, :2] - centre).norm() < 0.01  # 1.3 px
+
+
+def test_a_frame_without_changes_stays_as_it_is(corpus: Corpus) -> None:
+    frame, _, motion = corpus.take(0).frame(2)
+    picture, same = augmented(corpus, Change(move=Similarity(), head=Similarity()), frame=2)
+    assert np.array_equal(picture, frame[0].numpy())
+    assert torch.allclose(transform_keypoints(same), transform_keypoints(motion), atol=1e-6)
 
 
 def test_mirroring_twice_is_the_identity(corpus: Corpus) -> None:
-    motion = motion_of_row(corpus, 1)
-    mirrored = motion.mirrored()
-    assert np.allclose(mirrored.mirrored().keypoints(), motion.keypoints(), atol=1e-6)
-    right, left = motion.keypoints()[4], mirrored.keypoints()[5]
-    assert np.allclose(right * [-1, 1, 1], left, atol=1e-6)
+    _, _, motion = corpus.take(0).frame(1)
+    once = mirrored(motion)
+    before, after = transform_keypoints(motion)[0], transform_keypoints(once)[0]
+    assert torch.allclose(transform_keypoints(mirrored(once))[0], before, atol=1e-6)
+    assert torch.allclose(before[RIGHT_IRIS] * torch.tensor([-1.0, 1, 1]), after[LEFT_IRIS], atol=1e-6)
 
 
 def test_a_blink_brings_the_lids_together_and_leaves_the_mouth(corpus: Corpus) -> None:
-    row = 0
-    picture, motion = np.asarray(corpus.frames[row]), motion_of_row(corpus, row)
-    before = motion.keypoints()
-    blinked, after_motion = close_eyes(picture, corpus.landmarks[row], motion, amount=1.0)
-    after = after_motion.keypoints()
-    for upper, lower in ((0, 1), (2, 3)):
-        opening = np.linalg.norm(before[lower] - before[upper])
-        assert np.linalg.norm(after[lower] - after[upper]) < 0.1 * opening
-    assert np.allclose(before[4:], after[4:], atol=1e-6)
+    frame, _, motion = corpus.take(0).frame(0)
+    picture, before = frame[0].numpy(), transform_keypoints(motion)[0]
+    blinked, after_motion = augmented(corpus, Change(blink=1.0))
+    after = transform_keypoints(after_motion)[0]
+    for upper, lower in (RIGHT_LIDS, LEFT_LIDS):
+        assert (after[lower] - after[upper]).norm() < 0.1 * (before[lower] - before[upper]).norm()
+    others = sorted(set(range(21)) - set(LIDS))
+    assert torch.allclose(before[others], after[others], atol=1e-6)
     eye_white = [int((p.astype(int).min(-1) > 230).sum()) for p in (picture, blinked)]
     assert eye_white[1] < 0.35 * eye_white[0]
     assert np.array_equal(picture[200:], blinked[200:])
 
 
+def test_half_a_blink_closes_half_of_the_eye(corpus: Corpus) -> None:
+    white = [
+        int((augmented(corpus, Change(blink=amount))[0].astype(int).min(-1) > 230).sum())
+        for amount in (0.0, 0.5, 1.0)
+    ]
+    assert white[2] < 0.35 * white[0] and 0.3 * white[0] < white[1] < 0.75 * white[0]
+
+
 def test_moving_the_head_keeps_the_corners_of_the_picture(corpus: Corpus) -> None:
-    picture, motion = np.asarray(corpus.frames[0]), motion_of_row(corpus, 0)
+    frame, _, motion = corpus.take(0).frame(0)
     move = random_similarity(np.random.default_rng(1), degrees=15, zoom=0.1, shift=0.05)
-    moved, moved_motion = move_head(picture, motion, move)
-    assert np.abs(moved[:8, :8].astype(int) - picture[:8, :8]).max() < 12
-    assert np.abs(moved_motion.keypoints() - motion.keypoints()).max() > 0.01
+    moved, moved_motion = augmented(corpus, Change(head=move))
+    assert np.abs(moved[:8, :8].astype(int) - frame[0, :8, :8].numpy()).max() < 12
+    assert (transform_keypoints(moved_motion) - transform_keypoints(motion)).abs().max() > 0.01
+
+
+def test_colours_change_as_their_numbers_say() -> None:
+    grey = torch.full((2, 4, 4, 3), 128, dtype=torch.uint8)
+    brighter, plain = recoloured(grey, [ColourChange(brightness=0.1, gains=(1.0, 0.5, 1.0)), None])
+    assert torch.allclose(plain, torch.tensor(128.0), atol=1e-3)
+    wanted = torch.tensor([1.0, 0.5, 1.0]) * (128 / 255 + 0.1) * 255
+    assert torch.allclose(brighter[:, 0, 0], wanted, atol=1e-3)
+    (unsaturated,) = recoloured(
+        grey[:1] * torch.tensor([1, 0, 0], dtype=torch.uint8), [ColourChange(saturation=0)]
+    )
+    assert torch.allclose(unsaturated, torch.tensor(128 * 0.299), atol=1e-3)
+
+
+def test_blur_and_lost_detail_keep_the_mean_and_take_the_edges(corpus: Corpus) -> None:
+    frame = corpus.take(0).frame(0)[0][0].numpy().astype(float)
+    for change in (Change(blur=1.7), Change(detail=80)):
+        soft = augmented(corpus, change)[0].astype(float)
+        assert abs(soft.mean() - frame.mean()) < 0.5
+        assert np.abs(np.diff(soft, axis=0)).max() < 0.7 * np.abs(np.diff(frame, axis=0)).max()
 
 
 def test_batches_depend_on_seed_and_number_alone(corpus: Corpus) -> None:

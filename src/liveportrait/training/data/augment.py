@@ -1,177 +1,266 @@
-"""Augmentation of frames together with their motion, one at a time with NumPy and OpenCV.
+"""Augmentation of frames together with their motion, in batches of tensors on any device.
 
 An image enters the training as a one-frame clip (paper section 3.2). What makes a pair of it: the head is moved
-rigidly before a still background (`move_head`), and the eyes are closed by a warp (`close_eyes`). A `Change` says what
-is done to a frame; `device_augment` does the same to whole batches on an accelerator.
+rigidly before a still background, and the eyes are closed by a warp. The numbers that describe a change are drawn with
+NumPy on the CPU (`Change`, `random_similarity`, ...); `augment_batch` carries changes out: frame by frame where a
+loader draws on the CPU, in whole batches on an accelerator.
+
+All geometry of a change is one map from the result's pixels to the picture's, so the picture is interpolated once.
+Points are two planes, x and y in [-1, 1], of any shapes that broadcast.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from liveportrait.motion.lifting import LEFT_EYE_MESH, MESH_ROWS, RIGHT_EYE_MESH, Array
+from liveportrait.motion.lifting import LEFT_EYE_MESH, MESH_ROWS, RIGHT_EYE_MESH
+from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.networks.interface import Motion
 from liveportrait.networks.keypoints import LEFT_LIDS, MIRROR, RIGHT_LIDS
+from liveportrait.training.losses.rendering import LUMA
 
-Picture = NDArray[np.uint8]
-MIRROR_X: Array = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)
+LARGEST_BLUR = 2.0  # standard deviation, px
+CLOSED = 0.97  # a closed lid stops short of the other
+# In lengths of the eye:
+BROW = 0.45  # from the upper lid to the skin that stays
+EYE_REACH = 0.95  # from the eye's middle to what a blink does not change
+FADE = 0.15  # beyond the corners, over which a blink fades
+SMALLEST_OPENING = 0.1  # of an eye that blinks
+THINNEST = 0.01  # what is left of a closed eye
+SMALLEST_EYE = 8  # length of an eye that blinks, px
+FIELD = 96  # side of the grid on which a blink is worked out
+HEAD_RADIUS = 2.6  # of the head with its hair; the rigid points have radius 1
 
-
-@dataclass(frozen=True)
-class FrameMotion:
-    """Motion of one frame: rotation (3,3), translation (3,), scale (1,), canonical and expression (21,3)."""
-
-    rotation: Array
-    translation: Array
-    scale: Array
-    canonical: Array
-    expression: Array
-
-    def keypoints(self) -> Array:
-        """x (21,3) = s·(x_c R + δ) + t."""
-        turned = self.canonical @ self.rotation + self.expression
-        return (self.scale * turned + self.translation).astype(np.float32)
-
-    def with_keypoints(self, keypoints: Array) -> FrameMotion:
-        """The same pose and identity with another expression, such that x = keypoints."""
-        expression = (keypoints - self.translation) / self.scale - self.canonical @ self.rotation
-        return replace(self, expression=expression.astype(np.float32))
-
-    def mirrored(self) -> FrameMotion:
-        """Of the left-right mirrored picture."""
-        rows = list(MIRROR)
-        return FrameMotion(
-            (MIRROR_X @ self.rotation @ MIRROR_X).astype(np.float32),
-            self.translation @ MIRROR_X,
-            self.scale,
-            self.canonical[rows] @ MIRROR_X,
-            self.expression[rows] @ MIRROR_X,
-        )
+Planes = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Similarity:
     """p' = zoom · p · roll + shift on coordinates in [-1, 1]."""
 
-    angle: float  # radians, positive turns x towards y
-    zoom: float
-    shift: Array  # (2,)
-
-    @property
-    def roll(self) -> Array:
-        """The turn as a row-vector rotation (3,3)."""
-        c, s = np.cos(self.angle), np.sin(self.angle)
-        return np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]], np.float32)
-
-    def move(self, motion: FrameMotion) -> FrameMotion:
-        """The motion of the moved picture."""
-        shift = np.append(self.shift, 0).astype(np.float32)
-        return FrameMotion(
-            motion.rotation @ self.roll,
-            self.zoom * (motion.translation @ self.roll) + shift,
-            motion.scale * np.float32(self.zoom),
-            motion.canonical,
-            motion.expression @ self.roll,
-        )
-
-    def warp(self, picture: Picture) -> Picture:
-        """The moved picture; what comes in from outside is reflected."""
-        side = picture.shape[0]
-        linear = self.zoom * self.roll[:2, :2].T
-        centre = np.full(2, side / 2 - 0.5)
-        offset = centre + self.shift * side / 2 - linear @ centre
-        matrix = np.concatenate([linear, offset[:, None]], 1)
-        flags, border = cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101
-        return cv2.warpAffine(picture, matrix, (side, side), flags=flags, borderMode=border)  # type: ignore[return-value]
-
-
-def random_similarity(rng: np.random.Generator, degrees: float, zoom: float, shift: float) -> Similarity:
-    """A similarity up to the given turn, relative zoom and shift; small turns are more common."""
-    angle = np.radians(rng.uniform(-degrees, degrees) * rng.random())
-    return Similarity(
-        angle, float(np.exp(rng.uniform(-zoom, zoom))), rng.uniform(-shift, shift, 2).astype(np.float32)
-    )
+    angle: float = 0.0  # radians, positive turns x towards y
+    zoom: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class ColourChange:
-    """Contrast, brightness, channel gains, gamma and saturation."""
+    """Contrast, brightness, channel gains, gamma and saturation; the defaults leave colours as they are."""
 
-    contrast: float
-    brightness: float
-    gains: Array  # (3,)
-    gamma: float
-    saturation: float
-
-    def apply(self, picture: Picture) -> Picture:
-        """The picture in other light; the same change for every frame of a pair."""
-        level = np.linspace(0, 1, 256, dtype=np.float32) ** self.gamma
-        table = ((level - 0.5) * self.contrast + 0.5 + self.brightness)[:, None] * self.gains
-        table = (np.clip(table, 0, 1) * 255).astype(np.uint8)
-        picture = cv2.LUT(np.ascontiguousarray(picture), table[None])  # type: ignore[assignment]
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-        blended = cv2.addWeighted(picture, self.saturation, cv2.merge([grey] * 3), 1 - self.saturation, 0)
-        return blended  # type: ignore[return-value]
-
-
-def random_colour(rng: np.random.Generator) -> ColourChange:
-    """A change that keeps a face plausible."""
-    return ColourChange(
-        rng.uniform(0.75, 1.25), rng.uniform(-0.1, 0.1), rng.uniform(0.9, 1.1, 3).astype(np.float32),
-        rng.uniform(0.8, 1.25), rng.uniform(0.6, 1.4),
-    )  # fmt: skip
+    contrast: float = 1.0
+    brightness: float = 0.0
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    gamma: float = 1.0
+    saturation: float = 1.0
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to one frame and its motion, in this order; the defaults leave it as it is."""
+    """What is done to one frame and its motion; the defaults leave it as it is.
+
+    Places change in the order of the fields.
+    """
 
     blink: float = 0.0  # share of the eyes' opening that the lids come down
-    head: Similarity | None = None  # moves the head before a background that stays
-    flip: bool = False
+    head: Similarity | None = None  # moves the head about its own centre, before a background that stays
     move: Similarity | None = None
+    flip: bool = False
     colour: ColourChange | None = None
-    blur: float = 0.0  # standard deviation, px
+    blur: float = 0.0  # standard deviation, px, up to LARGEST_BLUR
     detail: int = 0  # side of the smaller picture that the frame is enlarged from, px
 
-
-def apply_change(
-    picture: Picture, landmarks: Array, motion: FrameMotion, change: Change
-) -> tuple[Picture, FrameMotion]:
-    """The changed frame (S,S,3) and its motion; `landmarks` (111,2) px say where the eyes are."""
-    if change.blink > 0:
-        picture, motion = close_eyes(picture, landmarks, motion, change.blink)
-    if change.head is not None:
-        picture, motion = move_head(picture, motion, change.head)
-    if change.flip:
-        picture, motion = np.ascontiguousarray(picture[:, ::-1]), motion.mirrored()
-    if change.move is not None:
-        picture, motion = change.move.warp(picture), change.move.move(motion)
-    if change.colour is not None:
-        picture = change.colour.apply(picture)
-    return degrade(picture, change.blur, change.detail), motion
+    @property
+    def warps(self) -> bool:
+        """Whether the picture is interpolated."""
+        return self.blink > 0 or self.head is not None or self.move is not None
 
 
-def degrade(picture: Picture, blur: float, detail: int) -> Picture:
-    """A soft copy, or one enlarged from `detail` px: webcams and far faces look like that. 0 leaves it as it is."""
-    if blur > 0:
-        picture = cv2.GaussianBlur(picture, (0, 0), blur)  # type: ignore[assignment]
-    if detail > 0:
-        full = picture.shape[0]
-        small = cv2.resize(picture, (detail, detail), interpolation=cv2.INTER_AREA)
-        picture = cv2.resize(small, (full, full), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-    return picture
+def random_similarity(rng: np.random.Generator, degrees: float, zoom: float, shift: float) -> Similarity:
+    """A similarity up to the given turn, relative zoom and shift; small turns are more common."""
+    angle = float(np.radians(rng.uniform(-degrees, degrees) * rng.random()))
+    size = float(np.exp(rng.uniform(-zoom, zoom)))
+    return Similarity(angle, size, (float(rng.uniform(-shift, shift)), float(rng.uniform(-shift, shift))))
+
+
+def random_colour(rng: np.random.Generator) -> ColourChange:
+    """A change that keeps a face plausible."""
+    contrast, brightness = float(rng.uniform(0.75, 1.25)), float(rng.uniform(-0.1, 0.1))
+    red, green, blue = (float(gain) for gain in rng.uniform(0.9, 1.1, 3))
+    gamma, saturation = float(rng.uniform(0.8, 1.25)), float(rng.uniform(0.6, 1.4))
+    return ColourChange(contrast, brightness, (red, green, blue), gamma, saturation)
 
 
 def random_degradation(rng: np.random.Generator) -> tuple[float, int]:
-    """Blur and detail for `degrade`: mostly none, now and then one of them."""
+    """Blur and detail of a change: mostly none, now and then one of them."""
     chance = rng.random()
     if chance < 0.15:
-        return float(rng.uniform(0.5, 2)), 0
+        return float(rng.uniform(0.5, LARGEST_BLUR)), 0
     return 0.0, int(rng.uniform(64, 180)) if chance < 0.3 else 0
+
+
+@torch.no_grad()
+def augment_batch(
+    pictures: Tensor, landmarks: Tensor, motion: Motion, changes: Sequence[Change], size: int
+) -> tuple[Tensor, Motion]:
+    """Changed pictures (B,size,size,3) uint8 and their motion, from pictures (B,S,S,3) uint8.
+
+    landmarks: (B,111,2) px of S, where the eyes are. A CPU is faster with one frame at a time, which fits its cache.
+    """
+    changed = recoloured(pictures, [change.colour for change in changes])
+    if any(change.warps for change in changes):
+        changed, motion = warped(changed, landmarks, motion, changes)
+    changed = degraded(changed, changes)
+    if size != changed.shape[-1]:
+        changed = F.interpolate(changed, size=(size, size), mode="area")
+    changed = changed.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    if any(change.flip for change in changes):
+        flips = torch.tensor([change.flip for change in changes], device=changed.device)
+        changed = _chosen(flips, changed.flip(2), changed)
+        motion = Motion(*(_chosen(flips, *both) for both in zip(mirrored(motion), motion, strict=True)))
+    return changed, motion
+
+
+def recoloured(pictures: Tensor, colours: Sequence[ColourChange | None]) -> Tensor:
+    """Pictures (B,3,S,S) in [0, 255] in other light, from pictures (B,S,S,3) uint8."""
+    pictures = pictures.permute(0, 3, 1, 2).contiguous()
+    if not any(colours):
+        return pictures.float()
+    known = [colour or ColourChange() for colour in colours]
+    numbers = [[c.gamma, c.contrast, c.brightness, c.saturation, *c.gains] for c in known]
+    table = torch.tensor(numbers, device=pictures.device)[:, :, None, None]
+    gamma, contrast, brightness, saturation = (table[:, column] for column in range(4))  # each (B,1,1)
+    level = torch.linspace(0, 1, 256, device=pictures.device) ** gamma
+    level = ((level - 0.5) * contrast + 0.5 + brightness) * table[:, 4:, 0]
+    levels = (level.clamp(0, 1) * 255).flatten()  # of (B,3,256)
+    first = torch.arange(0, len(levels), 256, device=pictures.device, dtype=torch.int32).view(-1, 3, 1, 1)
+    light = levels.index_select(0, (pictures.int() + first).flatten()).view(pictures.shape)
+    grey = light.new_tensor([LUMA]) @ light.flatten(2)
+    return torch.lerp(grey.view_as(light[:, :1]), light, saturation[..., None]).clamp_(0, 255)
+
+
+def warped(
+    pictures: Tensor, landmarks: Tensor, motion: Motion, changes: Sequence[Change]
+) -> tuple[Tensor, Motion]:
+    """Pictures (B,3,S,S) with eyes closed, heads moved, and all moved, and their motion.
+
+    What comes in from outside is reflected.
+    """
+    device, side = pictures.device, pictures.shape[-1]
+    axis = (torch.arange(side, device=device) + 0.5) / side * 2 - 1
+    moves = Similarities.of([change.move for change in changes], device)
+    x, y = moves.back((axis[None, None], axis[None, :, None]))
+    blinking, heading = any(change.blink > 0 for change in changes), any(change.head for change in changes)
+    if blinking or heading:
+        x, y = _reflected(x), _reflected(y)
+    amounts = torch.tensor([change.blink for change in changes], device=device)
+    eyes = [Eye.of(landmarks, rows, amounts, side) for rows in EYE_ROWS] if blinking else []
+    for eye, lids in zip(eyes, EYE_LIDS[: len(eyes)], strict=True):
+        motion = eye.close(motion, lids)
+    if heading:
+        heads = Similarities.of([change.head for change in changes], device)
+        x, y, motion = _moved_heads((x, y), heads, motion)
+    for eye in eyes:
+        x, y = eye.back((x, y))
+    where = torch.stack(torch.broadcast_tensors(x, y), 1).movedim(1, -1)  # planes stay apart: faster on a CPU
+    pictures = F.grid_sample(pictures, where, padding_mode="reflection", align_corners=False)
+    return pictures, moves.move(motion)
+
+
+class Similarities(NamedTuple):
+    """Similarities of a batch."""
+
+    cosine: Tensor  # (B,) of the angle
+    sine: Tensor  # (B,)
+    zoom: Tensor  # (B,)
+    shift: Tensor  # (B,2)
+
+    @classmethod
+    def of(cls, moves: Sequence[Similarity | None], device: torch.device) -> Similarities:
+        """None leaves its row where it is."""
+        known = [move or Similarity() for move in moves]
+        numbers = [[math.cos(m.angle), math.sin(m.angle), m.zoom, *m.shift] for m in known]
+        cosine, sine, zoom, x, y = torch.tensor(numbers, device=device).unbind(1)
+        return cls(cosine, sine, zoom, torch.stack([x, y], 1))
+
+    @property
+    def roll(self) -> Tensor:
+        """The turns as row-vector rotations (B,3,3)."""
+        zero, one = torch.zeros_like(self.sine), torch.ones_like(self.sine)
+        rows = [self.cosine, self.sine, zero, -self.sine, self.cosine, zero, zero, zero, one]
+        return torch.stack(rows, 1).view(-1, 3, 3)
+
+    def about(self, centres: Tensor) -> Similarities:
+        """The similarities about points (B,2), which they shift, in place of the origin."""
+        turned = (centres[:, None] @ self.roll[:, :2, :2])[:, 0]
+        return self._replace(shift=centres + self.shift - self.zoom[:, None] * turned)
+
+    def move(self, motion: Motion) -> Motion:
+        """The motion of the moved pictures."""
+        roll, shift = self.roll, F.pad(self.shift, (0, 1))
+        return Motion(
+            motion.rotation @ roll,
+            self.zoom[:, None] * (motion.translation[:, None] @ roll)[:, 0] + shift,
+            motion.scale * self.zoom[:, None],
+            motion.canonical,
+            motion.expression @ roll,
+        )
+
+    def back(self, points: Planes) -> Planes:
+        """Where points of the moved pictures come from."""
+        x, y = points[0] - _per_row(self.shift[:, 0]), points[1] - _per_row(self.shift[:, 1])
+        cosine, sine = _per_row(self.cosine / self.zoom), _per_row(self.sine / self.zoom)
+        return cosine * x + sine * y, cosine * y - sine * x
+
+
+def _chosen(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """`yes` in the rows (B,) that are true, `no` in the others."""
+    return torch.where(rows.view(-1, *[1] * (yes.dim() - 1)), yes, no)
+
+
+def _per_row(values: Tensor) -> Tensor:
+    """Values (B,) for planes of points."""
+    return values[:, None, None]
+
+
+def _reflected(points: Tensor) -> Tensor:
+    """Coordinates mirrored into [-1, 1] at the picture's edges."""
+    return 1 - (torch.remainder(points + 1, 4) - 2).abs()
+
+
+def mirrored(motion: Motion) -> Motion:
+    """The motion of left-right mirrored pictures."""
+    mirror = torch.diag(motion.rotation.new_tensor([-1.0, 1.0, 1.0]))
+    rows = list(MIRROR)
+    return Motion(
+        mirror @ motion.rotation @ mirror,
+        motion.translation @ mirror,
+        motion.scale,
+        motion.canonical[:, rows] @ mirror,
+        motion.expression[:, rows] @ mirror,
+    )
+
+
+def _moved_heads(points: Planes, heads: Similarities, motion: Motion) -> tuple[Tensor, Tensor, Motion]:
+    """Where points come from when heads are moved about their own centres, and the heads' motion.
+
+    Far from the head everything stays.
+    """
+    centre = transform_keypoints(motion)[..., :2].mean(1)
+    about = heads.about(centre)
+    moved, target = about.move(motion), centre + heads.shift
+    radius = HEAD_RADIUS * moved.scale[:, :, None]
+    distance = torch.hypot(points[0] - _per_row(target[:, 0]), points[1] - _per_row(target[:, 1]))
+    share = torch.sigmoid((radius - distance) / (0.12 * radius))
+    x, y = about.back(points)
+    return torch.lerp(points[0], x, share), torch.lerp(points[1], y, share), moved
 
 
 def _eye_rows(mesh: tuple[int, ...]) -> tuple[list[int], list[int]]:
@@ -182,80 +271,107 @@ def _eye_rows(mesh: tuple[int, ...]) -> tuple[list[int], list[int]]:
 # Of the subject's right and left eye: landmarks of the upper and the lower lid, from left to right in the picture.
 EYE_ROWS = (_eye_rows(RIGHT_EYE_MESH), _eye_rows(LEFT_EYE_MESH))
 EYE_LIDS = (RIGHT_LIDS, LEFT_LIDS)  # the keypoints: upper and lower
-CLOSED = 0.97  # a closed lid stops short of the other
 
 
-def close_eyes(
-    picture: Picture, landmarks: Array, motion: FrameMotion, amount: float
-) -> tuple[Picture, FrameMotion]:
-    """A blink: upper lids come down by `amount` in [0, 1] of the opening, the skin above is stretched.
+class Eye(NamedTuple):
+    """One eye of every picture and how far it is to be closed: upper lids come down, the skin above is stretched.
 
-    Within each eye's box, columns are remapped piecewise linearly: brow to new lid shows brow to old lid, new lid
-    to lower lid shows the squeezed eye. Lid keypoints move with it.
+    Across the eye points are mapped piecewise linearly: brow to new lid shows brow to old lid, new lid to lower lid
+    shows the squeezed eye. u runs along the eye from corner to corner in [0, 1], v across it, in lengths of the eye.
     """
-    side = picture.shape[0]
-    where = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).astype(np.float32)
-    keypoints = motion.keypoints()
-    for (upper, lower), (upper_lid, lower_lid) in zip(EYE_ROWS, EYE_LIDS, strict=True):
-        box, mapped = _blink_map(landmarks[upper], landmarks[lower], amount, side)
-        if box is None:
-            continue
-        where[box] = mapped
-        drop = (keypoints[lower_lid] - keypoints[upper_lid]) * amount * CLOSED
-        keypoints[upper_lid] += drop
-    closed = cv2.remap(picture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)  # type: ignore[call-overload]
-    return closed, motion.with_keypoints(keypoints)
+
+    first: Tensor  # (B,2) the left corner
+    along: Tensor  # (B,2) from it to the right corner
+    upper: tuple[Tensor, Tensor]  # u and v (B,9) of the upper lid
+    lower: tuple[Tensor, Tensor]
+    amounts: Tensor  # (B,) in [0, 1] of the opening; 0 for an eye too small or too near the border
+
+    @classmethod
+    def of(cls, landmarks: Tensor, rows: tuple[list[int], list[int]], amounts: Tensor, side: int) -> Eye:
+        """The eye with its lids at `rows` of landmarks (B,111,2) px of `side`."""
+        points = landmarks[:, [*rows[0], *rows[1]]].add(0.5).mul(2 / side).sub(1)
+        first, last = points[:, 0], points[:, 8]
+        length = (last - first).norm(dim=1)
+        eye = cls(first, last - first, (first, first), (first, first), amounts)
+        u, v = eye.local((points[..., 0], points[..., 1]))
+        inside = ((first + last) / 2).abs().amax(1) + EYE_REACH * length < 1
+        closes = inside & (length * side / 2 >= SMALLEST_EYE) & (v[:, 13] - v[:, 4] >= SMALLEST_OPENING)
+        return eye._replace(upper=(u[:, :9], v[:, :9]), lower=(u[:, 9:], v[:, 9:]), amounts=amounts * closes)
+
+    def local(self, points: Planes) -> Planes:
+        """u and v of points, planes with rows (B,...)."""
+        shape = (-1, *[1] * (points[0].dim() - 1))
+        first, along = ((end[:, 0].view(shape), end[:, 1].view(shape)) for end in (self.first, self.along))
+        square = along[0].square() + along[1].square()
+        x, y = points[0] - first[0], points[1] - first[1]
+        along = along[0] / square, along[1] / square
+        return x * along[0] + y * along[1], y * along[0] - x * along[1]
+
+    def close(self, motion: Motion, lids: tuple[int, int]) -> Motion:
+        """The motion with the upper lid brought down to the lower one: two keypoints."""
+        upper, lower = transform_keypoints(motion)[:, lids].unbind(1)
+        expression = motion.expression.clone()
+        expression[:, lids[0]] += (lower - upper) * (self.amounts * CLOSED)[:, None] / motion.scale
+        return motion._replace(expression=expression)
+
+    def back(self, points: Planes) -> Planes:
+        """Where points (B,S,S) come from."""
+        u, v = self.local(points)
+        where = torch.stack([(u - 0.5) / (0.5 + FADE), v / EYE_REACH], 1).movedim(1, -1)
+        moved = F.grid_sample(self.field(), where, padding_mode="zeros", align_corners=True)[:, 0]
+        return points[0] - moved * _per_row(self.along[:, 1]), points[1] + moved * _per_row(self.along[:, 0])
+
+    def field(self) -> Tensor:
+        """How far across the eye from a place lies what it shows (B,1,FIELD,FIELD), along v.
+
+        Rows are v in ±EYE_REACH, columns u from FADE before to FADE beyond the corners; at the margin it is zero.
+        """
+        spread = torch.linspace(-1, 1, FIELD, device=self.first.device)
+        u, v = 0.5 + (0.5 + FADE) * spread, EYE_REACH * spread[:, None]
+        up = _interpolated(u, *self.upper)[:, None]
+        down = torch.maximum(_interpolated(u, *self.lower)[:, None], up)
+        lid = up + _per_row(self.amounts) * CLOSED * (down - up)
+        brow = up - BROW
+        skin = brow + (v - brow) * (up - brow) / (lid - brow)
+        eyeball = up + (v - lid) * (down - up) / (down - lid).clamp_min(THINNEST)
+        shown = torch.where(v < brow, v, torch.where(v < lid, skin, torch.where(v < down, eyeball, v)))
+        fade = (torch.minimum(u + FADE, 1 + FADE - u) / FADE).clamp(0, 1)
+        return ((shown - v) * fade * _per_row(self.amounts > 0))[:, None]
 
 
-def _blink_map(
-    upper: Array, lower: Array, amount: float, side: int
-) -> tuple[tuple[slice, slice] | None, Array]:
-    """The pixels around one eye (as slices) and where each of them looks, (h,w,2) px, from its lids (9,2) px."""
-    first, last = upper[0], upper[-1]
-    along = last - first
-    length = float(np.hypot(*along))
-    opening = float((lower[4] - upper[4]) @ np.array([-along[1], along[0]])) / max(length, 1e-6)
-    centre = (first + last) / 2
-    reach = 0.95 * length
-    x0, y0 = np.floor(centre - reach).astype(int)
-    x1, y1 = np.ceil(centre + reach).astype(int)
-    if length < 8 or opening < 0.1 * length or min(x0, y0) < 0 or max(x1, y1) >= side:
-        return None, np.empty(0, np.float32)
-    x_axis = along / length
-    y_axis = np.array([-x_axis[1], x_axis[0]])
-
-    def local(points: Array) -> tuple[Array, Array]:
-        return (points - first) @ x_axis / length, (points - first) @ y_axis
-
-    px, py = np.meshgrid(np.arange(x0, x1), np.arange(y0, y1))
-    u, v = local(np.stack([px, py], -1))
-    (upper_u, upper_v), (lower_u, lower_v) = local(upper), local(lower)
-    up = np.interp(u, upper_u, upper_v)
-    down = np.maximum(np.interp(u, lower_u, lower_v), up)
-    lid = up + amount * CLOSED * (down - up)
-    brow = up - 0.45 * length
-    skin = brow + (v - brow) * (up - brow) / np.maximum(lid - brow, 1e-3)
-    eyeball = up + (v - lid) * (down - up) / np.maximum(down - lid, 0.35)
-    moved = np.where(v < brow, v, np.where(v < lid, skin, np.where(v < down, eyeball, v)))
-    inside = np.clip(np.minimum(u + 0.15, 1.15 - u) / 0.15, 0, 1)  # fade out beyond the corners
-    delta = (moved - v) * inside
-    mapped = np.stack([px, py], -1) + delta[..., None] * y_axis
-    return (slice(y0, y1), slice(x0, x1)), mapped.astype(np.float32)
+def _interpolated(at: Tensor, knots: Tensor, values: Tensor) -> Tensor:
+    """Piecewise linear (B,N) through knots (B,K), ascending, at places (N,); constant beyond."""
+    steps, rises = knots.diff(dim=1).clamp_min(1e-6), values.diff(dim=1)
+    done = ((at[:, None] - knots[:, None, :-1]) / steps[:, None]).clamp(0, 1)
+    return values[:, :1] + (done * rises[:, None]).sum(-1)
 
 
-def move_head(picture: Picture, motion: FrameMotion, move: Similarity) -> tuple[Picture, FrameMotion]:
-    """The head moved by a similarity about its own centre, before a background that stays where it is."""
-    side = picture.shape[0]
-    centre = motion.keypoints()[:, :2].mean(0)
-    about = Similarity(move.angle, move.zoom, centre + move.shift - move.zoom * (centre @ move.roll[:2, :2]))
-    moved = about.move(motion)
-    cells = 33
-    axis = (np.arange(cells) + 0.5) / cells * 2 - 1
-    grid = np.stack(np.meshgrid(axis, axis), -1)
-    inverse = (grid - about.shift) @ about.roll[:2, :2].T / about.zoom
-    radius = 2.6 * float(moved.scale[0])  # the head with its hair; the rigid points have radius 1 x scale
-    distance = np.linalg.norm(grid - (centre + move.shift), axis=-1)
-    keep = 1 / (1 + np.exp((distance - radius) / (0.12 * radius)))
-    where = (grid + (inverse - grid) * keep[..., None] + 1) / 2 * side - 0.5
-    where = cv2.resize(where.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
-    return cv2.remap(picture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), moved  # type: ignore[call-overload]
+def degraded(pictures: Tensor, changes: Sequence[Change]) -> Tensor:
+    """Pictures (B,3,S,S), some soft, some enlarged from fewer pixels: webcams and far faces look like that."""
+    if any(change.blur > 0 for change in changes):
+        pictures = blurred(pictures, [change.blur for change in changes])
+    if any(change.detail for change in changes):
+        pictures = pictures.clone()
+    for row, change in enumerate(changes):
+        if change.detail:
+            small = F.interpolate(pictures[row, None], size=(change.detail, change.detail), mode="area")
+            pictures[row] = F.interpolate(small, size=pictures.shape[-2:], mode="bilinear")[0]
+    return pictures
+
+
+def blurred(pictures: Tensor, widths: Sequence[float]) -> Tensor:
+    """Gaussian blur of pictures (B,3,S,S), each with its own standard deviation, px; 0 leaves one sharp."""
+    count, channels = pictures.shape[:2]
+    reach = math.ceil(3 * max(widths))
+    offsets = torch.arange(-reach, reach + 1, device=pictures.device)
+    width = pictures.new_tensor(widths).clamp_min(1e-3)[:, None]
+    kernel = (-(offsets**2) / (2 * width**2)).exp()
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None]  # (B·3,1,K)
+    flat = pictures.flatten(0, 1)[None]
+    flat = F.conv2d(
+        F.pad(flat, (reach, reach, 0, 0), mode="reflect"), kernel[:, :, None], groups=count * channels
+    )
+    flat = F.conv2d(
+        F.pad(flat, (0, 0, reach, reach), mode="reflect"), kernel[..., None], groups=count * channels
+    )
+    return flat.view_as(pictures)

@@ -1,4 +1,4 @@
-"""Batches of examples: whose part of a joint batch a process draws, and processes that draw beside the training.
+"""Batches of examples, drawn by processes beside the training or from a corpus that lies on the device.
 
 The order of examples does not depend on how many processes draw them.
 """
@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from liveportrait.errors import UserError
-from liveportrait.motion.lifting import LiftedMotion
 from liveportrait.networks.interface import Motion
-from liveportrait.training.data.samplers import MOTION_FIELDS, ClipSampler, Example, Sampler
+from liveportrait.training.data.augment import augment_batch
+from liveportrait.training.data.corpus import Corpus, corpus_motion
+from liveportrait.training.data.samplers import ClipSampler, Example, Sampler, Shot
 
+CHUNK = 512  # frames copied to a device at a time
 AHEAD = 6  # batches waiting, over all workers
 MakeBatch = Callable[[int], Example]  # micro-batch number since the start -> its examples, stacked
 
@@ -86,12 +88,7 @@ def pictures_of(batch: dict[str, Tensor], name: str, device: torch.device) -> Te
 
 def motion_of(batch: dict[str, Tensor], prefix: str, device: torch.device) -> Motion:
     """The labelled motion of a batch."""
-    return Motion(**{name: batch[prefix + name].to(device) for name in MOTION_FIELDS})
-
-
-def corpus_motion(motion: LiftedMotion) -> Motion:
-    """A whole corpus' motion as tensors."""
-    return Motion(**{name: torch.from_numpy(getattr(motion, name)) for name in MOTION_FIELDS})
+    return Motion(**{name: batch[prefix + name].to(device) for name in Motion._fields})
 
 
 class Batches(ABC):
@@ -185,3 +182,54 @@ def _serve(make: MakeBatch, start: int, stride: int, into: multiprocessing.Queue
             except queue.Full:
                 if trainer is not None and not trainer.is_alive():  # killed: nobody will ever take it
                     return
+
+
+class ResidentCorpus:
+    """All frames (N,256,256,3) uint8, landmarks and motions of a corpus on a device: 0.2 MB a frame."""
+
+    def __init__(self, corpus: Corpus, device: torch.device) -> None:
+        self.corpus, self.device = corpus, device
+        self.frames = torch.empty(corpus.frames.shape, dtype=torch.uint8, device=device)
+        for first in range(0, len(corpus.frames), CHUNK):
+            chunk = np.ascontiguousarray(corpus.frames[first : first + CHUNK])
+            self.frames[first : first + CHUNK] = torch.from_numpy(chunk.copy()).to(device)
+        self.landmarks = torch.from_numpy(corpus.landmarks).to(device)
+        self.motion = corpus_motion(corpus.motion).to(device)
+
+    def augment_batch(self, shots: Sequence[Shot], size: int) -> dict[str, Tensor]:
+        """Pictures (B,size,size,3) uint8 and motions of planned frames, named as in a sampler's examples."""
+        rows = [int(self.corpus.starts[shot.clip]) + shot.frame for shot in shots]
+        changes = [shot.change for shot in shots]
+        frames, landmarks, motion = self.frames[rows], self.landmarks[rows], self.motion.rows(rows)
+        pictures, motion = augment_batch(frames, landmarks, motion, changes, size)
+        return {"picture": pictures, **motion._asdict()}
+
+
+class ResidentBatches(Batches):
+    """The batches that `BackgroundBatches` would make, within rounding, from a resident corpus.
+
+    Which frames and changes is planned on the CPU from (seed, step, place), some 0.1 ms an example.
+    """
+
+    def __init__(
+        self, sampler: ClipSampler, rank_slice: RankSlice, seed: int, start: int, device: torch.device
+    ) -> None:
+        self.sampler, self.rank_slice, self.seed, self.number = sampler, rank_slice, seed, start
+        self.resident = ResidentCorpus(sampler.corpus, device)
+
+    def __next__(self) -> dict[str, Tensor]:
+        step, places = self.rank_slice.part(self.number)
+        plans = [
+            self.sampler.plan(self.sampler.corpus, generator(self.seed, step, place)) for place in places
+        ]
+        self.number += 1
+        return {
+            prefix + name: value
+            for prefix in plans[0]
+            for name, value in self.resident.augment_batch(
+                [plan[prefix] for plan in plans], self.sampler.size
+            ).items()
+        }
+
+    def close(self) -> None:
+        """Nothing runs beside the training."""

@@ -15,9 +15,14 @@ import torch
 
 from liveportrait.errors import UserError
 from liveportrait.training.config import DataConfig
-from liveportrait.training.data.batches import BackgroundBatches, Batches, CorpusBatches, RankSlice
+from liveportrait.training.data.batches import (
+    BackgroundBatches,
+    Batches,
+    CorpusBatches,
+    RankSlice,
+    ResidentBatches,
+)
 from liveportrait.training.data.corpus import Corpus, ensure_corpus, stored_effect
-from liveportrait.training.data.resident import ResidentBatches
 from liveportrait.training.data.samplers import ClipSampler
 from liveportrait.training.data.stream import ShardStream, StreamBatches, counted
 

@@ -8,19 +8,23 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from liveportrait.data.shards import Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
-from liveportrait.motion.lifting import LiftedMotion, lift, measure_effect
+from liveportrait.motion.lifting import Array, LiftedMotion, lift, measure_effect
+from liveportrait.networks.interface import Motion
 from liveportrait.training import distributed
-from liveportrait.training.data.augment import Array, FrameMotion, Picture
+
+Rows = slice | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,11 @@ class Clip:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def frame(self, number: int) -> tuple[Picture, Array, FrameMotion]:
-        """Picture, landmarks (111,2) px and motion of one frame."""
-        motion = FrameMotion(
-            **{field.name: getattr(self.motion, field.name)[number] for field in fields(FrameMotion)}
-        )
-        return np.asarray(self.frames[number]), self.landmarks[number], motion
+    def frame(self, number: int) -> tuple[Tensor, Tensor, Motion]:
+        """One frame as a batch of one: picture (1,256,256,3) uint8, landmarks (1,111,2) px and motion."""
+        rows = slice(number, number + 1)
+        picture = torch.from_numpy(np.array(self.frames[rows]))  # a copy: frames may be mapped for reading
+        return picture, torch.from_numpy(self.landmarks[rows]), corpus_motion(self.motion, rows)
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,29 @@ class Corpus:
     def take(self, number: int) -> Clip:
         """One of the clips, without copying it."""
         rows = slice(int(self.starts[number]), int(self.starts[number] + self.lengths[number]))
-        motion = LiftedMotion(
-            **{field.name: getattr(self.motion, field.name)[rows] for field in fields(LiftedMotion)}
-        )
+        motion = rows_of(self.motion, rows)
         return Clip(self.frames[rows], self.landmarks[rows], self.blendshapes[rows], motion)
+
+    def subset(self, rows: Rows) -> Corpus:
+        """Some of the frames, in their order."""
+        return replace(
+            self,
+            frames=self.frames[rows],
+            landmarks=self.landmarks[rows],
+            blendshapes=self.blendshapes[rows],
+            motion=rows_of(self.motion, rows),
+            clip=self.clip[rows],
+        )
+
+
+def rows_of(motion: LiftedMotion, rows: Rows) -> LiftedMotion:
+    """Some frames of a motion."""
+    return LiftedMotion(**{field.name: getattr(motion, field.name)[rows] for field in fields(LiftedMotion)})
+
+
+def corpus_motion(motion: LiftedMotion, rows: slice = slice(None)) -> Motion:
+    """Motion of a corpus, or of some of its frames, as tensors."""
+    return Motion(**{name: torch.from_numpy(getattr(motion, name)[rows]) for name in Motion._fields})
 
 
 def choose_frames(sample: Sample, count: int, rng: np.random.Generator) -> NDArray[np.int64]:

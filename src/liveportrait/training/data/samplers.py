@@ -1,17 +1,16 @@
 """Draws training examples: single frames for M, (source, driving) pairs for F, W and G.
 
 A sampler plans: which frames of which clips, and what is done to them. Plans are carried out one by one on the CPU
-here, or in batches on the device (`resident`).
+here, or in batches on the device (`ResidentBatches`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,8 +18,7 @@ from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
 from liveportrait.training.data.augment import (
     Change,
-    FrameMotion,
-    apply_change,
+    augment_batch,
     random_colour,
     random_degradation,
     random_similarity,
@@ -29,7 +27,6 @@ from liveportrait.training.data.corpus import Clip, Corpus
 
 Example = dict[str, NDArray[np.generic]]
 Sampler = Callable[[np.random.Generator], Example]
-MOTION_FIELDS = tuple(field.name for field in fields(FrameMotion))
 SHORTEST_VIDEO = 4  # frames; a shorter clip is treated as a picture
 
 
@@ -81,14 +78,9 @@ class ClipSampler(ABC):
         """One example: for each prefix a picture (S,S,3) uint8 and the five fields of its motion."""
         example: Example = {}
         for prefix, (clip, frame, change) in self.plan(clips, rng).items():
-            picture, landmarks, motion = clips.take(clip).frame(frame)
-            picture, motion = apply_change(picture, landmarks, motion, change)
-            if self.size != picture.shape[0]:
-                size = (self.size, self.size)
-                picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-            example[f"{prefix}picture"] = picture
-            for name in MOTION_FIELDS:
-                example[prefix + name] = np.asarray(getattr(motion, name), np.float32)
+            picture, motion = augment_batch(*clips.take(clip).frame(frame), [change], self.size)
+            found = {"picture": picture, **motion._asdict()}
+            example |= {prefix + name: value[0].numpy() for name, value in found.items()}
         return example
 
 

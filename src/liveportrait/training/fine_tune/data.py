@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from liveportrait.data.shards import Sample, read_entries
 from liveportrait.errors import UserError
-from liveportrait.motion.lifting import LiftedMotion
-from liveportrait.training.data.augment import random_colour
+from liveportrait.training.data.augment import random_colour, recoloured
 from liveportrait.training.data.batches import batches
 from liveportrait.training.data.corpus import Corpus, build_corpus, load_corpus
 from liveportrait.training.data.samplers import PairMix, PairSampler
@@ -68,7 +67,7 @@ def split(corpus: Corpus) -> tuple[Corpus, Corpus]:
     clips = corpus.rows_of_clips()
     if len(clips) >= HELD_OUT:
         edge = int(clips[len(clips) - len(clips) // HELD_OUT][0])
-        return _rows(corpus, slice(None, edge)), _rows(corpus, slice(edge, None))
+        return corpus.subset(slice(None, edge)), corpus.subset(slice(edge, None))
     late = [rows[len(rows) - len(rows) // HELD_OUT :] for rows in clips]
     held_out = np.concatenate(late)
     if len(held_out) == 0:
@@ -76,7 +75,7 @@ def split(corpus: Corpus) -> tuple[Corpus, Corpus]:
             f"{len(clips)} clips of at most {max(map(len, clips))} frames are too few to hold out a sixth: "
             f"give {HELD_OUT} pictures or clips, or a clip of {HELD_OUT} labelled frames"
         )
-    return _rows(corpus, np.setdiff1d(np.arange(len(corpus.clip)), held_out)), _rows(corpus, held_out)
+    return corpus.subset(np.setdiff1d(np.arange(len(corpus.clip)), held_out)), corpus.subset(held_out)
 
 
 def training_pairs(part: Part, side: int, mix: PairMix, device: torch.device, seed: int) -> Iterator[Pair]:
@@ -114,20 +113,16 @@ def picture_pairs(
     """
     for number in itertools.count():
         rng = np.random.default_rng((seed, number, 2))
-        chosen = [_varied(pictures[rng.integers(len(pictures))], rng) for _ in range(batch)]
-        source = torch.from_numpy(np.stack(chosen)).to(device).permute(0, 3, 1, 2).float().div(255)
-        source = resized(source, side)
+        chosen = torch.from_numpy(pictures[rng.integers(len(pictures), size=batch)]).to(device)
+        flips = torch.from_numpy(rng.random(batch) < 0.5).to(device)
+        colours = [random_colour(rng) if rng.random() < 0.7 else None for _ in range(batch)]
+        source = recoloured(torch.where(flips[:, None, None, None], chosen.flip(2), chosen), colours)
+        source = resized(source.div(255), side)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
             reach = STILL_REACH if rng.random() < 0.5 else None
             transform = random_transform(batch, reach=reach, device=device)
         yield Pair(source, transform.pictures(source), transform=transform)
-
-
-def _varied(picture: Pictures, rng: np.random.Generator) -> Pictures:
-    if rng.random() < 0.5:
-        picture = np.ascontiguousarray(picture[:, ::-1])
-    return random_colour(rng).apply(picture) if rng.random() < 0.7 else picture
 
 
 def _pictures(shards: Sequence[Path]) -> tuple[Pictures, bool]:
@@ -145,17 +140,3 @@ def _pictures(shards: Sequence[Path]) -> tuple[Pictures, bool]:
 
 def _none() -> Pictures:
     return np.empty((0, 256, 256, 3), np.uint8)
-
-
-def _rows(corpus: Corpus, rows: slice | NDArray[np.int64]) -> Corpus:
-    motion = LiftedMotion(
-        **{field.name: getattr(corpus.motion, field.name)[rows] for field in fields(LiftedMotion)}
-    )
-    return Corpus(
-        corpus.folder,
-        corpus.frames[rows],
-        corpus.landmarks[rows],
-        corpus.blendshapes[rows],
-        motion,
-        corpus.clip[rows],
-    )

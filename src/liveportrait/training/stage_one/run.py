@@ -35,9 +35,9 @@ from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.training import distributed
 from liveportrait.training.checkpoint import TrainingState, samples_seen
 from liveportrait.training.config import RunConfig
-from liveportrait.training.data.batches import batches, corpus_motion
+from liveportrait.training.data.batches import batches
 from liveportrait.training.data.corpora import Corpora, open_corpora
-from liveportrait.training.data.corpus import Corpus
+from liveportrait.training.data.corpus import Corpus, corpus_motion
 from liveportrait.training.data.samplers import PairSampler
 from liveportrait.training.losses.perceptual import chip_map
 from liveportrait.training.phase import Objective, Phase, compile_networks

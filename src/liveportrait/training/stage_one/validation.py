@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import HALF_SIDE, Motion
 from liveportrait.networks.keypoints import LIDS
-from liveportrait.training.data.batches import corpus_motion, motion_of, pictures_of
-from liveportrait.training.data.corpus import Corpus
+from liveportrait.training.data.batches import motion_of, pictures_of
+from liveportrait.training.data.corpus import Corpus, corpus_motion
 from liveportrait.training.losses.motion import LID_OPENINGS, LIP_OPENINGS, openings
 from liveportrait.training.losses.rendering import laplacian
 from liveportrait.training.losses.transforms import random_transform

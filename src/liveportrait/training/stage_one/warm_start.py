@@ -20,8 +20,9 @@ from liveportrait.networks.geometry import pose_of, transform_keypoints
 from liveportrait.networks.interface import CROP_SIDE, Motion
 from liveportrait.networks.keypoints import LEFT_EYE, MOUTH, RIGHT_EYE
 from liveportrait.training.checkpoint import TrainingState
-from liveportrait.training.data.batches import batches, corpus_motion, motion_of, pictures_of
+from liveportrait.training.data.batches import batches, motion_of, pictures_of
 from liveportrait.training.data.corpora import Corpora
+from liveportrait.training.data.corpus import corpus_motion
 from liveportrait.training.data.samplers import FrameSampler, PairSampler
 from liveportrait.training.losses.motion import motion_losses
 from liveportrait.training.losses.rendering import Rendered, region_weights, render_losses, unneeded_motion
