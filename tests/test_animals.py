@@ -25,7 +25,6 @@ from liveportrait.media import VideoReader, save_image
 from liveportrait.motion import bundled_templates, write_template
 from liveportrait.motion.animals import EYE_OPENING, animal_motion
 from liveportrait.networks.geometry import transform_keypoints
-from liveportrait.networks.interface import Motion
 
 # Where chelsea's face is, by eye: upper and lower lid of either eye, nose, mouth, its corners, chin; px.
 CHELSEA = np.array(
@@ -62,7 +61,7 @@ def blink_template(folder: Path) -> tuple[Path, int]:
     points = whole.motion.canonical @ whole.motion.rotation + whole.motion.expression
     closed = int((points[:, 1, 1] - points[:, 0, 1]).argmin())
     rows = [0, closed]
-    motion = Motion(*(part[rows] for part in whole.motion))
+    motion = whole.motion.rows(rows)
     ratios = {
         name: None if (value := getattr(whole, name)) is None else value[rows]
         for name in ("eye_ratios", "lip_ratios")

@@ -43,8 +43,8 @@ from liveportrait.motion import (
     smooth_motion,
     smooth_path,
 )
-from liveportrait.motion.kalman import StreamSmoother, observation_variance, smooth
-from liveportrait.motion.locking import NECK
+from liveportrait.motion.smoothing import StreamSmoother, observation_variance
+from liveportrait.motion.transfer import NECK_IN_CROP
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Motion
 
@@ -69,7 +69,7 @@ def turning(count: int) -> Motion:
     """A head that turns slowly, trembling a little."""
     still = motion(1)
     yaw = torch.linspace(-20, 20, count)
-    steady = Motion(*(part.expand(count, *part.shape[1:]) for part in still))
+    steady = still.expand(count)
     noise = motion(count, seed=1, tremble=0.003)
     return Motion(
         noise.rotation @ rotation_matrix(0 * yaw, yaw, 0 * yaw),
@@ -101,18 +101,18 @@ def test_a_stream_is_smoothed_as_the_whole_is():
     whole = motion(50)
     smoother, parts = MotionSmoother(0.4, Fraction(25)), []
     for start in range(0, 50, 4):
-        parts.append(smoother.push(Motion(*(part[start : start + 4] for part in whole))))
+        parts.append(smoother.push(whole.rows(slice(start, start + 4))))
     parts.append(smoother.flush(whole))
     assert len(parts[0].scale) == 0 and sum(len(part.scale) for part in parts) == 50
-    streamed = Motion(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    streamed = Motion.cat(parts)
     for one, other in zip(streamed, smooth_motion(whole, 0.4, Fraction(25)), strict=True):
         torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
 
 
 def test_nothing_is_smoothed_across_a_cut():
-    joined = Motion(*(torch.cat(parts) for parts in zip(motion(10), motion(10, seed=2), strict=True)))
+    joined = Motion.cat([motion(10), motion(10, seed=2)])
     alone = smooth_motion(motion(10, seed=2), 1.0, Fraction(25))
-    after = Motion(*(part[10:] for part in smooth_motion(joined, 1.0, Fraction(25), starts=[10])))
+    after = smooth_motion(joined, 1.0, Fraction(25), starts=[10]).rows(slice(10, None))
     for one, other in zip(alone, after, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -120,7 +120,9 @@ def test_nothing_is_smoothed_across_a_cut():
 def test_the_time_constant_is_what_it_says():
     single = torch.zeros(81, 1)
     single[40] = 1
-    answer = smooth(single, observation_variance(4.0))[:, 0]
+    smoother = StreamSmoother(observation_variance(4.0), lag=len(single))
+    smoother.push(single.double())
+    answer = smoother.flush()[:, 0]
     assert answer[44] / answer[40] == pytest.approx(np.exp(-1), rel=1e-3)
     assert answer.sum() == pytest.approx(1, rel=1e-3) and answer[36] == pytest.approx(float(answer[44]))
     causal = StreamSmoother(observation_variance(4.0), lag=0).push(single.double())[:, 0]
@@ -159,9 +161,9 @@ def test_locks_keep_what_they_name():
     turned = lock_shoulders(moved, source)
     torch.testing.assert_close(turned.rotation, moved.rotation)
     # The point of the head that lies at the neck in the source lies there again.
-    own = (torch.tensor(NECK) / source.scale) @ source.rotation[0].T
+    own = (torch.tensor(NECK_IN_CROP) / source.scale) @ source.rotation[0].T
     where = moved.scale * (own[None] @ moved.rotation)[:, 0] + turned.translation
-    home = torch.tensor(NECK) + source.translation
+    home = torch.tensor(NECK_IN_CROP) + source.translation
     torch.testing.assert_close(where[:, :2], home[:, :2].expand(5, 2))
 
 

@@ -28,7 +28,7 @@ def crops() -> np.ndarray:
 
 
 def first(motion: Motion) -> Motion:
-    return Motion(*(part[:1] for part in motion))
+    return motion.rows([0])
 
 
 def test_a_batch_renders_as_its_frames_do(networks, crops):
@@ -40,7 +40,7 @@ def test_a_batch_renders_as_its_frames_do(networks, crops):
     together = engine.render(features, pose_of(first(motion)), pose_of(motion))
     assert together.shape == (3, 256, 256, 3) and together.dtype == np.uint8
     for index in range(3):
-        alone = Motion(*(part[index : index + 1] for part in motion))
+        alone = motion.rows([index])
         single = engine.render(features, pose_of(first(motion)), pose_of(alone))
         assert np.abs(single[0].astype(int) - together[index]).max() <= 1
 

@@ -88,7 +88,7 @@ def poses(batch: int, device: torch.device) -> tuple[Pose, Pose]:
         shift = reach * torch.randn(batch, 3, generator=generator)
         scale = 1 + reach * torch.rand(batch, 1, generator=generator)
         motions.append(Motion(rotation, shift, scale, canonical.expand(batch, 21, 3), expression))
-    source, driving = (pose_of(Motion(*(part.to(device) for part in motion))) for motion in motions)
+    source, driving = (pose_of(motion.to(device)) for motion in motions)
     return source, driving
 
 

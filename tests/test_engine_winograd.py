@@ -21,7 +21,7 @@ from liveportrait.engine.winograd.passes import passes
 from liveportrait.engine.winograd.winograd import Slabs3d, Winograd2d, Winograd3d
 from liveportrait.networks import COMPACT, Networks, build
 from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Motion, Pose
+from liveportrait.networks.interface import Motion
 
 
 @pytest.fixture(autouse=True, params=["compiled", "plain"])
@@ -139,7 +139,7 @@ def render(backend: EagerBackend, seed: int = 1) -> Tensor:
         torch.zeros(3, 21, 3),
     )
     driving = pose_of(motion)
-    source = Pose(*(part[:1].expand(3, *part.shape[1:]) for part in driving))
+    source = driving.rows([0]).expand(3)
     features = {
         name: value.expand(3, *value.shape[1:]) for name, value in backend.appearance(images[:1]).items()
     }

@@ -18,7 +18,7 @@ from liveportrait.errors import UserError
 from liveportrait.face import default_analyzer
 from liveportrait.face.measures import lip_ratio
 from liveportrait.motion import FACE_MESH, PUBLISHED, SeenKeypoints, snap_to_landmarks
-from liveportrait.motion.directions_published import published_directions
+from liveportrait.motion.directions import published_directions
 from liveportrait.motion.editing import copy_expression, directions_for, edit
 from liveportrait.motion.keyframes import Keyframe, Keyframes, read_keyframes, write_keyframes
 from liveportrait.motion.lifting import canonical_points
@@ -139,7 +139,7 @@ def test_neutral_takes_the_expression_out(groups):
 
 
 def test_an_expression_copied_from_a_turned_head_fits_this_one():
-    motion, other = faces(), Motion(*(part[1:] for part in faces()))
+    motion, other = faces(), faces().rows(slice(1, None))
     local = torch.zeros(1, 21, 3)
     local[0, 11] = torch.tensor([0.1, -0.1, 0.0])
     other = other._replace(expression=local @ other.rotation)
@@ -178,7 +178,7 @@ SOURCE_OPENINGS = torch.tensor([[0.30, 0.35, 0.10]])
 
 
 def test_lips_open_as_asked_and_the_rest_follows_the_driver(compact):
-    source = pose_of(Motion(*(part[:1] for part in faces())))
+    source = pose_of(faces().rows([0]))
     driven = pose_of(edit(faces(), values(smile=0.5), FACE_MESH))
     opened = retarget(compact, driven, source, Ratios(SOURCE_OPENINGS), (None, None, 0.4))
     corners = opened.keypoints[:, MOUTH_CORNERS[1], :2] - opened.keypoints[:, MOUTH_CORNERS[0], :2]
@@ -187,7 +187,7 @@ def test_lips_open_as_asked_and_the_rest_follows_the_driver(compact):
 
 
 def test_each_eye_opens_by_itself(compact):
-    source = pose_of(Motion(*(part[:1] for part in faces())))
+    source = pose_of(faces().rows([0]))
     driven = pose_of(faces())
     edited = retarget(compact, driven, source, Ratios(SOURCE_OPENINGS), (0.0, None, None))
     assert gap(edited, LEFT_LIDS).abs().max() < 1e-5
@@ -196,7 +196,7 @@ def test_each_eye_opens_by_itself(compact):
 
 def test_an_eye_asked_for_the_opening_that_it_has_stays(compact):
     """The width of an eye, which no keypoint tells, comes from the opening measured on the source."""
-    source = pose_of(Motion(*(part[:1] for part in faces())))
+    source = pose_of(faces().rows([0]))
     openings = Ratios(SOURCE_OPENINGS)
     kept = retarget(compact, source, source, openings, (0.30, 0.35, None))
     before, after = gap(source, LEFT_LIDS), gap(kept, LEFT_LIDS)
@@ -207,7 +207,7 @@ def test_an_eye_asked_for_the_opening_that_it_has_stays(compact):
 
 def test_landmarks_eyes_open_by_their_module_where_there_is_one(compact):
     engine = Engine(bundled_networks())
-    source = pose_of(Motion(*(part[:1] for part in faces())))
+    source = pose_of(faces().rows([0]))
     driven = pose_of(edit(faces(), values(wink=1.0), FACE_MESH))
     openings = Ratios(SOURCE_OPENINGS)
     left = retarget(engine, driven, source, openings, (0.0, None, None))
@@ -219,7 +219,7 @@ def test_landmarks_eyes_open_by_their_module_where_there_is_one(compact):
 
 
 def test_openings_follow_the_driver_frame_by_frame(compact):
-    source = pose_of(Motion(*(part[:1] for part in faces())))
+    source = pose_of(faces().rows([0]))
     driver = torch.tensor([[0.3, 0.3, 0.0], [0.1, 0.1, 0.5]])
     openings = Ratios(SOURCE_OPENINGS, driver)
     followed = retarget(compact, pose_of(faces()), source, openings, ("driver", "driver", "driver"))
@@ -230,7 +230,7 @@ def test_openings_follow_the_driver_frame_by_frame(compact):
 
 
 def test_normalised_lips_start_closed_and_move_as_before(compact):
-    opened = edit(Motion(*(part[:1] for part in faces())), {"lips": torch.tensor([0.3])}, FACE_MESH)
+    opened = edit(faces().rows([0]), {"lips": torch.tensor([0.3])}, FACE_MESH)
     source = pose_of(opened)
     driven = pose_of(edit(opened, {"lips": torch.tensor([0.4])}, FACE_MESH))
     nothing = (None, None, None)
@@ -248,7 +248,7 @@ def test_normalised_lips_start_closed_and_move_as_before(compact):
 
 
 def test_networks_start_from_the_driven_keypoints_and_their_opening(published):
-    source, driven = (pose_of(m) for m in (Motion(*(part[:1] for part in faces())), faces()))
+    source, driven = (pose_of(m) for m in (faces().rows([0]), faces()))
     driver, first = torch.tensor([[0.3, 0.3, 0.2], [0.2, 0.2, 0.6]]), torch.tensor([[0.3, 0.3, 0.1]])
     result = retarget(published, driven, source, Ratios(SOURCE_OPENINGS, driver, first), (0.2, 0.2, None))
     ratios = torch.tensor([[0.30, 0.35, 0.2], [0.20, 0.25, 0.2]])  # the source's, changed as the driver's

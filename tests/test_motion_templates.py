@@ -14,8 +14,8 @@ import torch
 
 from liveportrait.errors import UserError
 from liveportrait.motion import FACE_MESH, PUBLISHED, Template, concatenate, read_template, write_template
-from liveportrait.motion.pickled_arrays import dumps, loads
-from liveportrait.motion.template import unknown_canonical
+from liveportrait.motion.templates import unknown_canonical
+from liveportrait.motion.templates.pickled_arrays import dumps, loads
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Motion
 

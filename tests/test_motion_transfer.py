@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -16,14 +18,13 @@ from liveportrait.motion import (
     expression_friendly,
     fix_canonical,
     hull_volume,
-    nearest_rotation,
     relative,
     relative_from_photo,
     size_ratio,
-    smooth,
-    smooth_rotations,
+    smooth_motion,
 )
-from liveportrait.networks.geometry import pose_of, rotation_matrix, transform_keypoints
+from liveportrait.motion.smoothing import StreamSmoother
+from liveportrait.networks.geometry import nearest_rotation, pose_of, rotation_matrix, transform_keypoints
 from liveportrait.networks.interface import Motion
 
 LIPS = [6, 12, 14, 17, 19, 20]
@@ -44,7 +45,7 @@ def random_motion(count: int, seed: int) -> Motion:
 
 SOURCE = random_motion(1, seed=1)
 DRIVING = random_motion(4, seed=2)
-FIRST = Motion(*(part[:1] for part in DRIVING))
+FIRST = DRIVING.rows([0])
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -89,7 +90,7 @@ def test_absolute_motion_takes_the_drivers_pose_and_partial_expression(region):
     for k, a in places:
         expected[:, k, a] = DRIVING.expression[:, k, a]
     torch.testing.assert_close(result.expression, expected)
-    head = DRIVING if region in ("all", "pose") else Motion(*(p.expand(4, *p.shape[1:]) for p in SOURCE))
+    head = DRIVING if region in ("all", "pose") else SOURCE.expand(4)
     torch.testing.assert_close(result.rotation, head.rotation)
     torch.testing.assert_close(result.translation[:, :2], head.translation[:, :2])
     assert (result.translation[:, 2] == 0).all()
@@ -139,17 +140,10 @@ def test_hull_volume_of_known_bodies():
     assert hull_volume(corners * torch.tensor([1.0, 1.0, 0.0])) == 0.0
 
 
-def test_hull_volume_agrees_with_qhull():
-    spatial = pytest.importorskip("scipy.spatial")
-    for seed in range(3):
-        points = random_motion(1, seed).canonical[0]
-        assert hull_volume(points) == pytest.approx(spatial.ConvexHull(points.numpy()).volume, rel=1e-6)
-
-
 def test_expression_friendly_starts_at_the_source_and_scales_by_the_root_of_the_volumes():
     source, driving = pose_of(SOURCE), pose_of(absolute(SOURCE, DRIVING, "all", PUBLISHED))
     driving = driving._replace(keypoints=driving.keypoints * 2)
-    first = type(driving)(*(part[:1] for part in driving))
+    first = driving.rows([0])
     result = expression_friendly(source, driving, first, size_ratio(source, first))
     torch.testing.assert_close(result.keypoints[:1], source.keypoints)
     torch.testing.assert_close(result.rotation[:1], source.rotation)
@@ -161,7 +155,7 @@ def test_expression_friendly_starts_at_the_source_and_scales_by_the_root_of_the_
 def test_expression_friendly_changes_nothing_under_relative_motion():
     source = pose_of(SOURCE)
     driving = pose_of(relative(SOURCE, change_since(DRIVING, FIRST), "all", PUBLISHED))
-    first = type(driving)(*(part[:1] for part in driving))
+    first = driving.rows([0])
     result = expression_friendly(source, driving, first, size_ratio(source, first))
     torch.testing.assert_close(result.keypoints, driving.keypoints)
 
@@ -193,12 +187,13 @@ def test_smoothing_equals_the_posterior_mean_of_its_random_walk():
     target = observed.double().numpy() / variance
     target[0] += observed[0].double().numpy()
     expected = np.linalg.solve(information, target)
-    np.testing.assert_allclose(smooth(observed, variance).numpy(), expected, atol=1e-5)
+    smoother = StreamSmoother(variance, lag=count)  # nothing comes out before the end
+    assert len(smoother.push(observed.double())) == 0
+    np.testing.assert_allclose(smoother.flush().numpy(), expected, atol=1e-5)
 
 
 def test_smoothed_rotations_are_rotations():
-    noisy = random_motion(10, seed=4).rotation
-    result = smooth_rotations(noisy, 1e-2)
+    result = smooth_motion(random_motion(10, seed=4), 0.5, Fraction(25)).rotation
     torch.testing.assert_close(
         result @ result.transpose(1, 2), torch.eye(3).expand(10, 3, 3), atol=1e-5, rtol=0
     )
@@ -221,5 +216,5 @@ def test_a_steady_driver_keeps_its_keypoints_and_one_identity() -> None:
 def test_a_steady_driver_without_known_identity_stays_as_it_is() -> None:
     driving = random_motion(2, seed=1)
     unknown = driving._replace(canonical=torch.full_like(driving.canonical, float("nan")))
-    told = fix_canonical(unknown, Motion(*(part[:1] for part in unknown)), FACE_MESH)
+    told = fix_canonical(unknown, unknown.rows([0]), FACE_MESH)
     assert torch.equal(told.expression, driving.expression)

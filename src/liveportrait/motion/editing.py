@@ -11,19 +11,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from liveportrait.motion.directions import LIDS, LIPS, Direction, face_mesh_directions
-from liveportrait.motion.directions_published import published_directions
+from liveportrait.motion.directions import (
+    LIDS,
+    LIPS,
+    Direction,
+    face_mesh_directions,
+    published_directions,
+)
 from liveportrait.motion.groups import KeypointGroups
 from liveportrait.motion.retargeting import amount_to_close
-from liveportrait.networks.geometry import euler_degrees, pose_of, rotation_matrix
+from liveportrait.networks.geometry import euler_degrees, pose_of, rotation_matrix, without_depth
 from liveportrait.networks.interface import Motion
 
 Values = Mapping[str, Tensor]
-NECK = (
-    0.0,
-    2.6,
-    0.0,
-)  # where the head turns, from its middle, in radii of the face-mesh layout's rigid points
+# Where the head turns, from its middle, in radii of the face-mesh layout's rigid points.
+NECK_IN_HEAD = (0.0, 2.6, 0.0)
 
 
 def edit(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
@@ -70,12 +72,11 @@ def _turned(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
     rotation = rotation_matrix(*(angle + more for angle, more in zip(angles, added, strict=True)))
     if not groups.keypoints_are_landmarks:
         return motion._replace(rotation=rotation)
-    neck = motion.scale.new_tensor(NECK)
+    neck = motion.scale.new_tensor(NECK_IN_HEAD)
     shift = motion.scale * (neck @ motion.rotation - neck @ rotation)
-    shift = torch.cat([shift[:, :2], torch.zeros_like(shift[:, 2:])], dim=1)
     return motion._replace(
         rotation=rotation,
-        translation=motion.translation + shift,
+        translation=motion.translation + without_depth(shift),
         expression=motion.expression @ motion.rotation.transpose(1, 2) @ rotation,
     )
 

@@ -1,13 +1,13 @@
 """Eyes and lips opened to a given ratio, while the rest of the driver's motion stays (paper sec. 3.3).
 
-An opening is height over width in the picture (`face.measures`): about 0.35 for an open eye, 0 for a closed one.
-Openings come in threes: the eye on the picture's left, the one on its right, the lips.
+The ratio of an eye or of the lips is height over width in the picture (`face.measures`): about 0.35 for an open eye, 0
+for a closed one. Ratios come in threes: the eye on the picture's left, the one on its right, the lips.
 
 The retargeting networks say how keypoints move. The published program starts from the source's own keypoints
 and so loses the driver's motion; here the networks start from the keypoints as the driver has moved them, and
-from the opening they have there.
+from the ratio they have there.
 
-Where keypoints are landmarks, the opening is a distance between them, and the way to another is known in closed
+Where keypoints are landmarks, the height is a distance between them, and the way to another is known in closed
 form: along the direction in which that eye closes or those lips open, as far as it takes. So lips open there, whose
 width is known, too; and eyes without their network, which has learned what the picture makes of a lid's place.
 """
@@ -35,24 +35,24 @@ from liveportrait.networks.keypoints import (
     RIGHT_LIDS,
 )
 
-Wanted = tuple[Opening, Opening, Opening]  # left eye, right eye, lips
+Targets = tuple[Opening, Opening, Opening]  # left eye, right eye, lips
 LIPS_OPEN = 0.03  # from here on a source's lips count as open, and lip normalisation closes them
 
-_EDGES = (RIGHT_LIDS, LEFT_LIDS, INNER_LIPS)  # upper and lower edge of each opening
+_EDGES = (RIGHT_LIDS, LEFT_LIDS, INNER_LIPS)  # upper and lower edge of what opens, in the order of the ratios
 _LIPS_COLUMN = 2
 # In the picture, lips that the source holds closed stay together until their keypoints are some 0.06 mouth widths
 # apart, and then lag behind by as much. Asked for ratios of 0.1, 0.2 and 0.3, six closed mouths of held-out people came
 # to 0.03, 0.14 and 0.23, ten open ones to 0.10, 0.19 and 0.28.
 LIP_LAG = 0.06  # what closed lips keep of an opening, in mouth widths
-_FULL_FROM = 0.035  # wanted change of the ratio from which on all of the lag is made up for
+_FULL_FROM = 0.035  # target's change of the ratio from which on all of the lag is made up for
 _CLOSED, _OPEN = 0.03, 0.12  # ratios of the source at which lips lag in full and no longer
-# Width of an eye over the distance of the irises, and how much this guess weighs against a measured opening.
+# Width of an eye over the distance of the irises, and how much this guess weighs against a measured ratio.
 _EYE_WIDTH, _GUESS = 0.45, 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class Ratios:
-    """Measured openings: left eye, right eye, lips."""
+    """Measured ratios: left eye, right eye, lips."""
 
     source: Tensor  # (B or 1, 3)
     driver: Tensor | None = None  # (B,3) of these driving frames; None where nobody measured them
@@ -63,44 +63,42 @@ def retarget(
     engine: Engine,
     pose: Pose,
     source: Pose,
-    openings: Ratios,
-    wanted: Wanted | Tensor,
+    ratios: Ratios,
+    targets: Targets | Tensor,
     normalize_lips: bool = False,
 ) -> Pose:
-    """The poses (batch B) with the left eye, the right eye and the lips opened as wanted, before stitching.
+    """The poses (batch B) with the left eye, the right eye and the lips opened to the target ratios, before stitching.
 
-    `source` (batch B or 1) is the source's own pose, at which `openings.source` was measured. `wanted` holds
-    openings, "driver" for the driver's own, None for what the driver's motion makes of it; or it is numbers (B,3),
-    NaN for None. With `normalize_lips`
-    lips that the source has open start closed, which is meant for relative motion.
+    `source` (batch B or 1) is the source's own pose, at which `ratios.source` was measured. A target is a ratio,
+    "driver" for the driver's own, None for what the driver's motion makes of it; as a tensor (B,3), NaN is None.
+    With `normalize_lips` lips that the source has open start closed, which is meant for relative motion.
 
-    Raises `UserError` where the driver's openings are wanted but unknown, or the weights bring no module for it.
+    Raises `UserError` where the driver's ratios are asked for but unknown, or the weights bring no module for it.
     """
-    targets = wanted
     if not isinstance(targets, Tensor):
-        targets = target_ratios(targets, openings, len(pose.keypoints))
+        targets = target_ratios(targets, ratios, len(pose.keypoints))
     if not normalize_lips and bool(targets.isnan().all()):
         return pose
     if not groups_for(engine.variant).keypoints_are_landmarks:
-        return _by_networks(engine, pose, source, openings, targets, normalize_lips)
+        return _by_networks(engine, pose, source, ratios, targets, normalize_lips)
     if not engine.can_retarget_eyes:
-        return _by_landmarks(pose, source, openings, targets, normalize_lips)
+        return _by_landmarks(pose, source, ratios, targets, normalize_lips)
     lips = targets.clone()
     lips[:, :2] = math.nan
-    now = _seen(pose, source, openings)
-    pose = _by_landmarks(pose, source, openings, lips, normalize_lips)
+    now = _seen(pose, source, ratios)
+    pose = _by_landmarks(pose, source, ratios, lips, normalize_lips)
     return pose._replace(keypoints=pose.keypoints + _eyes(engine, pose.keypoints, source, now, targets))
 
 
-def target_ratios(wanted: Wanted, openings: Ratios, count: int) -> Tensor:
-    """The wanted openings as numbers (count,3); NaN where the driver's motion decides. Raises `UserError`."""
+def target_ratios(targets: Targets, ratios: Ratios, count: int) -> Tensor:
+    """Targets as numbers (count,3); NaN where the driver's motion decides. Raises `UserError`."""
     columns = []
-    for column, opening in enumerate(wanted):
-        if opening != "driver":
-            value = math.nan if opening is None else float(opening)
-            columns.append(openings.source.new_full((count,), value))
-        elif openings.driver is not None:
-            columns.append(openings.driver[:, column].clamp(0, WIDEST_OPENING))
+    for column, target in enumerate(targets):
+        if target != "driver":
+            value = math.nan if target is None else float(target)
+            columns.append(ratios.source.new_full((count,), value))
+        elif ratios.driver is not None:
+            columns.append(ratios.driver[:, column].clamp(0, WIDEST_OPENING))
         else:
             raise UserError(
                 "how far DRIVING's eyes and lips open is unknown: its template does not say, or its face was not"
@@ -109,13 +107,13 @@ def target_ratios(wanted: Wanted, openings: Ratios, count: int) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def _by_landmarks(pose: Pose, source: Pose, openings: Ratios, wanted: Tensor, normalize_lips: bool) -> Pose:
-    """Each opening solved for the distance along its direction: (g + aΔg) = c (w + aΔw)."""
+def _by_landmarks(pose: Pose, source: Pose, ratios: Ratios, targets: Tensor, normalize_lips: bool) -> Pose:
+    """Each ratio solved for the distance along its direction: (g + aΔg) = c (w + aΔw)."""
     keypoints = pose.keypoints
     directions = face_mesh_directions()
-    widths = eye_widths(source, openings.source)
+    widths = eye_widths(source, ratios.source)
     if normalize_lips:
-        are_open = openings.source[:, 2] >= LIPS_OPEN
+        are_open = ratios.source[:, 2] >= LIPS_OPEN
         amount = torch.where(are_open, amount_to_close(source, LIPS), 0.0)
         keypoints = keypoints + amount[:, None, None] * _moved(directions[LIPS].positive, pose)
     for column, name in enumerate((*LIDS, LIPS)):
@@ -126,23 +124,23 @@ def _by_landmarks(pose: Pose, source: Pose, openings: Ratios, wanted: Tensor, no
         else:
             width = widths[:, column] * pose.scale[:, 0] * _across(pose)
             width_change = torch.zeros_like(gap)
-        ratio = wanted[:, column]
+        ratio = targets[:, column]
         amount = (ratio * width - gap) / (gap_change - ratio * width_change)
         keypoints = keypoints + torch.nan_to_num(amount)[:, None, None] * towards
     return pose._replace(keypoints=keypoints)
 
 
-def eye_widths(source: Pose, openings: Tensor) -> Tensor:
-    """Widths (B,2) of the eyes in units of the head, from a source pose and its openings (B,3).
+def eye_widths(source: Pose, ratios: Tensor) -> Tensor:
+    """Widths (B,2) of the eyes in units of the head, from a source pose and its ratios (B,3).
 
-    Keypoints hold no corners of the eyes: the width is lid distance over opening. A closed eye says nothing
+    Keypoints hold no corners of the eyes: the width is lid distance over ratio. A closed eye says nothing
     of its width; the less it is open, the more the usual share of the irises' distance counts.
     """
     unit = source.scale[:, 0] * _across(source)
     irises = source.keypoints[:, LEFT_IRIS, :2] - source.keypoints[:, RIGHT_IRIS, :2]
     guess = _EYE_WIDTH * irises.norm(dim=-1) / unit
     gaps = torch.stack([_gap(source.keypoints, column, source) for column in (0, 1)], dim=1) / unit[:, None]
-    return (gaps.clamp(min=0) + _GUESS * guess[:, None]) / (openings[:, :2] + _GUESS)
+    return (gaps.clamp(min=0) + _GUESS * guess[:, None]) / (ratios[:, :2] + _GUESS)
 
 
 def amount_to_close(pose: Pose, name: str) -> Tensor:
@@ -154,7 +152,7 @@ def amount_to_close(pose: Pose, name: str) -> Tensor:
 
 
 def lip_ratios(pose: Pose) -> Tensor:
-    """The openings (B,) of lips whose keypoints are landmarks."""
+    """The ratios (B,) of lips whose keypoints are landmarks."""
     width, _ = _mouth_width(pose.keypoints, torch.zeros_like(pose.keypoints))
     return _gap(pose.keypoints, _LIPS_COLUMN, pose) / width
 
@@ -163,8 +161,8 @@ def open_lips(pose: Pose, more: Tensor) -> Pose:
     """Lips whose keypoints are landmarks, opened by `more` (B,)."""
     towards = _moved(face_mesh_directions()[LIPS].positive, pose)
     width, change = _mouth_width(pose.keypoints, towards)
-    wanted = lip_ratios(pose) + more
-    amount = more * width / (_gap(towards, _LIPS_COLUMN, pose) - wanted * change)
+    target = lip_ratios(pose) + more
+    amount = more * width / (_gap(towards, _LIPS_COLUMN, pose) - target * change)
     return pose._replace(keypoints=pose.keypoints + amount[:, None, None] * towards)
 
 
@@ -212,46 +210,44 @@ def _mouth_width(points: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_networks(
-    engine: Engine, pose: Pose, source: Pose, openings: Ratios, wanted: Tensor, normalize_lips: bool
+    engine: Engine, pose: Pose, source: Pose, ratios: Ratios, targets: Tensor, normalize_lips: bool
 ) -> Pose:
     """The networks' offsets from the pose as it is; each eye's own where the two are asked to differ."""
-    now = _estimated(openings, len(pose.keypoints))
+    now = _estimated(ratios, len(pose.keypoints))
     keypoints = pose.keypoints
     if normalize_lips:
-        lips = openings.source[:, 2:]
+        lips = ratios.source[:, 2:]
         closing = engine.retarget_lips(source.keypoints, torch.cat([lips, torch.zeros_like(lips)], dim=1))
         keypoints = keypoints + torch.where(lips[..., None] >= LIPS_OPEN, closing, torch.zeros_like(closing))
         now = torch.cat([now[:, :2], (now[:, 2:] - lips.where(lips >= LIPS_OPEN, 0.0)).clamp(min=0)], dim=1)
-    moved = keypoints + _eyes(engine, keypoints, source, now, wanted)
-    if not wanted[:, 2].isnan().all():
-        moved = moved + engine.retarget_lips(keypoints, torch.stack([now[:, 2], wanted[:, 2]], dim=1))
+    moved = keypoints + _eyes(engine, keypoints, source, now, targets)
+    if not targets[:, 2].isnan().all():
+        moved = moved + engine.retarget_lips(keypoints, torch.stack([now[:, 2], targets[:, 2]], dim=1))
     return pose._replace(keypoints=moved)
 
 
-def _eyes(engine: Engine, keypoints: Tensor, source: Pose, now: Tensor, wanted: Tensor) -> Tensor:
-    """The network's offsets (B,21,3) for both eyes, from the openings `now` (B,3)."""
+def _eyes(engine: Engine, keypoints: Tensor, source: Pose, now: Tensor, targets: Tensor) -> Tensor:
+    """The network's offsets (B,21,3) for both eyes, from the ratios `now` (B,3)."""
     offset = torch.zeros_like(keypoints)
     for column in (0, 1):
-        if not wanted[:, column].isnan().all():
-            ratios = torch.cat([now[:, :2], wanted[:, column : column + 1]], dim=1)
+        if not targets[:, column].isnan().all():
+            ratios = torch.cat([now[:, :2], targets[:, column : column + 1]], dim=1)
             share = _side(source, column, groups_for(engine.variant).eyes)
             offset = offset + share * engine.retarget_eyes(keypoints, ratios)
     return offset
 
 
-def _estimated(openings: Ratios, count: int) -> Tensor:
-    """The openings (count,3) that the driver's motion has brought about: the source's, changed as the driver's."""
-    now = openings.source.expand(count, 3)
-    if openings.driver is None:
+def _estimated(ratios: Ratios, count: int) -> Tensor:
+    """The ratios (count,3) that the driver's motion has brought about: the source's, changed as the driver's."""
+    now = ratios.source.expand(count, 3)
+    if ratios.driver is None:
         return now
-    return (
-        openings.driver if openings.first is None else (now + openings.driver - openings.first).clamp(min=0)
-    )
+    return ratios.driver if ratios.first is None else (now + ratios.driver - ratios.first).clamp(min=0)
 
 
-def _seen(pose: Pose, source: Pose, openings: Ratios) -> Tensor:
-    """The openings (B,3) of keypoints that are landmarks: the source's, changed as the distances between them are."""
-    widths = eye_widths(source, openings.source)
+def _seen(pose: Pose, source: Pose, ratios: Ratios) -> Tensor:
+    """The ratios (B,3) of keypoints that are landmarks: the source's, changed as the distances between them are."""
+    widths = eye_widths(source, ratios.source)
 
     def told(by: Pose) -> Tensor:
         eyes = [
@@ -261,7 +257,7 @@ def _seen(pose: Pose, source: Pose, openings: Ratios) -> Tensor:
         mouth = _mouth_width(by.keypoints, torch.zeros_like(by.keypoints))[0]
         return torch.stack([*eyes, _gap(by.keypoints, 2, by) / mouth], dim=1)
 
-    return (openings.source + told(pose) - told(source)).clamp(min=0)
+    return (ratios.source + told(pose) - told(source)).clamp(min=0)
 
 
 def _side(source: Pose, column: int, points: tuple[int, ...]) -> Tensor:

@@ -1,4 +1,8 @@
-"""One knob for smoothing motion over time, and a measure of how much a motion trembles."""
+"""Smoothing of motion over time, and a measure of how much a motion trembles.
+
+Motion is smoothed by Kalman smoothers (Rauch-Tung-Striebel) of every number by itself, as a stream; `MotionSmoother`
+has one knob for them. Paths of crop windows, whole and slower, are smoothed by `smooth_path`.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,82 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from liveportrait.motion.kalman import StreamSmoother, nearest_rotation, observation_variance
-from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.networks.geometry import nearest_rotation, transform_keypoints
 from liveportrait.networks.interface import HALF_SIDE, NUM_KEYPOINTS, Motion
 
+PROCESS_VARIANCE = 1e-5
+_INITIAL_VARIANCE = 1.0
 # Time constants at strength 1, seconds. A blink lasts 0.2 s, a nod 0.5 s: expression is held on a shorter lead.
 POSE_SECONDS = 0.25
 EXPRESSION_SECONDS = 0.08
 _LAG = 6  # time constants: what comes later changes a frame by less than e⁻⁶ of itself
 
 _WIDTHS = (9, 3, 1, 3 * NUM_KEYPOINTS, 3 * NUM_KEYPOINTS)  # columns of a motion's parts, in their order
+
+
+def observation_variance(time_constant: float) -> float:
+    """The observation variance with which a frame's influence falls to 1/e within `time_constant` (> 0) frames.
+
+    The smoother's answer to a single frame is then a^|n|, a = exp(−1/time_constant), with the process variance
+    Q and a + 1/a = 2 + Q/R.
+    """
+    return PROCESS_VARIANCE / (2 * math.cosh(1 / time_constant) - 2)
+
+
+class StreamSmoother:
+    """A series smoothed as it comes in: each row by all that lies before it and at least `lag` rows after it.
+
+    Random-walk model with process variance 1e-5, started at the first row with variance 1; the first row is
+    filtered too. Lag 0 is causal: every row comes out at once, and what it shows comes late. A lag of a few time
+    constants hardly differs from the full smoother, which knows all and delays nothing in what it shows.
+    """
+
+    def __init__(self, variance: Tensor | float, lag: int) -> None:
+        """`variance`: of the observations (> 0), one number or one a column; larger smooths more."""
+        self._variance = torch.as_tensor(variance, dtype=torch.float64)
+        if not bool((self._variance > 0).all()):
+            raise ValueError(f"observation variances must be positive, got {variance}")
+        self._lag = lag
+        self._rows: list[tuple[Tensor, Tensor]] = []  # mean and variance after each row that is not out yet
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def push(self, rows: Tensor) -> Tensor:
+        """Take rows (B,D) float64; the smoothed rows (b,D) that are ready, in order; b may be 0."""
+        for row in rows:
+            if self._last is None:
+                variance = _INITIAL_VARIANCE * self._variance / (_INITIAL_VARIANCE + self._variance)
+                self._last = row, variance
+            else:
+                mean, variance = self._last
+                predicted = variance + PROCESS_VARIANCE
+                gain = predicted / (predicted + self._variance)
+                self._last = mean + gain * (row - mean), (1.0 - gain) * predicted
+            self._rows.append(self._last)
+        if self._lag == 0:
+            filtered = [mean for mean, _ in self._rows]
+            self._rows.clear()
+            return torch.stack(filtered) if filtered else rows
+        return self._smoothed(len(self._rows) - self._lag, rows)
+
+    def flush(self) -> Tensor:
+        """The rows (b,D) that are still held back. What is pushed afterwards starts a new series."""
+        self._last = None
+        return self._smoothed(len(self._rows), torch.empty(0))
+
+    def _smoothed(self, count: int, like: Tensor) -> Tensor:
+        """Takes out the first `count` rows, smoothed by all that follow them."""
+        if count <= 0:
+            return like[:0]
+        smoothed = [self._rows[-1][0]]
+        for mean, variance in self._rows[-2::-1]:
+            smoothed.append(mean + variance / (variance + PROCESS_VARIANCE) * (smoothed[-1] - mean))
+        del self._rows[:count]
+        return torch.stack(smoothed[::-1][:count])
 
 
 class MotionSmoother:
@@ -54,11 +121,32 @@ class MotionSmoother:
 def smooth_motion(motion: Motion, strength: float, fps: Fraction, starts: Sequence[int] = ()) -> Motion:
     """A whole motion (batch N) smoothed; `starts` names the frames at which something new begins."""
     parts = []
-    for part in _between(starts, len(motion.scale)):
+    for part in _between(starts, motion.batch):
         smoother = MotionSmoother(strength, fps)
-        stretch = Motion(*(value[part] for value in motion))
+        stretch = motion.rows(part)
         parts += [smoother.push(stretch), smoother.flush(stretch)]
-    return Motion(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    return Motion.cat(parts)
+
+
+def smooth_path(series: NDArray[np.float64], cutoff: float) -> NDArray[np.float64]:
+    """Smoothed copy of a path (N,D): slow movement is kept, uniform movement exactly, the ends included.
+
+    `cutoff` in cycles a frame: a swing of that frequency keeps half its amplitude. The smoother of Whittaker (also
+    known as the Hodrick-Prescott filter), whose answer to the frequency ω is 1 / (1 + λ (2 sin ω/2)⁴): the path x that
+    minimises Σ (x − series)² + λ Σ (second differences of x)².
+    """
+    from scipy.linalg import solveh_banded  # takes half a second, and only video sources ask for it
+
+    count = len(series)
+    if count < 3:
+        return series.copy()
+    weight = (2 * math.sin(math.pi * min(cutoff, 0.5))) ** -4  # λ
+    bands = np.zeros((3, count))  # of I + λ DᵀD with D the second differences, the main diagonal first
+    for offset, products in enumerate(([1.0, 4.0, 1.0], [-2.0, -2.0], [1.0])):
+        for row, product in enumerate(products):
+            bands[offset, row : row + count - 2] += weight * product
+    bands[0] += 1.0
+    return np.asarray(solveh_banded(bands, series, lower=True))
 
 
 def jitter(points: Tensor, starts: Sequence[int] = ()) -> float:
@@ -116,7 +204,7 @@ def _to_rows(motion: Motion) -> Tensor:
 
 
 def _from_rows(rows: Tensor, like: Motion) -> Motion:
-    parts = Motion(*(part.to(like.scale) for part in rows.split(_WIDTHS, dim=1)))
+    parts = Motion(*rows.split(_WIDTHS, dim=1)).to(like.scale)
     return Motion(
         rotation=nearest_rotation(parts.rotation.reshape(-1, 3, 3)),
         translation=parts.translation,

@@ -1,7 +1,8 @@
-"""From a driver's motion to the motion that the source should take.
+"""From a driver's motion to the motion that the source should take, and to its pose.
 
 All functions are pure and batched: the source has batch 1 or N, the driver batch N, the result batch N.
-The canonical keypoints are always the source's own: they are its identity.
+The canonical keypoints are always the source's own: they are its identity. Poses are kept consistent with their
+keypoints, because a warping module may use both.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ from torch import Tensor
 
 from liveportrait.choices import Region
 from liveportrait.motion.groups import KeypointGroups
-from liveportrait.networks.interface import Motion
+from liveportrait.networks.geometry import nearest_rotation, without_depth
+from liveportrait.networks.interface import Motion, Pose
 
 _HEAD_REGIONS = ("all", "pose")
+# The base of the neck in the source's crop, relative to the middle of the head (x right, y down, z away; the crop
+# reaches from -1 to 1). The face's box is about 0.87 high there: this is below the chin and behind it.
+NECK_IN_CROP = (0.0, 0.75, 0.25)
+REACH = 0.15  # of a keypoint's expression on points near it, in units of the crop (half its side is 1)
+_BASE = 0.1  # weight of staying with the head: far from all keypoints nothing but the head moves
 
 
 def change_since(driving: Motion, first: Motion) -> Motion:
@@ -42,7 +49,7 @@ def fix_canonical(driving: Motion, first: Motion, groups: KeypointGroups) -> Mot
         return driving
     # Templates may not know the canonical keypoints (NaN); then there is nothing to set right.
     excess = torch.nan_to_num(driving.canonical - first.canonical) @ driving.rotation
-    canonical = _repeat(first.canonical, len(excess))
+    canonical = first.expand(driving.batch).canonical
     return driving._replace(canonical=canonical, expression=driving.expression + excess)
 
 
@@ -53,18 +60,14 @@ def relative(source: Motion, change: Motion, region: Region, groups: KeypointGro
     in "all" and "expression", and on the lips' or eyes' keypoints alone in "lips" and "eyes".
     """
     mask = groups.relative_mask(region).to(change.expression.device)
-    count = change.expression.shape[0]
+    source = source.expand(change.batch)
     moves_head = region in _HEAD_REGIONS
-    rotation = change.rotation @ source.rotation if moves_head else _repeat(source.rotation, count)
-    translation = _repeat(source.translation, count)
-    if moves_head:
-        translation = translation + change.translation
-    scale = source.scale * change.scale if region == "all" else _repeat(source.scale, count)
+    translation = source.translation + change.translation if moves_head else source.translation
     return Motion(
-        rotation=rotation,
-        translation=_without_depth(translation),
-        scale=scale,
-        canonical=_repeat(source.canonical, count),
+        rotation=change.rotation @ source.rotation if moves_head else source.rotation,
+        translation=without_depth(translation),
+        scale=source.scale * change.scale if region == "all" else source.scale,
+        canonical=source.canonical,
         expression=source.expression + torch.where(mask, change.expression, 0.0),
     )
 
@@ -78,9 +81,8 @@ def relative_from_photo(source: Motion, driving: Motion, region: Region, groups:
     offset = driving.expression
     if region != "eyes":
         offset = offset - groups.neutral_expression().to(offset.device)
-    count = offset.shape[0]
     stay = Motion(
-        rotation=_repeat(torch.eye(3, dtype=offset.dtype, device=offset.device)[None], count),
+        rotation=torch.eye(3, dtype=offset.dtype, device=offset.device).expand_as(driving.rotation),
         translation=torch.zeros_like(driving.translation),
         scale=torch.ones_like(driving.scale),
         canonical=driving.canonical,
@@ -96,17 +98,17 @@ def in_place(motion: Motion, source: Motion, region: Region, groups: KeypointGro
     the driver (in the regions "all" and "expression"), as in the published program.
     """
     mask = groups.absolute_mask(region).to(motion.expression.device)
-    count = motion.expression.shape[0]
+    source = source.expand(motion.batch)
     return motion._replace(
-        translation=_without_depth(_repeat(source.translation, count)),
-        scale=_repeat(source.scale, count),
+        translation=without_depth(source.translation),
+        scale=source.scale,
         expression=torch.where(mask, motion.expression, source.expression),
     )
 
 
 def take_pose(motion: Motion, driving: Motion) -> Motion:
     """The motion with the driver's own head rotation: what a driving photo shows of its pose (batch 1 or N)."""
-    return motion._replace(rotation=_repeat(driving.rotation, motion.rotation.shape[0]))
+    return motion._replace(rotation=driving.expand(motion.batch).rotation)
 
 
 def absolute(source: Motion, driving: Motion, region: Region, groups: KeypointGroups) -> Motion:
@@ -116,20 +118,112 @@ def absolute(source: Motion, driving: Motion, region: Region, groups: KeypointGr
     lips' or eyes' keypoints in "lips" and "eyes", and nowhere in "pose".
     """
     mask = groups.absolute_mask(region).to(driving.expression.device)
-    count = driving.expression.shape[0]
+    source = source.expand(driving.batch)
     head = driving if region in _HEAD_REGIONS else source
     return Motion(
-        rotation=_repeat(head.rotation, count),
-        translation=_without_depth(_repeat(head.translation, count)),
-        scale=_repeat(source.scale, count),
-        canonical=_repeat(source.canonical, count),
+        rotation=head.rotation,
+        translation=without_depth(head.translation),
+        scale=source.scale,
+        canonical=source.canonical,
         expression=torch.where(mask, driving.expression, source.expression),
     )
 
 
-def _repeat(value: Tensor, count: int) -> Tensor:
-    return value.expand(count, *value.shape[1:])
+def lock_head(motion: Motion, source: Motion) -> Motion:
+    """The motion with the source's own rotation, position and scale: the expression alone changes."""
+    source = source.expand(motion.batch)
+    return motion._replace(rotation=source.rotation, translation=source.translation, scale=source.scale)
 
 
-def _without_depth(translation: Tensor) -> Tensor:
-    return torch.cat([translation[:, :2], torch.zeros_like(translation[:, 2:])], dim=1)
+def lock_scale(motion: Motion, source: Motion) -> Motion:
+    """The motion with the source's own scale: the head comes no nearer."""
+    return motion._replace(scale=source.expand(motion.batch).scale)
+
+
+def lock_shoulders(motion: Motion, source: Motion) -> Motion:
+    """The motion whose head turns about the base of the neck, which stays where the source has it.
+
+    Rotation and scale are kept; the position follows from them: the point that the source has at the neck comes
+    to lie there again.
+    """
+    neck = torch.tensor(NECK_IN_CROP).to(motion.scale)
+    own = (neck / source.scale)[:, None] @ source.rotation.transpose(1, 2)  # (N,1,3) in the head's own frame
+    turned = motion.scale * (own @ motion.rotation)[:, 0]
+    return motion._replace(translation=without_depth(source.translation + (neck - turned)))
+
+
+def hull_volume(points: Tensor) -> float:
+    """Volume of the convex hull of points (K,3); 0 for points in one plane."""
+    from scipy.spatial import (  # takes half a second, and only one driving option asks for it
+        ConvexHull,
+        QhullError,
+    )
+
+    try:
+        return float(ConvexHull(points.detach().double().cpu().numpy()).volume)
+    except QhullError:
+        return 0.0
+
+
+def size_ratio(source: Pose, first: Pose) -> float:
+    """m = √V(x_s) / √V(x_d,0) of two poses (batch 1), V the volume of the keypoints' convex hull.
+
+    1 where the driver's keypoints span no volume.
+    """
+    volume = hull_volume(first.keypoints[0])
+    return (hull_volume(source.keypoints[0]) / volume) ** 0.5 if volume > 0 else 1.0
+
+
+def expression_friendly(source: Pose, driving: Pose, first: Pose, ratio: float) -> Pose:
+    """x_s + m·(x_d − x_d,0): absolute driving keypoints replayed from where the source is.
+
+    `ratio` is m, the `size_ratio` of source and first, which brings the amplitude of the driver's face to
+    the size of the source's. `source` and `first` have batch 1. With relative motion x_d,0 is x_s and m
+    is 1, so this would change nothing there.
+    """
+    return Pose(
+        keypoints=source.keypoints + ratio * (driving.keypoints - first.keypoints),
+        rotation=driving.rotation @ first.rotation.transpose(1, 2) @ source.rotation,
+        translation=source.translation + ratio * (driving.translation - first.translation),
+        scale=source.scale * driving.scale / first.scale,
+        pin=driving.pin,
+    )
+
+
+def amplify(source: Pose, driving: Pose, multiplier: float) -> Pose:
+    """x_s + (x_d − x_s)·multiplier, the rigid motion along with it: 0 is the source, 1 the driver.
+
+    Position and scale follow the same line; the rotation is the nearest one to that line's point.
+    """
+    if multiplier == 1.0:
+        return driving
+
+    def blend(start: Tensor, end: Tensor) -> Tensor:
+        return start + (end - start) * multiplier
+
+    return Pose(
+        keypoints=blend(source.keypoints, driving.keypoints),
+        rotation=nearest_rotation(blend(source.rotation, driving.rotation)),
+        translation=blend(source.translation, driving.translation),
+        scale=blend(source.scale, driving.scale).clamp(min=0.1 * float(source.scale.min())),
+        pin=driving.pin,
+    )
+
+
+def move_points(points: Tensor, source: Pose, driving: Pose) -> Tensor:
+    """Points (P,3) of the source's face, in the coordinates of its crop, as they lie in driving poses: (B,P,3).
+
+    They turn and move with the head, and near a keypoint along with what it does beyond that. `source` has batch B
+    or 1.
+    """
+    rigid = _move_rigidly(points[None], source, driving)
+    beyond = driving.keypoints - _move_rigidly(source.keypoints, source, driving)
+    distance = (points[None, :, None, :2] - source.keypoints[:, None, :, :2]).square().sum(-1)
+    weight = (-distance / (2 * REACH**2)).exp()  # (B or 1, P, 21)
+    return rigid + (weight @ beyond) / (weight.sum(-1, keepdim=True) + _BASE)
+
+
+def _move_rigidly(points: Tensor, source: Pose, driving: Pose) -> Tensor:
+    """Points moved rigidly from the source's pose to the driving ones."""
+    own = (points - source.translation[:, None]) / source.scale[:, :, None] @ source.rotation.transpose(1, 2)
+    return driving.scale[:, :, None] * (own @ driving.rotation) + driving.translation[:, None]

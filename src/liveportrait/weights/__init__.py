@@ -14,7 +14,7 @@ from liveportrait.folders import check_new_folder
 from liveportrait.networks import Networks
 from liveportrait.weights import published
 from liveportrait.weights.card import CARD_FILE, Metadata
-from liveportrait.weights.catalogue import CATALOGUE, cache_folder, resolve
+from liveportrait.weights.catalogue import CATALOGUE, cache_folder, directions_file, resolve
 from liveportrait.weights.description import Description, describe, published_files
 from liveportrait.weights.fetching import fetch
 from liveportrait.weights.store import load_folder, save
@@ -26,6 +26,7 @@ __all__ = [
     "catalogue",
     "convert",
     "describe",
+    "directions_file",
     "fetch",
     "load",
     "save",

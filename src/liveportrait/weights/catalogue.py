@@ -63,6 +63,11 @@ ENTRIES = (
 CATALOGUE = {entry.name: entry for entry in ENTRIES}
 
 
+def directions_file() -> Path:
+    """The directions of the sliders that lie beside the bundled weights; `motion.directions` reads them."""
+    return CATALOGUE["compact"].folder / "directions.json"
+
+
 def cache_folder() -> Path:
     """Where fetched weights are kept: $LIVEPORTRAIT_WEIGHTS, or liveportrait/weights in the user's cache."""
     return user_cache(CACHE_VARIABLE, "weights")

@@ -64,11 +64,11 @@ class Template:
             raise UserError("the motion template has a frame whose rotation is not a rotation matrix")
 
     def __len__(self) -> int:
-        return self.motion.rotation.shape[0]
+        return self.motion.batch
 
     def frame(self, index: int) -> Motion:
         """The motion of one frame, batch 1."""
-        return Motion(*(part[index : index + 1] for part in self.motion))
+        return self.motion.rows([index])
 
     def require_layout(self, groups: KeypointGroups, name: str = "the motion template") -> None:
         """Raise `UserError` when the template's keypoints are laid out for other weights than `groups`."""
@@ -94,7 +94,5 @@ def concatenate(templates: Sequence[Template]) -> Template:
     if any(t.fps != first.fps or t.layout != first.layout for t in templates):
         raise ValueError("templates with different frame rates or layouts cannot be joined")
     changes = [change_since(template.motion, template.frame(0)) for template in templates]
-    joined = Motion(*(torch.cat(parts) for parts in zip(*changes, strict=True)))
-    return Template(
-        joined._replace(canonical=unknown_canonical(joined.scale.shape[0])), first.fps, first.layout
-    )
+    joined = Motion.cat(changes)
+    return Template(joined._replace(canonical=unknown_canonical(joined.batch)), first.fps, first.layout)

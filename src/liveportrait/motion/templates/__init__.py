@@ -1,0 +1,19 @@
+"""Motion templates: what a face did, kept to be replayed on any portrait."""
+
+from liveportrait.motion.templates.files import (
+    bundled_templates,
+    check_template_output,
+    read_template,
+    write_template,
+)
+from liveportrait.motion.templates.template import Template, concatenate, unknown_canonical
+
+__all__ = [
+    "Template",
+    "bundled_templates",
+    "check_template_output",
+    "concatenate",
+    "read_template",
+    "unknown_canonical",
+    "write_template",
+]
