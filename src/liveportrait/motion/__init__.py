@@ -1,4 +1,4 @@
-"""What a face does: motion transfer, regions of the face, driving options, smoothing, templates."""
+"""Motion of faces: transfer, regions of the face, driving options, smoothing, templates."""
 
 from liveportrait.motion.groups import FACE_MESH, PUBLISHED, REGIONS, KeypointGroups, groups_for
 from liveportrait.motion.landmarks import SeenHeads, SeenKeypoints, motion_from_heads, snap_to_landmarks

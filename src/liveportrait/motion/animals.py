@@ -54,7 +54,7 @@ class AnimalMotion:
     mouth: float  # distance of its corners
 
     def gains(self, driver: Motion) -> Tensor:
-        """How much farther than the driver's (batch 1) the animal's keypoints go: (1,21,3), to be multiplied.
+        """Factors (1,21,3) by which the animal's keypoints go farther than the driver's (batch 1).
 
         Lids go by the ratio of the eyes, lips and jaw by that of the mouths, irises by the root of the eyes'.
         """

@@ -1,4 +1,4 @@
-"""Which way keypoints go when a face smiles, looks aside or closes an eye: data, one table for each layout.
+"""Directions in which keypoints go when a face smiles, looks aside or closes an eye: data, one table a layout.
 
 A direction is an offset (21,3) of the keypoints in the head's own frame for the value 1 of its slider. It
 becomes expression after the head's rotation: δ + value · direction @ R. The compact weights' directions are

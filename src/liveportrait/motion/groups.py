@@ -1,4 +1,4 @@
-"""Which of the 21 keypoints are lips, eyes, and so on: one table for each keypoint layout, as data.
+"""Groups of keypoints (lips, eyes, and so on): one table for each keypoint layout, as data.
 
 What keypoint 17 means is a property of the weights. The published weights found their keypoints
 without supervision; the compact weights use 21 named points of the face mesh (`networks.keypoints`).

@@ -28,7 +28,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class SeenKeypoints:
-    """What a tracker knows of N frames: a few numbers each, so that a whole video's can be kept."""
+    """A tracker's knowledge of N frames: a few numbers each, so that a whole video's can be kept."""
 
     points: Array  # (N,21,2) px of the frame
     rotation: Array  # (N,3,3) head pose, row vectors
@@ -58,7 +58,7 @@ class SeenKeypoints:
 
 @dataclass(frozen=True, eq=False)
 class SeenHeads:
-    """What a tracker knows of N frames of one face: its keypoints, and how large and where its head is."""
+    """A tracker's knowledge of N frames of one face: its keypoints, and size and place of its head."""
 
     keypoints: SeenKeypoints
     scale: Array  # (N,) px of the frame per centimetre

@@ -102,7 +102,7 @@ def lift(
 
 
 def measure_effect(landmarks: Array, rotation: Array, blendshapes: Array, clip: NDArray[np.int64]) -> Array:
-    """How keypoints follow blendshapes (52,63) in a sample of clips, for `lift` of clips one at a time."""
+    """The effect of blendshapes on keypoints (52,63) in a sample of clips, for `lift` of clips one at a time."""
     turn, _, _, local = _in_head_frame(landmarks, rotation)
     canonical, trust = _turn_back(local, turn)
     return expression_effect(canonical, blendshapes, clip, trust)
@@ -140,7 +140,7 @@ def _turn_back(local: Array, turn: Array) -> tuple[Array, Array]:
 
 
 def expression_effect(canonical: Array, blendshapes: Array, clip: NDArray[np.int64], trust: Array) -> Array:
-    """How keypoints follow blendshapes, (52, 63), by ridge regression within clips (identity cancels)."""
+    """The effect of blendshapes on keypoints (52,63), by ridge regression within clips (identity cancels)."""
     inputs, outputs = [], []
     for number in np.unique(clip):
         rows = (clip == number) & (trust > FRONTAL)

@@ -144,7 +144,7 @@ def eye_widths(source: Pose, ratios: Tensor) -> Tensor:
 
 
 def amount_to_close(pose: Pose, name: str) -> Tensor:
-    """How far (B,) along the direction `name` (one of LIDS, or LIPS) an eye or the lips close; never the other way."""
+    """The way (B,) along the direction `name` (of LIDS, or LIPS) that closes an eye or the lips; nothing is opened."""
     column = (*LIDS, LIPS).index(name)
     towards = _moved(face_mesh_directions()[name].positive, pose)
     amount = _gap(pose.keypoints, column, pose) / -_gap(towards, column, pose)
@@ -196,7 +196,7 @@ def _gap(points: Tensor, column: int, pose: Pose) -> Tensor:
 
 
 def _across(pose: Pose) -> Tensor:
-    """How long (B,) a unit of the head's right is in the picture."""
+    """Length (B,) in the picture of a unit to the head's right."""
     return pose.rotation[:, 0, :2].norm(dim=-1).clamp(min=0.2)
 
 
@@ -261,7 +261,7 @@ def _seen(pose: Pose, source: Pose, ratios: Ratios) -> Tensor:
 
 
 def _side(source: Pose, column: int, points: tuple[int, ...]) -> Tensor:
-    """How much (B,21,1) each keypoint belongs to an eye: 1 on its side of the face, half in the middle.
+    """The share (B,21,1) that each keypoint has in an eye: 1 on its side of the face, half in the middle.
 
     `points`: the keypoints of the eyes, which tell how wide the face is.
     """

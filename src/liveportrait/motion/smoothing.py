@@ -21,7 +21,7 @@ from liveportrait.networks.interface import HALF_SIDE, NUM_KEYPOINTS, Motion
 
 PROCESS_VARIANCE = 1e-5
 _INITIAL_VARIANCE = 1.0
-# Time constants at strength 1, seconds. A blink lasts 0.2 s, a nod 0.5 s: expression is held on a shorter lead.
+# Time constants at strength 1, seconds. A blink lasts 0.2 s, a nod 0.5 s: expression gets the shorter one.
 POSE_SECONDS = 0.25
 EXPRESSION_SECONDS = 0.08
 _LAG = 6  # time constants: what comes later changes a frame by less than e⁻⁶ of itself
@@ -150,7 +150,7 @@ def smooth_path(series: NDArray[np.float64], cutoff: float) -> NDArray[np.float6
 
 
 def jitter(points: Tensor, starts: Sequence[int] = ()) -> float:
-    """How much points (N,P,2) tremble, as `JitterMeter` tells; `starts` as in `smooth_motion`."""
+    """The jitter of points (N,P,2), as `JitterMeter` tells; `starts` as in `smooth_motion`."""
     meter = JitterMeter()
     for part in _between(starts, len(points)):
         meter.restart()
@@ -164,7 +164,7 @@ def _between(starts: Sequence[int], count: int) -> list[slice]:
 
 
 class JitterMeter:
-    """How much points tremble from frame to frame, in their own unit; uniform motion gives 0.
+    """Jitter of points from frame to frame, in their own unit; uniform motion gives 0.
 
     The mean length of the second difference x[t+1] − 2 x[t] + x[t−1] over √(3π): the standard deviation of the
     white noise on each coordinate that would give it.
@@ -183,7 +183,7 @@ class JitterMeter:
             self._sum, self._count = self._sum + float(lengths.sum()), self._count + lengths.numel()
 
     def restart(self) -> None:
-        """What follows does not continue what came before: a cut."""
+        """Start anew at a cut: the next points do not continue those before."""
         self._last = torch.empty(0)
 
     @property

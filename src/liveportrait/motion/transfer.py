@@ -24,7 +24,7 @@ _BASE = 0.1  # weight of staying with the head: far from all keypoints nothing b
 
 
 def change_since(driving: Motion, first: Motion) -> Motion:
-    """What changed between `first` (batch 1) and `driving` (batch N), as a Motion to add to another face.
+    """The change from `first` (batch 1) to `driving` (batch N), as a Motion to add to another face.
 
     Rotation R·R_0ᵀ, translation t − t_0, scale s/s_0, expression δ − δ_0. The canonical keypoints are
     the driver's and take no part.
@@ -92,7 +92,7 @@ def relative_from_photo(source: Motion, driving: Motion, region: Region, groups:
 
 
 def in_place(motion: Motion, source: Motion, region: Region, groups: KeypointGroups) -> Motion:
-    """What relative motion changes in a source that moves by itself: it goes where the source goes.
+    """Relative motion for a source that moves by itself: the result goes where the source goes.
 
     Position and scale are the source's own, and of the expression only the layout's `absolute` coordinates follow
     the driver (in the regions "all" and "expression"), as in the published program.

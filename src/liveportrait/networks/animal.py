@@ -1,4 +1,4 @@
-"""Where an animal's face is and where its landmarks are: a small network for cats, dogs and their kin.
+"""Detector of animals' faces and their landmarks: a small network for cats, dogs and their kin.
 
 One map of cells at stride 8 says where a face's middle lies, and from there, where its nine landmarks are and how
 large it is. Nine heatmaps of the same map place the landmarks finer where the picture shows one face at a known
@@ -28,7 +28,7 @@ UNIT = 0.25  # of the crop's half side: the unit of offsets
 
 
 class AnimalReading(NamedTuple):
-    """What the network sees in pictures (B,3,S,S); coordinates have the picture in [-1, 1]."""
+    """The faces found in pictures (B,3,S,S); coordinates have the picture in [-1, 1]."""
 
     centre: Tensor  # (B,h,w) logits: the middle of a face lies in this cell
     size: Tensor  # (B,h,w) log of the face's size, see `face_size`, in the unit of coordinates
@@ -61,7 +61,7 @@ class AnimalNetwork(nn.Module):
         return self.read(*self.features(picture))
 
     def features(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """What the trunk sees, (B,40,S/8,S/8) and (B,112,S/16,S/16)."""
+        """The trunk's maps, (B,40,S/8,S/8) and (B,112,S/16,S/16)."""
         x = F.relu6(self.stem(pad_same(scaled(picture).contiguous(memory_format=torch.channels_last), 3, 2)))
         fine = x
         for number, block in enumerate(self.blocks, 1):

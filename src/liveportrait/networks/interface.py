@@ -1,4 +1,4 @@
-"""What F, M, W and G take and return: the same for every variant, tensors in and tensors out.
+"""The interface of F, M, W and G: the same for every variant, tensors in and tensors out.
 
 ====================  =====================================================================
 F  appearance         image (B,3,256,256) RGB in [0, 1]        -> Features
@@ -71,7 +71,7 @@ class _MotionFields(NamedTuple):
 
 
 class Motion(_Batched, _MotionFields):
-    """What a face does, frame by frame: x = scale · (canonical @ rotation + expression) + translation.
+    """The motion of a face, frame by frame: x = scale · (canonical @ rotation + expression) + translation.
 
     Row-vector convention (paper eq. 2). Coordinates are those of the 256 px crop scaled to [-1, 1]:
     x right, y down, z away from the camera.

@@ -1,4 +1,4 @@
-"""Where pixels lie, and trilinear lookups in a volume.
+"""Grids of pixel centres, and trilinear lookups in a volume.
 
 Lookups have two forms: one native operation, or two-dimensional lookups alone. Some runtimes have no 5-D grid sampling
 (OpenVINO, Apple's GPUs) or are slow at it. The decomposed form stacks the slices of the volume on top of each other

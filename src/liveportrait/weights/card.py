@@ -21,7 +21,7 @@ FORMER_BORDER = "continues_border"  # what earlier cards call `Variant.replicate
 
 @dataclass(frozen=True)
 class Metadata:
-    """What only the maker of the weights can tell."""
+    """Facts that only the maker of the weights can tell."""
 
     origin: str  # where they come from: a training run, a repository and its commit
     licence: str  # on which terms they may be used

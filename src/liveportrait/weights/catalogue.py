@@ -1,4 +1,4 @@
-"""Which weights there are by name, and where they lie on this machine."""
+"""The weights that have a name, and their places on this machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Entry:
 
     @property
     def folder(self) -> Path:
-        """Where the weights are, or will be once fetched."""
+        """The folder of the weights, from when they are fetched."""
         return Path(__file__).parent / self.name if self.bundled else cache_folder() / self.name
 
     @property
@@ -69,7 +69,7 @@ def directions_file() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where fetched weights are kept: $LIVEPORTRAIT_WEIGHTS, or liveportrait/weights in the user's cache."""
+    """The folder of fetched weights: $LIVEPORTRAIT_WEIGHTS, or liveportrait/weights in the user's cache."""
     return user_cache(CACHE_VARIABLE, "weights")
 
 

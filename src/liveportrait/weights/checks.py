@@ -48,7 +48,7 @@ def blueprint(variant: Variant) -> Networks:
 
 
 def parameter_count(module: nn.Module) -> int:
-    """How many learned numbers a module holds."""
+    """Number of learned numbers in a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

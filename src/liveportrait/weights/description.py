@@ -1,4 +1,4 @@
-"""What is known of a set of weights without loading it."""
+"""Descriptions of weights, made without loading them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Description:
 
 
 def describe(name_or_path: str | Path) -> Description:
-    """What is known of the weights of that name or path. Raises UserError where there are none."""
+    """The description of the weights of that name or path. Raises UserError where there are none."""
     entry = CATALOGUE.get(name_or_path) if isinstance(name_or_path, str) else None
     if entry is not None and not entry.bundled and not entry.folder.is_dir():
         return _describe_unfetched(entry)

@@ -39,7 +39,7 @@ BASE_FOLDERS = ("liveportrait/base_models", "base_models_v1.1", "base_models", "
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """Where the files of one set of published weights lie."""
+    """Paths of the files of one set of published weights."""
 
     base: dict[str, Path]  # by the network's attribute in `Networks`
     retargeting: Path | None  # None where stitching and retargeting are absent

@@ -1,4 +1,4 @@
-"""Motion templates: what a face did, kept to be replayed on any portrait."""
+"""Motion templates: the motion of a face, kept to be replayed on any portrait."""
 
 from liveportrait.motion.templates.files import (
     bundled_templates,

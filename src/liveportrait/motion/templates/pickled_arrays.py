@@ -97,7 +97,7 @@ class _Array:
 
 
 def loads(data: bytes) -> Any:
-    """What a pickle of dicts (with text keys), lists, tuples, numbers, text and arrays holds.
+    """The content of a pickle of dicts (with text keys), lists, tuples, numbers, text and arrays.
 
     Tuples come as lists, arrays as `numpy.ndarray` (read-only); `None`, booleans and bytes may occur too.
     Raises `UserError` for anything else, without having run any of it.

@@ -46,7 +46,7 @@ def coordinate_grid(depth: int, height: int, width: int, device: torch.device) -
 
 
 def sparse_motions(grid: Tensor, source: Tensor, driving: Tensor) -> Tensor:
-    """Where each of the K+1 motions fetches each cell from: (B,K+1,D,H,W,3).
+    """The places from which the K+1 motions fetch each cell: (B,K+1,D,H,W,3).
 
     Motion 0 is the background's (stay), motion k+1 moves the driving keypoint k onto the source's.
     grid (D,H,W,3); source and driving keypoints (B,K,3).

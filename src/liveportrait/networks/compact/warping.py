@@ -167,7 +167,7 @@ class WarpingModule(nn.Module):
 
 
 class _Displacement(NamedTuple):
-    """What moves, at twice the grid's resolution, and what it was mixed from."""
+    """The displacement at twice the grid's resolution, and the parts that it was mixed from."""
 
     fine: Tensor  # (B,2,2h,2w)
     residual: Tensor  # (B,2,2h,2w) its learned part
@@ -200,7 +200,7 @@ class _Geometry:
         self.depths = torch.cat(depths, 1)  # (B,K+1,1)
 
     def flow(self, logits: Tensor, depth_offset: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
-        """Where each cell comes from (B,HW,2), the masks (B,HW,K+2) and the blended translation (B,HW,3)."""
+        """The place that each cell comes from (B,HW,2), the masks (B,HW,K+2) and the blended translation (B,HW,3)."""
         masks = logits.softmax(-1)
         moving, still = masks[..., :-1], masks[..., -1:]
         depth = (moving @ self.depths) / (moving.sum(-1, keepdim=True) + 1e-4) + depth_offset
