@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
 from liveportrait.motion import FACE_MESH
@@ -94,8 +95,8 @@ def main() -> None:
     """Write the file."""
     corpus, out = load_corpus(Path(sys.argv[1])), Path(sys.argv[2])
     motion = corpus.motion
-    local = motion.canonical + motion.expression @ motion.rotation.transpose(0, 2, 1)
-    frontal = np.abs(np.linalg.det(motion.rotation[:, :2, :2]))
+    local = (motion.canonical + motion.expression @ motion.rotation.transpose(1, 2)).numpy()
+    frontal = torch.linalg.det(motion.rotation[:, :2, :2]).abs().numpy()
     effect = symmetric(expression_effect(local, corpus.blendshapes, corpus.clip, frontal).reshape(52, 21, 3))
     directions = {}
     for name, (positive, negative) in RECIPES.items():

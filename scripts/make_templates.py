@@ -104,9 +104,9 @@ def compose(corpus: Corpus, effect: np.ndarray, seconds: float, scene: Callable[
     shapes, angles = np.zeros((frames, 52), np.float32), np.zeros((frames, 3), np.float32)
     scene(time, shapes, angles)
     rotation = rotation_matrix(*torch.from_numpy(angles).unbind(1))
-    canonical = torch.from_numpy(corpus.motion.canonical.mean(0))[None].expand(frames, -1, -1)
+    canonical = corpus.motion.canonical.mean(0, keepdim=True).expand(frames, -1, -1)
     local = torch.from_numpy((shapes @ effect).reshape(frames, 21, 3))
-    scale = torch.full((frames, 1), float(np.median(corpus.motion.scale)))
+    scale = torch.full((frames, 1), float(np.median(corpus.motion.scale.numpy())))
     neck = torch.tensor([0.0, NECK, 0.0]).expand(frames, 1, 3)
     translation = (scale[:, :, None] * (neck - neck @ rotation))[:, 0]  # the head turns on the neck
     translation[:, 2] = 0
@@ -117,8 +117,8 @@ def main() -> None:
     """Write every scene."""
     corpus, folder = load_corpus(Path(sys.argv[1])), Path(sys.argv[2])
     motion = corpus.motion
-    local = motion.canonical + motion.expression @ motion.rotation.transpose(0, 2, 1)
-    frontal = np.abs(np.linalg.det(motion.rotation[:, :2, :2]))
+    local = (motion.canonical + motion.expression @ motion.rotation.transpose(1, 2)).numpy()
+    frontal = torch.linalg.det(motion.rotation[:, :2, :2]).abs().numpy()
     effect = expression_effect(local, corpus.blendshapes, corpus.clip, frontal)
     for name, (seconds, scene) in SCENES.items():
         write_template(

@@ -7,14 +7,13 @@ in the head's own frame is identity (the same all through a clip) plus expressio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from liveportrait.face.canonical import LEFT_EYE_LIDS, RIGHT_EYE_LIDS, canonical_face
 from liveportrait.networks import keypoints
-from liveportrait.networks.interface import HALF_SIDE
+from liveportrait.networks.interface import HALF_SIDE, Motion
 
 Array = NDArray[np.float32]
 
@@ -36,22 +35,6 @@ AXES = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
 # |det| of the turned picture plane: above and below it, planar positions are (un)reliable.
 FRONTAL, TURNED = 0.6, 0.3
 RIDGE = 3.0
-
-
-@dataclass(frozen=True)
-class LiftedMotion:
-    """Motion of N frames; see networks.interface.Motion for the formula, units and axes."""
-
-    rotation: Array  # (N,3,3)
-    translation: Array  # (N,3), z = 0
-    scale: Array  # (N,1)
-    canonical: Array  # (N,21,3)
-    expression: Array  # (N,21,3)
-
-    def keypoints(self) -> Array:
-        """x (N,21,3) = s·(x_c R + δ) + t."""
-        turned = self.canonical @ self.rotation + self.expression
-        return self.scale[:, :, None] * turned + self.translation[:, None]
 
 
 def canonical_points() -> tuple[Array, Array]:
@@ -79,7 +62,7 @@ def lift(
     blendshapes: Array,
     clip: NDArray[np.int64],
     effect: Array | None = None,
-) -> LiftedMotion:
+) -> Motion:
     """Motion of N labelled frames: landmarks (N,111,2) px of 256, rotation (N,3,3) camera y up, clip (N,) numbers.
 
     `effect` (52,63) is how keypoints follow blendshapes, where `measure_effect` has found it on other clips; by
@@ -98,7 +81,8 @@ def lift(
     translation = np.concatenate([shift, np.zeros_like(scale)], 1)
     expression = canonical @ turn - identity @ turn
     expression[..., :2] = local - (identity @ turn)[..., :2]  # the picture plane is measured, not modelled
-    return LiftedMotion(turn, translation, scale, identity, expression.astype(np.float32))
+    parts = (turn, translation, scale, identity, expression.astype(np.float32))
+    return Motion(*(torch.from_numpy(part) for part in parts))
 
 
 def measure_effect(landmarks: Array, rotation: Array, blendshapes: Array, clip: NDArray[np.int64]) -> Array:

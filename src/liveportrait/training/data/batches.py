@@ -20,7 +20,7 @@ from torch import Tensor
 from liveportrait.errors import UserError
 from liveportrait.networks.interface import Motion
 from liveportrait.training.data.augment import augment_batch
-from liveportrait.training.data.corpus import Corpus, corpus_motion
+from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.data.samplers import ClipSampler, Example, Sampler, Shot
 
 CHUNK = 512  # frames copied to a device at a time
@@ -194,7 +194,7 @@ class ResidentCorpus:
             chunk = np.ascontiguousarray(corpus.frames[first : first + CHUNK])
             self.frames[first : first + CHUNK] = torch.from_numpy(chunk.copy()).to(device)
         self.landmarks = torch.from_numpy(corpus.landmarks).to(device)
-        self.motion = corpus_motion(corpus.motion).to(device)
+        self.motion = corpus.motion.to(device)
 
     def augment_batch(self, shots: Sequence[Shot], size: int) -> dict[str, Tensor]:
         """Pictures (B,size,size,3) uint8 and motions of planned frames, named as in a sampler's examples."""

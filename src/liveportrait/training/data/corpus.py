@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from liveportrait.data.shards import Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
-from liveportrait.motion.lifting import Array, LiftedMotion, lift, measure_effect
+from liveportrait.motion.lifting import Array, lift, measure_effect
 from liveportrait.networks.interface import Motion
 from liveportrait.training import distributed
 
@@ -34,7 +34,7 @@ class Clip:
     frames: NDArray[np.uint8]  # (T,256,256,3) RGB
     landmarks: NDArray[np.float32]  # (T,111,2) px
     blendshapes: NDArray[np.float32]  # (T,52)
-    motion: LiftedMotion
+    motion: Motion  # batch T
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -43,7 +43,7 @@ class Clip:
         """One frame as a batch of one: picture (1,256,256,3) uint8, landmarks (1,111,2) px and motion."""
         rows = slice(number, number + 1)
         picture = torch.from_numpy(np.array(self.frames[rows]))  # a copy: frames may be mapped for reading
-        return picture, torch.from_numpy(self.landmarks[rows]), corpus_motion(self.motion, rows)
+        return picture, torch.from_numpy(self.landmarks[rows]), self.motion.rows(rows)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Corpus:
     frames: NDArray[np.uint8]  # (N,256,256,3) RGB, may be a memory map
     landmarks: NDArray[np.float32]  # (N,111,2) px
     blendshapes: NDArray[np.float32]  # (N,52)
-    motion: LiftedMotion
+    motion: Motion  # batch N
     clip: NDArray[np.int64]  # (N,)
     digest: str = ""  # of the shards and settings it was made from
 
@@ -80,8 +80,7 @@ class Corpus:
     def take(self, number: int) -> Clip:
         """One of the clips, without copying it."""
         rows = slice(int(self.starts[number]), int(self.starts[number] + self.lengths[number]))
-        motion = rows_of(self.motion, rows)
-        return Clip(self.frames[rows], self.landmarks[rows], self.blendshapes[rows], motion)
+        return Clip(self.frames[rows], self.landmarks[rows], self.blendshapes[rows], self.motion.rows(rows))
 
     def subset(self, rows: Rows) -> Corpus:
         """Some of the frames, in their order."""
@@ -90,19 +89,9 @@ class Corpus:
             frames=self.frames[rows],
             landmarks=self.landmarks[rows],
             blendshapes=self.blendshapes[rows],
-            motion=rows_of(self.motion, rows),
+            motion=self.motion.rows(rows),
             clip=self.clip[rows],
         )
-
-
-def rows_of(motion: LiftedMotion, rows: Rows) -> LiftedMotion:
-    """Some frames of a motion."""
-    return LiftedMotion(**{field.name: getattr(motion, field.name)[rows] for field in fields(LiftedMotion)})
-
-
-def corpus_motion(motion: LiftedMotion, rows: slice = slice(None)) -> Motion:
-    """Motion of a corpus, or of some of its frames, as tensors."""
-    return Motion(**{name: torch.from_numpy(getattr(motion, name)[rows]) for name in Motion._fields})
 
 
 def choose_frames(sample: Sample, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -182,7 +171,7 @@ def build_corpus(
         blendshapes=labels[2],
         clip=labels[3],
         expression_effect=effect,
-        **{field.name: getattr(motion, field.name) for field in fields(LiftedMotion)},
+        **{name: part.numpy() for name, part in motion._asdict().items()},
     )
     about = {
         "digest": corpus_digest(shards, frames_per_clip, one_in, seed, held_out),
@@ -247,7 +236,7 @@ def _put_in_place(folder: Path, fresh: Path) -> None:
 def load_corpus(folder: Path) -> Corpus:
     """The corpus in `folder`, its frames memory-mapped so that several processes share them."""
     with np.load(folder / "labels.npz") as stored:
-        motion = LiftedMotion(**{field.name: stored[field.name] for field in fields(LiftedMotion)})
+        motion = Motion(*(torch.from_numpy(stored[name]) for name in Motion._fields))
         return Corpus(
             folder=folder,
             frames=np.load(folder / "frames.npy", mmap_mode="r"),

@@ -144,13 +144,13 @@ class PairSampler(ClipSampler):
             candidates = rng.integers(len(clip), size=4)
             second = int(candidates[0])
             if rng.random() < self.mix.distant:
-                motion = clip.motion
+                there, here = clip.motion.rows(candidates), clip.motion.rows([first])
                 distance = (
-                    np.abs(motion.rotation[candidates] - motion.rotation[first]).sum((1, 2))
-                    + 0.3 * np.abs(motion.expression[candidates] - motion.expression[first]).sum((1, 2))
-                    + 2 * np.abs(motion.translation[candidates] - motion.translation[first]).sum(1)
+                    (there.rotation - here.rotation).abs().sum((1, 2))
+                    + 0.3 * (there.expression - here.expression).abs().sum((1, 2))
+                    + 2 * (there.translation - here.translation).abs().sum(1)
                 )
-                second = int(candidates[distance.argmax()])
+                second = int(candidates[int(distance.argmax())])
         changes = [Change(), Change()]
         if rng.random() < self.mix.blinks:
             which = int(rng.random() < 0.7)  # more often in the driving frame: opening must be invented

@@ -37,7 +37,7 @@ from liveportrait.training.checkpoint import TrainingState, samples_seen
 from liveportrait.training.config import RunConfig
 from liveportrait.training.data.batches import batches
 from liveportrait.training.data.corpora import Corpora, open_corpora
-from liveportrait.training.data.corpus import Corpus, corpus_motion
+from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.data.samplers import PairSampler
 from liveportrait.training.losses.perceptual import chip_map
 from liveportrait.training.phase import Objective, Phase, compile_networks
@@ -153,7 +153,7 @@ def starting_networks(config: StageOneConfig, base: Path, corpus: Corpus) -> Net
     if motion is not None:
         networks.motion = motion
     else:
-        labels = corpus_motion(corpus.motion)
+        labels = corpus.motion
         networks.motion.set_statistics(transform_keypoints(labels), labels)
     if rendering:
         renderer = trained_renderer(rendering[-1])

@@ -13,7 +13,7 @@ from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import HALF_SIDE, Motion
 from liveportrait.networks.keypoints import LIDS
 from liveportrait.training.data.batches import motion_of, pictures_of
-from liveportrait.training.data.corpus import Corpus, corpus_motion
+from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.losses.motion import LID_OPENINGS, LIP_OPENINGS, openings
 from liveportrait.training.losses.rendering import laplacian
 from liveportrait.training.losses.transforms import random_transform
@@ -32,7 +32,7 @@ def measure_motion(network: nn.Module, held_out: Corpus, device: torch.device) -
     the openings' lengths with the labels' over all frames.
     """
     rows = torch.linspace(0, len(held_out.clip) - 1, min(VALIDATION_FRAMES, len(held_out.clip))).long()
-    labels = corpus_motion(held_out.motion).rows(rows)
+    labels = held_out.motion.rows(rows)
     parts: list[Motion] = []
     for chunk in rows.split(24):
         pictures = torch.from_numpy(held_out.frames[chunk.numpy()]).to(device)

@@ -22,7 +22,6 @@ from liveportrait.networks.keypoints import LEFT_EYE, MOUTH, RIGHT_EYE
 from liveportrait.training.checkpoint import TrainingState
 from liveportrait.training.data.batches import batches, motion_of, pictures_of
 from liveportrait.training.data.corpora import Corpora
-from liveportrait.training.data.corpus import corpus_motion
 from liveportrait.training.data.samplers import FrameSampler, PairSampler
 from liveportrait.training.losses.motion import motion_losses
 from liveportrait.training.losses.rendering import Rendered, region_weights, render_losses, unneeded_motion
@@ -41,7 +40,7 @@ def train_motion(config: StageOneConfig, corpora: Corpora) -> MotionExtractor:
     settings, device = config.motion, torch.device(config.device)
     torch.manual_seed(config.seed)
     _, network, _, _ = compact.build(compact.Sizes())
-    labels = corpus_motion(corpora.train.motion)
+    labels = corpora.train.motion
     network.set_statistics(transform_keypoints(labels), labels)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     phase, average = network_phase("motion", "motion", network.train(), config, settings.schedule)

@@ -120,7 +120,7 @@ def motion_bank(networks: FrozenNetworks, corpus: Corpus, clips: int, frames: in
     motion = networks.motions(corpus.frames, rows)
     if networks.groups.keypoints_are_landmarks:  # drivers are tracked
         motion = snap_to_landmarks(
-            motion, seen_keypoints(corpus.landmarks[rows], corpus.motion.rotation[rows]), CROP_SIDE
+            motion, seen_keypoints(corpus.landmarks[rows], corpus.motion.rotation[rows].numpy()), CROP_SIDE
         )
     return MotionBank(motion, torch.from_numpy(ratios_of(corpus.landmarks[rows])), frames)
 
@@ -149,7 +149,7 @@ class SourceSampler:
             "picture": np.asarray(self.corpus.frames[row]),
             "landmarks": self.corpus.landmarks[row],
             "ratios": ratios_of(self.corpus.landmarks[row : row + 1])[0],
-            "rotation": self.corpus.motion.rotation[row],
+            "rotation": self.corpus.motion.rotation[row].numpy(),
             "tracked": np.array(rng.random() < 0.5),
             "wanted": rng.uniform(0, self.highest, self.drives).astype(np.float32),
         }
@@ -192,7 +192,7 @@ def flow_sources(networks: FrozenNetworks, corpus: Corpus, count: int, size: int
     contexts, motions = [], []
     for part in np.array_split(rows, -(-len(rows) // PREPARED_BATCH)):
         pictures = to_pictures(corpus.frames[part], networks.device)
-        seen = seen_keypoints(corpus.landmarks[part], corpus.motion.rotation[part])
+        seen = seen_keypoints(corpus.landmarks[part], corpus.motion.rotation[part].numpy())
         tracked = torch.from_numpy(rng.random(len(part)) < 0.5).to(networks.device)
         motions.append(networks.tracked_motion(pictures, seen, tracked))
         contexts.append(networks.context(pictures, size).half())
