@@ -9,7 +9,7 @@ from skimage.data import astronaut
 from liveportrait import metrics, weights
 from liveportrait.engine import Engine
 from liveportrait.evaluation.protocols.landmark_warp import landmark_warp
-from liveportrait.evaluation.protocols.self_reenactment import Clip, self_reenactment
+from liveportrait.evaluation.protocols.self_reenactment import EvalClip, self_reenactment
 from liveportrait.face import default_analyzer
 
 
@@ -65,7 +65,7 @@ def test_landmark_warp_moves_the_landmarks_and_keeps_the_corners() -> None:
 
 
 def test_a_still_clip_gives_the_copy_a_perfect_score() -> None:
-    clip = Clip("still", np.stack([face()] * 3))
+    clip = EvalClip("still", np.stack([face()] * 3))
     figures = self_reenactment(Engine(weights.load("compact")), default_analyzer(), [clip])
     assert figures["copy"]["psnr"] == 100 and figures["copy"]["landmarks"] < 0.01
     assert figures["model"]["frames"] == 2 and figures["model"]["found"] == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from animation_samples import bundled_networks, driving_frames, portrait, write_
 from small_base import SMALL_BASE, small_networks
 from synthetic_shards import make_shard
 
+from liveportrait.animation.animator import Animator
+from liveportrait.animation.options import DriveOptions
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
-from liveportrait.evaluation.context import EvalContext
-from liveportrait.evaluation.inputs import BURST, Clip, Still, frame_numbers, mirrored
+from liveportrait.evaluation.context import EvalContext, drive
+from liveportrait.evaluation.inputs import BURST, EvalClip, EvalSource, frame_numbers, mirrored
 from liveportrait.evaluation.protocols.control import REQUESTS, measure_control, missing_module
 from liveportrait.evaluation.protocols.cross_reenactment import measure_pair, pairings
-from liveportrait.evaluation.protocols.reenact import Shown, motion_of
 from liveportrait.evaluation.protocols.self_reenactment import measure_clip
 from liveportrait.evaluation.results import DEFINITIONS, Measured, Outcome, summary
 from liveportrait.face import default_analyzer
@@ -148,10 +149,10 @@ class Named:
     identity: str
     is_video: bool
 
-    def clip(self, stride: int) -> Clip:
+    def clip(self, stride: int) -> EvalClip:
         raise NotImplementedError
 
-    def still(self) -> Still:
+    def source(self) -> EvalSource:
         raise NotImplementedError
 
 
@@ -176,13 +177,13 @@ def test_the_burst_is_consecutive_and_in_the_middle() -> None:
     assert frame_numbers(5, 2)[1].tolist() == [0, 1, 2, 3, 4]
 
 
-def portrait_still() -> Still:
+def portrait_still() -> EvalSource:
     face = to_input(portrait())
-    return Still("portrait", "portrait", face, *mirrored(face), is_well_exposed=True)
+    return EvalSource("portrait", "portrait", face, *mirrored(face), is_well_exposed=True)
 
 
 def test_a_still_driver_leaves_the_source_as_it_is() -> None:
-    clip = Clip(
+    clip = EvalClip(
         "still", np.stack([to_input(portrait())] * 3), "someone", np.stack([to_input(portrait())] * 3)
     )
     outcome = measure_pair(context(), portrait_still(), clip)
@@ -195,21 +196,23 @@ def test_a_still_driver_leaves_the_source_as_it_is() -> None:
 
 
 def test_the_tracker_is_asked_unless_it_shall_not_be() -> None:
+    face, engine = to_input(portrait()), context().engine
+    blind = EvalContext.of(engine, context().analyzer, tracks=False)
+    alone, tracked = (
+        transform_keypoints(each.open(face).source.faces[0].still.motion) for each in (blind, context())
+    )
+    assert torch.equal(alone, transform_keypoints(engine.extract_motion(face[None])))
+    nose = torch.from_numpy(context().analyzer.detect(face)[0].landmarks[4, :2]) / 128 - 1
+    assert (tracked[0, 16, :2] - nose).abs().max() < 0.02
     frames = np.stack([to_input(frame) for frame in driving_frames(2)])
-    faces = [context().analyzer.detect(frame)[0] for frame in frames]
-    seen_by_m = context().engine.extract_motion(frames)
-    alone = motion_of(replace(context(), tracks=False), Shown(frames, faces))
-    assert torch.equal(transform_keypoints(alone), transform_keypoints(seen_by_m))
-    assert torch.equal(motion_of(context(), Shown(frames, [None, None])).expression, seen_by_m.expression)
-    tracked = transform_keypoints(motion_of(context(), Shown(frames, faces)))
-    nose = torch.from_numpy(np.stack([face.landmarks[4, :2] for face in faces])) / 128 - 1
-    assert (tracked[:, 16, :2] - nose).abs().max() < 0.02
+    driven = [drive(each.open(face), frames, DriveOptions(crop_driving=False)) for each in (blind, context())]
+    assert not np.array_equal(*driven)
 
 
 def test_other_architectures_and_sizes_are_compared_at_256_px() -> None:
     """Random weights of the published architecture, 64 px in and 128 px out: noise, in which no face is found."""
-    noisy = EvalContext(Engine(small_networks()), context().analyzer, context().features)
-    clip = Clip("moving", np.stack([to_input(frame) for frame in driving_frames(3)]), "someone")
+    noisy = EvalContext(Animator(Engine(small_networks())), context().analyzer, context().features)
+    clip = EvalClip("moving", np.stack([to_input(frame) for frame in driving_frames(3)]), "someone")
     for outcome in (measure_clip(noisy, clip), measure_pair(noisy, portrait_still(), clip)):
         figures = summary([outcome], "model", None)
         assert figures["found"].value == 0 and figures["fid"].n == 2
@@ -240,7 +243,7 @@ def test_control_asks_for_openings_as_a_user_does() -> None:
 
 
 def test_with_the_module_stitched_shoulders_are_compared_with_unstitched_ones() -> None:
-    clip = Clip("moving", np.stack([to_input(frame) for frame in driving_frames(3)]), "someone")
+    clip = EvalClip("moving", np.stack([to_input(frame) for frame in driving_frames(3)]), "someone")
     outcome = measure_pair(context(retargeting=True), portrait_still(), clip)
     # An untrained module moves no keypoint, but stitching holds what lies outside the head.
     assert summary([outcome], "model", None)["shoulders_stitched"].value < 0.25

@@ -50,7 +50,6 @@ class Evaluate:
     def run(self) -> None:
         """Measure; print the table, and write the files."""
         from liveportrait import weights
-        from liveportrait.animation.session import Session
         from liveportrait.engine import Engine, pick_device
         from liveportrait.evaluation import report
         from liveportrait.evaluation.context import EvalContext
@@ -67,9 +66,8 @@ class Evaluate:
         plan = Plan(protocols, self.stride, self.seed, with_tiles=self.sheets)
         engine = Engine(weights.load(self.weights, pick_device(self.device)), self.precision, self.threads)
         context = EvalContext.of(engine, default_analyzer(), self.tracker)
-        session = Session(engine, context.analyzer, batch=8)
         held_out_one_in = None if self.all else self.held_out_one_in
-        items = open_items(self.data, session, held_out_one_in, _note)
+        items = open_items(self.data, context, held_out_one_in, _note)
         with progress_bar() as progress:
             found = evaluate(context, items, plan, progress)
         print(report.table(report.figures(found), Path(self.weights).name))

@@ -71,6 +71,11 @@ class Engine:
         """Whether the weights bring the module for eyes."""
         return self._eye_retargeting is not None
 
+    @property
+    def can_retarget_lips(self) -> bool:
+        """Whether the weights bring the module for lips."""
+        return self._lip_retargeting is not None
+
     @torch.no_grad()
     def encode_appearance(self, images: NDArray[np.uint8]) -> Features:
         """F of RGB crops (B,S,S,3) uint8, S the variant's input size."""

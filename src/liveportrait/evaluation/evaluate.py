@@ -9,14 +9,13 @@ import numpy as np
 
 from liveportrait.errors import UserError
 from liveportrait.evaluation.context import EvalContext
-from liveportrait.evaluation.inputs import EvalItem, Still
+from liveportrait.evaluation.inputs import EvalItem, EvalSource
 from liveportrait.evaluation.protocols.control import PARTS, measure_control, missing_module
 from liveportrait.evaluation.protocols.cross_reenactment import draw, measure_pair, pairings
 from liveportrait.evaluation.protocols.self_reenactment import measure_clip
 from liveportrait.evaluation.results import PROTOCOLS, Outcome, Protocol
 from liveportrait.evaluation.tracks import find
-from liveportrait.metrics.images import Array
-from liveportrait.types import Progress, no_progress
+from liveportrait.types import Array, Progress, no_progress
 
 FEWEST_PEOPLE = 8  # from which their mean embedding says something about people in general
 MOST_PEOPLE = 64
@@ -133,7 +132,7 @@ def _control(
     chosen = sorted(people.values(), key=lambda each: draw(plan.seed, "control", each.key))[:CONTROL_SOURCES]
     for number, each in enumerate(chosen):
         progress("control, sources", number, len(chosen))
-        if outcome := measure_control(context, each.still(), parts, plan.with_tiles):
+        if outcome := measure_control(context, each.source(), parts, plan.with_tiles):
             yield outcome
     progress("control, sources", len(chosen), len(chosen))
 
@@ -141,9 +140,9 @@ def _control(
 _PROTOCOLS = {"self": _self, "cross": _cross, "control": _control}
 
 
-def _first_with_a_face(context: EvalContext, sources: Sequence[EvalItem]) -> Still | None:
+def _first_with_a_face(context: EvalContext, sources: Sequence[EvalItem]) -> EvalSource | None:
     for each in sources[:TRIES]:
-        still = each.still()
+        still = each.source()
         if find(context.analyzer, still.face):
             return still
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -13,37 +13,43 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.driver.reference import TrackedFace, track_face
-from liveportrait.animation.session import Session
 from liveportrait.data.shards import OnBroken, Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
-from liveportrait.evaluation.protocols.reenact import COMPARED_SIDE
-from liveportrait.face.crop import CropWindow, crop, source_window, to_input
+from liveportrait.evaluation.context import COMPARED_SIDE, EvalContext
+from liveportrait.face.crop import CropWindow, crop, driving_window, source_window, to_input
+from liveportrait.face.tracker import FaceTracker
 from liveportrait.media import VideoReader, check_input, load_image, media_kind
-from liveportrait.metrics.images import Picture, is_well_exposed
+from liveportrait.metrics.images import is_well_exposed
+from liveportrait.types import Image
 
-BURST = 16  # consecutive frames, from the middle of a clip, on which jitter_ratios is measured
+BURST = 16  # consecutive frames, from the middle of a clip, on which jitter is measured
 SHARD_SUFFIX = ".tar"
+NO_PICTURES = np.empty((0, COMPARED_SIDE, COMPARED_SIDE, 3), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class EvalClip:
     """Some frames of one person's cropped face."""
 
     key: str
-    frames: Picture  # (T,256,256,3): the first frame, then every so-many-th
+    frames: Image  # (T,256,256,3): the first frame, then every so-many-th
     identity: str = ""
-    burst: Picture | None = None  # (B,256,256,3) consecutive frames
+    burst: Image = field(default_factory=NO_PICTURES.copy)  # (B,256,256,3) consecutive frames
+
+    @property
+    def driving(self) -> Image:
+        """All frames that drive: those chosen, then the burst."""
+        return np.concatenate([self.frames, self.burst])
 
 
 @dataclass(frozen=True, eq=False)
-class Still:
+class EvalSource:
     """A source: a face, and the picture that it is pasted back into."""
 
     key: str
     identity: str
-    face: Picture  # (256,256,3)
-    whole: Picture  # (H,W,3)
+    face: Image  # (256,256,3)
+    whole: Image  # (H,W,3)
     window: CropWindow  # of the face in `whole`
     is_well_exposed: bool
 
@@ -55,11 +61,11 @@ class EvalItem(Protocol):
     identity: str
     is_video: bool
 
-    def clip(self, stride: int) -> Clip:
+    def clip(self, stride: int) -> EvalClip:
         """Every `stride`-th frame, and a burst of consecutive ones. A picture is a clip of one frame."""
         ...
 
-    def still(self) -> Still:
+    def source(self) -> EvalSource:
         """The picture, or the first frame."""
         ...
 
@@ -71,7 +77,7 @@ class ShardItem:
         self.key, self.identity, self.is_video = sample.key, sample.identity, sample.is_video
         self._sample = sample
 
-    def clip(self, stride: int) -> Clip:
+    def clip(self, stride: int) -> EvalClip:
         chosen, burst = frame_numbers(len(self._sample.rotation), stride)
         wanted = np.union1d(chosen, burst)
         frames = self._sample.frames(wanted)
@@ -82,56 +88,67 @@ class ShardItem:
             )
         sized = np.stack([to_input(frame, COMPARED_SIDE) for frame in frames])
         rows = [np.searchsorted(wanted, numbers) for numbers in (chosen, burst)]
-        return Clip(self.key, sized[rows[0]], self.identity, sized[rows[1]])
+        return EvalClip(self.key, sized[rows[0]], self.identity, sized[rows[1]])
 
-    def still(self) -> Still:
+    def source(self) -> EvalSource:
         frames = self.clip(stride=8).frames if self.is_video else self._sample.frames()
         face = to_input(frames[0], COMPARED_SIDE)
-        return Still(self.key, self.identity, face, *mirrored(face), is_well_exposed(frames))
+        return EvalSource(self.key, self.identity, face, *mirrored(face), is_well_exposed(frames))
 
 
 class FileItem:
     """A video or a photo: the face is found, and cut out as `animate` cuts a driver's or a source's."""
 
-    def __init__(self, path: Path, session: Session) -> None:
+    def __init__(self, path: Path, context: EvalContext) -> None:
         self.key, self.identity = path.name, path.stem
         self.is_video = media_kind(path) == "video"
-        self._path, self._session = path, session
+        self._path, self._context = path, context
 
     @cached_property
-    def _tracked(self) -> TrackedFace:
-        return track_face(self._session, VideoReader(self._path), "first")
+    def _tracked(self) -> tuple[CropWindow, int, int]:
+        """One window for the whole video, the first frame that shows the face, and the number of frames."""
+        tracker = FaceTracker(self._context.analyzer)
+        with VideoReader(self._path) as reader:
+            faces = [tracker(frame) for frame in reader]
+        found = [number for number, face in enumerate(faces) if face is not None]
+        if not found:
+            raise UserError(
+                f"no face found in any of the {len(faces)} frames of {self._path}: leave it out, or use a video that"
+                " shows one"
+            )
+        window = driving_window(face.landmarks for face in faces if face is not None)
+        return window, found[0], len(faces)
 
-    def clip(self, stride: int) -> Clip:
+    def clip(self, stride: int) -> EvalClip:
         if not self.is_video:
-            return Clip(self.key, self.still().face[None], self.identity)
-        start = int(self._tracked.found.argmax())
-        chosen, burst = (start + rows for rows in frame_numbers(len(self._tracked.found) - start, stride))
+            return EvalClip(self.key, self.source().face[None], self.identity)
+        window, start, count = self._tracked
+        chosen, burst = (start + rows for rows in frame_numbers(count - start, stride))
         wanted = set(chosen.tolist()) | set(burst.tolist())
         with VideoReader(self._path) as reader:
             frames = {
-                number: self._cut(frame, self._tracked.window)
-                for number, frame in enumerate(reader)
-                if number in wanted
+                number: self._cut(frame, window) for number, frame in enumerate(reader) if number in wanted
             }
         chosen_frames, burst_frames = (
             np.stack([frames[n] for n in rows.tolist()]) for rows in (chosen, burst)
         )
-        return Clip(self.key, chosen_frames, self.identity, burst_frames)
+        return EvalClip(self.key, chosen_frames, self.identity, burst_frames)
 
-    def still(self) -> Still:
+    def source(self) -> EvalSource:
         if self.is_video:
             frames = self.clip(stride=8).frames
-            return Still(self.key, self.identity, frames[0], *mirrored(frames[0]), is_well_exposed(frames))
+            return EvalSource(
+                self.key, self.identity, frames[0], *mirrored(frames[0]), is_well_exposed(frames)
+            )
         whole = load_image(self._path)
-        faces = self._session.analyzer.detect(whole)
+        faces = self._context.analyzer.detect(whole)
         if not faces:
             raise UserError(f"no face found in {self._path}: leave it out, or use a picture that shows one")
         window = source_window(faces[0].landmarks)
-        return Still(self.key, self.identity, self._cut(whole, window), whole, window, True)
+        return EvalSource(self.key, self.identity, self._cut(whole, window), whole, window, True)
 
-    def _cut(self, image: Picture, window: CropWindow) -> Picture:
-        return to_input(crop(image, window, self._session.engine.variant.replicate_border), COMPARED_SIDE)
+    def _cut(self, image: Image, window: CropWindow) -> Image:
+        return to_input(crop(image, window, self._context.engine.variant.replicate_border), COMPARED_SIDE)
 
 
 def frame_numbers(count: int, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -140,7 +157,7 @@ def frame_numbers(count: int, stride: int) -> tuple[NDArray[np.int64], NDArray[n
     return np.arange(0, count, stride), np.arange(start, min(start + BURST, count))
 
 
-def mirrored(face: Picture) -> tuple[Picture, CropWindow]:
+def mirrored(face: Image) -> tuple[Image, CropWindow]:
     """A larger picture around a crop (S,S,3), continued by its mirror image, and the crop's window in it."""
     side = len(face)
     margin = side // 4
@@ -151,7 +168,7 @@ def mirrored(face: Picture) -> tuple[Picture, CropWindow]:
 
 
 def open_items(
-    data: Sequence[str], session: Session, one_in: int | None, on_broken: OnBroken | None = None
+    data: Sequence[str], context: EvalContext, one_in: int | None, on_broken: OnBroken | None = None
 ) -> list[EvalItem]:
     """All clips and pictures of shards (paths or patterns), videos and photos, in order.
 
@@ -167,7 +184,7 @@ def open_items(
     passed_over = 0
     for path in _paths(data):
         if path.suffix.lower() != SHARD_SUFFIX:
-            items.append(FileItem(path, session))
+            items.append(FileItem(path, context))
             continue
         for sample in read_shard(path, on_broken):
             if one_in is None or is_held_out(sample.identity, one_in):

@@ -16,7 +16,7 @@ from liveportrait.evaluation.evaluate import Evaluation
 from liveportrait.evaluation.inputs import BURST
 from liveportrait.evaluation.results import DEFINITIONS, METHODS, PROTOCOLS, Outcome, Protocol, summary
 from liveportrait.media import check_output, contact_sheet, output_file, save_image
-from liveportrait.metrics.images import Picture
+from liveportrait.types import Image
 
 CELL = 160  # px of a picture on a contact sheet
 MOST_ROWS = 40
@@ -149,9 +149,9 @@ def clip_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def sheets(evaluation: Evaluation) -> dict[str, Picture]:
+def sheets(evaluation: Evaluation) -> dict[str, Image]:
     """A contact sheet a protocol, as far as pictures were kept; at most 40 rows."""
-    found: dict[str, Picture] = {}
+    found: dict[str, Image] = {}
     for protocol in PROTOCOLS:
         rows = [outcome for outcome in evaluation.of(protocol) if outcome.tiles][:MOST_ROWS]
         if rows:

@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 
 from liveportrait.metrics.faces import centred_cosine, identity_distance
-from liveportrait.metrics.images import Array, Picture
 from liveportrait.metrics.perceptual import frechet_distance
 from liveportrait.metrics.temporal import centred_correlation
+from liveportrait.types import Array, Image
 
 Protocol = Literal["self", "cross", "control"]
 PROTOCOLS: tuple[Protocol, ...] = ("self", "cross", "control")
@@ -107,7 +107,7 @@ class Outcome:
     frames: int
     methods: dict[str, Measured]
     real: Array | None = None  # (N,1280) features of the real pictures
-    tiles: tuple[Picture, ...] = ()  # for a contact sheet
+    tiles: tuple[Image, ...] = ()  # for a contact sheet
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.measures import eye_ratios, head_pose, lip_ratio
 from liveportrait.metrics.faces import gaze_angles
-from liveportrait.metrics.images import Array, Picture
+from liveportrait.types import Array, Image
 
 # Below this opening (face/measures.py) an iris cannot be seen well enough to tell its direction.
 OPEN_EYE = 0.15
@@ -43,7 +43,7 @@ class Track:
 
 def observe(
     analyzer: FaceAnalyzer,
-    pictures: Picture,
+    pictures: Image,
     near: Sequence[Face | None] = (),
     identities: bool = True,
 ) -> Track:
@@ -72,7 +72,7 @@ def observe(
     return Track(tuple(faces), found, landmarks, shapes, rotation, scale, gaze, eyes, lips, identity)
 
 
-def find(analyzer: FaceAnalyzer, picture: Picture, near: Face | None = None) -> Face | None:
+def find(analyzer: FaceAnalyzer, picture: Image, near: Face | None = None) -> Face | None:
     """The face of a crop: near another one, measured a second time from where it was found, or else detected."""
     face = analyzer.track(picture, near) if near else None
     face = face and analyzer.track(picture, face)

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from liveportrait.face.crop import CropWindow
 from liveportrait.face.paste import paste_mask
 from liveportrait.metrics.faces import MESH_POINTS
-from liveportrait.metrics.images import Array, Picture, luma
+from liveportrait.metrics.images import luma
+from liveportrait.types import Array, Image
 
 BORDER = 8  # the regions are the outer eighths of the crop
 FACE_GROWTH = 0.06  # of the crop's side: the face's hull grows by it before it is cut out of the regions
 
 
-def displacement(source: Picture, picture: Picture, region: NDArray[np.bool_]) -> float:
+def displacement(source: Image, picture: Image, region: NDArray[np.bool_]) -> float:
     """Mean length of the optical flow from `source` to `picture` (S,S,3) in a region (S,S), in percent of S.
 
     Flow by dense inverse search (Kroeger et al. 2016). Pixels count by the source's gradient there: where a
@@ -57,7 +58,7 @@ def _face_mask(side: int, faces: list[Array]) -> NDArray[np.bool_]:
     return cv2.dilate(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
 
 
-def _pattern(picture: Picture) -> Array:
+def _pattern(picture: Image) -> Array:
     grey = cv2.GaussianBlur(luma(picture), (0, 0), 1.0)
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     return np.hypot(across, down)
@@ -66,7 +67,7 @@ def _pattern(picture: Picture) -> Array:
 class Seam:
     """The soft border along which a crop was pasted into a picture. Made once for a picture and a window."""
 
-    def __init__(self, original: Picture, window: CropWindow) -> None:
+    def __init__(self, original: Image, window: CropWindow) -> None:
         """`original` (H,W,3): the picture before anything was pasted into it."""
         height, width = original.shape[:2]
         mask = cv2.warpAffine(
@@ -79,7 +80,7 @@ class Seam:
         self._down = down[self._band] / steepness[self._band]
         self._before = self._slope(original)
 
-    def energy(self, pasted: Picture) -> float:
+    def energy(self, pasted: Image) -> float:
         """Mean |slope of luma across the seam| of a pasted picture (H,W,3), less that of the original.
 
         Grey levels (of 255) a pixel of the picture, over the band in which the paste mask falls from 1 to 0, along
@@ -88,7 +89,7 @@ class Seam:
         """
         return self._slope(pasted) - self._before
 
-    def _slope(self, picture: Picture) -> float:
+    def _slope(self, picture: Image) -> float:
         across, down = _gradient(luma(picture))
         slope = across[self._band] * self._across + down[self._band] * self._down
         return float(np.abs(slope).mean()) if slope.size else float("nan")

@@ -6,7 +6,7 @@ import numpy as np
 
 from liveportrait.face import canonical as mesh
 from liveportrait.face.measures import HeadPose
-from liveportrait.metrics.images import Array
+from liveportrait.types import Array
 
 MESH_POINTS = 468  # without the irises, which jitter more than anything else
 EYE_CORNERS = (33, 263)

@@ -10,25 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Picture = NDArray[np.uint8]
-Array = NDArray[np.float32]
+from liveportrait.types import Array, Image
+
 T = TypeVar("T", NDArray[Any], Tensor)
 
 EXPOSURE_TOLERANCE = 0.06  # of the range of luma
 
 
-def l1(picture: Picture, target: Picture) -> float:
+def l1(picture: Image, target: Image) -> float:
     """Mean absolute difference, in [0, 1]."""
     return float(np.abs(picture.astype(np.float32) - target).mean() / 255)
 
 
-def psnr(picture: Picture, target: Picture) -> float:
+def psnr(picture: Image, target: Image) -> float:
     """Peak signal-to-noise ratio in dB; 100 for equal pictures."""
     error = float(np.square(picture.astype(np.float32) - target).mean())
     return min(100.0, 10 * float(np.log10(255**2 / max(error, 1e-9))))
 
 
-def ssim(picture: Picture, target: Picture) -> float:
+def ssim(picture: Image, target: Image) -> float:
     """Structural similarity of luma, Gaussian window 11x11 with sigma 1.5 (Wang et al. 2004)."""
 
     def blur(x: Array) -> Array:
@@ -50,17 +50,17 @@ def ssim_map(a: T, b: T, window: Callable[[T], T], peak: float) -> T:
     return top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
 
 
-def sharpness(picture: Picture) -> float:
+def sharpness(picture: Image) -> float:
     """Variance of the luma's Laplacian, grey levels squared."""
     return float(cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
 
 
-def luma(picture: Picture) -> Array:
+def luma(picture: Image) -> Array:
     """Grey levels (H,W) float32 in [0, 255], Rec. 601 weights."""
     return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
 
 
-def is_well_exposed(frames: Picture) -> bool:
+def is_well_exposed(frames: Image) -> bool:
     """Whether a clip's first frame is as bright as the clip: |mean luma − the frames' median| ≤ 0.06 of the range.
 
     frames (T,H,W,3). A clip that fades in starts with a frame that no method can drive well.

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from liveportrait.errors import UserError
-from liveportrait.metrics.images import Array, Picture
 from liveportrait.networks.efficientnet import STEM, Block, blocks, pad_same, scaled
+from liveportrait.types import Array, Image
 
 WEIGHTS = Path(__file__).with_name("models") / "perceptual.safetensors"
 TAPS = (0, 1, 2, 3)  # blocks whose expanded maps are compared, after the stem: strides 2, 2, 4, 4
@@ -109,7 +109,7 @@ def map_distance(maps: list[Tensor], target: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def features(network: PictureFeatures, pictures: Picture) -> Array:
+def features(network: PictureFeatures, pictures: Image) -> Array:
     """Features (T,1280) of pictures (T,S,S,3), S a multiple of 32."""
     batches = range(0, len(pictures), BATCH)
     return np.concatenate([_numbers(network(_tensor(network, pictures[b : b + BATCH]))[1]) for b in batches])
@@ -117,7 +117,7 @@ def features(network: PictureFeatures, pictures: Picture) -> Array:
 
 @torch.no_grad()
 def compare(
-    network: PictureFeatures, outputs: Mapping[str, Picture], targets: Picture
+    network: PictureFeatures, outputs: Mapping[str, Image], targets: Image
 ) -> tuple[dict[str, Array], dict[str, Array], Array]:
     """Methods' pictures (T,S,S,3) against targets: perceptual distances (T,), features (T,1280), the targets' features.
 
@@ -142,7 +142,7 @@ def compare(
     return joined[0], joined[1], np.concatenate(real)
 
 
-def _tensor(network: PictureFeatures, pictures: Picture) -> Tensor:
+def _tensor(network: PictureFeatures, pictures: Image) -> Tensor:
     device = next(network.parameters()).device
     return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from liveportrait.metrics.images import Array
+from liveportrait.types import Array
 
 
 def centred_correlation(series: list[tuple[Array, Array]]) -> float:

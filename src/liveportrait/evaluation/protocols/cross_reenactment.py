@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from liveportrait import metrics
-from liveportrait.evaluation.context import EvalContext
-from liveportrait.evaluation.inputs import Clip, EvalItem, Still
+from liveportrait.animation.options import DriveOptions
+from liveportrait.evaluation.context import EvalContext, compared, drive
+from liveportrait.evaluation.inputs import EvalClip, EvalItem, EvalSource
 from liveportrait.evaluation.protocols.landmark_warp import landmark_warp
-from liveportrait.evaluation.protocols.reenact import Shown, Start, compared, reenact
 from liveportrait.evaluation.protocols.shared import (
     change_values,
     curves,
@@ -31,14 +31,17 @@ from liveportrait.evaluation.tracks import Track, find, observe
 from liveportrait.face import Face
 from liveportrait.face.paste import Paster
 from liveportrait.metrics import Seam, background_region, displacement, shoulder_region
-from liveportrait.metrics.images import Array, Picture
 from liveportrait.metrics.perceptual import features
+from liveportrait.types import Array, Image
+
+OPTIONS = DriveOptions(crop_driving=False)
+UNSTITCHED = DriveOptions(crop_driving=False, stitching=False)
 
 
 class Made(NamedTuple):
     """What a method made of a source and a clip."""
 
-    pictures: Picture  # (T,256,256,3)
+    pictures: Image  # (T,256,256,3)
     track: Track
     stillness: dict[str, Array]  # numbers (T,) of what should stand still
     features: Array  # (T − 1,1280), without the first picture
@@ -66,7 +69,9 @@ def draw(seed: int, driver: str, source: str) -> str:
     return hashlib.sha256(f"{seed}/{driver}/{source}".encode()).hexdigest()
 
 
-def measure_pair(context: EvalContext, source: Still, clip: Clip, with_tiles: bool = False) -> Outcome | None:
+def measure_pair(
+    context: EvalContext, source: EvalSource, clip: EvalClip, with_tiles: bool = False
+) -> Outcome | None:
     """Model and baselines on a source and a driving clip, the clip's first frame left out (nothing has moved).
 
     None where the clip has one frame only, or no face was found in its first frame or in the source.
@@ -75,20 +80,20 @@ def measure_pair(context: EvalContext, source: Still, clip: Clip, with_tiles: bo
     face, count = find(context.analyzer, source.face), len(clip.frames)
     if count < 2 or driver.faces[0] is None or face is None:
         return None
-    portrait, played = Shown(source.face[None], (face,)), Shown(clip.frames, driver.faces)
-    start = Start.of(context, portrait, played)
+    with context.open(source.face) as portrait:
+        driven = drive(portrait, clip.driving, OPTIONS)
+        loose = drive(portrait, clip.driving, UNSTITCHED, count) if context.engine.can_stitch else None
     rendered = {
-        "model": reenact(context, portrait, start, played, stitching=True),
-        "landmark_warp": _warped(portrait, face, driver.faces[0], driver.faces),
+        "model": driven[:count],
+        "landmark_warp": _warped(source, face, driver.faces[0], driver.faces),
     }
     outputs = {name: compared(pictures) for name, pictures in rendered.items()}
-    still = observe(context.analyzer, portrait.frames, (face,))
+    still = observe(context.analyzer, source.face[None], (face,))
     tracks = {name: observe(context.analyzer, pictures) for name, pictures in outputs.items()}
     still_parts = Stillness(source, face)
     disturbed = {name: still_parts.disturbance(rendered[name], tracks[name]) for name in outputs}
-    bursts = _bursts(context, portrait, start, still, clip.burst)
-    if context.engine.can_stitch:
-        loose = reenact(context, portrait, start, played, stitching=False)
+    bursts = _bursts(context, source, face, clip, driven[count:], still, driver)
+    if loose is not None:
         track = observe(context.analyzer, compared(loose), identities=False)
         pair = disturbed["model"]["shoulders"], still_parts.disturbance(loose, track)["shoulders"]
         stitched, unstitched = (float(np.nansum(moved[1:])) for moved in pair)
@@ -97,7 +102,7 @@ def measure_pair(context: EvalContext, source: Still, clip: Clip, with_tiles: bo
         name: Made(pictures, tracks[name], disturbed[name], features(context.features, pictures[1:]))
         for name, pictures in outputs.items()
     }
-    seen = features(context.features, portrait.frames)
+    seen = features(context.features, source.face[None])
     made["copy"] = Made(
         np.broadcast_to(source.face, clip.frames.shape),
         still.repeated(0, count),
@@ -118,15 +123,15 @@ def measure_pair(context: EvalContext, source: Still, clip: Clip, with_tiles: bo
     )
 
 
-def _warped(source: Shown, face: Face, first: Face, faces: Sequence[Face | None]) -> Picture:
+def _warped(source: EvalSource, face: Face, first: Face, faces: Sequence[Face | None]) -> Image:
     """The source bent by the driver's change of landmarks since its first frame, fitted to the source's eyes."""
     size = metrics.eye_distance(face.landmarks) / metrics.eye_distance(first.landmarks)
     return np.stack(
         [
-            source.frames[0]
+            source.face
             if each is None
             else landmark_warp(
-                source.frames[0], face.landmarks, face.landmarks + (each.landmarks - first.landmarks) * size
+                source.face, face.landmarks, face.landmarks + (each.landmarks - first.landmarks) * size
             )
             for each in faces
         ]
@@ -134,25 +139,27 @@ def _warped(source: Shown, face: Face, first: Face, faces: Sequence[Face | None]
 
 
 def _bursts(
-    context: EvalContext, source: Shown, start: Start, still: Track, burst: Picture | None
+    context: EvalContext,
+    source: EvalSource,
+    face: Face,
+    clip: EvalClip,
+    driven: Image,
+    still: Track,
+    driver: Track,
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """The methods' jitter beside the driver's, over consecutive frames."""
-    face, first = source.faces[0], start.shown.faces[0]
-    if burst is None or len(burst) < 3 or face is None or first is None:
+    first = driver.faces[0]
+    if len(clip.burst) < 3 or first is None:
         return {}
-    driver = observe(context.analyzer, burst, identities=False)
-    played = Shown(burst, driver.faces)
-    outputs = {
-        "model": compared(reenact(context, source, start, played, stitching=True)),
-        "landmark_warp": _warped(source, face, first, driver.faces),
-    }
+    burst = observe(context.analyzer, clip.burst, identities=False)
+    outputs = {"model": compared(driven), "landmark_warp": _warped(source, face, first, burst.faces)}
     tracks = {name: observe(context.analyzer, made, identities=False) for name, made in outputs.items()}
-    tracks["copy"] = still.repeated(0, len(burst))
-    return {name: jitter_ratios(track, driver) for name, track in tracks.items()}
+    tracks["copy"] = still.repeated(0, len(clip.burst))
+    return {name: jitter_ratios(track, burst) for name, track in tracks.items()}
 
 
 def _measured(
-    source: Still, still: Track, driver: Track, made: Made, ratios: dict[str, tuple[float, float]]
+    source: EvalSource, still: Track, driver: Track, made: Made, ratios: dict[str, tuple[float, float]]
 ) -> Measured:
     """One method, without the first frame."""
     own = max(metrics.sharpness(source.face), 1e-9)
@@ -171,12 +178,12 @@ def _measured(
 class Stillness:
     """What of a source should stand still while it moves: shoulders, background, the border of the pasted crop."""
 
-    def __init__(self, source: Still, face: Face) -> None:
+    def __init__(self, source: EvalSource, face: Face) -> None:
         self._source, self._face = source, face
         self._seam = Seam(source.whole, source.window)
         self._paster = Paster(source.window, source.whole.shape)
 
-    def disturbance(self, rendered: Picture, track: Track) -> dict[str, Array]:
+    def disturbance(self, rendered: Image, track: Track) -> dict[str, Array]:
         """Displacements and seam energy, a number (T,) a frame, of pictures (T,S,S,3) with their track."""
         seams = [self._seam.energy(self._paster.paste(picture, self._source.whole)) for picture in rendered]
         pictures, size = compared(rendered), len(self._source.face)

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.metrics.faces import MESH_POINTS
-from liveportrait.metrics.images import Array, Picture
+from liveportrait.types import Array, Image
 
 BORDER_POINTS = 5  # on each side of the picture; they stay where they are
 
 
-def landmark_warp(source: Picture, source_landmarks: Array, target_landmarks: Array) -> Picture:
+def landmark_warp(source: Image, source_landmarks: Array, target_landmarks: Array) -> Image:
     """Piecewise-affine warp of a source (H,W,3) that moves its landmarks (478,3) px onto the target's."""
     height, width = source.shape[:2]
     border = _border(height, width)

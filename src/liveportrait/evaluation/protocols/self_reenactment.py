@@ -12,11 +12,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from liveportrait import metrics
+from liveportrait.animation.options import DriveOptions
 from liveportrait.engine import Engine
-from liveportrait.evaluation.context import EvalContext
-from liveportrait.evaluation.inputs import Clip, frame_numbers
+from liveportrait.evaluation.context import EvalContext, compared, drive
+from liveportrait.evaluation.inputs import EvalClip, frame_numbers
 from liveportrait.evaluation.protocols.landmark_warp import landmark_warp
-from liveportrait.evaluation.protocols.reenact import Shown, Start, compared, reenact
 from liveportrait.evaluation.protocols.shared import (
     curves,
     face_values,
@@ -27,13 +27,15 @@ from liveportrait.evaluation.protocols.shared import (
 )
 from liveportrait.evaluation.results import METHODS, Measured, Outcome, summary
 from liveportrait.evaluation.tracks import Track, observe
-from liveportrait.face import Face, FaceAnalyzer
-from liveportrait.metrics.images import Array, Picture
+from liveportrait.face import FaceAnalyzer
 from liveportrait.metrics.perceptual import compare
+from liveportrait.types import Array, Image
+
+OPTIONS = DriveOptions(crop_driving=False, reference="first", stitching=False)
 
 
 def self_reenactment(
-    engine: Engine, analyzer: FaceAnalyzer, clips: Iterable[Clip], stride: int = 1
+    engine: Engine, analyzer: FaceAnalyzer, clips: Iterable[EvalClip], stride: int = 1
 ) -> dict[str, dict[str, float]]:
     """Figures of each method on every `stride`-th frame of clips, and their `frames`.
 
@@ -43,7 +45,7 @@ def self_reenactment(
     outcomes = []
     for clip in clips:
         chosen, burst = frame_numbers(len(clip.frames), stride)
-        thinned = Clip(clip.key, clip.frames[chosen], clip.identity, clip.frames[burst])
+        thinned = EvalClip(clip.key, clip.frames[chosen], clip.identity, clip.frames[burst])
         if outcome := measure_clip(context, thinned):
             outcomes.append(outcome)
     figures = {method: summary(outcomes, method, centre=None) for method in METHODS}
@@ -54,7 +56,7 @@ def self_reenactment(
     }
 
 
-def measure_clip(context: EvalContext, clip: Clip, with_tiles: bool = False) -> Outcome | None:
+def measure_clip(context: EvalContext, clip: EvalClip, with_tiles: bool = False) -> Outcome | None:
     """Model and baselines on a clip, the first frame left out (it is the source).
 
     None where the clip has one frame only, or no face was found in the first.
@@ -62,14 +64,16 @@ def measure_clip(context: EvalContext, clip: Clip, with_tiles: bool = False) -> 
     truth = observe(context.analyzer, clip.frames)
     if len(clip.frames) < 2 or truth.faces[0] is None:
         return None
-    shown = Shown(clip.frames, truth.faces)
-    outputs = _outputs(context, shown.first, shown)
+    with context.open(clip.frames[0]) as portrait:
+        driven = compared(drive(portrait, clip.driving, OPTIONS))
+    count = len(clip.frames)
+    outputs = _outputs(clip.frames, driven[:count], truth, truth)
     distances, features, real = compare(
         context.features,
         {name: made[1:] if len(made) > 1 else made for name, made in outputs.items()},
         clip.frames[1:],
     )
-    bursts = _bursts(context, shown.first, clip.burst)
+    bursts = _bursts(context, clip, driven[count:], truth)
     tracks = _tracks(context, outputs, truth, truth)
     methods = {}
     for method, made in outputs.items():
@@ -96,32 +100,27 @@ def measure_clip(context: EvalContext, clip: Clip, with_tiles: bool = False) -> 
     )
 
 
-def _outputs(context: EvalContext, source: Shown, driver: Shown) -> dict[str, Picture]:
-    """The methods' pictures (T,256,256,3), by method; the copy is one picture."""
-    made = reenact(context, source, Start.of(context, source, source), driver, stitching=False)
-    own = _landmarks(source.faces[0])
-    warped = [
-        source.frames[0] if face is None else landmark_warp(source.frames[0], own, face.landmarks)
-        for face in driver.faces
-    ]
-    return {"model": compared(made), "copy": source.frames, "landmark_warp": np.stack(warped)}
+def _outputs(frames: Image, driven: Image, truth: Track, driver: Track) -> dict[str, Image]:
+    """The methods' pictures (T,256,256,3), by method; the copy is one picture, the clip's first."""
+    source, own = frames[0], truth.landmarks[0]
+    warped = [source if face is None else landmark_warp(source, own, face.landmarks) for face in driver.faces]
+    return {"model": driven, "copy": frames[:1], "landmark_warp": np.stack(warped)}
 
 
 def _bursts(
-    context: EvalContext, source: Shown, burst: Picture | None
+    context: EvalContext, clip: EvalClip, driven: Image, truth: Track
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """The methods' jitter beside the clip's, over consecutive frames."""
-    if burst is None or len(burst) < 3:
+    """The methods' jitter beside the clip's, over its consecutive frames."""
+    if len(clip.burst) < 3:
         return {}
-    driver = observe(context.analyzer, burst, identities=False)
-    still = observe(context.analyzer, source.frames, source.faces, identities=False)
-    outputs = _outputs(context, source, Shown(burst, driver.faces))
-    tracks = _tracks(context, outputs, still, driver, identities=False)
+    driver = observe(context.analyzer, clip.burst, identities=False)
+    outputs = _outputs(clip.frames, driven, truth, driver)
+    tracks = _tracks(context, outputs, truth, driver, identities=False)
     return {method: jitter_ratios(track, driver) for method, track in tracks.items()}
 
 
 def _tracks(
-    context: EvalContext, outputs: dict[str, Picture], still: Track, driver: Track, identities: bool = True
+    context: EvalContext, outputs: dict[str, Image], still: Track, driver: Track, identities: bool = True
 ) -> dict[str, Track]:
     """The methods' tracks, faces looked for where the driver's are; the copy's is the source's, repeated."""
     tracks = {
@@ -132,7 +131,7 @@ def _tracks(
     return tracks | {"copy": still.repeated(0, len(driver.faces))}
 
 
-def _frame_values(made: Picture, frames: Picture, track: Track, truth: Track) -> dict[str, Array]:
+def _frame_values(made: Image, frames: Image, track: Track, truth: Track) -> dict[str, Array]:
     shown = made if len(made) > 1 else np.broadcast_to(made, frames.shape)
     values: dict[str, list[float]] = {"psnr": [], "ssim": [], "l1": [], "sharpness": [], "landmarks": []}
     for row, (picture, target) in enumerate(zip(shown, frames, strict=True)):
@@ -145,8 +144,3 @@ def _frame_values(made: Picture, frames: Picture, track: Track, truth: Track) ->
     arrays["head_pose"] = rotation_distances(track.rotation, truth.rotation)
     arrays["gaze"] = np.linalg.norm(track.gaze - truth.gaze, axis=1)
     return arrays | face_values(track, truth)
-
-
-def _landmarks(face: Face | None) -> Array:
-    assert face is not None
-    return face.landmarks

@@ -8,9 +8,9 @@ import torch
 from liveportrait.evaluation.tracks import Track
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN, NEUTRAL
 from liveportrait.metrics.faces import MESH_POINTS, expression_distance, eye_distance, rotation_distance
-from liveportrait.metrics.images import Array, Picture
 from liveportrait.metrics.temporal import jitter, without_rigid_motion
 from liveportrait.networks.geometry import euler_degrees
+from liveportrait.types import Array, Image
 
 
 def curves(track: Track, driver: Track) -> dict[str, list[tuple[Array, Array]]]:
@@ -83,9 +83,7 @@ def telling_frames(driver: Track) -> list[int]:
     return [int(np.nanargmax(np.abs(curve - curve[0]))) for curve in (blink, jaw, turn)]
 
 
-def tiles(
-    source: Picture, driver: Picture, outputs: dict[str, Picture], rows: list[int]
-) -> tuple[Picture, ...]:
+def tiles(source: Image, driver: Image, outputs: dict[str, Image], rows: list[int]) -> tuple[Image, ...]:
     """A row of a contact sheet: the source, then for each moment the driver and every output."""
     shown = (source, *(pictures[row] for row in rows for pictures in (driver, *outputs.values())))
     return tuple(picture.copy() for picture in shown)  # a view would keep the whole clip in memory
