@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import importlib.util
 import re
 import shlex
@@ -13,6 +15,7 @@ import pytest
 import tyro
 from animation_samples import driving_frames, portrait, write_video
 
+import liveportrait
 from liveportrait.apps.cli import Command
 from liveportrait.media import save_image
 
@@ -113,6 +116,36 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
     exec(lines, names)
     assert names["frame"].shape == names["still"].shape == portrait().shape
     assert (names["frame"] != names["still"]).any()
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=named)
+def test_imports_of_python_blocks_work(path):
+    for _, language, body in FENCE.findall(path.read_text(encoding="utf-8")):
+        if language == "python":
+            ast.parse(body)
+            exec("\n".join(line for line in body.splitlines() if line.startswith(("from ", "import "))), {})
+
+
+def test_the_python_reference_names_what_there_is():
+    text = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
+    for name, attribute in re.findall(r"\b(animator|portrait|live|report)\.(\w+)", text):
+        owner = getattr(liveportrait, name.capitalize())
+        known = {*dir(owner), *owner.__annotations__, "engine"}
+        assert attribute in known, f"{name}.{attribute}"
+    table = text.split("## Report")[1].split("## Template")[0]
+    fields = re.findall(
+        r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
+    )
+    assert all(
+        hasattr(liveportrait.Report, field) or field in liveportrait.Report.__annotations__
+        for field in fields
+    )
+    for line in text.split("## Options")[1].split("## Report")[0].splitlines():
+        if line.startswith("| `"):
+            _, name, _, fields, _ = line.split("|")
+            options = getattr(liveportrait, name.strip(" `"))
+            for field in re.findall(r"`([a-z_]+)`", fields):
+                assert field in {each.name for each in dataclasses.fields(options)}, f"{name} has no {field}"
 
 
 def test_code_names_pages_that_exist():
