@@ -21,7 +21,7 @@ from liveportrait.training.data.corpus import build_corpus, load_corpus
 from liveportrait.training.data.samplers import PairMix
 from liveportrait.training.fine_tune import run as fine_tune
 from liveportrait.training.fine_tune.data import picture_pairs, read, split, training_pairs
-from liveportrait.training.fine_tune.recipes import settings_for, weights_for
+from liveportrait.training.fine_tune.run import settings_for, weights_for
 from liveportrait.training.stage_one.joint import JointTrainer
 from liveportrait.training.stage_one.joint_model import Pair, joint_model
 from liveportrait.training.stage_one.validation import measure

@@ -96,7 +96,7 @@ class AnimalDetector:
     """The network that finds the faces of cats and dogs, from crops with landmarks put there by hand."""
 
     data: Annotated[tuple[Path, ...], arg(metavar="SHARD...")]
-    """shards with pictures of animals, those that `training/animal_landmarks.json` has landmarks of"""
+    """shards with pictures of animals, those that `training/animals/landmarks.json` has landmarks of"""
     backgrounds: Annotated[tuple[Path, ...], arg(metavar="SHARD...")]
     """shards with pictures of people: what animals are laid into, and what is no animal"""
     output: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]

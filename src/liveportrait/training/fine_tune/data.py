@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ from liveportrait.training.data.augment import random_colour, recoloured
 from liveportrait.training.data.batches import batches
 from liveportrait.training.data.corpus import Corpus, build_corpus, load_corpus
 from liveportrait.training.data.samplers import PairMix, PairSampler
-from liveportrait.training.fine_tune.recipes import BATCH, Target
 from liveportrait.training.losses.transforms import random_transform
 from liveportrait.training.stage_one.joint_model import Pair, resized
 
+Target = Literal["person", "style", "animals"]  # what the shards show
+
+BATCH = 4
 FRAMES_PER_CLIP = 64
 HELD_OUT = 6  # the last of so many clips or pictures is held out, from the end of the shards
 LABELLED_SHARE = 0.5  # of the batches, where animals come beside labelled faces
@@ -41,25 +44,26 @@ def read(shards: Sequence[Path], folder: Path, target: Target, seed: int) -> tup
     """Training and held-out part of the shards; `folder` takes the decoded frames.
 
     Held out is the end of the data: the last sixth of the clips and pictures or, of less than six clips, the last
-    sixth of each clip's frames. For animals the pictures without labels are held out alone. Raises UserError where
+    sixth of each clip's frames. For animals the pictures without labels alone are held out. Raises UserError where
     the shards do not hold what the target needs.
     """
-    pictures, labelled = _pictures(shards) if target == "animals" else (_none(), True)
-    if target == "animals" and len(pictures) < 2:
+    if target != "animals":
+        train, held_out = split(_labelled(shards, folder, seed))
+        return Part(train, _none()), Part(held_out, _none())
+    pictures, labels = _pictures(shards)
+    if len(pictures) < 2:
         raise UserError(
             f"{len(pictures)} pictures without labels in {len(shards)} shards: animals need at least 2; "
             "labelled faces are fine-tuned with --to style or --to person"
         )
-    whole = None
-    if labelled:
-        build_corpus(shards, folder, FRAMES_PER_CLIP, 1, seed, held_out=True)  # one in one: all of them
-        whole = load_corpus(folder)
-    if target == "animals":
-        kept = len(pictures) - max(1, len(pictures) // HELD_OUT)
-        return Part(whole, pictures[:kept]), Part(None, pictures[kept:])
-    assert whole is not None
-    train, held_out = split(whole)
-    return Part(train, _none()), Part(held_out, _none())
+    whole = _labelled(shards, folder, seed) if labels else None
+    kept = len(pictures) - max(1, len(pictures) // HELD_OUT)
+    return Part(whole, pictures[:kept]), Part(None, pictures[kept:])
+
+
+def _labelled(shards: Sequence[Path], folder: Path, seed: int) -> Corpus:
+    build_corpus(shards, folder, FRAMES_PER_CLIP, 1, seed, held_out=True)  # one in one: all of them
+    return load_corpus(folder)
 
 
 def split(corpus: Corpus) -> tuple[Corpus, Corpus]:
