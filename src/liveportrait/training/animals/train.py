@@ -37,7 +37,7 @@ LOG_EVERY = 50
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """How long and how fast."""
+    """Length and pace of the training."""
 
     views: int = 3000  # pictures to make
     epochs: int = 12  # how often each is seen
@@ -48,7 +48,7 @@ class DetectorOptions:
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """What the trunk sees of N views, and what the heads shall say."""
+    """The trunk's features of N views, and what the heads shall make of them."""
 
     fine: Tensor  # (N,40,S/8,S/8) float16
     coarse: Tensor  # (N,112,S/16,S/16) float16
@@ -160,7 +160,7 @@ def losses(reading: AnimalReading, points: Tensor, is_there: Tensor) -> dict[str
 
 
 def heat_losses(heat: Tensor, cells: Tensor, points: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """How far heatmaps' means lie from landmarks, in sizes; and how far the maps are from narrow Gaussians."""
+    """Distance of heatmaps' means from landmarks, in sizes; cross-entropy of the maps with narrow Gaussians."""
     if not len(heat):
         return heat.sum(), heat.sum()
     away = ((heat.softmax(-1) @ cells - points) / size[:, None, None]).abs().mean()

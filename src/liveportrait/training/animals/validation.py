@@ -1,4 +1,4 @@
-"""How often the animal network finds animals, how exactly, and how often it takes something else for one."""
+"""Figures of the animal network: how often it finds animals, how exactly, and how often where there is none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HIT = 0.5  # of the distance between the eyes: a face whose middle is found clos
 
 @dataclass(frozen=True)
 class Figures:
-    """On held-out pictures. Errors are in distances between the eyes, medians over the faces that were found."""
+    """Figures on held-out pictures. Errors: medians over the faces that were found, distances between the eyes = 1."""
 
     crops: int
     found: float  # share of the crops whose animal was found
@@ -71,7 +71,7 @@ def measure(weights: Path, shards: Sequence[Path], backgrounds: Sequence[Path], 
 
 
 def _found(faces: Sequence[AnimalFace], labelled: Labelled, errors: list[NDArray[np.float64]]) -> bool:
-    """Whether the animal is among the faces; how far off it is goes to `errors`."""
+    """True if the animal is among the faces; its distance from the labels goes to `errors`."""
     wanted = labelled.points.astype(np.float64)
     axes = face_axes(wanted)
     for face in faces:

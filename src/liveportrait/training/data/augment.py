@@ -27,7 +27,6 @@ from liveportrait.networks.interface import Motion
 from liveportrait.networks.keypoints import LEFT_LIDS, MIRROR, RIGHT_LIDS
 from liveportrait.training.losses.rendering import LUMA
 
-LARGEST_BLUR = 2.0  # standard deviation, px
 CLOSED = 0.97  # a closed lid stops short of the other
 # In lengths of the eye:
 BROW = 0.45  # from the upper lid to the skin that stays
@@ -64,7 +63,7 @@ class ColourChange:
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to one frame and its motion; the defaults leave it as it is.
+    """A change of one frame and its motion; the defaults leave both as they are.
 
     Places change in the order of the fields.
     """
@@ -74,12 +73,12 @@ class Change:
     move: Similarity | None = None
     flip: bool = False
     colour: ColourChange | None = None
-    blur: float = 0.0  # standard deviation, px, up to LARGEST_BLUR
+    blur: float = 0.0  # standard deviation, px
     detail: int = 0  # side of the smaller picture that the frame is enlarged from, px
 
     @property
     def warps(self) -> bool:
-        """Whether the picture is interpolated."""
+        """True where the picture is interpolated."""
         return self.blink > 0 or self.head is not None or self.move is not None
 
 
@@ -102,7 +101,7 @@ def random_degradation(rng: np.random.Generator) -> tuple[float, int]:
     """Blur and detail of a change: mostly none, now and then one of them."""
     chance = rng.random()
     if chance < 0.15:
-        return float(rng.uniform(0.5, LARGEST_BLUR)), 0
+        return float(rng.uniform(0.5, 2)), 0
     return 0.0, int(rng.uniform(64, 180)) if chance < 0.3 else 0
 
 
@@ -214,7 +213,7 @@ class Similarities(NamedTuple):
         )
 
     def back(self, points: Planes) -> Planes:
-        """Where points of the moved pictures come from."""
+        """The places that points of the moved pictures come from."""
         x, y = points[0] - _per_row(self.shift[:, 0]), points[1] - _per_row(self.shift[:, 1])
         cosine, sine = _per_row(self.cosine / self.zoom), _per_row(self.sine / self.zoom)
         return cosine * x + sine * y, cosine * y - sine * x
@@ -249,7 +248,7 @@ def mirrored(motion: Motion) -> Motion:
 
 
 def _moved_heads(points: Planes, heads: Similarities, motion: Motion) -> tuple[Tensor, Tensor, Motion]:
-    """Where points come from when heads are moved about their own centres, and the heads' motion.
+    """The places that points come from when heads are moved about their own centres, and the heads' motion.
 
     Far from the head everything stays.
     """
@@ -302,7 +301,7 @@ class Eye(NamedTuple):
         """u and v of points, planes with rows (B,...)."""
         shape = (-1, *[1] * (points[0].dim() - 1))
         first, along = ((end[:, 0].view(shape), end[:, 1].view(shape)) for end in (self.first, self.along))
-        square = along[0].square() + along[1].square()
+        square = (along[0].square() + along[1].square()).clamp_min(1e-12)
         x, y = points[0] - first[0], points[1] - first[1]
         along = along[0] / square, along[1] / square
         return x * along[0] + y * along[1], y * along[0] - x * along[1]
@@ -315,14 +314,14 @@ class Eye(NamedTuple):
         return motion._replace(expression=expression)
 
     def back(self, points: Planes) -> Planes:
-        """Where points (B,S,S) come from."""
+        """The places that points (B,S,S) come from."""
         u, v = self.local(points)
         where = torch.stack([(u - 0.5) / (0.5 + FADE), v / EYE_REACH], 1).movedim(1, -1)
         moved = F.grid_sample(self.field(), where, padding_mode="zeros", align_corners=True)[:, 0]
         return points[0] - moved * _per_row(self.along[:, 1]), points[1] + moved * _per_row(self.along[:, 0])
 
     def field(self) -> Tensor:
-        """How far across the eye from a place lies what it shows (B,1,FIELD,FIELD), along v.
+        """Distance along v (B,1,FIELD,FIELD) from each place to the place that it shows.
 
         Rows are v in ±EYE_REACH, columns u from FADE before to FADE beyond the corners; at the margin it is zero.
         """

@@ -211,7 +211,7 @@ def ensure_corpus(
 
 
 def stored_effect(folder: Path) -> Array:
-    """How keypoints follow blendshapes (52,63) in the corpus in `folder`; see `lifting.measure_effect`."""
+    """Effect of blendshapes on keypoints (52,63), from the corpus in `folder`; see `lifting.measure_effect`."""
     with np.load(folder / "labels.npz") as stored:
         return np.asarray(stored["expression_effect"])
 

@@ -32,7 +32,7 @@ SHORTEST_VIDEO = 4  # frames; a shorter clip is treated as a picture
 
 @dataclass(frozen=True)
 class PairMix:
-    """Which pairs are drawn, as probabilities."""
+    """Shares of the kinds of pairs, as probabilities."""
 
     pictures: float = 0.25  # a picture and its moved, blinking copy
     extremes: float = 0.35  # of the video pairs: the partner with the most different lids or jaw
@@ -41,7 +41,7 @@ class PairMix:
 
 
 class Clips(Protocol):
-    """Where clips come from: a corpus, or the clips a stream holds at the moment."""
+    """A source of clips: a corpus, or the clips that a stream holds at the moment."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:

@@ -34,7 +34,7 @@ Pictures = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Part:
-    """What is trained on, or what is held out."""
+    """The data that are trained on, or those held out."""
 
     labelled: Corpus | None
     pictures: Pictures  # (N,256,256,3) without labels

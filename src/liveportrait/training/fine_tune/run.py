@@ -54,7 +54,7 @@ BASE = JointWeights(head_pose=0.0, guide=0.0, keypoint_prior=0.0, anchor=10.0)
 
 @dataclass(frozen=True)
 class Options:
-    """How to fine-tune."""
+    """Options of a fine-tuning."""
 
     to: Target
     minutes: float = 10.0  # of training; measuring before and after comes on top
@@ -68,7 +68,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it; the figures are those of `stage_one.validation.measure` on held-out pairs."""
+    """The outcome of a fine-tuning; its figures are those of `stage_one.validation.measure` on held-out pairs."""
 
     weights: str  # what was started from
     to: Target
