@@ -11,6 +11,7 @@ import numpy as np
 from liveportrait.animation.animator import Animator
 from liveportrait.animation.options import DriveOptions, SourceOptions
 from liveportrait.animation.portrait import Portrait
+from liveportrait.animation.session import Session
 from liveportrait.engine import Engine
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.animals import AnimalDetector
@@ -42,6 +43,10 @@ class EvalContext:
     def engine(self) -> Engine:
         """The engine of the animator."""
         return self.animator.engine
+
+    def session(self) -> Session:
+        """Tools to follow a face through a file."""
+        return Session(self.engine, self.analyzer, self.animator.batch)
 
     def open(self, crop: Image) -> Portrait:
         """The portrait of a face that is cropped already, (S,S,3)."""

@@ -25,7 +25,7 @@ TRIES = 5  # sources without a face before a clip is left out
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured."""
+    """The protocols to run, and on which frames."""
 
     protocols: tuple[Protocol, ...] = PROTOCOLS
     stride: int = 1

@@ -1,4 +1,4 @@
-"""What is evaluated on: held-out clips and pictures of shards, or videos and photos as they are."""
+"""Inputs of the evaluation: held-out clips and pictures of shards, or videos and photos as they are."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from liveportrait.animation.driver.reference import TrackedFace, track_face
 from liveportrait.data.shards import OnBroken, Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.evaluation.context import COMPARED_SIDE, EvalContext
-from liveportrait.face.crop import CropWindow, crop, driving_window, source_window, to_input
-from liveportrait.face.tracker import FaceTracker
+from liveportrait.face.crop import CropWindow, crop, source_window, to_input
 from liveportrait.media import VideoReader, check_input, load_image, media_kind
 from liveportrait.metrics.images import is_well_exposed
 from liveportrait.types import Image
@@ -105,25 +105,15 @@ class FileItem:
         self._path, self._context = path, context
 
     @cached_property
-    def _tracked(self) -> tuple[CropWindow, int, int]:
-        """One window for the whole video, the first frame that shows the face, and the number of frames."""
-        tracker = FaceTracker(self._context.analyzer)
-        with VideoReader(self._path) as reader:
-            faces = [tracker(frame) for frame in reader]
-        found = [number for number, face in enumerate(faces) if face is not None]
-        if not found:
-            raise UserError(
-                f"no face found in any of the {len(faces)} frames of {self._path}: leave it out, or use a video that"
-                " shows one"
-            )
-        window = driving_window(face.landmarks for face in faces if face is not None)
-        return window, found[0], len(faces)
+    def _tracked(self) -> TrackedFace:
+        return track_face(self._context.session(), VideoReader(self._path), "first")
 
     def clip(self, stride: int) -> EvalClip:
         if not self.is_video:
             return EvalClip(self.key, self.source().face[None], self.identity)
-        window, start, count = self._tracked
-        chosen, burst = (start + rows for rows in frame_numbers(count - start, stride))
+        window, start = self._tracked.window, int(self._tracked.found.argmax())
+        count = len(self._tracked.found) - start
+        chosen, burst = (start + rows for rows in frame_numbers(count, stride))
         wanted = set(chosen.tolist()) | set(burst.tolist())
         with VideoReader(self._path) as reader:
             frames = {

@@ -188,7 +188,7 @@ def write(folder: Path, evaluation: Evaluation, settings: Settings, overwrite: b
 
 
 def _about(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
-    """What the figures depend on, as JSON."""
+    """Settings and versions that the figures depend on, as JSON."""
     described = weights.describe(settings.weights)
     return {
         "program": version("liveportrait"),

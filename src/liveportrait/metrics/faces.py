@@ -40,7 +40,7 @@ def expression_distance(shapes: Array, target: Array) -> float:
 
 
 def gaze_angles(landmarks: Array, pose: HeadPose) -> Array:
-    """Where the eyes look in the head, (2,) degrees: right and down of straight ahead, the mean of both eyes.
+    """Direction of the eyes in the head, (2,) degrees: right and down of straight ahead, the mean of both eyes.
 
     In the frame of the head, d is the iris centre's offset from the middle of the lid corners, w their
     distance: sin θ = 30 d / (10 w). Where an eye rests differs between people by some degrees up and down;

@@ -61,7 +61,7 @@ def luma(picture: Image) -> Array:
 
 
 def is_well_exposed(frames: Image) -> bool:
-    """Whether a clip's first frame is as bright as the clip: |mean luma − the frames' median| ≤ 0.06 of the range.
+    """True where a clip's first frame is as bright as the clip: |mean luma − the frames' median| ≤ 0.06 of the range.
 
     frames (T,H,W,3). A clip that fades in starts with a frame that no method can drive well.
     """

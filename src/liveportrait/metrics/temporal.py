@@ -57,7 +57,7 @@ def without_rigid_motion(tracks: Array) -> Array:
 
 
 def scale_wobble(scales: Array, driver: Array) -> float:
-    """How much a face's size sways against the driver's: standard deviation of log(s / s_driver), in percent.
+    """Sway of a face's size against the driver's: standard deviation of log(s / s_driver), in percent.
 
     scales (T,); constant ratios give 0. NaN where fewer than two frames count.
     """

@@ -39,7 +39,7 @@ UNSTITCHED = DriveOptions(crop_driving=False, stitching=False)
 
 
 class Made(NamedTuple):
-    """What a method made of a source and a clip."""
+    """The pictures that a method made of a source and a clip, with what was measured on them."""
 
     pictures: Image  # (T,256,256,3)
     track: Track
@@ -90,12 +90,12 @@ def measure_pair(
     outputs = {name: compared(pictures) for name, pictures in rendered.items()}
     still = observe(context.analyzer, source.face[None], (face,))
     tracks = {name: observe(context.analyzer, pictures) for name, pictures in outputs.items()}
-    still_parts = Stillness(source, face)
-    disturbed = {name: still_parts.disturbance(rendered[name], tracks[name]) for name in outputs}
+    stillness = Stillness(source, face)
+    disturbed = {name: stillness.disturbance(rendered[name], tracks[name]) for name in outputs}
     bursts = _bursts(context, source, face, clip, driven[count:], still, driver)
     if loose is not None:
         track = observe(context.analyzer, compared(loose), identities=False)
-        pair = disturbed["model"]["shoulders"], still_parts.disturbance(loose, track)["shoulders"]
+        pair = disturbed["model"]["shoulders"], stillness.disturbance(loose, track)["shoulders"]
         stitched, unstitched = (float(np.nansum(moved[1:])) for moved in pair)
         bursts.setdefault("model", {})["shoulders_stitched"] = (stitched, unstitched)
     made = {
@@ -106,7 +106,7 @@ def measure_pair(
     made["copy"] = Made(
         np.broadcast_to(source.face, clip.frames.shape),
         still.repeated(0, count),
-        still_parts.undisturbed(count),
+        stillness.undisturbed(count),
         np.repeat(seen, count - 1, axis=0),
     )
     return Outcome(
@@ -176,7 +176,7 @@ def _measured(
 
 
 class Stillness:
-    """What of a source should stand still while it moves: shoulders, background, the border of the pasted crop."""
+    """Measures of what should stand still while a source moves: shoulders, background, the pasted crop's border."""
 
     def __init__(self, source: EvalSource, face: Face) -> None:
         self._source, self._face = source, face
