@@ -24,7 +24,7 @@ from liveportrait.training.fine_tune.data import picture_pairs, read, split, tra
 from liveportrait.training.fine_tune.run import settings_for, weights_for
 from liveportrait.training.stage_one.joint import JointTrainer
 from liveportrait.training.stage_one.joint_model import Pair, joint_model
-from liveportrait.training.stage_one.validation import measure
+from liveportrait.training.stage_one.validation import measure_joint
 
 CPU = torch.device("cpu")
 
@@ -113,7 +113,7 @@ def test_pairs_of_the_same_picture_do_not_count_in_psnr(shards: Path, tmp_path: 
     both = Pair(moving.source, torch.stack([moving.driving[0], moving.source[1]]))
     model = joint_model(weights.load("compact"), from_scratch=False)
     one = Pair(moving.source[:1], moving.driving[:1])
-    (found, _), (alone, _) = (measure(model, [pair], 64, None) for pair in (both, one))
+    (found, _), (alone, _) = (measure_joint(model, [pair], 64, None) for pair in (both, one))
     assert found["psnr_copy"] == pytest.approx(alone["psnr_copy"], abs=1e-4)
     assert np.isfinite(found["psnr"])
 

@@ -37,7 +37,7 @@ from liveportrait.training.stage_two.closed_form import (
     measured_openings,
     opening_effect,
 )
-from liveportrait.training.stage_two.config import RetargetingSettings, StageTwoConfig, load_config
+from liveportrait.training.stage_two.config import load_config
 from liveportrait.training.stage_two.losses import (
     RetargetingLosses,
     ellipse,
@@ -399,12 +399,11 @@ def test_gradients_reach_the_module_alone(folder: Path, compact_run: Path) -> No
     module = run.networks.networks.lip_retargeting
     assert module is not None
     module.requires_grad_(True)
-    settings = StageTwoConfig(lips=RetargetingSettings(run.config.lips.schedule, requests=2))
     sampler = SourceSampler(run.corpus, None, DriveMix(), 2)
     example = sampler(np.random.default_rng(0))
     batch = {name: torch.from_numpy(np.array(value))[None] for name, value in example.items()}
-    reader = OpeningRegressor().requires_grad_(False)
-    terms = RetargetingLosses("lips", module, run.networks, reader, settings)(batch)
+    regressor = OpeningRegressor().requires_grad_(False)
+    terms = RetargetingLosses("lips", module, run.networks, regressor, requests=2)(batch)
     sum(terms.values()).backward()  # type: ignore[union-attr]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
     others = [getattr(run.networks.networks, name) for name in FROZEN]

@@ -100,8 +100,13 @@ def update_ema(average: nn.Module, module: nn.Module, step: int, decay: float) -
             mean.copy_(value)
 
 
+def load_average(checkpoint: Path, name: str, module: Network) -> Network:
+    """Fill a network with a moving average out of a checkpoint, and return it."""
+    TrainingState({}, {}, {name: module}).load(checkpoint)
+    return module
+
+
 def samples_seen(checkpoint: Path) -> int:
     """Number of samples that a checkpoint's phase has seen."""
-    state = TrainingState({}, {}, {})
-    state.load(checkpoint)
-    return state.samples
+    with safe_open(checkpoint, framework="pt") as stored:
+        return int(json.loads(stored.metadata()["state"])["samples"])

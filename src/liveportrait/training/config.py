@@ -13,10 +13,11 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from liveportrait.errors import UserError
 
+Settings = TypeVar("Settings")
 # Former names of keys, still read.
 RENAMED = {"discriminator_pace": "discriminator_lr_scale", "imitation": "closed_form_steps"}
 
@@ -110,7 +111,7 @@ class RunConfig:
         check_positive(self, "threads")
 
 
-def read_toml(kind: Any, path: Path) -> Any:
+def read_toml(kind: type[Settings], path: Path) -> Settings:
     """A dataclass of that kind, filled from a TOML file.
 
     Unknown keys, wrong types and impossible values are errors that name the file and the key.
@@ -121,7 +122,8 @@ def read_toml(kind: Any, path: Path) -> Any:
         raise UserError(f"No configuration at {path}.") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {error}.") from error
-    return _build(kind, raw, "", path)
+    settings: Settings = _build(kind, raw, "", path)
+    return settings
 
 
 def _build(kind: Any, value: Any, where: str, path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Several processes that train one model: who am I, start, gradients averaged, state made equal.
+"""Several processes that train one model: gradients averaged, state made equal, batch norms over the joint batch.
 
 Started by `torchrun`, which tells each process its place through the environment. Gradients are averaged by one flat
 all-reduce after the backward pass rather than by DistributedDataParallel: the losses call F, M, W, G and the
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from liveportrait.errors import UserError
-from liveportrait.training import distributed
 
 PATIENCE = datetime.timedelta(hours=2)  # the first process may prepare a corpus while the others wait
 
@@ -201,7 +200,7 @@ def synchronise(module: nn.Module) -> None:
 
     Alone, nothing changes. On GPUs PyTorch's fused SyncBatchNorm takes their place.
     """
-    if distributed.world_size() == 1:
+    if world_size() == 1:
         return
     for name, child in list(module.named_children()):
         if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):

@@ -44,7 +44,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Batch = TypeVar("Batch")
 Network = TypeVar("Network", bound=nn.Module)
-Terms = Mapping[str, Tensor]  # of a loss: scalars, means over the micro-batch, not weighted
+Terms = dict[str, Tensor]  # of a loss: scalars, means over the micro-batch, not weighted
 
 
 class Objective(NamedTuple):
@@ -94,9 +94,8 @@ class Phase:
         self.rank_slice = RankSlice(
             schedule.batch, schedule.accumulate, distributed.rank(), distributed.world_size()
         )
-        self.resumed = self.checkpoint.exists()
         about: dict[str, Any] = {}
-        if self.resumed:
+        if self.checkpoint.exists():
             about = state.load(self.checkpoint)
             self._forget_after(state.step)
         distributed.check_same_start(state.step, str(self.folder))
@@ -136,10 +135,10 @@ class Phase:
     def turn(self, batch: Batch, losses: Losses[Batch]) -> None:
         """One micro-batch: random numbers, an update for each objective, and the count."""
         self.seed()
-        terms: dict[str, Tensor] = {}
+        terms: Terms = {}
         for objective in losses(batch):
             self.update(objective.optimizer, objective.loss)
-            terms = {"loss": objective.loss} | terms | dict(objective.terms)
+            terms = {"loss": objective.loss} | terms | objective.terms
         self.advance(terms)
 
     def seed(self) -> None:
@@ -282,7 +281,7 @@ def _curves(folder: Path, samples: int) -> Any:
     return SummaryWriter(str(folder), purge_step=samples)
 
 
-def compiled(function: Callable[P, R], device: torch.device) -> Callable[P, R]:
+def compile_function(function: Callable[P, R], device: torch.device) -> Callable[P, R]:
     """The function, compiled when first called. Raises UserError as `compile_networks`."""
     require_compiler(device, "compile = true", "set compile = false")
     return torch.compile(function)

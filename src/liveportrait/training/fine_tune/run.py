@@ -27,7 +27,7 @@ from liveportrait.training.losses.rendering import RenderWeights
 from liveportrait.training.phase import Phase
 from liveportrait.training.stage_one.config import JointSettings, JointWeights, StageOneConfig
 from liveportrait.training.stage_one.joint import JointTrainer
-from liveportrait.training.stage_one.validation import Rows, measure, shown
+from liveportrait.training.stage_one.validation import Rows, measure_joint, shown
 
 LICENCE = "Research use only, and on the terms of the pictures they were fine-tuned on."
 HELD_OUT_BATCHES, HELD_OUT_BATCH = 16, 2
@@ -68,7 +68,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a fine-tuning; its figures are those of `stage_one.validation.measure` on held-out pairs."""
+    """The outcome of a fine-tuning; its figures are those of `stage_one.validation.measure_joint` on held-out pairs."""
 
     weights: str  # what was started from
     to: Target
@@ -148,7 +148,7 @@ def run(start: str | Path, shards: Sequence[Path], output: Path, options: Option
         check = held_out_pairs(held_out, variant.input_size, device, HELD_OUT_BATCHES, HELD_OUT_BATCH)
 
         def figures() -> tuple[dict[str, float], Rows]:
-            found, rows = measure(trainer.average, check, size, perceptual)
+            found, rows = measure_joint(trainer.average, check, size, perceptual)
             return {"psnr_gain": found["psnr"] - found["psnr_copy"], **found}, rows
 
         before, rows_before = figures()

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+SLOPE = 0.2  # of the leaky rectifiers
+
 
 def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:
     """mean max(0, 1 − D(real)) + mean max(0, 1 + D(fake)) over patches (Lim & Ye, arXiv 1705.02894)."""
@@ -28,9 +30,6 @@ def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """Mean L1 between a discriminator's features of both pictures, layers counting alike (arXiv 1711.11585, eq. 3)."""
     gaps = [(a - b.detach()).abs().mean() for a, b in zip(fake, real, strict=True)]
     return torch.stack(gaps).mean()
-
-
-SLOPE = 0.2
 
 
 class PatchDiscriminator(nn.Module):

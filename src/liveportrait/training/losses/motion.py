@@ -12,15 +12,80 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from liveportrait.networks import keypoints
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import HALF_SIDE, Motion
-from liveportrait.networks.keypoints import per_keypoint
+from liveportrait.networks.keypoints import (
+    CHIN,
+    FOREHEAD,
+    INNER_BROWS,
+    INNER_LIPS,
+    IRISES,
+    JAW,
+    LEFT_IRIS,
+    LEFT_LIDS,
+    LEFT_LOWER_LID,
+    LEFT_UPPER_LID,
+    LIDS,
+    LOWER_OUTER_LIP,
+    MOUTH_CORNERS,
+    NOSE_TIP,
+    OUTER_BROWS,
+    OUTER_LIPS,
+    RIGHT_IRIS,
+    RIGHT_LIDS,
+    RIGHT_LOWER_LID,
+    RIGHT_UPPER_LID,
+    UPPER_OUTER_LIP,
+    per_keypoint,
+)
 from liveportrait.training.config import LossWeights
 from liveportrait.training.losses.transforms import Transform
 
 NEAREST = 0.1  # D_t of the keypoint prior: squared distance, crop half side = 1
 DEPTH = 0.33  # z_t of the keypoint prior
+WING_WIDTH, WING_CURVATURE = 10 / HALF_SIDE, 2 / HALF_SIDE  # the wing paper's 10 and 2 px, of a 256 px crop
+# How much each keypoint matters: what opens and closes weighs most, the jaw line and forehead least.
+IMPORTANCE = per_keypoint(
+    {
+        LIDS: 3,
+        IRISES: 2,
+        INNER_BROWS: 1.5,
+        OUTER_BROWS: 1,
+        MOUTH_CORNERS: 2,
+        INNER_LIPS: 3,
+        OUTER_LIPS: 2,
+        (CHIN,): 1.5,
+        (NOSE_TIP, *JAW, FOREHEAD): 1,
+    }
+)
+# Keypoint pairs whose distance is an expression: lids, inner lips, mouth width, iris to lids, outer lips.
+OPENINGS = (
+    RIGHT_LIDS,
+    LEFT_LIDS,
+    INNER_LIPS,
+    MOUTH_CORNERS,
+    (RIGHT_IRIS, RIGHT_UPPER_LID),
+    (LEFT_IRIS, LEFT_UPPER_LID),
+    (RIGHT_IRIS, RIGHT_LOWER_LID),
+    (LEFT_IRIS, LEFT_LOWER_LID),
+    (UPPER_OUTER_LIP, LOWER_OUTER_LIP),
+)
+LID_OPENINGS = [OPENINGS.index(RIGHT_LIDS), OPENINGS.index(LEFT_LIDS)]
+LIP_OPENINGS = [OPENINGS.index(INNER_LIPS)]
+
+
+@dataclass(frozen=True)
+class MotionWeights(LossWeights):
+    """Weights of the terms of `motion_losses`."""
+
+    keypoints: float = 10.0
+    heatmaps: float = 4.0
+    rotation: float = 3.0
+    scale: float = 2.0
+    translation: float = 4.0
+    canonical: float = 2.0
+    expression: float = 4.0
+    openings: float = 10.0
 
 
 def equivariance(keypoints: Tensor, moved: Tensor, transform: Transform) -> Tensor:
@@ -88,9 +153,6 @@ def wing(error: Tensor, width: float = 0.05, curvature: float = 0.01) -> Tensor:
     return torch.where(error < width, width * torch.log1p(error / curvature), error - offset)
 
 
-WING_WIDTH, WING_CURVATURE = 10 / HALF_SIDE, 2 / HALF_SIDE  # the wing paper's 10 and 2 px, of a 256 px crop
-
-
 def landmark_guide(
     source: Tensor, driving: Tensor, source_landmarks: Tensor, driving_landmarks: Tensor
 ) -> Tensor:
@@ -104,50 +166,6 @@ def landmark_guide(
         for found, wanted in pairs
     ]
     return torch.stack(costs).mean()
-
-
-# How much each keypoint matters: what opens and closes weighs most, the jaw line and forehead least.
-IMPORTANCE = per_keypoint(
-    {
-        keypoints.LIDS: 3,
-        keypoints.IRISES: 2,
-        keypoints.INNER_BROWS: 1.5,
-        keypoints.OUTER_BROWS: 1,
-        keypoints.MOUTH_CORNERS: 2,
-        keypoints.INNER_LIPS: 3,
-        keypoints.OUTER_LIPS: 2,
-        (keypoints.CHIN,): 1.5,
-        (keypoints.NOSE_TIP, *keypoints.JAW, keypoints.FOREHEAD): 1,
-    }
-)
-# Keypoint pairs whose distance is an expression: lids, inner lips, mouth width, iris to lids, outer lips.
-OPENINGS = (
-    keypoints.RIGHT_LIDS,
-    keypoints.LEFT_LIDS,
-    keypoints.INNER_LIPS,
-    keypoints.MOUTH_CORNERS,
-    (keypoints.RIGHT_IRIS, keypoints.RIGHT_UPPER_LID),
-    (keypoints.LEFT_IRIS, keypoints.LEFT_UPPER_LID),
-    (keypoints.RIGHT_IRIS, keypoints.RIGHT_LOWER_LID),
-    (keypoints.LEFT_IRIS, keypoints.LEFT_LOWER_LID),
-    (keypoints.UPPER_OUTER_LIP, keypoints.LOWER_OUTER_LIP),
-)
-LID_OPENINGS = [OPENINGS.index(keypoints.RIGHT_LIDS), OPENINGS.index(keypoints.LEFT_LIDS)]
-LIP_OPENINGS = [OPENINGS.index(keypoints.INNER_LIPS)]
-
-
-@dataclass(frozen=True)
-class MotionWeights(LossWeights):
-    """Weights of the terms of `motion_losses`."""
-
-    keypoints: float = 10.0
-    heatmaps: float = 4.0
-    rotation: float = 3.0
-    scale: float = 2.0
-    translation: float = 4.0
-    canonical: float = 2.0
-    expression: float = 4.0
-    openings: float = 10.0
 
 
 def openings(motion: Motion) -> Tensor:

@@ -24,6 +24,10 @@ from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.config import LossWeights
 
 LUMA = (0.299, 0.587, 0.114)
+REGIONS = ("whole", "face", "lips")
+FACE_MARGIN, LIPS_MARGIN = 1.15, 1.7  # side of the square over the larger side of the points' box
+SHARE = {"face": 0.5, "lips": 0.25}  # side of the cut picture over the picture's: about its natural size
+SMALLEST = 0.1  # half side of a box, crop half side = 1: points that fell together still cut something
 
 
 @dataclass(frozen=True)
@@ -151,17 +155,6 @@ def render_losses(
         "keep": unneeded_painting(logits, warped["image"], target),
         "certainty": overcertainty(logits),
     }
-
-
-def weighted_sum(terms: dict[str, Tensor], weights: object) -> Tensor:
-    """Σ weight·term; a term of weight zero costs nothing but its log entry."""
-    return torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
-
-
-REGIONS = ("whole", "face", "lips")
-FACE_MARGIN, LIPS_MARGIN = 1.15, 1.7  # side of the square over the larger side of the points' box
-SHARE = {"face": 0.5, "lips": 0.25}  # side of the cut picture over the picture's: about its natural size
-SMALLEST = 0.1  # half side of a box, crop half side = 1: points that fell together still cut something
 
 
 def box_around(points: Tensor, margin: float) -> Tensor:

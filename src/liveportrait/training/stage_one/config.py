@@ -180,5 +180,4 @@ class StageOneConfig(RunConfig):
 
 def load_config(path: Path) -> StageOneConfig:
     """Read a TOML file. Unknown keys, wrong types and impossible values are errors that name the key."""
-    config: StageOneConfig = read_toml(StageOneConfig, path)
-    return config
+    return read_toml(StageOneConfig, path)

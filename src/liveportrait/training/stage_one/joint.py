@@ -37,7 +37,7 @@ from liveportrait.training.losses.rendering import (
     unneeded_motion,
 )
 from liveportrait.training.losses.transforms import Transform, random_transform
-from liveportrait.training.phase import Objective, weighted_sum
+from liveportrait.training.phase import Objective, Terms, weighted_sum
 from liveportrait.training.stage_one.config import JointSettings
 from liveportrait.training.stage_one.joint_model import (
     CompactJointModel,
@@ -49,7 +49,7 @@ from liveportrait.training.stage_one.joint_model import (
     resized,
 )
 
-Terms = dict[str, Tensor]
+Regions = dict[str, Tensor]  # pictures or boxes, by the name of the region
 
 
 class JointTrainer:
@@ -69,7 +69,7 @@ class JointTrainer:
         chips: Tensor | None = None,
         vgg19: Path | None = None,
     ) -> None:
-        """`chips`: see `losses.identity.chip_map`, needed for the identity term; `vgg19`: file, where chosen."""
+        """`chips`: see `losses.perceptual.chip_map`, needed for the identity term; `vgg19`: file, where chosen."""
         self.settings, self.device, self.bf16 = settings, device, bf16
         weights = settings.weights
         self.model: JointModel = joint_model(networks, from_scratch).to(device)
@@ -115,7 +115,7 @@ class JointTrainer:
 
     def generator_loss(
         self, pair: Pair, adversaries: Discriminators | None
-    ) -> tuple[Tensor, Terms, Terms, Terms]:
+    ) -> tuple[Tensor, Terms, Regions, Regions]:
         """The weighted sum, its terms, and the regions of the made and the true pictures."""
         settings, size = self.settings, self.settings.size
         moved, transform = self._moved(pair)
@@ -144,7 +144,7 @@ class JointTrainer:
         transform = random_transform(len(pair), device=self.device)
         return transform.pictures(pair.driving), transform
 
-    def _boxes(self, scene: Scene, pair: Pair) -> Terms:
+    def _boxes(self, scene: Scene, pair: Pair) -> Regions:
         """Face and lips of the driving picture: by its label, or by the keypoints M finds."""
         if pair.driving_label is not None:
             labelled = transform_keypoints(pair.driving_label)
@@ -189,7 +189,7 @@ class JointTrainer:
             details = {f"labels/{name}": value for name, value in parts.items()}
         return terms, details
 
-    def _picture_terms(self, scene: Scene, pair: Pair, fake: Terms, real: Terms) -> Terms:
+    def _picture_terms(self, scene: Scene, pair: Pair, fake: Regions, real: Regions) -> Terms:
         """Perceptual terms by region, identity, and pyramid L1."""
         weights = self.settings.weights
         terms: Terms = {}

@@ -28,12 +28,12 @@ from torch import Tensor
 
 from liveportrait import weights
 from liveportrait.errors import UserError
-from liveportrait.networks import COMPACT, Networks, build
+from liveportrait.networks import Networks, build
 from liveportrait.networks.compact.generator import Generator
 from liveportrait.networks.compact.motion import MotionExtractor
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.training import distributed
-from liveportrait.training.checkpoint import TrainingState, samples_seen
+from liveportrait.training.checkpoint import load_average, samples_seen
 from liveportrait.training.config import RunConfig
 from liveportrait.training.data.batches import batches
 from liveportrait.training.data.corpora import Corpora, open_corpora
@@ -44,14 +44,14 @@ from liveportrait.training.phase import Objective, Phase, compile_networks
 from liveportrait.training.stage_one.config import JointSettings, StageOneConfig, load_config
 from liveportrait.training.stage_one.joint import JointTrainer
 from liveportrait.training.stage_one.joint_model import JointModel, Pair, joint_model
-from liveportrait.training.stage_one.validation import SHOWN, measure, shown
+from liveportrait.training.stage_one.validation import SHOWN, measure_joint, shown
 from liveportrait.training.stage_one.warm_start import (
-    Renderer,
-    RenderTrainer,
     rendering_checkpoints,
     train_motion,
+    train_rendering,
     trained_motion,
     trained_renderer,
+    warm_started,
 )
 
 LICENCE = "Research use only: the training data do not allow more."
@@ -114,7 +114,7 @@ def train_joint(config: StageOneConfig, base: Path, corpora: Corpora) -> JointMo
     validation = [Pair.of(batch, device) for batch in itertools.islice(check, VALIDATION_BATCHES)]
 
     def validate() -> dict[str, float]:
-        figures, rows = measure(trainer.average, validation, settings.size, trainer.perceptual)
+        figures, rows = measure_joint(trainer.average, validation, settings.size, trainer.perceptual)
         grid = np.concatenate([np.concatenate([shown(p) for p in row], 1) for row in rows[:SHOWN]])
         cv2.imwrite(str(phase.folder / "joint.png"), grid[:, :, ::-1])
         return figures
@@ -175,30 +175,6 @@ def run_corpora(config: RunConfig, base: Path) -> Corpora:
     return open_corpora(config.data, base, Path(config.output) / "corpus", config.seed)
 
 
-def train_rendering(config: StageOneConfig, corpora: Corpora, perceptual: Path | None) -> None:
-    """The phases of rendering, one after the other, each from the average of the one before."""
-    renderer: Renderer | None = None
-    for number, phase in enumerate(config.render):
-        motion = None
-        if phase.needs_motion:
-            motion = trained_motion(config)
-            if motion is None:
-                raise UserError(
-                    f"render[{number}] needs a trained M in {config.output}: run --part motion first."
-                )
-            motion = motion.to(config.device)
-        if renderer is not None and phase.earlier_warping:
-            mix_warping(renderer, trained_renderer(rendering_checkpoints(config)[0]), phase.earlier_warping)
-        renderer = RenderTrainer(config, number, motion, perceptual).run(corpora, renderer)
-
-
-def mix_warping(renderer: Renderer, earlier: Renderer, share: float) -> None:
-    """Average W with an earlier W of the same run (Wortsman et al. 2022, "Model soups")."""
-    theirs = earlier.warping.state_dict()
-    for name, value in renderer.warping.state_dict().items():
-        value.lerp_(theirs[name], share)
-
-
 def export(config: StageOneConfig) -> Path:
     """Write the moving averages as weights, `weights/` in the run's folder.
 
@@ -208,7 +184,7 @@ def export(config: StageOneConfig) -> Path:
     if checkpoint is not None:
         networks, done = trained_jointly(config, checkpoint), [checkpoint]
     else:
-        networks, done = warm_start(config)
+        networks, done = warm_started(config)
     if isinstance(networks.generator, Generator):
         networks.generator.keep_more(config.mask_shift)
     training = {
@@ -221,16 +197,6 @@ def export(config: StageOneConfig) -> Path:
     return target
 
 
-def warm_start(config: StageOneConfig) -> tuple[Networks, list[Path]]:
-    """The networks trained apart, and their checkpoints."""
-    motion, done = trained_motion(config), rendering_checkpoints(config)
-    if motion is None or not done:
-        raise UserError(f"{config.output} holds no trained M or no rendering phase: train the parts first.")
-    renderer = trained_renderer(done[-1])
-    networks = Networks(COMPACT, renderer.appearance, motion, renderer.warping, renderer.generator)
-    return networks, [Path(config.output) / "motion.safetensors", *done]
-
-
 def joint_checkpoint(config: StageOneConfig) -> Path | None:
     """The joint phase's checkpoint, or None where there is no such phase or it has not begun."""
     path = Path(config.output) / "joint.safetensors"
@@ -240,5 +206,4 @@ def joint_checkpoint(config: StageOneConfig) -> Path | None:
 def trained_jointly(config: StageOneConfig, checkpoint: Path) -> Networks:
     """F, M, W and G of the joint phase."""
     model = joint_model(build(config.sizes), from_scratch=not config.init)
-    TrainingState({}, {}, {"generator": model}).load(checkpoint)
-    return model.networks()
+    return load_average(checkpoint, "generator", model).networks()

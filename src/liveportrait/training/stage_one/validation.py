@@ -72,9 +72,8 @@ def measure_rendering(
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             warped, (picture, painting, logits) = network(source, *motions)
         for name, seen in (("psnr", picture), ("psnr_warp", warped["image"]), ("psnr_copy", source)):
-            sums[name] += float(-10 * (seen - target).square().mean((1, 2, 3)).log10().mean())
-        energy, wanted = (laplacian(p.float()).square().mean((1, 2, 3)) for p in (picture, target))
-        sums["sharpness"] += float((energy / wanted).mean())
+            sums[name] += float(_psnr(seen, target).mean())
+        sums["sharpness"] += float(_sharpness(picture.float(), target).mean())
         mask = logits.sigmoid().expand(-1, 3, -1, -1)
         tiles = (source, target, picture, warped["image"], painting, mask)
         rows.append(torch.cat([tile[0].float() for tile in tiles], dim=2))
@@ -83,7 +82,7 @@ def measure_rendering(
 
 
 @torch.no_grad()
-def measure(
+def measure_joint(
     model: JointModel, pairs: Sequence[Pair], size: int, perceptual: nn.Module | None
 ) -> tuple[dict[str, float], Rows]:
     """Figures over pictures, all counting alike, and rows of pictures (3,S,S): source, driving, output.
@@ -129,13 +128,22 @@ def _pictures(
     values = {}
     moves = (source - target).square().mean((1, 2, 3)) > 0
     for suffix, seen in (("", picture), ("_copy", source)):
-        error = (seen - target).square().mean((1, 2, 3))
-        values[f"psnr{suffix}"] = torch.where(moves, -10 * error.log10(), torch.nan)
+        values[f"psnr{suffix}"] = torch.where(moves, _psnr(seen, target), torch.nan)
         if perceptual is not None:
             values[f"perceptual{suffix}"] = perceptual(seen, target)[None]
-    energy, wanted = (laplacian(p).square().mean((1, 2, 3)) for p in (picture, target))
-    values["sharpness"] = energy / wanted
+    values["sharpness"] = _sharpness(picture, target)
     return values
+
+
+def _psnr(picture: Tensor, target: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio (B,) in dB of pictures in [0, 1]."""
+    return -10 * (picture - target).square().mean((1, 2, 3)).log10()
+
+
+def _sharpness(picture: Tensor, target: Tensor) -> Tensor:
+    """Laplacian energy (B,) over that of the target."""
+    energy, wanted = (laplacian(p).square().mean((1, 2, 3)) for p in (picture, target))
+    return energy / wanted
 
 
 def _distance(found: Tensor, wanted: Tensor) -> Tensor:

@@ -12,20 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from liveportrait.errors import UserError
 from liveportrait.metrics.perceptual import PerceptualDistance
-from liveportrait.networks import compact
+from liveportrait.networks import COMPACT, Networks, compact
 from liveportrait.networks.compact.generator import blend
 from liveportrait.networks.compact.motion import MotionExtractor
 from liveportrait.networks.geometry import pose_of, transform_keypoints
 from liveportrait.networks.interface import CROP_SIDE, Motion
 from liveportrait.networks.keypoints import LEFT_EYE, MOUTH, RIGHT_EYE
-from liveportrait.training.checkpoint import TrainingState
+from liveportrait.training.checkpoint import load_average
 from liveportrait.training.data.batches import batches, motion_of, pictures_of
 from liveportrait.training.data.corpora import Corpora
 from liveportrait.training.data.samplers import FrameSampler, PairSampler
 from liveportrait.training.losses.motion import motion_losses
 from liveportrait.training.losses.rendering import Rendered, region_weights, render_losses, unneeded_motion
-from liveportrait.training.phase import compile_networks, compiled, network_phase, weighted
+from liveportrait.training.phase import compile_function, compile_networks, network_phase, weighted
 from liveportrait.training.stage_one.config import RenderSettings, StageOneConfig
 from liveportrait.training.stage_one.validation import measure_motion, measure_rendering
 
@@ -44,7 +45,7 @@ def train_motion(config: StageOneConfig, corpora: Corpora) -> MotionExtractor:
     network.set_statistics(transform_keypoints(labels), labels)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     phase, average = network_phase("motion", "motion", network.train(), config, settings.schedule)
-    detailed = compiled(network.detailed, device) if config.compile else network.detailed
+    detailed = compile_function(network.detailed, device) if config.compile else network.detailed
 
     def terms(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         picture, label = pictures_of(batch, "picture", device), motion_of(batch, "", device)
@@ -154,19 +155,10 @@ class RenderTrainer:
                 warped["flow"], source, target, pose_of(source_motion), pose_of(driving_motion)
             )
             if self.perceptual is not None:
-                terms["perceptual"] = self.perceptual(*self._face_crop(rendered.picture, target))
+                terms["perceptual"] = self.perceptual(*face_crop(rendered.picture, target))
             if self.motion is not None and weights.magnified:
                 terms["magnified"] = magnified(self.motion, rendered.picture, target, label[..., :2])
         return terms
-
-    def _face_crop(self, picture: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """A jittered crop near the middle: the face is there, and full pictures cost three times as much."""
-        size = picture.shape[-1]
-        side = int(size * FACE_SHARE) // 16 * 16
-        free = size - side
-        corner = (free / 2 + torch.randn(2) * 0.12 * size).clamp(0, free).int().tolist()
-        window = (..., slice(corner[0], corner[0] + side), slice(corner[1], corner[1] + side))
-        return picture[window], target[window]
 
 
 @torch.no_grad()
@@ -175,6 +167,16 @@ def read_motion(motion: MotionExtractor, source: Tensor, target: Tensor) -> tupl
     full = [nn.functional.interpolate(t, size=CROP_SIDE, mode="bilinear") for t in (source, target)]
     both: Motion = motion(torch.cat(full))
     return both.rows(slice(len(source))), both.rows(slice(len(source), None))
+
+
+def face_crop(picture: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """A jittered crop near the middle: the face is there, and full pictures cost three times as much."""
+    size = picture.shape[-1]
+    side = int(size * FACE_SHARE) // 16 * 16
+    free = size - side
+    corner = (free / 2 + torch.randn(2) * 0.12 * size).clamp(0, free).int().tolist()
+    window = (..., slice(corner[0], corner[0] + side), slice(corner[1], corner[1] + side))
+    return picture[window], target[window]
 
 
 def magnified(motion: MotionExtractor, picture: Tensor, target: Tensor, keypoints: Tensor) -> Tensor:
@@ -191,24 +193,55 @@ def magnified(motion: MotionExtractor, picture: Tensor, target: Tensor, keypoint
     return points + 0.1 * code
 
 
+def train_rendering(config: StageOneConfig, corpora: Corpora, perceptual: Path | None) -> None:
+    """The phases of rendering, one after the other, each from the average of the one before."""
+    renderer: Renderer | None = None
+    for number, phase in enumerate(config.render):
+        motion = None
+        if phase.needs_motion:
+            motion = trained_motion(config)
+            if motion is None:
+                raise UserError(
+                    f"render[{number}] needs a trained M in {config.output}: run --part motion first."
+                )
+            motion = motion.to(config.device)
+        if renderer is not None and phase.earlier_warping:
+            mix_warping(renderer, trained_renderer(rendering_checkpoints(config)[0]), phase.earlier_warping)
+        renderer = RenderTrainer(config, number, motion, perceptual).run(corpora, renderer)
+
+
+def mix_warping(renderer: Renderer, earlier: Renderer, share: float) -> None:
+    """Average W with an earlier W of the same run (Wortsman et al. 2022, "Model soups")."""
+    theirs = earlier.warping.state_dict()
+    for name, value in renderer.warping.state_dict().items():
+        value.lerp_(theirs[name], share)
+
+
+def warm_started(config: StageOneConfig) -> tuple[Networks, list[Path]]:
+    """The networks trained apart, and their checkpoints."""
+    motion, done = trained_motion(config), rendering_checkpoints(config)
+    if motion is None or not done:
+        raise UserError(f"{config.output} holds no trained M or no rendering phase: train the parts first.")
+    renderer = trained_renderer(done[-1])
+    networks = Networks(COMPACT, renderer.appearance, motion, renderer.warping, renderer.generator)
+    return networks, [Path(config.output) / "motion.safetensors", *done]
+
+
 def trained_motion(config: StageOneConfig) -> MotionExtractor | None:
     """M of the run's warm start, or None before there is one."""
     path = Path(config.output) / "motion.safetensors"
     if not path.exists():
         return None
     _, network, _, _ = compact.build(compact.Sizes())
-    TrainingState({}, {}, {"motion": network}).load(path)
-    return network.eval()
+    return load_average(path, "motion", network).eval()
 
 
 def trained_renderer(checkpoint: Path) -> Renderer:
     """F, W and G of a rendering phase."""
-    renderer = Renderer()
-    TrainingState({}, {}, {"render": renderer}).load(checkpoint)
-    return renderer
+    return load_average(checkpoint, "render", Renderer())
 
 
 def rendering_checkpoints(config: StageOneConfig) -> list[Path]:
-    """Those of the rendering phases that have one, in order."""
+    """The checkpoints of the rendering phases that have begun, in order."""
     paths = [Path(config.output) / f"render-{number}.safetensors" for number in range(len(config.render))]
     return [path for path in paths if path.exists()]

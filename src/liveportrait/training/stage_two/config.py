@@ -105,5 +105,4 @@ class StageTwoConfig(RunConfig):
 
 def load_config(path: Path) -> StageTwoConfig:
     """Read a TOML file. Unknown keys, wrong types and impossible values are errors that name the key."""
-    config: StageTwoConfig = read_toml(StageTwoConfig, path)
-    return config
+    return read_toml(StageTwoConfig, path)

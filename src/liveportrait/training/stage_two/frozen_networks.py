@@ -58,7 +58,7 @@ class FrozenNetworks:
         motion = self.motion(pictures)
         if not self.groups.keypoints_are_landmarks:
             return motion
-        return chosen(tracked, snap_to_landmarks(motion, seen, CROP_SIDE), motion)
+        return choose_by_row(tracked, snap_to_landmarks(motion, seen, CROP_SIDE), motion)
 
     def features(self, pictures: Tensor) -> Features:
         """F of sources (B,3,256,256)."""
@@ -73,8 +73,7 @@ class FrozenNetworks:
 
     def context(self, pictures: Tensor, size: int) -> Tensor:
         """The features (B,c,h,w) of sources (B,3,256,256) that W's flow depends on, at another size. COMPACT alone."""
-        if not isinstance(self.networks.warping, WarpingModule):
-            raise UserError("only compact weights tell their flow: remove [stitching.flow]")
+        self._compact_warping()
         small = torch.nn.functional.interpolate(pictures, size=(size, size), mode="area")
         with torch.no_grad(), self._precision():
             context: Tensor = self.networks.appearance(small)["context"]
@@ -82,11 +81,8 @@ class FrozenNetworks:
 
     def flow(self, context: Tensor, source: Pose, driving: Pose) -> Tensor:
         """W's flow (B,h,w,2) in [-1, 1] from `context`, without warping anything. COMPACT alone."""
-        warping = self.networks.warping
-        if not isinstance(warping, WarpingModule):
-            raise UserError("only compact weights tell their flow: remove [stitching.flow]")
         with self._precision():
-            return warping.flow(context, source, driving).float()
+            return self._compact_warping().flow(context, source, driving).float()
 
     def render(self, features: Features, source: Pose, driving: Pose) -> tuple[Tensor, Tensor | None]:
         """G's pictures (B,3,S,S) and W's flow (B,h,w,2), None where the variant tells none."""
@@ -94,6 +90,11 @@ class FrozenNetworks:
             warped = self.networks.warping(features, source, driving)
             picture = self.networks.generator(warped)
         return picture.float(), warped["flow"].float() if "flow" in warped else None
+
+    def _compact_warping(self) -> WarpingModule:
+        if not isinstance(self.networks.warping, WarpingModule):
+            raise UserError("only compact weights tell their flow: remove [stitching.flow]")
+        return self.networks.warping
 
     def _fitting(self, pictures: Tensor) -> Tensor:
         size = self.variant.input_size
@@ -120,7 +121,7 @@ def repeated_rows(record: Record, count: int) -> Record:
     return record.map(lambda part: part.repeat_interleave(count, dim=0))
 
 
-def chosen(rows: Tensor, motion: Motion, other: Motion) -> Motion:
+def choose_by_row(rows: Tensor, motion: Motion, other: Motion) -> Motion:
     """The motion in the rows (B,) that are marked, the other one elsewhere."""
     parts = zip(motion, other, strict=True)
     return Motion(*(torch.where(rows.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in parts))

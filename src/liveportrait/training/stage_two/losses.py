@@ -23,13 +23,14 @@ from liveportrait.networks.interface import HALF_SIDE, Features, Motion, Pose
 from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.data.batches import pictures_of
 from liveportrait.training.stage_two.closed_form import PARTS
-from liveportrait.training.stage_two.config import StageTwoConfig
 from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, repeated, repeated_rows
 from liveportrait.training.stage_two.opening_regressor import OpeningRegressor, Patch, patches
 from liveportrait.training.stage_two.samplers import FlowSources, MotionBank, drive, seen_keypoints
 
 SOFTNESS = 0.08  # of a region's edge, as a share of its radius
 BORDER = 0.06  # width of the border that paste-back blends, half sides
+MEASURING_NOISE = 0.01  # of the source's own openings, as two measurements of one face differ
+DRIVES = ("kind", "first", "now", "shift", "zoom", "turn")
 UNIT = 0.1  # displacements are told in tenths of a half side
 
 
@@ -101,10 +102,6 @@ def _around(patch: Patch, wide: float, high: float, size: int) -> Tensor:
         for axis, factor in ((patch.across, wide), (patch.down, high))
     )
     return ((1 - (u**2 + v**2).sqrt()) / SOFTNESS).sigmoid()
-
-
-DRIVES = ("kind", "first", "now", "shift", "zoom", "turn")
-MEASURING_NOISE = 0.01  # of the source's own openings, as two measurements of one face differ
 
 
 def sources_of(batch: dict[str, Tensor], networks: FrozenNetworks) -> tuple[Features, Motion, Pose]:
@@ -202,14 +199,14 @@ class RetargetingLosses:
 
     def __init__(
         self, name: Literal["eyes", "lips"], module: nn.Module, networks: FrozenNetworks,
-        regressor: OpeningRegressor, config: StageTwoConfig,
+        regressor: OpeningRegressor, requests: int,
     ) -> None:  # fmt: skip
         self.columns, self.mask = list(PARTS[name]), eye_mask if name == "eyes" else lip_mask
         self.module, self.networks, self.regressor = module, networks, regressor
-        self.settings = getattr(config, name)
+        self.requests = requests  # of every source
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        device, count = self.networks.device, self.settings.requests
+        device, count = self.networks.device, self.requests
         features, _, pose = sources_of(batch, self.networks)
         many, still = repeated(features, count), repeated_rows(pose, count)
         landmarks = batch["landmarks"].to(device).repeat_interleave(count, dim=0)

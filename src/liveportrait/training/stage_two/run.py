@@ -22,7 +22,7 @@ from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.retargeting import EyeRetargeting, LipRetargeting, Stitching
 from liveportrait.networks.variants import Variant
-from liveportrait.training.checkpoint import TrainingState, samples_seen
+from liveportrait.training.checkpoint import load_average, samples_seen
 from liveportrait.training.config import LossWeights, Schedule
 from liveportrait.training.data.batches import batches
 from liveportrait.training.data.corpora import open_corpora
@@ -99,9 +99,7 @@ class StageTwo:
         """The trained opening regressor: of this run, of the run to start from, or trained now."""
         given = None if self.init is None else self.init / "reader.safetensors"
         if given is not None and given.exists() and not (self.folder / "reader.safetensors").exists():
-            regressor = OpeningRegressor().to(self.device)
-            TrainingState({}, {}, {"reader": regressor}).load(given)
-            return regressor
+            return load_average(given, "reader", OpeningRegressor().to(self.device))
         return train_opening_regressor(self.config, self.corpus, self.held_out, self.rendered)
 
     def rendered(self) -> RenderedOpenings | None:
@@ -119,10 +117,9 @@ class StageTwo:
         task = StitchingTask(module, self.networks, self.bank, settings.drives)
         if settings.flow is not None and not (self.folder / "stitching.safetensors").exists():
             module.load_state_dict(self._from_flow(task, settings.flow).state_dict())
-        return train_module(
+        return self._train(
             "stitching",
             module,
-            self.config,
             settings.schedule,
             settings.weights,
             SourceSampler(self.corpus, self.bank, settings.mix, settings.drives),
@@ -147,10 +144,9 @@ class StageTwo:
             held_out = StitchingTask(average, self.networks, self.held_out_bank, settings.drives)
             return {name: float(value) for name, value in FlowLosses(held_out, others)(drawn).items()}
 
-        return train_module(
+        return self._train(
             "stitching-flow",
             task.module,
-            self.config,
             start.schedule,
             settings.weights,
             sampler,
@@ -162,18 +158,37 @@ class StageTwo:
         """R_eyes or R_lip."""
         module, settings = self._start(name), getattr(self.config, name)
         mix = self.config.stitching.mix
-        return train_module(
+        return self._train(
             name,
             module,
-            self.config,
             settings.schedule,
             settings.weights,
             SourceSampler(self.corpus, None, mix, settings.requests, settings.highest),
-            RetargetingLosses(name, module, self.networks, regressor, self.config),
+            RetargetingLosses(name, module, self.networks, regressor, settings.requests),
             lambda average: control_error(
                 name, average, self.networks, self.held_out, self.config.held_out_sources
             ),
         )
+
+    def _train(
+        self,
+        name: str,
+        module: nn.Module,
+        schedule: Schedule,
+        weights: LossWeights,
+        sampler: Sampler,
+        terms: Callable[[dict[str, Tensor]], Terms],
+        validate: Callable[[nn.Module], Mapping[str, float]],
+    ) -> nn.Module:
+        """Train one module to the end of a schedule, or on from its checkpoint; returns its moving average.
+
+        `name` is the phase's; an example is a source with several drives or requests, and the schedule counts sources.
+        """
+        phase, average = network_phase(name, name, module, self.config, schedule)
+        start = phase.state.step * schedule.accumulate
+        drawn = batches(sampler, phase.rank_slice, self.config.seed + 1, start)
+        phase.run(drawn, weighted(name, terms, weights), lambda: validate(average), VALIDATE_EVERY)
+        return average
 
     def _bank(self, corpus: Corpus, clips: int) -> MotionBank:
         return motion_bank(self.networks, corpus, clips, self.config.bank_frames, self.config.seed)
@@ -188,7 +203,7 @@ class StageTwo:
             checkpoint = self.init / f"{name}.safetensors"
             if not checkpoint.exists():
                 raise UserError(f"{self.init} holds no trained {name}: give a run of stage two that has one.")
-            TrainingState({}, {}, {name: module}).load(checkpoint)
+            load_average(checkpoint, name, module)
         elif name != "stitching":
             settings, rendered = getattr(self.config, name), self.rendered()
             response = None if rendered is None else rendered.response(name)
@@ -209,26 +224,6 @@ def attend_to_differences(module: nn.Module) -> None:
     half, each = first.shape[0] // 2, first.shape[1] // 2
     weight = DIFFERENCE_GAIN * torch.randn(half, each, device=first.device)
     first[:half, :each], first[:half, each:] = -weight, weight
-
-
-def train_module(
-    name: str,
-    module: nn.Module,
-    config: StageTwoConfig,
-    schedule: Schedule,
-    weights: LossWeights,
-    sampler: Sampler,
-    terms: Callable[[dict[str, Tensor]], Terms],
-    validate: Callable[[nn.Module], Mapping[str, float]],
-) -> nn.Module:
-    """Train one module to the end of a schedule, or on from its checkpoint; returns its moving average.
-
-    `name` is the phase's; an example is a source with several drives or requests, and the schedule counts sources.
-    """
-    phase, average = network_phase(name, name, module, config, schedule)
-    drawn = batches(sampler, phase.rank_slice, config.seed + 1, phase.state.step * schedule.accumulate)
-    phase.run(drawn, weighted(name, terms, weights), lambda: validate(average), VALIDATE_EVERY)
-    return average
 
 
 def new_module(name: Module, variant: Variant) -> nn.Module:
@@ -252,8 +247,7 @@ def export(config: StageTwoConfig, weights_name: str) -> Path:
         checkpoint = folder / f"{name}.safetensors"
         if not checkpoint.exists():
             raise UserError(f"{folder} holds no trained {name}: run --part {name} first.")
-        trained[name] = new_module(name, networks.variant)
-        TrainingState({}, {}, {name: trained[name]}).load(checkpoint)
+        trained[name] = load_average(checkpoint, name, new_module(name, networks.variant))
     dtype = torch.float16 if _fits_half(networks) else torch.float32
     networks.stitching, networks.eye_retargeting, networks.lip_retargeting = (
         trained[name] for name in MODULES

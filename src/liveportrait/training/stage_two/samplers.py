@@ -34,7 +34,7 @@ from liveportrait.networks.interface import CROP_SIDE, Motion
 from liveportrait.training.config import check, check_shares
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.data.samplers import Example
-from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, chosen, to_pictures
+from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, choose_by_row, to_pictures
 
 SMALLEST_EYE = 0.3  # width of the narrower eye over that of the wider one: below, the head is turned too far
 PREPARED_BATCH = 16
@@ -219,7 +219,7 @@ def drive(source: Motion, batch: dict[str, Tensor], bank: MotionBank, groups: Ke
     following = relative(source, change_since(fix_canonical(now, first, groups), first), "all", groups)
     taking = absolute(source, now, "all", groups)
     kind = batch["kind"]
-    driven = chosen(kind == ABSOLUTE, taking, chosen(kind == RELATIVE, following, source))
+    driven = choose_by_row(kind == ABSOLUTE, taking, choose_by_row(kind == RELATIVE, following, source))
     return displaced(driven, batch["shift"], batch["zoom"], batch["turn"])
 
 
