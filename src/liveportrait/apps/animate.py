@@ -15,7 +15,8 @@ from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
-    from liveportrait import Animator, Report
+    from liveportrait.animation.animator import Animator
+    from liveportrait.animation.report import Report
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class LoadOptions:
 
     def load(self) -> Animator:
         """The animator with these weights."""
-        from liveportrait import Animator
+        from liveportrait.animation.animator import Animator
 
         return Animator.load(self.weights, self.device, self.precision, self.threads, backend=self.backend)
 
