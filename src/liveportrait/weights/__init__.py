@@ -14,8 +14,15 @@ from liveportrait.folders import check_new_folder
 from liveportrait.networks import Networks
 from liveportrait.weights import published
 from liveportrait.weights.card import CARD_FILE, Metadata
-from liveportrait.weights.catalogue import CATALOGUE, cache_folder, directions_file, resolve
-from liveportrait.weights.description import Description, describe, published_files
+from liveportrait.weights.catalogue import (
+    CATALOGUE,
+    Description,
+    cache_folder,
+    describe,
+    directions_file,
+    published_files,
+    resolve,
+)
 from liveportrait.weights.fetching import fetch
 from liveportrait.weights.store import load_folder, save
 

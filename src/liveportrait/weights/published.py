@@ -19,7 +19,7 @@ import torch
 from liveportrait.errors import UserError
 from liveportrait.networks import BASE, Networks, build
 from liveportrait.networks.base import apply_spectral_norm, fold_spectral_norm
-from liveportrait.weights.checks import blueprint, check_state
+from liveportrait.weights.store import blueprint, check_state
 
 BASE_FILES = {
     "appearance": "appearance_feature_extractor.pth",
