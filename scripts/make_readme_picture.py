@@ -8,7 +8,6 @@ The motion is put together from two bundled templates: expressions of both, head
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from skimage.data import astronaut
 
 from liveportrait import Animator
-from liveportrait.media import load_image
 from liveportrait.motion import Template, bundled_templates
 
 TURN = 0.6  # of the angles in `look-around`, whose widest turn is 17 degrees
@@ -63,17 +61,14 @@ def main() -> None:
     out = parser.parse_args().out
 
     photo, motion = astronaut(), template()
-    with tempfile.TemporaryDirectory() as folder:
-        frames = Path(folder) / "frames"
-        Animator.load("compact").animate(photo, motion, frames)
-        results = [load_image(path) for path in sorted(frames.glob("*.png"))]
+    results = Animator.load("compact").open(photo).drive(motion)
     gap = np.full((SIDE, GAP, 3), 255, np.uint8)
     animation = cv2.Animation()
     animation.frames = [np.hstack([half(photo), gap, half(result)]) for result in results]
-    animation.durations = np.full(len(results), round(1000 / motion.fps), np.int32)
+    animation.durations = np.full(len(motion), round(1000 / motion.fps), np.int32)
     if not cv2.imwriteanimation(str(out), animation, [cv2.IMWRITE_WEBP_QUALITY, QUALITY]):
         raise SystemExit(f"cannot write {out}")
-    print(f"wrote {out}: {len(results)} frames, {out.stat().st_size / 1e6:.2f} MB")
+    print(f"wrote {out}: {len(motion)} frames, {out.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
