@@ -21,6 +21,57 @@ _TIE = 0.02  # of the picture's width, in embedding distance: twins are told apa
 
 
 @dataclass(eq=False)
+class Person:
+    """Somebody in a video: where their face is now, and what it looked like."""
+
+    face: Face | None  # in the frame at hand; None while it is lost
+    last: Face  # where it was seen last
+    scene: int  # and in which scene
+    gallery: list[Array] = field(default_factory=list)  # embeddings (128,)
+
+    def remember(self, embedding: Array) -> None:
+        """Keep another look at the face; the first one is never dropped."""
+        self.gallery.append(embedding)
+        if len(self.gallery) > GALLERY:
+            del self.gallery[1]
+
+    def found(self, face: Face, scene: int) -> None:
+        """Take a face of the frame at hand for this person's."""
+        self.face = self.last = face
+        self.scene = scene
+
+    def unlikeness(self, embedding: Array) -> float:
+        """The distance (Euclidean) to the nearest known look."""
+        return float(np.linalg.norm(np.stack(self.gallery) - embedding, axis=1).min())
+
+
+def match(
+    people: list[Person], faces: list[Face], embeddings: list[Array], width: int, scene: int
+) -> dict[int, int]:
+    """The face of each lost person: {number of the person: number of the face}, the most alike first.
+
+    A face is a person's within `SAME_PERSON` of a known look, or a little beyond it where that person was lost in
+    this scene, by its number. `width` of the picture in px. No face is taken twice.
+    """
+    pairs = []
+    for number, person in enumerate(people):
+        if person.face is not None:
+            continue
+        for index, (face, embedding) in enumerate(zip(faces, embeddings, strict=True)):
+            cost = person.unlikeness(embedding)
+            if person.scene == scene and centre_within(face, person.last):
+                cost -= NEARBY
+            if cost < SAME_PERSON:
+                away = abs(centre(face)[0] - centre(person.last)[0]) / width
+                pairs.append((cost + _TIE * away, number, index))
+    matched: dict[int, int] = {}
+    for _, number, index in sorted(pairs):
+        if number not in matched and index not in matched.values():
+            matched[number] = index
+    return matched
+
+
+@dataclass(eq=False)
 class PeopleTracker:
     """Follow the chosen people from frame to frame: one call a frame, in order.
 
@@ -98,57 +149,6 @@ class PeopleTracker:
     def _look(self, frame: Image, person: Person) -> None:
         if person.face:
             person.remember(self.analyzer.identity(frame, person.face.landmarks))
-
-
-@dataclass(eq=False)
-class Person:
-    """Somebody in a video: where their face is now, and what it looked like."""
-
-    face: Face | None  # in the frame at hand; None while it is lost
-    last: Face  # where it was seen last
-    scene: int  # and in which scene
-    gallery: list[Array] = field(default_factory=list)  # embeddings (128,)
-
-    def remember(self, embedding: Array) -> None:
-        """Keep another look at the face; the first one is never dropped."""
-        self.gallery.append(embedding)
-        if len(self.gallery) > GALLERY:
-            del self.gallery[1]
-
-    def found(self, face: Face, scene: int) -> None:
-        """Take a face of the frame at hand for this person's."""
-        self.face = self.last = face
-        self.scene = scene
-
-    def unlikeness(self, embedding: Array) -> float:
-        """The distance (Euclidean) to the nearest known look."""
-        return float(np.linalg.norm(np.stack(self.gallery) - embedding, axis=1).min())
-
-
-def match(
-    people: list[Person], faces: list[Face], embeddings: list[Array], width: int, scene: int
-) -> dict[int, int]:
-    """The face of each lost person: {number of the person: number of the face}, the most alike first.
-
-    A face is a person's within `SAME_PERSON` of a known look, or a little beyond it where that person was lost in
-    this scene, by its number. `width` of the picture in px. No face is taken twice.
-    """
-    pairs = []
-    for number, person in enumerate(people):
-        if person.face is not None:
-            continue
-        for index, (face, embedding) in enumerate(zip(faces, embeddings, strict=True)):
-            cost = person.unlikeness(embedding)
-            if person.scene == scene and centre_within(face, person.last):
-                cost -= NEARBY
-            if cost < SAME_PERSON:
-                away = abs(centre(face)[0] - centre(person.last)[0]) / width
-                pairs.append((cost + _TIE * away, number, index))
-    matched: dict[int, int] = {}
-    for _, number, index in sorted(pairs):
-        if number not in matched and index not in matched.values():
-            matched[number] = index
-    return matched
 
 
 def smallest_face(shape: tuple[int, ...]) -> float:

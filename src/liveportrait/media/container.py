@@ -1,4 +1,4 @@
-"""Media containers opened, and nothing else; what a file holds is told by its first bytes.
+"""Media containers: opened, if they are such and nothing else; and the kind of a file, told by its first bytes.
 
 FFmpeg also opens text files as terminal recordings and playlists that name other files or network addresses;
 here it may open the formats below from local files only.
@@ -25,6 +25,25 @@ from liveportrait.media.files import check_input
 
 _DEMUXERS = "mov,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac,aac"
 _OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
+
+PICTURES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+VIDEOS = "MP4, MOV, MKV, WebM, AVI or GIF"
+
+_SIGNATURES = (  # offset, bytes, format
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (8, b"WEBP", "WebP"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypheic", "HEIC"),
+    (4, b"ftypheix", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+)
+_VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".wmv"}
 
 
 @contextmanager
@@ -67,26 +86,6 @@ def require_video(container: InputContainer, path: Path) -> VideoStream:
     if stream.codec_context is None:
         raise UserError(f"{path}: its video codec is unknown here: convert it to MP4 with H.264")
     return stream
-
-
-PICTURES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
-VIDEOS = "MP4, MOV, MKV, WebM, AVI or GIF"
-
-_SIGNATURES = (  # offset, bytes, format
-    (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
-    (0, b"GIF87a", "GIF"),
-    (0, b"GIF89a", "GIF"),
-    (0, b"BM", "BMP"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (8, b"WEBP", "WebP"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypheic", "HEIC"),
-    (4, b"ftypheix", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-)
-_VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".wmv"}
 
 
 def picture_format(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Pictures in and out.
+"""Pictures in and out: single, as a numbered sequence, and many on one page.
 
 OpenCV decodes what the first bytes announce, whatever the suffix. Colour profiles are not applied: pixels are
 taken as sRGB, and CMYK is converted without its profile. Of an animation the first frame is taken.
@@ -32,6 +32,9 @@ _QUALITY = {
     ".webp": (cv2.IMWRITE_WEBP_QUALITY, 95),
 }  # fmt: skip
 _ORIENTATION_TAG = 0x0112
+# Of contact sheets.
+_GAP = 4  # px between cells
+_CAPTION = 22  # px above a row, for its label
 
 
 def load_image(path: Path | str) -> Image:
@@ -181,10 +184,6 @@ class PictureSequence:
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
         self.frame_count += 1
-
-
-_GAP = 4  # px between cells
-_CAPTION = 22  # px above a row, for its label
 
 
 def contact_sheet(rows: Sequence[Sequence[Image]], labels: Sequence[str] = (), cell: int = 256) -> Image:

@@ -38,10 +38,11 @@ RAISED = 0.04  # by how much of its side the window lies above the middle of the
 MAX_SHIFT = 0.12  # of its side, that the window may be moved because the input ends
 MARGIN = 0.015  # of its side, between the landmarks' box and the window's edge
 ROOMIER = 1.06  # a window this much larger is tried before a clip is divided
-STEPS = 8
-Span = tuple[int, int]  # first frame of a track, frame after the last
+STEPS = 8  # sizes of a window that are tried
 NEIGHBOURS = 4  # frames on either side whose light is looked at with a frame's own
 CONTEXT = 3  # embeddings on either side whose means are compared
+
+Span = tuple[int, int]  # first frame of a track, frame after the last
 
 
 class ClipWindow(NamedTuple):
