@@ -7,15 +7,16 @@
 
 A frame is M of the driving picture, W and G; F runs once a source and is left out. The reference is this project's own
 plain path in the layout and order of the published program: float32, contiguous channels-first tensors, one frame at
-a time, every layer by itself. "plain" has the exact savings that serve every back end; the others are back ends, in
-their precisions, and those that cannot run here are left out. Weights are random, for what networks cost does not
+a time, every layer by itself. The others are back ends, in their precisions; "eager fp32" has the exact savings that
+serve them all, and those that cannot run here are left out. Weights are random, for what networks cost does not
 depend on them, but BASE's are scaled so that pictures have contrast: in grey ones errors would not show. The largest
 difference to the reference's picture and the PSNR are those of the first frame. One thread is timed by the processor
 time it was given, several by the clock on the wall (OMP_WAIT_POLICY=PASSIVE lets none of them spin).
 
 All ways run in one process and take turns; each case prints a JSON line, and a table ends the run. Operations are
-multiplications with an addition, in convolutions and products; only plain layers are counted. On a GPU the floor stands
-beside each case: the time of those operations at the rate of one large product, or of reading the weights once a batch.
+multiplications with an addition, in convolutions and products; only layers of PyTorch are counted. On a GPU the floor
+stands beside each case: the time of those operations at the rate of one large product, or of reading the weights once a
+batch.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from liveportrait.choices import BackendName, Precision
-from liveportrait.engine import Backend, EagerBackend, make_backend
+from liveportrait.engine import Backend, make_backend
 from liveportrait.engine.precision import HALF
 from liveportrait.errors import UserError
 from liveportrait.networks import BASE, COMPACT, Networks, build
@@ -43,18 +44,18 @@ from liveportrait.networks.interface import Features, Motion, Pose
 
 VARIANTS = {"base": BASE, "compact": COMPACT}
 ON_A_CPU: dict[str, list[tuple[BackendName, Precision]]] = {
-    "base": [("eager", "fp32"), ("eager", "bf16")],  # compiling BASE for others takes minutes and gigabytes
+    # Compiling BASE for others takes minutes and gigabytes.
+    "base": [("eager", "fp32"), ("winograd", "fp32"), ("winograd", "bf16")],
     "compact": [
-        ("eager", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("onnx", "fp32")
-    ],  # fp32 of eager is "plain"
+        ("eager", "fp32"), ("eager", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("onnx", "fp32")
+    ],
 }  # fmt: skip
 ON_A_GPU: list[tuple[BackendName, Precision]] = [
-    *((name, precision) for name in ("eager", "cudagraphs") for precision in ("bf16", "fp16")),
-    ("cudagraphs", "fp32"),
+    *((name, precision) for name in ("eager", "cudagraphs") for precision in ("fp32", "bf16", "fp16")),
     *((name, precision) for name in ("onnx", "tensorrt") for precision in ("fp32", "fp16")),
 ]  # fmt: skip
 REPEATS = {"base": 2, "compact": 8}
-COUNTED = ("reference", "plain")
+COUNTED = ("reference", "eager fp32")
 COLUMNS = [
     "case",
     "precision",
@@ -116,13 +117,9 @@ def random_pose(count: int, device: torch.device) -> Pose:
     """Poses as faces have them: keypoints within the crop, rotations by some degrees."""
     rotation = torch.linalg.qr(torch.eye(3) + 0.1 * torch.randn(count, 3, 3)).Q
     shift, scale = 0.05 * torch.randn(count, 3), 1 + 0.05 * torch.rand(count, 1)
-    motion = Motion(rotation, shift, scale, 0.4 * torch.randn(1, 21, 3), 0.02 * torch.randn(count, 21, 3))
-    return Pose(
-        *(
-            part.to(device)
-            for part in pose_of(Motion(*(part.expand(count, *part.shape[1:]) for part in motion)))
-        )
-    )
+    canonical = (0.4 * torch.randn(1, 21, 3)).expand(count, -1, -1)
+    motion = Motion(rotation, shift, scale, canonical, 0.02 * torch.randn(count, 21, 3))
+    return pose_of(motion).to(device)
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,6 @@ def ways_of(
     backends = ON_A_CPU[variant] if device.type == "cpu" else ON_A_GPU
     return [
         ("reference", "fp32", lambda: Reference(networks)),
-        ("plain", "fp32", lambda: EagerBackend(networks, plain=True)),
         *((f"{name} {precision}", precision, maker(name, precision)) for name, precision in backends),
     ]
 
@@ -191,8 +187,8 @@ def cases_of(variant: str, batches: list[int], device: torch.device) -> list[Cas
                     backend,
                     pictures[:batch],
                     {name: value.expand(batch, *value.shape[1:]) for name, value in features.items()},
-                    Pose(*(part.expand(batch, *part.shape[1:]) for part in source)),
-                    Pose(*(part[:batch] for part in driving)),
+                    source.expand(batch),
+                    driving.rows(slice(batch)),
                 )
             )
     return cases
@@ -243,8 +239,10 @@ def measure(cases: list[Case], device: torch.device, repeats: int) -> list[Figur
 def floors_of(
     cases: list[Case], made: list[tuple[Tensor, float | None]], device: torch.device
 ) -> dict[str, float]:
-    """Seconds that a frame takes at least, by the case's name: what the plain layers multiply, and the weights."""
-    products = next(gmac for case, (_, gmac) in zip(cases, made, strict=True) if case.way == "plain" and gmac)
+    """Seconds that a frame takes at least, by the case's name: what the eager layers multiply, and the weights."""
+    products = next(
+        gmac for case, (_, gmac) in zip(cases, made, strict=True) if case.way == "eager fp32" and gmac
+    )
     reference = cases[0].backend
     assert isinstance(reference, Reference)
     networks = (reference.networks.motion, reference.networks.warping, reference.networks.generator)

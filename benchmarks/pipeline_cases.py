@@ -17,7 +17,6 @@ from liveportrait import Animator, DriveOptions
 from liveportrait.animation.live import Live
 from liveportrait.animation.report import NETWORKS
 from liveportrait.animation.session import Session, parallel_map
-from liveportrait.engine import Engine
 from liveportrait.media import VideoReader, VideoWriter
 from liveportrait.motion import bundled_templates, concatenate
 from liveportrait.networks.geometry import pose_of
@@ -50,7 +49,7 @@ def throughput(backend: str, driver: Path, threads: int) -> Figure:
     wall, cpu = networks_alone(animator, report.frames)
     return {
         "scope": "file to file",
-        "precision": precision_of(animator.engine),
+        "precision": animator.engine.precision,
         "batch": 4,
         "frames": report.frames,
         "frames_per_s": round(profile.rate, 2),
@@ -108,7 +107,7 @@ def latency(backend: str, driver: Path, threads: int) -> Figure:
     own = float(np.median(networks[WARM_UP:]))
     return {
         "scope": "one live frame",
-        "precision": precision_of(animator.engine),
+        "precision": animator.engine.precision,
         "batch": 1,
         "frames": len(pictures) - WARM_UP,
         "p50_ms": round(p50, 1),
@@ -127,7 +126,7 @@ def memory(driver: Path, threads: int) -> Figure:
         report = animator.animate(astronaut(), driver, Path(folder) / "out.mp4")
     return {
         "scope": "file to file",
-        "precision": precision_of(animator.engine),
+        "precision": animator.engine.precision,
         "batch": 4,
         "frames": report.frames,
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
@@ -156,12 +155,7 @@ def cold_start(started: float, torch_seconds: float, threads: int) -> Figure:
             )
         except KeyboardInterrupt:
             pass
-    return {"scope": "process start to first frame", "precision": precision_of(animator.engine)} | figure
-
-
-def precision_of(engine: Engine) -> str:
-    """What `auto` chose."""
-    return "bf16" if "; bf16: " in engine.backend else "fp32"
+    return {"scope": "process start to first frame", "precision": animator.engine.precision} | figure
 
 
 def _networks_cpu(session: Session) -> float:

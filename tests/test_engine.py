@@ -11,7 +11,7 @@ from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks, build
 from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Motion, Pose
+from liveportrait.networks.interface import Pose
 from liveportrait.networks.variants import COMPACT
 
 
@@ -27,21 +27,17 @@ def crops() -> np.ndarray:
     return np.ascontiguousarray(smooth.repeat(16, axis=1).repeat(16, axis=2))
 
 
-def first(motion: Motion) -> Motion:
-    return motion.rows([0])
-
-
 def test_a_batch_renders_as_its_frames_do(networks, crops):
     engine = Engine(networks)
     motion = engine.extract_motion(crops)
     assert [part.shape[0] for part in motion] == [3] * 5
     assert all(part.dtype == torch.float32 and not part.requires_grad for part in motion)
     features = engine.encode_appearance(crops[:1])
-    together = engine.render(features, pose_of(first(motion)), pose_of(motion))
+    together = engine.render(features, pose_of(motion.rows([0])), pose_of(motion))
     assert together.shape == (3, 256, 256, 3) and together.dtype == np.uint8
     for index in range(3):
         alone = motion.rows([index])
-        single = engine.render(features, pose_of(first(motion)), pose_of(alone))
+        single = engine.render(features, pose_of(motion.rows([0])), pose_of(alone))
         assert np.abs(single[0].astype(int) - together[index]).max() <= 1
 
 
@@ -51,7 +47,7 @@ def test_bf16_stays_close_to_fp32(networks, crops):
         engine = Engine(networks, precision)
         motion = engine.extract_motion(crops)
         features = engine.encode_appearance(crops[:1])
-        results.append((motion, engine.render(features, pose_of(first(motion)), pose_of(motion))))
+        results.append((motion, engine.render(features, pose_of(motion.rows([0])), pose_of(motion))))
     (motion, picture), (half_motion, half_picture) = results
     assert all(part.dtype == torch.float32 for part in half_motion)
     torch.testing.assert_close(pose_of(half_motion).keypoints, pose_of(motion).keypoints, atol=0.02, rtol=0)
@@ -84,6 +80,7 @@ def test_images_of_a_wrong_size_or_type_are_refused(networks, crops):
 
 def test_small_networks_take_one_source_for_many_frames(networks):
     engine = Engine(networks)
+    assert engine.can_stitch and engine.can_retarget_eyes and engine.can_retarget_lips
     source, driving = torch.randn(1, 21, 3), torch.randn(4, 21, 3)
     torch.testing.assert_close(engine.stitch(source, driving), driving)  # untrained: changes nothing
     assert engine.retarget_eyes(source, torch.rand(4, 3)).shape == (4, 21, 3)
@@ -92,7 +89,7 @@ def test_small_networks_take_one_source_for_many_frames(networks):
 
 def test_absent_small_networks_are_named(crops):
     engine = Engine(build(COMPACT))
-    assert not engine.can_stitch
+    assert not (engine.can_stitch or engine.can_retarget_eyes or engine.can_retarget_lips)
     with pytest.raises(UserError, match="stitching"):
         engine.stitch(torch.zeros(1, 21, 3), torch.zeros(1, 21, 3))
 

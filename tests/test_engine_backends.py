@@ -29,12 +29,15 @@ from liveportrait.networks.variants import COMPACT
 TOLERANCE = 1e-4  # of float32 back ends, on pictures in [0, 1] and on coordinates in [-1, 1]
 HALF_PSNR = 45.0  # dB, of precisions in 16 bits
 HALF_TOLERANCE = 1e-2  # of coordinates, where M too is in 16 bits
+M_IN_FLOAT32 = ("openvino", "winograd")  # in every precision
 
 CASES = [
     ("eager", "base", "bf16"),
     ("openvino", "compact", "fp32"),
     ("openvino", "compact", "bf16"),
     ("openvino", "base", "fp32"),
+    ("winograd", "base", "fp32"),
+    ("winograd", "base", "bf16"),
     ("onnx", "compact", "fp32"),
 ]
 ON_A_GPU = [
@@ -93,13 +96,14 @@ def poses(batch: int, device: torch.device) -> tuple[Pose, Pose]:
 
 
 def check(name: str, precision: Any, networks: Networks) -> None:
-    backend, why = make_backend(name, networks, precision)  # type: ignore[arg-type]
-    assert why.startswith(f"{name}: ")
+    backend, choice = make_backend(name, networks, precision)  # type: ignore[arg-type]
+    assert (choice.backend, choice.precision, choice.reason) == (name, precision, "as asked")
     expected_motion, expected = run(make_backend("eager", networks)[0], networks)
     motion, picture = run(backend, networks)
     assert picture.dtype == torch.float32 and picture.shape == expected.shape
     assert expected.std() > 0.01  # a grey picture would agree with anything
-    tolerance = HALF_TOLERANCE if precision == "fp16" else TOLERANCE
+    exact = precision == "fp32" or name in M_IN_FLOAT32
+    tolerance = TOLERANCE if exact else HALF_TOLERANCE
     for part, wanted in zip(motion, expected_motion, strict=True):
         torch.testing.assert_close(part, wanted, atol=tolerance, rtol=tolerance)
     if precision == "fp32":
@@ -113,6 +117,8 @@ def test_a_back_end_answers_as_the_eager_one(name, which, precision, networks):
     if name == "onnx":
         pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
         pytest.importorskip("onnxscript", reason="the ONNX exporter is not installed")
+    if name == "winograd":
+        pytest.importorskip("numba", reason="numba is not installed")
     check(name, precision, networks[which])
 
 
@@ -262,8 +268,13 @@ def test_importing_openvino_does_not_load_what_reports_its_use():
 
 
 def test_the_engine_tells_what_runs_and_why(networks):
-    assert Engine(networks["base"], backend="auto").backend.startswith("eager: ")
-    assert Engine(networks["base"]).backend == "eager: as asked"
+    asked = Engine(networks["base"])
+    assert (asked.backend, asked.precision, asked.reason) == ("eager", "fp32", "as asked")
+    chosen = Engine(networks["compact"], "auto", backend="auto")
+    assert chosen.backend == "eager" and chosen.precision in ("fp32", "bf16")
+    assert (
+        "no other was measured to be faster" in chosen.reason and f"; {chosen.precision}: " in chosen.reason
+    )
 
 
 @pytest.mark.parametrize(

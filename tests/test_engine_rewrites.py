@@ -13,10 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from liveportrait.engine.rewrites import optimised
-from liveportrait.engine.rewrites.base_generator import normalised
-from liveportrait.engine.rewrites.base_warping import _heatmaps, _translated
-from liveportrait.engine.rewrites.few_outputs import PixelTaps, SliceTaps
-from liveportrait.engine.rewrites.upsampling import after_enlarging, joined
+from liveportrait.engine.rewrites.base import _heatmaps, _translated, normalised
+from liveportrait.engine.rewrites.convolutions import PixelTaps, SliceTaps, after_upsampling, stacked
 from liveportrait.networks import BASE, COMPACT, Networks, build
 from liveportrait.networks.base import apply_spectral_norm
 from liveportrait.networks.base.warping import (
@@ -115,28 +113,28 @@ def test_an_enlarged_map_is_convolved_at_its_own_size(factor: int) -> None:
     convolution = nn.Conv2d(3, 5, 3, padding=1)
     x = torch.randn(2, 3, 4, 6)
     expected = convolution(F.interpolate(x, scale_factor=factor, mode="nearest"))
-    torch.testing.assert_close(after_enlarging(convolution, factor)(x), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(after_upsampling(convolution, factor)(x), expected, atol=1e-6, rtol=0)
 
 
 def test_depth_is_not_enlarged() -> None:
     convolution = nn.Conv3d(3, 5, 3, padding=1, bias=False)
     x = torch.randn(2, 3, 5, 1, 4)  # borders on both sides of a single row
     expected = convolution(F.interpolate(x, scale_factor=(1, 2, 2), mode="nearest"))
-    torch.testing.assert_close(after_enlarging(convolution, 2)(x), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(after_upsampling(convolution, 2)(x), expected, atol=1e-6, rtol=0)
 
 
 def test_other_convolutions_are_refused() -> None:
     with pytest.raises(ValueError, match="not 3"):
-        after_enlarging(nn.Conv2d(3, 5, 5, padding=2), 2)
+        after_upsampling(nn.Conv2d(3, 5, 5, padding=2), 2)
 
 
-def test_joined_convolutions_give_their_channels_in_order() -> None:
+def test_stacked_convolutions_give_their_channels_in_order() -> None:
     parts = [nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 2, 3, padding=1, bias=False)]
     x = torch.randn(2, 3, 5, 5)
-    torch.testing.assert_close(joined(parts)(x), torch.cat([part(x) for part in parts], 1))
+    torch.testing.assert_close(stacked(parts)(x), torch.cat([part(x) for part in parts], 1))
 
 
-def test_channels_far_from_zero_arenormalised_precisely() -> None:
+def test_channels_far_from_zero_are_normalised_precisely() -> None:
     x = 100 + 0.1 * torch.randn(2, 4, 16, 16, dtype=torch.float64)
     x = x.float().contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(normalised(x), F.instance_norm(x.double()).float(), atol=1e-3, rtol=0)

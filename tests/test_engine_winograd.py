@@ -13,28 +13,30 @@ from small_base import small_networks
 from torch import Tensor, nn
 
 from liveportrait.engine import EagerBackend, Engine, make_backend
-from liveportrait.engine.rewrites.base_warping import seen_motions
-from liveportrait.engine.winograd.base_warping import padded
-from liveportrait.engine.winograd.enlarging import Enlarged2d, Enlarged3d
-from liveportrait.engine.winograd.fourier import FourierConv3d
-from liveportrait.engine.winograd.passes import passes
-from liveportrait.engine.winograd.winograd import Slabs3d, Winograd2d, Winograd3d
+from liveportrait.engine import backend as backends
+from liveportrait.engine.rewrites.base import motion_features
+from liveportrait.errors import UserError
 from liveportrait.networks import COMPACT, Networks, build
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion
 
+pytest.importorskip("numba", reason='pip install "liveportrait[cpu]"')
 
-@pytest.fixture(autouse=True, params=["compiled", "plain"])
-def form(request, monkeypatch) -> str:
-    """Every test runs with both forms of the passes between products."""
+from liveportrait.engine.winograd import WinogradBackend, convolutions, elementwise, fourier
+from liveportrait.engine.winograd.base import padded
+from liveportrait.engine.winograd.convolutions import (
+    UpsampledConv2d,
+    UpsampledConv3d,
+    Winograd2d,
+    Winograd3d,
+    WinogradDepth3d,
+)
+from liveportrait.engine.winograd.fourier import FourierConv3d
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
     torch.manual_seed(0)
-    if request.param == "compiled":
-        pytest.importorskip("numba", reason='pip install "liveportrait[cpu]"')
-    else:
-        monkeypatch.setattr("liveportrait.engine.winograd.passes.compiles", lambda: False)
-    passes.cache_clear()
-    yield request.param
-    passes.cache_clear()
 
 
 def last(x: Tensor) -> Tensor:
@@ -49,49 +51,49 @@ def relative(made: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 8), (5, 7), (18, 16)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_tiles_add_up_to_the_convolution(height: int, width: int, bias: bool, monkeypatch) -> None:
-    convolution, x = nn.Conv2d(3, 5, 3, padding=1, bias=bias), torch.randn(2, 3, height, width)
+    convolution, x = nn.Conv2d(3, 5, 3, padding=1, bias=bias), torch.randn(1, 3, height, width)
     for stripe in (1, 1 << 22):  # a row of tiles at once, and all
-        monkeypatch.setattr("liveportrait.engine.winograd.winograd.STRIPE", stripe)
-        torch.testing.assert_close(Winograd2d(convolution)(x), convolution(x), atol=3e-6, rtol=0)
+        monkeypatch.setattr(convolutions, "STRIPE", stripe)
+        torch.testing.assert_close(Winograd2d(convolution)(last(x)), last(convolution(x)), atol=3e-6, rtol=0)
 
 
 @pytest.mark.parametrize("stripe", [1, 1 << 22])
 def test_a_map_that_repeats_pixels_is_never_made(stripe: int, monkeypatch) -> None:
-    monkeypatch.setattr("liveportrait.engine.winograd.winograd.STRIPE", stripe)
+    monkeypatch.setattr(convolutions, "STRIPE", stripe)
     convolution, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(1, 3, 6, 6)
-    places = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5])
+    index = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5])
     by, made, tops = Winograd2d(convolution), torch.empty(1, 8, 8, 5), []
-    for top, products in by.stripes(last(x).contiguous(), places):
-        passes().from_tiles(products, by.bias, 1, top, made)
+    for top, products in by.stripes(last(x).contiguous(), index):
+        elementwise.transform_output(products, by.bias, 1, top, made)
         tops.append(top)
     assert tops == ([0, 4] if stripe == 1 else [0])
-    expected = last(convolution(x[:, :, places][:, :, :, places]))
+    expected = last(convolution(x[:, :, index][:, :, :, index]))
     torch.testing.assert_close(made[0], expected, atol=3e-6, rtol=0)
 
 
 def test_winograd_rounds_as_stated() -> None:
     convolution = nn.Conv2d(64, 64, 3, padding=1)
     x = torch.randn(1, 64, 32, 32)
-    expected = F.conv2d(x.double(), convolution.weight.double(), convolution.bias.double(), padding=1)
-    assert relative(Winograd2d(convolution)(x), expected) < 3e-6
-    assert 5e-3 < relative(Winograd2d(convolution, torch.bfloat16)(x), expected) < 2e-2
+    expected = last(F.conv2d(x.double(), convolution.weight.double(), convolution.bias.double(), padding=1))
+    assert relative(Winograd2d(convolution)(last(x)), expected) < 3e-6
+    assert 5e-3 < relative(Winograd2d(convolution, torch.bfloat16)(last(x)), expected) < 2e-2
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_volumes_are_convolved_as_by_the_layers(depth: int, monkeypatch) -> None:
     x = torch.randn(1, 3, depth, 5, 6)
     convolution = nn.Conv3d(3, 4, 3, padding=1)
-    torch.testing.assert_close(Slabs3d(convolution).whole(last(x)), last(convolution(x)), atol=3e-6, rtol=0)
+    torch.testing.assert_close(WinogradDepth3d(convolution)(last(x)), last(convolution(x)), atol=3e-6, rtol=0)
     for stripe in (1, 1 << 22):
-        monkeypatch.setattr("liveportrait.engine.winograd.winograd.STRIPE", stripe)
-        made = Winograd3d(convolution).whole(last(x))
+        monkeypatch.setattr(convolutions, "STRIPE", stripe)
+        made = Winograd3d(convolution)(last(x))
         torch.testing.assert_close(made, last(convolution(x)), atol=3e-6, rtol=0)
     enlarged = convolution(F.interpolate(x, scale_factor=(1, 2, 2)))
-    torch.testing.assert_close(Enlarged3d(convolution, 2).whole(last(x)), last(enlarged), atol=3e-6, rtol=0)
+    torch.testing.assert_close(UpsampledConv3d(convolution, 2)(last(x)), last(enlarged), atol=3e-6, rtol=0)
     wide = nn.Conv3d(3, 4, (7, 3, 5), padding=(3, 1, 2))
     for tile in (2, 5, 32):
-        monkeypatch.setattr("liveportrait.engine.winograd.fourier.TILE", tile)
-        made = FourierConv3d(wide, 5, 6).whole(last(x))
+        monkeypatch.setattr(fourier, "TILE", tile)
+        made = FourierConv3d(wide, 5, 6)(last(x))
         torch.testing.assert_close(made, last(wide(x)), atol=5e-6, rtol=0)
 
 
@@ -100,8 +102,8 @@ def test_what_the_hourglass_sees() -> None:
     driving = source + 0.3 * torch.randn(1, 21, 3)
     driving[:, :3] += 5  # beyond every border
     out = torch.full((3, 6, 5, 112), torch.nan)
-    passes().see_motions(compressed, source, driving, out)
-    _, expected = seen_motions(compressed, source, driving)
+    elementwise.motion_features(compressed, source, driving, out)
+    _, expected = motion_features(compressed, source, driving)
     torch.testing.assert_close(out[..., :110], last(expected), atol=2e-6, rtol=0)
     assert not out[..., 110:].any()
 
@@ -110,10 +112,10 @@ def test_what_the_hourglass_sees() -> None:
 def test_nine_products_convolve_an_enlarged_map(factor: int) -> None:
     convolution, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(1, 3, 4, 6)
     expected = last(convolution(F.interpolate(x, scale_factor=factor)))
-    torch.testing.assert_close(Enlarged2d(convolution, factor).whole(last(x)), expected, atol=3e-6, rtol=0)
+    torch.testing.assert_close(UpsampledConv2d(convolution, factor)(last(x)), expected, atol=3e-6, rtol=0)
 
 
-@pytest.mark.parametrize("kind", [Winograd2d, lambda convolution: Enlarged2d(convolution, 2)])
+@pytest.mark.parametrize("kind", [Winograd2d, lambda convolution: UpsampledConv2d(convolution, 2)])
 def test_convolutions_of_another_shape_are_refused(kind) -> None:
     for settings in ({"padding": 0}, {"padding": 1, "stride": 2}, {"padding": 1, "groups": 2}):
         with pytest.raises(ValueError, match="not 3 wide"):
@@ -127,7 +129,7 @@ def test_channels_of_zeros_change_nothing() -> None:
     assert not made[:, 4:].any()
 
 
-def render(backend: EagerBackend, seed: int = 1) -> Tensor:
+def render(backend: EagerBackend | WinogradBackend, seed: int = 1) -> Tensor:
     """Three pictures of one source."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(3, 3, 64, 64, generator=generator)
@@ -139,7 +141,7 @@ def render(backend: EagerBackend, seed: int = 1) -> Tensor:
         torch.zeros(3, 21, 3),
     )
     driving = pose_of(motion)
-    source = driving.rows([0]).expand(3)
+    source = driving.rows(slice(1)).expand(3)
     features = {
         name: value.expand(3, *value.shape[1:]) for name, value in backend.appearance(images[:1]).items()
     }
@@ -155,22 +157,22 @@ def contrasting() -> Networks:
     return networks
 
 
-def test_base_answers_as_with_plain_layers() -> None:
+def test_base_answers_as_the_eager_back_end() -> None:
     networks = contrasting()
-    expected = render(EagerBackend(networks, plain=True))
+    expected = render(EagerBackend(networks))
     assert expected.std() > 0.2
-    torch.testing.assert_close(render(EagerBackend(networks)), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(render(WinogradBackend(networks)), expected, atol=1e-4, rtol=0)
 
 
 def test_base_in_bf16_stays_within_its_tolerance() -> None:
     networks = contrasting()
     expected = render(EagerBackend(networks))
-    difference = (render(EagerBackend(networks, "bf16")) - expected).square().mean()
+    difference = (render(WinogradBackend(networks, "bf16")) - expected).square().mean()
     assert 45 < -10 * difference.log10() < 80  # and it is another precision
 
 
 def test_threads_share_a_frame_and_lanes_do_not_meet() -> None:
-    backend = EagerBackend(contrasting())
+    backend = WinogradBackend(contrasting())
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -188,13 +190,26 @@ def test_weights_that_no_longer_run_are_let_go() -> None:
     networks = small_networks()
     given = weakref.ref(networks.generator.up_0.conv_0.weight)
     small = networks.stitching
-    engine = Engine(networks)
+    engine = Engine(networks, backend="winograd")
     del networks
     gc.collect()
     assert given() is None and small is not None and engine.can_stitch
 
 
-def test_who_lacks_the_compiler_is_told_where_it_matters(form: str) -> None:
-    _, said = make_backend("auto", small_networks())
-    assert ("liveportrait[cpu]" in said) == (form == "plain")
-    assert "liveportrait[cpu]" not in make_backend("auto", build(COMPACT))[1]
+def test_auto_takes_it_for_base_where_numba_is_there(monkeypatch) -> None:
+    assert make_backend("auto", small_networks())[1].backend == "winograd"
+    assert make_backend("auto", build(COMPACT))[1].backend == "eager"
+    monkeypatch.setattr(backends, "has_numba", lambda: False)
+    _, choice = make_backend("auto", small_networks())
+    assert choice.backend == "eager" and "liveportrait[cpu]" in choice.reason
+    _, choice = make_backend("auto", build(COMPACT))
+    assert choice.backend == "eager" and "liveportrait[cpu]" not in choice.reason
+    with pytest.raises(UserError, match=r"needs numba: pip install .*--backend eager"):
+        make_backend("winograd", small_networks())
+
+
+def test_networks_that_it_has_nothing_for_are_refused() -> None:
+    with pytest.raises(UserError, match=r"nothing for compact networks: choose --backend eager"):
+        make_backend("winograd", build(COMPACT))
+    with pytest.raises(UserError, match="precision 'fp16': choose fp32 or bf16"):
+        make_backend("winograd", small_networks(), "fp16")

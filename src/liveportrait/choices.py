@@ -15,7 +15,7 @@ ReferenceName = Literal["match", "first", "auto"]
 Reference = int | ReferenceName  # frame of a driver: its number from 0, or how to find it
 Precision = Literal["fp32", "bf16", "fp16"]
 PrecisionChoice = Literal["auto"] | Precision
-BackendName = Literal["auto", "eager", "compile", "cudagraphs", "onnx", "openvino", "tensorrt"]
+BackendName = Literal["auto", "eager", "compile", "cudagraphs", "onnx", "openvino", "tensorrt", "winograd"]
 ExportFormat = Literal["onnx", "openvino", "tensorrt"]
 Opening = (
     float | Literal["driver"] | None

@@ -79,8 +79,8 @@ class Animator:
 
         `device`: "auto" (CUDA where there is one), "cpu", "cuda", ...; `threads`: PyTorch's CPU threads, for
         the whole process; `backend`: what runs the networks, "auto" is what suits the machine, and likewise
-        `precision` (`engine.backend` tells which, and why). Raises `UserError` where weights, device or back end are
-        missing.
+        `precision` (`engine.backend`, `engine.precision` and `engine.reason` tell). Raises `UserError` where weights,
+        device or back end are missing.
         """
         networks = weights.load(name_or_path, pick_device(device))
         return cls(Engine(networks, precision, threads, backend), batch=batch)

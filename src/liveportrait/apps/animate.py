@@ -102,4 +102,5 @@ def show(report: Report, animator: Animator) -> None:
     for path in filter(None, (report.out, report.compare)):
         print(f"wrote {path}")
     print(report.summary())
-    print(f"back end {animator.engine.backend}")
+    engine = animator.engine
+    print(f"back end {engine.backend} in {engine.precision}: {engine.reason}")

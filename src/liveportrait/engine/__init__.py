@@ -1,9 +1,11 @@
-"""Runs the networks: one interface, several back ends."""
+"""Runs the networks: one interface, several back ends that differ in speed only.
 
-from liveportrait.engine.backend import Backend
-from liveportrait.engine.device import pick_device
-from liveportrait.engine.eager import EagerBackend
-from liveportrait.engine.engine import Engine
-from liveportrait.engine.select import make_backend
+Nobody has run one on a GPU here (`cudagraphs`, `tensorrt`, and `onnx`, `compile` and `eager` on CUDA): those are
+written from the documentation, and their tests run where there is a CUDA device.
+"""
+
+from liveportrait.engine.backend import Backend, make_backend
+from liveportrait.engine.engine import Engine, pick_device
+from liveportrait.engine.pytorch import EagerBackend
 
 __all__ = ["Backend", "EagerBackend", "Engine", "make_backend", "pick_device"]

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-import liveportrait
 from liveportrait.folders import user_cache
 from liveportrait.networks import Networks
 
@@ -81,7 +80,7 @@ def _digest(data: bytes) -> bytes:
 def _code() -> str:
     """Digest of the sources of networks/ and engine/: the same weights under other code are another graph."""
     digest = hashlib.sha256()
-    root = Path(liveportrait.__file__).parent
+    root = Path(__file__).parents[1]
     for path in sorted(path for room in ("networks", "engine") for path in (root / room).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -11,21 +11,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from liveportrait.choices import BackendName, PrecisionChoice
-from liveportrait.engine.select import make_backend, runs_base_on_cpu
+from liveportrait.engine.backend import make_backend
 from liveportrait.engine.workers import Workers, divided
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.interface import Features, Motion, Pose
 
 BATCH = 4
+PIXELS_ON_A_CPU = BATCH * 256**2  # of a batch: larger pictures take longer in one, and more memory
+
+
+def pick_device(name: str = "auto") -> str:
+    """A device's name as PyTorch spells it; "auto" is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
 
 
 class Engine:
     """Runs the networks of one variant, batched. It keeps no state between calls, which may come from any thread.
 
     Motions and poses go in and come out on the networks' device. `threads` sets PyTorch's CPU threads for
-    the whole process; None leaves them alone. `backend` is what runs F, M, W and G; the attribute of that name tells
-    which one does, and why. Raises UserError where it cannot.
+    the whole process; None leaves them alone. `backend` runs F, M, W and G, in `precision`; either may be "auto", and
+    the attributes of these names tell what was chosen, `reason` why. Raises UserError where it cannot run.
     """
 
     def __init__(
@@ -39,14 +47,16 @@ class Engine:
             if threads < 1:
                 raise UserError(f"cannot run on {threads} threads: give at least 1")
             torch.set_num_threads(threads)
-        # Of the networks only the small ones are kept: the back end has F, M, W and G in its own form.
+        # The back end has F, M, W and G in a form of its own; only the small networks are kept here.
         self.variant = networks.variant
         self._stitching = networks.stitching
         self._eye_retargeting, self._lip_retargeting = networks.eye_retargeting, networks.lip_retargeting
-        self._backend, self.backend = make_backend(backend, networks, precision, threads)
+        self._backend, choice = make_backend(backend, networks, precision, threads)
+        self.backend, self.precision, self.reason = choice.backend, choice.precision, choice.reason
         self.threads = torch.get_num_threads()  # of the CPU, in all
         # How many frames should go through the networks together: more are no faster, and cannot be interrupted.
-        self.batch = 1 if runs_base_on_cpu(networks) else BATCH
+        pixels = self.variant.output_size**2
+        self.batch = BATCH if self.device.type != "cpu" else max(1, min(BATCH, PIXELS_ON_A_CPU // pixels))
         self._turn: AbstractContextManager[object] = (
             nullcontext() if self._backend.concurrent else threading.Lock()
         )
@@ -95,11 +105,10 @@ class Engine:
         Features and source pose have batch B, or 1 for one source driven B times. Values are clipped to
         [0, 1], scaled by 255 and truncated, as the published program does.
         """
-        count = driving.keypoints.shape[0]
+        count = driving.batch
         repeated = {name: _repeat(value, count) for name, value in features.items()}
-        home = Pose(*(_repeat(part, count) for part in source))
         with self._turn:
-            picture = self._backend.render(repeated, home, driving)
+            picture = self._backend.render(repeated, source.expand(count), driving)
         return (picture.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().contiguous().numpy()
 
     @torch.no_grad()

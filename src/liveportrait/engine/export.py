@@ -13,10 +13,15 @@ from typing import get_args
 import torch
 
 from liveportrait.choices import ExportFormat, Precision
-from liveportrait.engine.graphs import Graph, appearance_graph, motion_graph, render_graph
+from liveportrait.engine.graphs import (
+    Graph,
+    appearance_graph,
+    motion_graph,
+    openvino_layout,
+    render_graph,
+)
 from liveportrait.engine.precision import require_precision, to_half
 from liveportrait.engine.rewrites import optimised
-from liveportrait.engine.suiting import openvino_layout
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.sampling import Form

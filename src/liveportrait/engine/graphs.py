@@ -1,8 +1,8 @@
 """Networks as plain graphs, tensors in and tensors out, for runtimes other than PyTorch.
 
 A graph has a fixed batch: what is not there need not be decided at every frame. `Rows` runs any batch through it.
-What goes in and out is float32 in every precision.
-Volumes are sampled in one of two forms (`networks.sampling`), for not every runtime has 5-D grid sampling.
+What goes in and out is float32 in every precision. `openvino_layout` gives COMPACT the shape that such graphs run
+fastest. Volumes are sampled in one of two forms (`networks.sampling`), for not every runtime has 5-D grid sampling.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.choices import Precision
 from liveportrait.engine.precision import autocast_for
-from liveportrait.networks import Networks
+from liveportrait.networks import Networks, compact
+from liveportrait.networks.compact.generator import GROUPS, SpatialModulation
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Motion, Pose
 from liveportrait.networks.sampling import Form, sampling_form
+
+CHANNELS = 16  # of which OpenVINO's layout of maps has a multiple
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 """What a runtime offers: the outputs of one call on inputs of the graph's own shapes."""
@@ -39,34 +43,112 @@ class Graph:
             return torch.export.export(self.module.eval(), self.inputs)
 
 
+def openvino_layout(networks: Networks) -> Networks:
+    """The compact networks in the shape that compiled graphs run fastest; the numbers are the same up to rounding.
+
+    Two changes cost nothing in PyTorch and save a third of a frame in OpenVINO 2026.4: dividing a map channel-wise
+    copies both halves there, and reordering a map whose channels are no multiple of 16 into the layout of its
+    convolutions is eight times slower. Changes the modules in place: give it copies (`optimised` returns some).
+    """
+    warping, generator = networks.warping, networks.generator
+    for network in (warping, generator):
+        for parent in list(network.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, SpatialModulation):
+                    setattr(parent, name, _SplitModulation(child).eval().requires_grad_(False))
+    # These read maps side by side, whose channels add up to any number.
+    if isinstance(warping, compact.warping.WarpingModule):
+        warping.enter = _PaddedConv(warping.enter)
+    if isinstance(generator, compact.generator.Generator):
+        generator.enter, generator.merge = _PaddedConv(generator.enter), _PaddedConv(generator.merge)
+    return networks
+
+
+class _SplitModulation(nn.Module):
+    """Answers as `SpatialModulation` does; the 1 of 1 + gain is part of a bias."""
+
+    @torch.no_grad()
+    def __init__(self, original: SpatialModulation) -> None:
+        super().__init__()
+        weight, bias = original.modulation.parameters()
+        channels = len(weight) // 2
+        self.gain, self.shift = (nn.Conv2d(weight.shape[1], channels, 1, device="meta") for _ in range(2))
+        self.gain.weight, self.shift.weight = (nn.Parameter(half.clone()) for half in weight.chunk(2))
+        self.gain.bias = nn.Parameter(bias[:channels] + 1)
+        self.shift.bias = nn.Parameter(bias[channels:].clone())
+
+    def forward(self, x: Tensor, conditioning: Tensor) -> Tensor:
+        return F.group_norm(x, GROUPS) * self.gain(conditioning) + self.shift(conditioning)
+
+
+class _PaddedConv(nn.Conv2d):
+    """A convolution whose input is filled up with channels of zeros to a multiple of 16."""
+
+    def __init__(self, original: nn.Conv2d) -> None:
+        missing = -original.in_channels % CHANNELS
+        super().__init__(
+            original.in_channels + missing,
+            original.out_channels,
+            original.kernel_size,  # type: ignore[arg-type]
+            padding=original.padding,  # type: ignore[arg-type]
+            device="meta",
+        )
+        self.missing = missing
+        weight = F.pad(original.weight.detach(), (0, 0, 0, 0, 0, missing))
+        self.weight, self.bias = nn.Parameter(weight, requires_grad=False), original.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (0, 0, 0, 0, 0, self.missing)))
+
+
 def motion_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
-    """M: pixels (B,3,S,S) in [0, 1] to the five parts of a `Motion`. Networks in 16 bits are `to_half` ones."""
-    device = next(networks.motion.parameters()).device
-    module = _in(precision, _Motion(networks.motion), device)
-    return Graph("motion", module, (_pixels(networks, batch),), ("pixels",), Motion._fields)
+    """M: pixels (B,3,S,S) in [0, 1] to the five parts of a `Motion`. Networks in 16 bits have passed `to_half`."""
+    pixels = _pixels(networks, batch)
+    module = _in(precision, _Motion(networks.motion), pixels.device)
+    return Graph("motion", module, (pixels,), ("pixels",), Motion._fields)
 
 
 def appearance_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
     """F: pixels (B,3,S,S) in [0, 1] to its features, in the order of their names."""
-    features, device = (
-        _example_features(networks, batch, precision),
-        next(networks.motion.parameters()).device,
-    )
-    module = _in(precision, _Appearance(networks.appearance, tuple(features)), device)
-    return Graph("appearance", module, (_pixels(networks, batch),), ("pixels",), tuple(features))
+    pixels = _pixels(networks, batch)
+    names = tuple(example_features(networks, batch, precision))
+    module = _in(precision, _Appearance(networks.appearance, names), pixels.device)
+    return Graph("appearance", module, (pixels,), ("pixels",), names)
 
 
 def render_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
     """W, then G: features in the order of their names, source pose, driving pose to a picture (B,3,S,S)."""
-    features, device = (
-        _example_features(networks, batch, precision),
-        next(networks.motion.parameters()).device,
-    )
+    features = example_features(networks, batch, precision)
     names = tuple(features)
-    inputs = (*features.values(), *_example_pose(batch, device), *_example_pose(batch, device))
+    source, driving = (
+        example_pose(networks, batch),
+        example_pose(networks, batch),
+    )  # one tensor twice is one input
     pose_names = (f"{whose}_{part}" for whose in ("source", "driving") for part in Pose._fields)
-    module = _in(precision, _Render(networks.warping, networks.generator, names), device)
+    module = _in(precision, _Render(networks.warping, networks.generator, names), source.keypoints.device)
+    inputs = (*features.values(), *source, *driving)
     return Graph("render", module, inputs, (*names, *pose_names), ("picture",))
+
+
+@torch.no_grad()
+def example_features(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Features:
+    """Features of a grey picture, float32, in the order of their names."""
+    pixels = _pixels(networks, batch)
+    with autocast_for(precision, pixels.device):
+        features: Features = networks.appearance(pixels)
+    return {name: features[name].float() for name in sorted(features)}
+
+
+def example_pose(networks: Networks, batch: int = 1) -> Pose:
+    """A pose for graphs to be made with."""
+    device = next(networks.motion.parameters()).device
+    return Pose(
+        torch.linspace(-0.5, 0.5, NUM_KEYPOINTS * 3, device=device).view(1, -1, 3).repeat(batch, 1, 1),
+        torch.eye(3, device=device).repeat(batch, 1, 1),
+        torch.zeros(batch, 3, device=device),
+        torch.ones(batch, 1, device=device),
+        torch.zeros(batch, 1, device=device),
+    )
 
 
 class Rows:
@@ -138,24 +220,5 @@ def _pixels(networks: Networks, batch: int) -> Tensor:
     return torch.full((batch, 3, size, size), 0.5, device=next(networks.motion.parameters()).device)
 
 
-def _example_pose(batch: int, device: torch.device) -> Pose:
-    return Pose(
-        torch.linspace(-0.5, 0.5, NUM_KEYPOINTS * 3, device=device).view(1, -1, 3).repeat(batch, 1, 1),
-        torch.eye(3, device=device).repeat(batch, 1, 1),
-        torch.zeros(batch, 3, device=device),
-        torch.ones(batch, 1, device=device),
-        torch.zeros(batch, 1, device=device),
-    )
-
-
 def _in(precision: Precision, module: nn.Module, device: torch.device) -> nn.Module:
     return module if precision == "fp32" else _InHalf(module, precision, device)
-
-
-@torch.no_grad()
-def _example_features(networks: Networks, batch: int, precision: Precision) -> Features:
-    """In the order of their names."""
-    pixels = _pixels(networks, batch)
-    with autocast_for(precision, pixels.device):
-        features: Features = networks.appearance(pixels)
-    return {name: features[name].float() for name in sorted(features)}

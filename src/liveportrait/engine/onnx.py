@@ -18,10 +18,16 @@ from torch import Tensor
 
 from liveportrait.choices import Precision
 from liveportrait.engine.cache import artefact_key, load_or_make, replace_artefact
-from liveportrait.engine.graphs import Graph, Rows, appearance_graph, motion_graph, render_graph
+from liveportrait.engine.graphs import (
+    Graph,
+    Rows,
+    appearance_graph,
+    motion_graph,
+    openvino_layout,
+    render_graph,
+)
 from liveportrait.engine.precision import require_precision, to_half
 from liveportrait.engine.rewrites import optimised
-from liveportrait.engine.suiting import openvino_layout
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.interface import Features, Motion, Pose

@@ -1,20 +1,18 @@
 """OpenVINO on the CPU: M, and the convolutions of W and G, in its graphs; the geometry between them in PyTorch.
 
 OpenVINO has no 5-D grid sampling, and in bfloat16 it would round coordinates too: a flow that is off by a pixel
-breaks a face where a colour that is off by 1/256 does not show. So the networks' own code runs, and only those of
-its methods that are convolutions from end to end are replaced by compiled graphs. M is one graph and stays
-float32 in every precision: its outputs are coordinates.
+breaks a face where a colour that is off by 1/256 does not show. So only what is convolutions from end to end becomes
+a graph; W and G offer those parts as methods. M is one graph and stays float32 in every precision: its outputs are
+coordinates.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,26 +21,26 @@ from torch import Tensor, nn
 
 from liveportrait.choices import Precision
 from liveportrait.engine.cache import artefact_key, load_or_make, replace_artefact
-from liveportrait.engine.graphs import Graph, Rows, motion_graph, render_graph
+from liveportrait.engine.graphs import (
+    Graph,
+    Rows,
+    example_features,
+    example_pose,
+    motion_graph,
+    openvino_layout,
+)
 from liveportrait.engine.precision import require_precision
 from liveportrait.engine.rewrites import optimised
-from liveportrait.engine.suiting import openvino_layout
 from liveportrait.errors import UserError
 from liveportrait.face.runtime import import_openvino
 from liveportrait.networks import Networks
-from liveportrait.networks.interface import Features, Motion, Pose
+from liveportrait.networks.compact.generator import Generator, blend
+from liveportrait.networks.compact.warping import WarpingModule
+from liveportrait.networks.interface import Features, Motion, Pose, Warped
 from liveportrait.networks.sampling import sampling_form
 
 if TYPE_CHECKING:
     import openvino as ov
-
-Arguments = tuple[Tensor | dict[str, Tensor], ...]
-
-# By architecture: the methods of W and G (paths from `Networks`) that hold convolutions and no coordinates.
-PARTS = {
-    "compact": ("warping.predict", "generator.layers"),
-    "base": ("generator.forward",),
-}
 
 
 class OpenVinoBackend:
@@ -61,24 +59,21 @@ class OpenVinoBackend:
                 f"the back end openvino runs on the CPU, not on {self.device}: choose --device cpu"
             )
         require_precision("the back end openvino", precision, ("fp32", "bf16"))
-        self._networks = openvino_layout(optimised(networks))
+        fast = openvino_layout(optimised(networks))
         compiler = _Compiler(networks, threads)
-        pixels = motion_graph(self._networks).inputs
-        motion = _Method(self._networks.motion, "forward", pixels)
-        self._motion = compiler.compile("motion", "fp32", lambda: (motion, pixels))
-
-        parts = [tuple(path.split(".")) for path in PARTS[networks.variant.architecture]]
-        recorded = cache(lambda: _record(self._networks, parts))
-        compiled = [
-            compiler.compile(".".join(part), precision, partial(lambda index: recorded()[index], index))
-            for index, part in enumerate(parts)
-        ]
-        for (network, method), part in zip(parts, compiled, strict=True):
-            vars(getattr(self._networks, network))[method] = _Replacement(part)
+        motion = motion_graph(fast)
+        self._appearance = fast.appearance
+        self._motion = compiler.compile("motion", "fp32", lambda: (motion.module, motion.inputs))
+        warping, generator = fast.warping, fast.generator
+        self._render: _CompactRender | _BaseRender
+        if isinstance(warping, WarpingModule) and isinstance(generator, Generator):
+            self._render = _CompactRender(fast, warping, generator, compiler, precision)
+        else:
+            self._render = _BaseRender(fast, compiler, precision)
 
     def appearance(self, images: Tensor) -> Features:
         """F."""
-        features: Features = self._networks.appearance(images)
+        features: Features = self._appearance(images)
         return features
 
     def motion(self, images: Tensor) -> Motion:
@@ -87,36 +82,90 @@ class OpenVinoBackend:
 
     def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
         """W, then G."""
-        picture: Tensor = self._networks.generator(self._networks.warping(features, source, driving))
-        return picture
+        return self._render(features, source, driving)
 
 
-class _Replacement:
-    """Stands for a method: the same arguments, one tensor or a tuple of them."""
+class _CompactRender:
+    """W and G of COMPACT: the convolutions of each are a graph, geometry and lookups stay in PyTorch."""
 
-    def __init__(self, part: Rows) -> None:
-        self._part = part
+    def __init__(
+        self,
+        networks: Networks,
+        warping: WarpingModule,
+        generator: Generator,
+        compiler: _Compiler,
+        precision: Precision,
+    ) -> None:
+        def predict() -> tuple[nn.Module, Sequence[Tensor]]:
+            pose = example_pose(networks)
+            _, x = warping.prepare(example_features(networks)["context"], pose, pose)
+            return _Predict(warping), [x]
 
-    def __call__(self, *arguments: Tensor | dict[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
-        made = self._part(_flat(arguments))
-        return made[0] if len(made) == 1 else made
+        def layers() -> tuple[nn.Module, Sequence[Tensor]]:
+            pose = example_pose(networks)
+            warped = warping(example_features(networks), pose, pose)
+            return _Layers(generator, sorted(warped)), [warped[name] for name in sorted(warped)]
+
+        self._warping = warping
+        self._predict = compiler.compile("warping.predict", precision, predict)
+        self._layers = compiler.compile("generator.layers", precision, layers)
+
+    def __call__(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+        geometry, x = self._warping.prepare(features["context"], source, driving)
+        hidden, raw = self._predict([x])
+        warped = self._warping.warp(features, geometry, hidden, raw)
+        painting, logits = self._layers([warped[name] for name in sorted(warped)])
+        return blend(warped["image"], painting, logits)
 
 
-class _Method(nn.Module):
-    """A method of a module as a module of its own, of tensors alone."""
+class _BaseRender:
+    """W of BASE in PyTorch, and its G as one graph."""
 
-    def __init__(self, owner: nn.Module, method: str, example: Arguments) -> None:
+    def __init__(self, networks: Networks, compiler: _Compiler, precision: Precision) -> None:
+        self._warping = networks.warping
+
+        def generator() -> tuple[nn.Module, Sequence[Tensor]]:
+            pose = example_pose(networks)
+            warped: Warped = networks.warping(example_features(networks), pose, pose)
+            return _Generate(networks.generator), [warped["feature"]]
+
+        self._generator = compiler.compile("generator.forward", precision, generator)
+
+    def __call__(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+        return self._generator([self._warping(features, source, driving)["feature"]])[0]
+
+
+class _Predict(nn.Module):
+    """The convolutions of COMPACT's W on tensors alone."""
+
+    def __init__(self, warping: WarpingModule) -> None:
         super().__init__()
-        self.owner, self.method = owner, method
-        self.names = [sorted(part) if isinstance(part, dict) else None for part in example]
+        self.warping = warping
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        left = iter(tensors)
-        arguments = [
-            next(left) if names is None else {name: next(left) for name in names} for names in self.names
-        ]
-        made = getattr(self.owner, self.method)(*arguments)
-        return tuple(made) if isinstance(made, tuple) else (made,)
+        return self.warping.predict(*tensors)
+
+
+class _Layers(nn.Module):
+    """The layers of COMPACT's G on tensors alone: the warped source in the order of its names."""
+
+    def __init__(self, generator: Generator, names: Sequence[str]) -> None:
+        super().__init__()
+        self.generator, self.names = generator, names
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return self.generator.layers(dict(zip(self.names, tensors, strict=True)))
+
+
+class _Generate(nn.Module):
+    """BASE's G on tensors alone."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return (self.generator({"feature": tensors[0]}),)
 
 
 class _Compiler:
@@ -138,7 +187,8 @@ class _Compiler:
         file = f"{self._key}-{name}-{precision}.openvino"
 
         def build() -> bytes:
-            model = convert(*make())
+            with torch.no_grad():
+                model = convert(*make())
             stream = io.BytesIO()
             self._core.compile_model(model, "CPU", options).export_model(stream)
             return stream.getvalue()
@@ -150,14 +200,13 @@ class _Compiler:
             if fresh:
                 raise
             compiled = self._core.import_model(replace_artefact(file, build()), "CPU", options)
-        request, lock = compiled.create_infer_request(), threading.Lock()
+        request = compiled.create_infer_request()
         used = [_position(port) for port in compiled.inputs]
 
         def run(tensors: Sequence[Tensor]) -> list[Tensor]:
             arrays = [tensors[index].detach().numpy() for index in used]
-            with lock:
-                results = request.infer(arrays, share_inputs=True)
-                return [torch.from_numpy(results[port].copy()) for port in compiled.outputs]
+            results = request.infer(arrays, share_inputs=True)
+            return [torch.from_numpy(results[port].copy()) for port in compiled.outputs]
 
         return Rows(run, batch=1)
 
@@ -206,36 +255,3 @@ def _silent() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _record(networks: Networks, parts: Sequence[Sequence[str]]) -> list[tuple[nn.Module, tuple[Tensor, ...]]]:
-    """Every part as a module of tensors with its inputs of one frame, which is run to see them."""
-    seen: list[tuple[nn.Module, tuple[Tensor, ...]]] = []
-
-    def listening(owner: nn.Module, method: str) -> Callable[..., object]:
-        original = getattr(owner, method)
-
-        def call(*arguments: Tensor | dict[str, Tensor]) -> object:
-            seen.append((_Method(owner, method, arguments), tuple(_flat(arguments))))
-            return original(*arguments)
-
-        return call
-
-    owners = [(getattr(networks, network), method) for network, method in parts]
-    for owner, method in owners:
-        vars(owner)[method] = listening(owner, method)
-    graph = render_graph(networks)
-    try:
-        with torch.no_grad():
-            graph.module(*graph.inputs)
-    finally:
-        for owner, method in owners:
-            del vars(owner)[method]
-    return seen
-
-
-def _flat(arguments: Arguments) -> list[Tensor]:
-    flat = []
-    for argument in arguments:
-        flat += [argument[name] for name in sorted(argument)] if isinstance(argument, dict) else [argument]
-    return flat

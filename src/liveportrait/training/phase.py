@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
-from liveportrait.engine.compiled import require_compiler
+from liveportrait.engine.pytorch import require_compiler
 from liveportrait.errors import UserError
 from liveportrait.training import distributed
 from liveportrait.training.checkpoint import TrainingState, ema_copy, made_by, update_ema

@@ -1,5 +1,52 @@
-"""Networks that cost less and give the same numbers up to rounding."""
+"""Networks that cost less and give the same numbers up to rounding: what every back end and exporter starts from."""
 
-from liveportrait.engine.rewrites.networks import optimised
+from __future__ import annotations
 
-__all__ = ["optimised"]
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from liveportrait.engine.rewrites.base import FastAppearance, FastGenerator, FastWarping
+from liveportrait.engine.rewrites.convolutions import folded, join_fast
+from liveportrait.networks import Networks
+from liveportrait.networks.base.appearance import AppearanceFeatureExtractor
+from liveportrait.networks.base.generator import SpadeGenerator
+from liveportrait.networks.base.warping import WarpingModule
+
+
+def optimised(
+    networks: Networks,
+    make_warping: Callable[[WarpingModule], nn.Module] = FastWarping,
+    make_generator: Callable[[SpadeGenerator], nn.Module] = FastGenerator,
+) -> Networks:
+    """Networks for inference that are called alike and answer alike up to rounding, in evaluation mode.
+
+    The originals stay as they are; weights that need no change are shared with them. F and W belong together:
+    features of the original F do not fit the W returned here. Modules of unknown kinds are left as they are, so that
+    doing it twice changes nothing more. What runs BASE's W and G may be another than what suits every back end.
+    """
+    appearance, motion, warping, generator = (
+        join_fast(folded(module))
+        for module in (networks.appearance, networks.motion, networks.warping, networks.generator)
+    )
+    if isinstance(appearance, AppearanceFeatureExtractor) and isinstance(warping, WarpingModule):
+        appearance, warping = FastAppearance(appearance, warping), make_warping(warping)
+    if isinstance(generator, SpadeGenerator):
+        generator = make_generator(generator)
+    return dataclasses.replace(
+        networks,
+        appearance=_settled(appearance),
+        motion=_settled(motion),
+        warping=_settled(warping),
+        generator=_settled(generator),
+    )
+
+
+def _settled(module: nn.Module) -> nn.Module:
+    """The module for inference, its 2-D kernels in the memory format that convolutions of all machines like best."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module.eval().requires_grad_(False)

@@ -1,5 +1,61 @@
-"""What only a processor gains from: BASE's convolutions as few, large products of matrices."""
+"""BASE on a processor, with a quarter of the multiplications. Needs numba (the extra `cpu`)."""
 
-from liveportrait.engine.winograd.networks import optimised_for_cpu
+from __future__ import annotations
 
-__all__ = ["optimised_for_cpu"]
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from liveportrait.choices import Precision
+from liveportrait.engine.precision import HALF, require_precision
+from liveportrait.engine.rewrites import optimised
+from liveportrait.engine.winograd.base import WinogradGenerator, WinogradWarping
+from liveportrait.errors import UserError
+from liveportrait.networks import Networks, base
+from liveportrait.networks.interface import Features, Motion, Pose
+
+
+class WinogradBackend:
+    """BASE's W and G as products of matrices with compiled passes between, one frame after the other; F and M eager.
+
+    In bf16 the products that make the scales and shifts of G's normalisations are in bfloat16; all else is float32.
+    Raises UserError where the networks are not BASE, or not on the CPU.
+    """
+
+    concurrent = True
+
+    def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
+        self.device = next(networks.motion.parameters()).device
+        sizes = networks.variant.sizes
+        if not isinstance(sizes, base.Sizes):
+            raise UserError(
+                f"the back end winograd has nothing for {networks.variant.architecture} networks: "
+                "choose --backend eager"
+            )
+        if self.device.type != "cpu":
+            raise UserError(
+                f"the back end winograd runs on the CPU, not on {self.device}: choose --device cpu or "
+                "--backend eager"
+            )
+        require_precision("the back end winograd", precision, ("fp32", "bf16"))
+        side = networks.variant.input_size >> (len(sizes.appearance.channels) - 1)  # of the volumes
+        dtype = HALF.get(precision, torch.float32)
+        self._networks = optimised(
+            networks, partial(WinogradWarping, side=side), partial(WinogradGenerator, dtype=dtype)
+        )
+
+    def appearance(self, images: Tensor) -> Features:
+        """F."""
+        features: Features = self._networks.appearance(images)
+        return features
+
+    def motion(self, images: Tensor) -> Motion:
+        """M."""
+        motion: Motion = self._networks.motion(images)
+        return motion
+
+    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+        """W, then G."""
+        picture: Tensor = self._networks.generator(self._networks.warping(features, source, driving))
+        return picture

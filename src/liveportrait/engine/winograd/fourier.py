@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from liveportrait.engine.winograd.passes import passes
-from liveportrait.engine.winograd.scratch import scratch
-from liveportrait.engine.winograd.winograd import bias_of
+from liveportrait.engine.winograd import elementwise
+from liveportrait.engine.winograd.convolutions import bias_of
+from liveportrait.engine.winograd.elementwise import scratch
 
 TILE = 32  # most outputs of a tile along an axis
 
@@ -49,9 +49,9 @@ class Axis:
         first, end = max(0, start), min(self.size, start + self.length)
         return slice(first, end), slice(first - start, end - start)
 
-    def waves(self, frequencies: int, places: int) -> Tensor:
+    def waves(self, frequencies: int, positions: int) -> Tensor:
         """exp(-2πi·f·x / length) at (f, x), float64."""
-        turns = torch.outer(torch.arange(frequencies), torch.arange(places)).double() / self.length
+        turns = torch.outer(torch.arange(frequencies), torch.arange(positions)).double() / self.length
         return torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
 
 
@@ -83,7 +83,7 @@ class FourierConv3d(nn.Module):
         back = self.rows.waves(half, self.rows.outputs).conj() * counts[:, None] / self.rows.length
         self.down_back = _fixed(torch.stack([back.real, -back.imag], 1).flatten(0, 1).t())  # (outputs, 2·K)
 
-    def whole(self, volume: Tensor) -> Tensor:
+    def forward(self, volume: Tensor) -> Tensor:
         """(D,H,W,O) of one volume (D,H,W,C)."""
         depth, channels = len(volume), volume.shape[3]
         spectra = self._spectra(volume)  # (tiles across, tiles down, D, K, L, 2, C)
@@ -97,7 +97,7 @@ class FourierConv3d(nn.Module):
                 made = products[part].view(length, pictures, -1)
                 weight = self.weight[row * length : (row + 1) * length]
                 torch.bmm(spectra[:, row, :, part].transpose(0, 1), weight, out=made)
-            passes().from_spectra(products, depth, sums[row])
+            elementwise.sum_spectra(products, depth, sums[row])
         return self._pixels(sums.view(half, 2 * length, -1), volume)
 
     def _spectra(self, volume: Tensor) -> Tensor:

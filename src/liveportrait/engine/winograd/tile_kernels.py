@@ -1,16 +1,16 @@
-"""Loops around Winograd's products of maps: to tiles, and from tiles on; see `compiling`."""
+"""Loops around Winograd's products of maps: to tiles, and from tiles on; see `kernels`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from liveportrait.engine.winograd.compiling import (
+from liveportrait.engine.winograd.kernels import (
     BLOCK,
-    compiled,
     inlined,
-    narrowed,
-    recovered,
-    valued,
+    input_along_axis,
+    kernel,
+    output_along_axis,
+    rounded_as,
     widened,
 )
 
@@ -25,18 +25,18 @@ def _tile(products, group, number, c, end, half, tile):  # type: ignore[no-untyp
         p2, p3 = products[at + 2 * groups, number, c:end], products[at + 3 * groups, number, c:end]
         p4, p5 = products[at + 4 * groups, number, c:end], products[at + 5 * groups, number, c:end]
         for k in range(end - c):
-            half[0, x, k], half[1, x, k], half[2, x, k], half[3, x, k] = recovered(
+            half[0, x, k], half[1, x, k], half[2, x, k], half[3, x, k] = output_along_axis(
                 widened(p0[k]), widened(p1[k]), widened(p2[k]), widened(p3[k]), widened(p4[k]), widened(p5[k])
             )
     for y in range(4):
         for k in range(end - c):
-            tile[y, 0, k], tile[y, 1, k], tile[y, 2, k], tile[y, 3, k] = recovered(
+            tile[y, 0, k], tile[y, 1, k], tile[y, 2, k], tile[y, 3, k] = output_along_axis(
                 half[y, 0, k], half[y, 1, k], half[y, 2, k], half[y, 3, k], half[y, 4, k], half[y, 5, k]
             )
 
 
-@compiled
-def to_tiles(maps, channel, rows, columns, down, across, out, first, last):  # type: ignore[no-untyped-def]
+@kernel
+def transform_input(maps, channel, rows, columns, down, across, out, first, last):  # type: ignore[no-untyped-def]
     """`rows`, `columns`: where in the maps the 6 by 6 inputs of all tiles lie, four further each; below 0 are zeros."""
     channels, groups = out.shape[2], len(out) // 36
     count = len(maps) // groups
@@ -66,12 +66,12 @@ def to_tiles(maps, channel, rows, columns, down, across, out, first, last):  # t
                         (
                             half[0, x, k], half[1, x, k], half[2, x, k],
                             half[3, x, k], half[4, x, k], half[5, x, k],
-                        ) = valued(p0[k], p1[k], p2[k], p3[k], p4[k], p5[k])  # fmt: skip
+                        ) = input_along_axis(p0[k], p1[k], p2[k], p3[k], p4[k], p5[k])  # fmt: skip
                 for y in range(6):
                     for k in range(size):
                         (
                             row[0, k], row[1, k], row[2, k], row[3, k], row[4, k], row[5, k]
-                        ) = valued(
+                        ) = input_along_axis(
                             half[y, 0, k], half[y, 1, k], half[y, 2, k],
                             half[y, 3, k], half[y, 4, k], half[y, 5, k],
                         )  # fmt: skip
@@ -80,11 +80,11 @@ def to_tiles(maps, channel, rows, columns, down, across, out, first, last):  # t
                             (6 * x + y) * groups + group, line % (count * down) * across + j, c : c + size
                         ]
                         for k in range(size):
-                            to[k] = narrowed(row[x, k], out)
+                            to[k] = rounded_as(row[x, k], out)
 
 
-@compiled
-def from_tiles(products, down, across, bias, slope, top, out, first, last):  # type: ignore[no-untyped-def]
+@kernel
+def transform_output(products, down, across, bias, slope, top, out, first, last):  # type: ignore[no-untyped-def]
     channels, groups = products.shape[2], len(products) // 36
     count, height, width = len(out) // groups, out.shape[1], out.shape[2]
     half, tile = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
@@ -104,8 +104,8 @@ def from_tiles(products, down, across, bias, slope, top, out, first, last):  # t
                             to[k] = max(made, slope * made)
 
 
-@compiled
-def add_from_tiles(products, across, bias, x, doubled, top, out, first, last):  # type: ignore[no-untyped-def]
+@kernel
+def transform_output_add(products, across, bias, x, doubled, top, out, first, last):  # type: ignore[no-untyped-def]
     height, width, channels = out.shape
     half, tile = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
     for i in range(first, last):
@@ -123,8 +123,8 @@ def add_from_tiles(products, across, bias, x, doubled, top, out, first, last):  
                             to[k] = given[k] + (tile[y, z, k] + constant[k])
 
 
-@compiled
-def modulate(products, across, bias, x, doubled, mean, rate, slope, top, out, first, last):  # type: ignore[no-untyped-def]
+@kernel
+def transform_output_modulate(products, across, bias, x, doubled, mean, rate, slope, top, out, first, last):  # type: ignore[no-untyped-def]
     height, width, channels = out.shape
     half, gains = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
     shifts = np.empty((4, 4, BLOCK), np.float32)
@@ -148,8 +148,10 @@ def modulate(products, across, bias, x, doubled, mean, rate, slope, top, out, fi
                             to[k] = max(made, slope * made)
 
 
-@compiled
-def scale_and_shift(products, across, bias, x, doubled, mean, rate, top, scaled, out, first, last):  # type: ignore[no-untyped-def]
+@kernel
+def transform_output_scale_shift(  # type: ignore[no-untyped-def]
+    products, across, bias, x, doubled, mean, rate, top, scaled, out, first, last
+):
     height, width, outputs = out.shape
     channels = scaled.shape[2]
     half, tile = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)

@@ -105,22 +105,23 @@ class WarpingModule(nn.Module):
         Also flow (B,2h,2w,2), where each pixel comes from in [-1, 1], and its learned part, residual
         (B,2,2h,2w), for the losses.
         """
-        geometry, hidden, raw = self._solve(features["context"], source, driving)
-        with torch.autocast(raw.device.type, enabled=False):
-            return self._warp(features, geometry, hidden, raw.float())
+        geometry, x = self.prepare(features["context"], source, driving)
+        return self.warp(features, geometry, *self.predict(x))
 
     def flow(self, context: Tensor, source: Pose, driving: Pose) -> Tensor:
         """The flow (B,2h,2w,2) of `forward` alone, from F's context (B,c,h,w): for training what bends it."""
-        geometry, _, raw = self._solve(context, source, driving)
+        geometry, x = self.prepare(context, source, driving)
+        _, raw = self.predict(x)
         with torch.autocast(raw.device.type, enabled=False):
             return _absolute(self._displacement(geometry, raw.float()).fine)
 
-    def _solve(self, context: Tensor, source: Pose, driving: Pose) -> tuple[_Geometry, Tensor, Tensor]:
+    def prepare(self, context: Tensor, source: Pose, driving: Pose) -> tuple[_Geometry, Tensor]:
+        """The closed-form flow, and what the convolutions see of it (B,c,h,w), channels-last."""
         with torch.autocast(context.device.type, enabled=False):
             geometry = _Geometry(self.log_reach.exp(), self.rigid_logits, source, driving, context.shape[-2:])
             prior_flow, _, _ = geometry.flow(geometry.prior, depth_offset=0.0)
             unet_input = geometry.unet_input(context.float(), prior_flow)
-        return geometry, *self.predict(unet_input.contiguous(memory_format=torch.channels_last))
+        return geometry, unet_input.contiguous(memory_format=torch.channels_last)
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The convolutions: hidden (B,c,h,w), and raw (B,k,h,w), the correction of the closed-form flow."""
@@ -146,6 +147,11 @@ class WarpingModule(nn.Module):
         window = moving_window(geometry.driving.keypoints, 2 * height, 2 * width)
         follows = (1 - geometry.driving.pin[:, :, None] * (1 - window))[:, None]  # (B,1,2h,2w)
         return _Displacement((enlarge(coarse) + residual) * follows, residual, masks, translation, follows)
+
+    def warp(self, features: Features, geometry: _Geometry, hidden: Tensor, raw: Tensor) -> Warped:
+        """The warped source, see `forward`, by the corrected flow: what `prepare` and `predict` gave."""
+        with torch.autocast(raw.device.type, enabled=False):
+            return self._warp(features, geometry, hidden, raw.float())
 
     def _warp(self, features: Features, geometry: _Geometry, hidden: Tensor, raw: Tensor) -> Warped:
         fine, fine_residual, masks, translation, follows = self._displacement(geometry, raw)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from liveportrait import weights
-from liveportrait.engine.device import pick_device
+from liveportrait.engine import pick_device
 from liveportrait.errors import UserError
 from liveportrait.folders import check_new_folder
 from liveportrait.media.image import contact_sheet, save_image

@@ -1,13 +1,115 @@
-"""Loops over maps, volumes and spectra; see `compiling`."""
+"""Loops over maps, volumes and spectra, and numba's ways of compiling them: see `elementwise` for what each computes.
+
+A kernel does a range of its rows (of tiles, pixels or slices), `first` to `last`, so that threads can share them, and
+holds no lock of Python's. Maps are channels-last and float32, products and what is multiplied float32 or bfloat16 (then
+as uint16, the bits).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numba
 import numpy as np
+from numba import types
+from numba.extending import overload
 
-from liveportrait.engine.winograd.compiling import BLOCK, compiled, recovered, valued, widened
+from liveportrait.engine.cache import cache_folder
+
+OUT, IN = 4, 6  # side of a tile of Winograd's F(4x4, 3x3), of outputs and of inputs
+
+# The interpolation points, beside 0 and infinity; the product of the pairs is 1. The usual ones are 1, -1, 2 and -2.
+# Rounding errors grow by the norms of the three transforms: 10.8 times on both axes there, but only 4.75 times with 2/3
+# and 3/2 in the place of 1 and 2, which is next to the best that two pairs can do.
+NEAR, FAR = 2 / 3, 3 / 2
+NEAR2, FAR2 = NEAR**2, FAR**2
+
+# Channels at once: a tile of them stays in the innermost cache. Loops over them write to one array only, for the
+# compiler must prove that no two overlap before it uses vectors, and gives up where there are many.
+BLOCK = 128
+_NEAR, _FAR = np.float32(NEAR), np.float32(FAR)
+_NEAR2, _FAR2 = np.float32(NEAR2), np.float32(FAR2)
+_BOTH2, _FAR3 = np.float32(NEAR2 + FAR2), np.float32(FAR**3)
+_NEAR3 = np.float32(NEAR**3)
+# numba sees changes of the file a kernel is in, not of what another takes from here.
+CACHE = cache_folder() / f"numba-{sha256(Path(__file__).read_bytes()).hexdigest()[:16]}"
 
 
-@compiled
+def kernel(function: Callable[..., None]) -> Any:
+    """The function as machine code, kept beside other compiled artefacts, or made anew where that cannot be written."""
+    # Multiplications and additions may become one; sums keep their order.
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}}
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(CACHE)
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except (RuntimeError, OSError):
+        return numba.njit(**options)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+inlined = numba.njit(inline="always")
+
+
+def widened(number):  # type: ignore[no-untyped-def]
+    """A number of a map or a product as float32."""
+
+
+@overload(widened, inline="always")
+def _widened(number):  # type: ignore[no-untyped-def]
+    if number == types.uint16:
+        return lambda number: np.uint32(np.uint32(number) << np.uint32(16)).view(np.float32)
+    return lambda number: number
+
+
+def rounded_as(number, like):  # type: ignore[no-untyped-def]
+    """The float32 number as the array holds them; to bfloat16 it is rounded to the nearest, ties to even."""
+
+
+@overload(rounded_as, inline="always")
+def _rounded_as(number, like):  # type: ignore[no-untyped-def]
+    if like.dtype != types.uint16:
+        return lambda number, like: number
+
+    def rounded(number, like):  # type: ignore[no-untyped-def]
+        bits = np.float32(number).view(np.uint32)
+        odd = (bits >> np.uint32(16)) & np.uint32(1)
+        return np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+
+    return rounded
+
+
+@inlined
+def input_along_axis(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
+    """The input transform of one axis: six inputs at the six points."""
+    even, odd = e - _FAR2 * c, d - _FAR2 * b
+    even_far, odd_far = e - _NEAR2 * c, d - _NEAR2 * b
+    return (
+        a + e - _BOTH2 * c,
+        even + _NEAR * odd,
+        even - _NEAR * odd,
+        even_far + _FAR * odd_far,
+        even_far - _FAR * odd_far,
+        b + f - _BOTH2 * d,
+    )
+
+
+@inlined
+def output_along_axis(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
+    """The output transform of one axis: six products to four outputs."""
+    near, near_odd, far, far_odd = b + c, b - c, d + e, d - e
+    return (
+        a + near + far,
+        _NEAR * near_odd + _FAR * far_odd,
+        _NEAR2 * near + _FAR2 * far,
+        _NEAR3 * near_odd + _FAR3 * far_odd + f,
+    )
+
+
+@kernel
 def moments(x, means, squares, first, last):  # type: ignore[no-untyped-def]
     """Of each row (H,C): the mean, and the sum of squared distances from it."""
     width, channels = x.shape[1:]
@@ -27,14 +129,14 @@ def moments(x, means, squares, first, last):  # type: ignore[no-untyped-def]
                 square[k] += (given[k] - mean[k]) * (given[k] - mean[k])
 
 
-@compiled
-def to_slabs(volume, out, first, last):  # type: ignore[no-untyped-def]
+@kernel
+def transform_input_depth(volume, out, first, last):  # type: ignore[no-untyped-def]
     """`volume` (D,H,W·C), out (6,d,H,W·C)."""
     depth, height, length = volume.shape
     zeros, made = np.zeros(BLOCK, np.float32), np.empty((6, BLOCK), np.float32)
     for number in range(first, last):
-        slab, i = number // height, number % height
-        z = 4 * slab - 1
+        tile, i = number // height, number % height
+        z = 4 * tile - 1
         for c in range(0, length, BLOCK):
             end = min(length, c + BLOCK)
             none = zeros[: end - c]
@@ -47,36 +149,36 @@ def to_slabs(volume, out, first, last):  # type: ignore[no-untyped-def]
             for k in range(end - c):
                 (
                     made[0, k], made[1, k], made[2, k], made[3, k], made[4, k], made[5, k]
-                ) = valued(p0[k], p1[k], p2[k], p3[k], p4[k], p5[k])  # fmt: skip
-            for place in range(6):
-                to = out[place, slab, i, c:end]
+                ) = input_along_axis(p0[k], p1[k], p2[k], p3[k], p4[k], p5[k])  # fmt: skip
+            for point in range(6):
+                to = out[point, tile, i, c:end]
                 for k in range(end - c):
-                    to[k] = made[place, k]
+                    to[k] = made[point, k]
 
 
-@compiled
-def from_slabs(values, bias, slope, out, first, last):  # type: ignore[no-untyped-def]
-    height, width, channels = values.shape[2:]
+@kernel
+def transform_output_depth(products, bias, slope, out, first, last):  # type: ignore[no-untyped-def]
+    height, width, channels = products.shape[2:]
     depth = out.shape[0]
     made = np.empty((4, channels), np.float32)
     for number in range(first, last):
-        slab, i = number // height, number % height
+        tile, i = number // height, number % height
         for j in range(width):
-            p0, p1, p2 = values[0, slab, i, j], values[1, slab, i, j], values[2, slab, i, j]
-            p3, p4, p5 = values[3, slab, i, j], values[4, slab, i, j], values[5, slab, i, j]
+            p0, p1, p2 = products[0, tile, i, j], products[1, tile, i, j], products[2, tile, i, j]
+            p3, p4, p5 = products[3, tile, i, j], products[4, tile, i, j], products[5, tile, i, j]
             for k in range(channels):
-                made[0, k], made[1, k], made[2, k], made[3, k] = recovered(
+                made[0, k], made[1, k], made[2, k], made[3, k] = output_along_axis(
                     p0[k], p1[k], p2[k], p3[k], p4[k], p5[k]
                 )
-            for z in range(min(4, depth - 4 * slab)):
-                to = out[4 * slab + z, i, j]
+            for z in range(min(4, depth - 4 * tile)):
+                to = out[4 * tile + z, i, j]
                 for k in range(channels):
                     sum = made[z, k] + bias[k]
                     to[k] = max(sum, slope * sum)
 
 
-@compiled
-def from_steps(products, bias, slope, out, first, last):  # type: ignore[no-untyped-def]
+@kernel
+def upsampled_output(products, bias, slope, out, first, last):  # type: ignore[no-untyped-def]
     height, width = products.shape[1:3]
     channels = products.shape[5]
     factor = out.shape[1] // height
@@ -124,8 +226,8 @@ def from_steps(products, bias, slope, out, first, last):  # type: ignore[no-unty
                                 to[k] = max(sum, slope * sum)
 
 
-@compiled
-def from_spectra(products, depth, out, first, last):  # type: ignore[no-untyped-def]
+@kernel
+def sum_spectra(products, depth, out, first, last):  # type: ignore[no-untyped-def]
     pictures, _, taps, outputs = products.shape[2:]
     for f in range(first, last):
         out[f] = 0
@@ -142,9 +244,11 @@ def from_spectra(products, depth, out, first, last):  # type: ignore[no-untyped-
                         imaginary[k] += ri[k] + ir[k]
 
 
-@compiled
-def see_motions(compressed, x_places, y_places, z_places, x_bumps, y_bumps, z_bumps, out, first, last):  # type: ignore[no-untyped-def]
-    """`compressed` (D,H,W,C); places (K,N), from -1 to N, are where each motion fetches the cells of an axis from.
+@kernel
+def motion_features(  # type: ignore[no-untyped-def]
+    compressed, x_positions, y_positions, z_positions, x_bumps, y_bumps, z_bumps, out, first, last
+):
+    """`compressed` (D,H,W,C); positions (K,N), from -1 to N, are where each motion fetches the cells of an axis from.
 
     Bumps (2,K,N) are Gaussians along an axis around the driving keypoints and around the source's.
     """
@@ -154,10 +258,10 @@ def see_motions(compressed, x_places, y_places, z_places, x_bumps, y_bumps, z_bu
     for line in range(first, last):
         z, y = line // height, line % height
         out[z, y] = 0
-        for k in range(len(x_places)):
+        for k in range(len(x_positions)):
             inside[:] = 0
-            z_first, y_first = int(np.floor(z_places[k, z])), int(np.floor(y_places[k, y]))
-            z_share, y_share = z_places[k, z] - z_first, y_places[k, y] - y_first
+            z_first, y_first = int(np.floor(z_positions[k, z])), int(np.floor(y_positions[k, y]))
+            z_share, y_share = z_positions[k, z] - z_first, y_positions[k, y] - y_first
             for i in range(max(0, z_first), min(depth, z_first + 2)):
                 for j in range(max(0, y_first), min(height, y_first + 2)):
                     share = (z_share if i > z_first else 1 - z_share) * (
@@ -170,7 +274,7 @@ def see_motions(compressed, x_places, y_places, z_places, x_bumps, y_bumps, z_bu
             for x in range(width):
                 to = out[z, y, x, k * (channels + 1) : (k + 1) * (channels + 1)]
                 to[0] = driving * x_bumps[0, k, x] - source * x_bumps[1, k, x]
-                x_first = int(np.floor(x_places[k, x]))
-                share = x_places[k, x] - x_first
+                x_first = int(np.floor(x_positions[k, x]))
+                share = x_positions[k, x] - x_first
                 for c in range(channels):
                     to[c + 1] = (1 - share) * row[x_first + 1, c] + share * row[x_first + 2, c]

@@ -1,0 +1,200 @@
+"""Elementwise kernels between the matrix products, shared by PyTorch's number of threads.
+
+Each is one compiled pass over memory, in place of five to thirty operations that write their results to memory: half
+the time of a frame. Maps are channels-last and float32; tiles and products float32 or bfloat16. What is `out` is
+written. Products of a stripe belong to the rows of the map from `top` on; what would lie beyond the map is left out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from liveportrait.engine.winograd import kernels, tile_kernels
+from liveportrait.engine.winograd.kernels import IN, OUT
+from liveportrait.networks.base.warping import HEATMAP_VARIANCE
+
+EPSILON = 1e-5  # of instance normalisation
+
+_own = threading.local()
+
+
+class NormedMap(NamedTuple):
+    """A map as instance normalisation, and then nearest-neighbour doubling, leave it: (x - mean)·rate."""
+
+    x: Tensor  # (H,W,C)
+    mean: Tensor  # (C,)
+    rate: Tensor  # (C,)
+    doubled: bool
+
+
+def transform_input(maps: Tensor, channel: int, index: Tensor | None, top: int, out: Tensor) -> None:
+    """Maps (N,H,W,..) at 6 by 6 points of every tile of a stripe: out (36·g,n,h,w,C), columns before rows.
+
+    The N maps are g groups of n. C channels are read, from number `channel` on. A border of zeros surrounds the
+    maps. With `index` (S,), what has tiles is (S,S): at row i and column j stands what the given map has in row
+    index[i] and column index[j].
+    """
+    down, across = out.shape[2:4]
+    given = None if index is None else index.numpy()
+    rows = _inputs(maps.shape[1], given, top, down)
+    columns = _inputs(maps.shape[2], given, 0, across)
+    to = (down, across, _array(out.flatten(1, 3)))
+    _shared(tile_kernels.transform_input, len(maps) * down, _array(maps), channel, rows, columns, *to)
+
+
+def transform_output(products: Tensor, bias: Tensor, slope: float, top: int, out: Tensor) -> None:
+    """Outputs of the products (36·g,n,h,w,O), with bias (O,) and activation: rows of out (N,H,W,O)."""
+    down, across = products.shape[2:4]
+    given = (_array(products.flatten(1, 3)), down, across, _array(bias))
+    _shared(tile_kernels.transform_output, len(out) * down, *given, np.float32(slope), top, _array(out))
+
+
+def transform_output_add(products: Tensor, bias: Tensor, normed: NormedMap, top: int, out: Tensor) -> None:
+    """The same of products (36,1,h,w,O), added to x, doubled as it is in `normed`: rows of out (H,W,O)."""
+    x, doubled = _array(normed.x), int(normed.doubled)
+    _rows(tile_kernels.transform_output_add, products, bias, x, doubled, top, _array(out))
+
+
+def transform_output_modulate(
+    products: Tensor, bias: Tensor, normed: NormedMap, slope: float, top: int, out: Tensor
+) -> None:
+    """The normed map times gain plus shift, activated: rows of out (H,W,C).
+
+    Gain and shift are the first and last C channels of the products' (36,1,h,w,2·C) outputs.
+    """
+    to = (np.float32(slope), top, _array(out))
+    _rows(tile_kernels.transform_output_modulate, products, bias, *_unpacked(normed), *to)
+
+
+def transform_output_scale_shift(
+    products: Tensor, bias: Tensor, normed: NormedMap, top: int, scaled: Tensor, out: Tensor
+) -> None:
+    """Of products (36,1,h,w,C+O): the normed map times gain in `scaled` (rows,W,C); out (H,W,O) plus shift."""
+    to = (top, _array(scaled), _array(out))
+    _rows(tile_kernels.transform_output_scale_shift, products, bias, *_unpacked(normed), *to)
+
+
+def transform_input_depth(volume: Tensor, out: Tensor) -> None:
+    """The volume (D,H,W,C) at the six points of every tile of 4 slices, zeros around it: out (6,d,H,W,C)."""
+    flat = out.flatten(3)
+    lines = flat.shape[1] * flat.shape[2]
+    _shared(kernels.transform_input_depth, lines, _array(volume.flatten(2)), _array(flat))
+
+
+def transform_output_depth(products: Tensor, bias: Tensor, slope: float, out: Tensor) -> None:
+    """Of products (6,d,H,W,O), with bias and activation: the first O channels of out (D,H,W,..)."""
+    arguments = (_array(products), _array(bias), np.float32(slope), _array(out))
+    _shared(kernels.transform_output_depth, products.shape[1] * products.shape[2], *arguments)
+
+
+def upsampled_output(products: Tensor, bias: Tensor, slope: float, out: Tensor) -> None:
+    """Products (N,H,W,3,3,O), see `convolutions`, as upsampled maps out (N,f·H,f·W,O), with bias and activation."""
+    arguments = (_array(products), _array(bias), np.float32(slope), _array(out))
+    _shared(kernels.upsampled_output, products.shape[0] * products.shape[1], *arguments)
+
+
+def sum_spectra(products: Tensor, depth: int, out: Tensor) -> None:
+    """Sums in depth of volumes' spectra times kernels' spectra: out (L,2,N·D,O), real and imaginary.
+
+    Products (2,L,N·D,2,T,O) are those of the volumes' real and of their imaginary parts with the real and
+    imaginary parts of the kernels' T slices.
+    """
+    _shared(kernels.sum_spectra, len(out), _array(products), depth, _array(out))
+
+
+def motion_features(compressed: Tensor, source: Tensor, driving: Tensor, out: Tensor) -> None:
+    """Heatmap and moved volume of each sparse motion, out (D,H,W,110), and zeros in what more channels there are.
+
+    compressed (1,4,D,H,W); keypoints (1,21,3). See `rewrites.base.motion_features`.
+    """
+    positions, bumps = [], []
+    for axis_number, cells in enumerate(reversed(out.shape[:3])):
+        axis = torch.linspace(-1, 1, cells)
+        # The background's motion comes first: it stays, and has no heatmap.
+        to, of = driving[0, :, axis_number, None], source[0, :, axis_number, None]
+        shifts = F.pad(of - to, (0, 0, 1, 0))
+        positions.append(_array((((axis + shifts + 1) * cells - 1) / 2).clamp(-1, cells)))
+        around = torch.exp(-0.5 * (axis - torch.stack([to, of])).square() / HEATMAP_VARIANCE)
+        bumps.append(_array(F.pad(around, (0, 0, 1, 0))))
+    cells_last = _array(compressed[0].movedim(0, 3).contiguous())
+    depth, height = out.shape[:2]
+    _shared(kernels.motion_features, depth * height, cells_last, *positions, *bumps, _array(out))
+
+
+def instance_norm(x: Tensor, doubled: bool) -> NormedMap:
+    """The map (H,W,C) with its statistics."""
+    height, width, channels = x.shape
+    means, squares = torch.empty(2, height, channels)
+    _shared(kernels.moments, height, _array(x), _array(means), _array(squares))
+    # Rows are of one size: what the whole varies is what they vary, and what their means do.
+    mean = means.mean(0)
+    squares = squares.sum(0) + (means - mean).square_().sum(0) * width
+    return NormedMap(x, mean, (squares / (height * width) + EPSILON).rsqrt(), doubled)
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+    """A tensor of any content in memory that a thread uses again and again; valid until it asks for that name again.
+
+    Fresh memory costs as much as a pass of arithmetic, for its pages are cleared. Convolutions go from "inputs" (maps
+    on their way there) through "tiles" and "products" to "outputs". A "volume" or a "map" is what one leaves for the
+    next, which reads all of it before it writes its own.
+    """
+    memory: dict[str, Tensor] = _own.__dict__
+    size = prod(shape) * dtype.itemsize
+    if name not in memory or len(memory[name]) < size:
+        with torch.inference_mode(False):  # tensors of that mode could not be written outside it
+            memory[name] = torch.empty(size, dtype=torch.uint8)
+    return memory[name][:size].view(dtype).view(shape)
+
+
+def _rows(kernel: Callable[..., None], products: Tensor, bias: Tensor, *arguments: object) -> None:
+    down, across = products.shape[2:4]
+    _shared(kernel, down, _array(products.flatten(1, 3)), across, _array(bias), *arguments)
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    """The tensor's memory; bfloat16 as its bits."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+
+
+def _unpacked(normed: NormedMap) -> tuple[Any, ...]:
+    return _array(normed.x), int(normed.doubled), _array(normed.mean), _array(normed.rate)
+
+
+def _inputs(size: int, index: NDArray[np.int64] | None, first: int, tiles: int) -> NDArray[np.int64]:
+    """Where along an axis the inputs of so many tiles lie, from output `first` on; -1 is outside."""
+    inputs = np.arange(first - 1, first - 1 + OUT * tiles + IN - OUT)
+    size = size if index is None else len(index)
+    outside = (inputs < 0) | (inputs >= size)
+    if index is not None:
+        inputs = index[inputs.clip(0, size - 1)]
+    return np.where(outside, -1, inputs)
+
+
+def _shared(kernel: Callable[..., None], count: int, *arguments: object) -> None:
+    """Runs the kernel on 0 to `count`, a part in each of PyTorch's threads for this caller."""
+    parts = min(torch.get_num_threads(), count)
+    if parts == 1:
+        kernel(*arguments, 0, count)
+        return
+    ends = [count * part // parts for part in range(parts + 1)]
+    others = [_pool(parts).submit(kernel, *arguments, *ends[part : part + 2]) for part in range(1, parts)]
+    kernel(*arguments, 0, ends[1])
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="elementwise")
