@@ -58,19 +58,20 @@ class Compositor:
 
         Of faces that overlap the larger one, which is nearer, lies on top. No face is painted over another's head
         unless its own is in front of that. Where nothing is pasted, the first face's crop is the frame: as it was
-        rendered, or as it is where the frame does not show the face.
+        rendered, or as it is where the frame does not show the face. The frame that came in stays as it is.
         """
+        row = self._done % (self._source.count or 1)  # a live portrait plays its source again and again
         self._done += 1
         if self._pastes:
             return self._pasted(frame, faces)
         if faces:
             return faces[0].generated
-        return self._source.faces[0].crop(self._done - 1, frame, self._size)
+        return np.array(self._source.faces[0].crop(row, frame, self._size))
 
     def _pasted(self, frame: Image, faces: Sequence[RenderedFace]) -> Image:
         placed = [(face, face.placement) for face in faces if face.placement is not None]
         alpha = self._options.alpha
-        result = np.zeros((*self._source.shape, 4), np.uint8) if alpha else frame.copy() if placed else frame
+        result = np.zeros((*self._source.shape, 4), np.uint8) if alpha else frame.copy()
         for face, placement in sorted(placed, key=lambda item: item[1].side):
             others = [other.outline for _, other in placed if other is not placement]
             ready = self._kept.get(face.face) or self._prepared(frame, face, placement, others)

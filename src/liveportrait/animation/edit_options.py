@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,5 +139,5 @@ def check_slider(name: str, value: float | None) -> None:
         raise UserError(f"there is no slider {name!r}: choose one of {', '.join(SLIDERS)}")
     if value is None and limits.rest is None:
         return
-    if value is None or not (math.isfinite(value) and limits.low <= value <= limits.high):
+    if not (isinstance(value, Real) and math.isfinite(value) and limits.low <= value <= limits.high):
         raise UserError(f"{spelled(name)} is {value}: choose a number from {limits.low:g} to {limits.high:g}")

@@ -34,7 +34,6 @@ from liveportrait.types import Image
 class _Reference:
     """The frame that motion starts from, and all that is worked out from it."""
 
-    shape: tuple[int, ...]  # of the camera's frames
     window: CropWindow
     motion: Motion  # batch 1
     head: SeenHeads  # through the window
@@ -77,7 +76,9 @@ class Live:
         self._pictures = self._played()
         self._reference: _Reference | None = None
         self._last: DrivingBatch | None = None
+        self._shape: tuple[int, ...] | None = None  # of the camera's frames, since the reference
         self.face_found = False
+        self._is_closed = False
 
     def __call__(self, frame: Image) -> Image:
         """The portrait's next frame (H,W,3) for a camera's frame (H,W,3) uint8 RGB; with `alpha` (H,W,4).
@@ -85,19 +86,22 @@ class Live:
         Before the first face it is the source's own. Raises `UserError` for a frame of another kind or size than those
         before it.
         """
+        if self._is_closed:
+            raise UserError("this live portrait is closed: ask the portrait for another one")
         check_picture(frame, "the camera's frame")
-        if self._reference and frame.shape != self._reference.shape:
-            now, then = (f"{shape[1]}x{shape[0]}" for shape in (frame.shape, self._reference.shape))
+        if self._shape and frame.shape != self._shape:
+            now, then = (f"{shape[1]}x{shape[0]}" for shape in (frame.shape, self._shape))
             raise UserError(
                 f"the camera's frame is {now} px, and those before it were {then}: keep to one size, or reset"
             )
+        shape = frame.shape
         if not self._options.crop_driving:
             frame = to_input(frame, self._session.engine.variant.input_size)
         with self._session.clock.step("detect"):
             face = self._tracker(frame)
         self.face_found = face is not None
         if face:
-            self._last = self._measured(frame, face)
+            self._last, self._shape = self._measured(frame, face), shape
         row, picture = next(self._pictures)
         if self._last is None or self._reference is None:
             return self._compositor.compose(picture, [])
@@ -115,12 +119,13 @@ class Live:
 
     def reset(self) -> None:
         """Start anew: motion starts from the next frame that shows a face."""
-        self._reference = self._last = None
+        self._reference = self._last = self._shape = None
         self._tracker.reset()
         self.face_found = False
 
     def close(self) -> None:
-        """Stop reading a video source."""
+        """Stop reading a video source. No frame is taken any more."""
+        self._is_closed = True
         self._pictures.close()
 
     def __enter__(self) -> Live:
@@ -158,7 +163,7 @@ class Live:
         start = Start(motion, ratios)
         transfers = tuple(MotionTransfer(engine, own, start, False, options) for own in self._source.faces)
         smoother = MotionSmoother(options.smooth, self._fps, live=True)
-        return _Reference(frame.shape, window, motion, head.through(window), transfers, smoother)
+        return _Reference(window, motion, head.through(window), transfers, smoother)
 
     def _played(self) -> Generator[tuple[int, Image], None, None]:
         """The source's frames with their numbers, again and again."""

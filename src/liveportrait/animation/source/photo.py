@@ -76,7 +76,7 @@ def open_photo(session: Session, source: Path | Image, options: SourceOptions) -
     """
     choice = FaceChoice.parse(options.faces)
     if isinstance(source, np.ndarray):
-        name, image = "the source", source
+        name, image = "the source", source.copy()
     else:
         with session.clock.step("decode"):
             name, image = str(source), load_image(source)
