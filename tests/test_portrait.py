@@ -395,17 +395,18 @@ class Ran(doctest.OutputChecker):
 
 
 @pytest.mark.parametrize(
-    ("told", "most"),
+    ("told", "count"),
     [(liveportrait, 5), (Animator, 4), (Portrait, 3), (Live, 1), (FrameArrays, 1)],
-    ids=lambda value: getattr(value, "__name__", ""),
+    ids=["liveportrait", "Animator", "Portrait", "Live", "FrameArrays"],
 )
-def test_the_examples_run(told: ModuleType | type, most: int, animator, frames, tmp_path, monkeypatch):
+def test_the_examples_run(told: ModuleType | type, count: int, animator, frames, tmp_path, monkeypatch):
     for name in ("portrait.jpg", "me.jpg"):
         save_image(tmp_path / name, portrait())
     write_video(tmp_path / "driving.mp4", frames[:2])
     monkeypatch.chdir(tmp_path)
     shown: list[np.ndarray] = []
     known = {
+        "Animator": Animator,
         "animator": animator,
         "portrait": animator.open("me.jpg"),
         "AnimateOptions": AnimateOptions,
@@ -422,6 +423,6 @@ def test_the_examples_run(told: ModuleType | type, most: int, animator, frames, 
     runner = doctest.DocTestRunner(Ran(), optionflags=doctest.ELLIPSIS)
     for test in examples:
         runner.run(test)
-    assert runner.failures == 0 and runner.tries == most
+    assert runner.failures == 0 and runner.tries == count
     if any("show(" in test.docstring for test in examples):
         assert len(shown) == 2 and all(frame.shape == (300, 300, 3) for frame in shown)
