@@ -29,8 +29,7 @@ from liveportrait.motion.lifting import canonical_points
 from liveportrait.networks import keypoints
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
-
-Array = NDArray[np.float32]
+from liveportrait.types import Array
 
 _LIDS = (keypoints.RIGHT_LIDS, keypoints.LEFT_LIDS)
 _LOWER_FACE = (*keypoints.MOUTH, keypoints.CHIN, *keypoints.JAW)

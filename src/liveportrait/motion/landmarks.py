@@ -22,8 +22,7 @@ from liveportrait.motion.groups import groups_for
 from liveportrait.motion.lifting import rigid_centre
 from liveportrait.networks import keypoints
 from liveportrait.networks.interface import Motion
-
-Array = NDArray[np.float32]
+from liveportrait.types import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""From 2-D landmarks to the paper's motion: which landmarks are keypoints, and how they are lifted to 3-D.
+"""From 2-D landmarks to the paper's motion: the landmarks that are keypoints, lifted to 3-D.
 
 Labels hold 111 landmarks in the picture plane, a head rotation and blendshape scores. The canonical face mesh
 supplies depth; scale and translation follow by least squares on rigid points; what remains of each keypoint
@@ -14,18 +14,20 @@ from numpy.typing import NDArray
 from liveportrait.face.canonical import LEFT_EYE_LIDS, RIGHT_EYE_LIDS, canonical_face
 from liveportrait.networks import keypoints
 from liveportrait.networks.interface import HALF_SIDE, Motion
-
-Array = NDArray[np.float32]
+from liveportrait.types import Array
 
 # The 111 landmarks of the labels as rows of the 478-point mesh.
-JAW = (127, 234, 93, 132, 58, 172, 136, 150, 152, 379, 365, 397, 288, 361, 323, 454, 356)
-BROWS = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
-NOSE = (168, 197, 5, 4, 75, 97, 2, 326, 305)
+JAW_MESH = (127, 234, 93, 132, 58, 172, 136, 150, 152, 379, 365, 397, 288, 361, 323, 454, 356)
+BROWS_MESH = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
+NOSE_MESH = (168, 197, 5, 4, 75, 97, 2, 326, 305)
 RIGHT_EYE_MESH = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
 LEFT_EYE_MESH = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
-OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
-INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
-MESH_ROWS = JAW + BROWS + NOSE + RIGHT_EYE_MESH + LEFT_EYE_MESH + OUTER_LIPS + INNER_LIPS + (468, 473, 10)
+OUTER_LIPS_MESH = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
+INNER_LIPS_MESH = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
+MESH_ROWS = (
+    *JAW_MESH, *BROWS_MESH, *NOSE_MESH, *RIGHT_EYE_MESH, *LEFT_EYE_MESH, *OUTER_LIPS_MESH, *INNER_LIPS_MESH,
+    468, 473, 10,
+)  # fmt: skip  # the last three: irises and forehead
 
 KEYPOINTS = tuple(MESH_ROWS.index(row) for row in keypoints.MESH)  # rows of the labels that are keypoints
 RIGID_MESH = (168, 197, 5, 33, 133, 362, 263, 127, 356, 234, 454, 93, 323, 10, 97, 326)

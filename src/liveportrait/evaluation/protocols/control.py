@@ -14,7 +14,7 @@ from liveportrait.evaluation.results import Measured, Outcome
 from liveportrait.evaluation.tracks import observe
 from liveportrait.face import canonical as mesh
 from liveportrait.motion import groups_for
-from liveportrait.motion.lifting import INNER_LIPS, LEFT_EYE_MESH, OUTER_LIPS, RIGHT_EYE_MESH
+from liveportrait.motion.lifting import INNER_LIPS_MESH, LEFT_EYE_MESH, OUTER_LIPS_MESH, RIGHT_EYE_MESH
 from liveportrait.types import Array, Image
 
 REQUESTS = tuple(np.round(np.arange(0, 0.61, 0.1), 2).tolist())  # openings, height over width
@@ -84,7 +84,7 @@ def _bent(picture: Image, landmarks: Array, part: Part, request: float) -> Image
         _open(goal, RIGHT_EYE_MESH, mesh.RIGHT_EYE_CORNERS, mesh.RIGHT_EYE_LIDS, request)
         _open(goal, LEFT_EYE_MESH, mesh.LEFT_EYE_CORNERS, mesh.LEFT_EYE_LIDS, request)
     else:
-        _open(goal, INNER_LIPS + OUTER_LIPS, mesh.MOUTH_CORNERS, mesh.INNER_LIPS, request)
+        _open(goal, INNER_LIPS_MESH + OUTER_LIPS_MESH, mesh.MOUTH_CORNERS, mesh.INNER_LIPS, request)
     return landmark_warp(picture, landmarks, goal)
 
 

@@ -20,9 +20,10 @@ from torch import Tensor
 from liveportrait.data.shards import Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
-from liveportrait.motion.lifting import Array, lift, measure_effect
+from liveportrait.motion.lifting import lift, measure_effect
 from liveportrait.networks.interface import Motion
 from liveportrait.training import distributed
+from liveportrait.types import Array
 
 Rows = slice | NDArray[np.int64]
 

@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 
 from liveportrait.data.shards import Sample, is_held_out, read_entries
 from liveportrait.errors import UserError
-from liveportrait.motion.lifting import Array, lift
+from liveportrait.motion.lifting import lift
 from liveportrait.training import distributed
 from liveportrait.training.data.batches import RankSlice, generator, stack
 from liveportrait.training.data.corpus import Clip, choose_frames
 from liveportrait.training.data.samplers import ClipSampler, Example
+from liveportrait.types import Array
 
 
 @dataclass(frozen=True)

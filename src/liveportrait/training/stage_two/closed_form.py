@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from liveportrait.errors import UserError
 from liveportrait.face import Face, FaceAnalyzer, default_analyzer
 from liveportrait.face.measures import opening_ratios
-from liveportrait.motion.lifting import Array
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import CROP_SIDE, NUM_KEYPOINTS, Motion
 from liveportrait.training.data.corpus import Corpus
@@ -33,6 +32,7 @@ from liveportrait.training.stage_two.frozen_networks import (
     to_pictures,
 )
 from liveportrait.training.stage_two.samplers import MotionBank, displaced, ratios_of, readable_rows
+from liveportrait.types import Array
 
 RIDGE = 0.01
 NEGLIGIBLE = 0.3  # keypoints that follow less than this share of the most moving one are left alone

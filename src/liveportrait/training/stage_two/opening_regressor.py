@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from liveportrait.face.canonical import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
-from liveportrait.motion.lifting import MESH_ROWS, Array
+from liveportrait.motion.lifting import MESH_ROWS
 from liveportrait.networks.interface import CROP_SIDE, HALF_SIDE
 from liveportrait.training.data.batches import batches, pictures_of
 from liveportrait.training.data.corpus import Corpus
@@ -30,6 +30,7 @@ from liveportrait.training.stage_two.closed_form import RenderedOpenings
 from liveportrait.training.stage_two.config import StageTwoConfig
 from liveportrait.training.stage_two.frozen_networks import to_pictures
 from liveportrait.training.stage_two.samplers import ratios_of, readable_rows
+from liveportrait.types import Array
 
 NOSE_BASE = 2  # of the mesh
 EYE_SIZE, MOUTH_SIZE = (32, 48), (48, 48)  # height and width of the patches, cells

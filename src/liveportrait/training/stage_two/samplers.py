@@ -28,13 +28,14 @@ from liveportrait.motion import (
     snap_to_landmarks,
 )
 from liveportrait.motion.groups import KeypointGroups
-from liveportrait.motion.lifting import KEYPOINTS, MESH_ROWS, Array
+from liveportrait.motion.lifting import KEYPOINTS, MESH_ROWS
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import CROP_SIDE, Motion
 from liveportrait.training.config import check, check_shares
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.data.samplers import Example
 from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, choose_by_row, to_pictures
+from liveportrait.types import Array
 
 SMALLEST_EYE = 0.3  # width of the narrower eye over that of the wider one: below, the head is turned too far
 PREPARED_BATCH = 16
