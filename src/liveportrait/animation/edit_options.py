@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +12,7 @@ from liveportrait.animation.options import (
     PasteOptions,
     SourceOptions,
     check_alpha_crop,
+    is_within,
     spelled,
 )
 from liveportrait.choices import WIDEST_OPENING
@@ -139,5 +138,5 @@ def check_slider(name: str, value: float | None) -> None:
         raise UserError(f"there is no slider {name!r}: choose one of {', '.join(SLIDERS)}")
     if value is None and limits.rest is None:
         return
-    if not (isinstance(value, Real) and math.isfinite(value) and limits.low <= value <= limits.high):
+    if not is_within(value, limits.low, limits.high):
         raise UserError(f"{spelled(name)} is {value}: choose a number from {limits.low:g} to {limits.high:g}")

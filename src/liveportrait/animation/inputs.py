@@ -136,7 +136,9 @@ def _frames(pictures: object, name: str) -> FrameArrays:
         return pictures
     if not isinstance(pictures, Iterable):
         kind = type(pictures).__name__
-        raise UserError(f"{name} are a {kind}: give a path, a picture (H,W,3) uint8, or an iterable of such")
+        raise UserError(
+            f"{name} are of type {kind}: give a path, a picture (H,W,3) uint8, or an iterable of such"
+        )
     return FrameArrays(pictures, name=name)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import get_args, get_type_hints
 
 from liveportrait.choices import (
@@ -50,7 +51,7 @@ class OptionGroup:
                 raise UserError(f"{spelled(name)} is {value!r}: choose one of {', '.join(choices)}")
             if name in _RANGES and value is not None:
                 low, high = _RANGES[name]
-                if not (math.isfinite(value) and low <= value <= high):
+                if not is_within(value, low, high):
                     raise UserError(f"{spelled(name)} is {value}: choose a number from {low:g} to {high:g}")
 
 
@@ -112,7 +113,7 @@ class RetargetOptions:
             value = getattr(self, name)
             if value is None or value == "driver":
                 continue
-            if isinstance(value, str) or not (math.isfinite(value) and 0 <= value <= WIDEST_OPENING):
+            if not is_within(value, 0, WIDEST_OPENING):
                 raise UserError(
                     f"{spelled(name)} is {value}: choose a number from 0 to {WIDEST_OPENING:g}, or driver"
                 )
@@ -260,6 +261,11 @@ def parse_reference(text: str) -> Reference:
             f"reference is {text!r}: give match, first, auto, or the number of a frame of DRIVING from 0"
         )
     return int(text)
+
+
+def is_within(value: object, low: float, high: float) -> bool:
+    """Whether a value is a number of that range."""
+    return isinstance(value, Real) and math.isfinite(value) and low <= value <= high
 
 
 def spelled(name: str) -> str:

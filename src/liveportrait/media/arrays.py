@@ -104,7 +104,7 @@ class _Spool:
 def check_picture(picture: object, name: str, like: Image | None = None) -> None:
     """Raise `UserError` where `picture` is no (H,W,3) uint8 array, or of another size than `like`."""
     if not isinstance(picture, np.ndarray):
-        raise UserError(f"{name} is a {type(picture).__name__}: give (H,W,3) uint8 RGB arrays")
+        raise UserError(f"{name} is of type {type(picture).__name__}: give (H,W,3) uint8 RGB arrays")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
         shape = "x".join(map(str, picture.shape))
         raise UserError(f"{name} is {picture.dtype} {shape}: give (H,W,3) uint8 RGB arrays")
