@@ -1,54 +1,71 @@
-"""The house stays as docs/reference/architecture.md draws it: a room imports only rooms below its own."""
+"""The house stays as docs/reference/architecture.md draws it: rooms above rooms, no circles, few files in a folder."""
 
 from __future__ import annotations
 
-import ast
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
-import liveportrait
+import pytest
 
-ROOMS = [
-    "media",
-    "networks",
-    "weights",
-    "face",
-    "engine",
-    "motion",
-    "metrics",
-    "animation",
-    "data",
-    "evaluation",
-    "training",
-    "apps",
-]
-LEVEL = {room: level for level, room in enumerate(ROOMS)}
-ROOT = Path(liveportrait.__file__).parent
+SCRIPT = Path(__file__).parents[1] / "scripts" / "measure_house.py"
+MOST_FILES, MOST_IN_A_FOLDER = 215, 15
 
 
-def imported_rooms(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "liveportrait":
-            names |= {f"liveportrait.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    parts = (name.split(".") for name in names)
-    return {p[1] for p in parts if p[0] == "liveportrait" and len(p) > 1 and p[1] in LEVEL}
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("measure_house", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_imports_run_downward() -> None:
-    upward = [
-        f"{path.relative_to(ROOT)} imports {room}"
-        for own in ROOMS
-        for path in (ROOT / own).rglob("*.py")
-        for room in imported_rooms(path)
-        if room != own and LEVEL[room] >= LEVEL[own]
-    ]
-    assert not upward, upward
+house = _script()
 
 
-def test_every_folder_of_the_package_is_a_known_room() -> None:
-    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == set(ROOMS)
+@pytest.fixture(scope="module")
+def imports() -> dict[str, frozenset[str]]:
+    """Everything that each module imports, inside functions and for types, too."""
+    return house.import_map()
+
+
+def test_imports_run_downward(imports):
+    assert house.upward(imports) == []
+
+
+def test_no_module_imports_itself_around_a_corner(imports):
+    assert house.circles(imports) == []
+
+
+def test_folders_are_rooms_and_none_is_crowded():
+    folders = {path.name for path in house.ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(house.LEVEL)
+    crowded = {name: count for name, count in house.files_in_folders().items() if count > MOST_IN_A_FOLDER}
+    assert crowded == {}
+    assert len(house.modules()) <= MOST_FILES
+
+
+def test_the_reading_of_imports_sees_what_it_should(tmp_path):
+    """A circle of three, an arrow up and one from within a function are found; imports for types count."""
+    package = tmp_path / "liveportrait"
+    (package / "media").mkdir(parents=True)
+    (package / "motion").mkdir()
+    files = {
+        "__init__.py": "",
+        "media/__init__.py": "",
+        "media/a.py": "def late():\n    from liveportrait.motion import b\n",
+        "motion/__init__.py": "",
+        "motion/b.py": "from liveportrait.motion.c import x\n",
+        "motion/c.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from liveportrait.motion import d\n",
+        "motion/d.py": "import liveportrait.motion.b\n",
+    }
+    for name, text in files.items():
+        (package / name).write_text(text)
+    found = house.modules(package)
+    imports = {name: house.imports_of(path, found) - {name} for name, path in found.items()}
+    names = [f"liveportrait.motion.{letter}" for letter in "bcd"]
+    assert house.circles(imports) == [names]
+    assert house.upward(imports) == ["liveportrait.media.a -> liveportrait.motion.b"]
+    assert "liveportrait.motion.d" in house.reach("liveportrait.media.a", imports)
+    at_import = {name: house.imports_of(path, found, lazy=False) for name, path in found.items()}
+    assert house.circles(at_import) == []
