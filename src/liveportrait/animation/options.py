@@ -7,7 +7,6 @@ Choices come in groups, and each part of the program takes the group that it rea
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import get_args, get_type_hints
@@ -265,7 +264,7 @@ def parse_reference(text: str) -> Reference:
 
 def is_within(value: object, low: float, high: float) -> bool:
     """Whether a value is a number of that range."""
-    return isinstance(value, Real) and math.isfinite(value) and low <= value <= high
+    return isinstance(value, Real) and low <= float(value) <= high
 
 
 def spelled(name: str) -> str:
