@@ -212,14 +212,14 @@ def test_what_is_given_out_may_be_drawn_on(animator, frames):
 def test_live_motion_starts_from_the_first_frame(opened, frames):
     with opened.live() as live:
         first = live(frames[2])
-        assert live.face_found and metrics.psnr(first, portrait()) > 26
+        assert live.face_found and metrics.psnr(first, portrait()) > 34
         second = live(frames[3])
     assert np.abs(second.astype(int) - first).mean() > 0.3
     with opened.live() as again:
         np.testing.assert_array_equal(again(frames[2]), first)
 
 
-@pytest.mark.parametrize(("crops", "most"), [(False, 1), (True, 12)])
+@pytest.mark.parametrize(("crops", "most"), [(False, 1), (True, 4)])
 def test_live_frames_are_those_of_a_recording(opened, frames, crops, most):
     """Where the crop is cut through the same window, to rounding; a recording's window fits all of its frames."""
     options = DriveOptions(reference="first", crop_driving=crops)
@@ -228,8 +228,8 @@ def test_live_frames_are_those_of_a_recording(opened, frames, crops, most):
         seen = np.stack([live(frame) for frame in frames])
     difference = np.abs(recorded - seen)
     moved = np.abs(recorded[-1] - recorded[0])
-    assert np.percentile(difference, 99.9) <= most
-    assert difference[-1].mean() < 0.2 * moved.mean()
+    assert difference.max() <= most
+    assert difference[-1].mean() < 0.02 * moved.mean()
 
 
 def test_without_a_face_the_picture_stands_still(opened, frames):
