@@ -43,7 +43,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs the networks, in which precision, and why."""
+    """The back end and the precision that were chosen, and the reason."""
 
     backend: BackendName  # never "auto"
     precision: Precision

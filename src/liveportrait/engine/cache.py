@@ -21,7 +21,7 @@ DIGEST_BYTES = 32
 
 
 def cache_folder() -> Path:
-    """Where compiled artefacts are kept: $LIVEPORTRAIT_CACHE, or liveportrait/compiled in the user's cache."""
+    """The folder of compiled artefacts: $LIVEPORTRAIT_CACHE, or liveportrait/compiled in the user's cache."""
     return user_cache(CACHE_VARIABLE, "compiled")
 
 

@@ -92,7 +92,7 @@ def export(
 
 
 def _writer(to: ExportFormat, sampling: Form | None) -> tuple[Callable[[Graph, Path], None], Form]:
-    """What writes a graph into a folder in that format, and the form of 5-D sampling it has then."""
+    """A function that writes a graph into a folder in that format, and the form of 5-D sampling it has then."""
     if to == "openvino":
         from liveportrait.engine.openvino import save_graph
 

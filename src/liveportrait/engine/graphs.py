@@ -24,7 +24,7 @@ from liveportrait.networks.sampling import Form, sampling_form
 CHANNELS = 16  # of which OpenVINO's layout of maps has a multiple
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-"""What a runtime offers: the outputs of one call on inputs of the graph's own shapes."""
+"""A call of a runtime: the outputs for inputs of the graph's own shapes."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,8 @@ def render_graph(networks: Networks, batch: int = 1, precision: Precision = "fp3
     """W, then G: features in the order of their names, source pose, driving pose to a picture (B,3,S,S)."""
     features = example_features(networks, batch, precision)
     names = tuple(features)
-    source, driving = (
-        example_pose(networks, batch),
-        example_pose(networks, batch),
-    )  # one tensor twice is one input
+    # Two poses of equal numbers: one tensor given twice would become one input.
+    source, driving = example_pose(networks, batch), example_pose(networks, batch)
     pose_names = (f"{whose}_{part}" for whose in ("source", "driving") for part in Pose._fields)
     module = _in(precision, _Render(networks.warping, networks.generator, names), source.keypoints.device)
     inputs = (*features.values(), *source, *driving)

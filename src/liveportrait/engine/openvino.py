@@ -240,7 +240,7 @@ def save_graph(graph: Graph, folder: Path) -> None:
 
 
 def _position(port: ov.Output) -> int:
-    """Which of the module's tensors an input is: they are called tensors_0, tensors_1, ..., less those not used."""
+    """The number of an input among the module's tensors: tensors_0, tensors_1, ..., less those that are not used."""
     return int(port.get_any_name().rpartition("_")[2])
 
 

@@ -101,10 +101,8 @@ class FastWarping(nn.Module):
         """The warped map (B,256,64,64) of the source's features. Uses the poses' keypoints alone."""
         volume = features["volume"]
         flow, occlusion = self.dense_motion(features["compressed"], source.keypoints, driving.keypoints)
-        warped = (
-            sample_volume(volume.float(), flow, "zeros").to(volume.dtype).flatten(1, 2)
-        )  # (B, 512, 64, 64)
-        return {"feature": self.fourth(self.third(warped)) * occlusion}
+        warped = sample_volume(volume.float(), flow, "zeros").to(volume.dtype)
+        return {"feature": self.fourth(self.third(warped.flatten(1, 2))) * occlusion}
 
 
 def motion_features(compressed: Tensor, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,8 +210,7 @@ def blocks_of(generator: SpadeGenerator) -> Iterator[tuple[SpadeBlock, int, bool
     names += [f"up_{index}" for index in range(generator.up_blocks)]
     for index, name in enumerate(names):
         doublings = max(0, index - generator.middle_blocks + 1)
-        block = generator.get_submodule(name)
-        assert isinstance(block, SpadeBlock)
+        block: SpadeBlock = getattr(generator, name)
         yield block, 2**doublings, doublings > 0
 
 
@@ -247,8 +244,7 @@ def modulation(spade: Spade, through: nn.Conv2d | None = None) -> nn.Conv2d:
     """From a hidden layer to 1 + γ and β, one after the other; β as it leaves the 1x1 convolution `through`."""
     both = stacked([spade.mlp_gamma, spade.mlp_beta])
     channels = spade.mlp_gamma.out_channels
-    bias = both.bias
-    assert bias is not None
+    _, bias = both.parameters()
     bias[:channels] += 1
     if through is None:
         return both

@@ -45,9 +45,7 @@ def own_copy(module: nn.Module) -> nn.Module:
     for part in module.modules():
         for parameter in part.parameters(recurse=False):
             shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
-        plain = [
-            value for value in vars(part).values() if isinstance(value, Tensor)
-        ]  # spectral norm's `weight`
+        plain = [value for value in vars(part).values() if isinstance(value, Tensor)]  # of spectral norm
         for tensor in (*part.buffers(recurse=False), *plain):
             shared[id(tensor)] = tensor.detach()
     return copy.deepcopy(module, shared).eval()
@@ -201,8 +199,6 @@ def join_fast(module: nn.Module) -> nn.Module:
         for name, part in list(parent.named_children()):
             if isinstance(part, JoiningConv):
                 setattr(parent, name, FastJoin(part, part.coarse_channels, rectified=False))
-            elif isinstance(part, JoiningConvNorm):
-                convolution = part[0]
-                assert isinstance(convolution, nn.Conv2d)
+            elif isinstance(part, JoiningConvNorm) and isinstance(convolution := part[0], nn.Conv2d):
                 setattr(parent, name, FastJoin(convolution, part.coarse_channels, rectified=True))
     return module

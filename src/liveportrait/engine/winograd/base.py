@@ -42,20 +42,18 @@ class WinogradHourglass(nn.Module):
 
     def __init__(self, hourglass: Hourglass, side: int) -> None:
         super().__init__()
-        self.down = nn.ModuleList()
-        first = hourglass.encoder.down_blocks[0].conv
-        assert isinstance(first, nn.Conv3d)
-        self.missing = -first.in_channels % ALIGNED
-        self.inputs = first.in_channels + self.missing
-        for level, block in enumerate(hourglass.encoder.down_blocks):
-            convolution = block.conv
-            assert isinstance(convolution, nn.Conv3d)
-            if level == 0:
-                convolution = padded(convolution, self.missing, 0)
-            self.down.append(
-                Winograd3d(convolution) if side >> level >= TILED else WinogradDepth3d(convolution)
-            )
-        self.up = nn.ModuleList(UpsampledConv3d(block.conv, 2) for block in hourglass.decoder.up_blocks)  # type: ignore[arg-type]
+        down, up = (
+            convolutions_of(hourglass.encoder.down_blocks),
+            convolutions_of(hourglass.decoder.up_blocks),
+        )
+        self.missing = -down[0].in_channels % ALIGNED
+        self.inputs = down[0].in_channels + self.missing
+        down[0] = padded(down[0], self.missing, 0)
+        self.down = nn.ModuleList(
+            Winograd3d(convolution) if side >> level >= TILED else WinogradDepth3d(convolution)
+            for level, convolution in enumerate(down)
+        )
+        self.up = nn.ModuleList(UpsampledConv3d(convolution, 2) for convolution in up)
         self.last = Winograd3d(padded(hourglass.decoder.conv, self.missing, self.missing))
 
     def forward(self, volume: Tensor) -> Tensor:
@@ -86,9 +84,8 @@ class WinogradDenseMotion(nn.Module):
         _, inputs, height, width = network.occlusion.weight.shape
         channels = network.hourglass.output_channels
         taps = network.occlusion.weight.view(channels, inputs // channels, height * width)  # (C, D, 49)
-        self.taps = nn.Parameter(
-            F.pad(taps, (0, 0, 0, 0, 0, missing)).transpose(0, 1).contiguous()
-        )  # (D, C, 49)
+        taps = F.pad(taps, (0, 0, 0, 0, 0, missing)).transpose(0, 1)  # (D, C, 49)
+        self.taps = nn.Parameter(taps.contiguous())
         self.shifts = nn.Parameter(torch.eye(height * width).view(1, -1, height, width))
         self.bias, self.padding = network.occlusion.bias, network.occlusion.padding
 
@@ -138,6 +135,11 @@ class WinogradWarping(nn.Module):
         return self.fourth(F.leaky_relu(third, self.slope)) * occlusion
 
 
+def convolutions_of(module: nn.Module) -> list[nn.Conv3d]:
+    """The 3-D convolutions of a module in their order."""
+    return [part for part in module.modules() if isinstance(part, nn.Conv3d)]
+
+
 @torch.no_grad()
 def padded(convolution: nn.Conv3d, inputs: int, outputs: int) -> nn.Conv3d:
     """The same with so many more inputs, which it does not look at, and outputs, which are zero."""
@@ -148,9 +150,9 @@ def padded(convolution: nn.Conv3d, inputs: int, outputs: int) -> nn.Conv3d:
             convolution.kernel_size,  # type: ignore[arg-type]
             padding=convolution.padding,  # type: ignore[arg-type]
         )
-    result.weight = nn.Parameter(F.pad(convolution.weight, (0, 0) * 3 + (0, inputs, 0, outputs)))
-    assert convolution.bias is not None
-    result.bias = nn.Parameter(F.pad(convolution.bias, (0, outputs)))
+    weight, bias = convolution.parameters()
+    result.weight = nn.Parameter(F.pad(weight, (0, 0) * 3 + (0, inputs, 0, outputs)))
+    result.bias = nn.Parameter(F.pad(bias, (0, outputs)))
     return result.requires_grad_(False)
 
 

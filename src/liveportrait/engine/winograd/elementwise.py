@@ -173,7 +173,7 @@ def _unpacked(normed: NormedMap) -> tuple[Any, ...]:
 
 
 def _inputs(size: int, index: NDArray[np.int64] | None, first: int, tiles: int) -> NDArray[np.int64]:
-    """Where along an axis the inputs of so many tiles lie, from output `first` on; -1 is outside."""
+    """Positions along an axis of the inputs of so many tiles, from output `first` on; -1 is outside."""
     inputs = np.arange(first - 1, first - 1 + OUT * tiles + IN - OUT)
     size = size if index is None else len(index)
     outside = (inputs < 0) | (inputs >= size)

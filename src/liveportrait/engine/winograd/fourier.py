@@ -23,7 +23,7 @@ TILE = 32  # most outputs of a tile along an axis
 
 @dataclass(frozen=True)
 class Axis:
-    """How an axis of `size` pixels is cut into tiles whose inputs overlap by the kernel's reach on both sides."""
+    """An axis of `size` pixels, cut into tiles whose inputs overlap by the kernel's reach on both sides."""
 
     size: int
     reach: int
