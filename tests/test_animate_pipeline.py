@@ -24,9 +24,9 @@ from small_base import SMALL_BASE
 from liveportrait import AnimateOptions, Animator
 from liveportrait.animation.driver.base import Driver
 from liveportrait.animation.inputs import open_driver
-from liveportrait.animation.motion_transfer import MotionTransfer
 from liveportrait.animation.options import RetargetOptions, SourceOptions, TransferOptions
 from liveportrait.animation.pipeline import Cue
+from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.report import Gauge, Profile, Report, Spent, held_note
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.photo import PhotoFace, limit_size, open_photo

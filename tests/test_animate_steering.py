@@ -15,8 +15,8 @@ from liveportrait.animation.driver.reference import track_crops, track_face
 from liveportrait.animation.driver.template import open_template_driver
 from liveportrait.animation.driver.video import open_video_driver
 from liveportrait.animation.inputs import assign_drivers
-from liveportrait.animation.motion_transfer import MotionTransfer
 from liveportrait.animation.pipeline import Cue
+from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FaceView
 from liveportrait.animation.source.crop_path import CropPath

@@ -22,8 +22,7 @@ from animation_samples import (
 from small_base import SMALL_BASE
 
 from liveportrait import AnimateOptions, Animator
-from liveportrait.animation.driver.base import DrivingBatch
-from liveportrait.animation.driver.timing import on_clock
+from liveportrait.animation.driver.base import DrivingBatch, on_clock
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.crop_path import gliding, stretches

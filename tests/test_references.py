@@ -14,9 +14,9 @@ from liveportrait import TransferOptions
 from liveportrait.animation.driver.base import DrivingBatch
 from liveportrait.animation.driver.reference import SCORED_EVERY, ReferenceSearch
 from liveportrait.animation.driver.video import VideoDriver, open_video_driver
-from liveportrait.animation.motion_transfer import MotionTransfer
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.pipeline import Cue
+from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.photo import open_photo
 from liveportrait.choices import Reference

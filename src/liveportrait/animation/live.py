@@ -12,9 +12,9 @@ import torch
 from liveportrait.animation.compositor import Compositor
 from liveportrait.animation.driver.base import DrivingBatch, Start
 from liveportrait.animation.driver.video import cut_driving
-from liveportrait.animation.motion_transfer import MotionTransfer
 from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.pipeline import Cue, render_faces
+from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
 from liveportrait.animation.source.photo import SMALLEST_CROPPED

@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from liveportrait.animation.compositor import Compositor, RenderedFace
-from liveportrait.animation.driver.base import PHOTO_FPS, DrivingBatch, Play
-from liveportrait.animation.driver.timing import TimedDriver
+from liveportrait.animation.driver.base import PHOTO_FPS, DrivingBatch, Play, TimedDriver
 from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.session import Session

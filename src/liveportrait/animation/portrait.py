@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from types import TracebackType
 
-from liveportrait.animation.driver.timing import TimedDriver
+from liveportrait.animation.driver.base import TimedDriver
 from liveportrait.animation.edit_options import EditOptions, Sliders
 from liveportrait.animation.inputs import (
     DrivingInput,
@@ -16,7 +16,6 @@ from liveportrait.animation.inputs import (
     resolve_driving,
 )
 from liveportrait.animation.live import Live
-from liveportrait.animation.motion_transfer import MotionTransfer
 from liveportrait.animation.options import (
     DriveOptions,
     OutputOptions,
@@ -25,8 +24,8 @@ from liveportrait.animation.options import (
     check_alpha_crop,
 )
 from liveportrait.animation.pipeline import DrivenFace, Rendering
+from liveportrait.animation.posers import MotionTransfer, SliderPoser
 from liveportrait.animation.session import Session
-from liveportrait.animation.sliders import SliderPoser
 from liveportrait.animation.source.base import Source
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from liveportrait.choices import BackendName, Precision, PrecisionChoice
-from liveportrait.engine.pytorch import CompileBackend, CudaGraphsBackend, EagerBackend
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.interface import Features, Motion, Pose
 
+# Module of this package and class of each back end. A runtime is imported when it is chosen: some take seconds, most
+# are not installed.
+BACKENDS: dict[str, str] = {
+    "eager": "pytorch:EagerBackend",
+    "compile": "pytorch:CompileBackend",
+    "cudagraphs": "pytorch:CudaGraphsBackend",
+    "winograd": "winograd:WinogradBackend",
+    "openvino": "openvino:OpenVinoBackend",
+    "onnx": "onnx:OnnxBackend",
+    "tensorrt": "tensorrt:TensorRtBackend",
+}
+TAKE_THREADS = ("openvino", "onnx")  # of their own; the others use PyTorch's
 HAVE_BF16 = ("eager", "compile", "openvino")  # on a CPU, for COMPACT
 GET_NUMBA = 'pip install "liveportrait[cpu]"'
 
@@ -118,28 +130,11 @@ def _facts(networks: Networks) -> tuple[str, str]:
 
 
 def _make(name: BackendName, networks: Networks, precision: Precision, threads: int | None) -> Backend:
-    # Runtimes are imported only when one is chosen: some take seconds, most are not installed.
-    match name:
-        case "winograd":
-            if not has_numba():
-                raise UserError(f"the back end winograd needs numba: {GET_NUMBA}, or choose --backend eager")
-            from liveportrait.engine.winograd import WinogradBackend
-
-            return WinogradBackend(networks, precision)
-        case "openvino":
-            from liveportrait.engine.openvino import OpenVinoBackend
-
-            return OpenVinoBackend(networks, precision, threads)
-        case "onnx":
-            from liveportrait.engine.onnx import OnnxBackend
-
-            return OnnxBackend(networks, precision, threads)
-        case "tensorrt":
-            from liveportrait.engine.tensorrt import TensorRtBackend
-
-            return TensorRtBackend(networks, precision)
-        case "compile":
-            return CompileBackend(networks, precision)
-        case "cudagraphs":
-            return CudaGraphsBackend(networks, precision)
-    return EagerBackend(networks, precision)
+    if name == "winograd" and not has_numba():
+        raise UserError(f"the back end winograd needs numba: {GET_NUMBA}, or choose --backend eager")
+    module, _, kind = BACKENDS[name].partition(":")
+    make = getattr(import_module(f"liveportrait.engine.{module}"), kind)
+    backend: Backend = (
+        make(networks, precision, threads) if name in TAKE_THREADS else make(networks, precision)
+    )
+    return backend
