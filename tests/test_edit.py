@@ -78,7 +78,7 @@ def test_sliders_move_over_a_video_and_faceless_frames_pass_through(animator, cl
     report = animator.edit(clip, tmp_path / "out.mp4", EditOptions(keyframes=keys))
     frames = frames_of(tmp_path / "out.mp4").astype(np.uint8)
     assert len(frames) == report.frames == 6 and report.fps == FPS
-    assert any("no face in 1 frame" in note for note in report.notes)
+    assert any("no chosen face in 1 frame of SOURCE (3)" in note for note in report.notes)
     assert np.abs(frames[3].astype(int) - 128).max() <= 3
     first, last = (eye_ratios(animator.analyzer.detect(frames[n])[0].landmarks).mean() for n in (0, 5))
     assert last < 0.7 * first
