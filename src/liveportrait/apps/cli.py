@@ -10,14 +10,11 @@ from typing import Annotated
 import tyro
 from tyro.conf import subcommand
 
-from liveportrait.apps.animate import Animate, MakeTemplate
+from liveportrait.apps.animate import Animate, Edit, MakeTemplate
 from liveportrait.apps.demo import Demo
-from liveportrait.apps.edit import Edit
 from liveportrait.apps.evaluate import Evaluate
-from liveportrait.apps.export import Export
-from liveportrait.apps.prepare import Prepare
-from liveportrait.apps.train import Train
-from liveportrait.apps.weights import Weights
+from liveportrait.apps.train import Prepare, Train
+from liveportrait.apps.weights import Export, Weights
 from liveportrait.errors import UserError
 
 Command = (

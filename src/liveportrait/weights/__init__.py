@@ -20,10 +20,10 @@ from liveportrait.weights.catalogue import (
     cache_folder,
     describe,
     directions_file,
+    fetch,
     published_files,
     resolve,
 )
-from liveportrait.weights.fetching import fetch
 from liveportrait.weights.store import load_folder, save
 
 __all__ = [
