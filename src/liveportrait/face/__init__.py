@@ -1,5 +1,16 @@
 """Faces in pictures: detection, landmarks, tracking, head pose, crop window, opening ratios, paste-back."""
 
-from liveportrait.face.analyzer import Face, FaceAnalyzer, default_analyzer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from liveportrait.face.analyzer import Face, FaceAnalyzer, default_analyzer
 
 __all__ = ["Face", "FaceAnalyzer", "default_analyzer"]
+
+
+def __getattr__(name: str) -> Any:
+    # The analyzer brings PyTorch and OpenCV along, for which the options that read `choice` need not wait.
+    if name in __all__:
+        return getattr(import_module("liveportrait.face.analyzer"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
