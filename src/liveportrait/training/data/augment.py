@@ -159,10 +159,12 @@ def warped(
     blinking, heading = any(change.blink > 0 for change in changes), any(change.head for change in changes)
     if blinking or heading:
         x, y = _reflected(x), _reflected(y)
-    amounts = torch.tensor([change.blink for change in changes], device=device)
-    eyes = [Eye.of(landmarks, rows, amounts, side) for rows in EYE_ROWS] if blinking else []
-    for eye, lids in zip(eyes, EYE_LIDS[: len(eyes)], strict=True):
-        motion = eye.close(motion, lids)
+    eyes: list[Eye] = []
+    if blinking:
+        amounts = torch.tensor([change.blink for change in changes], device=device)
+        for rows, lids in zip(EYE_ROWS, EYE_LIDS, strict=True):
+            eyes.append(Eye.of(landmarks, rows, amounts, side))
+            motion = eyes[-1].close(motion, lids)
     if heading:
         heads = Similarities.of([change.head for change in changes], device)
         x, y, motion = _moved_heads((x, y), heads, motion)
