@@ -29,7 +29,7 @@ class Plan:
 
     protocols: tuple[Protocol, ...] = PROTOCOLS
     stride: int = 1
-    """every so-many-th frame of a clip"""
+    """every so-many-th frame of a clip; it drives what is left, and heads that jump are followed less exactly"""
     seed: int = 0
     """of the pairing of sources and drivers"""
     with_tiles: bool = False
