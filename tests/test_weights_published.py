@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from liveportrait.errors import UserError
 from liveportrait.networks import BASE, Networks, Pose, build
 from liveportrait.networks.base import apply_spectral_norm
 from liveportrait.networks.geometry import pose_of
-from liveportrait.weights import fetching, published
+from liveportrait.weights import published
+
+# The module, which the package's function of that name hides.
+CATALOGUE = import_module("liveportrait.weights.catalogue")
 
 BASE_FILES = published.BASE_FILES
 HUMAN = Path("liveportrait")
@@ -227,7 +231,7 @@ def test_fetching_downloads_converts_and_cleans_up(
         return str(path)
 
     monkeypatch.setenv("LIVEPORTRAIT_WEIGHTS", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetching, "hf_hub_download", download)
+    monkeypatch.setattr(CATALOGUE, "hf_hub_download", download)
     folder = weights.fetch("base-human")
     assert folder == tmp_path / "cache" / "base-human"
     assert [path.name for path in folder.parent.iterdir()] == ["base-human"]  # nothing else is left
@@ -245,9 +249,9 @@ def test_fetching_downloads_converts_and_cleans_up(
 
 def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(*args: object, **options: object) -> str:
-        raise fetching.HTTPError("no route to host")
+        raise CATALOGUE.HTTPError("no route to host")
 
-    monkeypatch.setattr(fetching, "hf_hub_download", download)
+    monkeypatch.setattr(CATALOGUE, "hf_hub_download", download)
     with pytest.raises(UserError, match=r"could not fetch .*no route to host.* fetch base-animal"):
         weights.fetch("base-animal", tmp_path / "animal")
     assert not (tmp_path / "animal").exists()
