@@ -156,16 +156,13 @@ def warped(
     axis = (torch.arange(side, device=device) + 0.5) / side * 2 - 1
     moves = Similarities.of([change.move for change in changes], device)
     x, y = moves.back((axis[None, None], axis[None, :, None]))
-    blinking, heading = any(change.blink > 0 for change in changes), any(change.head for change in changes)
-    if blinking or heading:
-        x, y = _reflected(x), _reflected(y)
     eyes: list[Eye] = []
-    if blinking:
+    if any(change.blink > 0 for change in changes):
         amounts = torch.tensor([change.blink for change in changes], device=device)
         for rows, lids in zip(EYE_ROWS, EYE_LIDS, strict=True):
             eyes.append(Eye.of(landmarks, rows, amounts, side))
             motion = eyes[-1].close(motion, lids)
-    if heading:
+    if any(change.head for change in changes):
         heads = Similarities.of([change.head for change in changes], device)
         x, y, motion = _moved_heads((x, y), heads, motion)
     for eye in eyes:
@@ -229,11 +226,6 @@ def _chosen(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 def _per_row(values: Tensor) -> Tensor:
     """Values (B,) for planes of points."""
     return values[:, None, None]
-
-
-def _reflected(points: Tensor) -> Tensor:
-    """Coordinates mirrored into [-1, 1] at the picture's edges."""
-    return 1 - (torch.remainder(points + 1, 4) - 2).abs()
 
 
 def mirrored(motion: Motion) -> Motion:
