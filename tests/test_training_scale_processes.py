@@ -37,8 +37,9 @@ from liveportrait.training.stage_one.warm_start import RenderTrainer
 CPU = torch.device("cpu")
 BATCH = 4
 KINDS = ("motion", "render", "joint")
-# Of a tensor's gradient, in float32. The order of a batch's samples alone, in one process, changes some by 2e-4.
-TOLERANCE = 1e-3
+# Of a tensor's gradient, in float32. The order of a batch's samples alone, in one process, changes some by 3e-3; what
+# a wrong average or the statistics of half a batch would change is far more.
+TOLERANCE = 5e-3
 PLAIN = Schedule(samples=1000, batch=BATCH, learning_rate=1e-3, warmup_steps=1)
 
 
