@@ -68,3 +68,25 @@ def test_following_alone_never_searches() -> None:
     analyzer.lost = True
     assert tracker.follow(FRAME) is None and tracker.follow(FRAME) is None
     assert analyzer.asked == ["track", "track"]
+
+
+def test_a_face_that_moved_far_is_measured_again_from_where_it_was_found() -> None:
+    corners = np.zeros((478, 3), np.float32)
+    corners[0, :2] = 100.0  # a box of 100 px
+
+    class Moving(ScriptedAnalyzer):
+        step = 0.0
+
+        def track(self, image: np.ndarray, previous: Face) -> Face | None:
+            self.asked.append(f"from {previous.box[0]:g}")
+            return Face(previous.landmarks + np.float32(self.step), 1.0)
+
+    analyzer = Moving([Face(corners, 1.0)])
+    tracker = FaceTracker(analyzer)
+    tracker(FRAME)
+    analyzer.step = 3.0
+    tracker(FRAME)
+    analyzer.step = 6.0
+    face = tracker(FRAME)
+    assert analyzer.asked[1:] == ["from 0", "from 3", "from 9"]
+    assert face is not None and face.box[0] == 15

@@ -6,6 +6,7 @@ from liveportrait.face.analyzer import Face, FaceAnalyzer
 from liveportrait.types import Image
 
 SMALLEST_DRIVER = 1 / 12  # of the longer side: a smaller face has too few pixels to drive anything
+FAR = 0.04  # of the face's side: an edge of its box that moves farther from one frame to the next
 
 
 class FaceTracker:
@@ -33,8 +34,15 @@ class FaceTracker:
         return self._face
 
     def follow(self, frame: Image) -> Face | None:
-        """The face in the next frame if it is near where it was; it is not searched for."""
-        self._face = self._face and self._analyzer.track(frame, self._face)
+        """The face in the next frame if it is near where it was; it is not searched for.
+
+        Landmarks lag behind a face that has left the square in which it was looked for: one that has moved far is
+        measured a second time, from where it was found.
+        """
+        before = self._face
+        self._face = before and self._analyzer.track(frame, before)
+        if self._face and before and _moved(before, self._face) > FAR:
+            self._face = self._analyzer.track(frame, self._face)
         return self._face
 
     def reset(self) -> None:
@@ -46,3 +54,10 @@ def largest_face(analyzer: FaceAnalyzer, image: Image, smallest: float = SMALLES
     """The largest face of a picture (H,W,3), or None; `smallest` as for `FaceTracker`."""
     faces = analyzer.detect(image, smallest=max(image.shape[:2]) * smallest)
     return faces[0] if faces else None
+
+
+def _moved(before: Face, now: Face) -> float:
+    """The farthest way of an edge of the face's box, in sides of the box."""
+    x0, y0, x1, y1 = before.box
+    side = max(x1 - x0, y1 - y0)
+    return max(abs(a - b) for a, b in zip(before.box, now.box, strict=True)) / max(side, 1e-6)
