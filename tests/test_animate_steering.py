@@ -27,7 +27,7 @@ from liveportrait.choices import Region
 from liveportrait.engine import Engine
 from liveportrait.face import Face, default_analyzer
 from liveportrait.face.choice import FaceChoice
-from liveportrait.face.people_tracker import Person, match
+from liveportrait.face.tracker import Person, match
 from liveportrait.motion import (
     FACE_MESH,
     PUBLISHED,

@@ -21,9 +21,8 @@ from liveportrait.engine.export import export
 from liveportrait.engine.graphs import Rows
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks, build
-from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.geometry import pose_of, sample_volume, sampling_form
 from liveportrait.networks.interface import Features, Motion, Pose
-from liveportrait.networks.sampling import sample_volume, sampling_form
 from liveportrait.networks.variants import COMPACT
 
 TOLERANCE = 1e-4  # of float32 back ends, on pictures in [0, 1] and on coordinates in [-1, 1]

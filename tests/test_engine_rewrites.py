@@ -22,9 +22,8 @@ from liveportrait.networks.base.warping import (
     heatmap_difference,
     sparse_motions,
 )
-from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.geometry import pose_of, sample_volume
 from liveportrait.networks.interface import Motion, Pose
-from liveportrait.networks.sampling import sample_volume
 
 
 def compact_networks() -> Networks:

@@ -8,8 +8,8 @@ from skimage.data import astronaut
 
 from liveportrait import metrics, weights
 from liveportrait.engine import Engine
-from liveportrait.evaluation.protocols.landmark_warp import landmark_warp
 from liveportrait.evaluation.protocols.self_reenactment import EvalClip, self_reenactment
+from liveportrait.evaluation.protocols.shared import landmark_warp
 from liveportrait.face import default_analyzer
 
 

@@ -13,8 +13,7 @@ from liveportrait.animation.pipeline import moved_outline
 from liveportrait.animation.source.base import FacePlacement
 from liveportrait.face.canonical import OVAL, canonical_face
 from liveportrait.face.crop import Square, crop, to_input
-from liveportrait.face.paste import MASK_SIDE, outline_in_crop, paste_mask
-from liveportrait.face.retouch import match_at_seam, with_detail
+from liveportrait.face.paste import MASK_SIDE, match_at_seam, outline_in_crop, paste_mask, with_detail
 from liveportrait.motion import move_points
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Pose

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from liveportrait.networks import COMPACT, build
 from liveportrait.networks.compact.motion import MotionExtractor
-from liveportrait.networks.geometry import pose_of, rotation_matrix, transform_keypoints
+from liveportrait.networks.geometry import pixel_grid, pose_of, rotation_matrix, transform_keypoints
 from liveportrait.networks.interface import Motion
-from liveportrait.networks.sampling import pixel_grid
 
 
 def some_motion(batch: int = 1, seed: int = 0) -> Motion:

@@ -12,9 +12,8 @@ from liveportrait.engine import Engine
 from liveportrait.motion.lifting import canonical_points
 from liveportrait.networks import COMPACT, build
 from liveportrait.networks.compact.warping import WarpingModule, moving_window
-from liveportrait.networks.geometry import pose_of, rotation_matrix
+from liveportrait.networks.geometry import pixel_grid, pose_of, rotation_matrix
 from liveportrait.networks.interface import Motion, Pose
-from liveportrait.networks.sampling import pixel_grid
 
 
 def head(turn: float = 0.0, shift: tuple[float, float] = (0.0, -0.15)) -> Pose:

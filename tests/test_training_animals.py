@@ -18,7 +18,7 @@ from liveportrait.data.shards import is_held_out
 from liveportrait.errors import UserError
 from liveportrait.face.animals import AnimalDetector
 from liveportrait.networks.animal import LANDMARKS, MIRRORED, SIDE, AnimalReading, face_size
-from liveportrait.networks.sampling import pixel_grid
+from liveportrait.networks.geometry import pixel_grid
 from liveportrait.training.animals import train as animal_detector
 from liveportrait.training.animals import validation as animal_measure
 from liveportrait.training.animals.train import HELD_OUT_ONE_IN, DetectorOptions, landmarks_of_crops, losses

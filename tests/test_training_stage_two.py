@@ -24,9 +24,8 @@ from liveportrait.face.measures import eye_ratios, lip_ratio
 from liveportrait.motion import groups_for
 from liveportrait.motion.lifting import MESH_ROWS
 from liveportrait.networks import Variant, build, compact
-from liveportrait.networks.geometry import transform_keypoints
+from liveportrait.networks.geometry import pixel_grid, transform_keypoints
 from liveportrait.networks.interface import Motion
-from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.data.corpus import build_corpus, load_corpus
 from liveportrait.training.stage_two import run as stage_two
 from liveportrait.training.stage_two.closed_form import (

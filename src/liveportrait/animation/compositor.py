@@ -12,15 +12,17 @@ from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.source.base import FacePlacement, Source
 from liveportrait.face.crop import crop, to_input
 from liveportrait.face.paste import (
+    LARGEST,
     MASK_SIDE,
     Paster,
     face_mask,
+    match_at_seam,
     outline_in_crop,
     paste_mask,
     reaches,
+    with_detail,
     yielding,
 )
-from liveportrait.face.retouch import LARGEST, match_at_seam, with_detail
 from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image
 

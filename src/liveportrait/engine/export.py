@@ -24,7 +24,7 @@ from liveportrait.engine.precision import require_precision, to_half
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
-from liveportrait.networks.sampling import Form
+from liveportrait.networks.geometry import Form
 
 DESCRIPTION = "graphs.json"
 MAKERS = (appearance_graph, motion_graph, render_graph)

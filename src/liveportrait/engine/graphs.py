@@ -18,8 +18,8 @@ from liveportrait.choices import Precision
 from liveportrait.engine.precision import autocast_for
 from liveportrait.networks import Networks, compact
 from liveportrait.networks.compact.generator import GROUPS, SpatialModulation
+from liveportrait.networks.geometry import Form, sampling_form
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Motion, Pose
-from liveportrait.networks.sampling import Form, sampling_form
 
 CHANNELS = 16  # of which OpenVINO's layout of maps has a multiple
 

@@ -30,8 +30,8 @@ from liveportrait.engine.precision import require_precision, to_half
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
+from liveportrait.networks.geometry import Form
 from liveportrait.networks.interface import Features, Motion, Pose
-from liveportrait.networks.sampling import Form
 
 if TYPE_CHECKING:
     import onnxruntime

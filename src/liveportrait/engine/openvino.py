@@ -36,8 +36,8 @@ from liveportrait.face.runtime import import_openvino
 from liveportrait.networks import Networks
 from liveportrait.networks.compact.generator import Generator, blend
 from liveportrait.networks.compact.warping import WarpingModule
+from liveportrait.networks.geometry import sampling_form
 from liveportrait.networks.interface import Features, Motion, Pose, Warped
-from liveportrait.networks.sampling import sampling_form
 
 if TYPE_CHECKING:
     import openvino as ov

@@ -18,8 +18,8 @@ from liveportrait.engine.pytorch import EagerBackend
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
+from liveportrait.networks.geometry import Form
 from liveportrait.networks.interface import Features, Motion, Pose
-from liveportrait.networks.sampling import Form
 
 NATIVE_SAMPLING = (11, 2)  # the first version with 5-D GridSample
 BATCH = 4

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks.efficientnet import STEM, blocks, pad_same, scaled
-from liveportrait.networks.sampling import pixel_grid
+from liveportrait.networks.geometry import pixel_grid
 
 SIDE = 192  # of the pictures that it is made for, px
 STRIDE = 8

@@ -24,8 +24,7 @@ from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut, make_view
 from liveportrait.errors import UserError
 from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import CropWindow, crop, to_input, whole_window
-from liveportrait.face.people_tracker import PeopleTracker, smallest_face
-from liveportrait.face.tracker import FaceTracker
+from liveportrait.face.tracker import FaceTracker, PeopleTracker, smallest_face
 from liveportrait.media import FrameArrays, VideoReader
 from liveportrait.motion import (
     SeenKeypoints,

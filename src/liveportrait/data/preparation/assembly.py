@@ -15,10 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from liveportrait.data.preparation.encoder import add_member, json_bytes
 from liveportrait.data.preparation.matches import cluster, duplicates
 from liveportrait.data.preparation.options import PrepareOptions
-from liveportrait.data.preparation.parts import Dropped, Part, SampleRecord, read_members, read_part
+from liveportrait.data.preparation.parts import (
+    Dropped,
+    Part,
+    SampleRecord,
+    add_member,
+    json_bytes,
+    read_members,
+    read_part,
+)
 from liveportrait.data.preparation.report import Statistics
 from liveportrait.media import output_file
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.data.preparation.encoder import json_bytes
-from liveportrait.data.preparation.parts import Dropped, SampleRecord
+from liveportrait.data.preparation.parts import Dropped, SampleRecord, json_bytes
 from liveportrait.data.shards import read_entries
 from liveportrait.media import contact_sheet, output_file, save_image
 

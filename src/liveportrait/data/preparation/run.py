@@ -12,10 +12,9 @@ from typing import Any
 
 from liveportrait.data.preparation import report
 from liveportrait.data.preparation.assembly import select, write_shards
-from liveportrait.data.preparation.encoder import json_bytes
 from liveportrait.data.preparation.jobs import Job, run_in_pool, run_on_cluster
 from liveportrait.data.preparation.options import PrepareOptions
-from liveportrait.data.preparation.parts import FOLDER, Dropped, has_part, sweep
+from liveportrait.data.preparation.parts import FOLDER, Dropped, has_part, json_bytes, sweep
 from liveportrait.errors import UserError
 from liveportrait.media import output_file
 from liveportrait.types import Progress, no_progress

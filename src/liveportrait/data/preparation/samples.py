@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.data.preparation.clips import ClipWindow, PreparedClip, TrackDivider, boxes_of, fit_window
-from liveportrait.data.preparation.encoder import ClipEncoder, jpeg, npz
 from liveportrait.data.preparation.labels import make_labels, single, stored_landmarks
 from liveportrait.data.preparation.matches import HASHES_A_SECOND, aligned_face, difference_hash
 from liveportrait.data.preparation.options import PrepareOptions
-from liveportrait.data.preparation.parts import Dropped, Part, SampleRecord
+from liveportrait.data.preparation.parts import ClipEncoder, Dropped, Part, SampleRecord, jpeg, npz
 from liveportrait.data.preparation.quality import (
     Reason,
     appearance_reason,

@@ -30,8 +30,8 @@ from liveportrait.networks.base.warping import (
     WarpingModule,
     coordinate_grid,
 )
+from liveportrait.networks.geometry import sample_volume
 from liveportrait.networks.interface import Features, Pose, Warped
-from liveportrait.networks.sampling import sample_volume
 
 
 class FastAppearance(nn.Module):

@@ -27,8 +27,8 @@ from liveportrait.engine.winograd.kernels import OUT
 from liveportrait.networks.base.generator import SLOPE, SpadeBlock, SpadeGenerator
 from liveportrait.networks.base.layers import Hourglass
 from liveportrait.networks.base.warping import DenseMotionNetwork, WarpingModule, coordinate_grid
+from liveportrait.networks.geometry import sample_volume
 from liveportrait.networks.interface import Features, Pose, Warped
-from liveportrait.networks.sampling import sample_volume
 
 TILED = 8  # least side of a map that is worth dividing into tiles
 ALIGNED = 16  # products of matrices whose rows are no multiple of it are a fifth slower

@@ -9,7 +9,7 @@ import numpy as np
 from liveportrait.engine import Engine
 from liveportrait.evaluation.context import EvalContext, compared
 from liveportrait.evaluation.inputs import EvalSource
-from liveportrait.evaluation.protocols.landmark_warp import landmark_warp
+from liveportrait.evaluation.protocols.shared import landmark_warp
 from liveportrait.evaluation.results import Measured, Outcome
 from liveportrait.evaluation.tracks import observe
 from liveportrait.face import canonical as mesh

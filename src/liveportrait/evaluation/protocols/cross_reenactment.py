@@ -17,12 +17,12 @@ from liveportrait import metrics
 from liveportrait.animation.options import DriveOptions
 from liveportrait.evaluation.context import EvalContext, compared, drive
 from liveportrait.evaluation.inputs import EvalClip, EvalItem, EvalSource
-from liveportrait.evaluation.protocols.landmark_warp import landmark_warp
 from liveportrait.evaluation.protocols.shared import (
     change_values,
     curves,
     face_values,
     jitter_ratios,
+    landmark_warp,
     telling_frames,
     tiles,
 )

@@ -16,11 +16,11 @@ from liveportrait.animation.options import DriveOptions
 from liveportrait.engine import Engine
 from liveportrait.evaluation.context import EvalContext, compared, drive
 from liveportrait.evaluation.inputs import EvalClip, frame_numbers
-from liveportrait.evaluation.protocols.landmark_warp import landmark_warp
 from liveportrait.evaluation.protocols.shared import (
     curves,
     face_values,
     jitter_ratios,
+    landmark_warp,
     rotation_distances,
     telling_frames,
     tiles,

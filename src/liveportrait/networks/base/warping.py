@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.networks import sampling
+from liveportrait.networks import geometry
 from liveportrait.networks.base.layers import ConvNorm, Hourglass
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Pose, Warped
 
@@ -67,7 +67,7 @@ def heatmap_difference(grid: Tensor, source: Tensor, driving: Tensor) -> Tensor:
 
 def sample_volume(volume: Tensor, flow: Tensor) -> Tensor:
     """The volume (B,C,D,H,W) fetched, trilinearly, from the coordinates (B,D,H,W,3); zero outside."""
-    return sampling.sample_volume(volume.float(), flow, "zeros")
+    return geometry.sample_volume(volume.float(), flow, "zeros")
 
 
 class DenseMotionNetwork(nn.Module):

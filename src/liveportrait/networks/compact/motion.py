@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks.compact.layers import ConvNorm, JoiningConvNorm, NormResidual, sample
+from liveportrait.networks.geometry import pixel_grid
 from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
 from liveportrait.networks.keypoints import LEFT_EYE, LEFT_IRIS, MOUTH, RIGHT_EYE, RIGHT_IRIS
-from liveportrait.networks.sampling import pixel_grid
 
 PRIOR_STD = 0.2  # of the fixed spatial prior; without one the soft-argmax starts collapsed in the centre
 HEATMAP_GAIN = 4.0

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from liveportrait.networks.compact.appearance import AppearanceSizes
 from liveportrait.networks.compact.layers import JoiningConv, Residual, conv, sample
-from liveportrait.networks.geometry import without_depth
+from liveportrait.networks.geometry import pixel_grid, sample_volume, without_depth
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Pose, Warped
 from liveportrait.networks.keypoints import (
     CHIN,
@@ -40,7 +40,6 @@ from liveportrait.networks.keypoints import (
     OUTER_LIPS,
     per_keypoint,
 )
-from liveportrait.networks.sampling import pixel_grid, sample_volume
 
 # Reach of each keypoint's motion in the prior, crop half side = 1. One common reach averages lids, iris and
 # brow into each other and no eye ever closes.

@@ -23,7 +23,7 @@ from liveportrait.errors import UserError
 from liveportrait.media.files import output_file
 from liveportrait.metrics.perceptual import WEIGHTS as TRUNK
 from liveportrait.networks.animal import AnimalNetwork, AnimalReading, face_size
-from liveportrait.networks.sampling import pixel_grid
+from liveportrait.networks.geometry import pixel_grid
 from liveportrait.training.animals.views import Image, Labelled, draw_view
 
 LANDMARK_FILE = Path(__file__).with_name("landmarks.json")

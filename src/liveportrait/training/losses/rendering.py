@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from liveportrait.metrics.images import ssim_map
+from liveportrait.networks.geometry import pixel_grid
 from liveportrait.networks.interface import Pose
 from liveportrait.networks.keypoints import (
     IRISES,
@@ -20,7 +21,6 @@ from liveportrait.networks.keypoints import (
     OUTER_LIPS,
     RIGHT_LIDS,
 )
-from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.config import LossWeights
 
 LUMA = (0.299, 0.587, 0.114)

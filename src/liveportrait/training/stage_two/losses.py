@@ -18,9 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.geometry import pixel_grid, pose_of
 from liveportrait.networks.interface import HALF_SIDE, Features, Motion, Pose
-from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.data.batches import pictures_of
 from liveportrait.training.stage_two.closed_form import PARTS
 from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, repeated, repeated_rows

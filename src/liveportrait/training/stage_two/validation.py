@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from liveportrait.face import default_analyzer
 from liveportrait.metrics.displacement import displacement
-from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.geometry import pixel_grid, pose_of
 from liveportrait.networks.interface import CROP_SIDE
-from liveportrait.networks.sampling import pixel_grid
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.stage_two.closed_form import PARTS, measured_openings, to_frames
 from liveportrait.training.stage_two.frozen_networks import (
