@@ -19,6 +19,7 @@ from liveportrait.networks.geometry import pose_of
 from liveportrait.training.checkpoint import TrainingState
 from liveportrait.training.stage_one import run as stage_one
 from liveportrait.training.stage_one.config import load_config
+from liveportrait.training.stage_one.warm_start import Renderer
 
 CONFIG = """
 bf16 = false
@@ -68,7 +69,7 @@ def test_the_run_leaves_curves_samples_and_weights_that_render(folder: Path, tra
 def test_weights_move_and_their_average_follows(folder: Path, trained: Path) -> None:
     stored = load_file(folder / "out" / "render-0.safetensors")
     name = "render.generator.output.weight"
-    fresh = stage_one.Renderer().state_dict()["generator.output.weight"]
+    fresh = Renderer().state_dict()["generator.output.weight"]
     assert not torch.equal(stored[f"module.{name}"], fresh)
     assert not torch.equal(stored[f"module.{name}"], stored[f"average.{name}"])
 
