@@ -36,7 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from liveportrait.choices import BackendName, Precision
 from liveportrait.engine import Backend, make_backend
-from liveportrait.engine.precision import HALF
+from liveportrait.engine.backend import HALF
 from liveportrait.errors import UserError
 from liveportrait.networks import BASE, COMPACT, Networks, build
 from liveportrait.networks.geometry import pose_of

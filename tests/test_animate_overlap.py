@@ -17,7 +17,7 @@ from liveportrait.animation.driver import video as driving_video
 from liveportrait.animation.session import DEPTH
 from liveportrait.engine import Engine
 from liveportrait.engine import backend as backends
-from liveportrait.engine.workers import Workers, divided
+from liveportrait.engine.engine import Workers, divided
 from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.face.analyzer import OpenVinoFaceAnalyzer
 from liveportrait.media import VideoReader, VideoWriter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -56,9 +57,7 @@ class Live:
     face_found: bool
     """whether the last frame showed a face"""
 
-    def __init__(
-        self, session: Session, source: Source, options: DriveOptions, fps: Fraction = Fraction(25)
-    ) -> None:
+    def __init__(self, session: Session, source: Source, options: DriveOptions, fps: float = 25.0) -> None:
         """`fps`: the camera's rate, which smoothing goes by. Raises `UserError` for a reference of another kind."""
         if options.reference not in ("match", "first"):
             raise UserError(
@@ -69,7 +68,10 @@ class Live:
             raise UserError(
                 f"{len(source.faces)} faces cannot be shown as one crop: leave out --no-paste-back"
             )
-        self._session, self._source, self._options, self._fps = session, source, options, fps
+        if not (math.isfinite(fps) and fps > 0):
+            raise UserError(f"the camera's rate is {fps} frames/s: give a positive one")
+        self._session, self._source, self._options = session, source, options
+        self._fps = Fraction(fps).limit_denominator(1000)
         smallest = SMALLEST_DRIVER if options.crop_driving else SMALLEST_CROPPED
         self._tracker = FaceTracker(session.analyzer, smallest)
         self._compositor = Compositor(source, options, session.engine.variant)

@@ -134,11 +134,14 @@ class Portrait:
         poser = SliderPoser(session, options)
         return Rendering(session, source, [DrivenFace(face, poser) for face in source.faces], [], paste)
 
-    def live(self, options: DriveOptions | None = None) -> Live:
-        """A function from camera frames to frames of the portrait, see `Live`. Raises `UserError`."""
+    def live(self, options: DriveOptions | None = None, fps: float = 25.0) -> Live:
+        """A function from a camera's frames to frames of the portrait, see `Live`; `fps` is the camera's rate.
+
+        Raises `UserError`.
+        """
         options = options or DriveOptions()
         check_alpha_crop(self.options, options)
-        return Live(self.session(), self.source, options)
+        return Live(self.session(), self.source, options, fps)
 
     def session(self, progress: Progress = no_progress) -> Session:
         """The tools of one piece of work on this portrait."""

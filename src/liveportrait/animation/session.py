@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from liveportrait.animation.report import Gauge, Stopwatch
 from liveportrait.engine import Engine
-from liveportrait.engine.workers import Workers
+from liveportrait.engine.engine import Workers
 from liveportrait.face import FaceAnalyzer
 from liveportrait.types import Progress, no_progress
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,12 +14,12 @@ from torch import Tensor, nn
 
 from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.engine.backend import make_backend
-from liveportrait.engine.workers import Workers, divided
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.interface import Features, Motion, Pose
 
 BATCH = 4
+MOST_WORKERS = 4  # each holds the activations of a batch
 PIXELS_ON_A_CPU = BATCH * 256**2  # of a batch: larger pictures take longer in one, and more memory
 
 
@@ -153,3 +155,34 @@ def _present(module: nn.Module | None, name: str) -> nn.Module:
     if module is None:
         raise UserError(f"these weights bring no {name} module")
     return module
+
+
+@dataclass(frozen=True)
+class Workers:
+    """So many batches at once, on so many CPU threads each; None leaves the threads as they are.
+
+    Two batches on one core each are done sooner than the same two in turn on two cores: nothing waits at the end of
+    every layer, and small layers do not divide well.
+    """
+
+    count: int = 1
+    threads: int | None = None
+
+    def enter(self) -> None:
+        """To be called by a thread before it runs networks. PyTorch's threads are counted for each caller."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+
+
+@contextmanager
+def divided(cores: int, batches: int) -> Iterator[Workers]:
+    """The workers for a number of batches on a number of CPU threads; for the length of a block.
+
+    PyTorch keeps the last count for threads that are yet to start: afterwards it is `cores` again.
+    """
+    count = max(1, min(cores, batches, MOST_WORKERS))
+    try:
+        yield Workers(count, cores // count) if count > 1 else Workers()
+    finally:
+        if count > 1:
+            torch.set_num_threads(cores)

@@ -13,6 +13,7 @@ from typing import get_args
 import torch
 
 from liveportrait.choices import ExportFormat, Precision
+from liveportrait.engine.backend import require_precision, to_half
 from liveportrait.engine.graphs import (
     Graph,
     appearance_graph,
@@ -20,7 +21,6 @@ from liveportrait.engine.graphs import (
     openvino_layout,
     render_graph,
 )
-from liveportrait.engine.precision import require_precision, to_half
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks

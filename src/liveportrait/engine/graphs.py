@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.choices import Precision
-from liveportrait.engine.precision import autocast_for
+from liveportrait.engine.backend import autocast_for
 from liveportrait.networks import Networks, compact
 from liveportrait.networks.compact.generator import GROUPS, SpatialModulation
 from liveportrait.networks.geometry import Form, sampling_form

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from liveportrait.choices import Precision
+from liveportrait.engine.backend import require_precision, to_half
 from liveportrait.engine.cache import artefact_key, load_or_make, replace_artefact
 from liveportrait.engine.graphs import (
     Graph,
@@ -26,7 +27,6 @@ from liveportrait.engine.graphs import (
     openvino_layout,
     render_graph,
 )
-from liveportrait.engine.precision import require_precision, to_half
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from liveportrait.choices import Precision
+from liveportrait.engine.backend import require_precision
 from liveportrait.engine.cache import artefact_key, load_or_make, replace_artefact
 from liveportrait.engine.graphs import (
     Graph,
@@ -29,7 +30,6 @@ from liveportrait.engine.graphs import (
     motion_graph,
     openvino_layout,
 )
-from liveportrait.engine.precision import require_precision
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.face.runtime import import_openvino

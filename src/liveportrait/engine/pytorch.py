@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from liveportrait.choices import Precision
-from liveportrait.engine.precision import autocast_for, require_precision, to_half
+from liveportrait.engine.backend import autocast_for, require_precision, to_half
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from liveportrait.choices import Precision
+from liveportrait.engine.backend import require_precision, to_half
 from liveportrait.engine.cache import artefact_key, load_or_make
 from liveportrait.engine.graphs import Graph, Rows, motion_graph, render_graph
 from liveportrait.engine.onnx import export_onnx
-from liveportrait.engine.precision import require_precision, to_half
 from liveportrait.engine.pytorch import EagerBackend
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from liveportrait.choices import Precision
-from liveportrait.engine.precision import HALF, require_precision
+from liveportrait.engine.backend import HALF, require_precision
 from liveportrait.engine.rewrites import optimised
 from liveportrait.engine.winograd.base import WinogradGenerator, WinogradWarping
 from liveportrait.errors import UserError
