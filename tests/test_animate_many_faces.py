@@ -138,7 +138,7 @@ def test_faces_that_do_not_exist_and_drivers_that_do_not_fit(animator, tmp_path)
         animator.animate(photo, driver, tmp_path / "out.mp4", AnimateOptions(faces="3"))
     with pytest.raises(UserError, match="3 of DRIVING are too many for 2 chosen faces"):
         animator.animate(photo, [driver] * 3, tmp_path / "out.mp4", AnimateOptions(faces="all"))
-    with pytest.raises(UserError, match="2 faces cannot be written as one crop"):
+    with pytest.raises(UserError, match="2 faces do not fit into one crop"):
         animator.animate(photo, driver, tmp_path / "o.mp4", AnimateOptions(faces="all", paste_back=False))
     assert not list(tmp_path.iterdir())
 

@@ -381,9 +381,9 @@ def test_several_faces_are_not_shown_as_one_crop(animator):
     photo = np.hstack([each[:, 40:260] for each in people()[:2]])
     options = DriveOptions(paste_back=False)
     with animator.open(photo, SourceOptions(faces="all")) as both:
-        with pytest.raises(UserError, match="2 faces cannot be written as one crop"):
+        with pytest.raises(UserError, match="2 faces do not fit into one crop"):
             both.drive(bundled_templates()["talk"], options)
-        with pytest.raises(UserError, match="2 faces cannot be shown as one crop"):
+        with pytest.raises(UserError, match="2 faces do not fit into one crop"):
             both.live(options)
 
 

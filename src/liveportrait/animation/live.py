@@ -64,10 +64,6 @@ class Live:
                 f"reference is {options.reference!r}: live motion starts from the first frame, or from the one after"
                 " reset; leave it out"
             )
-        if len(source.faces) > 1 and not options.paste_back:
-            raise UserError(
-                f"{len(source.faces)} faces cannot be shown as one crop: leave out --no-paste-back"
-            )
         if not (math.isfinite(fps) and fps > 0):
             raise UserError(f"the camera's rate is {fps} frames/s: give a positive one")
         self._session, self._source, self._options = session, source, options

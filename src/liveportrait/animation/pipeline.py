@@ -25,7 +25,6 @@ from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FacePlacement, FaceView, Source, SourceFace
-from liveportrait.errors import UserError
 from liveportrait.face.paste import MASK_SIDE, outline_in_crop
 from liveportrait.motion import move_points
 from liveportrait.networks.geometry import pose_of
@@ -180,11 +179,7 @@ class Rendering:
         drivers: Sequence[TimedDriver],
         paste: PasteOptions,
     ) -> None:
-        """Without a moving source or driver the result is one frame. Raises `UserError` where nothing can be shown."""
-        if len(source.faces) > 1 and not paste.paste_back:
-            raise UserError(
-                f"{len(source.faces)} faces cannot be written as one crop: leave out --no-paste-back"
-            )
+        """Without a moving source or driver the result is one frame."""
         self.session, self.source, self.drivers, self.paste = session, source, drivers, paste
         moving = [each.driver for each in drivers if not each.driver.is_photo]
         self.fps = source.fps or next((each.fps for each in moving), PHOTO_FPS)

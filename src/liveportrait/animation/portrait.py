@@ -79,8 +79,7 @@ class Portrait:
 
     def driven(self, session: Session, driving: Sequence[Resolved], options: DriveOptions) -> Rendering:
         """The same for drivers as `resolve_driving` gives them, within a session."""
-        source = self.source
-        check_alpha_crop(self.options, options)
+        source = self._checked(options)
         if options.retarget.changes and any(face.animal for face in source.faces):
             raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
         inputs = [
@@ -95,17 +94,17 @@ class Portrait:
             open_driver(session, each, options, [source.faces[face].scores for face in faces], shown)
             for each, faces in zip(inputs, moved, strict=True)
         ]
-        faces = [
-            DrivenFace(
-                face,
-                MotionTransfer.of(self._engine, face, drivers[number], moved[number].index(place), options),
-                number,
-            )
-            for place, (face, number) in enumerate(zip(source.faces, numbers, strict=True))
+        posers = {
+            face: MotionTransfer.of(self._engine, source.faces[face], driver, place, options)
+            for driver, faces in zip(drivers, moved, strict=True)
+            for place, face in enumerate(faces)
+        }
+        driven = [
+            DrivenFace(face, posers[index], number)
+            for index, (face, number) in enumerate(zip(source.faces, numbers, strict=True))
         ]
-        return Rendering(
-            session, source, faces, [TimedDriver(each, options.smooth) for each in drivers], options
-        )
+        timed = [TimedDriver(driver, options.smooth) for driver in drivers]
+        return Rendering(session, source, driven, timed, options)
 
     def edit(self, options: Sliders | None = None, **sliders: object) -> Image:
         """The photo (H,W,3) uint8 RGB with its faces edited; `sliders` such as smile=0.5 come on top of `options`.
@@ -127,8 +126,7 @@ class Portrait:
     def edited(self, session: Session, options: Sliders) -> Rendering:
         """The same within a session."""
         paste = options if isinstance(options, PasteOptions) else PasteOptions()
-        check_alpha_crop(self.options, paste)
-        source = self.source
+        source = self._checked(paste)
         if options.keyframes and source.fps is None:
             raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
         poser = SliderPoser(session, options)
@@ -140,12 +138,20 @@ class Portrait:
         Raises `UserError`.
         """
         options = options or DriveOptions()
-        check_alpha_crop(self.options, options)
-        return Live(self.session(), self.source, options, fps)
+        return Live(self.session(), self._checked(options), options, fps)
 
     def session(self, progress: Progress = no_progress) -> Session:
         """The tools of one piece of work on this portrait."""
         return Session(self._engine, self._analyzer, self._batch, progress)
+
+    def _checked(self, paste: PasteOptions) -> Source:
+        """The source. Raises `UserError` where it cannot be pasted, or left unpasted, as asked."""
+        check_alpha_crop(self.options, paste)
+        if len(self.source.faces) > 1 and not paste.paste_back:
+            raise UserError(
+                f"{len(self.source.faces)} faces do not fit into one crop: leave out --no-paste-back, or choose one"
+            )
+        return self.source
 
     def close(self) -> None:
         """Let go of the source. What is being rendered goes on to its end."""
