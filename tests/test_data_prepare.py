@@ -148,7 +148,7 @@ def test_training_takes_what_was_prepared(prepared: tuple[Path, Prepared], tmp_p
     build_corpus(done.shards, tmp_path / "corpus", frames_per_clip=8, one_in=10**9, seed=0)
     corpus = load_corpus(tmp_path / "corpus")
     assert len(corpus.clip) == 9  # eight frames of the clip, and the picture
-    yaw = angles(AXES @ corpus.motion.rotation.transpose(0, 2, 1).astype(float) @ AXES)["yaw"]
+    yaw = angles(AXES @ corpus.motion.rotation.transpose(1, 2).double().numpy() @ AXES)["yaw"]
     assert np.abs(yaw[corpus.clip == 0]).max() < 40 and np.ptp(corpus.landmarks[:, :, 0]) > 50
 
 
