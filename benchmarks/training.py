@@ -62,7 +62,7 @@ def random_pair(batch: int, side: int, device: torch.device) -> Pair:
         torch.eye(3).expand(batch, 3, 3), torch.zeros(batch, 3), torch.full((batch, 1), 0.5),
         keypoints, torch.zeros(batch, 21, 3),
     )  # fmt: skip
-    label = Motion(*(value.to(device) for value in label))
+    label = label.to(device)
     pictures: list[Tensor] = [torch.rand(batch, 3, side, side, device=device) for _ in range(2)]
     return Pair(*pictures, source_label=label, driving_label=label)
 
