@@ -23,7 +23,7 @@ from liveportrait.choices import Reference
 from liveportrait.engine import Engine
 from liveportrait.face import Face, default_analyzer
 from liveportrait.face.canonical import EYE_LOOK, JAW_OPEN
-from liveportrait.face.measures import Look, face_scores, most_similar_frame
+from liveportrait.face.measures import face_scores, similarity_cost
 from liveportrait.face.tracker import FaceTracker
 from liveportrait.media import VideoReader
 from liveportrait.networks.geometry import pose_of
@@ -43,19 +43,23 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("driver") / "driver.mp4", driving_frames(10, faceless=(1,)))
 
 
-def look(frame: int, **made: float) -> Look:
-    scores = np.zeros(52, np.float32)
+def scores(**made: float) -> np.ndarray:
+    numbers = np.zeros(53, np.float32)
     for name, value in made.items():
-        scores[{"smile": SMILE, "jaw": JAW_OPEN}[name]] = value
-    return Look(frame, scores)
+        numbers[{"smile": SMILE, "jaw": JAW_OPEN}[name]] = value
+    return numbers
 
 
-def test_the_frame_most_like_the_source_is_found():
-    looks = [look(0, jaw=0.6), look(3, smile=0.4), look(6, smile=0.8, jaw=0.3), look(9, smile=0.1)]
-    assert most_similar_frame(looks, None) == 9  # the calmest
-    assert most_similar_frame(looks, look(0, smile=0.5).scores) == 3
-    assert most_similar_frame(looks, look(0, jaw=0.5).scores) == 0
-    assert most_similar_frame(looks, look(0, smile=0.9, jaw=0.3).scores) == 6
+def test_the_face_most_like_the_source_costs_least():
+    faces = [scores(jaw=0.6), scores(smile=0.4), scores(smile=0.8, jaw=0.3), scores(smile=0.1)]
+
+    def cheapest(source: np.ndarray | None) -> int:
+        return int(np.argmin([similarity_cost(face, source) for face in faces]))
+
+    assert cheapest(None) == 3  # the calmest
+    assert cheapest(scores(smile=0.5)) == 1
+    assert cheapest(scores(jaw=0.5)) == 0
+    assert cheapest(scores(smile=0.9, jaw=0.3)) == 2
 
 
 def test_gaze_does_not_count(session):

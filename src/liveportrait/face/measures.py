@@ -7,7 +7,6 @@ the eyes, outer corners of the mouth). They do not change with the size, place o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -93,13 +92,6 @@ def _ratio(landmarks: Array, height: tuple[int, int], width: tuple[int, int]) ->
     return float(np.linalg.norm(up - down) / (np.linalg.norm(left - right) + EPSILON))
 
 
-class Look(NamedTuple):
-    """The face in one frame of a driver."""
-
-    frame: int
-    scores: Array  # (53,) see `face_scores`
-
-
 def face_scores(analyzer: FaceAnalyzer, face: Face) -> Array:
     """Scores (53,): 52 blendshapes, gaze left out and blinking twice, and the opening of the lips times 6.
 
@@ -129,11 +121,6 @@ def similarity_cost(scores: Array, source: Array | None) -> float:
     """
     wanted = np.zeros_like(scores) if source is None else source
     return float(DIFFERENCE * np.abs(scores - wanted).sum() + scores.sum())
-
-
-def most_similar_frame(looks: Sequence[Look], source: Array | None) -> int:
-    """The frame in which a driver looks most like a source with these scores, see `similarity_cost`."""
-    return min(looks, key=lambda look: similarity_cost(look.scores, source)).frame
 
 
 def turn_degrees(rotation: Tensor) -> Tensor:
