@@ -14,7 +14,7 @@ from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut
 from liveportrait.errors import UserError
 from liveportrait.face.crop import driving_window, to_input, whole_window
 from liveportrait.face.measures import opening_ratios
-from liveportrait.face.tracker import largest_face
+from liveportrait.face.tracker import SMALLEST_DRIVER, largest_face
 from liveportrait.media import load_image
 from liveportrait.motion import SeenKeypoints
 from liveportrait.motion.landmarks import extract_motion
@@ -50,11 +50,7 @@ def open_photo_driver(session: Session, photo: Path | Image, crops: bool) -> Pho
     if not crops:
         image = to_input(image, engine.variant.input_size)
     with session.clock.step("detect"):
-        face = (
-            largest_face(session.analyzer, image)
-            if crops
-            else largest_face(session.analyzer, image, SMALLEST_CROPPED)
-        )
+        face = largest_face(session.analyzer, image, SMALLEST_DRIVER if crops else SMALLEST_CROPPED)
     if face is None and crops:
         raise UserError(
             f"no face found in {name}: use a photo that shows one, or --no-crop-driving if it is a cropped face"
