@@ -7,7 +7,7 @@ demo: .venv/installed-demo  ## animate a sample portrait: out/demo.mp4 and out/c
 	$(BIN)/liveportrait demo -o out --overwrite
 
 test: lint  ## everything that runs without a GPU, in minutes
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff check src tests scripts benchmarks
