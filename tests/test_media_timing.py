@@ -10,7 +10,16 @@ import pytest
 
 from liveportrait.errors import UserError
 from liveportrait.media import check_output, contact_sheet, output_file
-from liveportrait.media.timing import constant_rate, hold_until_next, tick_of, usual_rate
+from liveportrait.media.timing import (
+    FILE_JOINTS,
+    STREAM_JOINTS,
+    chained,
+    constant_rate,
+    hold_until_next,
+    next_tick,
+    plain_rate,
+    sustained_rate,
+)
 
 NTSC = Fraction(30000, 1001)
 
@@ -36,24 +45,66 @@ def test_odd_average_of_a_steady_clock_becomes_the_standard_rate() -> None:
 def test_missing_frame_makes_the_rate_variable() -> None:
     ticks = np.delete(np.arange(100), 50)
     assert constant_rate(ticks / 30, [Fraction(30)]) is None
-    assert usual_rate(ticks / 30, []) == 30
-    assert usual_rate(ticks / float(NTSC), [None, NTSC]) == NTSC
+    assert sustained_rate(ticks / 30, []) == 30
+    assert sustained_rate(ticks / float(NTSC), [None, NTSC]) == NTSC
     assert constant_rate(np.zeros(3), [Fraction(30)]) is None
-    assert usual_rate(np.zeros(3), []) == 25
+    assert sustained_rate(np.zeros(3), []) is None
 
 
-def test_usual_rate_is_bounded() -> None:
-    assert usual_rate(np.arange(10) / 1000, []) == 120
-    assert usual_rate(np.array([0.0, 0.033, 0.067, 0.1, 0.5]), []) == 30
-    assert usual_rate(np.array([0.0, 4.0, 8.0]), []) == Fraction(1, 4)
+def test_sustained_rate_is_bounded() -> None:
+    assert sustained_rate(np.arange(10) / 200, []) == 120
+    assert sustained_rate(np.array([0.0, 0.033, 0.067, 0.1, 0.5]), []) == 30
+    assert sustained_rate(np.array([0.0, 4.0, 8.0]), []) == Fraction(1, 4)
 
 
 def test_frames_are_held_until_the_next() -> None:
     assert list(hold_until_next([(0, "a"), (1, "b"), (4, "c"), (4, "d"), (5, "e")])) == list("abbbde")
     assert list(hold_until_next([(2, "a"), (3, "b")])) == list("aaab")
     assert list(hold_until_next([])) == []
-    assert tick_of(-0.001, NTSC) == 0
-    assert tick_of(1001 / 30, NTSC) == 1000
+    assert list(hold_until_next([(0, "a"), (1, "b")], 4)) == list("abbb")
+
+
+def test_frames_at_one_tick_make_room_for_each_other() -> None:
+    ticks = [-1]
+    for seconds in (-0.001, 0.01, 0.02, 0.05, 1.0, 1001 / 30):
+        ticks.append(next_tick(ticks[-1], seconds, NTSC))
+    assert ticks == [-1, 0, 1, 2, 3, 30, 1000]
+    for seconds in (33.4, 33.4, 33.4):  # three more at once: the last would be 0.067 s late
+        ticks.append(next_tick(ticks[-1], seconds, NTSC))
+    assert ticks[-3:] == [1001, 1002, 1002]
+
+
+def test_rate_is_the_fastest_that_is_sustained() -> None:
+    def rate(*intervals_ms: int) -> Fraction | None:
+        return sustained_rate(np.cumsum([0, *intervals_ms]) / 1000, [])
+
+    assert rate(*[33] * 30, *[67] * 31) == 30  # most intervals are long
+    assert rate(*[1000] * 60, *[17] * 59) == 2 * NTSC  # a film of stills, a second of it lively
+    assert rate(*[40] * 20, *[200] * 100) == 25
+    assert rate(*[50, 33] * 40) == 30  # 24 a second on a raster of 60
+    assert rate(*[40] * 300, 1, 1, 1, *[40] * 300) == 25  # a burst is no rate
+
+
+def test_times_too_dense_are_not_believed() -> None:
+    for times in (np.arange(24) / 90000, np.arange(24) / 1e6, np.append(np.arange(23) / 1e4, 0.5)):
+        assert constant_rate(times, [Fraction(90000)]) is None
+        assert sustained_rate(times, [Fraction(90000)]) is None
+    assert plain_rate([Fraction(90000), None, Fraction(50)]) == 50
+    assert plain_rate([Fraction(90000)]) == 25
+    assert constant_rate(np.arange(24) / 240, []) == 240
+
+
+def test_times_that_start_anew_are_chained() -> None:
+    """Two recordings of four frames at 25/s; frames are shown in another order than they are decoded."""
+    shown, decoded = np.array([0.04, 0.16, 0.08, 0.12]), np.array([0.0, 0.04, 0.08, 0.12])
+    for second in (0.0, 0.08, 50.0):  # from the start, with an overlap, far behind
+        times, gap = chained(
+            np.append(shown, shown + second), np.append(decoded, decoded + second), STREAM_JOINTS
+        )
+        assert gap == pytest.approx(0.04)
+        np.testing.assert_allclose(times, 0.04 * np.arange(1, 9))
+    times, _ = chained(np.append(shown, shown + 50), np.append(decoded, decoded + 50), FILE_JOINTS)
+    np.testing.assert_allclose(times[4:], 50 + 0.04 * np.arange(1, 5))
 
 
 def test_output_is_checked_before_work_begins(tmp_path: Path) -> None:

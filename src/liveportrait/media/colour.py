@@ -7,15 +7,15 @@ from typing import Any
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from liveportrait.media.gamut import Gamut, wide
 from liveportrait.types import Image
 
 BACKGROUND = 255  # what transparent pixels are laid on: white
 
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
-_HDR = {ColorTrc.SMPTE2084.value, ColorTrc.ARIB_STD_B67.value}
 # Without accurate rounding FFmpeg's packed RGB output is one level too dark; its planar output is not.
 SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
 
@@ -31,18 +31,21 @@ class FrameConverter:
     """Turns the frames of one video into RGB as they are meant to be seen, each of the same size.
 
     Sample aspect ratio and orientation (rotation and mirroring by the display matrix) are those of the first
-    frame. Colours follow the frame's matrix and range; where the matrix is not said it is BT.709 for pictures
-    wider than 1024 or higher than 576 pixels, BT.601 otherwise, as players assume. HLG and PQ pictures are
-    mapped to BT.709. Transparency is laid on white.
+    frame. A frame of another size is scaled to fit, with black bars where its shape differs. Colours follow the
+    frame's matrix and range; where the matrix is not said it is BT.709 for pictures wider than 1024 or higher than
+    576 pixels, BT.601 otherwise, as players assume. HLG, PQ and wide primaries are brought to BT.709 (see `gamut`).
+    Transparency is laid on white.
     """
 
     def __init__(self, first: VideoFrame, aspect: float) -> None:
         """`aspect` is the width of a pixel over its height."""
         # The longer side of a pixel sets the new size: nothing is scaled down.
-        self._width = round(first.width * max(aspect, 1.0))
-        self._height = round(first.height * max(1.0 / aspect, 1.0))
+        self._stretch = max(aspect, 1.0), max(1.0 / aspect, 1.0)
+        self._coded = first.width, first.height
+        self._width, self._height = self._square(first)
         self._matrix = _display_matrix(first)
         self._reformatter = VideoReformatter()
+        self._gamut: Gamut | None = None
         turned = _turned_sideways(self._matrix)
         self.width = self._height if turned else self._width
         self.height = self._width if turned else self._height
@@ -52,23 +55,46 @@ class FrameConverter:
         options: dict[str, Any] = {}
         if frame.colorspace == _UNSPECIFIED:
             options["src_colorspace"] = "itu709" if frame.width > 1024 or frame.height > 576 else "itu601"
-        if frame.color_trc in _HDR:
-            options |= {"dst_color_trc": ColorTrc.BT709, "dst_color_primaries": ColorPrimaries.BT709}
         transparent = any(component.is_alpha for component in frame.format.components)
+        key = wide(frame.color_trc, frame.color_primaries)
+        pixels = ("gbrap" if transparent else "gbrp") + ("16le" if key else "")
+        width, height = self._fitted(frame)
         converted = self._reformatter.reformat(
-            frame, self._width, self._height, "gbrap" if transparent else "gbrp",
-            interpolation=SCALING, threads=1, **options,
-        )  # fmt: skip
+            frame, width, height, pixels, interpolation=SCALING, threads=1, **options
+        )
+        if key:
+            self._gamut = self._gamut or Gamut(*key)
+            converted = self._gamut(converted)
         green, blue, red, *alpha = (_plane(converted, index) for index in range(len(converted.planes)))
         image = np.asarray(cv2.merge([red, green, blue, *alpha]), np.uint8)
-        return _oriented(flatten(image) if transparent else image, self._matrix)
+        image = flatten(image) if transparent else image
+        if (width, height) != (self._width, self._height):
+            left, top = (self._width - width) // 2, (self._height - height) // 2
+            bars = top, self._height - height - top, left, self._width - width - left
+            image = np.asarray(cv2.copyMakeBorder(image, *bars, cv2.BORDER_CONSTANT), np.uint8)
+        return _oriented(image, self._matrix)
+
+    def _square(self, frame: VideoFrame) -> tuple[int, int]:
+        """Width and height of a frame in square pixels."""
+        return round(frame.width * self._stretch[0]), round(frame.height * self._stretch[1])
+
+    def _fitted(self, frame: VideoFrame) -> tuple[int, int]:
+        """Width and height that a frame takes within the picture."""
+        if (frame.width, frame.height) == self._coded:
+            return self._width, self._height
+        width, height = self._square(frame)
+        scale = min(self._width / width, self._height / height)
+        return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 def _plane(frame: VideoFrame, index: int) -> Image:
-    """One plane (H,W) uint8 of a planar frame, without the padding of its lines."""
+    """One plane (H,W) uint8 of a planar frame of 8 or 16 bits, without the padding of its lines."""
     plane = frame.planes[index]
     lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    return lines[: frame.height, : frame.width]
+    if frame.format.components[index].bits == 8:
+        return lines[: frame.height, : frame.width]
+    deep = lines.view(np.uint16)[: frame.height, : frame.width]
+    return np.asarray(cv2.convertScaleAbs(deep, alpha=1 / 257), np.uint8)
 
 
 def _display_matrix(frame: VideoFrame) -> NDArray[np.float64]:

@@ -15,9 +15,12 @@ from typing import Literal
 
 import av
 from av.audio.stream import AudioStream
+from av.codec import CodecContext
+from av.codec.codec import UnknownCodecError
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from liveportrait.errors import UserError
@@ -43,6 +46,7 @@ _SIGNATURES = (  # offset, bytes, format
     (4, b"ftypheix", "HEIC"),
     (4, b"ftypmif1", "HEIC"),
 )
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".wmv"}
 
 
@@ -86,6 +90,19 @@ def require_video(container: InputContainer, path: Path) -> VideoStream:
     if stream.codec_context is None:
         raise UserError(f"{path}: its video codec is unknown here: convert it to MP4 with H.264")
     return stream
+
+
+def alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
+    """A decoder that keeps the transparency of VP8 and VP9, which the usual ones drop; None where there is none."""
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return None
+    try:
+        decoder = CodecContext.create(name, "r")
+    except UnknownCodecError:  # FFmpeg may be built without: colours alone, then
+        return None
+    assert isinstance(decoder, VideoCodecContext)
+    return decoder
 
 
 def picture_format(path: Path) -> str | None:

@@ -3,24 +3,37 @@
 A file that is cut off ends before its header says, or inside a packet. MP4, MOV, MKV, WebM and AVI say how
 long they last (a live recording may not); a GIF ends with a known byte. A shortfall of up to two frames or
 0.1 s, whichever is more, is let pass: muxers round. A fragmented MP4 that is cut exactly between two
-fragments cannot be told from a shorter one.
+fragments cannot be told from a shorter one. An AVI may end in empty frames, which show the last picture on.
 """
 
 from __future__ import annotations
 
+import struct
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from liveportrait.errors import UserError
 from liveportrait.media.container import audio_stream, open_media, require_video
-from liveportrait.media.timing import constant_rate, tick_of, usual_rate
+from liveportrait.media.timing import (
+    FILE_JOINTS,
+    STREAM_JOINTS,
+    Joints,
+    chained,
+    constant_rate,
+    next_tick,
+    plain_rate,
+    sustained_rate,
+)
 
 TOLERANCE_FRAMES = 2
 TOLERANCE_S = 0.1
@@ -52,14 +65,33 @@ class Timeline:
     start_s: float  # time of the first frame
     fps: Fraction
     frame_count: int  # at the constant rate `fps`
-    variable_rate: bool
+    last_tick: int  # of the last frame, which is shown from there on until `frame_count`
+    variable_rate: bool  # frames are laid on the constant rate
     has_audio: bool
     pixel_aspect: float  # width of a pixel over its height
+    gap_s: float = 0.0  # between parts whose times start anew
+    joints: Joints = FILE_JOINTS
 
     @property
     def tolerance_frames(self) -> float:
         """By how many frames a file may be shorter than it says."""
         return tolerance_s(self.fps) * float(self.fps)
+
+
+def laid_out(times: np.ndarray, declared: Sequence[Fraction | None], end_s: float, **facts: Any) -> Timeline:
+    """The timeline of frames at ascending times (N,) s, the last one shown until `end_s`; `facts` are the others."""
+    constant = constant_rate(times, declared)
+    sustained = constant or (sustained_rate(times, declared) if len(times) else None)
+    fps = sustained or plain_rate(declared)
+    held = round((end_s - float(times[-1])) * float(fps)) if len(times) and sustained else 1
+    start = float(times[0]) if len(times) else 0.0
+    last = len(times) - 1
+    variable = sustained is not None and (constant is None or held > 1)
+    if variable:
+        last = -1
+        for time in (times - start).tolist():
+            last = next_tick(last, time, fps)
+    return Timeline(start, fps, last + max(held, 1), last, variable, **facts)
 
 
 def tolerance_s(fps: Fraction) -> float:
@@ -74,52 +106,69 @@ def probe(path: Path) -> Timeline:
         packets = _read_packets(container, stream, path)
         if not packets.count:
             raise UserError(f"{path} has a video track without a single frame: record or convert it again")
-        times = np.sort(np.frombuffer(packets.times, np.float64))
         declared = (stream.guessed_rate, stream.average_rate)
-        constant = constant_rate(times, declared) if len(times) == packets.count else declared[1]
-        fps = constant or usual_rate(times, declared)
-        timeline = Timeline(
-            start_s=float(times[0]) if len(times) else 0.0,
-            fps=fps,
-            frame_count=packets.count if constant else tick_of(float(times[-1] - times[0]), fps) + 1,
-            variable_rate=constant is None,
-            has_audio=audio_stream(container) is not None,
-            pixel_aspect=float(stream.sample_aspect_ratio or 1),
-        )
+        facts: dict[str, Any] = {
+            "has_audio": audio_stream(container) is not None,
+            "pixel_aspect": float(stream.sample_aspect_ratio or 1),
+        }
+        if len(packets.times) < packets.count:
+            fps, last = stream.average_rate or plain_rate(declared), packets.count - 1
+            timeline = Timeline(0.0, fps, packets.count, last, False, **facts)
+        else:
+            joints = STREAM_JOINTS if container.format.name in ("mpegts", "mpeg") else FILE_JOINTS
+            times, gap = chained(np.frombuffer(packets.times), np.frombuffer(packets.order), joints)
+            whole_avi = container.format.name == "avi" and _ends_avi(path)
+            end = _promised_by_avi(stream) if whole_avi else 0.0
+            timeline = laid_out(times, declared, end, gap_s=gap, joints=joints, **facts)
         _require_whole(container, stream, packets, timeline, path)
     return timeline
 
 
 @dataclass
 class _Packets:
-    """Facts of the packets of a file, gathered in one pass: 8 bytes a frame are kept."""
+    """Facts of the packets of a file, gathered in one pass: 16 bytes a frame are kept."""
 
     count: int  # of the video stream
-    times: array[float]  # of the video stream, seconds, in decoding order
+    times: array[float]  # of the video stream, when shown, seconds, in decoding order
+    order: array[float]  # when decoded
     end_s: float  # where the last packet of any stream ends
     cut: bool  # the last packet of some stream is incomplete
 
 
 def _read_packets(container: InputContainer, stream: VideoStream, path: Path) -> _Packets:
-    count, end, times = 0, 0.0, array("d")
+    count, end, times, order = 0, 0.0, array("d"), array("d")
     incomplete: dict[int, bool] = {}
     try:
         for packet in container.demux():
             if not packet.size or packet.is_discard:
                 continue
-            time = packet.pts if packet.pts is not None else packet.dts
+            time = packet_time(packet, container)
             if time is not None:
                 end = max(end, float((time + (packet.duration or 0)) * packet.time_base))
             incomplete[packet.stream_index] = packet.is_corrupt
-            if packet.stream_index == stream.index:
+            if packet.stream_index == stream.index and not _is_hidden(packet, stream):
                 count += 1
                 if time is not None:
                     times.append(float(time * packet.time_base))
+                    order.append(float((time if packet.dts is None else packet.dts) * packet.time_base))
     except FFmpegError as error:
         raise UserError(
             f"{path} is damaged after frame {count} ({error.strerror}): copy or download it again"
         ) from error
-    return _Packets(count, times, end, any(incomplete.values()))
+    return _Packets(count, times, order, end, any(incomplete.values()))
+
+
+def packet_time(packet: Packet, container: InputContainer) -> int | None:
+    """When a packet is shown, in its time base; of an AVI, which does not say so, when it is decoded."""
+    first, second = packet.pts, packet.dts
+    if container.format.name == "avi":
+        first, second = second, first
+    return second if first is None else first
+
+
+def _is_hidden(packet: Packet, stream: VideoStream) -> bool:
+    """Whether a packet holds a picture that is never shown: VP8 keeps such for reference (RFC 6386, 9.1)."""
+    return stream.codec_context.name == "vp8" and not bytes(packet)[0] >> 4 & 1
 
 
 def _require_whole(
@@ -138,7 +187,7 @@ def _require_whole(
         promised = container.duration / 1e6
     if container.format.name == "avi":
         # Its duration is guessed from the file's size once the index is lost; the header's count is not.
-        promised = max(promised, float(stream.frames / timeline.fps))
+        promised = 0.0 if _ends_avi(path) else max(promised, _promised_by_avi(stream))
     if packets.end_s < promised - tolerance_s(timeline.fps):
         raise UserError(
             f"{path} is cut off: it should last {promised:.2f} s but its data ends at {packets.end_s:.2f} s, "
@@ -151,3 +200,21 @@ def _ends_gif(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - 1024, 0))
         return file.read().rstrip(b"\0").endswith(b";")
+
+
+def _promised_by_avi(stream: VideoStream) -> float:
+    """How long (s) an AVI's header says that it lasts, empty frames included."""
+    return float(stream.frames * (stream.time_base or 0))
+
+
+def _ends_avi(path: Path) -> bool:
+    """Whether the lengths of an AVI's outermost chunks end within the file, the last one at its end."""
+    size, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while place + 8 <= size:
+            file.seek(place)
+            name, length = struct.unpack("<4sI", file.read(8))
+            if name != b"RIFF" or not length:
+                break
+            place += 8 + length + length % 2
+    return 0 < place <= size + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,10 +14,10 @@ from av.video.frame import VideoFrame
 
 from liveportrait.errors import UserError
 from liveportrait.media.colour import FrameConverter
-from liveportrait.media.container import open_media, picture_format, require_video
+from liveportrait.media.container import alpha_decoder, open_media, picture_format, require_video
 from liveportrait.media.files import check_input
 from liveportrait.media.probe import VideoInfo, probe
-from liveportrait.media.timing import hold_until_next, tick_of
+from liveportrait.media.timing import hold_until_next, next_tick
 from liveportrait.types import Image
 
 
@@ -41,7 +42,7 @@ class VideoReader:
         self._timeline = timeline = probe(self.path)
         self._passes: WeakSet[Generator[Image, None, None]] = WeakSet()
         with closing(self._decoded()) as frames:
-            first = next(frames, None)
+            _, first = next(frames, (None, None))
         if first is None:
             raise UserError(f"{path}: not one frame can be decoded; copy it again or convert it to MP4")
         converter = FrameConverter(first, timeline.pixel_aspect)
@@ -85,11 +86,17 @@ class VideoReader:
         timeline = self._timeline
         convert: FrameConverter | None = None
         count = 0
-        for frame in hold_until_next(self._ticked()) if timeline.variable_rate else self._decoded():
+        held = hold_until_next(self._ticked(), timeline.frame_count)
+        for frame in held if timeline.variable_rate else (frame for _, frame in self._decoded()):
             convert = convert or FrameConverter(frame, timeline.pixel_aspect)
             yield convert(frame)
             count += 1
-        if count < timeline.frame_count - timeline.tolerance_frames:
+        self._require_end(count)
+
+    def _require_end(self, count: int) -> None:
+        """Raises UserError where so many frames are too few."""
+        timeline = self._timeline
+        if count < timeline.last_tick + 1 - timeline.tolerance_frames:
             raise UserError(
                 f"{self.path} ends at frame {count} of {timeline.frame_count}: the rest cannot be decoded; "
                 "copy or download it again"
@@ -97,25 +104,40 @@ class VideoReader:
 
     def _ticked(self) -> Iterator[tuple[int, VideoFrame]]:
         """The decoded frames with their ticks at the constant rate."""
-        tick = -1
-        for frame in self._decoded():
-            if frame.pts is None or frame.time_base is None:
+        timeline = self._timeline
+        tick, shown, moved = -1, 0.0, -timeline.start_s
+        for time, frame in self._decoded():
+            if time is None:
                 tick += 1
             else:
-                time = float(frame.pts * frame.time_base)
-                tick = tick_of(time - self._timeline.start_s, self._timeline.fps)
+                if tick >= 0 and timeline.joints.between(shown, time + moved):
+                    moved = shown + timeline.gap_s - time
+                shown = time + moved
+                tick = next_tick(tick, shown, timeline.fps)
             yield tick, frame
+        self._require_end(tick + 1)
 
-    def _decoded(self) -> Generator[VideoFrame, None, None]:
-        """The file's own frames, in the order in which they are shown."""
+    def _decoded(self) -> Generator[tuple[float | None, VideoFrame], None, None]:
+        """The file's own frames in the order in which they are shown, each with its time in s, or None."""
         count = 0
         with open_media(self.path) as container:
             stream = require_video(container, self.path)
-            stream.thread_type = "AUTO"
+            decoder = alpha_decoder(stream) or stream.codec_context
+            decoder.thread_type = "AUTO"
+            # An AVI knows when frames are decoded. As many are shown by then, though not the same ones.
+            clock: deque[float] | None = deque() if container.format.name == "avi" else None
             try:
-                for frame in container.decode(stream):
-                    yield frame
-                    count += 1
+                for packet in container.demux(stream):
+                    if clock is not None and packet.dts is not None:
+                        clock.append(float(packet.dts * packet.time_base))
+                    for frame in decoder.decode(packet if packet.size else None):
+                        time = None
+                        if clock is not None:
+                            time = clock.popleft() if clock else None
+                        elif frame.pts is not None and stream.time_base is not None:
+                            time = float(frame.pts * stream.time_base)
+                        yield time, frame
+                        count += 1
             except FFmpegError as error:
                 raise UserError(
                     f"{self.path}: frame {count} cannot be decoded ({error.strerror}): the file is damaged; "
