@@ -205,10 +205,10 @@ def _recorded(session: Session, driver: Driver) -> Template:
             session.progress(ANIMATE, done, driver.frames)
     motion = Motion.cat(motions).to("cpu")
     layout = groups_for(session.engine.variant).layout
-    if driver.ratios is None:
+    if driver.ratios is None or driver.scores is None:
         return Template(motion, driver.fps, layout)
-    ratios = torch.from_numpy(driver.ratios)
-    return Template(motion, driver.fps, layout, eye_ratios=ratios[:, :2], lip_ratios=ratios[:, 2:])
+    ratios, scores = torch.from_numpy(driver.ratios), torch.from_numpy(driver.scores)
+    return Template(motion, driver.fps, layout, ratios[:, :2], ratios[:, 2:], scores)
 
 
 def _sound(rendering: Rendering, mode: AudioMode) -> Path | None:

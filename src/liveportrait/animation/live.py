@@ -137,10 +137,13 @@ class Live:
     def _measured(self, frame: Image, face: Face) -> DrivingBatch:
         """The motion of a frame that shows the face."""
         engine = self._session.engine
-        ratios = torch.from_numpy(opening_ratios(face.landmarks)[None]).to(engine.device)
+        ratios, scores = (
+            torch.from_numpy(measured[None]).to(engine.device)
+            for measured in (opening_ratios(face.landmarks), self._session.analyzer.blendshapes(face))
+        )
         head = SeenHeads.of([face.landmarks])
         with self._session.clock.step("motion"):
-            reference = self._reference or self._begin(frame, face, head, ratios)
+            reference = self._reference or self._begin(frame, face, head, ratios, scores)
             self._reference = reference
             crop = cut_driving(frame, reference.window, engine.variant)
             if groups_for(engine.variant).keypoints_are_landmarks:
@@ -149,16 +152,18 @@ class Live:
             else:
                 motion = engine.extract_motion(crop[None])
             motion = reference.smoother.push(motion)
-        return DrivingBatch(motion, ratios, (crop,))
+        return DrivingBatch(motion, ratios, (crop,), scores)
 
-    def _begin(self, frame: Image, face: Face, head: SeenHeads, ratios: torch.Tensor) -> _Reference:
+    def _begin(
+        self, frame: Image, face: Face, head: SeenHeads, ratios: torch.Tensor, scores: torch.Tensor
+    ) -> _Reference:
         """Take a frame as the one that motion starts from."""
         engine, options = self._session.engine, self._options
         crops = options.crop_driving
         window = driving_window([face.landmarks]) if crops else whole_window(len(frame))
         crop = cut_driving(frame, window, engine.variant)[None]
         motion = extract_motion(engine, crop, head.keypoints, [window])
-        start = Start(motion, ratios)
+        start = Start(motion, ratios, scores)
         transfers = tuple(MotionTransfer(engine, own, start, False, options) for own in self._source.faces)
         smoother = MotionSmoother(options.smooth, self._fps, live=True)
         return _Reference(window, motion, head.through(window), transfers, smoother)

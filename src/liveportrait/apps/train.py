@@ -1,4 +1,4 @@
-"""`liveportrait train` (stage-one, stage-two, fine-tune, animal-detector) and `prepare`, which makes its data."""
+"""`liveportrait train` (stage-one, stage-two, expression, fine-tune, animal-detector) and `prepare`: its data."""
 
 from __future__ import annotations
 
@@ -57,6 +57,27 @@ class StageTwo:
 
         output = None if self.output is None else str(self.output)
         stage_two.run(config, self.weights, output, self.part, self.init)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """The network that makes an expression the source's own, for given weights: minutes of one core."""
+
+    config: Annotated[Path, arg(metavar="FILE")]
+    """configuration file"""
+    weights: Annotated[str, arg(metavar="NAME")] = "compact"
+    """weights that get the network: a name or a folder"""
+    output: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
+    """folder of the run; the configuration's by default"""
+
+    def run(self) -> None:
+        """Train to the configuration's end, and write RUN/weights."""
+        from liveportrait.media import check_input
+
+        config = check_input(self.config)
+        from liveportrait.training import expression  # slow to import
+
+        expression.run(config, self.weights, None if self.output is None else str(self.output))
 
 
 @dataclass(frozen=True)
@@ -132,6 +153,7 @@ class Train:
     stage: OmitSubcommandPrefixes[
         Annotated[StageOne, subcommand("stage-one")]
         | Annotated[StageTwo, subcommand("stage-two")]
+        | Annotated[Expression, subcommand("expression")]
         | Annotated[FineTune, subcommand("fine-tune")]
         | Annotated[AnimalDetector, subcommand("animal-detector")]
     ]

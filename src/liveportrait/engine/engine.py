@@ -53,6 +53,7 @@ class Engine:
         self.variant = networks.variant
         self._stitching = networks.stitching
         self._eye_retargeting, self._lip_retargeting = networks.eye_retargeting, networks.lip_retargeting
+        self._expression = networks.expression
         self._backend, choice = make_backend(backend, networks, precision, threads)
         self.backend, self.precision, self.reason = choice.backend, choice.precision, choice.reason
         self.threads = torch.get_num_threads()  # of the CPU, in all
@@ -87,6 +88,11 @@ class Engine:
     def can_retarget_lips(self) -> bool:
         """Whether the weights bring the module for lips."""
         return self._lip_retargeting is not None
+
+    @property
+    def can_express(self) -> bool:
+        """Whether the weights bring E, which makes an expression the source's own."""
+        return self._expression is not None
 
     @torch.no_grad()
     def encode_appearance(self, images: NDArray[np.uint8]) -> Features:
@@ -138,6 +144,11 @@ class Engine:
         """Offsets Δ (B,21,3) for source keypoints (B or 1,21,3) and ratios (B,2): source lips, wanted."""
         module = _present(self._lip_retargeting, "lip retargeting")
         return module(_repeat(source, ratios.shape[0]), ratios)
+
+    @torch.no_grad()
+    def express(self, landmarks: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
+        """E's offsets (B,21,2) of a face with flat landmarks and scores of its own, batch 1, for scores (B,52)."""
+        return _present(self._expression, "expression")(landmarks, own, wanted)
 
     def _to_tensor(self, images: NDArray[np.uint8]) -> Tensor:
         size = self.variant.input_size

@@ -7,6 +7,9 @@ in the head's own frame is identity (the same all through a clip) plus expressio
 
 from __future__ import annotations
 
+from functools import cache
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,10 +27,11 @@ RIGHT_EYE_MESH = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145
 LEFT_EYE_MESH = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
 OUTER_LIPS_MESH = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 INNER_LIPS_MESH = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
+RIGHT_IRIS_MESH, LEFT_IRIS_MESH = 468, 473
 MESH_ROWS = (
     *JAW_MESH, *BROWS_MESH, *NOSE_MESH, *RIGHT_EYE_MESH, *LEFT_EYE_MESH, *OUTER_LIPS_MESH, *INNER_LIPS_MESH,
-    468, 473, 10,
-)  # fmt: skip  # the last three: irises and forehead
+    RIGHT_IRIS_MESH, LEFT_IRIS_MESH, 10,
+)  # fmt: skip  # at the end irises and forehead
 
 KEYPOINTS = tuple(MESH_ROWS.index(row) for row in keypoints.MESH)  # rows of the labels that are keypoints
 RIGID_MESH = (168, 197, 5, 33, 133, 362, 263, 127, 356, 234, 454, 93, 323, 10, 97, 326)
@@ -97,11 +101,45 @@ def measure_effect(landmarks: Array, rotation: Array, blendshapes: Array, clip: 
 def _in_head_frame(landmarks: Array, rotation: Array) -> tuple[Array, Array, Array, Array]:
     """Rotation (N,3,3) for row vectors, scale (N,1), shift (N,2), and keypoints (N,21,2) freed of the latter two."""
     points = (landmarks / HALF_SIDE - 1).astype(np.float32)
-    u, _, v = np.linalg.svd(AXES @ rotation @ AXES)
-    turn = np.ascontiguousarray((u @ v).transpose(0, 2, 1))  # row-vector convention
+    turn = label_turns(rotation)
     _, rigid = canonical_points()
     scale, shift = _fit_rigid(points[:, RIGID], (rigid @ turn)[..., :2])
     return turn, scale, shift, (points[:, KEYPOINTS] - shift[:, None]) / scale[:, :, None]
+
+
+def label_turns(rotation: Array) -> Array:
+    """Head poses (N,3,3) of labels, for row vectors in the picture's axes."""
+    u, _, v = np.linalg.svd(AXES @ rotation @ AXES)
+    return np.ascontiguousarray((u @ v).transpose(0, 2, 1))
+
+
+@cache
+def mean_landmarks() -> Array:
+    """The labels' landmarks (111,3) on the mean face; rigid points centred, with unit RMS radius."""
+    mesh = canonical_face().vertices
+    lids = {RIGHT_IRIS_MESH: RIGHT_EYE_LIDS, LEFT_IRIS_MESH: LEFT_EYE_LIDS}  # the mesh stops at them
+    points = np.stack([mesh[list(lids.get(row, (row,)))].mean(0) for row in MESH_ROWS])
+    rigid, centre = mesh[list(RIGID_MESH)], rigid_centre()
+    return ((points - centre) / np.sqrt(((rigid - centre) ** 2).sum(1).mean())).astype(np.float32)
+
+
+class FlatFaces(NamedTuple):
+    """Landmarks of N faces, freed of head pose, size and place."""
+
+    landmarks: Array  # (N,111,2) in the head's own frame, less the mean face's
+    unit: Array  # (N,) the rigid points' RMS radius, in units of `flattened`'s points
+    trust: Array  # (N,) |det| of the turned picture plane: 1 for a face from the front, 0 for a profile
+
+
+def flattened(points: Array, turn: Array) -> FlatFaces:
+    """Landmarks (N,111,2) of any unit, of heads turned by (N,3,3), turned back at the mean face's depth."""
+    mean = mean_landmarks()
+    scale, shift = _fit_rigid(points[:, RIGID], (mean[list(RIGID)] @ turn)[..., :2])
+    local = (points - shift[:, None]) / scale[:, :, None]
+    planar = turn[:, :2, :2]
+    flat = (local - mean[:, 2:] * turn[:, None, 2, :2]) @ np.linalg.inv(planar)
+    trust = np.abs(np.linalg.det(planar)).astype(np.float32)
+    return FlatFaces((flat - mean[:, :2]).astype(np.float32), scale[:, 0], trust)
 
 
 def _fit_rigid(seen: Array, model: Array) -> tuple[Array, Array]:

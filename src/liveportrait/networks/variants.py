@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from torch import nn
 
 from liveportrait.networks import base, compact
+from liveportrait.networks.expression import ExpressionNetwork, ExpressionSizes
 from liveportrait.networks.interface import CROP_SIDE
 from liveportrait.networks.retargeting import EyeRetargeting, LipRetargeting, RetargetingSizes, Stitching
 
@@ -26,6 +27,7 @@ class Variant:
     output_size: int  # side of the square picture that G makes, px
     sizes: base.Sizes | compact.Sizes
     retargeting: RetargetingSizes = field(default_factory=RetargetingSizes)
+    expression: ExpressionSizes = field(default_factory=ExpressionSizes)
     # Crops reaching outside a picture repeat its edge; else they are black there.
     replicate_border: bool = False
 
@@ -43,7 +45,7 @@ COMPACT = Variant(
 
 @dataclass(eq=False)
 class Networks:
-    """The networks of one variant. The three small ones are absent where nobody has trained them."""
+    """The networks of one variant. The small ones are absent where nobody has trained them."""
 
     variant: Variant
     appearance: nn.Module
@@ -53,6 +55,7 @@ class Networks:
     stitching: nn.Module | None = None
     eye_retargeting: nn.Module | None = None
     lip_retargeting: nn.Module | None = None
+    expression: nn.Module | None = None
 
     def modules(self) -> dict[str, nn.Module]:
         """The networks that are present, by attribute name."""
@@ -60,17 +63,19 @@ class Networks:
         return {name: module for name, module in parts.items() if module is not None}
 
 
-def build(variant: Variant, retargeting: bool = False) -> Networks:
+def build(variant: Variant, retargeting: bool = False, expression: bool = False) -> Networks:
     """The networks of a variant, in training mode, with untrained weights.
 
-    Without `retargeting` the stitching, eye and lip modules are absent: nobody takes untrained ones for
-    trained ones, and what is absent is not written with the weights.
+    Without `retargeting` the stitching, eye and lip modules are absent, without `expression` E is: nobody takes
+    untrained ones for trained ones, and what is absent is not written with the weights.
     """
     match variant.sizes:
         case base.Sizes() as sizes:
             networks = Networks(variant, *base.build(sizes))
         case compact.Sizes() as sizes:
             networks = Networks(variant, *compact.build(sizes))
+            if expression:  # it speaks of landmarks, as this architecture's keypoints are
+                networks.expression = ExpressionNetwork(variant.expression)
     if retargeting:
         networks.stitching = Stitching(variant.retargeting.stitching)
         networks.eye_retargeting = EyeRetargeting(variant.retargeting.eye)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from liveportrait.errors import UserError
+from liveportrait.networks.expression import ExpressionSizes
 from liveportrait.networks.retargeting import RetargetingSizes
 from liveportrait.networks.variants import ARCHITECTURES, Variant
 
@@ -90,6 +91,7 @@ def _read_variant(content: Mapping[str, Any]) -> Variant:
         output_size=_restore(int, content["output_size"]),
         sizes=_restore(ARCHITECTURES[architecture], content["sizes"]),
         retargeting=_restore(RetargetingSizes, content["retargeting"]),
+        expression=_restore(ExpressionSizes, content.get("expression", {})),  # earlier cards have none
         replicate_border=_restore(bool, content[border]),
     )
 

@@ -26,6 +26,7 @@ from liveportrait.networks.base import fold_spectral_norm
 from liveportrait.weights.card import CARD_FILE, Card, Metadata, read_card, write_card
 
 WEIGHTS_FILE = "model.safetensors"
+OPTIONAL = ("stitching", "eye_retargeting", "lip_retargeting", "expression")  # networks that may be absent
 
 
 def save(networks: Networks, folder: Path, metadata: Metadata, dtype: torch.dtype = torch.float16) -> None:
@@ -77,7 +78,7 @@ def load_folder(folder: Path) -> Networks:
     check_state(state, expected, str(path))
 
     with Unfilled():
-        networks = _keep(build(card.variant, retargeting=True), card)
+        networks = _keep(build(card.variant, retargeting=True, expression=True), card)
     for name, module in networks.modules().items():
         prefix = f"{name}."
         module.load_state_dict(
@@ -95,12 +96,12 @@ def described_networks(card: Card, folder: Path) -> Networks:
 
 
 def _keep(networks: Networks, card: Card) -> Networks:
-    """Drops the networks that the card does not list. Only the three small ones can be absent."""
+    """Drops the networks that the card does not list. Only the small ones can be absent."""
     present = networks.modules().keys()
     if unknown := [name for name in card.networks if name not in present]:
         raise ValueError(f"there is no network {unknown[0]!r}")
     for name in present - set(card.networks):
-        if name not in ("stitching", "eye_retargeting", "lip_retargeting"):
+        if name not in OPTIONAL:
             raise ValueError(f"the network {name!r} is not listed")
         setattr(networks, name, None)
     return networks
@@ -149,7 +150,7 @@ def blueprint(variant: Variant) -> Networks:
     """
     try:
         with torch.device("meta"), Unfilled():
-            return build(variant, retargeting=True)
+            return build(variant, retargeting=True, expression=True)
     except (RuntimeError, TypeError, IndexError) as error:
         raise ValueError(f"no networks have the sizes {variant}: {error}") from error
 

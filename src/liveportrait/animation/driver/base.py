@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -32,6 +32,7 @@ class DrivingBatch:
     motion: Motion  # batch B
     ratios: Tensor | None  # (B,3) openings of left eye, right eye and lips, where somebody measured them
     crops: tuple[Image | None, ...]  # B crops (S,S,3) as M saw them; None from a template
+    scores: Tensor | None = None  # (B,52) blendshapes, where somebody measured them
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -43,6 +44,7 @@ class DrivingBatch:
             self.motion.rows(wanted),
             None if self.ratios is None else self.ratios[wanted],
             tuple(self.crops[row] for row in wanted),
+            None if self.scores is None else self.scores[wanted],
         )
 
     def slices(self, size: int) -> Play:
@@ -54,10 +56,12 @@ class DrivingBatch:
     def cat(cls, parts: Sequence[DrivingBatch]) -> DrivingBatch:
         """Several batches as one."""
         ratios = [part.ratios for part in parts if part.ratios is not None]
+        scores = [part.scores for part in parts if part.scores is not None]
         return cls(
             Motion.cat([part.motion for part in parts]),
             torch.cat(ratios) if ratios else None,
             tuple(crop for part in parts for crop in part.crops),
+            torch.cat(scores) if scores else None,
         )
 
 
@@ -69,6 +73,7 @@ class Start(NamedTuple):
 
     motion: Motion  # batch 1
     ratios: Tensor | None = None  # (1,3) openings, where they are known
+    scores: Tensor | None = None  # (1,52) blendshapes, where they are known
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,6 +86,7 @@ class Driver(ABC):
     is_photo: bool = False
     has_pictures: bool = True  # whether batches bring the crops that M saw
     ratios: Array | None = None  # (N,3) openings of left eye, right eye and lips in all frames of a video
+    scores: Array | None = None  # (N,52) blendshapes likewise
     audio: Path | None = None  # a file with sound
     cuts: tuple[int, ...] = ()  # frames at which a new scene begins
     held: Stretches = ()  # frames without a face, through which the last motion is held
@@ -155,7 +161,7 @@ class TimedDriver:
             self._after.add(crop_points(motion))
             done = DrivingBatch.cat(waiting[:count])
             del waiting[:count]
-            yield DrivingBatch(motion, done.ratios, done.crops)
+            yield replace(done, motion=motion)
 
 
 def on_clock(play: Iterable[DrivingBatch], ratio: Fraction, size: int) -> Iterator[DrivingBatch]:

@@ -29,7 +29,7 @@ class PhotoDriver(Driver):
 
     def start(self, face: int) -> Start:
         """The photo itself."""
-        return Start(self.frame.motion, self.frame.ratios)
+        return Start(self.frame.motion, self.frame.ratios, self.frame.scores)
 
     def play(self, session: Session) -> Play:
         """The one frame."""
@@ -59,7 +59,8 @@ def open_photo_driver(session: Session, photo: Path | Image, crops: bool) -> Pho
     crop = cut(image, window, engine.variant) if crops else image
     seen = SeenKeypoints.of([face.landmarks]) if face else None
     ratios = torch.from_numpy(opening_ratios(face.landmarks)[None]).to(engine.device) if face else None
+    scores = torch.from_numpy(session.analyzer.blendshapes(face)[None]).to(engine.device) if face else None
     with session.clock.step("motion"):
         motion = extract_motion(engine, crop[None], seen, [window])
-    frame = DrivingBatch(motion, ratios, (crop,))
+    frame = DrivingBatch(motion, ratios, (crop,), scores)
     return PhotoDriver(name=name, fps=PHOTO_FPS, frames=1, is_photo=True, frame=frame)

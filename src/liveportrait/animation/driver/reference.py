@@ -103,6 +103,7 @@ class TrackedFace:
     window: CropWindow  # one for the whole video
     found: NDArray[np.bool_]  # (N,) whether the frame shows the face
     ratios: Array  # (N,3) openings of left eye, right eye and lips; held where there is no face
+    scores: Array  # (N,52) blendshapes; held likewise
     heads: SeenHeads  # of the frames that show the face, in order
     cuts: tuple[int, ...]  # frames at which a new scene begins
     references: ReferenceSearch
@@ -163,14 +164,16 @@ class _Trace:
     cuts: list[int] = field(default_factory=list)
     squares: list[Square] = field(default_factory=list)
     ratios: list[Array] = field(default_factory=list)
+    scores: list[Array] = field(default_factory=list)
     heads: list[SeenHeads] = field(default_factory=list)
 
     def tracked(self, window: CropWindow, references: ReferenceSearch) -> TrackedFace:
         """All of it, where at least one frame shows the face."""
         seen = np.array(self.found)
-        ratios = np.stack(self.ratios)[np.maximum(np.cumsum(seen) - 1, 0)].astype(np.float32)
+        held = np.maximum(np.cumsum(seen) - 1, 0)
+        ratios, scores = (np.stack(each)[held].astype(np.float32) for each in (self.ratios, self.scores))
         heads = SeenHeads.joined(self.heads)
-        return TrackedFace(window, seen, ratios, heads, tuple(self.cuts), references)
+        return TrackedFace(window, seen, ratios, scores, heads, tuple(self.cuts), references)
 
 
 def _follow(
@@ -193,6 +196,7 @@ def _follow(
                     references.offer(number, frame, face)
                     trace.squares.append(driving_square(face.landmarks))
                     trace.ratios.append(opening_ratios(face.landmarks))
+                    trace.scores.append(session.analyzer.blendshapes(face))
                     trace.heads.append(SeenHeads.of([face.landmarks]))
             trace.found.append(face is not None)
             session.progress(FIND, len(trace.found), reader.info.frame_count)

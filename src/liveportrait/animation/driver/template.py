@@ -27,7 +27,7 @@ class TemplateDriver(Driver):
     def start(self, face: int) -> Start:
         """The reference frame, whatever the face: a template does not tell what face it shows."""
         first = self.whole.take([self.reference])
-        return Start(first.motion, first.ratios)
+        return Start(first.motion, first.ratios, first.scores)
 
     def play(self, session: Session) -> Play:
         """All frames in batches."""
@@ -50,7 +50,8 @@ def open_template_driver(
     start = reference if isinstance(reference, int) else 0
     if reference == "auto":
         start = most_neutral_frame(template, groups)
-    whole = DrivingBatch(template.motion.to(device), ratios, (None,) * count)
+    scores = None if template.blendshapes is None else template.blendshapes.to(device)
+    whole = DrivingBatch(template.motion.to(device), ratios, (None,) * count, scores)
     return TemplateDriver(
         name=name,
         fps=template.fps,

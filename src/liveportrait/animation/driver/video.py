@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -71,16 +71,17 @@ class VideoDriver(Driver):
                 crops = tuple(cut_driving(frame, self.window, variant) for frame in group)
             if self.whole:
                 measured = self.whole.take(here)
-                yield DrivingBatch(measured.motion, measured.ratios, crops)
+                yield replace(measured, crops=crops)
             else:
                 found = np.ones(len(group), bool) if self.found is None else self.found[done : here.stop]
                 with session.clock.step("motion"):
                     motion = _see(session.engine, last, crops, found)
                 last = motion.rows([-1])
-                ratios = None
-                if self.ratios is not None:
-                    ratios = torch.from_numpy(self.ratios[done : here.stop]).to(session.engine.device)
-                yield DrivingBatch(motion, ratios, crops)
+                ratios, scores = (
+                    None if known is None else torch.from_numpy(known[done : here.stop]).to(motion.scale)
+                    for known in (self.ratios, self.scores)
+                )
+                yield DrivingBatch(motion, ratios, crops, scores)
             done = here.stop
 
 
@@ -108,13 +109,21 @@ def open_video_driver(
         head = tracked.head(references.number)
         crop = cut_driving(references.frame, window, variant)[None]
         first = extract_motion(session.engine, crop, head.keypoints, [tracked.window])
-        ratios = torch.from_numpy(tracked.ratios).to(session.engine.device)
+        ratios, shapes = (
+            torch.from_numpy(known).to(session.engine.device) for known in (tracked.ratios, tracked.scores)
+        )
         whole = None
         if groups_for(variant).keypoints_are_landmarks:
             heads, start = (each.through(tracked.window) for each in (tracked.heads, head))
             motion = motion_from_heads(first, start, heads, tracked.window.size)
-            whole = DrivingBatch(_held(first, motion, tracked.found), ratios, (None,) * len(tracked.found))
-    plain = Start(first, ratios[references.number : references.number + 1])
+            moved = _held(first, motion, tracked.found)
+            whole = DrivingBatch(moved, ratios, (None,) * len(tracked.found), shapes)
+
+    def start_in(number: int, motion: Motion) -> Start:
+        rows = slice(number, number + 1)
+        return Start(motion, ratios[rows], shapes[rows])
+
+    plain = start_in(references.number, first)
     starts = []
     for similar in references.similar:
         if similar is None:
@@ -126,15 +135,14 @@ def open_video_driver(
             with session.clock.step("motion"):
                 seen = session.engine.extract_motion(cut_driving(similar.frame, window, variant)[None])
             expression = seen.expression
-        starts.append(
-            Start(first._replace(expression=expression), ratios[similar.number : similar.number + 1])
-        )
+        starts.append(start_in(similar.number, first._replace(expression=expression)))
     return VideoDriver(
         name=reader.name,
         fps=reader.info.fps,
         frames=len(tracked.found),
         has_pictures=whole is None or pictures,
         ratios=tracked.ratios,
+        scores=tracked.scores,
         audio=reader.audio,
         cuts=tracked.cuts,
         held=gaps(tracked.found),

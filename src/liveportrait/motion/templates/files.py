@@ -3,7 +3,7 @@
 The bundled ones, made for the compact weights, lie beside this file.
 
 Safetensors file: float32 tensors `rotation` (N,3,3), `translation` (N,3), `scale` (N,1), `expression`
-(N,21,3) and, where known, `canonical` (N,21,3), `eye_ratios` (N,2), `lip_ratios` (N,1); metadata
+(N,21,3) and, where known, `canonical` (N,21,3), `eye_ratios` (N,2), `lip_ratios` (N,1), `blendshapes` (N,52); metadata
 `format`, `version`, `fps` as a fraction ("30000/1001") and `layout`, the name of the keypoint layout.
 
 The published schema is a dict with one small dict of arrays a frame. Two spellings are in circulation: older files call
@@ -40,7 +40,7 @@ MAX_BYTES = 2**30
 _FOLDER = Path(__file__).parent  # of the bundled ones
 _ORDER = ("talk", "smile", "look-around", "blink")
 _REQUIRED = ("rotation", "translation", "scale", "expression")
-_OPTIONAL = ("canonical", "eye_ratios", "lip_ratios")
+_OPTIONAL = ("canonical", "eye_ratios", "lip_ratios", "blendshapes")
 _DEFAULT_FPS = 25  # of a published template that names none
 _POINTS = (1, NUM_KEYPOINTS, 3)
 
@@ -155,6 +155,7 @@ def _safetensors_bytes(template: Template) -> bytes:
         "canonical": None if motion.canonical.isnan().any() else motion.canonical,
         "eye_ratios": template.eye_ratios,
         "lip_ratios": template.lip_ratios,
+        "blendshapes": template.blendshapes,
     }
     fps = template.fps
     metadata = {
@@ -201,7 +202,7 @@ def _read_safetensors(path: Path) -> Template:
         found["expression"],
     )
     layout = metadata.get("layout", "")
-    return Template(motion, fps, layout, found.get("eye_ratios"), found.get("lip_ratios"))
+    return Template(motion, fps, layout, *(found.get(name) for name in _OPTIONAL[1:]))
 
 
 def _stack(values: list[Any], shape: tuple[int, ...], name: str) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from liveportrait.errors import UserError
 from liveportrait.motion.groups import KeypointGroups
 from liveportrait.motion.transfer import change_since
+from liveportrait.networks.expression import SCORES
 from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
 
 MAX_FPS = 1000
@@ -30,6 +31,7 @@ class Template:
     layout: str  # name of the keypoint layout (KeypointGroups.layout)
     eye_ratios: Tensor | None = None  # (N,2) opening of the left and right eye
     lip_ratios: Tensor | None = None  # (N,1) opening of the lips
+    blendshapes: Tensor | None = None  # (N,52) scores in MediaPipe's order
 
     def __post_init__(self) -> None:
         count = self.motion.rotation.shape[0] if self.motion.rotation.ndim else 0
@@ -45,6 +47,7 @@ class Template:
             "canonical": (self.motion.canonical, (NUM_KEYPOINTS, 3)),
             "eye_ratios": (self.eye_ratios, (2,)),
             "lip_ratios": (self.lip_ratios, (1,)),
+            "blendshapes": (self.blendshapes, (SCORES,)),
         }
         for name, (tensor, shape) in tensors.items():
             if tensor is None:

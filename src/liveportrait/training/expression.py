@@ -1,0 +1,146 @@
+"""Trains E, which tells how a face's keypoints follow its blendshape scores: minutes of one core.
+
+Pairs of faces of one person: E is given the first face, its scores and the second's, and learns where the keypoints
+went. Trained is from labels alone; no picture is decoded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from liveportrait import weights
+from liveportrait.errors import UserError
+from liveportrait.motion.lifting import KEYPOINTS
+from liveportrait.networks import keypoints as k
+from liveportrait.networks.expression import ExpressionNetwork, ExpressionSizes
+from liveportrait.training.checkpoint import samples_seen
+from liveportrait.training.config import DataConfig, RunConfig, Schedule, check_shares, read_toml
+from liveportrait.training.expression_faces import LabelledFaces, keypoint_change, read_faces
+from liveportrait.training.phase import Objective, network_phase
+
+NAME = "expression"
+VALIDATE_EVERY = 1000  # steps
+VALIDATION_PAIRS = 4000
+SMOOTH = 0.03  # error of a keypoint from which on it counts by its size, not by its square
+# Scores know little of how the outline of the face moves.
+KEYPOINT_WEIGHTS = k.per_keypoint(
+    {k.EYES: 1.0, k.BROWS: 1.0, k.MOUTH: 1.0, (k.NOSE_TIP,): 1.0, (k.CHIN, *k.JAW, k.FOREHEAD): 0.1}
+)
+
+
+@dataclass(frozen=True)
+class ExpressionConfig(RunConfig):
+    """The training of E."""
+
+    output: str = "runs/expression"
+    schedule: Schedule = field(default_factory=lambda: Schedule(1_536_000, 256, 2e-3, weight_decay=1e-3))
+    sizes: ExpressionSizes = field(default_factory=ExpressionSizes)
+    noise: float = 0.1  # on the components of a face, which have unit variance: a tracker's are not exact
+
+    def __post_init__(self) -> None:
+        """Raise UserError for impossible values."""
+        super().__post_init__()
+        check_shares(self, "noise")
+
+
+def run(config_file: Path, weights_name: str, output: str | None = None) -> Path:
+    """Train to the end of the schedule, or on from the checkpoint, and write the weights with E in them.
+
+    Raises UserError where no shard matches.
+    """
+    config = read_toml(ExpressionConfig, config_file)
+    if output is not None:
+        config = dataclasses.replace(config, output=output)
+    torch.set_num_threads(config.threads)
+    shards = matching_shards(config.data, config_file.parent)
+    one_in = config.data.hold_out_one_in
+    faces, held_out = (read_faces(shards, one_in, apart) for apart in (False, True))
+    network = train(config, faces, held_out)
+    print(", ".join(f"{name} {value:.3f}" for name, value in explained(network, faces, held_out).items()))
+    return export(config, weights_name, network)
+
+
+def matching_shards(data: DataConfig, base: Path) -> list[Path]:
+    """The shards that a configuration names, relative to a folder. Raises UserError where there is none."""
+    shards = [Path(path) for pattern in data.shards for path in sorted(glob.glob(str(base / pattern)))]
+    if not shards:
+        raise UserError(f"No shards match {list(data.shards)} from {base}: correct data.shards.")
+    return shards
+
+
+def new_network(sizes: ExpressionSizes, faces: LabelledFaces) -> ExpressionNetwork:
+    """E before its first step: it knows the principal components of the faces, and moves nothing."""
+    network = ExpressionNetwork(sizes)
+    flat = faces.landmarks.reshape(len(faces.landmarks), -1).astype(np.float64)
+    mean = flat.mean(0)
+    variance, vectors = np.linalg.eigh(np.cov(flat - mean, rowvar=False))
+    largest = np.argsort(variance)[::-1][: sizes.components]
+    whitened = vectors[:, largest] / np.sqrt(variance[largest])
+    network.mean.copy_(torch.from_numpy(mean.reshape(-1, 2)))
+    network.basis.copy_(torch.from_numpy(whitened))
+    return network
+
+
+def train(config: ExpressionConfig, faces: LabelledFaces, held_out: LabelledFaces) -> ExpressionNetwork:
+    """Train to the end of the schedule, or on from the checkpoint; returns the moving average."""
+    torch.manual_seed(config.seed)
+    device = torch.device(config.device)
+    network = new_network(config.sizes, faces).to(device)
+    schedule = config.schedule
+    phase, average = network_phase(NAME, NAME, network, config, schedule)
+    heavy = torch.tensor(KEYPOINT_WEIGHTS, device=device)[:, None]
+
+    def losses(pair: tuple[Tensor, ...]) -> list[Objective]:
+        first, own, second, wanted = (part.to(device) for part in pair)
+        code = network.code(first)
+        found = network.moved(code + config.noise * torch.randn_like(code), own, wanted)
+        error = F.smooth_l1_loss(found, keypoint_change(first, second), beta=SMOOTH, reduction="none")
+        loss = 100 * (heavy * error).mean()
+        return [Objective(NAME, loss, {"error": error.mean()})]
+
+    def validate() -> dict[str, float]:
+        return explained(average, faces, held_out)
+
+    size = phase.rank_slice.size
+    phase.run(faces.pairs(config.seed, size, phase.state.step), losses, validate, VALIDATE_EVERY)
+    return average
+
+
+@torch.no_grad()
+def explained(network: ExpressionNetwork, faces: LabelledFaces, held_out: LabelledFaces) -> dict[str, float]:
+    """Share of the variance of held-out people's keypoints that E explains, and that a ridge regression does.
+
+    The mean over the keypoints of all and of the mouth, on 4,000 pairs; the regression is on the training faces.
+    """
+    first, own, second, wanted = next(held_out.pairs(0, VALIDATION_PAIRS))
+    device = network.basis.device
+    found = network(first.to(device), own.to(device), wanted.to(device)).cpu()
+    linear = ((wanted - own) @ torch.from_numpy(faces.ridge())).unflatten(1, (-1, 2))[:, list(KEYPOINTS)]
+    true = keypoint_change(first, second)
+    figures = {}
+    for name, guess in (("E", found), ("ridge", linear)):
+        share = 1 - (guess - true).square().mean((0, 2)) / true.square().mean((0, 2))
+        figures[name] = float(share.mean())
+        figures[f"{name}_mouth"] = float(share[list(k.MOUTH)].mean())
+    return figures
+
+
+def export(config: ExpressionConfig, weights_name: str, network: ExpressionNetwork) -> Path:
+    """Write the given weights with E, `weights/` in the run's folder."""
+    folder = Path(config.output)
+    networks, before = weights.load(weights_name), weights.describe(weights_name).metadata
+    networks.expression = network.cpu()
+    networks.variant = dataclasses.replace(networks.variant, expression=config.sizes)
+    seen = samples_seen(folder / f"{NAME}.safetensors")
+    about = {NAME: {"config": dataclasses.asdict(config), "pairs": seen}}
+    made = weights.Metadata(before.origin, before.licence, {**before.training, **about})
+    weights.save(networks, folder / "weights", made)
+    return folder / "weights"
