@@ -24,8 +24,8 @@ class Evaluate:
     """shards (.tar, or patterns such as 'shards/*.tar'), videos and photos; the latter are taken whole"""
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="FOLDER")] = None
     """folder for metrics.jsonl, table.md, clips.json and the sheets; it is made if it is missing"""
-    protocol: Literal["self", "cross", "control", "all"] = "all"
-    """self- or cross-reenactment, control of eyes and lips, or all of them"""
+    protocol: Literal["self", "cross", "people", "control", "all"] = "all"
+    """self- or cross-reenactment, lively drivers on portraits of every kind, control of eyes and lips, or all"""
     stride: int = 1
     """measure every so-many-th frame"""
     held_out_one_in: int = 12
@@ -36,6 +36,8 @@ class Evaluate:
     """also draw contact sheets into FOLDER"""
     seed: int = 0
     """of the pairing of sources and drivers"""
+    portraits: int = 4
+    """people: so many portraits of each kind (photo, generated, stylized; of files, each folder is a kind)"""
     tracker: bool = True
     """keypoints that are landmarks lie where the face was found, as in `animate`; --no-tracker: where M sees them"""
     device: str = "auto"
@@ -63,7 +65,7 @@ class Evaluate:
         elif self.sheets:
             raise UserError("contact sheets need a folder: name one with -o")
         protocols = PROTOCOLS if self.protocol == "all" else (self.protocol,)
-        plan = Plan(protocols, self.stride, self.seed, with_tiles=self.sheets)
+        plan = Plan(protocols, self.stride, self.seed, self.portraits, with_tiles=self.sheets)
         engine = Engine(weights.load(self.weights, pick_device(self.device)), self.precision, self.threads)
         context = EvalContext.of(engine, default_analyzer(), self.tracker)
         held_out_one_in = None if self.all else self.held_out_one_in
@@ -79,6 +81,7 @@ class Evaluate:
             held_out_one_in=held_out_one_in,
             stride=self.stride,
             seed=self.seed,
+            portraits=self.portraits,
             tracker=self.tracker,
             precision=self.precision,
             device=self.device,

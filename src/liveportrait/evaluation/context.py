@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from liveportrait.engine import Engine
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.animals import AnimalDetector
 from liveportrait.face.crop import to_input
+from liveportrait.media import FrameArrays
 from liveportrait.metrics.perceptual import PictureFeatures
 from liveportrait.types import Array, Image
 
@@ -53,10 +53,10 @@ class EvalContext:
         return self.animator.open(crop, SourceOptions(crop=False))
 
 
-def drive(portrait: Portrait, frames: Image, options: DriveOptions, count: int | None = None) -> Image:
-    """The first `count` pictures (T,S,S,3), by default all, of a portrait driven by crops (T,256,256,3)."""
-    with portrait.drive(frames, options) as rendered:
-        return np.stack(list(islice(rendered, count)))
+def drive(portrait: Portrait, driving: FrameArrays, options: DriveOptions) -> Image:
+    """The pictures (T,S,S,3) of a portrait driven by crops (256,256,3)."""
+    with portrait.drive(driving, options) as rendered:
+        return np.stack(list(rendered))
 
 
 def compared(pictures: Iterable[Image]) -> Image:

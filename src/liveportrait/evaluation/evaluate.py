@@ -12,6 +12,7 @@ from liveportrait.evaluation.context import EvalContext
 from liveportrait.evaluation.inputs import EvalItem, EvalSource
 from liveportrait.evaluation.protocols.control import PARTS, measure_control, missing_module
 from liveportrait.evaluation.protocols.cross_reenactment import draw, measure_pair, pairings
+from liveportrait.evaluation.protocols.people import Driver, lively, measure_people, portraits
 from liveportrait.evaluation.protocols.self_reenactment import measure_clip
 from liveportrait.evaluation.results import PROTOCOLS, Outcome, Protocol
 from liveportrait.evaluation.tracks import find
@@ -32,12 +33,16 @@ class Plan:
     """every so-many-th frame of a clip; it drives what is left, and heads that jump are followed less exactly"""
     seed: int = 0
     """of the pairing of sources and drivers"""
+    portraits: int = 4
+    """between people: so many of each kind"""
     with_tiles: bool = False
     """keep pictures for contact sheets"""
 
     def __post_init__(self) -> None:
         if self.stride < 1:
             raise UserError(f"stride is {self.stride}: choose 1 (every frame) or more")
+        if self.portraits < 1:
+            raise UserError(f"portraits is {self.portraits}: choose 1 of each kind or more")
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,17 @@ def _cross(
     progress("cross-reenactment, clips", len(pairs), len(pairs))
 
 
+def _people(
+    context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress
+) -> Iterator[Outcome]:
+    drivers = [found for each in lively(items) if (found := Driver.of(context, each))]
+    sources = list(portraits(context, items, plan.portraits, plan.seed)) if drivers else []
+    for number, source in enumerate(sources):
+        progress("between people, portraits", number, len(sources))
+        yield from measure_people(context, source, drivers, plan.with_tiles)
+    progress("between people, portraits", len(sources), len(sources))
+
+
 def _control(
     context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress
 ) -> Iterator[Outcome]:
@@ -137,7 +153,7 @@ def _control(
     progress("control, sources", len(chosen), len(chosen))
 
 
-_PROTOCOLS = {"self": _self, "cross": _cross, "control": _control}
+_PROTOCOLS = {"self": _self, "cross": _cross, "people": _people, "control": _control}
 
 
 def _first_with_a_face(context: EvalContext, sources: Sequence[EvalItem]) -> EvalSource | None:
@@ -154,6 +170,8 @@ def _reason(protocol: Protocol, context: EvalContext, items: Sequence[EvalItem])
         if absent := missing_module(context.engine, "eye"):
             return absent
         return "no face was found in any of the pictures"
+    if protocol == "people":
+        return "measuring between people needs a clip of two frames or more and a picture of somebody else"
     if not any(each.is_video for each in items):
         return f"{protocol}-reenactment needs a clip, and the data hold pictures only"
     if protocol == "cross" and len({each.identity for each in items}) < 2:

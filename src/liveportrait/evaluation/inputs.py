@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -18,12 +19,15 @@ from liveportrait.data.shards import OnBroken, Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.evaluation.context import COMPARED_SIDE, EvalContext
 from liveportrait.face.crop import CropWindow, crop, source_window, to_input
-from liveportrait.media import VideoReader, check_input, load_image, media_kind
+from liveportrait.media import FrameArrays, VideoReader, check_input, load_image, media_kind
+from liveportrait.media.arrays import DEFAULT_FPS
+from liveportrait.metrics.expressions import EXPRESSIONS
 from liveportrait.metrics.images import is_well_exposed
 from liveportrait.types import Image
 
 BURST = 16  # consecutive frames, from the middle of a clip, on which jitter is measured
 SHARD_SUFFIX = ".tar"
+READ_IN_FOLDERS = (SHARD_SUFFIX, ".jpg", ".jpeg", ".png", ".webp", ".mp4", ".mov", ".webm")
 NO_PICTURES = np.empty((0, COMPARED_SIDE, COMPARED_SIDE, 3), np.uint8)
 
 
@@ -35,11 +39,18 @@ class EvalClip:
     frames: Image  # (T,256,256,3): the first frame, then every so-many-th
     identity: str = ""
     burst: Image = field(default_factory=NO_PICTURES.copy)  # (B,256,256,3) consecutive frames
+    stride: int = 1
+    fps: Fraction = DEFAULT_FPS  # of consecutive frames
 
     @property
-    def driving(self) -> Image:
-        """All frames that drive: those chosen, then the burst."""
-        return np.concatenate([self.frames, self.burst])
+    def driving(self) -> FrameArrays:
+        """The chosen frames at the rate at which they follow each other: smoothing over time must not mix them."""
+        return FrameArrays(self.frames, self.fps / self.stride, self.key)
+
+    def burst_driving(self, after_first: bool = False) -> FrameArrays:
+        """The burst at its own rate, the first frame before it where motion shall be relative to that."""
+        frames = np.concatenate([self.frames[:1], self.burst]) if after_first else self.burst
+        return FrameArrays(frames, self.fps, self.key)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +63,7 @@ class EvalSource:
     whole: Image  # (H,W,3)
     window: CropWindow  # of the face in `whole`
     is_well_exposed: bool
+    kind: str = ""
 
 
 class EvalItem(Protocol):
@@ -60,9 +72,17 @@ class EvalItem(Protocol):
     key: str
     identity: str
     is_video: bool
+    kind: str
+    """clip; of a picture in a shard photo, generated or stylized; of one in a file the name of its folder"""
+    liveliness: float
+    """of a clip: how much its face does, the mean deviation of its blendshapes; endless for a file, which was chosen"""
 
     def clip(self, stride: int) -> EvalClip:
         """Every `stride`-th frame, and a burst of consecutive ones. A picture is a clip of one frame."""
+        ...
+
+    def evenly(self, count: int) -> EvalClip:
+        """About `count` frames spread over the clip, and the burst."""
         ...
 
     def source(self) -> EvalSource:
@@ -75,6 +95,8 @@ class ShardItem:
 
     def __init__(self, sample: Sample) -> None:
         self.key, self.identity, self.is_video = sample.key, sample.identity, sample.is_video
+        self.kind = "clip" if sample.is_video else sample.domain
+        self.liveliness = float(sample.blendshapes[:, EXPRESSIONS].std(0).mean())
         self._sample = sample
 
     def clip(self, stride: int) -> EvalClip:
@@ -88,12 +110,15 @@ class ShardItem:
             )
         sized = np.stack([to_input(frame, COMPARED_SIDE) for frame in frames])
         rows = [np.searchsorted(wanted, numbers) for numbers in (chosen, burst)]
-        return EvalClip(self.key, sized[rows[0]], self.identity, sized[rows[1]])
+        return EvalClip(self.key, sized[rows[0]], self.identity, sized[rows[1]], stride)
+
+    def evenly(self, count: int) -> EvalClip:
+        return self.clip(max(len(self._sample.rotation) // count, 1))
 
     def source(self) -> EvalSource:
         frames = self.clip(stride=8).frames if self.is_video else self._sample.frames()
         face = to_input(frames[0], COMPARED_SIDE)
-        return EvalSource(self.key, self.identity, face, *mirrored(face), is_well_exposed(frames))
+        return EvalSource(self.key, self.identity, face, *mirrored(face), is_well_exposed(frames), self.kind)
 
 
 class FileItem:
@@ -102,6 +127,8 @@ class FileItem:
     def __init__(self, path: Path, context: EvalContext) -> None:
         self.key, self.identity = path.name, path.stem
         self.is_video = media_kind(path) == "video"
+        self.kind = "clip" if self.is_video else path.resolve().parent.name
+        self.liveliness = float("inf")
         self._path, self._context = path, context
 
     @cached_property
@@ -110,32 +137,35 @@ class FileItem:
 
     def clip(self, stride: int) -> EvalClip:
         if not self.is_video:
-            return EvalClip(self.key, self.source().face[None], self.identity)
+            return EvalClip(self.key, self.source().face[None], self.identity, stride=stride)
         window, start = self._tracked.window, int(self._tracked.found.argmax())
         count = len(self._tracked.found) - start
         chosen, burst = (start + rows for rows in frame_numbers(count, stride))
         wanted = set(chosen.tolist()) | set(burst.tolist())
         with VideoReader(self._path) as reader:
+            fps = reader.info.fps
             frames = {
                 number: self._cut(frame, window) for number, frame in enumerate(reader) if number in wanted
             }
         chosen_frames, burst_frames = (
             np.stack([frames[n] for n in rows.tolist()]) for rows in (chosen, burst)
         )
-        return EvalClip(self.key, chosen_frames, self.identity, burst_frames)
+        return EvalClip(self.key, chosen_frames, self.identity, burst_frames, stride, fps)
+
+    def evenly(self, count: int) -> EvalClip:
+        return self.clip(max(len(self._tracked.found) // count, 1))
 
     def source(self) -> EvalSource:
         if self.is_video:
             frames = self.clip(stride=8).frames
-            return EvalSource(
-                self.key, self.identity, frames[0], *mirrored(frames[0]), is_well_exposed(frames)
-            )
+            face, exposed = frames[0], is_well_exposed(frames)
+            return EvalSource(self.key, self.identity, face, *mirrored(face), exposed, self.kind)
         whole = load_image(self._path)
         faces = self._context.analyzer.detect(whole)
         if not faces:
             raise UserError(f"no face found in {self._path}: leave it out, or use a picture that shows one")
         window = source_window(faces[0].landmarks)
-        return EvalSource(self.key, self.identity, self._cut(whole, window), whole, window, True)
+        return EvalSource(self.key, self.identity, self._cut(whole, window), whole, window, True, self.kind)
 
     def _cut(self, image: Image, window: CropWindow) -> Image:
         return to_input(crop(image, window, self._context.engine.variant.replicate_border), COMPARED_SIDE)
@@ -160,7 +190,7 @@ def mirrored(face: Image) -> tuple[Image, CropWindow]:
 def open_items(
     data: Sequence[str], context: EvalContext, one_in: int | None, on_broken: OnBroken | None = None
 ) -> list[EvalItem]:
-    """All clips and pictures of shards (paths or patterns), videos and photos, in order.
+    """All clips and pictures of shards, videos and photos (paths, patterns or folders of them), in order.
 
     Of shards one in `one_in` identities, the held-out ones; everybody with None. Samples stay encoded in memory;
     broken ones are told to `on_broken` and left out, or raise.
@@ -190,6 +220,9 @@ def open_items(
 
 def _paths(data: Sequence[str]) -> Iterator[Path]:
     for name in data:
+        if Path(name).is_dir():
+            yield from sorted(path for path in Path(name).iterdir() if path.suffix.lower() in READ_IN_FOLDERS)
+            continue
         if Path(name).exists() or not glob.has_magic(name):
             yield check_input(name)
             continue

@@ -19,9 +19,16 @@ from liveportrait.media import check_output, contact_sheet, output_file, save_im
 from liveportrait.types import Image
 
 CELL = 160  # px of a picture on a contact sheet
+WORST_CELL = 200  # on one of the worst cases
 MOST_ROWS = 40
+WORST_ROWS = 10  # a measure
 ALL, EXPOSED = "all", "well_exposed"
 GROUPS = (ALL, EXPOSED)
+PARTS = ("turn", "mouth", "kind")  # the first words of groups that have a table of their own
+SPLIT = {
+    "turn": ("perceptual", "psnr", "landmarks", "sharpness", "detail", "csim_distance", "blendshape_change"),
+    "mouth": ("mouth_perceptual", "mouth_sharpness", "mouth_flicker", "grey_mouth", "grey_face"),
+}  # measures of those tables; a table by kind has them all
 LINES, TABLE, CLIPS = "metrics.jsonl", "table.md", "clips.json"
 LIBRARIES = ("torch", "numpy", "opencv-python-headless", "openvino")  # whose versions are told
 
@@ -35,6 +42,7 @@ class Settings:
     held_out_one_in: int | None  # None where everybody was taken
     stride: int
     seed: int
+    portraits: int
     tracker: bool
     precision: str
     device: str
@@ -45,7 +53,7 @@ class Figure:
     """One number of the evaluation, or why there is none."""
 
     protocol: str
-    group: str  # "all" clips, or the "well_exposed" ones
+    group: str  # "all" clips, the "well_exposed" ones, or those of a kind; or frames, by turn or mouth
     method: str
     metric: str
     value: float | None
@@ -70,10 +78,11 @@ def figures(evaluation: Evaluation) -> list[Figure]:
 
 def _figures(evaluation: Evaluation) -> Iterator[Figure]:
     for protocol in PROTOCOLS:
-        for group in GROUPS:
+        for group in _groups(evaluation, protocol):
             outcomes = _group(evaluation, protocol, group)
+            frames = group if group.split()[0] in SPLIT else None
             for method in METHODS if outcomes else ():
-                found = summary(outcomes, method, evaluation.centre)
+                found = summary(outcomes, method, evaluation.centre, frames)
                 for name, each in found.items():
                     definition = DEFINITIONS[name]
                     yield Figure(
@@ -94,8 +103,12 @@ def _figures(evaluation: Evaluation) -> Iterator[Figure]:
 
 
 def table(found: Sequence[Figure], name: str) -> str:
-    """Figures as Markdown tables, one a protocol: measures down; methods across, in both groups."""
-    return "\n\n".join(part for protocol in PROTOCOLS if (part := _table(found, name, protocol)))
+    """Figures as Markdown tables, a few a protocol: measures down, methods or groups of frames or sources across."""
+    parts = []
+    for protocol in PROTOCOLS:
+        parts.append(_table(found, name, protocol))
+        parts += [_split_table(found, name, protocol, part) for part in PARTS]
+    return "\n\n".join(filter(None, parts))
 
 
 def _table(found: Sequence[Figure], name: str, protocol: str) -> str:
@@ -115,16 +128,39 @@ def _table(found: Sequence[Figure], name: str, protocol: str) -> str:
             rows.append([definition.name, definition.unit, definition.better, *shown, " / ".join(counts)])
     lines = [f"### {protocol}", ""] if own else []
     if len(rows) > 1:
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        rows.insert(1, ["-" * width for width in widths])
-        lines += [
-            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-            for row in rows
-        ]
+        lines += _laid_out(rows)
     reasons = [
         f"{figure.metric or protocol}: not available, {figure.reason}" for figure in own if figure.reason
     ]
     return "\n".join([*lines, *([""] if reasons and len(rows) > 1 else []), *reasons])
+
+
+def _split_table(found: Sequence[Figure], name: str, protocol: str, part: str) -> str:
+    """The model's figures by a group's kind, "" where there are none: values, and in brackets of how many."""
+    own = [
+        each
+        for each in found
+        if each.protocol == protocol and each.method == "model" and each.group.split()[0] == part
+    ]
+    groups = list(dict.fromkeys(each.group for each in own))
+    values = {(each.metric, each.group): each for each in own}
+    rows = [["measure", "unit", "better", *(group.removeprefix(f"{part} ") for group in groups)]]
+    for definition in DEFINITIONS.values():
+        cells = [values.get((definition.name, group)) for group in groups]
+        if any(cells) and definition.name in SPLIT.get(part, DEFINITIONS):
+            shown = [f"{cell.value:.4g} ({cell.n})" if cell else "–" for cell in cells]
+            rows.append([definition.name, definition.unit, definition.better, *shown])
+    return "\n".join([f"### {protocol}, {name} by {part}", "", *_laid_out(rows)]) if len(rows) > 1 else ""
+
+
+def _laid_out(rows: list[list[str]]) -> list[str]:
+    """The lines of a Markdown table, the first row its head."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in ruled
+    ]
 
 
 def clip_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -134,6 +170,7 @@ def clip_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
             "protocol": outcome.protocol,
             "source": outcome.source,
             "driver": outcome.driver,
+            "kind": outcome.kind,
             "well_exposed": outcome.is_well_exposed,
             "frames": outcome.frames,
             "methods": {
@@ -150,13 +187,30 @@ def clip_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def sheets(evaluation: Evaluation) -> dict[str, Image]:
-    """A contact sheet a protocol, as far as pictures were kept; at most 40 rows."""
+    """Contact sheets by file name, two a protocol, as far as pictures were kept.
+
+    One with at most 40 rows of clips or pairs as they come, and one of the ten worst by each of two measures.
+    """
     found: dict[str, Image] = {}
     for protocol in PROTOCOLS:
         rows = [outcome for outcome in evaluation.of(protocol) if outcome.tiles][:MOST_ROWS]
         if rows:
-            found[protocol] = contact_sheet([row.tiles for row in rows], [_label(row) for row in rows], CELL)
+            labels = [_label(row) for row in rows]
+            found[f"{protocol}.png"] = contact_sheet([row.tiles for row in rows], labels, CELL)
+        if bad := _worst(evaluation.of(protocol)):
+            found[f"{protocol}-worst.png"] = contact_sheet(list(bad.values()), list(bad), WORST_CELL)
     return found
+
+
+def _worst(outcomes: Sequence[Outcome]) -> dict[str, tuple[Image, ...]]:
+    """Rows of the sheet of the worst cases, by label: for each measure the ten clips with the worst worst frame."""
+    rows: dict[str, tuple[Image, ...]] = {}
+    for measure in dict.fromkeys(each.measure for outcome in outcomes for each in outcome.worst):
+        cases = [(each, of) for of in outcomes for each in of.worst if each.measure == measure]
+        cases.sort(key=lambda case: -case[0].value)
+        for each, of in cases[:WORST_ROWS]:
+            rows[f"{measure} {each.value:.3f}: {_pair(of)}, frame {each.frame}"] = each.tiles
+    return rows
 
 
 def prepare_folder(folder: Path, with_sheets: bool, overwrite: bool) -> None:
@@ -165,7 +219,8 @@ def prepare_folder(folder: Path, with_sheets: bool, overwrite: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
-    for name in (LINES, TABLE, CLIPS, *(_sheet_name(protocol) for protocol in PROTOCOLS if with_sheets)):
+    drawn = [f"{name}{kind}.png" for name in PROTOCOLS for kind in ("", "-worst")] if with_sheets else []
+    for name in (LINES, TABLE, CLIPS, *drawn):
         check_output(folder / name, overwrite=overwrite)
 
 
@@ -181,7 +236,7 @@ def write(folder: Path, evaluation: Evaluation, settings: Settings, overwrite: b
     for name, text in texts.items():
         with output_file(folder / name, overwrite) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
-    drawn = {_sheet_name(protocol): sheet for protocol, sheet in sheets(evaluation).items()}
+    drawn = sheets(evaluation)
     for name, sheet in drawn.items():
         save_image(folder / name, sheet, overwrite)
     return [folder / name for name in (*texts, *drawn)]
@@ -200,6 +255,7 @@ def _about(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
         "stride": settings.stride,
         "burst": BURST,
         "seed": settings.seed,
+        "portraits": settings.portraits,
         "tracker": settings.tracker,
         "precision": settings.precision,
         "device": settings.device,
@@ -209,16 +265,29 @@ def _about(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _sheet_name(protocol: str) -> str:
-    return f"{protocol}.png"
-
-
 def _label(outcome: Outcome) -> str:
     if outcome.protocol == "control":
         return f"{outcome.source}: source, then requests from 0 to 0.6 (eyes, lips)"
-    own = outcome.source if outcome.source == outcome.driver else f"{outcome.source} <- {outcome.driver}"
-    return f"{own}: source, then driver, model, landmark warp at three telling_frames"
+    others = "model" if outcome.protocol == "people" else "model, landmark warp"
+    return f"{_pair(outcome)}: source, then driver, {others} at three telling_frames"
+
+
+def _pair(outcome: Outcome) -> str:
+    return outcome.source if outcome.source == outcome.driver else f"{outcome.source} <- {outcome.driver}"
+
+
+def _groups(evaluation: Evaluation, protocol: Protocol) -> list[str]:
+    """Names of the groups: of clips, of kinds of sources, of frames."""
+    outcomes = evaluation.of(protocol)
+    kinds = sorted({each.kind for each in outcomes if each.kind})
+    frames = dict.fromkeys(name for each in outcomes for name in each.groups)
+    return [*GROUPS, *(f"kind {kind}" for kind in kinds if len(kinds) > 1), *frames]
 
 
 def _group(evaluation: Evaluation, protocol: Protocol, group: str) -> list[Outcome]:
-    return [each for each in evaluation.of(protocol) if group == ALL or each.is_well_exposed]
+    outcomes = evaluation.of(protocol)
+    if group == EXPOSED:
+        return [each for each in outcomes if each.is_well_exposed]
+    if group.startswith("kind "):
+        return [each for each in outcomes if f"kind {each.kind}" == group]
+    return outcomes

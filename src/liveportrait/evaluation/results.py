@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from liveportrait.metrics.expressions import correlation, slope
 from liveportrait.metrics.faces import centred_cosine, identity_distance
 from liveportrait.metrics.perceptual import frechet_distance
 from liveportrait.metrics.temporal import centred_correlation
 from liveportrait.types import Array, Image
 
-Protocol = Literal["self", "cross", "control"]
-PROTOCOLS: tuple[Protocol, ...] = ("self", "cross", "control")
+Protocol = Literal["self", "cross", "people", "control"]
+PROTOCOLS: tuple[Protocol, ...] = ("self", "cross", "people", "control")
 METHODS = ("model", "copy", "landmark_warp")
-
+Mask = NDArray[np.bool_]
 
 Better = Literal["higher", "lower", "one", "zero"]
 
@@ -60,8 +62,20 @@ DEFINITIONS = {
         Definition("eyes", "correlation", "higher"),
         Definition("jaw", "correlation", "higher"),
         Definition("expression_curves", "correlation", "higher"),
+        Definition("expression_slope", "share of the driver's", "one"),
+        Definition("expression_correlation", "correlation", "higher"),
+        Definition("lip_gap_slope", "share of the driver's", "one"),
+        Definition("lip_gap_correlation", "correlation", "higher"),
         Definition("head_pose_curves", "correlation", "higher"),
         Definition("sharpness", "share", "one"),
+        Definition("detail", "share of the source's", "one"),
+        Definition("mouth_perceptual", "", "lower"),
+        Definition("mouth_sharpness", "share of the target's", "one"),
+        Definition("mouth_flicker", "share of the target's", "one"),
+        Definition("eye_perceptual", "", "lower"),
+        Definition("eye_sharpness", "share of the target's", "one"),
+        Definition("grey_mouth", "levels of 255", "lower"),
+        Definition("grey_face", "levels of 255", "lower"),
         Definition("jitter", "share of the driver's", "one"),
         Definition("shape_jitter", "share of the driver's", "one"),
         Definition("scale_wobble", "percent", "lower"),
@@ -86,10 +100,16 @@ class Measured:
     """by measure, a number a frame; NaN where it cannot be told (no face)"""
     ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
     """by measure, a number of the output and of what it is compared with: the figure is the sums' ratio"""
+    shares: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+    """by measure, numbers a frame of the output and of what it is compared with: the figure is the sums' ratio"""
+    burst_shares: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+    """the same over the consecutive frames"""
     clip_values: dict[str, float] = field(default_factory=dict)
     """by measure, a number for the whole clip"""
     curves: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
-    """by measure, the output's curves and the driver's"""
+    """by measure, the output's curves and the driver's: the figure is their pooled correlation"""
+    responses: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
+    """by measure, the output's curves and the driver's where that moves: figures are mean slope and correlation"""
     identities: tuple[Array, Array] | None = None
     """embeddings (T,128) of the output, and of whom it should be"""
     features: Array | None = None
@@ -107,7 +127,21 @@ class Outcome:
     frames: int
     methods: dict[str, Measured]
     real: Array | None = None  # (N,1280) features of the real pictures
+    kind: str = ""  # of the source: photo, generated, stylized; clip; or the name of a file's folder
+    groups: dict[str, Mask] = field(default_factory=dict)  # by name, which frames (T,) belong to it
+    burst_groups: dict[str, Mask] = field(default_factory=dict)  # the same of the consecutive frames
     tiles: tuple[Image, ...] = ()  # for a contact sheet
+    worst: tuple[Worst, ...] = ()  # for the sheet of the worst cases
+
+
+@dataclass(frozen=True, eq=False)
+class Worst:
+    """The worst frame of a clip by one measure."""
+
+    measure: str
+    value: float
+    frame: int  # its number among those that were measured
+    tiles: tuple[Image, ...]
 
 
 @dataclass(frozen=True)
@@ -118,12 +152,19 @@ class Value:
     n: int
 
 
-def summary(outcomes: Sequence[Outcome], method: str, centre: Array | None) -> dict[str, Value]:
+def summary(
+    outcomes: Sequence[Outcome], method: str, centre: Array | None, group: str | None = None
+) -> dict[str, Value]:
     """Figures of a method over outcomes of one protocol, frames counting alike; measures without a number are left out.
 
     `centre`: mean identity embedding (128,), or None where too few people are known to have one.
+    `group` leaves the frames of that group alone, and the measures that are made of frames.
     """
-    measured = [outcome.methods[method] for outcome in outcomes if method in outcome.methods]
+    made_by = [outcome for outcome in outcomes if method in outcome.methods]
+    if group is None:
+        measured = [outcome.methods[method] for outcome in made_by]
+    else:
+        measured = [_restricted(outcome, method, group) for outcome in made_by if group in outcome.groups]
     pooled: dict[str, list[Array]] = defaultdict(list)
     for each in measured:
         for name, values in (each.values | _identity_values(each, centre)).items():
@@ -131,7 +172,7 @@ def summary(outcomes: Sequence[Outcome], method: str, centre: Array | None) -> d
         for name, value in each.clip_values.items():
             pooled[name].append(np.array([value], np.float32))
     figures = {name: _mean(np.concatenate(parts)) for name, parts in pooled.items()}
-    figures |= _ratios(measured) | _correlations(measured)
+    figures |= _ratios(measured) | _shares(measured) | _correlations(measured) | _responses(measured)
     real = [outcome.real for outcome in outcomes if outcome.real is not None]
     made = [each.features for each in measured if each.features is not None]
     if real and made:
@@ -161,6 +202,48 @@ def _ratios(measured: list[Measured]) -> dict[str, Value]:
     return {
         name: Value(float(made / base), len(pairs[name])) for name, (made, base) in sums.items() if base > 0
     }
+
+
+def _restricted(outcome: Outcome, method: str, group: str) -> Measured:
+    """What a method has measured on the frames of a group."""
+    measured, rows = outcome.methods[method], outcome.groups[group]
+    burst_rows = outcome.burst_groups.get(group)
+    identities = measured.identities
+    return Measured(
+        values={name: each[rows] for name, each in measured.values.items()},
+        shares={name: (a[rows], b[rows]) for name, (a, b) in measured.shares.items()},
+        burst_shares={}
+        if burst_rows is None
+        else {name: (a[burst_rows], b[burst_rows]) for name, (a, b) in measured.burst_shares.items()},
+        identities=identities and (identities[0][rows], identities[1][rows]),
+    )
+
+
+def _shares(measured: list[Measured]) -> dict[str, Value]:
+    pairs: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
+    for each in measured:
+        for name, pair in (each.shares | each.burst_shares).items():
+            pairs[name].append(_both_known(pair))
+    figures = {}
+    for name, found in pairs.items():
+        made, base = (
+            float(sum(part.sum(dtype=np.float64) for part in parts)) for parts in zip(*found, strict=True)
+        )
+        if base > 0:
+            figures[name] = Value(made / base, sum(len(own) for own, _ in found))
+    return figures
+
+
+def _responses(measured: list[Measured]) -> dict[str, Value]:
+    curves: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
+    for each in measured:
+        for name, found in each.responses.items():
+            curves[name] += [pair for pair in map(_both_known, found) if len(pair[0]) > 2]
+    figures = {}
+    for name, found in curves.items():
+        for kind, measure in (("slope", slope), ("correlation", correlation)):
+            figures[f"{name}_{kind}"] = _mean(np.array([measure(a, b) for a, b in found], np.float32))
+    return figures
 
 
 def _correlations(measured: list[Measured]) -> dict[str, Value]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.measures import eye_ratios, head_pose, lip_ratio
+from liveportrait.metrics.expressions import lip_gap
 from liveportrait.metrics.faces import gaze_angles
 from liveportrait.types import Array, Image
 
@@ -30,6 +31,7 @@ class Track:
     gaze: Array  # (T,2) degrees in the head
     eyes: Array  # (T,2) openings
     lips: Array  # (T,) opening
+    lip_gap: Array  # (T,) cm in the head
     identity: Array  # (T,128) embeddings; NaN throughout where they were not asked for
 
     def repeated(self, row: int, count: int) -> Track:
@@ -53,9 +55,9 @@ def observe(
         hint = near[number] if near else (faces[-1] if faces else None)
         faces.append(find(analyzer, picture, hint))
     count = len(faces)
-    landmarks, shapes, rotation, scale, gaze, eyes, lips, identity = (
+    landmarks, shapes, rotation, scale, gaze, eyes, lips, gap, identity = (
         np.full((count, *shape), np.nan, np.float32)
-        for shape in ((478, 3), (52,), (3, 3), (), (2,), (2,), (), (128,))
+        for shape in ((478, 3), (52,), (3, 3), (), (2,), (2,), (), (), (128,))
     )
     for row, (face, picture) in enumerate(zip(faces, pictures, strict=True)):
         if face is None:
@@ -64,12 +66,13 @@ def observe(
         landmarks[row], rotation[row], scale[row] = face.landmarks, pose.rotation, pose.scale
         shapes[row] = analyzer.blendshapes(face)
         eyes[row], lips[row] = eye_ratios(face.landmarks), lip_ratio(face.landmarks)[0]
+        gap[row] = lip_gap(face.landmarks, pose)
         if eyes[row].min() >= OPEN_EYE:
             gaze[row] = gaze_angles(face.landmarks, pose)
         if identities:
             identity[row] = analyzer.identity(picture, face.landmarks)
     found = np.array([face is not None for face in faces])
-    return Track(tuple(faces), found, landmarks, shapes, rotation, scale, gaze, eyes, lips, identity)
+    return Track(tuple(faces), found, landmarks, shapes, rotation, scale, gaze, eyes, lips, gap, identity)
 
 
 def find(analyzer: FaceAnalyzer, picture: Image, near: Face | None = None) -> Face | None:

@@ -52,20 +52,24 @@ class _EfficientNet(nn.Module):
         self.load_state_dict(renamed)
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def see(self, picture: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Feature maps after the stem and after each tapped expansion; then what the last block is left with.
+    def maps(self, picture: Tensor) -> list[Tensor]:
+        """Feature maps after the stem and after each tapped expansion, where it stops."""
+        return self._see(picture, max(TAPS) + 1, pools=False)[0]
 
-        A truncated network stops at its last expansion.
+    def _see(self, picture: Tensor, depth: int, pools: bool) -> tuple[list[Tensor], Tensor]:
+        """The same maps by the first `depth` blocks, then what the last of them is left with.
+
+        Without `pools` it stops at that block's expansion.
         """
         x = scaled(picture).contiguous(memory_format=torch.channels_last)
         x = F.relu6(self.stem(pad_same(x, 3, 2)))
         found = [x]
-        for number, block in enumerate(self.blocks):
+        for number, block in enumerate(self.blocks[:depth]):
             assert isinstance(block, Block)
             wide = block.expand(x)
             if number in TAPS and block.exp is not None:
                 found.append(wide)
-            if number < len(self.blocks) - 1 or self.head is not None:
+            if number < depth - 1 or pools:
                 x = block.finish(x, wide)
         return found, x
 
@@ -75,10 +79,6 @@ class PerceptualDistance(_EfficientNet):
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
         super().__init__(weights, depth=max(TAPS) + 1, pools=False)
-
-    def maps(self, picture: Tensor) -> list[Tensor]:
-        """Feature maps after the stem and after each tapped expansion."""
-        return self.see(picture)[0]
 
     def forward(self, picture: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
@@ -95,7 +95,7 @@ class PictureFeatures(_EfficientNet):
     def forward(self, picture: Tensor) -> tuple[list[Tensor], Tensor]:
         """Maps for `map_distance`, and features (B,1280), of pictures (B,3,H,W), RGB in [0, 1]."""
         assert self.head is not None
-        maps, x = self.see(picture)
+        maps, x = self._see(picture, len(self.blocks), pools=True)
         return maps, F.relu6(self.head(x)).mean((2, 3))
 
 
@@ -140,6 +140,20 @@ def compare(
             seen[name].append(_numbers(pooled.expand(count, -1)))
     joined = [{name: np.concatenate(parts) for name, parts in each.items()} for each in (distances, seen)]
     return joined[0], joined[1], np.concatenate(real)
+
+
+@torch.no_grad()
+def patch_distances(network: PictureFeatures, patches: Image, targets: Image, zoom: int = 2) -> Array:
+    """Perceptual distances (T,) of patches (T,h,w,3) from targets, both enlarged; `zoom` · h and w multiples of 32."""
+    found = []
+    for start in range(0, len(patches), BATCH):
+        rows = slice(start, start + BATCH)
+        large = [
+            F.interpolate(_tensor(network, each[rows]), scale_factor=zoom, mode="bicubic").clamp(0, 1)
+            for each in (patches, targets)
+        ]
+        found.append(_numbers(map_distance(*(network.maps(each) for each in large))))
+    return np.concatenate(found)
 
 
 def _tensor(network: PictureFeatures, pictures: Image) -> Tensor:

@@ -18,19 +18,25 @@ from liveportrait.animation.options import DriveOptions
 from liveportrait.evaluation.context import EvalContext, compared, drive
 from liveportrait.evaluation.inputs import EvalClip, EvalItem, EvalSource
 from liveportrait.evaluation.protocols.shared import (
+    GREY,
     change_values,
     curves,
     face_values,
     jitter_ratios,
     landmark_warp,
+    responses,
     telling_frames,
     tiles,
+    tint,
+    turn_groups,
+    worst_frames,
 )
 from liveportrait.evaluation.results import Measured, Outcome
 from liveportrait.evaluation.tracks import Track, find, observe
 from liveportrait.face import Face
 from liveportrait.face.paste import Paster
 from liveportrait.metrics import Seam, background_region, displacement, shoulder_region
+from liveportrait.metrics.patches import face_saturation
 from liveportrait.metrics.perceptual import features
 from liveportrait.types import Array, Image
 
@@ -82,9 +88,10 @@ def measure_pair(
         return None
     with context.open(source.face) as portrait:
         driven = drive(portrait, clip.driving, OPTIONS)
-        loose = drive(portrait, clip.driving, UNSTITCHED, count) if context.engine.can_stitch else None
+        run = drive(portrait, clip.burst_driving(), OPTIONS) if len(clip.burst) else clip.burst
+        loose = drive(portrait, clip.driving, UNSTITCHED) if context.engine.can_stitch else None
     rendered = {
-        "model": driven[:count],
+        "model": driven,
         "landmark_warp": _warped(source, face, driver.faces[0], driver.faces),
     }
     outputs = {name: compared(pictures) for name, pictures in rendered.items()}
@@ -92,7 +99,7 @@ def measure_pair(
     tracks = {name: observe(context.analyzer, pictures) for name, pictures in outputs.items()}
     stillness = Stillness(source, face)
     disturbed = {name: stillness.disturbance(rendered[name], tracks[name]) for name in outputs}
-    bursts = _bursts(context, source, face, clip, driven[count:], still, driver)
+    bursts = _bursts(context, source, face, clip, run, still, driver)
     if loose is not None:
         track = observe(context.analyzer, compared(loose), identities=False)
         pair = disturbed["model"]["shoulders"], stillness.disturbance(loose, track)["shoulders"]
@@ -109,6 +116,7 @@ def measure_pair(
         stillness.undisturbed(count),
         np.repeat(seen, count - 1, axis=0),
     )
+    drawn = [(clip.frames, driver), *((outputs[name], tracks[name]) for name in outputs)]
     return Outcome(
         protocol="cross",
         source=source.key,
@@ -119,8 +127,21 @@ def measure_pair(
             name: _measured(source, still, driver, each, bursts.get(name, {})) for name, each in made.items()
         },
         real=np.concatenate([seen, features(context.features, clip.frames[1:])]),
+        kind=source.kind,
+        groups={
+            name: rows[1:] for name, rows in turn_groups(tracks["model"], first=still.rotation[0]).items()
+        },
         tiles=tiles(source.face, clip.frames, outputs, telling_frames(driver)) if with_tiles else (),
+        worst=worst_frames(failures(tracks["model"], still, driver), source.face, drawn)
+        if with_tiles
+        else (),
     )
+
+
+def failures(track: Track, still: Track, driver: Track) -> dict[str, Array]:
+    """What the worst frames (T,) are found by: distance from the source's identity; missing change of the lips, cm."""
+    gap = np.abs((track.lip_gap - track.lip_gap[0]) - (driver.lip_gap - driver.lip_gap[0]))
+    return {"csim_distance": np.linalg.norm(track.identity - still.identity[0], axis=1), "lip_gap": gap}
 
 
 def _warped(source: EvalSource, face: Face, first: Face, faces: Sequence[Face | None]) -> Image:
@@ -165,11 +186,16 @@ def _measured(
     own = max(metrics.sharpness(source.face), 1e-9)
     sharpness = np.array([metrics.sharpness(picture) / own for picture in made.pictures], np.float32)
     values = face_values(made.track, driver) | change_values(made.track, driver) | made.stillness
+    if face_saturation(source.face, still.landmarks[0]) < GREY:
+        values |= tint(made.pictures, made.track.landmarks)
     return Measured(
         values={name: each[1:] for name, each in (values | {"sharpness": sharpness}).items()},
         ratios=ratios,
         clip_values={"scale_wobble": metrics.scale_wobble(made.track.scale, driver.scale)},
         curves={name: [(a[1:], b[1:]) for a, b in each] for name, each in curves(made.track, driver).items()},
+        responses={
+            name: [(a[1:], b[1:]) for a, b in each] for name, each in responses(made.track, driver).items()
+        },
         identities=(made.track.identity[1:], still.repeated(0, len(made.pictures) - 1).identity),
         features=made.features,
     )

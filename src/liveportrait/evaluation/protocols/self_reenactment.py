@@ -7,7 +7,8 @@ landmarks ("landmark_warp"). Stitching is off: it would keep the shoulders from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,17 +22,26 @@ from liveportrait.evaluation.protocols.shared import (
     face_values,
     jitter_ratios,
     landmark_warp,
+    mouth_groups,
+    responses,
     rotation_distances,
     telling_frames,
     tiles,
+    tint,
+    turn_groups,
+    worst_frames,
 )
 from liveportrait.evaluation.results import METHODS, Measured, Outcome, summary
 from liveportrait.evaluation.tracks import Track, observe
-from liveportrait.face import FaceAnalyzer
-from liveportrait.metrics.perceptual import compare
+from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.media import FrameArrays
+from liveportrait.metrics.images import luma
+from liveportrait.metrics.patches import change, detail_energy, eye_patches, mouth_patch
+from liveportrait.metrics.perceptual import compare, patch_distances
 from liveportrait.types import Array, Image
 
 OPTIONS = DriveOptions(crop_driving=False, reference="first", stitching=False)
+GREY_FRAMES = 6  # those with the widest mouths, on which a grey source is tried
 
 
 def self_reenactment(
@@ -45,7 +55,7 @@ def self_reenactment(
     outcomes = []
     for clip in clips:
         chosen, burst = frame_numbers(len(clip.frames), stride)
-        thinned = EvalClip(clip.key, clip.frames[chosen], clip.identity, clip.frames[burst])
+        thinned = EvalClip(clip.key, clip.frames[chosen], clip.identity, clip.frames[burst], stride)
         if outcome := measure_clip(context, thinned):
             outcomes.append(outcome)
     figures = {method: summary(outcomes, method, centre=None) for method in METHODS}
@@ -66,28 +76,41 @@ def measure_clip(context: EvalContext, clip: EvalClip, with_tiles: bool = False)
         return None
     with context.open(clip.frames[0]) as portrait:
         driven = compared(drive(portrait, clip.driving, OPTIONS))
-    count = len(clip.frames)
-    outputs = _outputs(clip.frames, driven[:count], truth, truth)
+        run = compared(drive(portrait, clip.burst_driving(after_first=True), OPTIONS))[1:]
+    outputs = _outputs(clip.frames, driven, truth, truth)
     distances, features, real = compare(
         context.features,
         {name: made[1:] if len(made) > 1 else made for name, made in outputs.items()},
         clip.frames[1:],
     )
-    bursts = _bursts(context, clip, driven[count:], truth)
+    driver = observe(context.analyzer, clip.burst, identities=False)
+    ratios, flickers = _bursts(context, clip, run, truth, driver)
+    grey = _grey(context, clip, truth)
     tracks = _tracks(context, outputs, truth, truth)
     methods = {}
     for method, made in outputs.items():
         track = tracks[method]
         values = {name: each[1:] for name, each in _frame_values(made, clip.frames, track, truth).items()}
+        near, shares = _patches(context, made, clip.frames[1:], truth.faces[1:])
+        values |= near | {"perceptual": distances[method]} | (grey if method == "model" else {})
         methods[method] = Measured(
-            values=values | {"perceptual": distances[method]},
-            ratios=bursts.get(method, {}),
+            values=values,
+            ratios=ratios.get(method, {}),
+            shares=shares,
+            burst_shares=flickers.get(method, {}),
             clip_values={"scale_wobble": metrics.scale_wobble(track.scale, truth.scale)},
             curves={name: [(a[1:], b[1:]) for a, b in pairs] for name, pairs in curves(track, truth).items()},
+            responses={
+                name: [(a[1:], b[1:]) for a, b in pairs] for name, pairs in responses(track, truth).items()
+            },
             identities=(track.identity[1:], truth.identity[1:]),
             features=features[method],
         )
     drawn = {name: made for name, made in outputs.items() if name != "copy"}
+    bad = {
+        name: np.append(np.float32(np.nan), methods["model"].values[name])
+        for name in ("perceptual", "mouth_perceptual")
+    }
     return Outcome(
         protocol="self",
         source=clip.key,
@@ -96,7 +119,16 @@ def measure_clip(context: EvalContext, clip: EvalClip, with_tiles: bool = False)
         frames=len(clip.frames) - 1,
         methods=methods,
         real=real,
+        kind="clip",
+        groups={
+            name: rows[1:]
+            for name, rows in (turn_groups(truth) | mouth_groups(truth.lips[0], truth.lips)).items()
+        },
+        burst_groups=mouth_groups(truth.lips[0], driver.lips),
         tiles=tiles(clip.frames[0], clip.frames, drawn, telling_frames(truth)) if with_tiles else (),
+        worst=worst_frames(bad, clip.frames[0], [(each, truth) for each in (clip.frames, *drawn.values())])
+        if with_tiles
+        else (),
     )
 
 
@@ -108,15 +140,78 @@ def _outputs(frames: Image, driven: Image, truth: Track, driver: Track) -> dict[
 
 
 def _bursts(
-    context: EvalContext, clip: EvalClip, driven: Image, truth: Track
-) -> dict[str, dict[str, tuple[float, float]]]:
-    """The methods' jitter beside the clip's, over its consecutive frames."""
+    context: EvalContext, clip: EvalClip, driven: Image, truth: Track, driver: Track
+) -> tuple[dict[str, dict[str, tuple[float, float]]], dict[str, dict[str, tuple[Array, Array]]]]:
+    """The methods' jitter beside the clip's, over its consecutive frames; and their mouths' flicker."""
     if len(clip.burst) < 3:
-        return {}
-    driver = observe(context.analyzer, clip.burst, identities=False)
+        return {}, {}
     outputs = _outputs(clip.frames, driven, truth, driver)
     tracks = _tracks(context, outputs, truth, driver, identities=False)
-    return {method: jitter_ratios(track, driver) for method, track in tracks.items()}
+    own = _flicker(clip.burst, driver.faces)
+    flickers = {
+        method: {"mouth_flicker": (_flicker(_shown(made, len(clip.burst)), driver.faces), own)}
+        for method, made in outputs.items()
+    }
+    return {method: jitter_ratios(track, driver) for method, track in tracks.items()}, flickers
+
+
+def _flicker(pictures: Image, faces: Sequence[Face | None]) -> Array:
+    """Change of the mouth (T,) since the frame before, in patches that go with the head; NaN for the first."""
+    found = np.full(len(pictures), np.nan, np.float32)
+    places = [mouth_patch(face.landmarks) if face else None for face in faces]
+    for row, (before, now) in enumerate(pairwise(places), 1):
+        if before and now:
+            region = before.region | now.region
+            found[row] = change(before.cut(pictures[row - 1]), now.cut(pictures[row]), region)
+    return found
+
+
+def _patches(
+    context: EvalContext, made: Image, frames: Image, faces: Sequence[Face | None]
+) -> tuple[dict[str, Array], dict[str, tuple[Array, Array]]]:
+    """Perceptual distances (T,) of mouth and eyes from the target's, and their sharpness beside its."""
+    shown = _shown(made, len(frames) + 1)[1:]
+    values: dict[str, Array] = {}
+    shares: dict[str, tuple[Array, Array]] = {}
+    known = [row for row, face in enumerate(faces) if face]
+    for part in ("mouth", "eye"):
+        distance, own, wanted = (np.full(len(frames), np.nan, np.float32) for _ in range(3))
+        cuts: list[list[Image]] = [[], []]
+        for row in known:
+            face = faces[row]
+            assert face is not None
+            places = (mouth_patch(face.landmarks),) if part == "mouth" else eye_patches(face.landmarks)
+            both = [[place.cut(pictures[row]) for place in places] for pictures in (shown, frames)]
+            own[row], wanted[row] = (
+                np.mean([detail_energy(a, place.region) for a, place in zip(cut, places, strict=True)])
+                for cut in both
+            )
+            for found, cut in zip(cuts, both, strict=True):
+                found += cut
+        if known:
+            distances = patch_distances(context.features, np.stack(cuts[0]), np.stack(cuts[1]))
+            distance[known] = distances.reshape(len(known), -1).mean(1)
+        values[f"{part}_perceptual"], shares[f"{part}_sharpness"] = distance, (own, wanted)
+    return values, shares
+
+
+def _grey(context: EvalContext, clip: EvalClip, truth: Track) -> dict[str, Array]:
+    """Saturation of the clip's widest mouths (T − 1,), its first frame made grey; NaN on all other frames."""
+    count = len(clip.frames)
+    rows = 1 + np.argsort(-np.nan_to_num(truth.lips[1:], nan=-1), kind="stable")[:GREY_FRAMES]
+    source = np.repeat(luma(clip.frames[0])[..., None], 3, 2).astype(np.uint8)
+    frames = FrameArrays(clip.frames[np.append(0, rows)], 1, clip.key)
+    with context.open(source) as portrait:
+        pictures = compared(drive(portrait, frames, OPTIONS))[1:]
+    found = {name: np.full(count, np.nan, np.float32) for name in ("grey_mouth", "grey_face")}
+    for name, values in tint(pictures, truth.landmarks[rows]).items():
+        found[name][rows] = values
+    return {name: values[1:] for name, values in found.items()}
+
+
+def _shown(made: Image, count: int) -> Image:
+    """A method's pictures, one picture as often as there are frames."""
+    return made if len(made) > 1 else np.broadcast_to(made, (count, *made.shape[1:]))
 
 
 def _tracks(
@@ -132,7 +227,7 @@ def _tracks(
 
 
 def _frame_values(made: Image, frames: Image, track: Track, truth: Track) -> dict[str, Array]:
-    shown = made if len(made) > 1 else np.broadcast_to(made, frames.shape)
+    shown = _shown(made, len(frames))
     values: dict[str, list[float]] = {"psnr": [], "ssim": [], "l1": [], "sharpness": [], "landmarks": []}
     for row, (picture, target) in enumerate(zip(shown, frames, strict=True)):
         values["psnr"].append(metrics.psnr(picture, target))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from liveportrait.evaluation.results import Mask, Worst
 from liveportrait.evaluation.tracks import Track
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN, NEUTRAL
+from liveportrait.metrics.expressions import MOVING_GAP, moving_blendshapes
 from liveportrait.metrics.faces import MESH_POINTS, expression_distance, eye_distance, rotation_distance
+from liveportrait.metrics.images import luma
+from liveportrait.metrics.patches import face_saturation, mouth_patch, mouth_saturation
 from liveportrait.metrics.temporal import jitter, without_rigid_motion
+from liveportrait.motion.lifting import INNER_LIPS_MESH, LEFT_EYE_MESH, RIGHT_EYE_MESH
 from liveportrait.networks.geometry import euler_degrees
 from liveportrait.types import Array, Image
 
@@ -28,6 +35,53 @@ def curves(track: Track, driver: Track) -> dict[str, list[tuple[Array, Array]]]:
         "jaw": [(track.shapes[:, JAW_OPEN], driver.shapes[:, JAW_OPEN])],
         "expression_curves": pairs(track.shapes[:, expression], driver.shapes[:, expression]),
         "head_pose_curves": pairs(_angles(turns(track)), _angles(turns(driver))),
+    }
+
+
+def responses(track: Track, driver: Track) -> dict[str, list[tuple[Array, Array]]]:
+    """Curves (T,) of the output and the driver where the driver moves: blendshapes without gaze, and the lip gap."""
+    moving = moving_blendshapes(driver.shapes)
+    found = {"expression": [(track.shapes[:, n], driver.shapes[:, n]) for n in moving]}
+    known = np.isfinite(driver.lip_gap)
+    if known.any() and driver.lip_gap[known].std() > MOVING_GAP:
+        found["lip_gap"] = [(track.lip_gap, driver.lip_gap)]
+    return found
+
+
+TURNS = (0, 10, 20, 30)  # degrees: where the groups by turn of the head begin
+CLOSED_LIPS, OPEN_LIPS = 0.06, 0.12  # openings, height over width
+
+
+def turn_groups(track: Track, first: Array | None = None) -> dict[str, Mask]:
+    """Which frames show the head turned 0 to 10 degrees, to 20, to 30 or farther.
+
+    From `first` (3,3), by default the track's first frame.
+    """
+    start = track.rotation[0] if first is None else first
+    degrees = rotation_distances(track.rotation, np.broadcast_to(start, track.rotation.shape))
+    ends = (*TURNS[1:], float("inf"))
+    return {
+        f"turn {low}-{high:g}" if np.isfinite(high) else f"turn > {low}": (degrees >= low) & (degrees < high)
+        for low, high in zip(TURNS, ends, strict=True)
+    }
+
+
+def mouth_groups(source: float, openings: Array) -> dict[str, Mask]:
+    """Which frames with openings (T,) of the target's lips part the source's closed lips, close open ones; the rest."""
+    opens = np.asarray((openings > OPEN_LIPS) & (source < CLOSED_LIPS))
+    closes = np.asarray((openings < CLOSED_LIPS) & (source > OPEN_LIPS))
+    return {"mouth opens": opens, "mouth closes": closes, "mouth else": ~(opens | closes)}
+
+
+GREY = 2.0  # levels: a picture whose face has less saturation is grey
+
+
+def tint(pictures: Image, landmarks: Array) -> dict[str, Array]:
+    """Saturation (T,) of results (T,H,W,3) of a grey source, between the lips and over the face; NaN without a face."""
+    rows = list(zip(pictures, landmarks, strict=True))
+    return {
+        name: np.array([measure(a, b) if np.isfinite(b).all() else np.nan for a, b in rows], np.float32)
+        for name, measure in (("grey_mouth", mouth_saturation), ("grey_face", face_saturation))
     }
 
 
@@ -91,12 +145,32 @@ def tiles(source: Image, driver: Image, outputs: dict[str, Image], rows: list[in
     return tuple(picture.copy() for picture in shown)  # a view would keep the whole clip in memory
 
 
+def worst_frames(
+    measures: Mapping[str, Array], source: Image, shown: Sequence[tuple[Image, Track]]
+) -> tuple[Worst, ...]:
+    """The worst frame by each measure (T,), the first frame left out: the source, every picture, then their mouths.
+
+    `shown` are pictures (T,S,S,3) with their tracks, the driver's first.
+    """
+    found = []
+    for name, values in measures.items():
+        if not np.isfinite(values[1:]).any():
+            continue
+        worst = 1 + int(np.nanargmax(values[1:]))
+        row = [pictures[worst].copy() for pictures, _ in shown]
+        faces = [track.faces[worst] for _, track in shown]
+        mouths = [mouth_patch(a.landmarks).cut(b) for a, b in zip(faces, row, strict=True) if a]
+        found.append(Worst(name, float(values[worst]), worst, (source, *row, *mouths)))
+    return tuple(found)
+
+
 def _angles(rotation: Array) -> Array:
     """Pitch, yaw and roll (T,3) in degrees."""
     return torch.stack(euler_degrees(torch.from_numpy(rotation)), -1).numpy()
 
 
 BORDER_POINTS = 5  # on each side of the picture; they stay where they are
+ALIKE = 1.5  # how much larger or smaller a triangle may be than it was, beside the others
 
 
 def landmark_warp(source: Image, source_landmarks: Array, target_landmarks: Array) -> Image:
@@ -105,16 +179,55 @@ def landmark_warp(source: Image, source_landmarks: Array, target_landmarks: Arra
     border = _border(height, width)
     start = np.concatenate([source_landmarks[:MESH_POINTS, :2], border]).astype(np.float32)
     goal = np.concatenate([target_landmarks[:MESH_POINTS, :2], border]).astype(np.float32)
+    where = _bend(start, goal, height, width)[0]
+    return cv2.remap(source, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+
+
+def detail_share(picture: Image, landmarks: Array, source: Image, source_landmarks: Array) -> float:
+    """Mean |Laplacian| of a result's face (H,W,3) over that of its source's, where the source shows the same.
+
+    The source's |Laplacian|, not its pixels, is laid triangle by triangle where the result's landmarks (478,3) px are,
+    so that nothing is softened on the way. Left out: eyes and the inside of the mouth, and triangles whose size has
+    changed by more than half beside the others' (a cheek turned away or to the front). NaN where nothing is left.
+    """
+    height, width = picture.shape[:2]
+    start, goal = (each[:MESH_POINTS, :2].astype(np.float32) for each in (source_landmarks, landmarks))
+    where, growth = _bend(start, goal, height, width)
+    energy = [np.abs(cv2.Laplacian(luma(each), cv2.CV_32F)) for each in (picture, source)]
+    wanted = cv2.remap(energy[1], where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    shown = growth > 0
+    if not shown.any():
+        return float("nan")
+    growth = growth / np.median(growth[shown])
+    shown &= (growth > 1 / ALIKE) & (growth < ALIKE)
+    hidden = np.zeros((height, width), np.uint8)
+    for part in (RIGHT_EYE_MESH, LEFT_EYE_MESH, INNER_LIPS_MESH):
+        cv2.fillPoly(hidden, [np.round(goal[list(part)]).astype(np.int32)], (1,))
+    reach = max(round(np.linalg.norm(goal[33] - goal[263]) / 16), 1)
+    shown &= cv2.dilate(hidden, np.ones((2 * reach + 1,) * 2, np.uint8)) == 0
+    total = float(wanted[shown].sum(dtype=np.float64))
+    return float(energy[0][shown].sum(dtype=np.float64)) / total if total > 0 else float("nan")
+
+
+def _bend(start: Array, goal: Array, height: int, width: int) -> tuple[Array, Array]:
+    """Where each pixel comes from, (H,W,2) px, as points `goal` (N,2) go back to `start`; and how much it has grown.
+
+    The growth (H,W) is that of its triangle's area, 0 outside all triangles and where a triangle was turned over.
+    """
     triangles = _triangles(goal, height, width)
     owner = np.full((height, width), -1, np.int32)
     for number, triangle in enumerate(triangles):
         cv2.fillConvexPoly(owner, np.round(goal[triangle]).astype(np.int32), (number,))
     where = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+    growth = np.zeros((height, width), np.float32)
     ys, xs = np.nonzero(owner >= 0)
-    affine = _affine(goal[triangles], start[triangles])[owner[ys, xs]]
+    affine = _affine(goal[triangles], start[triangles])
+    shrinking = np.linalg.det(affine[:, :2])
+    own = owner[ys, xs]
     points = np.stack([xs, ys, np.ones_like(xs)], -1).astype(np.float32)
-    where[ys, xs] = np.einsum("nc,ncd->nd", points, affine)
-    return cv2.remap(source, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    where[ys, xs] = np.einsum("nc,ncd->nd", points, affine[own])
+    growth[ys, xs] = np.where(shrinking > 0.05, 1 / np.maximum(shrinking, 0.05), 0)[own]
+    return where, growth
 
 
 def _affine(corners: Array, images: Array) -> Array:
