@@ -81,7 +81,7 @@ def test_rate_is_the_fastest_that_is_sustained() -> None:
     assert rate(*[33] * 30, *[67] * 31) == 30  # most intervals are long
     assert rate(*[1000] * 60, *[17] * 59) == 2 * NTSC  # a film of stills, a second of it lively
     assert rate(*[40] * 20, *[200] * 100) == 25
-    assert rate(*[50, 33] * 40) == 30  # 24 a second on a raster of 60
+    assert rate(*[50, 33] * 40) == 24  # films on a raster of 60 come in turns of two and three
     assert rate(*[40] * 300, 1, 1, 1, *[40] * 300) == 25  # a burst is no rate
 
 

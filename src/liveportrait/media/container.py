@@ -29,8 +29,8 @@ from liveportrait.media.files import check_input
 _DEMUXERS = "mov,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac,aac"
 _OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
 
-PICTURES = "JPEG, PNG, WebP, GIF, BMP or TIFF"
-VIDEOS = "MP4, MOV, MKV, WebM, AVI or GIF"
+PICTURES = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP or TIFF"
+VIDEOS = "MP4, MOV, MKV, WebM, AVI, or an animated GIF, WebP, PNG or AVIF"
 
 _SIGNATURES = (  # offset, bytes, format
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -41,11 +41,17 @@ _SIGNATURES = (  # offset, bytes, format
     (0, b"II*\0", "TIFF"),
     (0, b"MM\0*", "TIFF"),
     (8, b"WEBP", "WebP"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypheic", "HEIC"),
-    (4, b"ftypheix", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (4, b"JXL \r\n\x87\n", "JPEG XL"),
+    (4, b"ftypcrx ", "camera's raw"),
 )
+# Of files that begin with a box "ftyp": the first brand, or where it is a general one, another in the list.
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+_GENERAL_BRANDS = {b"mif1", b"msf1", b"miaf"}
+UNREADABLE = ("JPEG XL", "camera's raw")
+# What stands in a file of several pictures, and rarely in one of a single picture.
+_SIGNS_OF_ANIMATION = {"PNG": b"acTL", "WebP": b"ANMF", "AVIF": b"avis"}
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".wmv"}
 
@@ -108,13 +114,39 @@ def alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
 def picture_format(path: Path) -> str | None:
     """The picture format that the file's first bytes announce, or None."""
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(256)
     found = (name for offset, magic, name in _SIGNATURES if head[offset : offset + len(magic)] == magic)
-    return next(found, None)
+    return next(found, None) or _format_by_brand(head)
+
+
+def _format_by_brand(head: bytes) -> str | None:
+    """AVIF or HEIC, if the first box of a file names a brand of theirs (ISO 14496-12, 4.3)."""
+    if head[4:8] != b"ftyp":
+        return None
+    first, length = head[8:12], int.from_bytes(head[:4], "big")
+    brands = {head[place : place + 4] for place in range(16, min(length, len(head)), 4)}
+    if first in _AVIF_BRANDS or (first in _GENERAL_BRANDS and brands & _AVIF_BRANDS):
+        return "AVIF"
+    return "HEIC" if first in _HEIC_BRANDS | _GENERAL_BRANDS else None
+
+
+def is_animated(path: Path, picture: str) -> bool:
+    """Whether a file of a picture format other than GIF holds several frames; False where it is damaged."""
+    sign = _SIGNS_OF_ANIMATION.get(picture)
+    if sign is None or sign not in path.read_bytes():
+        return False
+    import PIL.Image  # takes a while, and few files need it
+
+    try:
+        with PIL.Image.open(path) as opened:
+            # A still picture may stand in front of the frames, for those who cannot show them.
+            return int(getattr(opened, "n_frames", 1)) > 1 + bool(opened.info.get("default_image"))
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
+        return False
 
 
 def media_kind(path: Path | str) -> Literal["image", "video"]:
-    """Whether the file is a picture or a video; a GIF of several frames is a video.
+    """Whether the file is a picture or a video; a GIF, WebP, PNG or AVIF of several frames is a video.
 
     Raises UserError where it is neither, or there is no such file. Only its beginning is looked at: damage
     further on is found by `load_image` and `VideoReader`.
@@ -122,7 +154,7 @@ def media_kind(path: Path | str) -> Literal["image", "video"]:
     path = check_input(path)
     picture = picture_format(path)
     if picture not in (None, "GIF"):
-        return "image"
+        return "video" if is_animated(path, picture) else "image"
     try:
         with open_media(path) as container:
             packets = container.demux(require_video(container, path))

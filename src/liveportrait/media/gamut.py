@@ -44,6 +44,7 @@ _WHITE = 203.0  # cd/m2, BT.2408
 _HLG_PEAK = 1000.0  # cd/m2, for which HLG's system gamma is 1.2 (BT.2100)
 _GAMMA = 2.4  # of a display for BT.709 (BT.1886)
 _STEPS = 33  # of the table, along each axis
+_STRIP = 64  # rows of a picture that are converted at once
 
 # Largest difference (of 255) by which a profile is still taken for sRGB: its makers round.
 _SAME = 2
@@ -104,11 +105,15 @@ def _table(transfer: int, primaries: int) -> str:
     axis = np.linspace(0.0, 1.0, _STEPS)
     blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")
     signal = np.stack([red, green, blue], axis=-1).reshape(-1, 3)
+    rows = _converted(signal, transfer, primaries).tolist()
+    return "\n".join((f"LUT_3D_SIZE {_STEPS}", *("{:.5f} {:.5f} {:.5f}".format(*row) for row in rows)))
+
+
+def _converted(signal: Array, transfer: int, primaries: int) -> Array:
+    """A signal (N,3) in [0, 1] as one of BT.709, below 0 and above 1 where its colour is outside."""
     to_bt709 = np.linalg.inv(_to_xyz(BT709)) @ _to_xyz(primaries)
     light = _light(signal, transfer, _to_xyz(primaries)[1]) @ to_bt709.T
-    encoded = np.sign(light) * _encoded(np.abs(light), transfer)
-    lines = (" ".join(f"{value:.5f}" for value in row) for row in encoded.tolist())
-    return "\n".join((f"LUT_3D_SIZE {_STEPS}", *lines))
+    return np.asarray(np.sign(light) * _encoded(np.abs(light), transfer))
 
 
 def _to_xyz(primaries: int) -> Array:
@@ -146,9 +151,12 @@ def signal_to_srgb(image: Image, transfer: int, primaries: int) -> Image:
     key = wide(transfer, primaries)
     if key is None:
         return image
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    converted = Gamut(*key)(frame.reformat(format="gbrp16le"))
-    return np.asarray(converted.to_ndarray(format="rgb24"), np.uint8)
+    converted = np.empty_like(image)
+    for row in range(0, len(image), _STRIP):  # in strips: floating point takes eight times the memory
+        strip = image[row : row + _STRIP]
+        values = _converted(strip.reshape(-1, 3) / 255, *key)
+        converted[row : row + _STRIP] = (values.clip(0, 1) * 255 + 0.5).reshape(strip.shape)
+    return converted
 
 
 def profile_to_srgb(picture: Picture, profile: bytes) -> Picture:

@@ -1,7 +1,7 @@
 """Pictures in and out: single, as a numbered sequence, and many on one page.
 
-OpenCV decodes what the first bytes announce, whatever the suffix. Colour profiles are not applied: pixels are
-taken as sRGB, and CMYK is converted without its profile. Of an animation the first frame is taken.
+OpenCV decodes what the first bytes announce, whatever the suffix; AVIF and HEIC are left to Pillow. Colours
+are brought to sRGB by their profile. Of an animation the first frame is taken.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 import cv2
 import numpy as np
 
 from liveportrait.errors import UserError
 from liveportrait.media.colour import flatten
-from liveportrait.media.container import PICTURES, media_kind, picture_format
+from liveportrait.media.container import PICTURES, UNREADABLE, media_kind, picture_format
 from liveportrait.media.files import check_input, check_output, output_file, output_folder
 from liveportrait.types import Image
 
@@ -31,6 +31,16 @@ _QUALITY = {
     ".png": (),
     ".webp": (cv2.IMWRITE_WEBP_QUALITY, 95),
 }  # fmt: skip
+# What stands in a file that says of its colours that they are not sRGB: a profile, code points, "Adobe RGB".
+_COLOUR_MARKS = {
+    "JPEG": (b"ICC_PROFILE\0", b"R03\0"),
+    "PNG": (b"iCCP", b"cICP"),
+    "WebP": (b"ICCP",),
+    "TIFF": (b"acsp",),
+}
+# A chunk that says that colours are sRGB (PNG 1.2, 4.2.2.3), to follow the header. Other formats mean sRGB without.
+_PNG_HEADER = 33  # bytes, signature included
+_PNG_SRGB = b"\0\0\0\1sRGB\0\xae\xce\x1c\xe9"
 _ORIENTATION_TAG = 0x0112
 # Of contact sheets.
 _GAP = 4  # px between cells
@@ -38,29 +48,40 @@ _CAPTION = 22  # px above a row, for its label
 
 
 def load_image(path: Path | str) -> Image:
-    """The picture as (H,W,3) uint8 RGB: upright by its EXIF orientation, transparency laid on white.
+    """The picture as (H,W,3) uint8 sRGB: upright by its EXIF orientation, transparency laid on white.
 
-    Grey, palette, CMYK and 16-bit pictures are converted; any size is returned, 1x1 included. Raises
-    UserError where the file is missing, no picture, cut off, or has pixels of another depth.
+    Grey, palette, CMYK and 16-bit pictures are converted; any size is returned, 1x1 included. A picture that lacks
+    nothing but its end marker is whole. Raises UserError where the file is missing, no picture, cut off, or has
+    pixels of another depth.
     """
     path = check_input(path)
     picture = picture_format(path)
     if picture is None:
         media_kind(path)  # where it is no video either, its error says more
         raise UserError(f"{path} is a video, not a picture: name a picture ({PICTURES})")
-    if picture == "HEIC":
-        raise UserError(f"{path} is a HEIC picture, which cannot be read here: export it as JPEG or PNG")
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    try:
-        with _quiet_opencv():
-            image = _decode(data, picture)
-    except cv2.error:
-        image = None
+    if picture in UNREADABLE:
+        raise UserError(f"{path} is a {picture} picture, which cannot be read here: export it as JPEG or PNG")
+    if picture in ("AVIF", "HEIC"):
+        return _pillow().load_modern(path, picture)
+    data = path.read_bytes()
+    # libpng complains aloud about a lost end.
+    image = None if picture == "PNG" and b"IEND" not in data else _decoded(data, picture)
+    if image is None and (whole := _pillow().completed(data, picture)):
+        image = _decoded(whole, picture)
     if image is None:
         raise UserError(f"{path} cannot be decoded: the {picture} is damaged or cut off; copy it again")
     if image.dtype != np.uint8:
         raise UserError(f"{path} has {image.dtype} pixels: save it with 8 or 16 bits a channel")
+    if any(mark in data for mark in _COLOUR_MARKS.get(picture, ())):
+        return _pillow().in_srgb(image, data, picture)
     return image
+
+
+def _pillow() -> ModuleType:
+    """The module for what OpenCV cannot do, imported when there is such: Pillow takes a while."""
+    from liveportrait.media import pictures
+
+    return pictures
 
 
 def save_image(path: Path | str, image: Image, overwrite: bool = False) -> None:
@@ -83,8 +104,20 @@ def save_image(path: Path | str, image: Image, overwrite: bool = False) -> None:
     if not done:
         height, width = image.shape[:2]
         raise UserError(f"{path}: a picture of {width}x{height} cannot be written as {suffix}: use .png")
+    encoded = data.tobytes()
+    if suffix == ".png":
+        encoded = encoded[:_PNG_HEADER] + _PNG_SRGB + encoded[_PNG_HEADER:]
     with output_file(path, overwrite) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(encoded)
+
+
+def _decoded(data: bytes, picture: str) -> np.ndarray | None:
+    """As `_decode`, without OpenCV's noises."""
+    try:
+        with _quiet_opencv():
+            return _decode(np.frombuffer(data, np.uint8), picture)
+    except cv2.error:
+        return None
 
 
 def _decode(data: np.ndarray, picture: str) -> np.ndarray | None:

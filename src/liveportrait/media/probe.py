@@ -119,6 +119,8 @@ def probe(path: Path) -> Timeline:
             times, gap = chained(np.frombuffer(packets.times), np.frombuffer(packets.order), joints)
             whole_avi = container.format.name == "avi" and _ends_avi(path)
             end = _promised_by_avi(stream) if whole_avi else 0.0
+            if container.format.name == "gif":
+                end = packets.end_s  # its last frame, too, says how long it stays
             timeline = laid_out(times, declared, end, gap_s=gap, joints=joints, **facts)
         _require_whole(container, stream, packets, timeline, path)
     return timeline

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+import numpy as np
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from liveportrait.errors import UserError
 from liveportrait.media.colour import FrameConverter
-from liveportrait.media.container import alpha_decoder, open_media, picture_format, require_video
+from liveportrait.media.container import alpha_decoder, is_animated, open_media, picture_format, require_video
 from liveportrait.media.files import check_input
 from liveportrait.media.probe import VideoInfo, probe
 from liveportrait.media.timing import hold_until_next, next_tick
 from liveportrait.types import Image
+
+if TYPE_CHECKING:
+    from liveportrait.media.pictures import AnimatedPicture
+
+
+Frame = VideoFrame | Image  # as decoded; of animated pictures in RGB already
 
 
 class VideoReader:
@@ -37,18 +45,17 @@ class VideoReader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = check_input(path)
-        if picture_format(self.path) not in (None, "GIF"):
-            raise UserError(f"{path} is a picture, not a video: name a video")
-        self._timeline = timeline = probe(self.path)
+        self._animation = _animation(self.path)
+        self._timeline = timeline = self._animation.timeline if self._animation else probe(self.path)
         self._passes: WeakSet[Generator[Image, None, None]] = WeakSet()
         with closing(self._decoded()) as frames:
             _, first = next(frames, (None, None))
         if first is None:
             raise UserError(f"{path}: not one frame can be decoded; copy it again or convert it to MP4")
-        converter = FrameConverter(first, timeline.pixel_aspect)
+        height, width = self._converter(first)(first).shape[:2]
         self.info = VideoInfo(
-            converter.width,
-            converter.height,
+            width,
+            height,
             timeline.fps,
             timeline.frame_count,
             timeline.has_audio,
@@ -84,14 +91,20 @@ class VideoReader:
 
     def _frames(self) -> Generator[Image, None, None]:
         timeline = self._timeline
-        convert: FrameConverter | None = None
+        convert: Callable[[Any], Image] | None = None
         count = 0
         held = hold_until_next(self._ticked(), timeline.frame_count)
         for frame in held if timeline.variable_rate else (frame for _, frame in self._decoded()):
-            convert = convert or FrameConverter(frame, timeline.pixel_aspect)
+            convert = convert or self._converter(frame)
             yield convert(frame)
             count += 1
         self._require_end(count)
+
+    def _converter(self, first: Frame) -> Callable[[Any], Image]:
+        """What makes RGB, in memory of its own, of frames such as the first one."""
+        return (
+            np.array if isinstance(first, np.ndarray) else FrameConverter(first, self._timeline.pixel_aspect)
+        )
 
     def _require_end(self, count: int) -> None:
         """Raises UserError where so many frames are too few."""
@@ -102,7 +115,7 @@ class VideoReader:
                 "copy or download it again"
             )
 
-    def _ticked(self) -> Iterator[tuple[int, VideoFrame]]:
+    def _ticked(self) -> Iterator[tuple[int, Frame]]:
         """The decoded frames with their ticks at the constant rate."""
         timeline = self._timeline
         tick, shown, moved = -1, 0.0, -timeline.start_s
@@ -117,8 +130,11 @@ class VideoReader:
             yield tick, frame
         self._require_end(tick + 1)
 
-    def _decoded(self) -> Generator[tuple[float | None, VideoFrame], None, None]:
+    def _decoded(self) -> Generator[tuple[float | None, Frame], None, None]:
         """The file's own frames in the order in which they are shown, each with its time in s, or None."""
+        if self._animation:
+            yield from self._animation.frames()
+            return
         count = 0
         with open_media(self.path) as container:
             stream = require_video(container, self.path)
@@ -143,3 +159,15 @@ class VideoReader:
                     f"{self.path}: frame {count} cannot be decoded ({error.strerror}): the file is damaged; "
                     "copy it again or convert it to MP4"
                 ) from error
+
+
+def _animation(path: Path) -> AnimatedPicture | None:
+    """The animated picture in a file; None for a video. Raises UserError where it is a still one."""
+    picture = picture_format(path)
+    if picture in (None, "GIF"):
+        return None
+    if not is_animated(path, picture):
+        raise UserError(f"{path} is a picture, not a video: name a video")
+    from liveportrait.media.pictures import AnimatedPicture
+
+    return AnimatedPicture(path, picture)

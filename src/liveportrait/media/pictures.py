@@ -1,0 +1,209 @@
+"""Pictures through Pillow: kinds that OpenCV does not read rightly, colour profiles, lost ends, and animations.
+
+Pillow takes a while to import, so callers import this module where they need it.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from PIL import ImageOps
+from PIL.Image import DecompressionBombError, DecompressionBombWarning
+from PIL.Image import Image as Picture
+
+from liveportrait.errors import UserError
+from liveportrait.media.colour import flatten
+from liveportrait.media.gamut import ADOBE_RGB, GAMMA_22, profile_to_srgb, signal_to_srgb
+from liveportrait.media.probe import Timeline, laid_out
+from liveportrait.types import Image
+
+_BROKEN = (OSError, EOFError, SyntaxError, ValueError, KeyError, IndexError, struct.error)
+
+_SHORTEST_S = 0.01  # frames that are not to be shown for longer are shown
+_INSTEAD_S = 0.1  # for so long, as browsers do
+_LONGEST_END_S = 10.0  # a last frame that stays for good
+
+_EXIF, _COLOUR_SPACE, _INTEROPERABILITY = 0x8769, 0xA001, 0xA005  # EXIF 2.3
+_UNCALIBRATED, _ADOBE = 0xFFFF, "R03"
+
+_JPEG_END = b"\xff\xd9"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_MOST_ROWS = 16  # of a JPEG, one row of its blocks, may lack the last bytes
+
+
+def load_modern(path: Path, picture: str) -> Image:
+    """An AVIF or HEIC `picture` as (H,W,3) uint8 RGB: upright, sRGB, transparency on white.
+
+    Raises UserError where it is damaged, or HEIC cannot be read here.
+    """
+    with _reported(path, picture):
+        if picture == "HEIC":
+            return _rgb(_open_heic(path), path.read_bytes())
+        with PIL.Image.open(path) as opened:
+            return _rgb(opened, path.read_bytes())
+
+
+def _open_heic(path: Path) -> Picture:
+    try:
+        from pillow_heif import open_heif
+    except ImportError as error:
+        raise UserError(
+            f"{path} is a HEIC picture, and pillow-heif, which reads them, is missing: "
+            "install it with pip install 'liveportrait[heif]', or export it as JPEG or PNG"
+        ) from error
+    heif = open_heif(path)
+    picture: Picture = heif.to_pillow()
+    # Without its EXIF data: the picture is upright already, and the orientation there is that of the camera.
+    picture.info["icc_profile"] = heif.info.get("icc_profile")
+    return picture
+
+
+def in_srgb(image: Image, data: bytes, picture: str) -> Image:
+    """A decoded picture (H,W,3) uint8 in sRGB, given its file's bytes, which may say that its colours are others.
+
+    They do by code points (PNG), an ICC profile, or a camera's note of Adobe RGB (JPEG).
+    """
+    if picture == "PNG" and (codes := _png_codes(data)):
+        return signal_to_srgb(image, *codes)
+    try:
+        with _opened(data) as opened:
+            profile = opened.info.get("icc_profile")
+            if not profile:
+                return signal_to_srgb(image, GAMMA_22, ADOBE_RGB) if _is_adobe_rgb(opened) else image
+            if profile[16:20] == b"CMYK" and opened.mode == "CMYK":
+                return np.array(profile_to_srgb(ImageOps.exif_transpose(opened), profile))
+    except _BROKEN:  # OpenCV could read the pixels: only what is said of their colours is lost
+        return image
+    if profile[16:20] == b"GRAY" and np.ptp(image, axis=2).max() == 0:
+        return np.array(profile_to_srgb(PIL.Image.fromarray(image[..., 0]), profile))
+    return np.array(profile_to_srgb(PIL.Image.fromarray(image), profile))
+
+
+def completed(data: bytes, picture: str) -> bytes | None:
+    """The bytes of a file that lacks nothing but its end marker, with it; None where it lacks more."""
+    if picture == "PNG":
+        place, last = 8, b""
+        while place + 12 <= len(data):
+            length, last = struct.unpack_from(">I4s", data, place)
+            place += 12 + length
+        return data[:place] + _PNG_END if last == b"IDAT" and place <= len(data) else None
+    return _completed_jpeg(data) if picture == "JPEG" else None
+
+
+def _completed_jpeg(data: bytes) -> bytes | None:
+    """The same for a JPEG, which fills up what is missing in silence.
+
+    Noise in front of the marker tells: it shows in a picture that lacks data, and is skipped in a whole one.
+    """
+    body = data.removesuffix(b"\xff").rstrip(b"\0")  # half of the marker, or room that was never filled
+    if body.endswith(b"\xff"):
+        body += b"\0"
+    noise = np.random.default_rng(0).integers(0, 255, 4096, np.uint8).tobytes()
+    try:
+        with _opened(body + _JPEG_END) as plain, _opened(body + noise + _JPEG_END) as noisy:
+            differs = np.asarray(plain.convert("RGB")) != np.asarray(noisy.convert("RGB"))
+    except _BROKEN:
+        return None
+    rows = np.flatnonzero(differs.any(axis=(1, 2)))
+    height = len(differs)
+    whole = not len(rows) or height - rows[0] <= min(_MOST_ROWS, height // 10)
+    return body + _JPEG_END if whole else None
+
+
+class AnimatedPicture:
+    """The frames of an animated WebP, PNG or AVIF with their times.
+
+    All are decoded once in the beginning, since only decoding tells their times and whether the file is whole.
+    """
+
+    def __init__(self, path: Path, picture: str) -> None:
+        """Raises UserError where the file is damaged or cut off."""
+        self.path = path
+        self._picture = picture
+        times, end = [], 0.0
+        for time, duration, _ in self._frames():
+            times.append(time)
+            end = time + min(duration, _LONGEST_END_S)
+        self.timeline: Timeline = laid_out(np.array(times), (), end, has_audio=False, pixel_aspect=1.0)
+
+    def frames(self) -> Generator[tuple[float, Image], None, None]:
+        """Each frame's time in s, and the frame as (H,W,3) uint8 RGB on white."""
+        return ((time, frame) for time, _, frame in self._frames())
+
+    def _frames(self) -> Iterator[tuple[float, float, Image]]:
+        """Times, durations in s, and frames."""
+        with _reported(self.path, self._picture), PIL.Image.open(self.path) as opened:
+            time = 0.0
+            # The picture that stands in for an animated PNG where it cannot be shown is none of its frames.
+            first, count = bool(opened.info.get("default_image")), getattr(opened, "n_frames", 1)
+            for number in range(first, count):
+                opened.seek(number)
+                opened.load()
+                duration = opened.info.get("duration", 0) / 1000
+                if self._picture == "AVIF":
+                    time = opened.info["timestamp"] / 1000  # its durations are rounded
+                elif duration <= _SHORTEST_S:
+                    duration = _INSTEAD_S
+                yield time, duration, _rgb(opened.copy())
+                time += duration
+
+
+def _rgb(picture: Picture, data: bytes = b"") -> Image:
+    """A picture as (H,W,3) uint8: upright, on white, in sRGB by its profile, or the code points in its file's bytes."""
+    profile = picture.info.get("icc_profile")
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode not in ("L", "RGB"):
+        transparent = upright.has_transparency_data
+        upright = upright.convert("RGBA" if transparent else "RGB")
+        if transparent:
+            upright = PIL.Image.fromarray(flatten(np.asarray(upright)))
+    if profile:
+        return np.array(profile_to_srgb(upright, profile))
+    image = np.array(upright.convert("RGB"))
+    place = data.find(b"colrnclx")
+    if 0 <= place <= len(data) - 12:
+        primaries, transfer = struct.unpack_from(">HH", data, place + 8)
+        image = signal_to_srgb(image, transfer, primaries)
+    return image
+
+
+def _png_codes(data: bytes) -> tuple[int, int] | None:
+    """Transfer function and primaries (ITU-T H.273) that a PNG says in its chunk cICP."""
+    place = data.find(b"cICP", 0, max(data.find(b"IDAT"), 0))
+    return (data[place + 5], data[place + 4]) if place > 0 else None
+
+
+def _is_adobe_rgb(opened: Picture) -> bool:
+    """Whether a camera says by its EXIF data alone that it wrote Adobe RGB (DCF 2.0)."""
+    exif = opened.getexif()
+    space = exif.get_ifd(_EXIF).get(_COLOUR_SPACE)
+    index = exif.get_ifd(_INTEROPERABILITY).get(1, "")
+    return space == _UNCALIBRATED and str(index).startswith(_ADOBE)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Picture]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DecompressionBombWarning)
+        picture = PIL.Image.open(io.BytesIO(data))
+    with picture:
+        yield picture
+
+
+@contextmanager
+def _reported(path: Path, picture: str) -> Iterator[None]:
+    try:
+        yield
+    except DecompressionBombError as error:
+        raise UserError(f"{path} has too many pixels: reduce it first") from error
+    except _BROKEN as error:
+        raise UserError(
+            f"{path} cannot be decoded: the {picture} is damaged or cut off; copy it again"
+        ) from error
