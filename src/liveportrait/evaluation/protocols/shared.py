@@ -251,14 +251,15 @@ def _border(height: int, width: int) -> Array:
 def _triangles(points: Array, height: int, width: int) -> NDArray[np.int64]:
     """Delaunay triangles (T,3) of the points that lie in the picture."""
     plane = cv2.Subdiv2D((0, 0, width, height))
-    rows: dict[tuple[float, float], int] = {}
-    for row, point in enumerate(points):
-        if 0 <= point[0] < width and 0 <= point[1] < height:
-            plane.insert((float(point[0]), float(point[1])))
-            rows[float(np.float32(point[0])), float(np.float32(point[1]))] = row
-    found = []
-    for x0, y0, x1, y1, x2, y2 in plane.getTriangleList():
-        corners = [rows.get((float(x), float(y))) for x, y in ((x0, y0), (x1, y1), (x2, y2))]
-        if None not in corners:
-            found.append(corners)
-    return np.array(found, np.int64).reshape(-1, 3)
+    inside = ((points >= 0) & (points < [width, height])).all(1)
+    plane.insert(points[inside])  # type: ignore[call-overload]
+    # OpenCV answers with places: rows are found again by them, a place being one complex number.
+    known = _places(points)
+    order = np.argsort(known, kind="stable")
+    corners = _places(np.asarray(plane.getTriangleList(), np.float32).reshape(-1, 3, 2))
+    rows = order[np.maximum(np.searchsorted(known[order], corners, side="right") - 1, 0)]
+    return rows[(known[rows] == corners).all(1)]
+
+
+def _places(points: Array) -> NDArray[np.complex64]:
+    return np.ascontiguousarray(points, np.float32).view(np.complex64)[..., 0]
