@@ -40,7 +40,8 @@ from liveportrait.engine.backend import HALF
 from liveportrait.errors import UserError
 from liveportrait.networks import BASE, COMPACT, Networks, build
 from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Features, Motion, Pose
+from liveportrait.networks.interface import Features, Layers, Motion, Pose
+from liveportrait.networks.renderer import Renderer, compose
 
 VARIANTS = {"base": BASE, "compact": COMPACT}
 ON_A_CPU: dict[str, list[tuple[BackendName, Precision]]] = {
@@ -89,10 +90,10 @@ class Reference:
         motion: Motion = self.networks.motion(images)
         return motion
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
         """W, then G."""
-        picture: Tensor = self.networks.generator(self.networks.warping(features, source, driving))
-        return picture
+        layers: Layers = Renderer(self.networks)(features, source, driving)
+        return layers
 
 
 def random_networks(name: str, device: torch.device) -> Networks:
@@ -145,7 +146,8 @@ class Case:
     def frame(self) -> Tensor:
         """M, W and G of the batch: pictures (B,3,S,S)."""
         self.backend.motion(self.pictures)
-        return self.backend.render(self.features, self.source, self.driving)
+        layers = self.backend.render(self.features, self.source, self.driving)
+        return compose(layers, self.features)
 
 
 def ways_of(

@@ -22,7 +22,8 @@ from liveportrait.engine.graphs import Rows
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks, build
 from liveportrait.networks.geometry import pose_of, sample_volume, sampling_form
-from liveportrait.networks.interface import Features, Motion, Pose
+from liveportrait.networks.interface import Features, Layers, Motion, Pose
+from liveportrait.networks.renderer import compose
 from liveportrait.networks.variants import COMPACT
 
 TOLERANCE = 1e-4  # of float32 back ends, on pictures in [0, 1] and on coordinates in [-1, 1]
@@ -67,8 +68,8 @@ def networks() -> dict[str, Networks]:
     return {"compact": compact, "base": small_networks()}
 
 
-def run(backend: Any, networks: Networks, batch: int = 3) -> tuple[Motion, Tensor]:
-    """Motions of smooth pictures, and pictures of the first one moved a little, the same for every back end."""
+def run(backend: Any, networks: Networks, batch: int = 3) -> tuple[Motion, Layers, Tensor]:
+    """Motions of smooth pictures; the layers and pictures of the first one moved a little. Alike in every back end."""
     size = networks.variant.input_size
     coarse = torch.rand(batch, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     pixels = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear").to(backend.device)
@@ -76,7 +77,8 @@ def run(backend: Any, networks: Networks, batch: int = 3) -> tuple[Motion, Tenso
         motion = backend.motion(pixels)
         features: Features = backend.appearance(pixels[:1])
         repeated = {name: value.expand(batch, *value.shape[1:]) for name, value in features.items()}
-        return motion, backend.render(repeated, *poses(batch, backend.device))
+        layers = backend.render(repeated, *poses(batch, backend.device))
+        return motion, layers, compose(layers, repeated)
 
 
 def poses(batch: int, device: torch.device) -> tuple[Pose, Pose]:
@@ -97,8 +99,9 @@ def poses(batch: int, device: torch.device) -> tuple[Pose, Pose]:
 def check(name: str, precision: Any, networks: Networks) -> None:
     backend, choice = make_backend(name, networks, precision)  # type: ignore[arg-type]
     assert (choice.backend, choice.precision, choice.reason) == (name, precision, "as asked")
-    expected_motion, expected = run(make_backend("eager", networks)[0], networks)
-    motion, picture = run(backend, networks)
+    expected_motion, expected_layers, expected = run(make_backend("eager", networks)[0], networks)
+    motion, layers, picture = run(backend, networks)
+    assert [part.shape for part in layers] == [part.shape for part in expected_layers]
     assert picture.dtype == torch.float32 and picture.shape == expected.shape
     assert expected.std() > 0.01  # a grey picture would agree with anything
     exact = precision == "fp32" or name in M_IN_FLOAT32
@@ -106,7 +109,8 @@ def check(name: str, precision: Any, networks: Networks) -> None:
     for part, wanted in zip(motion, expected_motion, strict=True):
         torch.testing.assert_close(part, wanted, atol=tolerance, rtol=tolerance)
     if precision == "fp32":
-        torch.testing.assert_close(picture, expected, atol=TOLERANCE, rtol=0)
+        for made, wanted in zip((*layers, picture), (*expected_layers, expected), strict=True):
+            torch.testing.assert_close(made, wanted, atol=TOLERANCE, rtol=0)
     else:
         assert -10 * torch.log10((picture - expected).square().mean()) >= HALF_PSNR
 
@@ -158,8 +162,8 @@ def test_torch_compile_answers_as_the_eager_back_end():
         backend, _ = make_backend("compile", small)
     except UserError as error:
         pytest.skip(str(error))
-    expected_motion, expected = run(make_backend("eager", small)[0], small)
-    motion, picture = run(backend, small)
+    expected_motion, _, expected = run(make_backend("eager", small)[0], small)
+    motion, _, picture = run(backend, small)
     torch.testing.assert_close(picture, expected)
     for part, wanted in zip(motion, expected_motion, strict=True):
         torch.testing.assert_close(part, wanted)
@@ -245,13 +249,13 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
 def test_openvino_rebuilds_what_is_damaged_and_reads_the_rest(networks, tmp_path, monkeypatch):
     monkeypatch.setenv("LIVEPORTRAIT_CACHE", str(tmp_path))
     base = networks["base"]
-    _, expected = run(make_backend("openvino", base)[0], base)
+    *_, expected = run(make_backend("openvino", base)[0], base)
     files = sorted(tmp_path.iterdir())
     motion = next(path for path in files if "motion" in path.name)
     untouched = {path: path.stat().st_mtime_ns for path in files if path != motion}
     assert untouched
     motion.write_bytes(motion.read_bytes()[:1000])
-    _, again = run(make_backend("openvino", base)[0], base)
+    *_, again = run(make_backend("openvino", base)[0], base)
     assert torch.equal(again, expected)
     assert motion.stat().st_size > 1000
     assert untouched == {path: path.stat().st_mtime_ns for path in untouched}
@@ -312,7 +316,8 @@ def test_exported_onnx_runs_and_is_described(which, precision, networks, tmp_pat
     told = json.loads((tmp_path / "out" / "graphs.json").read_text())
     assert (told["sampling"], told["batch"], told["precision"]) == ("native", 2, precision)
     size = given.variant.output_size
-    assert told["graphs"]["render"]["outputs"] == {"picture": [2, 3, size, size]}
+    outputs = told["graphs"]["render"]["outputs"]
+    assert list(outputs) == list(Layers._fields) and outputs["paint"] == [2, 3, size, size]
 
     def call(name: str, tensors: list[Tensor]) -> list[np.ndarray]:
         path = tmp_path / "out" / f"{name}.onnx"
@@ -323,8 +328,9 @@ def test_exported_onnx_runs_and_is_described(which, precision, networks, tmp_pat
 
     pixels, posed, expected = exported_frame(given)
     made = call("appearance", [pixels])
-    (picture,) = call("render", [*map(torch.from_numpy, made), *posed])
-    difference = torch.from_numpy(picture) - expected
+    features = dict(zip(told["graphs"]["appearance"]["outputs"], map(torch.from_numpy, made), strict=True))
+    layers = call("render", [*features.values(), *posed])
+    difference = compose(Layers(*map(torch.from_numpy, layers)), features) - expected
     if precision == "fp32":
         assert difference.abs().max() < TOLERANCE
     else:
@@ -339,7 +345,8 @@ def exported_frame(networks: Networks) -> tuple[Tensor, list[Tensor], Tensor]:
     pixels = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(4))
     source, driving = poses(2, torch.device("cpu"))
     with torch.no_grad():
-        return pixels, [*source, *driving], eager.render(eager.appearance(pixels), source, driving)
+        features = eager.appearance(pixels)
+        return pixels, [*source, *driving], compose(eager.render(features, source, driving), features)
 
 
 def test_exported_openvino_runs_and_names_what_goes_in_and_out(networks, tmp_path):
@@ -358,7 +365,9 @@ def test_exported_openvino_runs_and_names_what_goes_in_and_out(networks, tmp_pat
     made = graphs["appearance"]({"pixels": pixels.numpy()})
     tensors = dict(zip(names, [*(made[port] for port in graphs["appearance"].outputs), *posed], strict=True))
     used = {port.get_any_name() for port in graphs["render"].inputs}
-    picture = graphs["render"]({name: np.asarray(tensors[name]) for name in used})["picture"]
+    made = graphs["render"]({name: np.asarray(tensors[name]) for name in used})
+    assert [port.get_any_name() for port in graphs["render"].outputs] == list(Layers._fields)
+    picture = made["paint"]  # BASE paints everything
     torch.testing.assert_close(torch.from_numpy(picture), expected, atol=TOLERANCE, rtol=0)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from liveportrait.choices import BackendName, Precision, PrecisionChoice
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
-from liveportrait.networks.interface import Features, Motion, Pose
+from liveportrait.networks.interface import Features, Layers, Motion, Pose
 
 # Module of this package and class of each back end. A runtime is imported when it is chosen: some take seconds, most
 # are not installed.
@@ -48,8 +48,8 @@ class Backend(Protocol):
         """M."""
         ...
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
-        """W, then G: pictures (B,3,S,S) float32; every argument has the batch size B."""
+    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
+        """The `Renderer`, W, then G: float32 layers; every argument has the batch size B."""
         ...
 
 

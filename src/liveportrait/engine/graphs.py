@@ -19,7 +19,8 @@ from liveportrait.engine.backend import autocast_for
 from liveportrait.networks import Networks, compact
 from liveportrait.networks.compact.generator import GROUPS, SpatialModulation
 from liveportrait.networks.geometry import Form, sampling_form
-from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Motion, Pose
+from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Layers, Motion, Pose
+from liveportrait.networks.renderer import Renderer
 
 CHANNELS = 16  # of which OpenVINO's layout of maps has a multiple
 
@@ -117,15 +118,15 @@ def appearance_graph(networks: Networks, batch: int = 1, precision: Precision = 
 
 
 def render_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
-    """W, then G: features in the order of their names, source pose, driving pose to a picture (B,3,S,S)."""
+    """W, then G: features in the order of their names, source pose, driving pose to the three of `Layers`."""
     features = example_features(networks, batch, precision)
     names = tuple(features)
     # Two poses of equal numbers: one tensor given twice would become one input.
     source, driving = example_pose(networks, batch), example_pose(networks, batch)
     pose_names = (f"{whose}_{part}" for whose in ("source", "driving") for part in Pose._fields)
-    module = _in(precision, _Render(networks.warping, networks.generator, names), source.keypoints.device)
+    module = _in(precision, _Render(Renderer(networks), names), source.keypoints.device)
     inputs = (*features.values(), *source, *driving)
-    return Graph("render", module, inputs, (*names, *pose_names), ("picture",))
+    return Graph("render", module, inputs, (*names, *pose_names), Layers._fields)
 
 
 @torch.no_grad()
@@ -189,15 +190,15 @@ class _Motion(nn.Module):
 
 
 class _Render(nn.Module):
-    def __init__(self, warping: nn.Module, generator: nn.Module, names: tuple[str, ...]) -> None:
+    def __init__(self, renderer: Renderer, names: tuple[str, ...]) -> None:
         super().__init__()
-        self.warping, self.generator, self.names = warping, generator, names
+        self.renderer, self.names = renderer, names
 
-    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         count, fields = len(self.names), len(Pose._fields)
         features = dict(zip(self.names, tensors[:count], strict=True))
         source, driving = Pose(*tensors[count : count + fields]), Pose(*tensors[count + fields :])
-        return (self.generator(self.warping(features, source, driving)),)
+        return tuple(self.renderer(features, source, driving))
 
 
 class _InHalf(nn.Module):

@@ -31,7 +31,7 @@ from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.geometry import Form
-from liveportrait.networks.interface import Features, Motion, Pose
+from liveportrait.networks.interface import Features, Layers, Motion, Pose
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -73,9 +73,9 @@ class OnnxBackend:
         """M."""
         return Motion(*self._motion([images]))
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
         """W, then G."""
-        return self._render([*(features[name] for name in sorted(features)), *source, *driving])[0]
+        return Layers(*self._render([*(features[name] for name in sorted(features)), *source, *driving]))
 
     def _find_providers(self) -> list[Any]:
         if self.device.type == "cpu":

@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +35,11 @@ from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.face.runtime import import_openvino
 from liveportrait.networks import Networks
-from liveportrait.networks.compact.generator import Generator, blend
+from liveportrait.networks.compact.generator import Generator
 from liveportrait.networks.compact.warping import WarpingModule
 from liveportrait.networks.geometry import sampling_form
-from liveportrait.networks.interface import Features, Motion, Pose, Warped
+from liveportrait.networks.interface import Features, Layers, Motion, Pose, Warped
+from liveportrait.networks.renderer import Renderer
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -64,12 +66,11 @@ class OpenVinoBackend:
         motion = motion_graph(fast)
         self._appearance = fast.appearance
         self._motion = compiler.compile("motion", "fp32", lambda: (motion.module, motion.inputs))
-        warping, generator = fast.warping, fast.generator
-        self._render: _CompactRender | _BaseRender
-        if isinstance(warping, WarpingModule) and isinstance(generator, Generator):
-            self._render = _CompactRender(fast, warping, generator, compiler, precision)
-        else:
-            self._render = _BaseRender(fast, compiler, precision)
+        generator = _CompiledGenerator(fast, compiler, precision)
+        warping = fast.warping
+        if isinstance(warping, WarpingModule):
+            warping = _CompiledWarping(fast, compiler, precision)
+        self._renderer = Renderer(replace(fast, warping=warping, generator=generator))
 
     def appearance(self, images: Tensor) -> Features:
         """F."""
@@ -80,59 +81,51 @@ class OpenVinoBackend:
         """M."""
         return Motion(*self._motion([images]))
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
         """W, then G."""
-        return self._render(features, source, driving)
+        layers: Layers = self._renderer(features, source, driving)
+        return layers
 
 
-class _CompactRender:
-    """W and G of COMPACT: the convolutions of each are a graph, geometry and lookups stay in PyTorch."""
+class _CompiledWarping(nn.Module):
+    """COMPACT's W: its convolutions are a graph, geometry and lookups stay in PyTorch."""
 
-    def __init__(
-        self,
-        networks: Networks,
-        warping: WarpingModule,
-        generator: Generator,
-        compiler: _Compiler,
-        precision: Precision,
-    ) -> None:
+    def __init__(self, networks: Networks, compiler: _Compiler, precision: Precision) -> None:
+        super().__init__()
+        assert isinstance(networks.warping, WarpingModule)
+        self.warping = warping = networks.warping
+
         def predict() -> tuple[nn.Module, Sequence[Tensor]]:
             pose = example_pose(networks)
             _, x = warping.prepare(example_features(networks)["context"], pose, pose)
             return _Predict(warping), [x]
 
-        def layers() -> tuple[nn.Module, Sequence[Tensor]]:
-            pose = example_pose(networks)
-            warped = warping(example_features(networks), pose, pose)
-            return _Layers(generator, sorted(warped)), [warped[name] for name in sorted(warped)]
+        self.predict = compiler.compile("warping.predict", precision, predict)
 
-        self._warping = warping
-        self._predict = compiler.compile("warping.predict", precision, predict)
-        self._layers = compiler.compile("generator.layers", precision, layers)
-
-    def __call__(self, features: Features, source: Pose, driving: Pose) -> Tensor:
-        geometry, x = self._warping.prepare(features["context"], source, driving)
-        hidden, raw = self._predict([x])
-        warped = self._warping.warp(features, geometry, hidden, raw)
-        painting, logits = self._layers([warped[name] for name in sorted(warped)])
-        return blend(warped["image"], painting, logits)
+    def forward(self, features: Features, source: Pose, driving: Pose) -> Warped:
+        geometry, x = self.warping.prepare(features["context"], source, driving)
+        hidden, raw = self.predict([x])
+        return self.warping.warp(features, geometry, hidden, raw)
 
 
-class _BaseRender:
-    """W of BASE in PyTorch, and its G as one graph."""
+class _CompiledGenerator(nn.Module):
+    """G as one graph: the picture (BASE), or the layers of it (COMPACT)."""
 
     def __init__(self, networks: Networks, compiler: _Compiler, precision: Precision) -> None:
-        self._warping = networks.warping
+        super().__init__()
 
-        def generator() -> tuple[nn.Module, Sequence[Tensor]]:
+        def generate() -> tuple[nn.Module, Sequence[Tensor]]:
             pose = example_pose(networks)
             warped: Warped = networks.warping(example_features(networks), pose, pose)
-            return _Generate(networks.generator), [warped["feature"]]
+            return _Generate(networks.generator, sorted(warped)), [warped[name] for name in sorted(warped)]
 
-        self._generator = compiler.compile("generator.forward", precision, generator)
+        self.generate = compiler.compile("generator", precision, generate)
 
-    def __call__(self, features: Features, source: Pose, driving: Pose) -> Tensor:
-        return self._generator([self._warping(features, source, driving)["feature"]])[0]
+    def forward(self, warped: Warped) -> Tensor:
+        return self.generate([warped[name] for name in sorted(warped)])[0]
+
+    def layers(self, warped: Warped) -> tuple[Tensor, ...]:
+        return self.generate([warped[name] for name in sorted(warped)])
 
 
 class _Predict(nn.Module):
@@ -146,26 +139,18 @@ class _Predict(nn.Module):
         return self.warping.predict(*tensors)
 
 
-class _Layers(nn.Module):
-    """The layers of COMPACT's G on tensors alone: the warped source in the order of its names."""
+class _Generate(nn.Module):
+    """G on tensors alone: the warped source in the order of its names."""
 
-    def __init__(self, generator: Generator, names: Sequence[str]) -> None:
+    def __init__(self, generator: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
         self.generator, self.names = generator, names
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return self.generator.layers(dict(zip(self.names, tensors, strict=True)))
-
-
-class _Generate(nn.Module):
-    """BASE's G on tensors alone."""
-
-    def __init__(self, generator: nn.Module) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return (self.generator({"feature": tensors[0]}),)
+        warped = dict(zip(self.names, tensors, strict=True))
+        if isinstance(self.generator, Generator):
+            return self.generator.layers(warped)
+        return (self.generator(warped),)
 
 
 class _Compiler:

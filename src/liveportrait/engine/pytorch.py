@@ -12,7 +12,8 @@ from liveportrait.engine.backend import autocast_for, require_precision, to_half
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
-from liveportrait.networks.interface import Features, Motion, Pose
+from liveportrait.networks.interface import Features, Layers, Motion, Pose
+from liveportrait.networks.renderer import Renderer
 
 WARM_UP = 3  # runs before recording a CUDA graph, in which libraries choose their kernels and allocate
 
@@ -32,6 +33,7 @@ class EagerBackend:
             require_precision("the back end eager on a CPU", precision, ("fp32", "bf16"))
         self._precision: Precision = precision
         self._networks = to_half(optimised(networks), precision)
+        self._renderer = Renderer(self._networks)
 
     def appearance(self, images: Tensor) -> Features:
         """F."""
@@ -44,11 +46,11 @@ class EagerBackend:
             motion: Motion = self._networks.motion(images)
         return motion.map(Tensor.float)
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
         """W, then G."""
         with autocast_for(self._precision, self.device):
-            picture = self._networks.generator(self._networks.warping(features, source, driving))
-        return picture.float()
+            layers: Layers = self._renderer(features, source, driving)
+        return layers.map(Tensor.float)
 
 
 class CompileBackend:
@@ -75,7 +77,7 @@ class CompileBackend:
         """M."""
         return self._motion(images)
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
         """W, then G."""
         return self._render(features, source, driving)
 
@@ -129,16 +131,17 @@ class CudaGraphsBackend:
 
         return Motion(*self._replay("motion", run, [images]))
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
         """W, then G."""
         names = sorted(features)
         count, end = len(names), len(names) + len(Pose._fields)
 
         def run(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
             given = dict(zip(names, tensors[:count], strict=True))
-            return (self._eager.render(given, Pose(*tensors[count:end]), Pose(*tensors[end:])),)
+            return tuple(self._eager.render(given, Pose(*tensors[count:end]), Pose(*tensors[end:])))
 
-        return self._replay("render", run, [*(features[name] for name in names), *source, *driving])[0]
+        given = [*(features[name] for name in names), *source, *driving]
+        return Layers(*self._replay("render", run, given))
 
     def _replay(
         self, name: str, run: Callable[[Sequence[Tensor]], tuple[Tensor, ...]], tensors: Sequence[Tensor]

@@ -19,7 +19,7 @@ from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.geometry import Form
-from liveportrait.networks.interface import Features, Motion, Pose
+from liveportrait.networks.interface import Features, Layers, Motion, Pose
 
 NATIVE_SAMPLING = (11, 2)  # the first version with 5-D GridSample
 BATCH = 4
@@ -62,9 +62,9 @@ class TensorRtBackend:
         """M."""
         return Motion(*self._motion([images]))
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
         """W, then G."""
-        return self._render([*(features[name] for name in sorted(features)), *source, *driving])[0]
+        return Layers(*self._render([*(features[name] for name in sorted(features)), *source, *driving]))
 
     def _load(self, name: str, make: Callable[[], Graph]) -> Rows:
         def build() -> bytes:

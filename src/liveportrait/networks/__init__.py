@@ -3,7 +3,18 @@
 `build(BASE)` or `build(COMPACT)` makes them with random weights; `liveportrait.weights.load` fills them.
 """
 
-from liveportrait.networks.interface import Features, Motion, Pose, Warped
+from liveportrait.networks.interface import Features, Layers, Motion, Pose, Warped
 from liveportrait.networks.variants import BASE, COMPACT, Networks, Variant, build
 
-__all__ = ["BASE", "COMPACT", "Features", "Motion", "Networks", "Pose", "Variant", "Warped", "build"]
+__all__ = [
+    "BASE",
+    "COMPACT",
+    "Features",
+    "Layers",
+    "Motion",
+    "Networks",
+    "Pose",
+    "Variant",
+    "Warped",
+    "build",
+]

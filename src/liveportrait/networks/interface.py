@@ -7,6 +7,8 @@ W  warping            Features, source Pose, driving Pose      -> Warped
 G  generator          Warped                                   -> image (B,3,S,S) RGB in [0, 1]
 ====================  =====================================================================
 
+What a frame is rendered to is `Layers` (`networks/renderer.py`): W and G together, before the picture is composed.
+
 Features and Warped are dictionaries of tensors whose first axis is the batch; what they hold is the
 private business of the variant that made them. Nothing above this package looks inside.
 """
@@ -75,6 +77,23 @@ class Motion(_Batched, _MotionFields):
 
     Row-vector convention (paper eq. 2). Coordinates are those of the 256 px crop scaled to [-1, 1]:
     x right, y down, z away from the camera.
+    """
+
+    __slots__ = ()
+
+
+class _LayersFields(NamedTuple):
+    flow: Tensor  # (B,h,w,2) where each place of the result comes from in the source's crop, [-1, 1]
+    keep: Tensor  # (B,1,S,S) weight of the source looked up along the flow, [0, 1]
+    paint: Tensor  # (B,3,S,S) what is added, RGB
+
+
+class Layers(_Batched, _LayersFields):
+    """A rendered face before it is composed: picture = keep · source(flow) + paint, at any resolution.
+
+    The flow is (x, y) with ±1 at the crop's edges, as `grid_sample` with align_corners=False takes it; outside the
+    crop its border continues. Paint is premultiplied, and may be slightly negative where something was painted again.
+    BASE paints everything: keep (B,1,1,1) and flow (B,1,1,2) are zeros, paint is the picture.
     """
 
     __slots__ = ()

@@ -13,7 +13,8 @@ from liveportrait.engine.rewrites import optimised
 from liveportrait.engine.winograd.base import WinogradGenerator, WinogradWarping
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks, base
-from liveportrait.networks.interface import Features, Motion, Pose
+from liveportrait.networks.interface import Features, Layers, Motion, Pose
+from liveportrait.networks.renderer import Renderer
 
 
 class WinogradBackend:
@@ -44,6 +45,7 @@ class WinogradBackend:
         self._networks = optimised(
             networks, partial(WinogradWarping, side=side), partial(WinogradGenerator, dtype=dtype)
         )
+        self._renderer = Renderer(self._networks)
 
     def appearance(self, images: Tensor) -> Features:
         """F."""
@@ -55,7 +57,7 @@ class WinogradBackend:
         motion: Motion = self._networks.motion(images)
         return motion
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Tensor:
+    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
         """W, then G."""
-        picture: Tensor = self._networks.generator(self._networks.warping(features, source, driving))
-        return picture
+        layers: Layers = self._renderer(features, source, driving)
+        return layers

@@ -101,8 +101,8 @@ class WarpingModule(nn.Module):
     def forward(self, features: Features, source: Pose, driving: Pose) -> Warped:
         """The warped source: volume (B,C·D,h,w), hidden (B,c,h,w), skip (B,k,2h,2w), image (B,3,4h,4w).
 
-        Also flow (B,2h,2w,2), where each pixel comes from in [-1, 1], and its learned part, residual
-        (B,2,2h,2w), for the losses.
+        Also image_flow (B,4h,4w,2), where each pixel of the image comes from in [-1, 1]. And for the losses flow
+        (B,2h,2w,2), the same at half the size, and its learned part, residual (B,2,2h,2w).
         """
         geometry, x = self.prepare(features["context"], source, driving)
         return self.warp(features, geometry, *self.predict(x))
@@ -155,7 +155,7 @@ class WarpingModule(nn.Module):
     def _warp(self, features: Features, geometry: _Geometry, hidden: Tensor, raw: Tensor) -> Warped:
         fine, fine_residual, masks, translation, follows = self._displacement(geometry, raw)
         residual = F.avg_pool2d(fine_residual, 2)
-        fine_flow = _absolute(fine)
+        fine_flow, image_flow = _absolute(fine), _absolute(enlarge(fine))
 
         volume = features["volume"]
         volume_flow = geometry.volume_flow(masks, translation, residual, follows, volume.shape[2])
@@ -165,7 +165,8 @@ class WarpingModule(nn.Module):
             "volume": warped.flatten(1, 2) * occlusion,
             "hidden": hidden,
             "skip": sample(features["skip"], fine_flow),
-            "image": sample(features["image"], _absolute(enlarge(fine))),
+            "image": sample(features["image"], image_flow),
+            "image_flow": image_flow,
             "flow": fine_flow,
             "residual": fine_residual,
         }
