@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from media_samples import corners, make_video, packets_of, quadrants
 
+from liveportrait.choices import VideoCodec
 from liveportrait.errors import UserError
-from liveportrait.media import VideoReader, VideoWriter
+from liveportrait.media import VideoReader, VideoWriter, encoder_for
 
 FPS = Fraction(30000, 1001)
 
@@ -66,12 +67,30 @@ def test_colours_survive(tmp_path: Path) -> None:
     assert np.abs(error.mean(axis=(0, 1))).max() < 1
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_odd_sizes_are_padded_by_their_edge(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(("name", "alpha"), [("a.webm", False), ("a.webm", True), ("a.mov", True)])
+def test_odd_sizes_keep_their_last_row_and_column(tmp_path: Path, name: str, alpha: bool) -> None:
     image = quadrants(33, 51)
-    with VideoWriter(tmp_path / f"a{suffix}", Fraction(25), 51, 33) as writer:
+    image[:, 48:] = image[30:] = 90  # three wide: 4:2:0 keeps the colours of pairs
+    image[:, 50] = image[32] = 230
+    rgba = np.dstack([image, np.full((33, 51), 255, np.uint8)])
+    with VideoWriter(tmp_path / name, Fraction(25), 51, 33, alpha=alpha) as writer:
+        for _ in range(2):
+            writer.write(rgba if alpha else image)
+    frame = next(iter(VideoReader(tmp_path / name)))
+    assert frame.shape == image.shape
+    places = [4, 4, 28, 32, 12], [4, 46, 44, 12, 50]
+    np.testing.assert_allclose(frame[places].astype(int), image[places], atol=20)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "auto"), ("a.mov", "prores")])
+def test_odd_sizes_are_padded_by_their_edge_where_the_codec_wants_even(
+    tmp_path: Path, name: str, codec: VideoCodec
+) -> None:
+    image = quadrants(33, 51)
+    with VideoWriter(tmp_path / name, Fraction(25), 51, 33, codec=codec) as writer:
         writer.write(image)
-    frame = next(iter(VideoReader(tmp_path / f"a{suffix}")))
+    assert encoder_for(tmp_path / name, codec).size(51, 33) == (52, 34)
+    frame = next(iter(VideoReader(tmp_path / name)))
     assert frame.shape == (34, 52, 3)
     np.testing.assert_allclose(
         frame[:33, :51][[4, 4, 28], [4, 46, 46]], image[[4, 4, 28], [4, 46, 46]], atol=12
@@ -217,6 +236,7 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np
 from fractions import Fraction
+from liveportrait.choices import VideoCodec
 from liveportrait.errors import UserError
 from liveportrait.media import VideoWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -242,7 +262,7 @@ def test_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
 COPY = """
 import sys
 from pathlib import Path
-from liveportrait.media import VideoReader, VideoWriter
+from liveportrait.media import VideoReader, VideoWriter, encoder_for
 with VideoReader(sys.argv[1]) as reader:
     info = reader.info
     with VideoWriter(sys.argv[2], info.fps, info.width, info.height, audio_from=reader.path) as writer:

@@ -34,7 +34,7 @@ from liveportrait.animation.report import (
     stretches_note,
 )
 from liveportrait.animation.session import Session
-from liveportrait.animation.writer import is_picture, output_paths, write_rendering
+from liveportrait.animation.writer import is_picture, output_paths, size_notes, write_rendering
 from liveportrait.choices import AudioMode, BackendName, PrecisionChoice
 from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError
@@ -122,6 +122,7 @@ class Animator:
             unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
             turns = options.motion == "relative" and options.region in ("all", "pose")
             notes = [*_notes(rendering, unchanged, options, options.stitching, "animated")]
+            notes += size_notes(rendering, paths[0], options)
             if turns and not options.photo_pose and any(each.driver.is_photo for each in rendering.drivers):
                 notes.append(
                     "a driving photo gives its expression only: use --photo-pose to take its head pose too"
@@ -152,6 +153,7 @@ class Animator:
             rendering = portrait.edited(session, options)
             unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
             notes = [*_notes(rendering, unchanged, options, options.stitching, "edited")]
+            notes += size_notes(rendering, paths[0], options)
             return _report(rendering, paths, unchanged, options.stitching, notes)
 
     def template(

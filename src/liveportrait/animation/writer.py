@@ -24,6 +24,7 @@ from liveportrait.media import (
     VideoWriter,
     check_alpha,
     check_output,
+    encoder_for,
     save_image,
 )
 from liveportrait.types import Image
@@ -55,6 +56,20 @@ def output_paths(
 def is_picture(path: Path) -> bool:
     """Whether the file to be written holds a single picture."""
     return path.suffix.lower() in IMAGE_OUTPUTS
+
+
+def size_notes(rendering: Rendering, path: Path, options: OutputOptions) -> list[str]:
+    """A sentence if the video at `path` is larger than its frames, since the codec wants even sizes."""
+    height, width = rendering.compositor.shape
+    if is_picture(path) or not path.suffix:
+        return []
+    padded = encoder_for(path, options.codec, rendering.paste.alpha).size(width, height)
+    if padded == (width, height):
+        return []
+    return [
+        f"{path} is {padded[0]}x{padded[1]} px: its codec takes even sizes, so the last row or column of the"
+        f" {width}x{height} px is there twice; .webm and a folder of PNG keep the size"
+    ]
 
 
 class FrameWriter:

@@ -10,7 +10,7 @@ from liveportrait.media.files import check_input, check_output, output_file
 from liveportrait.media.image import IMAGE_OUTPUTS, PictureSequence, contact_sheet, load_image, save_image
 from liveportrait.media.probe import VideoInfo
 from liveportrait.media.reader import VideoReader
-from liveportrait.media.writer import VIDEO_OUTPUTS, VideoWriter, check_alpha
+from liveportrait.media.writer import VIDEO_OUTPUTS, VideoWriter, check_alpha, encoder_for
 
 __all__ = [
     "IMAGE_OUTPUTS",
@@ -25,6 +25,7 @@ __all__ = [
     "check_output",
     "check_picture",
     "contact_sheet",
+    "encoder_for",
     "load_image",
     "media_kind",
     "output_file",

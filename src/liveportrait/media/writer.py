@@ -52,15 +52,22 @@ class Encoder:
     pixels: str  # format of the frames it takes
     options: Mapping[str, str] = field(default_factory=dict)
     alpha: bool = False  # whether frames are RGBA
+    odd: bool = False  # whether it keeps the last column and row of odd sizes
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in px of the video for frames of a size."""
+        return (width, height) if self.odd else (width + width % 2, height + height % 2)
 
 
 _X264 = Encoder("libx264", "yuv420p", {"crf": "18", "preset": "medium"})
 _VP9_OPTIONS = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
-_VP9 = Encoder("libvpx-vp9", "yuv420p", _VP9_OPTIONS)
+_VP9 = Encoder("libvpx-vp9", "yuv420p", _VP9_OPTIONS, odd=True)
 # Reference frames that are never shown are not allowed beside transparency.
-_VP9_ALPHA = Encoder("libvpx-vp9", "yuva420p", _VP9_OPTIONS | {"auto-alt-ref": "0"}, alpha=True)
+_VP9_ALPHA = Encoder("libvpx-vp9", "yuva420p", _VP9_OPTIONS | {"auto-alt-ref": "0"}, alpha=True, odd=True)
 _PRORES = Encoder("prores_ks", "yuv422p10le", {"profile": "hq", "vendor": "apl0"})
-_PRORES_ALPHA = Encoder("prores_ks", "yuva444p10le", {"profile": "4444", "vendor": "apl0"}, alpha=True)
+_PRORES_ALPHA = Encoder(
+    "prores_ks", "yuva444p10le", {"profile": "4444", "vendor": "apl0"}, alpha=True, odd=True
+)
 
 
 def encoder_for(path: Path, codec: VideoCodec = "auto", alpha: bool = False) -> Encoder:
@@ -88,9 +95,9 @@ def check_alpha(path: Path) -> None:
 class VideoWriter:
     """Writes (H,W,3) uint8 RGB frames as H.264, VP9 or ProRes (see `encoder_for`), BT.709 in limited range.
 
-    A context manager: the file appears under its name on a clean exit, and not at all after any exception. An
-    odd width or height is padded to even by repeating the last column or row. The sound of `audio_from`, if
-    it has any, is copied or encoded anew (see `audio`), and ends no later than the pictures.
+    A context manager: the file appears under its name on a clean exit, and not at all after any exception. H.264
+    and ProRes 422 want even sizes: the last column or row of odd ones is repeated. The sound of `audio_from`, if it
+    has any, is copied or encoded anew (see `audio`), and ends no later than the pictures.
 
     >>> with VideoReader("driving.mov") as reader:
     ...     info = reader.info
@@ -150,8 +157,9 @@ class VideoWriter:
         if frame.shape != (self.height, self.width, channels) or frame.dtype != np.uint8:
             size = f"{self.width}x{self.height}"
             raise ValueError(f"frame {self.frame_count}: not {size} uint8, but {frame.shape} {frame.dtype}")
-        if self.height % 2 or self.width % 2:
-            padding = (0, self.height % 2, 0, self.width % 2)
+        width, height = self._encoder.size(self.width, self.height)
+        if (width, height) != (self.width, self.height):
+            padding = (0, height - self.height, 0, width - self.width)
             frame = np.asarray(cv2.copyMakeBorder(frame, *padding, cv2.BORDER_REPLICATE))
         picture = self._reformatter.reformat(
             VideoFrame.from_ndarray(frame, format="rgba" if self._encoder.alpha else "rgb24"),
@@ -176,8 +184,7 @@ class VideoWriter:
         stream = self._container.add_stream(
             self._encoder.name, rate=self.fps, options=dict(self._encoder.options)
         )
-        stream.width = self.width + self.width % 2
-        stream.height = self.height + self.height % 2
+        stream.width, stream.height = self._encoder.size(self.width, self.height)
         stream.pix_fmt = self._encoder.pixels
         stream.codec_context.color_range = ColorRange.MPEG
         stream.codec_context.colorspace = BT709
