@@ -7,6 +7,7 @@ from typing import Literal
 Region = Literal["all", "expression", "pose", "lips", "eyes"]
 MotionMode = Literal["relative", "absolute"]
 DrivingOption = Literal["expression-friendly", "pose-friendly"]
+ExpressionMode = Literal["faithful", "landmarks"]
 AudioMode = Literal["driving", "source", "none"]
 VideoCodec = Literal["auto", "prores"]
 PasteMask = Literal["template", "face"]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import TracebackType
 
 import torch
 
 from liveportrait.animation.compositor import Compositor
-from liveportrait.animation.driver.base import DrivingBatch, Start
+from liveportrait.animation.driver.base import DrivingBatch, Start, Surroundings
 from liveportrait.animation.driver.video import cut_driving
 from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.pipeline import Cue, render_faces
@@ -26,6 +27,7 @@ from liveportrait.face.measures import opening_ratios
 from liveportrait.face.tracker import SMALLEST_DRIVER, FaceTracker
 from liveportrait.media import check_picture
 from liveportrait.motion import MotionSmoother, SeenHeads, groups_for, motion_from_heads
+from liveportrait.motion.expression import REACH
 from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
 from liveportrait.types import Image
@@ -74,6 +76,9 @@ class Live:
         self._pictures = self._played()
         self._reference: _Reference | None = None
         self._last: DrivingBatch | None = None
+        self._past: deque[DrivingBatch] = deque(
+            maxlen=math.ceil(REACH * fps)
+        )  # of a frame each, without crops
         self._shape: tuple[int, ...] | None = None  # of the camera's frames, since the reference
         self.face_found = False
         self._is_closed = False
@@ -99,7 +104,10 @@ class Live:
             face = self._tracker(frame)
         self.face_found = face is not None
         if face:
-            self._last, self._shape = self._measured(frame, face), shape
+            batch = self._measured(frame, face)
+            around = Surroundings.of(self._past, batch, (), self._fps)
+            self._last, self._shape = replace(batch, around=around), shape
+            self._past.append(replace(batch, crops=(None,)))
         row, picture = next(self._pictures)
         if self._last is None or self._reference is None:
             return self._compositor.compose(picture, [])
@@ -118,6 +126,7 @@ class Live:
     def reset(self) -> None:
         """Start anew: motion starts from the next frame that shows a face."""
         self._reference = self._last = self._shape = None
+        self._past.clear()
         self._tracker.reset()
         self.face_found = False
 
@@ -163,7 +172,9 @@ class Live:
         window = driving_window([face.landmarks]) if crops else whole_window(len(frame))
         crop = cut_driving(frame, window, engine.variant)[None]
         motion = extract_motion(engine, crop, head.keypoints, [window])
-        start = Start(motion, ratios, scores)
+        analyzer = self._session.analyzer
+        identity = analyzer.identity(frame, face.landmarks) if engine.can_express else None
+        start = Start(motion, ratios, scores, identity)
         transfers = tuple(MotionTransfer(engine, own, start, False, options) for own in self._source.faces)
         smoother = MotionSmoother(options.smooth, self._fps, live=True)
         return _Reference(window, motion, head.through(window), transfers, smoother)

@@ -15,6 +15,7 @@ from liveportrait.choices import (
     WIDEST_OPENING,
     AudioMode,
     DrivingOption,
+    ExpressionMode,
     MotionMode,
     Opening,
     PasteMask,
@@ -29,6 +30,7 @@ from liveportrait.face.choice import FaceChoice, parse_box, parse_numbers
 
 _RANGES = {
     "multiplier": (0.0, 4.0),
+    "expression_strength": (0.0, 2.0),
     "smooth": (0.0, 1.0),
     "crop_scale": (1.0, 10.0),
     "crop_x": (-1.0, 1.0),
@@ -148,6 +150,11 @@ class TransferOptions(OptionGroup):
     reference: str = "match"
     """the frame of DRIVING that relative motion starts from: match (the first one, but expressions start where
     DRIVING looks most like SOURCE), first, auto (the most neutral one), or its number"""
+    expression: ExpressionMode = "faithful"
+    """relative motion of a photo: faithful, as strong as DRIVING's and made SOURCE's own; landmarks, DRIVING's plain
+    differences, as they are taken anyway of a photo's own person and for video SOURCE, animals and driving photos"""
+    expression_strength: float = 1.0
+    """relative motion: how strongly SOURCE follows DRIVING's expression, 0 to 2, whatever the head does"""
     photo_pose: bool = False
     """let a driving photo turn SOURCE's head too; by default it gives its expression only"""
     lock_head: bool = False

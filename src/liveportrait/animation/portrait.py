@@ -103,7 +103,8 @@ class Portrait:
             DrivenFace(face, posers[index], number)
             for index, (face, number) in enumerate(zip(source.faces, numbers, strict=True))
         ]
-        timed = [TimedDriver(driver, options.smooth) for driver in drivers]
+        surrounds = any(poser.makes_own for poser in posers.values())
+        timed = [TimedDriver(driver, options.smooth, surrounds) for driver in drivers]
         return Rendering(session, source, driven, timed, options)
 
     def edit(self, options: Sliders | None = None, **sliders: object) -> Image:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from liveportrait import motion as motions
-from liveportrait.animation.driver.base import Driver, Start
+from liveportrait.animation.driver.base import Driver, DrivingBatch, Start
 from liveportrait.animation.edit_options import Sliders, check_slider
 from liveportrait.animation.options import SourceOptions, TransferOptions
 from liveportrait.animation.pipeline import Cue
@@ -17,6 +17,7 @@ from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.motion import groups_for
 from liveportrait.motion.editing import copy_expression, edit
+from liveportrait.motion.expression import Change, OwnExpression
 from liveportrait.motion.keyframes import read_keyframes
 from liveportrait.motion.retargeting import Ratios, retarget, widen_lip_gap
 from liveportrait.networks.geometry import pose_of
@@ -35,6 +36,7 @@ class MotionTransfer:
         self._is_relative = options.motion == "relative"
         still = face.still.motion if face.still else None
         self._gains = face.animal.gains(start.motion).to(start.motion.expression) if face.animal else None
+        self._own = self._own_expression(face, start)
         self.stitches = options.stitching and engine.can_stitch
         self._is_still = still is not None
         self._first: tuple[Pose, float] | None = None  # with expression-friendly: pose and size at the start
@@ -54,6 +56,11 @@ class MotionTransfer:
         """The transfer from a driver to the face of that place among those it moves."""
         return cls(engine, face, driver.start(place), driver.is_photo, options)
 
+    @property
+    def makes_own(self) -> bool:
+        """Whether the driver's expressions are made the face's own."""
+        return self._own is not None
+
     def poses(self, view: FaceView, cue: Cue) -> Pose:
         """The source's poses (B) for the driving motions (B) of a cue.
 
@@ -62,7 +69,7 @@ class MotionTransfer:
         if cue.driving is None:
             raise ValueError("a face that follows a driver needs the driver's motion")
         home = pose_of(view.motion)
-        pose = pose_of(self._transferred(cue.driving.motion, view.motion))
+        pose = self._own_pose(self._own, cue.driving) if self._own else self._plain_pose(view, cue.driving)
         if self._first:
             pose = motions.expression_friendly(home, pose, *self._first)
         if self._options.retarget.changes:
@@ -70,6 +77,47 @@ class MotionTransfer:
         if self.stitches:
             pose = self._engine.stitched(home, pose)
         return motions.amplify(home, pose, self._options.multiplier)
+
+    def _own_expression(self, face: SourceFace, start: Start) -> OwnExpression | None:
+        """What makes the driver's expressions the face's own; None where plain differences are taken."""
+        options, view, shape = self._options, face.still, face.shape
+        if not self._is_relative or self._is_photo or options.expression == "landmarks":
+            return None
+        if view is None or view.ratios is None or shape is None or shape.is_of(start.identity):
+            return None
+        mask = self._groups.relative_mask(options.region).to(view.motion.scale.device)
+        strength = options.expression_strength
+        return OwnExpression(self._engine, shape, view.motion, view.ratios[:, 2], mask, strength)
+
+    def _own_pose(self, own: OwnExpression, driving: DrivingBatch) -> Pose:
+        """Poses whose expression is the face's own; what is added to the driver's is smoothed over time."""
+        moved, change = self._changed(own, driving)
+        if driving.around:
+            _, near = self._changed(own, driving.around.frames)
+            added = own.addition(near).smoothed(driving.around.weights)
+        else:
+            added = own.addition(change)
+        expression = own.source.expression + (change.expression + added.expression) @ moved.rotation
+        return own.posed(pose_of(moved._replace(expression=expression)), change, added)
+
+    def _changed(self, own: OwnExpression, driving: DrivingBatch) -> tuple[Motion, Change]:
+        """The motion by plain differences, and the change of the face that it brings, as strong as asked for."""
+        start, strength = self._start, own.strength
+        moved = self._transferred(driving.motion, own.source)
+        expression = strength * (moved.expression - own.source.expression) @ moved.rotation.transpose(1, 2)
+        lips = scores = None
+        if driving.ratios is not None and start.ratios is not None and self._options.region in OPENS_LIPS:
+            lips = strength * (driving.ratios - start.ratios)[:, 2]
+        if driving.scores is not None and start.scores is not None:
+            scores = driving.scores - start.scores
+        return moved, Change(expression, lips, scores)
+
+    def _plain_pose(self, view: FaceView, driving: DrivingBatch) -> Pose:
+        moved = self._transferred(driving.motion, view.motion)
+        if self._is_relative and self._options.expression_strength != 1:
+            change = self._options.expression_strength * (moved.expression - view.motion.expression)
+            moved = moved._replace(expression=view.motion.expression + change)
+        return pose_of(moved)
 
     def _transferred(self, driving: Motion, source: Motion) -> Motion:
         options, region, groups = self._options, self._options.region, self._groups
@@ -110,6 +158,7 @@ class MotionTransfer:
         return pose if options.wanted[2] is None else widen_lip_gap(pose, home, self._groups)
 
 
+OPENS_LIPS = ("all", "expression", "lips")  # regions
 OPENING_LIPS = {"lips", "lip_opening"}  # sliders
 
 

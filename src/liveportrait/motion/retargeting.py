@@ -176,10 +176,14 @@ def widen_lip_gap(pose: Pose, source: Pose, groups: KeypointGroups) -> Pose:
     """
     if not groups.keypoints_are_landmarks:
         return pose
-    own = lip_ratios(source)
-    more = ((lip_ratios(pose) - own) / _FULL_FROM).clamp(0, 1)
+    return open_lips(pose, lag_of_lips(lip_ratios(source), lip_ratios(pose), LIP_LAG))
+
+
+def lag_of_lips(own: Tensor, goal: Tensor, lag: float) -> Tensor:
+    """What lips whose own ratio is (B or 1,) lack of a ratio (B,): `lag` where they are closed and shall open."""
+    more = ((goal - own) / _FULL_FROM).clamp(0, 1)
     closed = ((_OPEN - own) / (_OPEN - _CLOSED)).clamp(0, 1)
-    return open_lips(pose, LIP_LAG * more * closed)
+    return lag * more * closed
 
 
 def _moved(direction: Tensor, pose: Pose) -> Tensor:

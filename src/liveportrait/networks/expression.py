@@ -24,7 +24,7 @@ SCORES = 52  # blendshapes
 class ExpressionSizes:
     """Widths of E."""
 
-    components: int = 48  # of a face's landmarks
+    components: int = 24  # of a face's landmarks
     hidden: int = 256
 
 

@@ -27,7 +27,7 @@ from liveportrait.training.expression_faces import LabelledFaces, keypoint_chang
 from liveportrait.training.phase import Objective, network_phase
 
 NAME = "expression"
-VALIDATE_EVERY = 1000  # steps
+VALIDATE_EVERY = 500  # steps
 VALIDATION_PAIRS = 4000
 SMOOTH = 0.03  # error of a keypoint from which on it counts by its size, not by its square
 # Scores know little of how the outline of the face moves.
@@ -41,9 +41,9 @@ class ExpressionConfig(RunConfig):
     """The training of E."""
 
     output: str = "runs/expression"
-    schedule: Schedule = field(default_factory=lambda: Schedule(1_536_000, 256, 2e-3, weight_decay=1e-3))
+    schedule: Schedule = field(default_factory=lambda: Schedule(384_000, 256, 2e-3, weight_decay=0.1))
     sizes: ExpressionSizes = field(default_factory=ExpressionSizes)
-    noise: float = 0.1  # on the components of a face, which have unit variance: a tracker's are not exact
+    noise: float = 0.5  # on the components of a face, which have unit variance: a tracker's are not exact
 
     def __post_init__(self) -> None:
         """Raise UserError for impossible values."""

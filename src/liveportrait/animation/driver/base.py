@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,6 +21,7 @@ from liveportrait.animation.session import Session
 from liveportrait.choices import Reference
 from liveportrait.media.arrays import DEFAULT_FPS
 from liveportrait.motion import JitterMeter, MotionSmoother, crop_points
+from liveportrait.motion.expression import REACH, smoothing_weights
 from liveportrait.networks.interface import Motion
 from liveportrait.types import Array, Image
 
@@ -33,6 +36,10 @@ class DrivingBatch:
     ratios: Tensor | None  # (B,3) openings of left eye, right eye and lips, where somebody measured them
     crops: tuple[Image | None, ...]  # B crops (S,S,3) as M saw them; None from a template
     scores: Tensor | None = None  # (B,52) blendshapes, where somebody measured them
+    scenes: Tensor | None = (
+        None  # (B,) numbers of the scenes that they belong to, where there is more than one
+    )
+    around: Surroundings | None = None  # what comes before and after, where somebody knows
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -40,11 +47,17 @@ class DrivingBatch:
     def take(self, rows: Sequence[int]) -> DrivingBatch:
         """The frames of these rows, in this order."""
         wanted = list(rows)
+
+        def taken(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[wanted]
+
         return DrivingBatch(
             self.motion.rows(wanted),
-            None if self.ratios is None else self.ratios[wanted],
+            taken(self.ratios),
             tuple(self.crops[row] for row in wanted),
-            None if self.scores is None else self.scores[wanted],
+            taken(self.scores),
+            taken(self.scenes),
+            None if self.around is None else self.around.take(wanted),
         )
 
     def slices(self, size: int) -> Play:
@@ -54,15 +67,46 @@ class DrivingBatch:
 
     @classmethod
     def cat(cls, parts: Sequence[DrivingBatch]) -> DrivingBatch:
-        """Several batches as one."""
-        ratios = [part.ratios for part in parts if part.ratios is not None]
-        scores = [part.scores for part in parts if part.scores is not None]
+        """Several batches as one, without what is around them."""
+
+        def joined(values: Iterable[Tensor | None]) -> Tensor | None:
+            known = [value for value in values if value is not None]
+            return torch.cat(known) if known else None
+
         return cls(
             Motion.cat([part.motion for part in parts]),
-            torch.cat(ratios) if ratios else None,
+            joined(part.ratios for part in parts),
             tuple(crop for part in parts for crop in part.crops),
-            torch.cat(scores) if scores else None,
+            joined(part.scores for part in parts),
+            joined(part.scenes for part in parts),
         )
+
+
+class Surroundings(NamedTuple):
+    """The frames of a driver around those of a batch, and the weights by which they smooth it."""
+
+    frames: DrivingBatch  # C, without crops
+    weights: Tensor  # (B,C)
+
+    def take(self, rows: list[int]) -> Surroundings:
+        """What is around some frames of the batch."""
+        return Surroundings(self.frames, self.weights[rows])
+
+    @classmethod
+    def of(
+        cls, before: Iterable[DrivingBatch], batch: DrivingBatch, after: Iterable[DrivingBatch], fps: Fraction
+    ) -> Surroundings:
+        """What is around a batch, of batches of consecutive frames."""
+        earlier = list(before)
+        frames = DrivingBatch.cat([*earlier, batch, *after])
+        first = sum(map(len, earlier))
+        times = torch.arange(len(frames), device=batch.motion.scale.device) / float(fps)
+        own = slice(first, first + len(batch))
+        weights = smoothing_weights(times[own], times)
+        if frames.scenes is not None:
+            weights = weights * (frames.scenes[own, None] == frames.scenes)
+        bare = replace(frames, crops=(None,) * len(frames))
+        return cls(bare, weights / weights.sum(1, keepdim=True))
 
 
 Play = Generator[DrivingBatch, None, None]
@@ -74,6 +118,9 @@ class Start(NamedTuple):
     motion: Motion  # batch 1
     ratios: Tensor | None = None  # (1,3) openings, where they are known
     scores: Tensor | None = None  # (1,52) blendshapes, where they are known
+    identity: Array | None = (
+        None  # (128,) embedding of who it is, where expressions may be made a source's own
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -112,9 +159,10 @@ def missing_reference(reference: Reference, name: str, count: int) -> str:
 class TimedDriver:
     """One driver for the length of one result: its frames smoothed, its jitter measured on the way."""
 
-    def __init__(self, driver: Driver, strength: float) -> None:
+    def __init__(self, driver: Driver, strength: float, surrounds: bool = False) -> None:
+        """`strength` of the smoothing; `surrounds`: batches tell what is around them."""
         self.driver = driver
-        self._strength = strength
+        self._strength, self._surrounds = strength, surrounds
         self._before, self._after = JitterMeter(), JitterMeter()
 
     def play(self, session: Session, fps: Fraction) -> Play:
@@ -125,7 +173,8 @@ class TimedDriver:
         with closing(self.driver.play(session)) as play:
             if self.driver.is_photo:
                 yield from repeat(next(play).take([0] * session.batch))
-            yield from on_clock(self._smoothed(play), self.driver.fps / fps, session.batch)
+            frames = on_clock(self._smoothed(play), self.driver.fps / fps, session.batch)
+            yield from surrounded(frames, fps, session.batch) if self._surrounds else frames
 
     def jitter(self) -> Jitter:
         """How much the keypoints played so far trembled, px of the 256 px crop."""
@@ -135,7 +184,12 @@ class TimedDriver:
         """The same frames with smoothed motion; smoothing starts anew at cuts."""
         smoother = MotionSmoother(self._strength, self.driver.fps)
         waiting: list[DrivingBatch] = []  # single frames whose smoothed motion is not known yet
+        scene = 0
         for part, is_start in _split(play, self.driver.cuts):
+            if self.driver.cuts:
+                scene += is_start
+                numbers = torch.full((len(part),), scene, device=part.motion.scale.device)
+                part = replace(part, scenes=numbers)
             if is_start:
                 yield from self._ready(waiting, smoother, None)
                 self._before.restart()
@@ -184,6 +238,26 @@ def on_clock(play: Iterable[DrivingBatch], ratio: Fraction, size: int) -> Iterat
             del waiting[:size]
     if waiting:
         yield DrivingBatch.cat(waiting)
+
+
+def surrounded(play: Iterable[DrivingBatch], fps: Fraction, size: int) -> Iterator[DrivingBatch]:
+    """The same batches of at most `size` frames, told what is around them; a few are held back to know it."""
+    near = math.ceil(REACH * float(fps) / size)  # batches to each side
+    before: deque[DrivingBatch] = deque(maxlen=near)
+    after: deque[DrivingBatch] = deque()
+
+    def complete() -> DrivingBatch:
+        batch = after.popleft()
+        around = Surroundings.of(before, batch, after, fps)
+        before.append(replace(batch, crops=(None,) * len(batch)))
+        return replace(batch, around=around)
+
+    for batch in play:
+        after.append(batch)
+        if len(after) > near:
+            yield complete()
+    while after:
+        yield complete()
 
 
 def _split(play: Iterable[DrivingBatch], cuts: Sequence[int]) -> Iterator[tuple[DrivingBatch, bool]]:

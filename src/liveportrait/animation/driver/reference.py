@@ -38,6 +38,7 @@ class Candidate:
 
     number: int
     frame: Image  # (H,W,3)
+    face: Face
     cost: float = 0.0
 
 
@@ -71,6 +72,11 @@ class ReferenceSearch:
         return self._found.frame
 
     @property
+    def identity(self) -> Array:
+        """The embedding (128,) of who it shows."""
+        return self._analyzer.identity(self._found.frame, self._found.face.landmarks)
+
+    @property
     def _found(self) -> Candidate:
         if self._best is None:
             raise ValueError("no frame was found that motion could start from")
@@ -81,15 +87,15 @@ class ReferenceSearch:
         if self._wanted == "auto":
             cost = neutral_distance(self._analyzer, face)
             if self._best is None or cost < self._best.cost:
-                self._best = Candidate(number, frame, cost)
+                self._best = Candidate(number, frame, face, cost)
         elif number == self._wanted or (self._wanted in ("first", "match") and self._best is None):
-            self._best = Candidate(number, frame)
+            self._best = Candidate(number, frame, face)
         if self._wanted == "match" and self._seen % SCORED_EVERY == 0:
             own = face_scores(self._analyzer, face)
             for index, (scores, best) in enumerate(zip(self._scores, self.similar, strict=True)):
                 cost = similarity_cost(own, scores)
                 if best is None or cost < best.cost:
-                    self.similar[index] = Candidate(number, frame, cost)
+                    self.similar[index] = Candidate(number, frame, face, cost)
         self._seen += 1
 
 

@@ -119,9 +119,11 @@ def open_video_driver(
             moved = _held(first, motion, tracked.found)
             whole = DrivingBatch(moved, ratios, (None,) * len(tracked.found), shapes)
 
+    identity = references.identity if session.engine.can_express else None
+
     def start_in(number: int, motion: Motion) -> Start:
         rows = slice(number, number + 1)
-        return Start(motion, ratios[rows], shapes[rows])
+        return Start(motion, ratios[rows], shapes[rows], identity)
 
     plain = start_in(references.number, first)
     starts = []

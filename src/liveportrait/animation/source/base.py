@@ -19,6 +19,7 @@ from liveportrait.animation.session import Session
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow
 from liveportrait.motion.animals import AnimalMotion
+from liveportrait.motion.expression import FaceShape
 from liveportrait.networks.interface import Features, Motion
 from liveportrait.types import Array, Image
 
@@ -60,6 +61,11 @@ class SourceFace(Protocol):
     @property
     def scores(self) -> Array | None:
         """The face's own expression (53,), see `face.scores`; None where it is not a still person's."""
+        ...
+
+    @property
+    def shape(self) -> FaceShape | None:
+        """What makes a driver's expressions the face's own; None where the weights or the face do not serve."""
         ...
 
     def shown(self, rows: range) -> list[int]:

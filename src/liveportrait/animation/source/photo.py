@@ -26,6 +26,7 @@ from liveportrait.face.tracker import largest_face
 from liveportrait.media import load_image
 from liveportrait.motion import groups_for
 from liveportrait.motion.animals import AnimalMotion, animal_motion
+from liveportrait.motion.expression import FaceShape
 from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
@@ -42,6 +43,7 @@ class PhotoFace:
     still: FaceView  # batch 1
     animal: AnimalMotion | None = None
     scores: Array | None = None
+    shape: FaceShape | None = None
 
     def shown(self, rows: range) -> list[int]:
         """All: a photo does not change."""
@@ -114,7 +116,8 @@ def _person_face(session: Session, image: Image, face: Face, options: SourceOpti
     with session.clock.step("motion"):
         motion = extract_motion(session.engine, crops, seen.keypoints, [window])
     view = make_view(session, crops, motion, [seen], [window])
-    return PhotoFace(view, scores=face_scores(session.analyzer, face))
+    shape = _shape(session, image, face, window)
+    return PhotoFace(view, scores=face_scores(session.analyzer, face), shape=shape)
 
 
 def _cropped_face(session: Session, image: Image) -> PhotoFace:
@@ -128,7 +131,20 @@ def _cropped_face(session: Session, image: Image) -> PhotoFace:
     with session.clock.step("motion"):
         motion = extract_motion(session.engine, tile[None], seen.keypoints if seen else None, windows)
     view = make_view(session, tile[None], motion, [seen] if seen else [], ())
-    return PhotoFace(view, scores=face_scores(session.analyzer, face) if face else None)
+    if face is None:
+        return PhotoFace(view)
+    shape = _shape(session, tile, face, windows[0])
+    return PhotoFace(view, scores=face_scores(session.analyzer, face), shape=shape)
+
+
+def _shape(session: Session, image: Image, face: Face, window: CropWindow) -> FaceShape | None:
+    """What makes expressions this face's own, where the weights can do so."""
+    if not session.engine.can_express:
+        return None
+    with session.clock.step("detect"):
+        scores = session.analyzer.blendshapes(face)
+        identity = session.analyzer.identity(image, face.landmarks)
+    return FaceShape.of(face, scores, identity, window, session.engine.device)
 
 
 def _animal_face(session: Session, image: Image, face: AnimalFace, options: SourceOptions) -> PhotoFace:

@@ -36,7 +36,7 @@ from liveportrait.motion import (
 )
 from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
-from liveportrait.types import Array, Image
+from liveportrait.types import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,8 @@ class VideoFace:
     rows: NDArray[np.int64]  # (N,) each frame's row of `motion`: the last one at or before it
     still: None = None
     animal: None = None
-    scores: Array | None = None
+    scores: None = None
+    shape: None = None
 
     def shown(self, rows: range) -> list[int]:
         """The frames that show the face; all where the frames are the face."""

@@ -1,0 +1,169 @@
+"""Expressions between people: a driver's change made the source's own, and as strong as the driver's.
+
+Differences of landmarks carry millimetres from one face to another, and the same millimetres mean another expression
+there. Where the weights bring E, mouth and chin go where the source's own would go for the driver's change of
+blendshapes. What the picture would lose is asked for beforehand, by a gain for each part of the face, which fades for
+what is large already; lips open by their ratio of height to width, and closed ones part.
+
+Changes are in the head's own frame, in units of δ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from liveportrait.engine import Engine
+from liveportrait.face import Face
+from liveportrait.face.crop import CropWindow
+from liveportrait.motion.landmarks import SeenKeypoints
+from liveportrait.motion.lifting import MESH_ROWS, flattened
+from liveportrait.motion.retargeting import lag_of_lips, lip_ratios, open_lips
+from liveportrait.networks import keypoints as k
+from liveportrait.networks.interface import Motion, Pose
+from liveportrait.types import Array
+
+SECONDS = 0.06  # standard deviation, over time, of the Gaussian that smooths what is added
+REACH = 3 * SECONDS  # to each side
+SAME_FACE = (
+    0.45  # distance of embeddings below which millimetres mean the same on both faces; two people: some 0.8
+)
+
+_REST = (*k.IRISES, k.NOSE_TIP, k.FOREHEAD)
+# Share of E in a keypoint's change: blendshapes know mouths, and landmarks brows.
+SHARE = k.per_keypoint({k.MOUTH: 1.0, (k.CHIN, *k.JAW): 0.6, (*k.BROWS, *k.LIDS, *_REST): 0.0})
+# The picture shows 0.6 to 0.8 of what brows and corners are asked.
+GAIN = k.per_keypoint(
+    {
+        k.BROWS: 1.6, k.MOUTH_CORNERS: 1.35, k.INNER_LIPS + k.OUTER_LIPS: 1.25, k.LIDS: 1.15,
+        (k.CHIN, *k.JAW, *_REST): 1.0,
+    }
+)  # fmt: skip
+OF_E = 1.2  # E's answers are those of the least error, and so too small
+FADES = 0.22  # size of a change at which its gain has fallen to 1/e: more of it would break the mouth
+LIPS_GAIN, LIPS_FADE = 0.15, 0.35  # the same for a change of the ratio of the lips
+LAG, LAG_FADE = (
+    0.081,
+    0.5,
+)  # what closed lips keep, in mouth widths, and the opening at which they have parted
+
+
+@dataclass(frozen=True, eq=False)
+class FaceShape:
+    """What is known of a still face beside its motion."""
+
+    landmarks: Tensor  # (1,111,2) flat, see `lifting.flattened`
+    unit: Tensor  # (1,) of E's offsets, in units of the crop (half its side is 1)
+    scores: Tensor  # (1,52) blendshapes
+    identity: Array  # (128,) embedding
+
+    @classmethod
+    def of(
+        cls, face: Face, scores: Array, identity: Array, window: CropWindow, device: torch.device
+    ) -> FaceShape:
+        """A face of a picture with its blendshapes (52,) and embedding, seen through the window of its crop."""
+        through = SeenKeypoints.of([face.landmarks]).through(window)
+        linear, shift = window.matrix[:, :2], window.matrix[:, 2]
+        points = face.landmarks[list(MESH_ROWS), :2] @ linear.T + shift
+        flat = flattened(np.asarray(points * (2 / window.size) - 1, np.float32)[None], through.rotation)
+        landmarks, unit, own = (
+            torch.from_numpy(part).to(device)
+            for part in (flat.landmarks, flat.unit, np.asarray(scores, np.float32)[None])
+        )
+        return cls(landmarks, unit, own, identity)
+
+    def is_of(self, identity: Array | None) -> bool:
+        """Whether an embedding (128,) is this person's."""
+        return identity is not None and float(np.linalg.norm(identity - self.identity)) < SAME_FACE
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What a driver does in B frames since the frame that its expression starts from."""
+
+    expression: Tensor  # (B,21,3)
+    lips: Tensor | None  # (B,) of the ratio of the lips; None where it is not known, or lips shall not follow
+    scores: Tensor | None  # (B,52) of the blendshapes, where they are known
+
+
+class Addition(NamedTuple):
+    """What is added to a driver's change in B frames."""
+
+    expression: Tensor  # (B,21,3)
+    lips: Tensor  # (B,) to the ratio of the lips
+
+    def smoothed(self, weights: Tensor) -> Addition:
+        """What is added in b frames, by weights (b,B) of these."""
+        return Addition(torch.einsum("bc,ckd->bkd", weights, self.expression), weights @ self.lips)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnExpression:
+    """Makes a driver's changes those of one still face."""
+
+    engine: Engine
+    shape: FaceShape
+    source: Motion  # batch 1
+    lips: Tensor  # (1,) ratio of its lips
+    mask: Tensor  # (21,3) bool: the coordinates that follow
+    strength: float = 1.0
+    lag: float = LAG  # of closed lips, in mouth widths
+
+    def addition(self, change: Change) -> Addition:
+        """What is added to a change, which is `strength` times the driver's already."""
+        expression = self.strengthened(self.made_own(change)) - change.expression
+        lips = torch.zeros_like(expression[:, 0, 0])
+        if change.lips is not None:
+            more = LIPS_GAIN * change.lips * (-((change.lips / LIPS_FADE) ** 2)).exp()
+            goal = (self.lips + change.lips + more).clamp(min=0)
+            fading = (-(((goal - self.lips) / LAG_FADE) ** 2)).exp()
+            lips = goal + lag_of_lips(self.lips, goal, self.lag) * fading - self.lips - change.lips
+        return Addition(torch.where(self.mask, expression, 0.0), lips)
+
+    def made_own(self, change: Change) -> Tensor:
+        """The change (B,21,3) as this face would make it, where the driver's blendshapes are known.
+
+        Depth stays as it is.
+        """
+        if change.scores is None:
+            return change.expression
+        wanted = (self.shape.scores + change.scores).clamp(0, 1)
+        unit = (self.shape.unit / self.source.scale)[..., None]
+        own = (
+            OF_E * self.strength * unit * self.engine.express(self.shape.landmarks, self.shape.scores, wanted)
+        )
+        share = own.new_tensor(SHARE)[:, None]
+        planar = share * own + (1 - share) * change.expression[..., :2]
+        return torch.cat([planar, change.expression[..., 2:]], dim=-1)
+
+    @staticmethod
+    def strengthened(expression: Tensor) -> Tensor:
+        """A change (B,21,3) with the gain of each keypoint, faded by its size.
+
+        Where the mouth becomes narrower it is not driven farther across: pursed lips would become a beak.
+        """
+        size = expression[..., :2].norm(dim=-1, keepdim=True)
+        gain = 1 + (expression.new_tensor(GAIN)[:, None] - 1) * (-((size / FADES) ** 2)).exp()
+        right, left = k.MOUTH_CORNERS
+        narrows = expression[:, left, 0] < expression[:, right, 0]
+        across = torch.where(narrows[:, None], gain[..., 0].clamp(max=1), gain[..., 0])
+        mouth = torch.zeros_like(across[0], dtype=torch.bool)
+        mouth[list(k.MOUTH)] = True
+        across = torch.where(mouth, across, gain[..., 0])
+        return expression * torch.stack([across, gain[..., 0], gain[..., 0]], dim=-1)
+
+    def posed(self, pose: Pose, change: Change, added: Addition) -> Pose:
+        """Poses (B) of the changed expression with the lips as far open as they shall be."""
+        if change.lips is None:
+            return pose
+        ratio = (self.lips + change.lips + added.lips).clamp(min=0)
+        return open_lips(pose, ratio - lip_ratios(pose))
+
+
+def smoothing_weights(times: Tensor, around: Tensor) -> Tensor:
+    """Weights (B,C) of frames at times (C,) s in smoothed values of frames at times (B,) s: a Gaussian."""
+    return (-0.5 * ((times[:, None] - around) / SECONDS) ** 2).exp()
