@@ -14,8 +14,8 @@ from skimage.data import astronaut
 from liveportrait.engine import Engine
 from liveportrait.evaluation.context import EvalContext
 from liveportrait.evaluation.evaluate import Evaluation, Plan, evaluate
-from liveportrait.evaluation.inputs import ShardItem, open_items
-from liveportrait.evaluation.protocols.people import DRIVERS, lively
+from liveportrait.evaluation.inputs import EvalClip, ShardItem, open_items
+from liveportrait.evaluation.protocols.people import DRIVERS, lively_clips
 from liveportrait.evaluation.protocols.shared import detail_share, mouth_groups, turn_groups
 from liveportrait.evaluation.report import figures, sheets, table
 from liveportrait.evaluation.results import Measured, Outcome, Worst, summary
@@ -98,17 +98,27 @@ def test_detail_is_what_arrives_where_the_source_shows_it() -> None:
 
 
 class Clip(ShardItem):
-    """A clip that is never decoded."""
+    """A grey clip, which may fade in."""
 
-    def __init__(self, key: str, identity: str, liveliness: float) -> None:
+    def __init__(self, key: str, identity: str, liveliness: float, fades: bool = False) -> None:
         self.key, self.identity, self.is_video = key, identity, True
         self.kind, self.liveliness = "clip", liveliness
+        self.fades = fades
+
+    def evenly(self, count: int) -> EvalClip:
+        frames = np.full((3, 8, 8, 3), 100, np.uint8)
+        frames[0] += 100 * self.fades
+        return EvalClip(self.key, frames, self.identity)
 
 
 def test_the_liveliest_clips_of_different_people_drive_and_every_video_given() -> None:
-    clips = [Clip(f"{person}{n}", person, 0.1 * n + ord(person)) for person in "abcdef" for n in range(3)]
-    file = Clip("talk.mp4", "talk", float("inf"))
-    assert [each.key for each in lively([*clips, file])] == ["talk.mp4", "f2", "e2", "d2", "c2"]
+    clips = [
+        Clip(f"{person}{n}", person, 0.1 * n + ord(person), fades=(n == 2 and person == "e"))
+        for person in "abcdef"
+        for n in range(3)
+    ]
+    file = Clip("talk.mp4", "talk", float("inf"), fades=True)
+    assert [each.key for each in lively_clips([*clips, file])] == ["talk.mp4", "f2", "e1", "d2", "c2"]
     assert DRIVERS == 4
 
 

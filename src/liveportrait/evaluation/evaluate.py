@@ -12,7 +12,7 @@ from liveportrait.evaluation.context import EvalContext
 from liveportrait.evaluation.inputs import EvalItem, EvalSource
 from liveportrait.evaluation.protocols.control import PARTS, measure_control, missing_module
 from liveportrait.evaluation.protocols.cross_reenactment import draw, measure_pair, pairings
-from liveportrait.evaluation.protocols.people import Driver, lively, measure_people, portraits
+from liveportrait.evaluation.protocols.people import Driver, lively_clips, measure_people, portraits
 from liveportrait.evaluation.protocols.self_reenactment import measure_clip
 from liveportrait.evaluation.results import PROTOCOLS, Outcome, Protocol
 from liveportrait.evaluation.tracks import find
@@ -130,7 +130,7 @@ def _cross(
 def _people(
     context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress
 ) -> Iterator[Outcome]:
-    drivers = [found for each in lively(items) if (found := Driver.of(context, each))]
+    drivers = [found for each in lively_clips(items) if (found := Driver.of(context, each))]
     sources = list(portraits(context, items, plan.portraits, plan.seed)) if drivers else []
     for number, source in enumerate(sources):
         progress("between people, portraits", number, len(sources))

@@ -55,22 +55,28 @@ class Driver:
     burst: Track
 
     @classmethod
-    def of(cls, context: EvalContext, item: EvalItem) -> Driver | None:
+    def of(cls, context: EvalContext, clip: EvalClip) -> Driver | None:
         """None where the clip has one frame only, or shows no face in its first frame."""
-        clip = item.evenly(FRAMES)
         track = observe(context.analyzer, clip.frames, identities=False)
         if len(clip.frames) < 2 or track.faces[0] is None:
             return None
         return cls(clip, track, observe(context.analyzer, clip.burst, identities=False))
 
 
-def lively(items: Sequence[EvalItem]) -> list[EvalItem]:
-    """The clips that drive: of each person the liveliest, of these the four liveliest, and every video given."""
-    best: dict[str, EvalItem] = {}
+def lively_clips(items: Sequence[EvalItem]) -> list[EvalClip]:
+    """The clips that drive: every video given; of shards the liveliest clip of each of the four liveliest people.
+
+    Clips of shards that fade in are passed over: motion starts from a first frame that hardly shows a face.
+    """
+    given, chosen = [], dict[str, EvalClip]()
     for each in sorted((item for item in items if item.is_video), key=lambda item: -item.liveliness):
-        best.setdefault(each.identity, each)
-    chosen = [each for each in best.values() if np.isfinite(each.liveliness)][:DRIVERS]
-    return [each for each in best.values() if not np.isfinite(each.liveliness)] + chosen
+        if not np.isfinite(each.liveliness):
+            given.append(each.evenly(FRAMES))
+        elif each.identity not in chosen and len(chosen) < DRIVERS:
+            clip = each.evenly(FRAMES)
+            if metrics.is_well_exposed(clip.frames):
+                chosen[each.identity] = clip
+    return [*given, *chosen.values()]
 
 
 def portraits(
