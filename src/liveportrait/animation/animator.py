@@ -20,6 +20,7 @@ from liveportrait.animation.inputs import (
     open_driver,
     open_source,
     resolve_driving,
+    try_sound,
 )
 from liveportrait.animation.options import AnimateOptions, SourceOptions, TransferOptions
 from liveportrait.animation.pipeline import Rendering
@@ -111,6 +112,7 @@ class Animator:
         options = options or AnimateOptions()
         paths = output_paths(Path(out), options, options)
         drivers = resolve_driving(driving)  # a mistyped name is refused before the source is followed
+        try_sound(source, drivers, options.audio, paths[0])
         session = self._session(progress)
         with self._open(session, source, options) as portrait:
             rendering = portrait.driven(session, drivers, options)
@@ -148,6 +150,7 @@ class Animator:
         paths = output_paths(Path(out), options, options, VIDEO_OUTPUTS if is_video else IMAGE_OUTPUTS)
         if options.keyframes and not is_video:
             raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
+        try_sound(source, (), options.audio, paths[0])
         session = self._session(progress)
         with self._open(session, source, options) as portrait:
             rendering = portrait.edited(session, options)

@@ -16,9 +16,18 @@ from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
 from liveportrait.animation.source.photo import open_photo
 from liveportrait.animation.source.video import open_video
+from liveportrait.choices import AudioMode
 from liveportrait.errors import UserError
 from liveportrait.face.choice import parse_numbers
-from liveportrait.media import FrameArrays, VideoReader, check_input, check_picture, media_kind
+from liveportrait.media import (
+    VIDEO_OUTPUTS,
+    FrameArrays,
+    VideoReader,
+    check_input,
+    check_picture,
+    media_kind,
+    plan_sound,
+)
 from liveportrait.motion import Template, read_template
 from liveportrait.types import Array, Image
 
@@ -56,6 +65,18 @@ def resolve_driving(driving: DrivingInput | Sequence[DrivingInput]) -> list[Reso
             raise UserError("there is no driver: give a video, a photo, a motion template, or pictures")
         return [_resolved(each) for each in driving]
     return [_resolved(driving)]
+
+
+def try_sound(source: SourceInput, drivers: Sequence[Resolved], mode: AudioMode, out: Path) -> None:
+    """Read the sound that `out` will have, before any work. Raises `UserError` where it cannot be carried over."""
+    suffix = out.suffix.lower()
+    if mode == "none" or suffix not in VIDEO_OUTPUTS:
+        return
+    for each in (source, *drivers) if mode == "source" else (*drivers, source):
+        if not isinstance(each, str | Path) or is_template(Path(each)) or media_kind(each) == "image":
+            continue
+        if plan_sound(Path(each), suffix):
+            return
 
 
 def open_driver(

@@ -5,6 +5,7 @@ written raises `UserError`. Outputs appear under their final name only when they
 """
 
 from liveportrait.media.arrays import FrameArrays, check_picture
+from liveportrait.media.audio import plan_sound
 from liveportrait.media.container import media_kind
 from liveportrait.media.files import check_input, check_output, output_file
 from liveportrait.media.image import IMAGE_OUTPUTS, PictureSequence, contact_sheet, load_image, save_image
@@ -29,5 +30,6 @@ __all__ = [
     "load_image",
     "media_kind",
     "output_file",
+    "plan_sound",
     "save_image",
 ]

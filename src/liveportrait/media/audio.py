@@ -1,26 +1,36 @@
 """The sound of one file, carried into another beside the pictures.
 
-Packets are copied as they are where the container can hold their codec and common players play it there;
-otherwise the sound is encoded anew, AAC at 192 kbit/s (Opus in WebM), mono or stereo. Either way packets go
-out just ahead of the pictures, so that nothing piles up, and none ends after the pictures do.
+Packets are copied as they are where the container can hold their codec, common players play it there, and
+they follow each other in one form without a gap; otherwise the sound is encoded anew, AAC at 192 kbit/s (Opus
+in WebM), mono or stereo. Either way packets go out just ahead of the pictures, so that nothing piles up, and none
+ends after the pictures do.
+
+All that can go wrong with a sound is tried beforehand: it is read once from end to end, decoded unless it can
+surely be copied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+import av
+from av import AudioLayout
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.packet import Packet
 
 from liveportrait.errors import UserError
 from liveportrait.media.container import audio_stream, open_media, video_stream
+from liveportrait.media.sound import audio_frame, blocks, hold_layout, joined_packets, laid
 
 COPIED = {
     ".mp4": {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"},
@@ -28,15 +38,137 @@ COPIED = {
     ".mkv": {"aac", "mp3", "ac3", "eac3", "opus", "vorbis", "alac", "flac", "pcm_s16le", "pcm_s24le", "dts"},
     ".webm": {"opus", "vorbis"},
 }
+_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _ENCODERS: Mapping[str, Literal["libopus", "aac"]] = {".webm": "libopus"}
 _RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "libopus": (48000,)}
 _BIT_RATE = 192_000
 # Codecs need packets from before the first sound that is heard: AAC up to 48 ms, Opus 80 ms.
 _LEAD_IN = Fraction(1, 10)
+# These say once for all how their sound is coded; elsewhere each packet may be of another kind.
+_STEADY = ("mov", "matroska")
+_MOST_OVERLAP = Fraction(1, 100)  # times are rounded, to milliseconds at worst
+_MOST_GAP = Fraction(1, 10)
+_TRIED_PACKETS = 30
+
+
+@dataclass(frozen=True)
+class SoundPlan:
+    """How the sound of a file gets into another."""
+
+    origin: Fraction  # when the first picture is shown, in seconds
+    copied: bool  # packet by packet
+    rate: int = 48000  # of the sound encoded anew
+    channels: int = 2
+
+
+def plan_sound(source: Path, suffix: str) -> SoundPlan | None:
+    """How the sound of `source` gets into a file with a suffix, after a try; None where there is no sound.
+
+    Raises UserError where the sound cannot be carried over.
+    """
+    with open_media(source) as container:
+        stream = audio_stream(container)
+        if stream is None:
+            return None
+        codec = stream.codec_context.codec.canonical_name if stream.codec_context else None
+        steady = container.format.name.startswith(_STEADY)
+        survey = _survey(container, stream)
+    if not survey.packets:
+        return None
+    if codec in COPIED[suffix] and survey.even and _is_copied(source, suffix):
+        if steady:
+            return SoundPlan(survey.origin, True)
+        forms = _decoded_forms(source, codec, survey.origin)
+        if len(forms) == 1:
+            return SoundPlan(survey.origin, True)
+    else:
+        forms = _decoded_forms(source, codec, survey.origin)
+    rates = _RATES[_ENCODERS.get(suffix, "aac")]
+    rate = max(rate for rate, _ in forms)
+    return SoundPlan(
+        survey.origin, False, rate if rate in rates else rates[0], max(channels for _, channels in forms)
+    )
+
+
+@dataclass
+class _Survey:
+    """What the packets of a sound say without being decoded."""
+
+    origin: Fraction  # when the first picture is shown
+    packets: int
+    even: bool  # they follow each other without gaps
+
+
+def _survey(container: InputContainer, stream: AudioStream) -> _Survey:
+    pictures = video_stream(container)
+    first: Fraction | None = None
+    end: Fraction | None = None
+    order: int | None = None
+    survey = _Survey(Fraction(0), 0, True)
+    try:
+        for packet, _ in joined_packets(container):
+            if not packet.size or packet.is_discard:
+                continue
+            time = None if packet.pts is None else packet.pts * packet.time_base
+            if pictures is not None and packet.stream_index == pictures.index and time is not None:
+                first = time if first is None else min(first, time)
+            if packet.stream_index != stream.index:
+                continue
+            survey.packets += 1
+            if time is None or (end is not None and not -_MOST_OVERLAP <= time - end <= _MOST_GAP):
+                survey.even = False
+            if packet.dts is not None and order is not None and packet.dts <= order:
+                survey.even = False
+            end, order = end_of(packet), packet.dts
+    except FFmpegError:  # what follows cannot be read, of the pictures too
+        survey.even = False
+    survey.origin = first or Fraction(0)
+    return survey
+
+
+def _is_copied(source: Path, suffix: str) -> bool:
+    """Whether packets of the sound can be put into a file with a suffix, tried with the first ones."""
+    with open_media(source) as container, ExitStack() as stack:
+        stream = audio_stream(container)
+        assert stream is not None
+        if stream.codec_context.codec.canonical_name.startswith("pcm_"):
+            names = hold_layout(
+                stream
+            )  # PCM is in the order that its container says, and the new one says another
+            usual = AudioLayout(f"{len(names)}c").channels
+            if names != tuple(channel.name for channel in usual):
+                return False
+        try:
+            output = stack.enter_context(av.open(BytesIO(), "w", format=_FORMATS[suffix]))
+            copy = output.add_stream_from_template(stream)
+            for packet in islice((each for each in container.demux(stream) if each.size), _TRIED_PACKETS):
+                packet.stream = copy
+                output.mux(packet)
+            output.close()
+        except (FFmpegError, ValueError):
+            return False
+    return True
+
+
+def _decoded_forms(source: Path, codec: str | None, origin: Fraction) -> set[tuple[int, int]]:
+    """The rates and numbers of channels, 1 or 2, of a sound once it is decoded, after a try of all of it."""
+    remedy = "leave it out with --audio none, or convert the file"
+    if codec is None:
+        raise UserError(f"{source}: the codec of its sound is unknown here: {remedy}")
+    try:
+        with open_media(source) as container:
+            stream = audio_stream(container)
+            assert stream is not None
+            forms = {(block.rate, len(block.samples)) for block in blocks(container, stream, origin)}
+    except (FFmpegError, ValueError, KeyError) as error:
+        raise UserError(f"{source}: its sound ({codec}) cannot be decoded: {remedy}") from error
+    if not forms:
+        raise UserError(f"{source}: its sound ({codec}) cannot be decoded: {remedy}")
+    return forms
 
 
 class Soundtrack:
-    """Feeds the first sound of `source` to `output`; does nothing where the source has none.
+    """Feeds the sound of `source` to `output`; does nothing where the source has none.
 
     A context manager that holds the source open. Times are shifted so that the first picture of the source
     comes at zero.
@@ -44,13 +176,15 @@ class Soundtrack:
 
     def __init__(self, source: Path, output: OutputContainer, suffix: str) -> None:
         """`suffix` is that of the output, in lower case. Raises UserError where the source cannot be used."""
-        self._source = source
         self._next: Packet | None = None
         self._output = output
         with ExitStack() as stack:
+            plan = plan_sound(source, suffix)
             container = stack.enter_context(open_media(source))
             stream = audio_stream(container)
-            self._packets = iter(()) if stream is None else self._start(container, stream, suffix)
+            self._packets: Iterator[Packet] = iter(())
+            if plan is not None and stream is not None:
+                self._packets = self._start(container, stream, plan, suffix)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Soundtrack:
@@ -63,43 +197,33 @@ class Soundtrack:
 
     def write_until(self, end: Fraction) -> None:
         """Writes the packets that end no later than `end` seconds after the first picture."""
-        try:
-            while (packet := self._next or next(self._packets, None)) is not None:
-                self._next = packet
-                if end_of(packet) > end:
-                    return
+        while (packet := self._next or next(self._packets, None)) is not None:
+            self._next = packet
+            if end_of(packet) > end:
+                return
+            self._next = None
+            try:
                 self._output.mux(packet)
-                self._next = None
-        except FFmpegError as error:
-            raise UserError(
-                f"{self._source}: its sound cannot be carried over ({error.strerror}): leave the sound out"
-            ) from error
+            except (ArgumentError, InvalidDataError):  # no rendering is lost for the sake of a packet
+                continue
 
-    def _start(self, container: InputContainer, stream: AudioStream, suffix: str) -> Iterator[Packet]:
+    def _start(
+        self, container: InputContainer, stream: AudioStream, plan: SoundPlan, suffix: str
+    ) -> Iterator[Packet]:
         """Adds a stream to the output and returns the packets for it, not yet read."""
-        if stream.codec_context is None:
-            raise UserError(f"{self._source}: its sound codec is unknown here: leave the sound out")
-        if stream.codec_context.codec.canonical_name in COPIED[suffix]:
-            return _copied(container, stream, self._output.add_stream_from_template(stream))
+        if plan.copied:
+            return _copied(container, stream, self._output.add_stream_from_template(stream), plan.origin)
+        layout = "mono" if plan.channels == 1 else "stereo"
         encoder = _ENCODERS.get(suffix, "aac")
-        rate = stream.rate if stream.rate in _RATES[encoder] else _RATES[encoder][0]
-        layout = "mono" if stream.layout.nb_channels == 1 else "stereo"
-        encoded = self._output.add_stream(encoder, rate=rate, layout=layout, bit_rate=_BIT_RATE)
-        return _encoded(container, stream, encoded)
+        encoded = self._output.add_stream(encoder, rate=plan.rate, layout=layout, bit_rate=_BIT_RATE)
+        return _encoded(container, stream, encoded, plan)
 
 
-def _first_picture(container: InputContainer) -> Fraction:
-    """When the first picture of a file is shown, in seconds; 0 where it has none."""
-    stream = video_stream(container)
-    if stream is None or stream.start_time is None or stream.time_base is None:
-        return Fraction(0)
-    return stream.start_time * stream.time_base
-
-
-def _copied(container: InputContainer, stream: AudioStream, output: AudioStream) -> Iterator[Packet]:
-    origin = _first_picture(container)
-    for packet in container.demux(stream):
-        if not packet.size or packet.pts is None:
+def _copied(
+    container: InputContainer, stream: AudioStream, output: AudioStream, origin: Fraction
+) -> Iterator[Packet]:
+    for packet, _ in joined_packets(container):
+        if packet.stream_index != stream.index or not packet.size or packet.pts is None:
             continue
         shift = round(origin / packet.time_base)
         packet.pts -= shift
@@ -109,14 +233,13 @@ def _copied(container: InputContainer, stream: AudioStream, output: AudioStream)
             yield packet
 
 
-def _encoded(container: InputContainer, stream: AudioStream, output: AudioStream) -> Iterator[Packet]:
-    origin = _first_picture(container)
-    for frame in container.decode(stream):
-        if frame.pts is None or frame.time_base is None:
-            continue
-        frame.pts -= round(origin / frame.time_base)
-        if frame.pts >= 0:
-            yield from output.encode(frame)
+def _encoded(
+    container: InputContainer, stream: AudioStream, output: AudioStream, plan: SoundPlan
+) -> Iterator[Packet]:
+    count = 0
+    for samples in laid(blocks(container, stream, plan.origin), plan.rate, plan.channels):
+        yield from output.encode(audio_frame(samples, plan.rate, count))
+        count += samples.shape[1]
     yield from output.encode(None)
 
 

@@ -7,11 +7,11 @@ here it may open the formats below from local files only.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import av
 from av.audio.stream import AudioStream
@@ -55,6 +55,17 @@ _SIGNS_OF_ANIMATION = {"PNG": b"acTL", "WebP": b"ANMF", "AVIF": b"avis"}
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".wmv"}
 
+S = TypeVar("S", AudioStream, VideoStream)
+
+# Made to go with another stream, or for some listeners only.
+_ASIDE = (
+    Disposition.comment
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired
+    | Disposition.timed_thumbnails
+    | Disposition.dependent
+)
+
 
 @contextmanager
 def open_media(path: Path) -> Iterator[InputContainer]:
@@ -76,18 +87,28 @@ def _unreadable(path: Path) -> UserError:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The first stream of moving pictures; the cover of a song does not count."""
+    """The stream of moving pictures that players choose; the cover of a song does not count."""
     streams = container.streams.video
-    return next((s for s in streams if not s.disposition & Disposition.attached_pic), None)
+    return _preferred(stream for stream in streams if not stream.disposition & Disposition.attached_pic)
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """The first stream of sound."""
-    return next(iter(container.streams.audio), None)
+    """The stream of sound that players choose."""
+    return _preferred(container.streams.audio)
+
+
+def _preferred(streams: Iterable[S]) -> S | None:
+    """The first stream of those marked as default, or of all; one that can be decoded goes before the others."""
+    return min(streams, key=_rank, default=None)
+
+
+def _rank(stream: AudioStream | VideoStream) -> tuple[bool, bool, bool]:
+    disposition = stream.disposition
+    return stream.codec_context is None, not disposition & Disposition.default, bool(disposition & _ASIDE)
 
 
 def require_video(container: InputContainer, path: Path) -> VideoStream:
-    """The first stream of moving pictures. Raises UserError where there is none."""
+    """The stream of moving pictures that players choose. Raises UserError where there is none."""
     stream = video_stream(container)
     if stream is None and audio_stream(container) is None:
         raise _unreadable(path)

@@ -107,8 +107,9 @@ def probe(path: Path) -> Timeline:
         if not packets.count:
             raise UserError(f"{path} has a video track without a single frame: record or convert it again")
         declared = (stream.guessed_rate, stream.average_rate)
+        sound = audio_stream(container)
         facts: dict[str, Any] = {
-            "has_audio": audio_stream(container) is not None,
+            "has_audio": sound is not None and sound.index in packets.streams,
             "pixel_aspect": float(stream.sample_aspect_ratio or 1),
         }
         if len(packets.times) < packets.count:
@@ -135,6 +136,7 @@ class _Packets:
     order: array[float]  # when decoded
     end_s: float  # where the last packet of any stream ends
     cut: bool  # the last packet of some stream is incomplete
+    streams: frozenset[int]  # those that have packets
 
 
 def _read_packets(container: InputContainer, stream: VideoStream, path: Path) -> _Packets:
@@ -157,7 +159,7 @@ def _read_packets(container: InputContainer, stream: VideoStream, path: Path) ->
         raise UserError(
             f"{path} is damaged after frame {count} ({error.strerror}): copy or download it again"
         ) from error
-    return _Packets(count, times, order, end, any(incomplete.values()))
+    return _Packets(count, times, order, end, any(incomplete.values()), frozenset(incomplete))
 
 
 def packet_time(packet: Packet, container: InputContainer) -> int | None:
