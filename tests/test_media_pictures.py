@@ -118,6 +118,28 @@ def test_profile_of_grey(tmp_path: Path) -> None:
         np.testing.assert_allclose(load_image(path), 188, atol=1)
 
 
+def ink_profile() -> bytes:
+    """An ICC profile of CMYK whose lightness falls from paper to black with K alone; other inks change nothing."""
+    identity = b"".join(struct.pack(">i", 65536 * (k % 4 == 0)) for k in range(9))
+    corners_of_inks = b"".join(bytes((0 if k % 2 else 255, 128, 128)) for k in range(16))  # K runs fastest
+    ramp = bytes(range(256))
+    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + identity + ramp * 4 + corners_of_inks + ramp * 3
+    head = struct.pack(">I4sI4s4s4s", 144 + len(table), b"none", 0x02100000, b"prtr", b"CMYK", b"Lab ")
+    head += bytes(12) + b"acsp" + bytes(28) + b"".join(struct.pack(">i", round(v * 65536)) for v in D50)
+    return head.ljust(128, b"\0") + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_profile_of_inks(tmp_path: Path, kind: str) -> None:
+    """Half of the black ink is L* 49.8, which is 118 in sRGB; without the profile it would be 127."""
+    path = tmp_path / "a"
+    half = Image.new("CMYK", (32, 32), (0, 0, 0, 128))
+    half.save(path, kind, quality=95, icc_profile=ink_profile())
+    np.testing.assert_allclose(load_image(path), 118, atol=2)
+    half.save(path, kind, quality=95)
+    np.testing.assert_allclose(load_image(path), 127, atol=2)
+
+
 def test_profiles_that_change_nothing(tmp_path: Path) -> None:
     """That of sRGB itself, a damaged one, and one for pictures of another kind."""
     path = tmp_path / "a.png"

@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ class _Packets:
 
     count: int  # of the video stream
     times: array[float]  # of the video stream, when shown, seconds, in decoding order
-    order: array[float]  # when decoded
+    order: array[float]  # when decoded; NaN where that is not said
     end_s: float  # where the last packet of any stream ends
     cut: bool  # the last packet of some stream is incomplete
     streams: frozenset[int]  # those that have packets
@@ -154,7 +155,7 @@ def _read_packets(container: InputContainer, stream: VideoStream, path: Path) ->
                 count += 1
                 if time is not None:
                     times.append(float(time * packet.time_base))
-                    order.append(float((time if packet.dts is None else packet.dts) * packet.time_base))
+                    order.append(nan if packet.dts is None else float(packet.dts * packet.time_base))
     except FFmpegError as error:
         raise UserError(
             f"{path} is damaged after frame {count} ({error.strerror}): copy or download it again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -143,10 +144,10 @@ class VideoReader:
             # An AVI knows when frames are decoded. As many are shown by then, though not the same ones.
             clock: deque[float] | None = deque() if container.format.name == "avi" else None
             try:
-                for packet in container.demux(stream):
-                    if clock is not None and packet.dts is not None:
+                for packet in chain((each for each in container.demux(stream) if each.size), (None,)):
+                    if clock is not None and packet and packet.dts is not None:
                         clock.append(float(packet.dts * packet.time_base))
-                    for frame in decoder.decode(packet if packet.size else None):
+                    for frame in decoder.decode(packet):  # None: what it still holds
                         time = None
                         if clock is not None:
                             time = clock.popleft() if clock else None
