@@ -1,11 +1,16 @@
-"""Folders of the user: the cache, and new ones for results. Every room may import this."""
+"""Folders of the user: the cache, new ones for results, and what is being written. Every room may import this."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from liveportrait.errors import UserError
+
+_UNFINISHED: set[Path] = set()  # files and folders that are being written, under hidden names
 
 
 def user_cache(variable: str, name: str) -> Path:
@@ -29,3 +34,34 @@ def check_new_folder(path: Path | str, may_be_empty: bool = False) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{path.parent} cannot be written to: choose another folder")
     return path
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """The hidden name of a file or folder while it is written: however the block ends, nothing is left under it.
+
+    Nor is anything left where the block cannot end, if `remove_unfinished` is called in time.
+    """
+    _UNFINISHED.add(path)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        _UNFINISHED.discard(path)
+
+
+def remove_unfinished() -> None:
+    """Remove at once everything that is being written, whichever thread is at it; its writing may fail then."""
+    for path in tuple(_UNFINISHED):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # some systems do not remove a file that is open: the block's end does
+        if path.is_dir() and not path.is_symlink():
+            # A thread that still writes into the folder does not find it under another name.
+            moved = path.with_name(f"{path.name}-")
+            path.rename(moved)
+            shutil.rmtree(moved, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

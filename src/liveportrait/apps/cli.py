@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,9 +15,11 @@ from tyro.conf import subcommand
 from liveportrait.apps.animate import Animate, Edit, MakeTemplate
 from liveportrait.apps.demo import Demo
 from liveportrait.apps.evaluate import Evaluate
+from liveportrait.apps.terminal import Stopped, lenient_streams, stopping
 from liveportrait.apps.train import Prepare, Train
 from liveportrait.apps.weights import Export, Weights
 from liveportrait.errors import UserError
+from liveportrait.folders import remove_unfinished
 
 Command = (
     Annotated[Animate, subcommand("animate")]
@@ -30,32 +34,69 @@ Command = (
 )
 
 USER_ERROR = 2
-INTERRUPTED = 130
+NO_MEMORY = (
+    "can't allocate memory",
+    "Insufficient memory",
+    "std::bad_alloc",
+)  # of PyTorch, OpenCV and OpenVINO
+TOO_LITTLE_MEMORY = (
+    "there is too little memory: choose a smaller --max-size, close other programs, "
+    "or take a machine that has more"
+)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command line (the process's own by default) and return its exit status.
 
-    0 is success, 2 a mistake in the input, 130 an interruption; on either the outputs do not exist. Raises
-    SystemExit for --help (0) and for a line that cannot be parsed (2).
+    0 is success, 2 a mistake in the input, 128 and a signal's number an interruption (130 is Ctrl-C); on either the
+    outputs do not exist. Raises SystemExit for --help (0) and for a line that cannot be parsed (2).
     """
     # PyTorch's threads wait for one another at the end of every layer. GNU OpenMP lets them spin, which takes a core
     # from the decoder and the encoder, and on a busy machine makes a frame take fifty times as long
     # (docs/notes/speed-log.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        command = tyro.cli(
-            Command,
-            prog="liveportrait",
-            description="Animate a portrait with the expression and head pose of a driving video.",
-            args=args,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-        command.run()
-    except UserError as error:
-        print(f"liveportrait: {error}", file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("liveportrait: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    with lenient_streams(), stopping() as stopper:
+        try:
+            command = tyro.cli(
+                Command,
+                prog="liveportrait",
+                description="Animate a portrait with the expression and head pose of a driving video.",
+                args=args,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+            command.run()
+        except KeyboardInterrupt:
+            stopper.stopped = stopper.stopped or Stopped(signal.SIGINT)
+        except Exception as error:
+            # Whatever fails while everything is being stopped fails because of that.
+            if not stopper.stopped:
+                if _is_lack_of_memory(error):
+                    return _fail(TOO_LITTLE_MEMORY)
+                if isinstance(error, UserError):
+                    return _fail(str(error))
+                raise
+        finally:
+            remove_unfinished()  # an interruption may come between a block's end and its cleaning up
+        if stopper.stopped:
+            print(f"liveportrait: {stopper.stopped.reason}", file=sys.stderr)
+            return stopper.stopped.status
     return 0
+
+
+def _fail(sentence: str) -> int:
+    print(f"liveportrait: {sentence}", file=sys.stderr)
+    return USER_ERROR
+
+
+def _is_lack_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what led to it, is that memory ran out: each library says so in a way of its own."""
+    while error is not None:
+        named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        if (
+            named
+            or getattr(error, "errno", None) == errno.ENOMEM
+            or any(word in str(error) for word in NO_MEMORY)
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from liveportrait.folders import user_cache
+from liveportrait.folders import unfinished, user_cache
 from liveportrait.networks import Networks
 
 CACHE_VARIABLE = "LIVEPORTRAIT_CACHE"
@@ -61,14 +61,10 @@ def load_or_make(name: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
 def replace_artefact(name: str, artefact: bytes) -> bytes:
     """Keeps the artefact under that file name; returns it."""
     path = cache_folder() / name
-    partial = path.with_name(f".{name}.{os.getpid()}.part")
-    try:
+    with suppress(OSError), unfinished(path.with_name(f".{name}.{os.getpid()}.part")) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(_digest(artefact) + artefact)
         partial.replace(path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
     return artefact
 
 

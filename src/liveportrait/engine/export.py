@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +22,7 @@ from liveportrait.engine.graphs import (
 )
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
+from liveportrait.folders import unfinished
 from liveportrait.networks import Networks
 from liveportrait.networks.geometry import Form
 
@@ -65,29 +65,27 @@ def export(
 
     write, form = _writer(to, sampling)
     fast = to_half(openvino_layout(optimised(networks)), precision)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        partial.mkdir()
-        described = {}
-        for make in MAKERS:
-            graph = make(fast, batch, precision)
-            write(graph, partial)
-            described[graph.name] = _describe(graph)
-        facts = {
-            "variant": networks.variant.name,
-            "format": to,
-            "batch": batch,
-            "precision": precision,
-            "sampling": form,
-            "versions": {"liveportrait": version("liveportrait"), "torch": torch.__version__},
-            "graphs": described,
-        }
-        (partial / DESCRIPTION).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        partial.rename(folder)
+        with unfinished(folder.with_name(f".{folder.name}.{os.getpid()}.part")) as partial:
+            partial.mkdir()
+            described = {}
+            for make in MAKERS:
+                graph = make(fast, batch, precision)
+                write(graph, partial)
+                described[graph.name] = _describe(graph)
+            facts = {
+                "variant": networks.variant.name,
+                "format": to,
+                "batch": batch,
+                "precision": precision,
+                "sampling": form,
+                "versions": {"liveportrait": version("liveportrait"), "torch": torch.__version__},
+                "graphs": described,
+            }
+            (partial / DESCRIPTION).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            partial.rename(folder)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return sorted(folder.iterdir())
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from liveportrait.errors import UserError
-from liveportrait.folders import check_new_folder
+from liveportrait.folders import check_new_folder, unfinished
 
 
 def check_input(path: Path | str) -> Path:
@@ -48,8 +47,12 @@ def check_output(path: Path | str, suffixes: Collection[str] = (), overwrite: bo
         raise UserError(f"{path.parent}: no such folder: create it, or write {path.name} elsewhere")
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists already: choose another name or ask to overwrite it")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path.parent} cannot be written to: choose another folder")
+    try:
+        folder = path.resolve(strict=path.is_symlink()).parent  # of a link, that of its target
+    except (OSError, RuntimeError) as error:  # Python 3.13 has the former where a link leads to itself
+        raise UserError(f"{path} is a link that leads nowhere: remove it, or choose another name") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written to: choose another folder")
     return path
 
 
@@ -61,14 +64,11 @@ def output_folder(path: Path | str) -> Iterator[Path]:
     Raises UserError as `check_new_folder` does, before and once more at the end.
     """
     path = check_new_folder(path)
-    temporary = path.with_name(f".liveportrait-{secrets.token_hex(6)}")
-    temporary.mkdir()
-    try:
+    with unfinished(path.with_name(f".liveportrait-{secrets.token_hex(6)}")) as temporary:
+        temporary.mkdir()
         yield temporary
         check_new_folder(path)
         temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -76,13 +76,12 @@ def output_file(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
     """A hidden temporary name beside `path`, with its suffix, to write to inside the `with` block.
 
     On a clean exit the file takes its final name in one step; on any exception, KeyboardInterrupt included,
-    it is removed. Raises UserError as `check_output` does, before and once more at the end.
+    it is removed. A link stays: its target is replaced. Raises UserError as `check_output` does, before and once more
+    at the end.
     """
     path = check_output(path, overwrite=overwrite)
-    temporary = path.with_name(f".liveportrait-{secrets.token_hex(6)}{path.suffix}")
-    try:
+    target = path.resolve() if path.is_symlink() else path
+    with unfinished(target.with_name(f".liveportrait-{secrets.token_hex(6)}{path.suffix}")) as temporary:
         yield temporary
         check_output(path, overwrite=overwrite)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        temporary.replace(target)

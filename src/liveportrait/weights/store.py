@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from liveportrait.errors import UserError
-from liveportrait.folders import check_new_folder
+from liveportrait.folders import check_new_folder, unfinished
 from liveportrait.networks import Networks, Variant, build
 from liveportrait.networks.base import fold_spectral_norm
 from liveportrait.weights.card import CARD_FILE, Card, Metadata, read_card, write_card
@@ -41,17 +40,17 @@ def save(networks: Networks, folder: Path, metadata: Metadata, dtype: torch.dtyp
     for name, module in modules.items():
         for key, value in fold_spectral_norm(module.state_dict()).items():
             state[f"{name}.{key}"] = _stored(value.detach().cpu(), dtype)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        partial.mkdir()
-        save_file(state, partial / WEIGHTS_FILE)
-        card = Card(networks.variant, tuple(modules), _sha256(partial / WEIGHTS_FILE), metadata)
-        write_card(card, partial / CARD_FILE)
-        partial.rename(folder)
+        with unfinished(folder.with_name(f".{folder.name}.{os.getpid()}.part")) as partial:
+            partial.mkdir()
+            path = partial / WEIGHTS_FILE
+            save_file(state, path)
+            card = Card(networks.variant, tuple(modules), sha256_of(path), metadata)
+            write_card(card, partial / CARD_FILE)
+            path.chmod((partial / CARD_FILE).stat().st_mode)  # safetensors lets nobody else read its files
+            partial.rename(folder)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write weights to {folder}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_folder(folder: Path) -> Networks:
@@ -62,7 +61,7 @@ def load_folder(folder: Path) -> Networks:
     card = read_card(folder)
     path = folder / WEIGHTS_FILE
     try:
-        digest = _sha256(path)
+        digest = sha256_of(path)
         if digest != card.sha256:
             raise UserError(
                 f"{path} is damaged or was changed: its sha256 is {digest[:12]}…, "
@@ -115,7 +114,8 @@ def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.contiguous()
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,0 +1,151 @@
+"""How a command ends: stopped by a signal it leaves nothing, finished it needs nobody to print to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from animation_samples import bundled_networks, driving_frames, portrait, write_video
+
+from liveportrait import weights
+from liveportrait.apps.animate import LoadOptions
+from liveportrait.apps.cli import main
+from liveportrait.engine import Engine
+from liveportrait.errors import UserError
+from liveportrait.folders import remove_unfinished
+from liveportrait.media import VideoReader, save_image
+from liveportrait.media.files import output_file, output_folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    save_image(folder / "face.png", portrait())
+    write_video(folder / "driving.mp4", driving_frames(9))
+    weights.save(bundled_networks(), folder / "weights", weights.Metadata("a test", "MIT"))
+    return folder
+
+
+@pytest.fixture
+def here(files, tmp_path, monkeypatch) -> Path:
+    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def animate(out: str, *more: str) -> int:
+    return main(
+        ["animate", "face.png", "driving.mp4", "-o", out, "--weights", "weights", "--device", "cpu", *more]
+    )
+
+
+def signalled(method, number: signal.Signals, at: int):
+    """The method of a class, during whose call of that number, from 0, the process gets a signal."""
+    calls = []
+
+    def call(*arguments, **options):
+        if len(calls) == at:
+            os.kill(os.getpid(), number)
+        calls.append(1)
+        return method(*arguments, **options)
+
+    return call
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals here")
+@pytest.mark.parametrize(
+    ("number", "name", "at", "out"),
+    [
+        (signal.SIGINT, "extract_motion", 0, "out.mp4"),
+        (signal.SIGTERM, "render", 1, "out.mp4"),
+        (getattr(signal, "SIGHUP", None), "render", 2, "out"),
+    ],
+)
+def test_a_signal_ends_a_run_and_leaves_nothing(here, monkeypatch, capsys, number, name, at, out):
+    before = sorted(here.rglob("*"))
+    handler = signal.getsignal(number)
+    monkeypatch.setattr(Engine, name, signalled(getattr(Engine, name), number, at))
+    assert animate(out, "--compare") == 128 + number
+    words = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
+    assert capsys.readouterr().err == f"liveportrait: {words}\n"
+    assert sorted(here.rglob("*")) == before
+    assert signal.getsignal(number) == handler
+
+
+def test_a_signal_that_is_ignored_stays_so(here, monkeypatch):
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as nohup does with SIGHUP
+    try:
+        monkeypatch.setattr(Engine, "render", signalled(Engine.render, signal.SIGTERM, 1))
+        assert animate("out.mp4") == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert VideoReader("out.mp4").info.frame_count == 9
+
+
+def test_what_is_being_written_is_gone_before_its_block_ends(tmp_path):
+    with (
+        pytest.raises(FileNotFoundError),  # of the name that the file should take
+        output_folder(tmp_path / "frames") as folder,
+        output_file(tmp_path / "out.txt") as file,
+    ):
+        (folder / "half").write_text("done")
+        file.write_text("half")
+        remove_unfinished()
+        assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_run_needs_nobody_to_print_to():
+    code = (
+        "import sys; from liveportrait.apps.terminal import lenient_streams\n"
+        "with lenient_streams():\n    print('wrote \u00e9.mp4'); print('note', file=sys.stderr)"
+    )
+
+    def run(**streams) -> subprocess.CompletedProcess:
+        environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment, text=True, check=False, **streams
+        )
+
+    plain = run(capture_output=True)
+    assert (plain.returncode, plain.stdout, plain.stderr) == (0, "wrote \\xe9.mp4\n", "note\n")
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    closed = run(stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (closed.returncode, closed.stderr) == (0, "note\n")
+
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            lost = run(stdout=full, stderr=subprocess.PIPE)
+            assert lost.returncode == 0
+            assert lost.stderr.startswith("note\nliveportrait: what was printed is lost: ")
+            assert run(stdout=full, stderr=full).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 GiB"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        OSError(12, "Cannot allocate memory"),
+    ],
+)
+@pytest.mark.parametrize("told_as_damage", [False, True])
+def test_lack_of_memory_is_told_as_such(monkeypatch, capsys, error, told_as_damage):
+    def fails(self):
+        if not told_as_damage:
+            raise error
+        raise UserError("it is damaged") from error
+
+    monkeypatch.setattr(LoadOptions, "load", fails)
+    assert animate("out.mp4") == 2
+    assert capsys.readouterr().err.startswith("liveportrait: there is too little memory")
