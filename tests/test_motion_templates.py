@@ -88,7 +88,7 @@ def legacy_content(count: int = 3) -> dict:
     return {"n_frames": count, "motion": [dict(frame) for _ in range(count)], "c_d_eyes_lst": ratios}
 
 
-@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_the_older_schema_is_read(tmp_path, protocol):
     path = tmp_path / "old.pkl"
     path.write_bytes(pickle.dumps(legacy_content(), protocol=protocol))
@@ -96,6 +96,25 @@ def test_the_older_schema_is_read(tmp_path, protocol):
     assert len(template) == 3 and template.fps == 25 and template.layout == "published"
     assert template.eye_ratios.shape == (3, 2) and template.lip_ratios is None
     assert template.motion.canonical.isnan().all()
+
+
+@pytest.mark.parametrize("numpy_name", ["numpy.core", "numpy._core"])
+def test_pickles_of_protocol_5_hold_the_same_arrays(numpy_name):
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    still = values.copy()
+    still.flags.writeable = False
+    kinds = [values, np.asfortranarray(values), still, np.arange(8.0).reshape(4, 2)[::2], np.zeros((0, 3))]
+    data = pickle.dumps({"arrays": kinds, "numbers": [np.float32(1.5), np.int64(3)]}, protocol=5)
+    # A short text is its length in one byte, then its letters, inside of a frame whose length may be anything.
+    for name in ("numeric", "multiarray"):
+        long = f"numpy._core.{name}".encode()
+        short = f"{numpy_name}.{name}".encode()
+        data = data.replace(bytes([len(long)]) + long, bytes([len(short)]) + short)
+    found = loads(data)
+    assert found["numbers"] == [1.5, 3]
+    for array, kind in zip(found["arrays"], kinds, strict=True):
+        np.testing.assert_array_equal(array, kind)
+        assert array.dtype == kind.dtype
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the published templates are not here")
@@ -145,6 +164,10 @@ HOSTILE = {
     "list in itself": b"\x80\x04]\x94h\x00a.",
     "many lists in lists": pickle.dumps([[[[[[1]]]]]]),
     "no end": b"\x80\x04}",
+    "buffer that does not fit": pickle.dumps(np.ones(3, np.float32), protocol=5).replace(b"\x85", b"\x86", 1),
+    "buffer of objects": b"\x80\x05\x8c\x12numpy.core.numeric\x8c\x0b_frombuffer\x93(C\x08aaaaaaaa"
+    b"cnumpy\ndtype\n\x8c\x02O8\x89\x88\x87RK\x01\x85\x8c\x01CtR.",
+    "buffer outside of the file": b"\x80\x05\x97.",
     "text": b"hello, this is no pickle",
     "underflow": b"\x80\x04\x87.",
     "extension code": b"\x80\x04\x82\x01.",

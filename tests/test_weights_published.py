@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from small_base import randomise
+from huggingface_hub import constants as hub_constants
+from small_base import randomise, small_networks
 
 from liveportrait import weights
+from liveportrait.apps.cli import main
 from liveportrait.errors import UserError
 from liveportrait.networks import BASE, Networks, Pose, build
 from liveportrait.networks.base import apply_spectral_norm
@@ -158,6 +163,39 @@ def test_every_level_of_the_published_folders_is_recognised(tmp_path: Path) -> N
     assert published.locate(tmp_path / "nowhere") is None
 
 
+def test_stitching_is_found_where_the_large_files_folder_is_a_link(tmp_path: Path) -> None:
+    store, layout = tmp_path / "store", tmp_path / HUMAN
+    store.mkdir()
+    layout.mkdir()
+    for file in BASE_FILES.values():
+        (store / file).touch()
+    (layout / "base_models").symlink_to(store)
+    (tmp_path / STITCHING).parent.mkdir()
+    (tmp_path / STITCHING).touch()
+    for folder in (tmp_path, layout, layout / "base_models"):
+        files = published.locate(folder)
+        assert files is not None and files.retargeting == tmp_path / STITCHING
+    (tmp_path / STITCHING).unlink()
+    beside = tmp_path / "retargeting_models" / published.RETARGETING_FILE  # of what the link leads to
+    beside.parent.mkdir()
+    beside.touch()
+    files = published.locate(layout)
+    assert files is not None and files.retargeting == beside
+
+
+def test_weights_without_stitching_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in BASE_FILES.values():
+        (tmp_path / file).touch()
+    assert main(["weights", "info", str(tmp_path)]) == 0
+    assert "without     stitching, eye retargeting, lip retargeting\n" in capsys.readouterr().out
+
+
+def test_written_weights_have_the_ordinary_file_mode(tmp_path: Path) -> None:
+    weights.save(small_networks(), tmp_path / "ours", weights.Metadata("a test", "MIT"))
+    ordinary = (tmp_path / "ours" / "model.json").stat().st_mode
+    assert (tmp_path / "ours" / "model.safetensors").stat().st_mode == ordinary
+
+
 def test_missing_file_is_named(copy: Path) -> None:
     (copy / HUMAN / "base_models" / "warping_module.pth").unlink()
     with pytest.raises(UserError, match=r"lack warping_module\.pth"):
@@ -218,33 +256,142 @@ def test_retargeting_entries_are_checked(copy: Path) -> None:
         published.read(files)
 
 
-def test_fetching_downloads_converts_and_cleans_up(
-    repository: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
+class Hub(BaseHTTPRequestHandler):
+    """A hub of one repository, made of small files that no network fits."""
 
-    def download(repo: str, filename: str, cache_dir: Path, revision: str = "main") -> str:
-        asked.append((repo, filename, revision))
-        path = cache_dir / "models--KwaiVGI--LivePortrait" / "snapshots" / "0123abc" / filename
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(repository / filename)
-        return str(path)
+    repository = "KwaiVGI/LivePortrait"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    files: ClassVar[dict[str, bytes]] = {}
+    spoilt: ClassVar[set[str]] = set()
+    cut: ClassVar[set[str]] = set()
+    asked: ClassVar[list[tuple[str, str, str | None]]] = []
 
+    def do_HEAD(self) -> None:
+        self.answer(b"")
+
+    def do_GET(self) -> None:
+        self.answer(None)
+
+    def answer(self, body: bytes | None) -> None:
+        owner, name, _, revision, file = self.path[1:].split("/", 4)
+        self.asked.append((self.command, f"{owner}/{name}", self.headers.get("Range")))
+        if f"{owner}/{name}" != self.repository:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        assert revision in ("main", self.commit)
+        whole = self.files[file]
+        start = int((self.headers.get("Range") or "bytes=0-").split("=")[1].split("-")[0])
+        content = whole[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("X-Repo-Commit", self.commit)
+        self.send_header("ETag", f'"{hashlib.sha256(whole).hexdigest()}"')
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(content)))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
+        self.end_headers()
+        if body is None:
+            if file in self.spoilt:
+                content = bytes(len(content))
+            self.wfile.write(content[: len(content) // 2] if file in self.cut else content)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The address of a hub; its files are small, and `published.read` is not asked to make sense of them."""
+    names = [STITCHING, *(HUMAN / "base_models" / file for file in BASE_FILES.values())]
+    Hub.files = {name.as_posix(): name.name.encode() * 1000 for name in names}
+    Hub.spoilt, Hub.cut, Hub.asked = set(), set(), []
     monkeypatch.setenv("LIVEPORTRAIT_WEIGHTS", str(tmp_path / "cache"))
-    monkeypatch.setattr(CATALOGUE, "hf_hub_download", download)
-    folder = weights.fetch("base-human")
+    monkeypatch.setattr(hub_constants, "HF_HUB_DISABLE_XET", True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def read_as(networks: Networks, found: dict[str, bytes]) -> Callable[[published.PublishedFiles], Networks]:
+    """A stand-in for `published.read` that notes the files' contents."""
+
+    def read(files: published.PublishedFiles) -> Networks:
+        assert files.retargeting is not None
+        for path in (*files.base.values(), files.retargeting):
+            found[path.name] = path.read_bytes()
+        return networks
+
+    return read
+
+
+def test_fetching_knows_both_names_of_the_owner_and_cleans_up(
+    hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, bytes] = {}
+    monkeypatch.setattr(published, "read", read_as(small_networks(), found))
+    folder = weights.fetch("base-human", endpoint=hub + "/")
     assert folder == tmp_path / "cache" / "base-human"
     assert [path.name for path in folder.parent.iterdir()] == ["base-human"]  # nothing else is left
-    assert asked[0] == ("KwaiVGI/LivePortrait", STITCHING.as_posix(), "main")
-    assert {revision for _, _, revision in asked[1:]} == {"0123abc"}
+    assert Hub.asked[0][:2] == ("HEAD", "KlingTeam/LivePortrait")
+    assert found == {name.rpartition("/")[2]: content for name, content in Hub.files.items()}
     card = json.loads((folder / "model.json").read_text())
-    assert "0123abc" in card["origin"] and "huggingface.co/KwaiVGI/LivePortrait" in card["licence"]
-    assert card["sha256"] == json.loads((converted / "model.json").read_text())["sha256"]
+    assert card["origin"] == f"{hub}/KwaiVGI/LivePortrait, commit {Hub.commit}"
+    assert "huggingface.co/KlingTeam/LivePortrait" in card["licence"]
 
-    asked.clear()
-    assert weights.fetch("base-human") == folder and not asked  # what is there is left alone
+    Hub.asked.clear()
+    assert weights.fetch("base-human") == folder and not Hub.asked  # what is there is left alone
     assert weights.describe("base-human").layout == "safetensors"
+
+
+def test_a_file_of_another_hash_is_refused_and_the_rest_is_kept(
+    hub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, bytes] = {}
+    monkeypatch.setattr(published, "read", read_as(small_networks(), found))
+    Hub.spoilt.add("liveportrait/base_models/warping_module.pth")
+    with pytest.raises(UserError, match=r"warping_module\.pth arrived damaged"):
+        weights.fetch("base-human", endpoint=hub)
+    assert not found
+    Hub.spoilt.clear()
+    Hub.asked.clear()
+    weights.fetch("base-human", endpoint=hub)
+    whole = [command for command, *_ in Hub.asked if command == "GET"]
+    assert len(whole) == 2  # the one that was damaged, and the one that comes after it
+    assert found["warping_module.pth"] == Hub.files["liveportrait/base_models/warping_module.pth"]
+
+
+def test_a_download_that_broke_off_is_resumed(
+    hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, bytes] = {}
+    monkeypatch.setattr(published, "read", read_as(small_networks(), found))
+    name = "liveportrait/base_models/spade_generator.pth"
+    half = len(Hub.files[name]) // 2
+    blobs = tmp_path / "cache" / ".base-human.download" / "models--KwaiVGI--LivePortrait" / "blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / f"{hashlib.sha256(Hub.files[name]).hexdigest()}.incomplete"
+    part.write_bytes(Hub.files[name][:half])
+    weights.fetch("base-human", endpoint=hub)
+    assert found["spade_generator.pth"] == Hub.files[name]
+    assert f"bytes={half}-" in [asked for _, _, asked in Hub.asked]
+
+
+def test_fetching_from_a_folder_needs_no_network(
+    repository: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVEPORTRAIT_WEIGHTS", str(tmp_path / "cache"))
+    monkeypatch.setattr(CATALOGUE, "hf_hub_download", None)
+    assert main(["weights", "fetch", "base-human", "--from", str(repository)]) == 0
+    folder = tmp_path / "cache" / "base-human"
+    card = json.loads((folder / "model.json").read_text())
+    assert card["sha256"] == json.loads((converted / "model.json").read_text())["sha256"]
     shutil.rmtree(folder)
+    with pytest.raises(UserError, match=r"no .*base_models_v1\.1.appearance.*: copy the published files"):
+        weights.fetch("base-animal", source=repository)
 
 
 def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +399,8 @@ def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Mon
         raise CATALOGUE.HTTPError("no route to host")
 
     monkeypatch.setattr(CATALOGUE, "hf_hub_download", download)
-    with pytest.raises(UserError, match=r"could not fetch .*no route to host.* fetch base-animal"):
+    with pytest.raises(
+        UserError, match=r"could not fetch .*no route to host.* fetch base-animal.*--endpoint"
+    ):
         weights.fetch("base-animal", tmp_path / "animal")
     assert not (tmp_path / "animal").exists()

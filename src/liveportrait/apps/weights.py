@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -46,6 +48,7 @@ class WeightsInfo:
             "folder": found.folder,
             "variant": f"{variant.name}, {variant.input_size} px in, {variant.output_size} px out",
             "parameters": f"{total:,} ({networks})",
+            "without": ", ".join(found.missing),
             "size": f"{found.size:,} bytes",
             "sha256": found.sha256,
             "origin": found.metadata.origin,
@@ -62,12 +65,16 @@ class FetchWeights:
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
     """a name from the list"""
+    source: Annotated[Path | None, arg(name="from", metavar="FOLDER")] = None
+    """a folder with the published files, copied from another machine: nothing is downloaded"""
+    endpoint: str = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    """address of the Hugging Face Hub, or of a mirror"""
 
     def run(self) -> None:
         """Fetch, and print where they are."""
         from liveportrait.weights import fetch
 
-        print(fetch(self.name))
+        print(fetch(self.name, source=self.source, endpoint=self.endpoint))
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,13 @@ class ConvertWeights:
         """Convert, and print where they are."""
         from liveportrait import weights
 
-        print(weights.convert(self.source, self.destination).folder)
+        found = weights.convert(self.source, self.destination)
+        if found.missing:
+            print(
+                f"note: no {weights.RETARGETING_FILE} beside them: converted without {', '.join(found.missing)}",
+                file=sys.stderr,
+            )
+        print(found.folder)
 
 
 @dataclass(frozen=True)

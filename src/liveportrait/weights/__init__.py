@@ -24,9 +24,11 @@ from liveportrait.weights.catalogue import (
     published_files,
     resolve,
 )
+from liveportrait.weights.published import RETARGETING_FILE
 from liveportrait.weights.store import load_folder, save
 
 __all__ = [
+    "RETARGETING_FILE",
     "Description",
     "Metadata",
     "cache_folder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Literal
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HTTPError  # of whichever HTTP library it uses
+from huggingface_hub.errors import (
+    HTTPError,
+    RepositoryNotFoundError,
+)  # the former of whichever HTTP library it uses
 
 from liveportrait.errors import UserError
 from liveportrait.folders import check_new_folder, user_cache
@@ -17,10 +21,19 @@ from liveportrait.networks import BASE, Networks, Variant
 from liveportrait.weights import published
 from liveportrait.weights.card import CARD_FILE, Metadata, read_card
 from liveportrait.weights.published import BASE_FILES, RETARGETING_FILE
-from liveportrait.weights.store import WEIGHTS_FILE, blueprint, described_networks, parameter_count, save
+from liveportrait.weights.store import (
+    WEIGHTS_FILE,
+    blueprint,
+    described_networks,
+    parameter_count,
+    save,
+    sha256_of,
+)
 
 CACHE_VARIABLE = "LIVEPORTRAIT_WEIGHTS"
-PUBLISHED_REPOSITORY = "KwaiVGI/LivePortrait"  # on Hugging Face
+HUB = "https://huggingface.co"
+# The owner's name of today, and the one that the published program's documents have.
+PUBLISHED_REPOSITORIES = ("KlingTeam/LivePortrait", "KwaiVGI/LivePortrait")
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class Entry:
         return f"{self.retargeting_folder}/{RETARGETING_FILE}"
 
 
-PUBLISHED_LICENCE = f"that of the publisher, see https://huggingface.co/{PUBLISHED_REPOSITORY}"
+PUBLISHED_LICENCE = f"that of the publisher, see {HUB}/{PUBLISHED_REPOSITORIES[0]}"
 ENTRIES = (
     Entry("compact", "small and fast, 256 px, comes with the program", "research use only"),
     Entry(
@@ -127,6 +140,12 @@ class Description:
     sha256: str  # of model.safetensors; "" where there is none
     metadata: Metadata
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Networks of people's and animals' published weights that are not there, as users call them."""
+        names = ("stitching", "eye_retargeting", "lip_retargeting")
+        return tuple(name.replace("_", " ") for name in names if name not in self.parameters)
+
 
 def describe(name_or_path: str | Path) -> Description:
     """The description of the weights of that name or path. Raises UserError where there are none."""
@@ -188,7 +207,7 @@ def _describe_unfetched(entry: Entry) -> Description:
         parameters=_parameters(blueprint(BASE)),
         size=0,
         sha256="",
-        metadata=Metadata(f"https://huggingface.co/{PUBLISHED_REPOSITORY}", entry.licence),
+        metadata=Metadata(f"{HUB}/{PUBLISHED_REPOSITORIES[0]}", entry.licence),
     )
 
 
@@ -196,45 +215,83 @@ def _parameters(networks: Networks) -> dict[str, int]:
     return {name: parameter_count(module) for name, module in networks.modules().items()}
 
 
-def fetch(name: str, folder: Path | None = None) -> Path:
+def fetch(name: str, folder: Path | None = None, source: Path | None = None, endpoint: str = HUB) -> Path:
     """Downloads the weights of that name, converts them to our layout and returns their folder.
 
-    folder: where to put them; by default `cache_folder() / name`, where `load(name)` looks. Weights that are
-    there already are left alone. An interrupted download is resumed by the next call; about twice the
-    download's size is needed until it ends. Raises UserError where the download fails.
+    folder: where to put them; by default `cache_folder() / name`, where `load(name)` looks. source: a folder that has
+    the published files already, in the published layout: then nothing is downloaded. endpoint: address of a mirror of
+    the Hugging Face Hub. Weights that are there already are left alone. An interrupted download is resumed by the next
+    call; about twice the download's size is needed until it ends. Raises UserError where the download fails, or a file
+    has not the SHA-256 that the Hub names.
     """
     entry = named(name)
     target = folder if folder is not None and not entry.bundled else entry.folder
     if entry.bundled or (target / CARD_FILE).is_file():
         return target
+    files, origin = (None, "") if source is None else _copied(entry, source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {target.parent}: {error}") from error
     check_new_folder(target, may_be_empty=True)
     download = target.with_name(f".{target.name}.download")
-    files, commit = _download(entry, download)
-    metadata = Metadata(f"https://huggingface.co/{PUBLISHED_REPOSITORY}, commit {commit}", entry.licence)
-    save(published.read(files), target, metadata, dtype=torch.float32)
+    if files is None:
+        files, origin = _download(entry, download, endpoint.rstrip("/"))
+    save(published.read(files), target, Metadata(origin, entry.licence), dtype=torch.float32)
     shutil.rmtree(download, ignore_errors=True)
     return target
 
 
-def _download(entry: Entry, cache: Path) -> tuple[published.PublishedFiles, str]:
-    """The published files of an entry, all of one commit, and that commit."""
-    try:
-        # The hub's cache keeps a file as snapshots/COMMIT/PATH. The smallest file comes first and tells
-        # the commit, so that an upload in between cannot mix two versions.
-        first = Path(hf_hub_download(PUBLISHED_REPOSITORY, entry.retargeting_file, cache_dir=cache))
-        commit = first.parents[entry.retargeting_file.count("/")].name
-        base = {
-            network: Path(hf_hub_download(PUBLISHED_REPOSITORY, file, cache_dir=cache, revision=commit))
-            for network, file in entry.base_files.items()
-        }
-    except (HTTPError, OSError) as error:
-        reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
+def _copied(entry: Entry, source: Path) -> tuple[published.PublishedFiles, str]:
+    """The files of an entry in a folder that was copied from elsewhere, and a word on their origin."""
+    root = source.expanduser()
+    base = {network: root / file for network, file in entry.base_files.items()}
+    retargeting = root / entry.retargeting_file
+    if missing := [path for path in (*base.values(), retargeting) if not path.is_file()]:
         raise UserError(
-            f"could not fetch {entry.name!r} from https://huggingface.co/{PUBLISHED_REPOSITORY} ({reason}): "
-            f"check the connection and run `liveportrait weights fetch {entry.name}` again"
-        ) from error
-    return published.PublishedFiles(base, first), commit
+            f"there is no {missing[0]}: copy the published files of {entry.name!r} into {source}, "
+            "in the folders that they have there"
+        )
+    return published.PublishedFiles(base, retargeting), f"the published files, copied from {source}"
+
+
+def _download(entry: Entry, cache: Path, endpoint: str) -> tuple[published.PublishedFiles, str]:
+    """The published files of an entry, all of one commit, and where they come from."""
+    for repository in PUBLISHED_REPOSITORIES:
+        try:
+            return _download_from(repository, entry, cache, endpoint)
+        except RepositoryNotFoundError as error:
+            failure: Exception = error
+        except (HTTPError, OSError) as error:
+            failure = error
+            break
+    reason = str(failure).strip().split("\n")[0].split(". ")[0] or type(failure).__name__
+    raise UserError(
+        f"could not fetch {entry.name!r} from {endpoint}/{repository} ({reason}): check the connection and run "
+        f"`liveportrait weights fetch {entry.name}` again, with --endpoint for a mirror or --from for a folder"
+    ) from failure
+
+
+def _download_from(
+    repository: str, entry: Entry, cache: Path, endpoint: str
+) -> tuple[published.PublishedFiles, str]:
+    def get(file: str, revision: str | None = None) -> Path:
+        path = Path(hf_hub_download(repository, file, cache_dir=cache, revision=revision, endpoint=endpoint))
+        _verify(path)
+        return path
+
+    # The hub's cache keeps a file as snapshots/COMMIT/PATH. The smallest file comes first and tells
+    # the commit, so that an upload in between cannot mix two versions.
+    first = get(entry.retargeting_file)
+    commit = first.parents[entry.retargeting_file.count("/")].name
+    base = {network: get(file, commit) for network, file in entry.base_files.items()}
+    return published.PublishedFiles(base, first), f"{endpoint}/{repository}, commit {commit}"
+
+
+def _verify(path: Path) -> None:
+    """Raise UserError unless a file of the hub's cache is what the hub says: large ones bear their SHA-256 as name."""
+    blob = path.resolve()
+    if re.fullmatch("[0-9a-f]{64}", blob.name) and sha256_of(blob) != blob.name:
+        blob.unlink()
+        path.unlink(missing_ok=True)
+        raise UserError(f"{path.name} arrived damaged: its sha256 is not {blob.name[:12]}…; fetch it again")

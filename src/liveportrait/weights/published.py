@@ -9,6 +9,7 @@ The animals' networks are used with the human stitching file, as the published p
 
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,12 +90,17 @@ def read(files: PublishedFiles) -> Networks:
 
 
 def _locate_retargeting(base_folder: Path) -> Path | None:
-    base_folder = base_folder.resolve()
-    family = base_folder.parent
-    places = [family / "retargeting_models", base_folder]
-    if family.name == "liveportrait_animals":
-        places.insert(0, family.parent / "liveportrait" / "retargeting_models")
-    return next((place / RETARGETING_FILE for place in places if (place / RETARGETING_FILE).is_file()), None)
+    """The stitching file that belongs to a folder of large files: beside it as the user named it, or, where it is a
+    link, beside what it leads to."""
+    for folder in dict.fromkeys((Path(os.path.abspath(base_folder)), base_folder.resolve())):
+        family = folder.parent
+        places = [family / "retargeting_models", folder]
+        if family.name == "liveportrait_animals":
+            places.insert(0, family.parent / "liveportrait" / "retargeting_models")
+        for place in places:
+            if (place / RETARGETING_FILE).is_file():
+                return place / RETARGETING_FILE
+    return None
 
 
 def _is_state(value: object) -> bool:

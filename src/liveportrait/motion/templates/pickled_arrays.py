@@ -1,7 +1,7 @@
 """Pickles of dicts, lists, numbers and numpy arrays, read without running anything in them.
 
 A pickle is a program. This reader is an interpreter for the few instructions that such data needs, in
-which nothing can be called: the three numpy names that arrays are made of become records, and the
+which nothing can be called: the few numpy names that arrays are made of become records, and the
 records become arrays only after their sizes have been checked against the bytes that are there. Any
 other name or instruction ends the reading.
 """
@@ -26,7 +26,7 @@ PROTOCOL = 3  # spells numpy's names out in full, and is read by every Python 3
 _DTYPES = ("f2", "f4", "f8", "i4", "i8")
 _LITERALS = {
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8",
-    "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
+    "BYTEARRAY8", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
 }  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _SHORT_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -39,7 +39,7 @@ class _Refused(Exception):
 
 @dataclass(frozen=True)
 class _Name:
-    """One of numpy's three names, as an inert record."""
+    """One of numpy's names, as an inert record."""
 
     name: str
 
@@ -49,6 +49,10 @@ _NAMES = {
     for package, rest in (
         ("numpy.core", "multiarray._reconstruct"),
         ("numpy._core", "multiarray._reconstruct"),
+        ("numpy.core", "multiarray.scalar"),
+        ("numpy._core", "multiarray.scalar"),
+        ("numpy.core", "numeric._frombuffer"),  # of protocol 5
+        ("numpy._core", "numeric._frombuffer"),
         ("numpy", "ndarray"),
         ("numpy", "dtype"),
     )
@@ -83,17 +87,22 @@ class _Array:
         if not (isinstance(state, tuple) and len(state) == 5):
             raise _Refused("a malformed array")
         _, shape, dtype, fortran, data = state
-        if not (
-            isinstance(shape, tuple)
-            and len(shape) <= 4
-            and all(type(side) is int and side >= 0 for side in shape)
-            and isinstance(dtype, _Dtype)
-            and type(data) is bytes
-            and math.prod(shape) * np.dtype(dtype.code).itemsize == len(data)
-        ):
-            raise _Refused("an array whose shape does not fit its data")
-        array = np.frombuffer(data, dtype=dtype.code)
-        self.value = array.reshape(shape, order="F" if fortran is True else "C")
+        self.value = _array(data, dtype, shape, "F" if fortran is True else "C")
+
+
+def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """The array, once its parts are found to be what they should be and to fit together."""
+    if not (
+        isinstance(shape, tuple)
+        and len(shape) <= 4
+        and all(type(side) is int and side >= 0 for side in shape)
+        and isinstance(dtype, _Dtype)
+        and type(data) in (bytes, bytearray)
+        and order in ("C", "F")
+        and math.prod(shape) * np.dtype(dtype.code).itemsize == len(data)
+    ):
+        raise _Refused("an array whose shape does not fit its data")
+    return np.frombuffer(bytes(data), dtype=dtype.code).reshape(shape, order=order)
 
 
 def loads(data: bytes) -> Any:
@@ -231,11 +240,16 @@ def _named(full_name: str) -> _Name:
     return _NAMES[full_name]
 
 
-def _record(what: Any, arguments: Any) -> _Array | _Dtype:
+def _record(what: Any, arguments: Any) -> _Array | _Dtype | np.ndarray | int | float:
     if what == _Name("_reconstruct"):
         return _Array(arguments)
     if what == _Name("dtype"):
         return _Dtype(arguments)
+    if what == _Name("_frombuffer") and isinstance(arguments, tuple) and len(arguments) == 4:
+        return _array(*arguments)
+    if what == _Name("scalar") and isinstance(arguments, tuple) and len(arguments) == 2:
+        number: int | float = _array(arguments[1], arguments[0], (), "C").item()
+        return number
     raise _Refused("a call")
 
 
