@@ -364,22 +364,6 @@ def test_a_file_of_another_hash_is_refused_and_the_rest_is_kept(
     assert found["warping_module.pth"] == Hub.files["liveportrait/base_models/warping_module.pth"]
 
 
-def test_a_download_that_broke_off_is_resumed(
-    hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found: dict[str, bytes] = {}
-    monkeypatch.setattr(published, "read", read_as(small_networks(), found))
-    name = "liveportrait/base_models/spade_generator.pth"
-    half = len(Hub.files[name]) // 2
-    blobs = tmp_path / "cache" / ".base-human.download" / "models--KwaiVGI--LivePortrait" / "blobs"
-    blobs.mkdir(parents=True)
-    part = blobs / f"{hashlib.sha256(Hub.files[name]).hexdigest()}.incomplete"
-    part.write_bytes(Hub.files[name][:half])
-    weights.fetch("base-human", endpoint=hub)
-    assert found["spade_generator.pth"] == Hub.files[name]
-    assert f"bytes={half}-" in [asked for _, _, asked in Hub.asked]
-
-
 def test_fetching_from_a_folder_needs_no_network(
     repository: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -220,8 +220,8 @@ def fetch(name: str, folder: Path | None = None, source: Path | None = None, end
 
     folder: where to put them; by default `cache_folder() / name`, where `load(name)` looks. source: a folder that has
     the published files already, in the published layout: then nothing is downloaded. endpoint: address of a mirror of
-    the Hugging Face Hub. Weights that are there already are left alone. An interrupted download is resumed by the next
-    call; about twice the download's size is needed until it ends. Raises UserError where the download fails, or a file
+    the Hugging Face Hub. Weights that are there already are left alone. An interrupted download goes on with the
+    next file; about twice the download's size is needed until it ends. Raises UserError where the download fails, or a file
     has not the SHA-256 that the Hub names.
     """
     entry = named(name)
