@@ -369,7 +369,7 @@ def test_fetching_from_a_folder_needs_no_network(
 ) -> None:
     monkeypatch.setenv("LIVEPORTRAIT_WEIGHTS", str(tmp_path / "cache"))
     monkeypatch.setattr(CATALOGUE, "hf_hub_download", None)
-    assert main(["weights", "fetch", "base-human", "--from", str(repository)]) == 0
+    assert main(["weights", "fetch", "base-human", "--folder", str(repository)]) == 0
     folder = tmp_path / "cache" / "base-human"
     card = json.loads((folder / "model.json").read_text())
     assert card["sha256"] == json.loads((converted / "model.json").read_text())["sha256"]

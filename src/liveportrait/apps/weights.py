@@ -65,7 +65,7 @@ class FetchWeights:
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
     """a name from the list"""
-    source: Annotated[Path | None, arg(name="from", metavar="FOLDER")] = None
+    folder: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """a folder with the published files, copied from another machine: nothing is downloaded"""
     endpoint: str = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     """address of the Hugging Face Hub, or of a mirror"""
@@ -74,7 +74,7 @@ class FetchWeights:
         """Fetch, and print where they are."""
         from liveportrait.weights import fetch
 
-        print(fetch(self.name, source=self.source, endpoint=self.endpoint))
+        print(fetch(self.name, source=self.folder, endpoint=self.endpoint))
 
 
 @dataclass(frozen=True)

@@ -221,8 +221,8 @@ def fetch(name: str, folder: Path | None = None, source: Path | None = None, end
     folder: where to put them; by default `cache_folder() / name`, where `load(name)` looks. source: a folder that has
     the published files already, in the published layout: then nothing is downloaded. endpoint: address of a mirror of
     the Hugging Face Hub. Weights that are there already are left alone. An interrupted download goes on with the
-    next file; about twice the download's size is needed until it ends. Raises UserError where the download fails, or a file
-    has not the SHA-256 that the Hub names.
+    next file; about twice the download's size is needed until it ends. Raises UserError where the download fails, or
+    a file has not the SHA-256 that the Hub names.
     """
     entry = named(name)
     target = folder if folder is not None and not entry.bundled else entry.folder
@@ -268,7 +268,7 @@ def _download(entry: Entry, cache: Path, endpoint: str) -> tuple[published.Publi
     reason = str(failure).strip().split("\n")[0].split(". ")[0] or type(failure).__name__
     raise UserError(
         f"could not fetch {entry.name!r} from {endpoint}/{repository} ({reason}): check the connection and run "
-        f"`liveportrait weights fetch {entry.name}` again, with --endpoint for a mirror or --from for a folder"
+        f"`liveportrait weights fetch {entry.name}` again, with --endpoint for a mirror or --folder for files that were copied"
     ) from failure
 
 
