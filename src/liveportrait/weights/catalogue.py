@@ -268,7 +268,7 @@ def _download(entry: Entry, cache: Path, endpoint: str) -> tuple[published.Publi
     reason = str(failure).strip().split("\n")[0].split(". ")[0] or type(failure).__name__
     raise UserError(
         f"could not fetch {entry.name!r} from {endpoint}/{repository} ({reason}): check the connection and run "
-        f"`liveportrait weights fetch {entry.name}` again, with --endpoint for a mirror or --folder for files that were copied"
+        f"`liveportrait weights fetch {entry.name}` again (--endpoint: a mirror, --folder: files copied from elsewhere)"
     ) from failure
 
 
