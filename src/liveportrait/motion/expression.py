@@ -10,7 +10,6 @@ Changes are in the head's own frame, in units of δ.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,15 +18,13 @@ import torch
 from torch import Tensor
 
 from liveportrait.engine import Engine
-from liveportrait.face import Face, FaceAnalyzer
+from liveportrait.face import Face
 from liveportrait.face.crop import CropWindow
-from liveportrait.face.measures import lip_ratio
 from liveportrait.motion.landmarks import SeenKeypoints
 from liveportrait.motion.lifting import MESH_ROWS, flattened
-from liveportrait.motion.retargeting import CLOSED, lag_of_lips, lip_ratios, open_lips
+from liveportrait.motion.retargeting import lag_of_lips, lip_ratios, open_lips
 from liveportrait.networks import keypoints as k
-from liveportrait.networks.geometry import pose_of
-from liveportrait.networks.interface import Features, Motion, Pose
+from liveportrait.networks.interface import Motion, Pose
 from liveportrait.types import Array
 
 SECONDS = 0.06  # standard deviation, over time, of the Gaussian that smooths what is added
@@ -49,12 +46,6 @@ FADES = 0.22  # size of a change at which its gain has fallen to 1/e: more of it
 LIPS_GAIN, LIPS_FADE = 0.15, 0.35  # the same for a change of the ratio of the lips
 LAG = 0.081  # what closed lips keep of an opening, in mouth widths
 LAG_FADE = 0.5  # the opening at which they have parted
-PROBED = (
-    0.08,
-    0.15,
-    0.3,
-)  # openings by which closed lips are asked to part, to see how far the picture follows
-LEAST_LAG, MOST_LAG = 0.02, 0.13
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,28 +158,6 @@ class OwnExpression:
             return pose
         ratio = (self.lips + change.lips + added.lips).clamp(min=0)
         return open_lips(pose, ratio - lip_ratios(pose))
-
-
-def probed_lag(
-    engine: Engine, analyzer: FaceAnalyzer, features: Features, source: Motion, seen: Face, own: Tensor
-) -> float:
-    """What a face's closed lips keep of an opening, in mouth widths: a few renderings of it, measured.
-
-    `seen`: the face as the crop shows it, px; `own`: the ratio (1,) of its lips. Open lips, and those that cannot be
-    measured, keep the usual.
-    """
-    if float(own) >= CLOSED:
-        return LAG
-    home = pose_of(source)
-    asked = torch.tensor(PROBED, device=own.device)
-    poses = open_lips(Pose(*(part.expand(len(asked), *part.shape[1:]) for part in home)), asked)
-    lags = []
-    for picture, more in zip(engine.render(features, home, poses), PROBED, strict=True):
-        face = analyzer.track(picture, seen)
-        if face:
-            kept = more - float(lip_ratio(face.landmarks)[0] - own)
-            lags.append(kept / math.exp(-((more / LAG_FADE) ** 2)))
-    return min(max(sum(lags) / len(lags), LEAST_LAG), MOST_LAG) if lags else LAG
 
 
 def smoothing_weights(times: Tensor, around: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ _LIPS_COLUMN = 2
 # to 0.03, 0.14 and 0.23, ten open ones to 0.10, 0.19 and 0.28.
 LIP_LAG = 0.06  # what closed lips keep of an opening, in mouth widths
 _FULL_FROM = 0.035  # target's change of the ratio from which on all of the lag is made up for
-CLOSED, _OPEN = 0.03, 0.12  # ratios of the source at which lips lag in full and no longer
+_CLOSED, _OPEN = 0.03, 0.12  # ratios of the source at which lips lag in full and no longer
 # Width of an eye over the distance of the irises, and how much this guess weighs against a measured ratio.
 _EYE_WIDTH, _GUESS = 0.45, 0.05
 
@@ -182,7 +182,7 @@ def widen_lip_gap(pose: Pose, source: Pose, groups: KeypointGroups) -> Pose:
 def lag_of_lips(own: Tensor, goal: Tensor, lag: float) -> Tensor:
     """What lips whose own ratio is (B or 1,) lack of a ratio (B,): `lag` where they are closed and shall open."""
     more = ((goal - own) / _FULL_FROM).clamp(0, 1)
-    closed = ((_OPEN - own) / (_OPEN - CLOSED)).clamp(0, 1)
+    closed = ((_OPEN - own) / (_OPEN - _CLOSED)).clamp(0, 1)
     return lag * more * closed
 
 
