@@ -322,6 +322,12 @@ def test_frames_of_an_animation_stay_as_long_as_they_say(tmp_path: Path, kind: s
     np.testing.assert_allclose(grey_levels(reader), [60 + 20 * k for k in shown], atol=6)
 
 
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "GIF"])
+def test_last_frame_that_stays_for_good_is_bounded(tmp_path: Path, kind: str) -> None:
+    path = save_animation(tmp_path / "a", kind, [100, 100, 100, 100, 100, 60_000])
+    assert VideoReader(path).info.frame_count == 5 + 100  # of 0.1 s: 10 s
+
+
 def test_transparent_animation_on_white_with_its_profile(tmp_path: Path) -> None:
     """Hidden pixels are white; frames that are not to be shown at all last 0.1 s, as in browsers."""
     pictures = []

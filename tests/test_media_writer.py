@@ -6,12 +6,15 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 from media_samples import corners, make_video, packets_of, quadrants
 
+from liveportrait.animation.options import OutputOptions
+from liveportrait.animation.writer import size_notes
 from liveportrait.choices import VideoCodec
 from liveportrait.errors import UserError
 from liveportrait.media import VideoReader, VideoWriter, encoder_for
@@ -236,6 +239,8 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np
 from fractions import Fraction
+from liveportrait.animation.options import OutputOptions
+from liveportrait.animation.writer import size_notes
 from liveportrait.choices import VideoCodec
 from liveportrait.errors import UserError
 from liveportrait.media import VideoWriter
@@ -262,6 +267,7 @@ def test_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
 COPY = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from liveportrait.media import VideoReader, VideoWriter, encoder_for
 with VideoReader(sys.argv[1]) as reader:
     info = reader.info
@@ -285,3 +291,12 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
         peaks.append(float(done.stdout))
     short, long = peaks
     assert long < short * 1.05, f"peak memory {short:.0f} MiB for 200 frames, {long:.0f} MiB for 2000"
+
+
+def test_a_video_larger_than_its_frames_is_told(tmp_path: Path) -> None:
+    rendering = SimpleNamespace(
+        compositor=SimpleNamespace(shape=(33, 50)), paste=SimpleNamespace(alpha=False)
+    )
+    for name, told in (("a.mp4", True), ("a.webm", False), ("frames", False), ("a.png", False)):
+        notes = size_notes(rendering, tmp_path / name, OutputOptions())  # type: ignore[arg-type]
+        assert ["is 50x34 px" in note for note in notes] == [True] * told

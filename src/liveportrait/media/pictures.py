@@ -21,14 +21,13 @@ from PIL.Image import Image as Picture
 from liveportrait.errors import UserError
 from liveportrait.media.colour import flatten
 from liveportrait.media.gamut import ADOBE_RGB, GAMMA_22, profile_to_srgb, signal_to_srgb
-from liveportrait.media.probe import Timeline, laid_out
+from liveportrait.media.probe import LONGEST_END_S, Timeline, laid_out
 from liveportrait.types import Image
 
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, KeyError, IndexError, struct.error)
 
 _SHORTEST_S = 0.01  # frames that are not to be shown for longer are shown
 _INSTEAD_S = 0.1  # for so long, as browsers do
-_LONGEST_END_S = 10.0  # a last frame that stays for good
 
 _EXIF, _COLOUR_SPACE, _INTEROPERABILITY = 0x8769, 0xA001, 0xA005  # EXIF 2.3
 _UNCALIBRATED, _ADOBE = 0xFFFF, "R03"
@@ -130,7 +129,7 @@ class AnimatedPicture:
         times, end = [], 0.0
         for time, duration, _ in self._frames():
             times.append(time)
-            end = time + min(duration, _LONGEST_END_S)
+            end = time + min(duration, LONGEST_END_S)
         self.timeline: Timeline = laid_out(np.array(times), (), end, has_audio=False, pixel_aspect=1.0)
 
     def frames(self) -> Generator[tuple[float, Image], None, None]:

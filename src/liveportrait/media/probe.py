@@ -38,6 +38,8 @@ from liveportrait.media.timing import (
 
 TOLERANCE_FRAMES = 2
 TOLERANCE_S = 0.1
+# The last frame of an animated picture says how long it stays, and for some that is for good.
+LONGEST_END_S = 10.0
 
 _SAYS_HOW_LONG = ("mov", "matroska", "avi")
 
@@ -122,7 +124,7 @@ def probe(path: Path) -> Timeline:
             whole_avi = container.format.name == "avi" and _ends_avi(path)
             end = _promised_by_avi(stream) if whole_avi else 0.0
             if container.format.name == "gif":
-                end = packets.end_s  # its last frame, too, says how long it stays
+                end = min(packets.end_s, float(times[-1]) + LONGEST_END_S)
             timeline = laid_out(times, declared, end, gap_s=gap, joints=joints, **facts)
         _require_whole(container, stream, packets, timeline, path)
     return timeline
