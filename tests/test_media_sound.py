@@ -19,6 +19,7 @@ import pytest
 from av.stream import Disposition
 from media_samples import quadrants
 
+from liveportrait.animation.inputs import try_sound
 from liveportrait.errors import UserError
 from liveportrait.media import VideoReader, VideoWriter, plan_sound
 
@@ -281,10 +282,26 @@ def test_the_default_pictures_are_taken(tmp_path: Path) -> None:
 # ---- what cannot be carried --------------------------------------------------------------------------------------
 
 
+def unknown_sound(path: Path) -> Path:
+    record(path, [Tone((400, 400))], "mp2")
+    path.write_bytes(path.read_bytes().replace(b"A_MPEG/L2", b"A_MPEG/L9"))
+    return path
+
+
+def test_the_sound_is_tried_before_any_work(tmp_path: Path) -> None:
+    loud, broken = record(tmp_path / "loud.mkv", [Tone((400, 400))]), unknown_sound(tmp_path / "broken.mkv")
+    out = tmp_path / "out.mp4"
+    with pytest.raises(UserError, match=r"broken\.mkv.*--audio none"):
+        try_sound(loud, [broken], "driving", out)
+    with pytest.raises(UserError, match=r"broken\.mkv.*--audio none"):
+        try_sound(broken, [loud], "source", out)
+    try_sound(loud, [broken], "source", out)
+    try_sound(loud, [broken], "none", out)
+    try_sound(loud, [broken], "driving", tmp_path / "frames")
+
+
 def test_sound_that_cannot_be_decoded_is_told_beforehand(tmp_path: Path) -> None:
-    source = record(tmp_path / "in.mkv", [Tone((400, 400))], "mp2")
-    broken = source.read_bytes().replace(b"A_MPEG/L2", b"A_MPEG/L9")
-    source.write_bytes(broken)
+    source = unknown_sound(tmp_path / "in.mkv")
     with pytest.raises(UserError, match=r"sound.*--audio none"):
         plan_sound(source, ".mp4")
     out = tmp_path / "out.mp4"

@@ -30,7 +30,7 @@ from av.packet import Packet
 
 from liveportrait.errors import UserError
 from liveportrait.media.container import audio_stream, open_media, video_stream
-from liveportrait.media.sound import audio_frame, blocks, hold_layout, joined_packets, laid
+from liveportrait.media.sound import audio_frame, blocks, hold_layout, joined_packets, laid, readable_packets
 
 COPIED = {
     ".mp4": {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"},
@@ -222,7 +222,7 @@ class Soundtrack:
 def _copied(
     container: InputContainer, stream: AudioStream, output: AudioStream, origin: Fraction
 ) -> Iterator[Packet]:
-    for packet, _ in joined_packets(container):
+    for packet, _ in readable_packets(container):
         if packet.stream_index != stream.index or not packet.size or packet.pts is None:
             continue
         shift = round(origin / packet.time_base)

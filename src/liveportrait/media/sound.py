@@ -182,7 +182,7 @@ def blocks(container: InputContainer, stream: AudioStream, origin: Fraction) -> 
     unnamed = AudioLayout(f"{len(names)}C") if names else None
     stream.codec_context.open(strict=False)
     recording, anew = 0, True
-    for packet, number in _readable(container):
+    for packet, number in readable_packets(container):
         if packet.stream_index != stream.index:
             continue
         if number != recording:
@@ -201,8 +201,8 @@ def blocks(container: InputContainer, stream: AudioStream, origin: Fraction) -> 
             anew = False
 
 
-def _readable(container: InputContainer) -> Iterator[tuple[Packet, int]]:
-    """The joined packets, as far as the file can be read."""
+def readable_packets(container: InputContainer) -> Iterator[tuple[Packet, int]]:
+    """The joined packets, as far as the file can be read; where it ends early, its pictures tell."""
     with suppress(FFmpegError):
         yield from joined_packets(container)
 
