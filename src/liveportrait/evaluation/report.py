@@ -203,10 +203,14 @@ def sheets(evaluation: Evaluation) -> dict[str, Image]:
 
 
 def _worst(outcomes: Sequence[Outcome]) -> dict[str, tuple[Image, ...]]:
-    """Rows of the sheet of the worst cases, by label: for each measure the ten clips with the worst worst frame."""
+    """Rows of the sheet of the worst cases, by label: for each measure the ten clips with the worst worst frame.
+
+    Clips that fade in are left out: nothing is to be learned from them, and they would be most of the rows.
+    """
     rows: dict[str, tuple[Image, ...]] = {}
     for measure in dict.fromkeys(each.measure for outcome in outcomes for each in outcome.worst):
-        cases = [(each, of) for of in outcomes for each in of.worst if each.measure == measure]
+        shown = [of for of in outcomes if of.is_well_exposed]
+        cases = [(each, of) for of in shown for each in of.worst if each.measure == measure]
         cases.sort(key=lambda case: -case[0].value)
         for each, of in cases[:WORST_ROWS]:
             rows[f"{measure} {each.value:.3f}: {_pair(of)}, frame {each.frame}"] = each.tiles
