@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from liveportrait import UserError
+from liveportrait.animation.gif import GifWriter
+from liveportrait.animation.report import pace
 from liveportrait.media import PictureSequence, VideoReader, VideoWriter, load_image, save_image
 
 FPS = Fraction(24000, 1001)
@@ -72,6 +75,67 @@ def test_what_a_file_cannot_hold_is_refused(
     with pytest.raises(UserError, match=message):
         write(tmp_path / name, alpha, codec=codec)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("fps", "given", "kept", "times"),
+    [
+        (Fraction(25), 6, 6, [0.0, 0.04, 0.08]),
+        (Fraction(30000, 1001), 31, 31, [0.0, 0.03, 0.07]),
+        (Fraction(60), 12, 10, [0.0, 0.02, 0.04]),  # the fastest that players show is 50
+        (Fraction(25), 1, 1, [0.0]),
+    ],
+)
+def test_a_gif_has_colours_and_times_of_quality(
+    tmp_path: Path, fps: Fraction, given: int, kept: int, times: list[float]
+) -> None:
+    path = tmp_path / "a.gif"
+    across = np.linspace(0, 255, 61).astype(np.uint8)
+    down = np.linspace(0, 255, 43).astype(np.uint8)
+    frame = np.stack(np.broadcast_arrays(across[None], down[:, None], np.uint8(90)), axis=-1)
+    with GifWriter(path, fps, 61, 43) as writer:
+        for number in range(given):
+            writer.write(np.roll(frame, number, axis=1))
+    assert [each.name for each in tmp_path.iterdir()] == ["a.gif"]
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+        found = [float(each.pts * each.time_base) for each in frames]
+        pictures = [each.to_ndarray(format="rgb24") for each in frames]
+    assert len(frames) == kept and found[:3] == pytest.approx(times)
+    error = cv2.blur(pictures[0].astype(np.float32), (5, 5)) - cv2.blur(frame.astype(np.float32), (5, 5))
+    assert np.abs(error).mean() < 3  # dithering gives the colours in between
+    assert found[-1] == pytest.approx((kept - 1) / min(fps, 50), abs=0.01)
+
+
+def test_a_gif_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="stop"), GifWriter(tmp_path / "a.gif", Fraction(25), 8, 8) as gif:
+        gif.write(np.zeros((8, 8, 3), np.uint8))
+        raise RuntimeError("stop")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="no frame"), GifWriter(tmp_path / "a.gif", Fraction(25), 8, 8):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="no links here")
+def test_overwriting_a_link_replaces_its_target(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "target.png", tmp_path / "link.png"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    with pytest.raises(UserError, match="exists already"):
+        save_image(link, rgba(0))
+    save_image(link, rgba(0), overwrite=True)
+    assert link.is_symlink() and target.read_bytes() != b"old" and len(list(tmp_path.rglob("*"))) == 3
+    target.unlink()
+    with pytest.raises(UserError, match="leads nowhere"):
+        save_image(link, rgba(0), overwrite=True)
+
+
+def test_slow_rates_are_seconds_a_frame() -> None:
+    assert [pace(rate) for rate in (9.14, 1.0, 0.08, 0.0)] == [
+        "9.1 frames/s", "1.0 frames/s", "12.5 s a frame", "0.0 frames/s",
+    ]  # fmt: skip
 
 
 def test_a_folder_of_png_is_exact_and_complete(tmp_path: Path) -> None:

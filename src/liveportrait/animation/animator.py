@@ -35,12 +35,18 @@ from liveportrait.animation.report import (
     stretches_note,
 )
 from liveportrait.animation.session import Session
-from liveportrait.animation.writer import is_picture, output_paths, size_notes, write_rendering
+from liveportrait.animation.writer import (
+    MOVING_OUTPUTS,
+    is_picture,
+    output_paths,
+    size_notes,
+    write_rendering,
+)
 from liveportrait.choices import AudioMode, BackendName, PrecisionChoice
 from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
-from liveportrait.media import IMAGE_OUTPUTS, VIDEO_OUTPUTS, media_kind
+from liveportrait.media import IMAGE_OUTPUTS, media_kind
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.networks.interface import Motion
 from liveportrait.types import Progress, no_progress
@@ -147,7 +153,7 @@ class Animator:
         is_video = (
             media_kind(source) == "video" if isinstance(source, str | Path) else not _is_picture(source)
         )
-        paths = output_paths(Path(out), options, options, VIDEO_OUTPUTS if is_video else IMAGE_OUTPUTS)
+        paths = output_paths(Path(out), options, options, MOVING_OUTPUTS if is_video else IMAGE_OUTPUTS)
         if options.keyframes and not is_video:
             raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
         try_sound(source, (), options.audio, paths[0])

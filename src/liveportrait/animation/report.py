@@ -89,9 +89,7 @@ class Profile:
                 f"{gauge.full / seen:>9.0%}"
             )
         lines.append("")
-        lines.append(
-            f"{self.rate:.1f} frames/s; networks (motion, render) {self.networks_share:.0%} of the work"
-        )
+        lines.append(f"{pace(self.rate)}; networks (motion, render) {self.networks_share:.0%} of the work")
         return "\n".join(lines)
 
 
@@ -190,7 +188,7 @@ class Report:
         """One line: frames, time, frames per second and the share of each stage."""
         total = sum(self.seconds.values()) or 1.0
         shares = ", ".join(f"{name} {value / total:.0%}" for name, value in self.seconds.items() if value > 0)
-        return f"{count(self.frames)} in {self.elapsed:.1f} s ({self.profile.rate:.1f} frames/s): {shares}"
+        return f"{count(self.frames)} in {self.elapsed:.1f} s ({pace(self.profile.rate)}): {shares}"
 
 
 def held_note(held: Stretches) -> str:
@@ -210,6 +208,11 @@ def gaps(there: NDArray[np.bool_]) -> Stretches:
     """First and last index of each stretch of False in an array (N,)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[True], there, [True]]).astype(np.int8)))
     return tuple((int(start), int(end) - 1) for start, end in zip(edges[::2], edges[1::2], strict=True))
+
+
+def pace(rate: float) -> str:
+    """A rate in words: "9.1 frames/s", and of slow ones "12.5 s a frame"."""
+    return f"{1 / rate:.1f} s a frame" if 0 < rate < 1 else f"{rate:.1f} frames/s"
 
 
 def count(frames: int) -> str:

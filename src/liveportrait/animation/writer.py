@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.animation.compositor import RenderedFace
+from liveportrait.animation.gif import GIF_OUTPUTS, GifWriter
 from liveportrait.animation.options import OutputOptions, PasteOptions
 from liveportrait.animation.pipeline import Rendering
 from liveportrait.choices import VideoCodec
@@ -31,12 +32,14 @@ from liveportrait.types import Image
 
 Write = Callable[[Image], None]
 
+MOVING_OUTPUTS = (*VIDEO_OUTPUTS, *GIF_OUTPUTS)
+
 
 def output_paths(
     out: Path,
     output: OutputOptions,
     paste: PasteOptions,
-    suffixes: Sequence[str] = (*VIDEO_OUTPUTS, *IMAGE_OUTPUTS),
+    suffixes: Sequence[str] = (*MOVING_OUTPUTS, *IMAGE_OUTPUTS),
 ) -> list[Path]:
     """The files that will be written, after a check that they may be; a name without a suffix is a folder of PNG.
 
@@ -61,7 +64,7 @@ def is_picture(path: Path) -> bool:
 def size_notes(rendering: Rendering, path: Path, options: OutputOptions) -> list[str]:
     """A sentence if the video at `path` is larger than its frames, since the codec wants even sizes."""
     height, width = rendering.compositor.shape
-    if is_picture(path) or not path.suffix:
+    if path.suffix.lower() not in VIDEO_OUTPUTS:
         return []
     padded = encoder_for(path, options.codec, rendering.paste.alpha).size(width, height)
     if padded == (width, height):
@@ -134,13 +137,16 @@ class FrameWriter:
     def _open(
         self, path: Path, shape: tuple[int, int], codec: VideoCodec = "auto", alpha: bool = False
     ) -> Iterator[Write]:
-        """A function that writes frames of a height and width to a video, a folder of PNG, or one picture."""
+        """A function that writes frames of a height and width to a video, a GIF, a folder of PNG, or one picture."""
         overwrite = self._options.overwrite
         if is_picture(path):
             yield partial(save_image, path, overwrite=overwrite)
         elif not path.suffix:
             with PictureSequence(path) as sequence:
                 yield sequence.write
+        elif path.suffix.lower() in GIF_OUTPUTS:
+            with GifWriter(path, self._rendering.fps, shape[1], shape[0], overwrite) as gif:
+                yield gif.write
         else:
             height, width = shape
             with VideoWriter(

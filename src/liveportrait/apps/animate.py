@@ -51,7 +51,7 @@ class Animate:
     driving: Annotated[Positional[tuple[Path, ...]], arg(metavar="DRIVING [DRIVING ...]")]
     """what moves it: a video, a photo, or a motion template (.safetensors, .pkl); several move a face each"""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
-    """the video to write (.mp4, .mov, .mkv, .webm), or a picture when DRIVING is a photo"""
+    """the video to write (.mp4, .mov, .mkv, .webm, .gif), or a picture when DRIVING is a photo"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     animation: OmitArgPrefixes[AnimateOptions] = field(default_factory=AnimateOptions)
     verbose: bool = False
@@ -114,7 +114,7 @@ class Edit:
     source: Annotated[Positional[Path], arg(metavar="SOURCE")]
     """the portrait: a photo or a video"""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
-    """what to write: a picture (.png, .jpg), or a video (.mp4, .mov, .mkv, .webm) when SOURCE is one"""
+    """what to write: a picture (.png, .jpg), or a video (.mp4, .mov, .mkv, .webm, .gif) when SOURCE is one"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     edit: OmitArgPrefixes[EditOptions] = field(default_factory=EditOptions)
 

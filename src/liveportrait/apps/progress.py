@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from liveportrait.animation.report import pace
+
 if TYPE_CHECKING:
     from liveportrait.types import Progress as Show
 
@@ -28,7 +30,7 @@ class FramesPerSecond(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The speed of a task, empty until it is known."""
-        return Text("" if task.speed is None else f"{task.speed:.1f} frames/s")
+        return Text("" if task.speed is None else pace(task.speed))
 
 
 @contextmanager
