@@ -90,9 +90,9 @@ class Reference:
         motion: Motion = self.networks.motion(images)
         return motion
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
+    def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
         """W, then G."""
-        layers: Layers = Renderer(self.networks)(features, source, driving)
+        layers: Layers = Renderer(self.networks)(features, source, driving, cues)
         return layers
 
 

@@ -197,7 +197,7 @@ def test_an_interruption_leaves_nothing(here, monkeypatch, capsys):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Engine, "layers", interrupted)
+    monkeypatch.setattr(Engine, "render", interrupted)
     assert run("animate", "face.png", "driving.mp4", "-o", "out.mp4") == 130
     assert capsys.readouterr().err == "liveportrait: interrupted\n"
     assert not Path("out.mp4").exists() and not list(here.glob(".*"))

@@ -21,6 +21,7 @@ from liveportrait.engine.export import export
 from liveportrait.engine.graphs import Rows
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks, build
+from liveportrait.networks.compact.painter import CUES
 from liveportrait.networks.geometry import pose_of, sample_volume, sampling_form
 from liveportrait.networks.interface import Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import compose
@@ -61,7 +62,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def networks() -> dict[str, Networks]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        compact = build(COMPACT)
+        compact = build(COMPACT, painter=True)
     for seed, module in enumerate(compact.modules().values()):
         randomise(module, seed)
         module.eval().requires_grad_(False)
@@ -77,8 +78,13 @@ def run(backend: Any, networks: Networks, batch: int = 3) -> tuple[Motion, Layer
         motion = backend.motion(pixels)
         features: Features = backend.appearance(pixels[:1])
         repeated = {name: value.expand(batch, *value.shape[1:]) for name, value in features.items()}
-        layers = backend.render(repeated, *poses(batch, backend.device))
+        layers = backend.render(repeated, *poses(batch, backend.device), cues(batch).to(backend.device))
         return motion, layers, compose(layers, repeated)
+
+
+def cues(batch: int) -> Tensor:
+    """Of mouths that somebody looked at."""
+    return torch.rand(batch, CUES, generator=torch.Generator().manual_seed(3))
 
 
 def poses(batch: int, device: torch.device) -> tuple[Pose, Pose]:
@@ -339,14 +345,16 @@ def test_exported_onnx_runs_and_is_described(which, precision, networks, tmp_pat
 
 
 def exported_frame(networks: Networks) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Pixels, the parts of both poses, and the picture that the eager back end makes of them; two of each."""
+    """Pixels, the parts of both poses, cues, and the picture that the eager back end makes of them; two of each."""
     eager = make_backend("eager", networks)[0]
     size = networks.variant.input_size
     pixels = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(4))
     source, driving = poses(2, torch.device("cpu"))
     with torch.no_grad():
         features = eager.appearance(pixels)
-        return pixels, [*source, *driving], compose(eager.render(features, source, driving), features)
+        picture = compose(eager.render(features, source, driving, cues(2)), features)
+    told = [] if networks.mouth_painter is None else [cues(2)]
+    return pixels, [*source, *driving, *told], picture
 
 
 def test_exported_openvino_runs_and_names_what_goes_in_and_out(networks, tmp_path):

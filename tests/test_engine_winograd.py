@@ -146,7 +146,7 @@ def render(backend: EagerBackend | WinogradBackend, seed: int = 1) -> Tensor:
         name: value.expand(3, *value.shape[1:]) for name, value in backend.appearance(images[:1]).items()
     }
     with torch.no_grad():
-        return backend.render(features, source, driving).paint
+        return backend.render(features, source, driving, torch.zeros(len(driving.scale), 5)).paint
 
 
 def contrasting() -> Networks:

@@ -23,7 +23,7 @@ from liveportrait.animation.source.photo import SMALLEST_CROPPED
 from liveportrait.errors import UserError
 from liveportrait.face import Face
 from liveportrait.face.crop import CropWindow, driving_window, to_input, whole_window
-from liveportrait.face.measures import opening_ratios
+from liveportrait.face.measures import mouth_cues, opening_ratios
 from liveportrait.face.tracker import SMALLEST_DRIVER, FaceTracker
 from liveportrait.media import check_picture
 from liveportrait.motion import MotionSmoother, SeenHeads, groups_for, motion_from_heads
@@ -31,8 +31,6 @@ from liveportrait.motion.expression import REACH
 from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
 from liveportrait.types import Image
-
-LIVE_SIDE = 512  # px, to which crops are composed unless the options say more: a camera does not wait
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +72,7 @@ class Live:
         self._fps = Fraction(fps).limit_denominator(1000)
         smallest = SMALLEST_DRIVER if options.crop_driving else SMALLEST_CROPPED
         self._tracker = FaceTracker(session.analyzer, smallest)
-        self._compositor = Compositor(source, options, session.engine.variant, LIVE_SIDE)
+        self._compositor = Compositor(source, options, session.engine.variant)
         self._pictures = self._played()
         self._reference: _Reference | None = None
         self._last: DrivingBatch | None = None
@@ -148,9 +146,13 @@ class Live:
     def _measured(self, frame: Image, face: Face) -> DrivingBatch:
         """The motion of a frame that shows the face."""
         engine = self._session.engine
-        ratios, scores = (
+        ratios, scores, cues = (
             torch.from_numpy(measured[None]).to(engine.device)
-            for measured in (opening_ratios(face.landmarks), self._session.analyzer.blendshapes(face))
+            for measured in (
+                opening_ratios(face.landmarks),
+                self._session.analyzer.blendshapes(face),
+                mouth_cues(frame, face.landmarks),
+            )
         )
         head = SeenHeads.of([face.landmarks])
         with self._session.clock.step("motion"):
@@ -163,7 +165,7 @@ class Live:
             else:
                 motion = engine.extract_motion(crop[None])
             motion = reference.smoother.push(motion)
-        return DrivingBatch(motion, ratios, (crop,), scores)
+        return DrivingBatch(motion, ratios, (crop,), scores, cues=cues)
 
     def _begin(
         self, frame: Image, face: Face, head: SeenHeads, ratios: torch.Tensor, scores: torch.Tensor

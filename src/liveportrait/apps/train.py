@@ -1,4 +1,4 @@
-"""`liveportrait train` (stage-one, stage-two, expression, fine-tune, animal-detector) and `prepare`: its data."""
+"""`liveportrait train` (stage-one, stage-two, expression, painter, fine-tune, animal-detector); `prepare`: its data."""
 
 from __future__ import annotations
 
@@ -81,6 +81,32 @@ class Expression:
 
 
 @dataclass(frozen=True)
+class Painter:
+    """The network that paints mouths again, for given weights; started again, goes on where it was."""
+
+    config: Annotated[Path, arg(metavar="FILE")]
+    """configuration file"""
+    weights: Annotated[str, arg(metavar="NAME")] = "compact"
+    """weights that get the network: a name or a folder"""
+    output: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
+    """folder of the run; the configuration's by default"""
+    part: Literal["all", "pairs", "train", "export"] = "all"
+    """a part of the work alone; train may begin while another process renders pairs"""
+    share: tuple[int, int] = (0, 1)
+    """which share of the pairs to render: the number of this process, from 0, and how many there are"""
+
+    def run(self) -> None:
+        """Render pairs, train on them, and write RUN/weights."""
+        from liveportrait.media import check_input
+
+        config = check_input(self.config)
+        from liveportrait.training import painter  # slow to import
+
+        output = None if self.output is None else str(self.output)
+        painter.run(config, self.weights, output, self.part, self.share)
+
+
+@dataclass(frozen=True)
 class FineTune:
     """Given weights to one person, to a style or to animals, in minutes; measured before and after."""
 
@@ -154,6 +180,7 @@ class Train:
         Annotated[StageOne, subcommand("stage-one")]
         | Annotated[StageTwo, subcommand("stage-two")]
         | Annotated[Expression, subcommand("expression")]
+        | Annotated[Painter, subcommand("painter")]
         | Annotated[FineTune, subcommand("fine-tune")]
         | Annotated[AnimalDetector, subcommand("animal-detector")]
     ]

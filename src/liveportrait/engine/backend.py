@@ -48,8 +48,8 @@ class Backend(Protocol):
         """M."""
         ...
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
-        """The `Renderer`, W, then G: float32 layers; every argument has the batch size B."""
+    def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
+        """The `Renderer`, W, then G and painters: float32 layers; every argument has the batch size B."""
         ...
 
 

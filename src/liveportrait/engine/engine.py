@@ -16,6 +16,7 @@ from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.engine.backend import make_backend
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
+from liveportrait.networks.compact.painter import CUES
 from liveportrait.networks.interface import Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import compose
 
@@ -108,26 +109,33 @@ class Engine:
             return self._backend.motion(self._to_tensor(images))
 
     @torch.no_grad()
-    def layers(self, features: Features, source: Pose, driving: Pose) -> Layers:
-        """What pictures of driving poses with batch B are composed of; features and source as `render` takes them."""
-        return self._rendered(features, source, driving)[0]
+    def layers(self, features: Features, source: Pose, driving: Pose, cues: Tensor | None = None) -> Layers:
+        """What pictures of driving poses with batch B are composed of; the arguments are those of `render`."""
+        return self._rendered(features, source, driving, cues)[0]
 
     @torch.no_grad()
-    def render(self, features: Features, source: Pose, driving: Pose) -> NDArray[np.uint8]:
+    def render(
+        self, features: Features, source: Pose, driving: Pose, cues: Tensor | None = None
+    ) -> NDArray[np.uint8]:
         """RGB pictures (B,S,S,3) uint8, S the variant's output size, of driving poses with batch B.
 
-        Features and source pose have batch B, or 1 for one source driven B times. Values are clipped to
+        Features and source pose have batch B, or 1 for one source driven B times. cues (B,5): what the driver's mouth
+        shows, see `mouth_cues`, where somebody looked. Values are clipped to
         [0, 1], scaled by 255 and truncated, as the published program does.
         """
-        picture = compose(*self._rendered(features, source, driving))
+        picture = compose(*self._rendered(features, source, driving, cues))
         return (picture.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().contiguous().numpy()
 
-    def _rendered(self, features: Features, source: Pose, driving: Pose) -> tuple[Layers, Features]:
+    def _rendered(
+        self, features: Features, source: Pose, driving: Pose, cues: Tensor | None
+    ) -> tuple[Layers, Features]:
         """The layers, and the features repeated for them."""
         count = driving.batch
         repeated = {name: _repeat(value, count) for name, value in features.items()}
+        if cues is None:
+            cues = driving.scale.new_zeros(count, CUES)
         with self._turn:
-            return self._backend.render(repeated, source.expand(count), driving), repeated
+            return self._backend.render(repeated, source.expand(count), driving, cues), repeated
 
     @torch.no_grad()
     def stitch(self, source: Tensor, driving: Tensor) -> Tensor:

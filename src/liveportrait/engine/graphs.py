@@ -18,6 +18,7 @@ from liveportrait.choices import Precision
 from liveportrait.engine.backend import autocast_for
 from liveportrait.networks import Networks, compact
 from liveportrait.networks.compact.generator import GROUPS, SpatialModulation
+from liveportrait.networks.compact.painter import CUES
 from liveportrait.networks.geometry import Form, sampling_form
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import Renderer
@@ -118,15 +119,19 @@ def appearance_graph(networks: Networks, batch: int = 1, precision: Precision = 
 
 
 def render_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
-    """W, then G: features in the order of their names, source pose, driving pose to the three of `Layers`."""
+    """W, then G: features in the order of their names, source pose, driving pose to the three of `Layers`.
+
+    Networks with a painter take cues (B,5) at the end.
+    """
     features = example_features(networks, batch, precision)
     names = tuple(features)
     # Two poses of equal numbers: one tensor given twice would become one input.
     source, driving = example_pose(networks, batch), example_pose(networks, batch)
     pose_names = (f"{whose}_{part}" for whose in ("source", "driving") for part in Pose._fields)
     module = _in(precision, _Render(Renderer(networks), names), source.keypoints.device)
-    inputs = (*features.values(), *source, *driving)
-    return Graph("render", module, inputs, (*names, *pose_names), Layers._fields)
+    told = {} if networks.mouth_painter is None else {"cues": source.scale.new_zeros(batch, CUES)}
+    inputs = (*features.values(), *source, *driving, *told.values())
+    return Graph("render", module, inputs, (*names, *pose_names, *told), Layers._fields)
 
 
 @torch.no_grad()
@@ -197,8 +202,10 @@ class _Render(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         count, fields = len(self.names), len(Pose._fields)
         features = dict(zip(self.names, tensors[:count], strict=True))
-        source, driving = Pose(*tensors[count : count + fields]), Pose(*tensors[count + fields :])
-        return tuple(self.renderer(features, source, driving))
+        end = count + 2 * fields
+        source, driving = Pose(*tensors[count : count + fields]), Pose(*tensors[count + fields : end])
+        cues = tensors[end] if len(tensors) > end else source.scale.new_zeros(len(source.scale), CUES)
+        return tuple(self.renderer(features, source, driving, cues))
 
 
 class _InHalf(nn.Module):

@@ -63,6 +63,7 @@ class OnnxBackend:
         fast = to_half(openvino_layout(optimised(networks)), precision)
         self._appearance = self._load("appearance", lambda: appearance_graph(fast, batch, precision), batch)
         self._motion = self._load("motion", lambda: motion_graph(fast, batch, precision), batch)
+        self._takes_cues = networks.mouth_painter is not None
         self._render = self._load("render", lambda: render_graph(fast, batch, precision), batch)
 
     def appearance(self, images: Tensor) -> Features:
@@ -73,9 +74,12 @@ class OnnxBackend:
         """M."""
         return Motion(*self._motion([images]))
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
+    def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
         """W, then G."""
-        return Layers(*self._render([*(features[name] for name in sorted(features)), *source, *driving]))
+        told = [cues] if self._takes_cues else []
+        return Layers(
+            *self._render([*(features[name] for name in sorted(features)), *source, *driving, *told])
+        )
 
     def _find_providers(self) -> list[Any]:
         if self.device.type == "cpu":

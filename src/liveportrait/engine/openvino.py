@@ -81,9 +81,9 @@ class OpenVinoBackend:
         """M."""
         return Motion(*self._motion([images]))
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
+    def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
         """W, then G."""
-        layers: Layers = self._renderer(features, source, driving)
+        layers: Layers = self._renderer(features, source, driving, cues)
         return layers
 
 

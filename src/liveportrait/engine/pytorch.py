@@ -46,10 +46,10 @@ class EagerBackend:
             motion: Motion = self._networks.motion(images)
         return motion.map(Tensor.float)
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
+    def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
         """W, then G."""
         with autocast_for(self._precision, self.device):
-            layers: Layers = self._renderer(features, source, driving)
+            layers: Layers = self._renderer(features, source, driving, cues)
         return layers.map(Tensor.float)
 
 
@@ -77,9 +77,9 @@ class CompileBackend:
         """M."""
         return self._motion(images)
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
+    def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
         """W, then G."""
-        return self._render(features, source, driving)
+        return self._render(features, source, driving, cues)
 
 
 def require_compiler(device: torch.device, what: str, instead: str) -> None:
@@ -131,16 +131,18 @@ class CudaGraphsBackend:
 
         return Motion(*self._replay("motion", run, [images]))
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
+    def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
         """W, then G."""
         names = sorted(features)
         count, end = len(names), len(names) + len(Pose._fields)
+        last = end + len(Pose._fields)
 
         def run(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
             given = dict(zip(names, tensors[:count], strict=True))
-            return tuple(self._eager.render(given, Pose(*tensors[count:end]), Pose(*tensors[end:])))
+            poses = Pose(*tensors[count:end]), Pose(*tensors[end:last])
+            return tuple(self._eager.render(given, *poses, tensors[last]))
 
-        given = [*(features[name] for name in names), *source, *driving]
+        given = [*(features[name] for name in names), *source, *driving, cues]
         return Layers(*self._replay("render", run, given))
 
     def _replay(

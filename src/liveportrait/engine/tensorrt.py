@@ -52,6 +52,7 @@ class TensorRtBackend:
         )
         fast = to_half(optimised(networks), precision)
         self._motion = self._load("motion", lambda: motion_graph(fast, BATCH, precision))
+        self._takes_cues = networks.mouth_painter is not None
         self._render = self._load("render", lambda: render_graph(fast, BATCH, precision))
 
     def appearance(self, images: Tensor) -> Features:
@@ -62,9 +63,12 @@ class TensorRtBackend:
         """M."""
         return Motion(*self._motion([images]))
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
+    def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
         """W, then G."""
-        return Layers(*self._render([*(features[name] for name in sorted(features)), *source, *driving]))
+        told = [cues] if self._takes_cues else []
+        return Layers(
+            *self._render([*(features[name] for name in sorted(features)), *source, *driving, *told])
+        )
 
     def _load(self, name: str, make: Callable[[], Graph]) -> Rows:
         def build() -> bytes:

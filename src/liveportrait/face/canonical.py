@@ -13,6 +13,7 @@ from liveportrait.types import Array
 # Numbers of blendshapes, in MediaPipe's order of 52.
 NEUTRAL = 0
 EYE_BLINK = (9, 10)  # left, right
+MOUTH_SMILE = (44, 45)
 EYE_LOOK = (11, 12, 13, 14, 15, 16, 17, 18)  # where the eyes look: down, in, out and up, left and right
 JAW_OPEN = 25
 

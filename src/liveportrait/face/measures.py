@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,11 +18,14 @@ from torch import Tensor
 from liveportrait.face import canonical as mesh
 from liveportrait.face.analyzer import Face, FaceAnalyzer
 from liveportrait.face.canonical import EYE_BLINK, EYE_LOOK, NEUTRAL, canonical_face
-from liveportrait.types import Array
+from liveportrait.networks.compact.painter import HEIGHT, WIDTH, patch_cues
+from liveportrait.networks.keypoints import MESH, MOUTH
+from liveportrait.types import Array, Image
 
 EPSILON = 1e-6
 TURN = 30.0  # degrees: a head turned this far counts as much as one blendshape at full
 DIFFERENCE = 2.0  # how much more a difference from the source's face counts than a face that is made at all
+MOUTH_HALF_WIDTH = 5.0  # cm, of the patch in which a mouth is looked at
 LIPS = 6.0  # how much a difference in the opening of the lips counts, beside one of a score
 
 
@@ -85,6 +89,23 @@ def lip_ratio(landmarks: Array) -> Array:
 def opening_ratios(landmarks: Array) -> Array:
     """Openings (3,) of the eye on the picture's left, the other eye and the mouth, from landmarks (478, 2 or more)."""
     return np.concatenate([eye_ratios(landmarks), lip_ratio(landmarks)])
+
+
+def mouth_cues(picture: Image, landmarks: Array) -> Array:
+    """What the mouth of a face shows (5,), see `patch_cues`: a picture (H,W,3) and landmarks (478,3) px of it."""
+    pose = head_pose(landmarks)
+    right = pose.rotation[0, :2] / max(float(np.linalg.norm(pose.rotation[0, :2])), EPSILON)
+    points = landmarks[[MESH[keypoint] for keypoint in MOUTH], :2]
+    unit = MOUTH_HALF_WIDTH * pose.scale
+    turn = np.array([right, [-right[1], right[0]]]) / unit
+    middle = points[[0, 1, 4, 5]].mean(0)  # corners and outer lips
+    shape = ((points - middle) @ turn.T).astype(np.float32)
+    matrix = turn * (WIDTH / 2)
+    shift = np.array([WIDTH - 1, HEIGHT - 1]) / 2 - matrix @ middle
+    to_patch = np.concatenate([matrix, shift[:, None]], 1)
+    patch = cv2.warpAffine(picture, to_patch, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
+    pixels = torch.from_numpy(patch).permute(2, 0, 1)[None].float() / 255
+    return patch_cues(pixels, torch.from_numpy(shape)[None])[0].numpy()
 
 
 def _ratio(landmarks: Array, height: tuple[int, int], width: tuple[int, int]) -> float:

@@ -36,11 +36,6 @@ class Variant:
         """Name of the family: "base" or "compact"."""
         return next(name for name, sizes in ARCHITECTURES.items() if isinstance(self.sizes, sizes))
 
-    @property
-    def carries_source(self) -> bool:
-        """Whether the source's own pixels are carried along, so that pictures have any resolution (`Layers`)."""
-        return isinstance(self.sizes, compact.Sizes)
-
 
 BASE = Variant("base", input_size=CROP_SIDE, output_size=2 * CROP_SIDE, sizes=base.Sizes())
 COMPACT = Variant(
@@ -61,6 +56,7 @@ class Networks:
     eye_retargeting: nn.Module | None = None
     lip_retargeting: nn.Module | None = None
     expression: nn.Module | None = None
+    mouth_painter: nn.Module | None = None
 
     def modules(self) -> dict[str, nn.Module]:
         """The networks that are present, by attribute name."""
@@ -68,11 +64,14 @@ class Networks:
         return {name: module for name, module in parts.items() if module is not None}
 
 
-def build(variant: Variant, retargeting: bool = False, expression: bool = False) -> Networks:
+def build(
+    variant: Variant, retargeting: bool = False, expression: bool = False, painter: bool = False
+) -> Networks:
     """The networks of a variant, in training mode, with untrained weights.
 
-    Without `retargeting` the stitching, eye and lip modules are absent, without `expression` E is: nobody takes
-    untrained ones for trained ones, and what is absent is not written with the weights.
+    Without `retargeting` the stitching, eye and lip modules are absent, without `expression` E is, without `painter`
+    the painter of mouths: nobody takes untrained ones for trained ones, and what is absent is not written with the
+    weights.
     """
     match variant.sizes:
         case base.Sizes() as sizes:
@@ -81,6 +80,8 @@ def build(variant: Variant, retargeting: bool = False, expression: bool = False)
             networks = Networks(variant, *compact.build(sizes))
             if expression:  # it speaks of landmarks, as this architecture's keypoints are
                 networks.expression = ExpressionNetwork(variant.expression)
+            if painter:
+                networks.mouth_painter = compact.MouthPainter(sizes.painter)
     if retargeting:
         networks.stitching = Stitching(variant.retargeting.stitching)
         networks.eye_retargeting = EyeRetargeting(variant.retargeting.eye)

@@ -25,7 +25,8 @@ from liveportrait.networks.base import fold_spectral_norm
 from liveportrait.weights.card import CARD_FILE, Card, Metadata, read_card, write_card
 
 WEIGHTS_FILE = "model.safetensors"
-OPTIONAL = ("stitching", "eye_retargeting", "lip_retargeting", "expression")  # networks that may be absent
+# Networks that may be absent.
+OPTIONAL = ("stitching", "eye_retargeting", "lip_retargeting", "expression", "mouth_painter")
 
 
 def save(networks: Networks, folder: Path, metadata: Metadata, dtype: torch.dtype = torch.float16) -> None:
@@ -77,7 +78,7 @@ def load_folder(folder: Path) -> Networks:
     check_state(state, expected, str(path))
 
     with Unfilled():
-        networks = _keep(build(card.variant, retargeting=True, expression=True), card)
+        networks = _keep(build(card.variant, retargeting=True, expression=True, painter=True), card)
     for name, module in networks.modules().items():
         prefix = f"{name}."
         module.load_state_dict(
@@ -150,7 +151,7 @@ def blueprint(variant: Variant) -> Networks:
     """
     try:
         with torch.device("meta"), Unfilled():
-            return build(variant, retargeting=True, expression=True)
+            return build(variant, retargeting=True, expression=True, painter=True)
     except (RuntimeError, TypeError, IndexError) as error:
         raise ValueError(f"no networks have the sizes {variant}: {error}") from error
 

@@ -40,6 +40,7 @@ class DrivingBatch:
         None  # (B,) numbers of the scenes that they belong to, where there is more than one
     )
     around: Surroundings | None = None  # what comes before and after, where somebody knows
+    cues: Tensor | None = None  # (B,5) what the mouth shows, see `measures.mouth_cues`, where somebody looked
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -58,6 +59,7 @@ class DrivingBatch:
             taken(self.scores),
             taken(self.scenes),
             None if self.around is None else self.around.take(wanted),
+            taken(self.cues),
         )
 
     def slices(self, size: int) -> Play:
@@ -79,6 +81,7 @@ class DrivingBatch:
             tuple(crop for part in parts for crop in part.crops),
             joined(part.scores for part in parts),
             joined(part.scenes for part in parts),
+            cues=joined(part.cues for part in parts),
         )
 
 

@@ -13,7 +13,7 @@ from liveportrait.animation.session import Session
 from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut
 from liveportrait.errors import UserError
 from liveportrait.face.crop import driving_window, to_input, whole_window
-from liveportrait.face.measures import opening_ratios
+from liveportrait.face.measures import mouth_cues, opening_ratios
 from liveportrait.face.tracker import SMALLEST_DRIVER, largest_face
 from liveportrait.media import load_image
 from liveportrait.motion import SeenKeypoints
@@ -62,5 +62,6 @@ def open_photo_driver(session: Session, photo: Path | Image, crops: bool) -> Pho
     scores = torch.from_numpy(session.analyzer.blendshapes(face)[None]).to(engine.device) if face else None
     with session.clock.step("motion"):
         motion = extract_motion(engine, crop[None], seen, [window])
-    frame = DrivingBatch(motion, ratios, (crop,), scores)
+    cues = torch.from_numpy(mouth_cues(image, face.landmarks)[None]).to(engine.device) if face else None
+    frame = DrivingBatch(motion, ratios, (crop,), scores, cues=cues)
     return PhotoDriver(name=name, fps=PHOTO_FPS, frames=1, is_photo=True, frame=frame)

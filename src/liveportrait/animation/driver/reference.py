@@ -19,6 +19,7 @@ from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.crop import CropWindow, Square, driving_square, mean_window, to_input, whole_window
 from liveportrait.face.measures import (
     face_scores,
+    mouth_cues,
     neutral_distance,
     opening_ratios,
     similarity_cost,
@@ -110,6 +111,7 @@ class TrackedFace:
     found: NDArray[np.bool_]  # (N,) whether the frame shows the face
     ratios: Array  # (N,3) openings of left eye, right eye and lips; held where there is no face
     scores: Array  # (N,52) blendshapes; held likewise
+    cues: Array  # (N,5) what the mouth shows; held likewise
     heads: SeenHeads  # of the frames that show the face, in order
     cuts: tuple[int, ...]  # frames at which a new scene begins
     references: ReferenceSearch
@@ -171,15 +173,18 @@ class _Trace:
     squares: list[Square] = field(default_factory=list)
     ratios: list[Array] = field(default_factory=list)
     scores: list[Array] = field(default_factory=list)
+    cues: list[Array] = field(default_factory=list)
     heads: list[SeenHeads] = field(default_factory=list)
 
     def tracked(self, window: CropWindow, references: ReferenceSearch) -> TrackedFace:
         """All of it, where at least one frame shows the face."""
         seen = np.array(self.found)
         held = np.maximum(np.cumsum(seen) - 1, 0)
-        ratios, scores = (np.stack(each)[held].astype(np.float32) for each in (self.ratios, self.scores))
+        ratios, scores, cues = (
+            np.stack(each)[held].astype(np.float32) for each in (self.ratios, self.scores, self.cues)
+        )
         heads = SeenHeads.joined(self.heads)
-        return TrackedFace(window, seen, ratios, scores, heads, tuple(self.cuts), references)
+        return TrackedFace(window, seen, ratios, scores, cues, heads, tuple(self.cuts), references)
 
 
 def _follow(
@@ -197,12 +202,14 @@ def _follow(
             with session.clock.step("detect"):
                 if is_cut(frame):
                     trace.cuts.append(number)
-                face = tracker(to_input(frame, crop_size) if crop_size else frame)
+                picture = to_input(frame, crop_size) if crop_size else frame
+                face = tracker(picture)
                 if face:
                     references.offer(number, frame, face)
                     trace.squares.append(driving_square(face.landmarks))
                     trace.ratios.append(opening_ratios(face.landmarks))
                     trace.scores.append(session.analyzer.blendshapes(face))
+                    trace.cues.append(mouth_cues(picture, face.landmarks))
                     trace.heads.append(SeenHeads.of([face.landmarks]))
             trace.found.append(face is not None)
             session.progress(FIND, len(trace.found), reader.info.frame_count)

@@ -44,6 +44,7 @@ class VideoDriver(Driver):
     )  # (N,) whether the frame shows the face; None where M alone tells what it shows
     starts: tuple[Start, ...]  # of each face that it moves
     whole: DrivingBatch | None  # all of its motion, where following the face has measured it
+    cues: Array | None = None  # (N,5) what the mouth shows, see `measures.mouth_cues`
 
     def start(self, face: int) -> Start:
         """The reference frame; with "match", its expression is that of the frame most like the face."""
@@ -77,11 +78,11 @@ class VideoDriver(Driver):
                 with session.clock.step("motion"):
                     motion = _see(session.engine, last, crops, found)
                 last = motion.rows([-1])
-                ratios, scores = (
+                ratios, scores, cues = (
                     None if known is None else torch.from_numpy(known[done : here.stop]).to(motion.scale)
-                    for known in (self.ratios, self.scores)
+                    for known in (self.ratios, self.scores, self.cues)
                 )
-                yield DrivingBatch(motion, ratios, crops, scores)
+                yield DrivingBatch(motion, ratios, crops, scores, cues=cues)
             done = here.stop
 
 
@@ -109,15 +110,16 @@ def open_video_driver(
         head = tracked.head(references.number)
         crop = cut_driving(references.frame, window, variant)[None]
         first = extract_motion(session.engine, crop, head.keypoints, [tracked.window])
-        ratios, shapes = (
-            torch.from_numpy(known).to(session.engine.device) for known in (tracked.ratios, tracked.scores)
+        ratios, shapes, cues = (
+            torch.from_numpy(known).to(session.engine.device)
+            for known in (tracked.ratios, tracked.scores, tracked.cues)
         )
         whole = None
         if groups_for(variant).keypoints_are_landmarks:
             heads, start = (each.through(tracked.window) for each in (tracked.heads, head))
             motion = motion_from_heads(first, start, heads, tracked.window.size)
             moved = _held(first, motion, tracked.found)
-            whole = DrivingBatch(moved, ratios, (None,) * len(tracked.found), shapes)
+            whole = DrivingBatch(moved, ratios, (None,) * len(tracked.found), shapes, cues=cues)
 
     identity = references.identity if session.engine.can_express else None
 
@@ -153,6 +155,7 @@ def open_video_driver(
         found=tracked.found,
         starts=tuple(starts),
         whole=whole,
+        cues=tracked.cues,
     )
 
 

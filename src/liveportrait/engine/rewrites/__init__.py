@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -35,12 +36,14 @@ def optimised(
         appearance, warping = FastAppearance(appearance, warping), make_warping(warping)
     if isinstance(generator, SpadeGenerator):
         generator = make_generator(generator)
+    painter = None if networks.mouth_painter is None else _settled(copy.deepcopy(networks.mouth_painter))
     return dataclasses.replace(
         networks,
         appearance=_settled(appearance),
         motion=_settled(motion),
         warping=_settled(warping),
         generator=_settled(generator),
+        mouth_painter=painter,
     )
 
 

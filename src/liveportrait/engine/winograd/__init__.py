@@ -57,7 +57,7 @@ class WinogradBackend:
         motion: Motion = self._networks.motion(images)
         return motion
 
-    def render(self, features: Features, source: Pose, driving: Pose) -> Layers:
+    def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
         """W, then G."""
-        layers: Layers = self._renderer(features, source, driving)
+        layers: Layers = self._renderer(features, source, driving, cues)
         return layers

@@ -11,19 +11,30 @@ from dataclasses import dataclass, field
 from liveportrait.networks.compact.appearance import AppearanceFeatureExtractor, AppearanceSizes
 from liveportrait.networks.compact.generator import Generator, GeneratorSizes
 from liveportrait.networks.compact.motion import MotionExtractor, MotionSizes
+from liveportrait.networks.compact.painter import MouthPainter, PainterSizes
 from liveportrait.networks.compact.warping import WarpingModule, WarpingSizes
 
-__all__ = ["AppearanceSizes", "GeneratorSizes", "MotionSizes", "Sizes", "WarpingSizes", "build"]
+__all__ = [
+    "AppearanceSizes",
+    "GeneratorSizes",
+    "MotionSizes",
+    "MouthPainter",
+    "PainterSizes",
+    "Sizes",
+    "WarpingSizes",
+    "build",
+]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of F, M, W and G."""
+    """Sizes of F, M, W and G, and of the painter of mouths."""
 
     appearance: AppearanceSizes = field(default_factory=AppearanceSizes)
     motion: MotionSizes = field(default_factory=MotionSizes)
     warping: WarpingSizes = field(default_factory=WarpingSizes)
     generator: GeneratorSizes = field(default_factory=GeneratorSizes)
+    painter: PainterSizes = field(default_factory=PainterSizes)
 
 
 def build(sizes: Sizes) -> tuple[AppearanceFeatureExtractor, MotionExtractor, WarpingModule, Generator]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.keypoints import MIRROR
-from liveportrait.training.data.blinks import EYE_LIDS, EYE_ROWS, Eye, Planes, per_row
+from liveportrait.training.data.closing import EYE_LIDS, EYE_ROWS, Eye, Planes, per_row
 from liveportrait.training.losses.rendering import LUMA
 
 HEAD_RADIUS = 2.6  # of the head with its hair; the rigid points have radius 1

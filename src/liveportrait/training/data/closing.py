@@ -1,20 +1,39 @@
-"""Synthetic blinks: the map that closes an eye of a picture, and the motion of its lids.
+"""Eyes and mouths closed by warps: the map that closes them in a picture, and the motion of lids and lips.
 
-Points are two planes, x and y in [-1, 1], of any shapes that broadcast.
+Of eyes points are two planes, x and y in [-1, 1], of any shapes that broadcast. A mouth is closed so that every picture
+with parted lips becomes a source of which the answer is known: inner lips are brought together, the skin above and
+below is stretched after them, and nothing of what lay between is left in the picture.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from liveportrait.motion.lifting import LEFT_EYE_MESH, MESH_ROWS, RIGHT_EYE_MESH
+from liveportrait.motion.lifting import (
+    INNER_LIPS_MESH,
+    LEFT_EYE_MESH,
+    MESH_ROWS,
+    OUTER_LIPS_MESH,
+    RIGHT_EYE_MESH,
+)
 from liveportrait.networks.geometry import transform_keypoints
-from liveportrait.networks.interface import Motion
-from liveportrait.networks.keypoints import LEFT_LIDS, RIGHT_LIDS
+from liveportrait.networks.interface import HALF_SIDE, Motion
+from liveportrait.networks.keypoints import (
+    LEFT_LIDS,
+    LOWER_INNER_LIP,
+    LOWER_OUTER_LIP,
+    RIGHT_LIDS,
+    UPPER_INNER_LIP,
+    UPPER_OUTER_LIP,
+)
+from liveportrait.types import Array, Image
 
 CLOSED = 0.97  # a closed lid stops short of the other
 # In lengths of the eye:
@@ -26,7 +45,18 @@ THINNEST = 0.01  # what is left of a closed eye
 SMALLEST_EYE = 8  # length of an eye that blinks, px
 FIELD = 96  # side of the grid on which a blink is worked out
 
+# Landmarks of the inner lips from the picture's left to right, and the outer corners.
+UPPER = [MESH_ROWS.index(row) for row in INNER_LIPS_MESH[:11]]
+LOWER = [MESH_ROWS.index(row) for row in (INNER_LIPS_MESH[0], *INNER_LIPS_MESH[:9:-1])]
+CORNERS = [MESH_ROWS.index(OUTER_LIPS_MESH[0]), MESH_ROWS.index(OUTER_LIPS_MESH[10])]
+# In lengths of the mouth:
+SMALLEST_PARTING = 0.07  # of a mouth that is worth closing
+ABOVE, BELOW = 0.42, 0.75  # from the lips to the skin that stays
+MOUTH_FADE = 0.25  # beyond the corners, over which the warp fades
+HIDDEN = 1.2  # px of the lips' rims that go with the inside, at most
+
 Planes = tuple[Tensor, Tensor]
+Doubles = NDArray[np.float64]
 
 
 def _eye_rows(mesh: tuple[int, ...]) -> tuple[list[int], list[int]]:
@@ -115,3 +145,82 @@ def _interpolated(at: Tensor, knots: Tensor, values: Tensor) -> Tensor:
 def per_row(values: Tensor) -> Tensor:
     """Values (B,) for planes of points."""
     return values[:, None, None]
+
+
+class _Mouth(NamedTuple):
+    """Coordinates of a mouth: u in [0, 1] between the corners, v across, in lengths of the mouth."""
+
+    first: Doubles  # (2,) px
+    along: Doubles  # (2,) px
+    upper: Doubles  # (11,2) u and v of the inner lips
+    lower: Doubles
+    meeting: float  # share of the opening at which the lips meet
+
+    def local(self, points: Doubles) -> tuple[Doubles, Doubles]:
+        """u and v of points (...,2) px."""
+        away, square = points - self.first, float(self.along @ self.along)
+        across = np.array([-self.along[1], self.along[0]])
+        return away @ self.along / square, away @ across / square
+
+    def lips(self, u: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+        """v of the upper lip, of the lower one, and of where they shall meet."""
+        up = np.interp(u, self.upper[:, 0], self.upper[:, 1])
+        down = np.maximum(np.interp(u, self.lower[:, 0], self.lower[:, 1]), up)
+        return up, down, up + self.meeting * (down - up)
+
+
+def close_mouth(
+    picture: Image, landmarks: Array, motion: Motion, meeting: float
+) -> tuple[Image, Motion] | None:
+    """A face with its lips brought together, and its motion; None where they are as good as closed already.
+
+    picture (256,256,3), landmarks (111,2) px, motion of batch 1; the lips meet at a share of the opening, 0 at the
+    upper lip.
+    """
+    first, last = landmarks[CORNERS].astype(np.float64)
+    mouth = _Mouth(first, last - first, np.empty(0), np.empty(0), meeting)
+    upper, lower = (_in_order(mouth, landmarks[rows].astype(np.float64)) for rows in (UPPER, LOWER))
+    mouth = mouth._replace(upper=upper, lower=lower)
+    if lower[5, 1] - upper[5, 1] < SMALLEST_PARTING:
+        return None
+    return _shown(picture, mouth), _moved(motion, mouth)
+
+
+def _in_order(mouth: _Mouth, points: Doubles) -> Doubles:
+    """u and v (N,2) of points (N,2), u ascending."""
+    u, v = mouth.local(points)
+    return np.stack([u, v], 1)[np.argsort(u)]
+
+
+def _shown(picture: Image, mouth: _Mouth) -> Image:
+    side = picture.shape[0]
+    places = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).astype(np.float64)
+    u, v = mouth.local(places)
+    up, down, meet = mouth.lips(u)
+    top, bottom = up - ABOVE, down + BELOW
+    rim = np.minimum((down - up) / 4, HIDDEN / np.hypot(*mouth.along))
+    above = top + (v - top) * (up - rim - top) / (meet - top)
+    below = bottom - (bottom - v) * (bottom - down - rim) / (bottom - meet)
+    shown = np.where((v < top) | (v > bottom), v, np.where(v < meet, above, below))
+    fade = np.clip(np.minimum(u + MOUTH_FADE, 1 + MOUTH_FADE - u) / MOUTH_FADE, 0, 1)
+    across = np.array([-mouth.along[1], mouth.along[0]])
+    # Clipped here: OpenCV's own reflection of places far outside may take for ever.
+    where = (places + ((shown - v) * fade)[..., None] * across).clip(0, side - 1).astype(np.float32)
+    return np.asarray(cv2.remap(picture, where[..., 0], where[..., 1], cv2.INTER_LINEAR))
+
+
+def _moved(motion: Motion, mouth: _Mouth) -> Motion:
+    """The motion with its lip keypoints where the warp takes them."""
+    points = transform_keypoints(motion)[0, :, :2].double().numpy()
+    across = np.array([-mouth.along[1], mouth.along[0]])
+    expression = motion.expression.clone()
+    for lip in (UPPER_INNER_LIP, LOWER_INNER_LIP, LOWER_OUTER_LIP, UPPER_OUTER_LIP):
+        u, v = mouth.local((points[lip] + 1) * HALF_SIDE)
+        up, down, meet = mouth.lips(u)
+        if lip in (UPPER_INNER_LIP, UPPER_OUTER_LIP):
+            goes = (v - up + ABOVE) * (meet - up + ABOVE) / ABOVE + up - ABOVE - v
+        else:
+            goes = down + BELOW - (down + BELOW - v) * (down + BELOW - meet) / BELOW - v
+        step = float(goes) * across / HALF_SIDE
+        expression[0, lip, :2] += torch.from_numpy(step).float() / motion.scale[0]
+    return motion._replace(expression=expression)
