@@ -19,6 +19,7 @@ from liveportrait.animation.session import parallel_map
 from liveportrait.media import VideoReader, VideoWriter
 from liveportrait.motion import bundled_templates, concatenate
 from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.interface import Layers
 
 WARM_UP = 5  # frames of the live case that do not count
 
@@ -95,16 +96,16 @@ def latency(backend: str, driver: Path, threads: int) -> Figure:
         pictures = list(reader)
     portrait = animator.open(astronaut())
     live, wall, cpu, networks = portrait.live(), [], [], []
-    render, spent = animator.engine.render, 0.0
+    render, spent = animator.engine.layers, 0.0
 
-    def timed(*arguments: Any) -> np.ndarray:
+    def timed(*arguments: Any) -> Layers:
         nonlocal spent
         started = time.process_time()
-        picture = render(*arguments)
+        layers = render(*arguments)
         spent = time.process_time() - started
-        return picture
+        return layers
 
-    animator.engine.render = timed  # type: ignore[method-assign]
+    animator.engine.layers = timed  # type: ignore[method-assign]
     for picture in pictures:
         started = time.perf_counter(), time.process_time()
         live(picture)

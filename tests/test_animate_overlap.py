@@ -6,7 +6,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
@@ -22,7 +21,7 @@ from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.face.analyzer import OpenVinoFaceAnalyzer
 from liveportrait.media import VideoReader, VideoWriter
 from liveportrait.media.colour import FrameConverter
-from liveportrait.networks.interface import Features, Pose
+from liveportrait.networks.interface import Features, Layers, Pose
 
 FRAMES, BATCH = 9, 2
 HELPERS = ("read-ahead", "write-behind", "worker")
@@ -56,9 +55,10 @@ def driving(tmp_path_factory) -> Path:
 SHOWN = AnimateOptions(compare=True)  # so that the driver is decoded a second time, beside the rest
 
 
-def blank(engine: Engine, features: Features, source: Pose, driving: Pose) -> np.ndarray:
-    """Stands for `Engine.render` where the pictures do not matter."""
-    return np.zeros((len(driving.keypoints), 256, 256, 3), np.uint8)
+def blank(engine: Engine, features: Features, source: Pose, driving: Pose) -> Layers:
+    """Stands for `Engine.layers` where the pictures do not matter."""
+    nothing = torch.zeros(driving.batch, 1, 1, 2)
+    return Layers(nothing, nothing[..., :1], torch.zeros(driving.batch, 3, 256, 256))
 
 
 def helper_threads() -> list[str]:
@@ -98,7 +98,7 @@ def failing(original, number: int):
         ("detect", OpenVinoFaceAnalyzer, "track", 5),
         ("crop", driving_video, "cut_driving", 8),
         ("motion", Engine, "extract_motion", 2),
-        ("render", Engine, "render", 3),
+        ("render", Engine, "layers", 3),
         ("paste", Compositor, "compose", 7),
         ("encode", VideoWriter, "write", 7),
         ("encode, last frame", VideoWriter, "write", FRAMES),
@@ -108,7 +108,7 @@ def test_an_error_in_any_stage_is_told_and_leaves_nothing(
     animator, driving, tmp_path, monkeypatch, stage, owner, name, number
 ):
     if stage != "render":
-        monkeypatch.setattr(Engine, "render", blank)
+        monkeypatch.setattr(Engine, "layers", blank)
     monkeypatch.setattr(owner, name, failing(getattr(owner, name), number))
     with pytest.raises(OSError, match="it broke") as caught:
         animator.animate(portrait(), driving, tmp_path / "out.mp4", SHOWN)
@@ -146,7 +146,7 @@ def test_a_slow_end_holds_up_the_beginning(animator, tmp_path, monkeypatch):
 
     original, write = VideoReader.__iter__, VideoWriter.write
     monkeypatch.setattr(VideoReader, "__iter__", counted)
-    monkeypatch.setattr(Engine, "render", blank)
+    monkeypatch.setattr(Engine, "layers", blank)
     monkeypatch.setattr(VideoWriter, "write", slowly)
     animator.animate(portrait(), video, tmp_path / "out.mp4", SHOWN)
     workers, ahead = 2, driving_video.AHEAD

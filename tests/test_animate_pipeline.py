@@ -192,7 +192,7 @@ def test_a_picture_as_out_needs_a_driver_of_one_frame(animator, driving, tmp_pat
 
 
 def test_an_error_while_rendering_leaves_no_file_and_no_thread(animator, driving, tmp_path, monkeypatch):
-    render, calls = animator.engine.render, []
+    render, calls = animator.engine.layers, []
 
     def fail_later(*arguments):
         calls.append(1)
@@ -200,7 +200,7 @@ def test_an_error_while_rendering_leaves_no_file_and_no_thread(animator, driving
             raise RuntimeError("out of memory")
         return render(*arguments)
 
-    monkeypatch.setattr(animator.engine, "render", fail_later)
+    monkeypatch.setattr(animator.engine, "layers", fail_later)
     with pytest.raises(RuntimeError, match="out of memory"):
         animator.animate(portrait(), driving, tmp_path / "out.mp4", AnimateOptions(compare=True))
     assert list(tmp_path.iterdir()) == []

@@ -197,7 +197,7 @@ def test_an_interruption_leaves_nothing(here, monkeypatch, capsys):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Engine, "render", interrupted)
+    monkeypatch.setattr(Engine, "layers", interrupted)
     assert run("animate", "face.png", "driving.mp4", "-o", "out.mp4") == 130
     assert capsys.readouterr().err == "liveportrait: interrupted\n"
     assert not Path("out.mp4").exists() and not list(here.glob(".*"))

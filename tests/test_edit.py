@@ -85,7 +85,8 @@ def test_sliders_move_over_a_video_and_faceless_frames_pass_through(animator, cl
 
 
 def test_without_pasting_back_the_crop_is_written(animator, tmp_path):
-    assert edited(animator, tmp_path / "out.png", paste_back=False).shape == (256, 256, 3)
+    height, width, _ = edited(animator, tmp_path / "out.png", paste_back=False).shape
+    assert height == width >= 256
 
 
 def test_a_taken_name_is_refused_and_left_alone(animator, tmp_path):

@@ -13,7 +13,7 @@ from liveportrait.animation.pipeline import moved_outline
 from liveportrait.animation.source.base import FacePlacement
 from liveportrait.face.canonical import OVAL, canonical_face
 from liveportrait.face.crop import Square, crop, to_input
-from liveportrait.face.paste import MASK_SIDE, match_at_seam, outline_in_crop, paste_mask, with_detail
+from liveportrait.face.paste import MASK_SIDE, outline_in_crop, paste_mask, seam_correction, with_detail
 from liveportrait.motion import move_points
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Pose
@@ -30,6 +30,11 @@ def photo() -> Image:
 def seam_error(picture: Image, truth: Image) -> float:
     edge = (paste_mask(256) > 0) & (paste_mask(256) < 255)
     return float(np.abs(cv2.blur(picture.astype(float) - truth, (15, 15)))[edge].mean())
+
+
+def match_at_seam(generated: Image, source: Image, mask: Image) -> Image:
+    corrected = generated + seam_correction(generated, source, mask)
+    return np.rint(corrected).clip(0, 255).astype(np.uint8)
 
 
 def test_a_tint_is_taken_back_and_what_moved_is_not_compared(photo: Image) -> None:

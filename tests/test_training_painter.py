@@ -11,7 +11,7 @@ import torch
 from liveportrait.errors import UserError
 from liveportrait.motion.lifting import MESH_ROWS, lift, mean_landmarks
 from liveportrait.networks import COMPACT, build
-from liveportrait.networks.compact.painter import PainterSizes
+from liveportrait.networks.compact.generator import PainterSizes
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.keypoints import LOWER_INNER_LIP, UPPER_INNER_LIP

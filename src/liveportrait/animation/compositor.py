@@ -1,25 +1,27 @@
-"""Rendered faces laid into their frames: one paster for each face, the nearer ones on top."""
+"""Rendered faces laid into their frames, at the frames' own resolution: the nearer ones on top."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.source.base import FacePlacement, Source
-from liveportrait.face.crop import crop, to_input
+from liveportrait.face.composition import FaceLayers, composed
+from liveportrait.face.crop import crop_to, to_input
 from liveportrait.face.paste import (
     LARGEST,
     MASK_SIDE,
     Paster,
     face_mask,
-    match_at_seam,
     outline_in_crop,
     paste_mask,
     reaches,
+    seam_correction,
     with_detail,
     yielding,
 )
@@ -29,31 +31,46 @@ from liveportrait.types import Array, Image
 
 @dataclass(frozen=True, eq=False)
 class RenderedFace:
-    """One face of one frame, rendered."""
+    """One face of one frame, rendered and not yet composed."""
 
     face: int  # its number among the animated ones, from 0
-    generated: Image  # (S,S,3)
+    layers: FaceLayers
     placement: FacePlacement | None  # None where the frame was taken as the face
     crop: Image  # (S,S,3) the source as the networks saw it
     driving: Image | None  # (S,S,3) the driver as the networks saw it
     moved: Array | None = None  # (36,2) px of the crop at 256 px: its outline, moved; None where nobody asked
 
+    @cached_property
+    def generated(self) -> Image:
+        """(S,S,3) the picture at the networks' own resolution."""
+        return composed(self.crop, self.layers)
+
 
 class Compositor:
     """Lays faces into the frames of one source. Where it is still, masks and places are worked out once."""
 
-    def __init__(self, source: Source, options: PasteOptions, variant: Variant) -> None:
-        self._source, self._options = source, options
-        self._size, self._replicate_border = variant.output_size, variant.replicate_border
+    def __init__(
+        self, source: Source, options: PasteOptions, variant: Variant, largest: int | None = None
+    ) -> None:
+        """`largest`: px, side up to which a crop is composed where the options name none; None is any."""
+        self._source, self._options, self._variant = source, options, variant
+        self._largest = options.resolution or largest
         self._pastes = options.paste_back and source.crops
         self._is_still = source.fps is None
         self._kept: dict[int, _Ready] = {}  # of the faces of a still source
+        self._crops: dict[int, Image] = {}
         self._done = 0
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """Height and width of the composed frames, px."""
-        return self._source.shape if self._pastes else (self._size, self._size)
+        if self._pastes:
+            return self._source.shape
+        side = self._variant.output_size
+        if self._variant.carries_source:
+            own = self._source.faces[0].side or max(self._source.shape)
+            side = max(side, min(round(own), self._largest or round(own)) // 2 * 2)
+        return side, side
 
     def compose(self, frame: Image, faces: Sequence[RenderedFace]) -> Image:
         """The next frame (H,W,3) with its faces in it, or (H,W,4) the faces alone; frames come in order.
@@ -66,9 +83,14 @@ class Compositor:
         self._done += 1
         if self._pastes:
             return self._pasted(frame, faces)
-        if faces:
+        if faces and faces[0].layers.is_painted:
             return faces[0].generated
-        return np.array(self._source.faces[0].crop(row, frame, self._size))
+        crop = self._crops.get(0)
+        if crop is None:
+            crop = self._source.faces[0].crop(row, frame, self.shape[0], self._variant.replicate_border)
+        if self._is_still:
+            self._crops[0] = crop
+        return composed(crop, faces[0].layers) if faces else crop.copy()
 
     def _pasted(self, frame: Image, faces: Sequence[RenderedFace]) -> Image:
         placed = [(face, face.placement) for face in faces if face.placement is not None]
@@ -76,20 +98,49 @@ class Compositor:
         result = np.zeros((*self._source.shape, 4), np.uint8) if alpha else frame.copy()
         for face, placement in sorted(placed, key=lambda item: item[1].side):
             others = [other.outline for _, other in placed if other is not placement]
-            ready = self._kept.get(face.face) or self._prepared(frame, face, placement, others)
+            ready = self._kept.get(face.face) or self._prepared(face, placement, others)
             if self._is_still and self._options.mask == "template":
                 self._kept[face.face] = ready
-            generated = face.generated
+            layers = face.layers
             if self._options.match_colour:
-                generated = match_at_seam(generated, face.crop, ready.mask)
-            if ready.crop is not None:
-                generated = with_detail(generated, face.crop, ready.crop)
-            ready.paster.paste_onto(result, generated)
+                layers = layers.coloured(seam_correction(face.generated, face.crop, ready.mask))
+            self._lay(result, frame, face, placement, layers, ready.paster)
         return result
 
-    def _prepared(
-        self, frame: Image, face: RenderedFace, placement: FacePlacement, others: Sequence[Array]
-    ) -> _Ready:
+    def _lay(
+        self,
+        result: Image,
+        frame: Image,
+        face: RenderedFace,
+        placement: FacePlacement,
+        layers: FaceLayers,
+        paster: Paster,
+    ) -> None:
+        """One face into the result: composed in the frame itself, or in a crop of it that is smaller."""
+        window = placement.window
+        if layers.is_painted:
+            picture = layers.painted()
+            if self._options.detail:
+                size = max(min(round(window.side), LARGEST), picture.shape[0])
+                picture = with_detail(picture, face.crop, self._crop(frame, face, placement, size))
+        elif self._largest and self._largest < window.side:
+            crop = self._crop(frame, face, placement, self._largest)
+            picture = composed(crop, layers)
+        else:
+            paster.compose_onto(result, frame, layers)
+            return
+        paster.paste_onto(result, picture)
+
+    def _crop(self, frame: Image, face: RenderedFace, placement: FacePlacement, size: int) -> Image:
+        """The face's crop (size,size,3) of the frame."""
+        if face.face in self._crops:
+            return self._crops[face.face]
+        crop = crop_to(frame, placement.window, size, self._variant.replicate_border)
+        if self._is_still:
+            self._crops[face.face] = crop
+        return crop
+
+    def _prepared(self, face: RenderedFace, placement: FacePlacement, others: Sequence[Array]) -> _Ready:
         window = placement.window
         own = outline_in_crop(placement.outline, window)
         mask = paste_mask(window.size)
@@ -98,11 +149,7 @@ class Compositor:
         outlines = [outline_in_crop(other, window) for other in (*others, *self._source.bystanders)]
         if reaching := [outline for outline in outlines if reaches(outline)]:
             mask = yielding(to_input(mask, MASK_SIDE), own, reaching)
-        fine = None
-        if self._options.detail:
-            size = round(min(max(window.side, face.generated.shape[0]), LARGEST))
-            fine = crop(frame, window.resized(size), self._replicate_border)
-        return _Ready(Paster(window, self._source.shape, mask), mask, fine)
+        return _Ready(Paster(window, self._source.shape, mask), mask)
 
 
 class _Ready(NamedTuple):
@@ -110,4 +157,3 @@ class _Ready(NamedTuple):
 
     paster: Paster
     mask: Image
-    crop: Image | None  # (C,C,3) of the frame at its own resolution, where detail is wanted

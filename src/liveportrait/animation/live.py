@@ -32,6 +32,8 @@ from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
 from liveportrait.types import Image
 
+LIVE_SIDE = 512  # px, to which crops are composed unless the options say more: a camera does not wait
+
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
@@ -72,7 +74,7 @@ class Live:
         self._fps = Fraction(fps).limit_denominator(1000)
         smallest = SMALLEST_DRIVER if options.crop_driving else SMALLEST_CROPPED
         self._tracker = FaceTracker(session.analyzer, smallest)
-        self._compositor = Compositor(source, options, session.engine.variant)
+        self._compositor = Compositor(source, options, session.engine.variant, LIVE_SIDE)
         self._pictures = self._played()
         self._reference: _Reference | None = None
         self._last: DrivingBatch | None = None

@@ -36,6 +36,7 @@ _RANGES = {
     "crop_x": (-1.0, 1.0),
     "crop_y": (-1.0, 1.0),
     "max_size": (64, 16384),
+    "resolution": (256, 16384),
 }
 _OPENINGS = ("eye_opening", "left_eye_opening", "right_eye_opening", "lip_opening")
 
@@ -78,7 +79,7 @@ class SourceOptions(OptionGroup):
     smooth: float = 0.0
     """how strongly motion is smoothed over time, 0 to 1; smoothing adds no delay"""
     max_size: int | None = None
-    """longest side of the result in px; by default a photo is reduced to 1280, and a video keeps its size"""
+    """longest side of the result in px; by default a photo is reduced to 4096, and a video keeps its size"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for choices that do not go together."""
@@ -194,13 +195,16 @@ class PasteOptions(OptionGroup):
     """How the moving face is laid back into the frame."""
 
     paste_back: bool = True
-    """paste the moving face back into SOURCE; --no-paste-back writes the model's crop"""
+    """paste the moving face back into SOURCE; --no-paste-back writes the crop alone"""
+    resolution: int | None = None
+    """px: a crop of SOURCE that is larger is composed at this side and enlarged, which takes less time; by default
+    every crop at its own size, live at most 512"""
     mask: PasteMask = "template"
     """what is pasted back: template, the whole crop with soft edges; face, what the face covers and soon will"""
     match_colour: bool = False
     """bring the model's colours into line with SOURCE's along the edge of the mask"""
     detail: bool = False
-    """put SOURCE's own detail, finer than the model's, where the result shows it, moved or not"""
+    """published weights: put SOURCE's own detail, finer than the model's, where the result shows it, moved or not"""
     alpha: bool = False
     """write the moving faces alone, on transparency, to be laid over SOURCE: .mov, .webm or a folder of PNG"""
 

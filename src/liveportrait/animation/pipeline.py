@@ -25,6 +25,7 @@ from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FacePlacement, FaceView, Source, SourceFace
+from liveportrait.face.composition import FaceLayers
 from liveportrait.face.paste import MASK_SIDE, outline_in_crop
 from liveportrait.motion import move_points
 from liveportrait.networks.geometry import pose_of
@@ -142,16 +143,16 @@ def render_faces(
         home = pose_of(view.motion)
         poses = poser.poses(view, cue)
         cues = cue.driving.cues if cue.driving else None
-        pictures = session.engine.render(view.features, home, poses, cues)
+        layers = FaceLayers.of(session.engine.layers(view.features, home, poses, cues))
     rendered = []
-    for row, generated in enumerate(pictures):
+    for row, own_layers in enumerate(layers):
         own = row if len(view.crops) > 1 else 0  # a still face looks the same in all frames
         placement = view.placements[own] if view.placements else None
         moved = None
         if follows_outlines and placement:
             moved = moved_outline(placement, home.rows([own]), poses.rows([row]))
         driving = cue.driving.crops[row] if cue.driving else None
-        rendered.append(RenderedFace(number, generated, placement, view.crops[own], driving, moved))
+        rendered.append(RenderedFace(number, own_layers, placement, view.crops[own], driving, moved))
     return rendered
 
 

@@ -138,6 +138,12 @@ def crop(image: Image, window: CropWindow, replicate_border: bool = False) -> Im
     return np.asarray(cv2.warpAffine(image, window.matrix, side, flags=cv2.INTER_LINEAR, borderMode=border))
 
 
+def crop_to(image: Image, window: CropWindow, size: int, replicate_border: bool = False) -> Image:
+    """The window as (size,size,3), see `crop`; averaged where it shrinks, so that nothing fine flickers."""
+    whole = max(1, int(window.side / size))  # so many pixels a side become one
+    return to_input(crop(image, window.resized(size * whole), replicate_border), size)
+
+
 def to_input(image: Image, size: int = 256) -> Image:
     """A picture (H,W,3) as (size,size,3), what the networks take: averaged if it shrinks, else bilinear.
 

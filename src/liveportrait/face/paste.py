@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from liveportrait.face.composition import FaceLayers, centred, compose_into
 from liveportrait.face.crop import CropWindow, to_input
 from liveportrait.types import Array, Image
 
@@ -19,6 +20,7 @@ MASK_SIDE = 256  # px of a mask: it is soft, and enlarged to the crop
 FACE, HEAD = 1.12, 1.45  # of the outline's size: a little of the hairline; the hair and the ears
 RAISED = 0.12  # of the height of the face: a head reaches farther above the outline than below it
 FEATHER = 0.06  # of the face's width: standard deviation of the soft edge
+SAME = 1e-3  # grey levels: rounding errors, so that two equal colours blend to the same
 _SHIFT = 4  # binary digits of a polygon's corners after the point
 
 _TOP, _CHIN = 0, 18  # of the outline
@@ -93,14 +95,30 @@ class Paster:
         if not self._visible:
             return
         to_box = self._scaled_to_box(generated.shape[0])
-        placed = np.asarray(cv2.warpAffine(generated, to_box, self._extent), np.uint8)
+        self._lay(frame, np.asarray(cv2.warpAffine(generated, to_box, self._extent), np.uint8))
+
+    def compose_onto(self, result: Image, frame: Image, layers: FaceLayers) -> None:
+        """Lay a face, composed of the frame's own pixels (H,W,3), over the result: (H,W,3), or (H,W,4) RGBA.
+
+        Where the face neither moves nor is painted, these are the frame's bit for bit.
+        """
+        if not self._visible:
+            return
+        placed = frame[self._place].copy()
+        to_box = self._to_box @ np.vstack([centred(self._size), (0, 0, 1)])
+        rows, columns = self._place
+        compose_into(placed, frame, layers, to_box, (columns.start, rows.start))
+        self._lay(result, placed)
+
+    def _lay(self, frame: Image, placed: Image) -> None:
+        """The crop at its place (h,w,3), through the mask."""
         box = frame[self._place]
         if frame.shape[2] == 4:
             self._lay_over(box, placed)
             return
         cv2.copyTo(placed, self._full, box)
         blended = self._weight * placed[self._edge] + (1 - self._weight) * box[self._edge]
-        box[self._edge] = blended.clip(0, 255).astype(np.uint8)
+        box[self._edge] = (blended + SAME).clip(0, 255).astype(np.uint8)
 
     def _lay_over(self, box: Image, placed: Image) -> None:
         """The same on RGBA, alpha not premultiplied ("over" of Porter and Duff, 1984)."""
@@ -188,9 +206,10 @@ STRAIN = 0.35  # change of the flow from one px to the next at which it is not b
 LARGEST = 1024  # px: no crop is worked on at a higher resolution
 
 
-def match_at_seam(generated: Image, source: Image, mask: Image) -> Image:
-    """The generated crop (S,S,3) with the source's colours (any size) along the soft edge of a mask (M,M) uint8.
+def seam_correction(generated: Image, source: Image, mask: Image) -> Array:
+    """What to add to a generated crop (S,S,3) for the source's colours (any size) along a mask's soft edge; float32.
 
+    The mask is (M,M) uint8.
     The difference of the two, weighted by how much a place belongs to the edge and by how alike both are there, is
     spread over the crop by normalised convolution (Knutsson and Westin, 1993).
     """
@@ -202,8 +221,7 @@ def match_at_seam(generated: Image, source: Image, mask: Image) -> Image:
     weight = (4 * cover * (1 - cover) * np.exp(-((unlike / COLOUR_ALIKE) ** 2)))[..., None]
     spread = cv2.GaussianBlur(np.concatenate([weight * difference, weight], axis=2), (0, 0), SPREAD)
     correction = spread[..., :3] / (spread[..., 3:] + 1e-3)
-    enlarged = cv2.resize(correction, (size, size), interpolation=cv2.INTER_LINEAR)
-    return np.rint(generated + enlarged).clip(0, 255).astype(np.uint8)
+    return np.asarray(cv2.resize(correction, (size, size), interpolation=cv2.INTER_LINEAR))
 
 
 def with_detail(generated: Image, source: Image, crop: Image) -> Image:

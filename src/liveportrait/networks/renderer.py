@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from liveportrait.networks.compact.generator import LUMA
 from liveportrait.networks.compact.layers import sample
-from liveportrait.networks.compact.painter import LUMA
 from liveportrait.networks.interface import Features, Layers, Pose, Warped
 from liveportrait.networks.variants import Networks
 
@@ -23,7 +23,7 @@ class Renderer(nn.Module):
     def forward(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
         """The layers of driving poses; every argument has the batch size B.
 
-        cues (B,5): what the driver's mouth shows, see `compact.painter.patch_cues`; zeros where nobody knows.
+        cues (B,5): what the driver's mouth shows, see `compact.generator.patch_cues`; zeros where nobody knows.
         """
         warped: Warped = self.warping(features, source, driving)
         if "image_flow" not in warped:  # BASE: nothing of the picture itself is moved

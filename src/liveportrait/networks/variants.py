@@ -36,6 +36,11 @@ class Variant:
         """Name of the family: "base" or "compact"."""
         return next(name for name, sizes in ARCHITECTURES.items() if isinstance(self.sizes, sizes))
 
+    @property
+    def carries_source(self) -> bool:
+        """Whether the source's own pixels are carried along, so that pictures have any resolution (`Layers`)."""
+        return isinstance(self.sizes, compact.Sizes)
+
 
 BASE = Variant("base", input_size=CROP_SIDE, output_size=2 * CROP_SIDE, sizes=base.Sizes())
 COMPACT = Variant(

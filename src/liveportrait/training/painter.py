@@ -29,7 +29,7 @@ from liveportrait.face.canonical import MOUTH_SMILE
 from liveportrait.metrics.perceptual import PerceptualDistance, PictureFeatures, map_distance
 from liveportrait.motion.lifting import MESH_ROWS
 from liveportrait.networks import Networks, compact
-from liveportrait.networks.compact.painter import (
+from liveportrait.networks.compact.generator import (
     CUES,
     LUMA,
     MouthPainter,

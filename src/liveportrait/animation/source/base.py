@@ -76,7 +76,12 @@ class SourceFace(Protocol):
         """The face in these frames, given by their numbers and pictures."""
         ...
 
-    def crop(self, row: int, frame: Image, size: int) -> Image:
+    @property
+    def side(self) -> float | None:
+        """Side of the largest crop in the frames, px; None where the frames are the face."""
+        ...
+
+    def crop(self, row: int, frame: Image, size: int, replicate_border: bool = False) -> Image:
         """The crop (size,size,3) of a frame as it is; of one without the face, where the crop was last."""
         ...
 

@@ -20,7 +20,7 @@ from liveportrait.animation.source.subjects import find_subjects, outline_of
 from liveportrait.face import Face
 from liveportrait.face.animals import AnimalFace, animal_square, published_square
 from liveportrait.face.choice import FaceChoice
-from liveportrait.face.crop import CropWindow, Square, crop, to_input, whole_window
+from liveportrait.face.crop import CropWindow, Square, crop, crop_to, to_input, whole_window
 from liveportrait.face.measures import face_scores
 from liveportrait.face.tracker import largest_face
 from liveportrait.media import load_image
@@ -32,7 +32,9 @@ from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image
 
-PHOTO_SIDE = 1280  # px, to which larger photos are reduced unless another limit is asked for
+PHOTO_SIDE = (
+    4096  # px, to which larger photos are reduced unless another limit is asked for: players take no more
+)
 SMALLEST_CROPPED = 1 / 4  # of a crop's side: the smallest face that a crop is thought to show
 
 
@@ -53,10 +55,15 @@ class PhotoFace:
         """The view that was prepared once."""
         return self.still
 
-    def crop(self, row: int, frame: Image, size: int) -> Image:
+    @property
+    def side(self) -> float | None:
+        """Of its crop."""
+        return self.still.placements[0].window.side if self.still.placements else None
+
+    def crop(self, row: int, frame: Image, size: int, replicate_border: bool = False) -> Image:
         """The crop of the photo."""
         placed = self.still.placements
-        return to_input(crop(frame, placed[0].window) if placed else frame, size)
+        return crop_to(frame, placed[0].window, size, replicate_border) if placed else to_input(frame, size)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -198,7 +205,10 @@ def window_of(square: Square, options: SourceOptions) -> CropWindow:
 
 def cut(image: Image, window: CropWindow, variant: Variant) -> Image:
     """The crop (S,S,3) as the networks take it."""
-    return to_input(crop(image, window, variant.replicate_border), variant.input_size)
+    fine = max(1, int(window.side / window.size))
+    return to_input(
+        crop(image, window.resized(window.size * fine), variant.replicate_border), variant.input_size
+    )
 
 
 def limit_size(image: Image, limit: int) -> Image:

@@ -23,7 +23,7 @@ from liveportrait.animation.source.observations import FaceObservations
 from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut, make_view
 from liveportrait.errors import UserError
 from liveportrait.face.choice import FaceChoice
-from liveportrait.face.crop import CropWindow, crop, to_input, whole_window
+from liveportrait.face.crop import CropWindow, crop_to, to_input, whole_window
 from liveportrait.face.tracker import FaceTracker, PeopleTracker, smallest_face
 from liveportrait.media import FrameArrays, VideoReader
 from liveportrait.motion import (
@@ -66,9 +66,15 @@ class VideoFace:
         crops = _crops(session, frames, windows)
         return make_view(session, crops, motion, seen if len(seen) == len(rows) else (), windows)
 
-    def crop(self, row: int, frame: Image, size: int) -> Image:
+    @property
+    def side(self) -> float | None:
+        """Of its largest crop."""
+        return max((window.side for window in self.path.windows), default=None)
+
+    def crop(self, row: int, frame: Image, size: int, replicate_border: bool = False) -> Image:
         """The crop of a frame as it is; without the face, where the crop was last."""
-        return to_input(crop(frame, self.path.windows[row]) if self.path.windows else frame, size)
+        windows = self.path.windows
+        return crop_to(frame, windows[row], size, replicate_border) if windows else to_input(frame, size)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
