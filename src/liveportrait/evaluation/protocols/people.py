@@ -171,17 +171,22 @@ def _driven(
     portrait: Portrait, source: EvalSource, driving: FrameArrays, kept: Sequence[int]
 ) -> tuple[Image, dict[int, Image]]:
     """The source's crop (T,256,256,3) out of every frame, and some of the frames at the size of the whole picture."""
-    height, width = source.whole.shape[:2]
     crops: list[Image] = []
     frames: dict[int, Image] = {}
     with portrait.drive(driving, OPTIONS) as rendered:
         for number, frame in enumerate(rendered):
-            if frame.shape != source.whole.shape:  # a photo that was reduced
-                frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC))
-            crops.append(crop(frame, source.window, replicate_border=True))
+            full = _enlarged(frame, *source.whole.shape[:2])
+            crops.append(crop(full, source.window, replicate_border=True))
             if number in kept:
-                frames[number] = frame
+                frames[number] = full
     return compared(crops), frames
+
+
+def _enlarged(frame: Image, height: int, width: int) -> Image:
+    """A frame (H,W,3) at the size of the photo that was reduced for it; but for an odd row or column, cut off."""
+    if height - frame.shape[0] <= 1 and width - frame.shape[1] <= 1:
+        return frame
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
 def _in_whole(landmarks: Array, window: CropWindow) -> Array:
