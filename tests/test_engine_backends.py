@@ -21,7 +21,7 @@ from liveportrait.engine.export import export
 from liveportrait.engine.graphs import Rows
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks, build
-from liveportrait.networks.compact.generator import CUES
+from liveportrait.networks.compact.painter import CUES
 from liveportrait.networks.geometry import pose_of, sample_volume, sampling_form
 from liveportrait.networks.interface import Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import compose

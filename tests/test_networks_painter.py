@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from liveportrait.networks import COMPACT, Layers, build
-from liveportrait.networks.compact.generator import MouthPainter, PainterSizes, mouth_patch, patch_cues
+from liveportrait.networks.compact.painter import MouthPainter, PainterSizes, mouth_patch, patch_cues
 from liveportrait.networks.geometry import pixel_grid
 from liveportrait.networks.interface import Pose
 from liveportrait.networks.keypoints import MOUTH

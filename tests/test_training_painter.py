@@ -11,14 +11,16 @@ import torch
 from liveportrait.errors import UserError
 from liveportrait.motion.lifting import MESH_ROWS, lift, mean_landmarks
 from liveportrait.networks import COMPACT, build
-from liveportrait.networks.compact.generator import PainterSizes
+from liveportrait.networks.compact.painter import PainterSizes
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion
 from liveportrait.networks.keypoints import LOWER_INNER_LIP, UPPER_INNER_LIP
 from liveportrait.training.config import Schedule
 from liveportrait.training.data.closing import LOWER, UPPER, close_mouth
 from liveportrait.training.data.corpus import Corpus
-from liveportrait.training.painter import CLOSED, PainterConfig, PatchSet, render_pairs, train
+from liveportrait.training.painter.pairs import render_pairs
+from liveportrait.training.painter.patches import CLOSED, PatchSet
+from liveportrait.training.painter.run import PainterConfig, train
 
 SIZES = PainterSizes((8, 8, 8))
 

@@ -100,7 +100,7 @@ class Painter:
         from liveportrait.media import check_input
 
         config = check_input(self.config)
-        from liveportrait.training import painter  # slow to import
+        from liveportrait.training.painter import run as painter  # slow to import
 
         output = None if self.output is None else str(self.output)
         painter.run(config, self.weights, output, self.part, self.share)

@@ -16,7 +16,7 @@ from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.engine.backend import make_backend
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
-from liveportrait.networks.compact.generator import CUES
+from liveportrait.networks.compact.painter import CUES
 from liveportrait.networks.interface import Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import compose
 

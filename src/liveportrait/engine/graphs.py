@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from liveportrait.choices import Precision
 from liveportrait.engine.backend import autocast_for
 from liveportrait.networks import Networks, compact
-from liveportrait.networks.compact.generator import CUES, GROUPS, SpatialModulation
+from liveportrait.networks.compact.generator import GROUPS, SpatialModulation
+from liveportrait.networks.compact.painter import CUES
 from liveportrait.networks.geometry import Form, sampling_form
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import Renderer

@@ -18,7 +18,7 @@ from torch import Tensor
 from liveportrait.face import canonical as mesh
 from liveportrait.face.analyzer import Face, FaceAnalyzer
 from liveportrait.face.canonical import EYE_BLINK, EYE_LOOK, NEUTRAL, canonical_face
-from liveportrait.networks.compact.generator import HEIGHT, WIDTH, patch_cues
+from liveportrait.networks.compact.painter import HEIGHT, WIDTH, patch_cues
 from liveportrait.networks.keypoints import MESH, MOUTH
 from liveportrait.types import Array, Image
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from liveportrait.networks.compact.generator import LUMA
 from liveportrait.networks.compact.layers import sample
+from liveportrait.networks.compact.painter import LUMA
 from liveportrait.networks.interface import Features, Layers, Pose, Warped
 from liveportrait.networks.variants import Networks
 

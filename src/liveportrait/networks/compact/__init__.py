@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from liveportrait.networks.compact.appearance import AppearanceFeatureExtractor, AppearanceSizes
-from liveportrait.networks.compact.generator import Generator, GeneratorSizes, MouthPainter, PainterSizes
+from liveportrait.networks.compact.generator import Generator, GeneratorSizes
 from liveportrait.networks.compact.motion import MotionExtractor, MotionSizes
+from liveportrait.networks.compact.painter import MouthPainter, PainterSizes
 from liveportrait.networks.compact.warping import WarpingModule, WarpingSizes
 
 __all__ = [

@@ -1,0 +1,278 @@
+"""The mouth painted again: a small U-net over one aligned patch, after G.
+
+Where closed lips part, the warp has nothing to show and G, which sees whole faces, paints a smear. This network sees
+the mouth alone, upright and of one size, is told the lips' shape as maps, and changes G's picture there. It changes
+nothing where lips keep their shape, and nothing outside the patch.
+
+Patches are 80x64 px, u in ±1 and v in ±0.8, about twice as wide as a mouth. Shapes are the six lip keypoints in these
+coordinates: corners, inner lips (upper, lower), outer lips (lower, upper).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from liveportrait.networks.compact.layers import conv, double
+from liveportrait.networks.geometry import pixel_grid
+from liveportrait.networks.interface import Layers, Pose
+from liveportrait.networks.keypoints import MOUTH, MOUTH_CORNERS, OUTER_LIPS
+
+HEIGHT, WIDTH = 64, 80  # px of the patch
+TALL = HEIGHT / WIDTH  # v at its lower edge
+REACH = 0.82  # half width of the patch, scales of the head
+CUES = 5  # what the driver's mouth shows: four numbers, and 1 where they are known
+SOFTNESS = 0.05  # of the lips' edges in the maps, half widths
+PARTED = 0.08  # opening from which on cues count in full, half widths
+# Change of a lip's place below which nothing, above which everything is repainted
+BORDER = 0.12  # share of the patch's sides over which its change fades out
+REPAINTED = (0.03, 0.15)  # change of colour from which on, and up to which, the source's own pixels give way
+LUMA = (0.299, 0.587, 0.114)
+GROUPS = 4
+SHAPES = 6  # maps of one shape
+INPUTS = 10 + 2 * SHAPES  # source, warped source, first painting, mask, and the maps of both shapes
+NUMBERS = 4 + 4 + 6  # openings and widths, where both heads look, colours of the source's patch
+STILL, CHANGED = 0.02, 0.08
+
+
+class Patch(NamedTuple):
+    """Where patches lie: picture = (u, v) @ axes + centre, in the crop's coordinates."""
+
+    centre: Tensor  # (B,2)
+    axes: Tensor  # (B,2,2) a rotation times a size
+
+    def cut(self, picture: Tensor) -> Tensor:
+        """The patches (B,C,64,80) of pictures (B,C,S,S); edges are continued."""
+        where = _grid(picture.device).view(1, -1, 2) @ self.axes + self.centre[:, None]
+        where = where.view(-1, HEIGHT, WIDTH, 2)
+        return F.grid_sample(picture, where, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def paste(self, patch: Tensor, size: int) -> Tensor:
+        """Patches (B,C,64,80) where they belong in pictures (B,C,size,size); zero elsewhere."""
+        places = self.local(pixel_grid(size, size, patch.device).view(1, -1, 2))
+        where = torch.stack([places[..., 0], places[..., 1] / TALL], -1).view(-1, size, size, 2)
+        return F.grid_sample(patch, where, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+    def local(self, points: Tensor) -> Tensor:
+        """(u, v) of points (B,N,2) of the crop."""
+        back = self.axes.transpose(1, 2) / self.axes[:, :1].square().sum(2, keepdim=True)
+        return (points - self.centre[:, None]) @ back
+
+
+def mouth_patch(pose: Pose) -> Patch:
+    """The place of the mouth of every pose: upright with the head, and of its size."""
+    centre = pose.keypoints[:, [*MOUTH_CORNERS, *OUTER_LIPS], :2].mean(1)
+    right = pose.rotation[:, 0, :2]  # steadier than the corners of the mouth
+    right = right / right.square().sum(1, keepdim=True).clamp(min=1e-6).sqrt() * (pose.scale * REACH)
+    down = torch.stack([-right[:, 1], right[:, 0]], 1)
+    return Patch(centre, torch.stack([right, down], 1))
+
+
+def mouth_shape(pose: Pose, patch: Patch) -> Tensor:
+    """The six lip keypoints (B,6,2) in the coordinates of the patch."""
+    return patch.local(pose.keypoints[:, list(MOUTH), :2])
+
+
+def looking(pose: Pose) -> Tensor:
+    """Where a head looks (B,2): the picture's part of its axis away from the camera."""
+    return pose.rotation[:, 2, :2]
+
+
+def _grid(device: torch.device) -> Tensor:
+    """(u, v) of the patch's pixels (64,80,2)."""
+    grid = pixel_grid(HEIGHT, WIDTH, device)
+    return torch.stack([grid[..., 0], grid[..., 1] * TALL], -1)
+
+
+class _Lips(NamedTuple):
+    """The patch seen from a mouth: lips are parabolas through both corners."""
+
+    along: Tensor  # (B,64,80) from corner to corner, in ±1
+    across: Tensor  # (B,64,80) from the line between the corners, downwards
+    arch: Tensor  # (B,64,80) 1 in the middle, 0 at the corners
+    heights: Tensor  # (B,4) of inner upper, inner lower, outer lower, outer upper lip, as `across`
+    width: Tensor  # (B,1) between the corners
+
+    @classmethod
+    def of(cls, shape: Tensor) -> _Lips:
+        right, left = shape[:, 0], shape[:, 1]
+        width = (left - right).square().sum(1, keepdim=True).clamp(min=1e-6).sqrt()
+        x = (left - right) / width
+        y = torch.stack([-x[:, 1], x[:, 0]], 1)
+        middle = (right + left) / 2
+        away = _grid(shape.device)[None] - middle[:, None, None]
+        along = (away * x[:, None, None]).sum(-1) / (width[:, :, None] / 2)
+        across = (away * y[:, None, None]).sum(-1)
+        heights = ((shape[:, 2:] - middle[:, None]) * y[:, None]).sum(-1)
+        return cls(along, across, (1 - along.square()).clamp(min=-1), heights, width)
+
+    @property
+    def opening(self) -> Tensor:
+        """Distance (B,1) of the inner lips."""
+        return self.heights[:, 1:2] - self.heights[:, :1]
+
+    def below(self, lip: int) -> Tensor:
+        """How far each place (B,64,80) lies below one of the four lips."""
+        return self.across - self.heights[:, lip, None, None] * self.arch
+
+    def inside(self) -> Tensor:
+        """1 between the lips (B,64,80), soft at their edges."""
+        sharp = 2 / SOFTNESS
+        upper, lower = torch.sigmoid(self.below(0) * sharp), torch.sigmoid(-self.below(1) * sharp)
+        return upper * lower * torch.sigmoid((1 - self.along.abs()) * 8)
+
+    def maps(self) -> Tensor:
+        """What the network sees of a shape (B,6,64,80)."""
+        edges = [torch.tanh(self.below(lip) / (2 * SOFTNESS)) for lip in range(4)]
+        return torch.stack([*edges, self.along.clamp(-2, 2) / 2, self.inside()], 1)
+
+    def numbers(self) -> Tensor:
+        """Opening and width (B,2)."""
+        return torch.cat([self.opening, self.width], 1)
+
+
+def inside_lips(shape: Tensor) -> Tensor:
+    """1 between the lips of shapes (B,6,2), soft at their edges: (B,1,64,80)."""
+    return _Lips.of(shape).inside()[:, None]
+
+
+def mouth_cues(picture: Tensor, pose: Pose) -> Tensor:
+    """What mouths show (B,5), of crops (B,3,S,S) RGB in [0, 1] with these poses: see `patch_cues`."""
+    patch = mouth_patch(pose)
+    return patch_cues(patch.cut(picture), mouth_shape(pose, patch))
+
+
+def patch_cues(patch: Tensor, shape: Tensor) -> Tensor:
+    """What mouths show (B,5), of patches (B,3,64,80) with shapes (B,6,2).
+
+    Brightness of the upper, middle and lower third between the lips, relative to the patch's mean, less 1; how much
+    redder it is there than in the patch, fourfold; all fading to 0 as lips meet. Then 1, for known.
+    """
+    lips = _Lips.of(shape)
+    gap = (lips.opening[:, :, None] * lips.arch).clamp(min=1e-3)
+    depth = lips.below(0) / gap  # 0 at the upper, 1 at the lower lip
+    inside = ((depth > 0) & (depth < 1) & (lips.along.abs() < 0.8) & (gap > 0.02)).float()
+    luma = (patch * patch.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1)
+    mean = luma.mean((1, 2)).clamp(min=0.05)
+    thirds = [
+        inside * (1 - (depth - middle).abs() * 3).clamp(min=0) + 1e-6 for middle in (1 / 6, 1 / 2, 5 / 6)
+    ]
+    levels = [(third * luma).sum((1, 2)) / third.sum((1, 2)) / mean - 1 for third in thirds]
+    redness = patch[:, 0] - patch[:, 1]
+    red = (redness * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1) - redness.mean((1, 2))
+    cues = torch.stack([*levels, 4 * red], 1) * (lips.opening / PARTED).clamp(0, 1)
+    return torch.cat([cues, torch.ones_like(cues[:, :1])], 1)
+
+
+@dataclass(frozen=True)
+class PainterSizes:
+    """Widths of the U-net at strides 2, 4 and 8 of the patch."""
+
+    channels: tuple[int, int, int] = (36, 72, 128)
+
+
+class _Residual(nn.Module):
+    """Residual block with one group norm; starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.first, self.second = conv(channels, channels), conv(channels, channels)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.first(F.silu(self.norm(x)))))
+
+
+class MouthPainter(nn.Module):
+    """Changes `Layers` around the mouth; `repaint` is the network itself, on patches."""
+
+    def __init__(self, sizes: PainterSizes) -> None:
+        super().__init__()
+        fine, middle, coarse = sizes.channels
+        self.enter, self.first = conv(4 * INPUTS, fine), conv(fine, fine)
+        self.down1, self.residual1 = conv(fine, middle, stride=2), _Residual(middle)
+        self.down2, self.residual2 = conv(middle, coarse, stride=2), _Residual(coarse)
+        self.told = nn.Linear(NUMBERS + CUES, coarse)
+        self.up1, self.merge1 = conv(coarse, middle, kernel=1), conv(middle, middle)
+        self.up0, self.merge0 = conv(middle, fine, kernel=1), conv(fine, fine)
+        self.norm_enter, self.norm0 = nn.GroupNorm(GROUPS, fine), nn.GroupNorm(GROUPS, fine)
+        self.norm1 = nn.GroupNorm(GROUPS, middle)
+        self.output = conv(fine, 12)
+        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.output.weight *= 0.1
+
+    def forward(
+        self, source: Tensor, warped: Tensor, layers: Layers, own: Pose, driving: Pose, cues: Tensor
+    ) -> Layers:
+        """The layers with the mouth painted again.
+
+        source: crops (B,3,S,S) and warped, the same as W moves them; own and driving are their poses. cues (B,5): see
+        `patch_cues`, zeros where they are unknown.
+        """
+        with torch.autocast(source.device.type, enabled=False):
+            return self._paint(source.float(), warped.float(), layers.map(Tensor.float), own, driving, cues)
+
+    def _paint(
+        self, source: Tensor, warped: Tensor, layers: Layers, own: Pose, driving: Pose, cues: Tensor
+    ) -> Layers:
+        place, own_place = mouth_patch(driving), mouth_patch(own)
+        shape, own_shape = mouth_shape(driving, place), mouth_shape(own, own_place)
+        picture = layers.keep * warped + layers.paint
+        cut = torch.cat([own_place.cut(source), place.cut(torch.cat([warped, picture, layers.keep], 1))], 1)
+        look = torch.cat([looking(own), looking(driving)], 1)
+        change = self.repaint(cut, own_shape, shape, look, cues) - cut[:, 6:9]
+        low, high = REPAINTED
+        share = ((change.abs().amax(1, keepdim=True) - low) / (high - low)).clamp(0, 1)
+        share = F.avg_pool2d(F.max_pool2d(share, 5, 1, 2), 5, 1, 2)
+        pasted = place.paste(torch.cat([change, share], 1), picture.shape[-1])
+        change, share = pasted[:, :3], pasted[:, 3:]
+        paint = (1 - share) * (layers.paint + change) + share * (picture + change)
+        return Layers(layers.flow, (1 - share) * layers.keep, paint)
+
+    def repaint(
+        self, patches: Tensor, own_shape: Tensor, shape: Tensor, look: Tensor, cues: Tensor
+    ) -> Tensor:
+        """The mouth painted again (B,3,64,80), in [0, 1] where it was painted before.
+
+        patches (B,10,64,80): source, warped source, first painting, mask; shapes (B,6,2) of the source and of the
+        mouth to be; where both heads look (B,4); cues (B,5).
+        """
+        lips, own_lips = _Lips.of(shape), _Lips.of(own_shape)
+        source, painting = patches[:, :3], patches[:, 6:9]
+        mean = source.mean((2, 3))
+        spread = (source - mean[:, :, None, None]).square().mean((2, 3)).add(1e-6).sqrt()
+        numbers = [3 * lips.numbers(), 3 * own_lips.numbers(), look, mean, spread, cues]
+        x = torch.cat([patches * 2 - 1, lips.maps(), own_lips.maps()], 1)
+        x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        fine = F.silu(self.first(F.silu(self.norm_enter(self.enter(x)))))
+        middle = self.residual1(self.down1(fine))
+        coarse = self.down2(F.silu(middle)) + self.told(torch.cat(numbers, 1))[:, :, None, None]
+        x = double(self.up1(F.silu(self.residual2(coarse))))
+        x = F.silu(self.norm1(self.merge1(F.silu(middle + x))))
+        x = F.silu(self.norm0(self.merge0(F.silu(fine + double(self.up0(x))))))
+        change = 4 * torch.tanh(F.pixel_shuffle(self.output(x).float(), 2) / 2)
+        base = painting.clamp(0.02, 0.98)
+        painted = torch.sigmoid(torch.log(base / (1 - base)) + change)
+        return painting + changed_shape(own_shape, shape) * feather(painting.device) * (painted - base)
+
+
+def changed_shape(own: Tensor, shape: Tensor) -> Tensor:
+    """0 where a mouth keeps its shape, 1 where it changes, smoothly: (B,1,1,1) of shapes (B,6,2)."""
+    farthest = (shape - own).square().sum(2).amax(1).add(1e-9).sqrt()
+    share = ((farthest - STILL) / (CHANGED - STILL)).clamp(0, 1)
+    return (share * share * (3 - 2 * share))[:, None, None, None]
+
+
+def feather(device: torch.device) -> Tensor:
+    """Share of a change that counts (64,80): 1, and 0 at the patch's edges."""
+    grid = pixel_grid(HEIGHT, WIDTH, device)
+    fade = ((1 - grid.abs()) / (2 * BORDER)).clamp(0, 1)
+    fade = fade[..., 0] * fade[..., 1]
+    return fade * fade * (3 - 2 * fade)
