@@ -152,6 +152,7 @@ class Named:
     is_video: bool
     kind: str = "photo"
     liveliness: float = 0.0
+    turn: float = 0.0
 
     def clip(self, stride: int) -> EvalClip:
         raise NotImplementedError

@@ -98,11 +98,13 @@ def test_detail_is_what_arrives_where_the_source_shows_it() -> None:
 
 
 class Clip(ShardItem):
-    """A grey clip, which may fade in."""
+    """A grey clip, which may fade in or turn away."""
 
-    def __init__(self, key: str, identity: str, liveliness: float, fades: bool = False) -> None:
+    def __init__(
+        self, key: str, identity: str, liveliness: float, fades: bool = False, turn: float = 10.0
+    ) -> None:
         self.key, self.identity, self.is_video = key, identity, True
-        self.kind, self.liveliness = "clip", liveliness
+        self.kind, self.liveliness, self.turn = "clip", liveliness, turn
         self.fades = fades
 
     def evenly(self, count: int) -> EvalClip:
@@ -118,7 +120,9 @@ def test_the_liveliest_clips_of_different_people_drive_and_every_video_given() -
         for n in range(3)
     ]
     file = Clip("talk.mp4", "talk", float("inf"), fades=True)
-    assert [each.key for each in lively_clips([*clips, file])] == ["talk.mp4", "f2", "e1", "d2", "c2"]
+    profile = Clip("g0", "g", 200.0, turn=60.0)
+    found = lively_clips([*clips, file, profile])
+    assert [each.key for each in found] == ["talk.mp4", "f2", "e1", "d2", "c2"]
     assert DRIVERS == 4
 
 

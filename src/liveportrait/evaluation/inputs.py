@@ -22,6 +22,7 @@ from liveportrait.face.crop import CropWindow, crop, source_window, to_input
 from liveportrait.media import FrameArrays, VideoReader, check_input, load_image, media_kind
 from liveportrait.media.arrays import DEFAULT_FPS
 from liveportrait.metrics.expressions import EXPRESSIONS
+from liveportrait.metrics.faces import rotation_distance
 from liveportrait.metrics.images import is_well_exposed
 from liveportrait.types import Image
 
@@ -76,6 +77,8 @@ class EvalItem(Protocol):
     """clip; of a picture in a shard photo, generated or stylized; of one in a file the name of its folder"""
     liveliness: float
     """of a clip: how much its face does, the mean deviation of its blendshapes; endless for a file, which was chosen"""
+    turn: float
+    """of a clip: how far its head turns from where it starts, degrees; 0 for a file"""
 
     def clip(self, stride: int) -> EvalClip:
         """Every `stride`-th frame, and a burst of consecutive ones. A picture is a clip of one frame."""
@@ -97,6 +100,7 @@ class ShardItem:
         self.key, self.identity, self.is_video = sample.key, sample.identity, sample.is_video
         self.kind = "clip" if sample.is_video else sample.domain
         self.liveliness = float(sample.blendshapes[:, EXPRESSIONS].std(0).mean())
+        self.turn = max(rotation_distance(each, sample.rotation[0]) for each in sample.rotation)
         self._sample = sample
 
     def clip(self, stride: int) -> EvalClip:
@@ -128,7 +132,7 @@ class FileItem:
         self.key, self.identity = path.name, path.stem
         self.is_video = media_kind(path) == "video"
         self.kind = "clip" if self.is_video else path.resolve().parent.name
-        self.liveliness = float("inf")
+        self.liveliness, self.turn = float("inf"), 0.0
         self._path, self._context = path, context
 
     @cached_property

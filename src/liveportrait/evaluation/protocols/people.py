@@ -42,6 +42,7 @@ from liveportrait.metrics.patches import face_saturation
 from liveportrait.types import Array, Image
 
 DRIVERS = 4  # people
+FARTHEST_TURN = 40.0  # degrees
 FRAMES = 24  # of a driver, spread evenly over the clip; then its consecutive ones
 OPTIONS = DriveOptions(crop_driving=False)
 
@@ -66,10 +67,12 @@ class Driver:
 def lively_clips(items: Sequence[EvalItem]) -> list[EvalClip]:
     """The clips that drive: every video given; of shards the liveliest clip of each of the four liveliest people.
 
-    Clips of shards that fade in are passed over: motion starts from a first frame that hardly shows a face.
+    Clips of shards that fade in are passed over (motion starts from a first frame that hardly shows a face), and those
+    that turn farther than 40 degrees from where they start: of a portrait so far away nothing can be read any more.
     """
     given, chosen = [], dict[str, EvalClip]()
-    for each in sorted((item for item in items if item.is_video), key=lambda item: -item.liveliness):
+    clips = [each for each in items if each.is_video and each.turn <= FARTHEST_TURN]
+    for each in sorted(clips, key=lambda item: -item.liveliness):
         if not np.isfinite(each.liveliness):
             given.append(each.evenly(FRAMES))
         elif each.identity not in chosen and len(chosen) < DRIVERS:
