@@ -108,14 +108,16 @@ def test_only_the_window_changes_when_the_face_is_pasted_back(animator, tmp_path
     assert np.abs(result[inside] - source[inside]).mean() > 0.1
 
 
-def test_without_pasting_back_the_models_crop_is_written(animator, driving, tmp_path):
-    for name, options in (
-        ("a.mp4", AnimateOptions(paste_back=False)),
-        ("b.mp4", AnimateOptions(crop=False, crop_driving=False)),
+def test_without_pasting_back_the_crop_is_written_at_its_own_size(animator, driving, tmp_path):
+    side = round(face_of(session_of(animator)).side) // 2 * 2
+    for name, size, options in (
+        ("a.mp4", max(256, side), AnimateOptions(paste_back=False)),
+        ("b.mp4", len(portrait()), AnimateOptions(crop=False, crop_driving=False)),
+        ("c.mp4", 256, AnimateOptions(crop=False, crop_driving=False, resolution=256)),
     ):
         animator.animate(portrait(), driving, tmp_path / name, options)
         with VideoReader(tmp_path / name) as reader:
-            assert (reader.info.width, reader.info.height, reader.info.frame_count) == (256, 256, FRAMES)
+            assert (reader.info.width, reader.info.height, reader.info.frame_count) == (size, size, FRAMES)
 
 
 def test_compare_writes_source_driving_and_result_side_by_side(animator, driving, tmp_path):
