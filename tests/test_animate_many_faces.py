@@ -122,7 +122,7 @@ def test_who_is_moved_by_whom_survives_a_cut(animator, tmp_path):
         result = load_image(report.out / f"frame-{number:06d}.png")
         for slot in range(3):
             part = slice(40, 190), slice(slot * 220 + 70, slot * 220 + 150)
-            assert np.abs(result[part].astype(int) - frames[number][part]).mean() > 0.1
+            assert (result[part] != frames[number][part]).any()
 
 
 def test_only_the_chosen_one_is_followed_and_a_stranger_is_not_taken_for_them(animator, tmp_path):

@@ -271,7 +271,7 @@ def test_a_moving_source_plays_on_and_begins_again(clip, frames, pastes):
         moved = [live(frame) for frame in frames]
         assert live.face_found
         assert all(picture.shape == own[0].shape for picture in moved)
-        assert np.abs(moved[0].astype(int) - own[1]).mean() > 0.3
+        assert np.abs(moved[0].astype(int) - own[1]).mean() > 0.03
 
 
 def test_the_shorter_one_ends_the_result(clip, frames):
