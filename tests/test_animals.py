@@ -158,14 +158,14 @@ def test_a_person_makes_a_cat_blink(tmp_path, capsys):
 
 
 def test_a_box_replaces_the_search(animator, tmp_path):
-    """Of a cat, of a person, and measured in px of the file even where the photo is reduced."""
+    """Of a cat, of a person, and measured in px of the file."""
     session = Session(animator.engine, animator.analyzer, 1)
     large = cv2.resize(chelsea(), None, fx=4, fy=4)
     options = AnimateOptions(box="320,80,1280,1120", subject="animal")
     source = open_photo(session, large, options)
     found = source.faces[0].still.placements[0]
-    assert source.shape == (850, 1280) and not source.note
-    middle = (found.window.inverse() @ [256, 256, 1]) * 451 / 1280
+    assert source.shape == (1200, 1804) and not source.note
+    middle = (found.window.inverse() @ [256, 256, 1]) * 451 / 1804
     wanted = animal_square(CHELSEA).framed(2.3, 0, -0.125)
     assert np.linalg.norm(middle - wanted.centre) < 0.2 * EYE_DISTANCE
     person = open_photo(session, portrait(), AnimateOptions(box="100,40,110,140"))

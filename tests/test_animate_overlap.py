@@ -55,7 +55,9 @@ def driving(tmp_path_factory) -> Path:
 SHOWN = AnimateOptions(compare=True)  # so that the driver is decoded a second time, beside the rest
 
 
-def blank(engine: Engine, features: Features, source: Pose, driving: Pose) -> Layers:
+def blank(
+    engine: Engine, features: Features, source: Pose, driving: Pose, cues: torch.Tensor | None = None
+) -> Layers:
     """Stands for `Engine.layers` where the pictures do not matter."""
     nothing = torch.zeros(driving.batch, 1, 1, 2)
     return Layers(nothing, nothing[..., :1], torch.zeros(driving.batch, 3, 256, 256))

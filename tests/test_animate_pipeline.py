@@ -138,8 +138,8 @@ def test_a_template_of_a_video_replays_as_the_video_does(animator, driving, tmp_
     assert template.motion.canonical.isfinite().all()
     animator.animate(portrait(), driving, tmp_path / "a.mp4")
     animator.animate(portrait(), tmp_path / "t.safetensors", tmp_path / "b.mp4", AnimateOptions(compare=True))
-    # Batches of another size round differently, by 1e-7, and from one grey level the encoder makes several.
-    assert np.abs(frames_of(tmp_path / "a.mp4") - frames_of(tmp_path / "b.mp4")).mean() < 1.5
+    # A template does not know what the driver's mouth shows; and from one grey level the encoder makes several.
+    assert np.abs(frames_of(tmp_path / "a.mp4") - frames_of(tmp_path / "b.mp4")).mean() < 2
     assert frames_of(tmp_path / "b_compare.mp4").shape[2] == 512  # no driving picture to show
 
 

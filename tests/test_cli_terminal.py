@@ -63,8 +63,8 @@ def signalled(method, number: signal.Signals, at: int):
     ("number", "name", "at", "out"),
     [
         (signal.SIGINT, "extract_motion", 0, "out.mp4"),
-        (signal.SIGTERM, "render", 1, "out.mp4"),
-        (getattr(signal, "SIGHUP", None), "render", 2, "out"),
+        (signal.SIGTERM, "layers", 1, "out.mp4"),
+        (getattr(signal, "SIGHUP", None), "layers", 2, "out"),
     ],
 )
 def test_a_signal_ends_a_run_and_leaves_nothing(here, monkeypatch, capsys, number, name, at, out):
@@ -81,7 +81,7 @@ def test_a_signal_ends_a_run_and_leaves_nothing(here, monkeypatch, capsys, numbe
 def test_a_signal_that_is_ignored_stays_so(here, monkeypatch):
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as nohup does with SIGHUP
     try:
-        monkeypatch.setattr(Engine, "render", signalled(Engine.render, signal.SIGTERM, 1))
+        monkeypatch.setattr(Engine, "layers", signalled(Engine.layers, signal.SIGTERM, 1))
         assert animate("out.mp4") == 0
     finally:
         signal.signal(signal.SIGTERM, before)

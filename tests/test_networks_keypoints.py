@@ -17,7 +17,8 @@ from liveportrait.networks.interface import NUM_KEYPOINTS
 
 ROOT = Path(liveportrait.__file__).parent
 HOME = Path(keypoints.__file__)
-OTHER_LAYOUTS = {ROOT / "networks" / "animal.py"}  # nine landmarks of animals' faces
+# Nine landmarks of animals' faces; numbers of blendshapes.
+OTHER_LAYOUTS = {ROOT / "networks" / "animal.py", ROOT / "training" / "expression_faces.py"}
 ROOMS = ("networks", "motion", "animation", "metrics", "training", "evaluation")
 GROUPS = {
     frozenset(value)

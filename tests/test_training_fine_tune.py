@@ -25,6 +25,7 @@ from liveportrait.training.fine_tune.run import settings_for, weights_for
 from liveportrait.training.stage_one.joint import JointTrainer
 from liveportrait.training.stage_one.joint_model import Pair, joint_model
 from liveportrait.training.stage_one.validation import measure_joint
+from liveportrait.weights.store import OPTIONAL
 
 CPU = torch.device("cpu")
 
@@ -86,7 +87,7 @@ def test_from_shards_to_weights_with_figures(
     for name, module in started.modules().items():
         found = dict(tuned.modules()[name].named_parameters())
         kept = all(torch.equal(value, found[key]) for key, value in module.named_parameters())
-        assert kept == (name in ("stitching", "eye_retargeting", "lip_retargeting"))
+        assert kept == (name in OPTIONAL)
     assert weights.describe(out).metadata.training["fine_tuned_from"] == "compact"
 
 

@@ -13,11 +13,12 @@ from liveportrait.errors import UserError
 from liveportrait.networks.compact.painter import (
     LUMA,
 )
+from liveportrait.networks.keypoints import MIRROR, MOUTH
 from liveportrait.training.data.batches import generator
 from liveportrait.types import Array
 
 REAL, CLOSED = 0, 1  # kinds of pairs: two frames, or a target and its source closed by a warp
-MIRROR = [1, 0, 2, 3, 4, 5]  # of the points of a shape
+MIRRORED = [MOUTH.index(MIRROR[keypoint]) for keypoint in MOUTH]  # points of a shape
 EVEN = 0.03  # odds of a pair whose mouth keeps its opening, half widths of the patch
 KNOWN = 0.7  # share of the pairs whose cues are told
 NOISE = 0.08  # on cues: those of another mouth
@@ -136,7 +137,7 @@ def augmented(batch: Patches, rng: np.random.Generator) -> Patches:
         return torch.where(flip[:, None, None, None], picture.flip(-1), picture)
 
     def mirrored(shape: Tensor) -> Tensor:
-        return torch.where(flip[:, None, None], shape[:, MIRROR] * across, shape)
+        return torch.where(flip[:, None, None], shape[:, MIRRORED] * across, shape)
 
     return Patches(
         turned(patches),
