@@ -78,9 +78,8 @@ class Live:
         self._pictures = self._played()
         self._reference: _Reference | None = None
         self._last: DrivingBatch | None = None
-        self._past: deque[DrivingBatch] = deque(
-            maxlen=math.ceil(REACH * fps)
-        )  # of a frame each, without crops
+        # Of a frame each, without crops.
+        self._past: deque[DrivingBatch] = deque(maxlen=math.ceil(REACH * fps))
         self._shape: tuple[int, ...] | None = None  # of the camera's frames, since the reference
         self.face_found = False
         self._is_closed = False

@@ -34,11 +34,8 @@ Command = (
 )
 
 USER_ERROR = 2
-NO_MEMORY = (
-    "can't allocate memory",
-    "Insufficient memory",
-    "std::bad_alloc",
-)  # of PyTorch, OpenCV and OpenVINO
+# Of PyTorch, OpenCV and OpenVINO.
+NO_MEMORY = ("can't allocate memory", "Insufficient memory", "std::bad_alloc")
 TOO_LITTLE_MEMORY = (
     "there is too little memory: choose a smaller --max-size, close other programs, "
     "or take a machine that has more"

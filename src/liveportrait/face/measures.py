@@ -19,7 +19,7 @@ from liveportrait.face import canonical as mesh
 from liveportrait.face.analyzer import Face, FaceAnalyzer
 from liveportrait.face.canonical import EYE_BLINK, EYE_LOOK, NEUTRAL, canonical_face
 from liveportrait.networks.compact.painter import HEIGHT, WIDTH, patch_cues
-from liveportrait.networks.keypoints import MESH, MOUTH
+from liveportrait.networks.keypoints import MESH, MOUTH, MOUTH_CORNERS, OUTER_LIPS
 from liveportrait.types import Array, Image
 
 EPSILON = 1e-6
@@ -93,19 +93,26 @@ def opening_ratios(landmarks: Array) -> Array:
 
 def mouth_cues(picture: Image, landmarks: Array) -> Array:
     """What the mouth of a face shows (5,), see `patch_cues`: a picture (H,W,3) and landmarks (478,3) px of it."""
-    pose = head_pose(landmarks)
-    right = pose.rotation[0, :2] / max(float(np.linalg.norm(pose.rotation[0, :2])), EPSILON)
+    middle = landmarks[[MESH[keypoint] for keypoint in (*MOUTH_CORNERS, *OUTER_LIPS)], :2].mean(0)
+    to_patch = upright_patch(landmarks, middle, MOUTH_HALF_WIDTH, WIDTH, HEIGHT)
     points = landmarks[[MESH[keypoint] for keypoint in MOUTH], :2]
-    unit = MOUTH_HALF_WIDTH * pose.scale
-    turn = np.array([right, [-right[1], right[0]]]) / unit
-    middle = points[[0, 1, 4, 5]].mean(0)  # corners and outer lips
-    shape = ((points - middle) @ turn.T).astype(np.float32)
-    matrix = turn * (WIDTH / 2)
-    shift = np.array([WIDTH - 1, HEIGHT - 1]) / 2 - matrix @ middle
-    to_patch = np.concatenate([matrix, shift[:, None]], 1)
+    shape = ((points - middle) @ to_patch[:, :2].T * (2 / WIDTH)).astype(np.float32)
     patch = cv2.warpAffine(picture, to_patch, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
     pixels = torch.from_numpy(patch).permute(2, 0, 1)[None].float() / 255
     return patch_cues(pixels, torch.from_numpy(shape)[None])[0].numpy()
+
+
+def upright_patch(landmarks: Array, middle: Array, half_width: float, width: int, height: int) -> Array:
+    """Matrix (2,3) from px of a picture to px of a patch (height,width) of a face with landmarks (478,3) px.
+
+    The patch lies around `middle` (2,) px, upright with the head and of its size: so many cm of the canonical face are
+    half its width.
+    """
+    pose = head_pose(landmarks)
+    right = pose.rotation[0, :2] / max(float(np.linalg.norm(pose.rotation[0, :2])), EPSILON)
+    turn = np.array([right, [-right[1], right[0]]]) * (width / 2 / (half_width * pose.scale))
+    shift = np.array([width - 1, height - 1]) / 2 - turn @ middle
+    return np.asarray(np.concatenate([turn, shift[:, None]], 1), np.float32)
 
 
 def _ratio(landmarks: Array, height: tuple[int, int], width: tuple[int, int]) -> float:

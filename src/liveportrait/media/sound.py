@@ -80,9 +80,8 @@ class _Joiner:
         self._joints = STREAM_JOINTS if container.format.name in ("mpegts", "mpeg") else FILE_JOINTS
         rate = (pictures.average_rate or pictures.guessed_rate) if pictures else None
         self._interval = 1 / (rate or FALLBACK_RATE)
-        self._times: dict[
-            int, Fraction
-        ] = {}  # when the last packet of each stream is decoded, as the file says
+        # When the last packet of each stream is decoded, as the file says.
+        self._times: dict[int, Fraction] = {}
         self._recordings: dict[int, _Recording] = {}  # that each stream has reached
         self._latest = _Recording()
         self._end = Fraction(0)  # of the leading stream so far, as moved

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.face import canonical as mesh
-from liveportrait.face.measures import head_pose
+from liveportrait.face.measures import upright_patch
 from liveportrait.metrics.faces import MESH_POINTS
 from liveportrait.metrics.images import luma
 from liveportrait.motion.lifting import INNER_LIPS_MESH, LEFT_EYE_MESH, RIGHT_EYE_MESH
@@ -64,13 +64,8 @@ def eye_patches(landmarks: Array) -> tuple[Patch, Patch]:
 
 
 def _patch(landmarks: Array, middle: tuple[int, ...], inside: tuple[int, ...], size: PatchSize) -> Patch:
-    pose = head_pose(landmarks)
-    right = pose.rotation[0, :2] / max(float(np.linalg.norm(pose.rotation[0, :2])), 1e-6)
-    zoom = size.width / 2 / (size.half_width * pose.scale)
-    turn = zoom * np.array([right, [-right[1], right[0]]])
-    centre = (np.array([size.width, size.height]) - 1) / 2
-    shift = centre - turn @ landmarks[list(middle), :2].mean(0)
-    matrix = np.concatenate([turn, shift[:, None]], 1).astype(np.float32)
+    around = landmarks[list(middle), :2].mean(0)
+    matrix = upright_patch(landmarks, around, size.half_width, size.width, size.height)
     outline = landmarks[list(inside), :2] @ matrix[:, :2].T + matrix[:, 2]
     region = np.zeros((size.height, size.width), np.uint8)
     cv2.fillPoly(region, [np.round(outline).astype(np.int32)], (1,))

@@ -7,7 +7,6 @@ went. Trained is from labels alone; no picture is decoded.
 from __future__ import annotations
 
 import dataclasses
-import glob
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from liveportrait import weights
-from liveportrait.errors import UserError
 from liveportrait.motion.lifting import KEYPOINTS
 from liveportrait.networks import keypoints as k
 from liveportrait.networks.expression import ExpressionNetwork, ExpressionSizes
 from liveportrait.training.checkpoint import samples_seen
-from liveportrait.training.config import DataConfig, RunConfig, Schedule, check_shares, read_toml
+from liveportrait.training.config import RunConfig, Schedule, check_shares, read_toml
+from liveportrait.training.data.corpora import matching_shards
 from liveportrait.training.expression_faces import LabelledFaces, keypoint_change, read_faces
 from liveportrait.training.phase import Objective, network_phase
 
@@ -66,14 +65,6 @@ def run(config_file: Path, weights_name: str, output: str | None = None) -> Path
     network = train(config, faces, held_out)
     print(", ".join(f"{name} {value:.3f}" for name, value in explained(network, faces, held_out).items()))
     return export(config, weights_name, network)
-
-
-def matching_shards(data: DataConfig, base: Path) -> list[Path]:
-    """The shards that a configuration names, relative to a folder. Raises UserError where there is none."""
-    shards = [Path(path) for pattern in data.shards for path in sorted(glob.glob(str(base / pattern)))]
-    if not shards:
-        raise UserError(f"No shards match {list(data.shards)} from {base}: correct data.shards.")
-    return shards
 
 
 def new_network(sizes: ExpressionSizes, faces: LabelledFaces) -> ExpressionNetwork:

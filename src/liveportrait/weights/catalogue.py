@@ -10,10 +10,7 @@ from typing import Literal
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    HTTPError,
-    RepositoryNotFoundError,
-)  # the former of whichever HTTP library it uses
+from huggingface_hub.errors import HTTPError, RepositoryNotFoundError  # of whichever HTTP library it uses
 
 from liveportrait.errors import UserError
 from liveportrait.folders import check_new_folder, user_cache

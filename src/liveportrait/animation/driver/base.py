@@ -36,9 +36,7 @@ class DrivingBatch:
     ratios: Tensor | None  # (B,3) openings of left eye, right eye and lips, where somebody measured them
     crops: tuple[Image | None, ...]  # B crops (S,S,3) as M saw them; None from a template
     scores: Tensor | None = None  # (B,52) blendshapes, where somebody measured them
-    scenes: Tensor | None = (
-        None  # (B,) numbers of the scenes that they belong to, where there is more than one
-    )
+    scenes: Tensor | None = None  # (B,) numbers of the scenes that they belong to, where there are several
     around: Surroundings | None = None  # what comes before and after, where somebody knows
     cues: Tensor | None = None  # (B,5) what the mouth shows, see `measures.mouth_cues`, where somebody looked
 
@@ -122,7 +120,7 @@ class Start(NamedTuple):
     ratios: Tensor | None = None  # (1,3) openings, where they are known
     scores: Tensor | None = None  # (1,52) blendshapes, where they are known
     identity: Array | None = (
-        None  # (128,) embedding of who it is, where expressions may be made a source's own
+        None  # (128,) embedding of who it is, where a source's expressions may be its own
     )
 
 

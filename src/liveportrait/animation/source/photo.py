@@ -32,9 +32,8 @@ from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image
 
-PHOTO_SIDE = (
-    4096  # px, to which larger photos are reduced unless another limit is asked for: players take no more
-)
+# px, to which larger photos are reduced unless another limit is asked for: players take no more.
+PHOTO_SIDE = 4096
 SMALLEST_CROPPED = 1 / 4  # of a crop's side: the smallest face that a crop is thought to show
 
 

@@ -41,9 +41,7 @@ def open_corpora(data: DataConfig, base: Path, folder: Path, seed: int) -> Corpo
     `base` is what patterns in data.shards are relative to. In mode "stream" both corpora come from `sample_shards`
     shards, evenly spaced. Raises UserError where no shard matches.
     """
-    shards = [Path(path) for pattern in data.shards for path in sorted(glob.glob(str(base / pattern)))]
-    if not shards:
-        raise UserError(f"No shards match {list(data.shards)} from {base}: correct data.shards.")
+    shards = matching_shards(data, base)
     streamed = data.mode == "stream"
     decoded = shards[:: -(-len(shards) // data.sample_shards)] if streamed else shards
     numbers = data.frames_per_clip, data.hold_out_one_in, seed
@@ -53,6 +51,14 @@ def open_corpora(data: DataConfig, base: Path, folder: Path, seed: int) -> Corpo
         return Corpora(train, held_out)
     slots, effect = counted(shards, folder / "slots.json"), stored_effect(folder / "train")
     return Corpora(train, held_out, ShardStream(tuple(shards), slots, effect, *numbers))
+
+
+def matching_shards(data: DataConfig, base: Path) -> list[Path]:
+    """The shards that a configuration names, relative to a folder. Raises UserError where there is none."""
+    shards = [Path(path) for pattern in data.shards for path in sorted(glob.glob(str(base / pattern)))]
+    if not shards:
+        raise UserError(f"No shards match {list(data.shards)} from {base}: correct data.shards.")
+    return shards
 
 
 def open_batches(
