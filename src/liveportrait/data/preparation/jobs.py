@@ -161,7 +161,7 @@ def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[str]:
         import ray.data
     except ImportError as error:
         raise UserError(
-            "Preparing over a cluster needs Ray Data, which is not installed: pip install 'liveportrait[ray]'"
+            "Preparing over a cluster needs Ray Data, which is not installed: pip install 'liveportrait[cluster]'"
         ) from error
     try:
         ray.init(address=None if address == LOCAL else address, include_dashboard=False, log_to_driver=False)
