@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from liveportrait import UserError
-from liveportrait.animation.gif import GifWriter
 from liveportrait.animation.report import pace
 from liveportrait.media import PictureSequence, VideoReader, VideoWriter, load_image, save_image
+from liveportrait.media.gif import GifWriter
 
 FPS = Fraction(24000, 1001)
 

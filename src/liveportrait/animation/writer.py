@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.animation.compositor import RenderedFace
-from liveportrait.animation.gif import GIF_OUTPUTS, GifWriter
 from liveportrait.animation.options import OutputOptions, PasteOptions
 from liveportrait.animation.pipeline import Rendering
 from liveportrait.choices import VideoCodec
@@ -28,6 +27,7 @@ from liveportrait.media import (
     encoder_for,
     save_image,
 )
+from liveportrait.media.gif import GIF_OUTPUTS, GifWriter
 from liveportrait.types import Image
 
 Write = Callable[[Image], None]

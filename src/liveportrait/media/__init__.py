@@ -5,12 +5,12 @@ written raises `UserError`. Outputs appear under their final name only when they
 """
 
 from liveportrait.media.arrays import FrameArrays, check_picture
-from liveportrait.media.audio import plan_sound
 from liveportrait.media.container import media_kind
 from liveportrait.media.files import check_input, check_output, output_file
 from liveportrait.media.image import IMAGE_OUTPUTS, PictureSequence, contact_sheet, load_image, save_image
 from liveportrait.media.probe import VideoInfo
 from liveportrait.media.reader import VideoReader
+from liveportrait.media.sound.soundtrack import plan_sound
 from liveportrait.media.writer import VIDEO_OUTPUTS, VideoWriter, check_alpha, encoder_for
 
 __all__ = [

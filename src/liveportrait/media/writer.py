@@ -31,9 +31,9 @@ from av.video.stream import VideoStream
 
 from liveportrait.choices import VideoCodec
 from liveportrait.errors import UserError
-from liveportrait.media.audio import Soundtrack
 from liveportrait.media.colour import SCALING
 from liveportrait.media.files import check_output, output_file
+from liveportrait.media.sound.soundtrack import Soundtrack
 from liveportrait.types import Image
 
 VIDEO_OUTPUTS = (".mp4", ".mov", ".mkv", ".webm")
@@ -97,7 +97,7 @@ class VideoWriter:
 
     A context manager: the file appears under its name on a clean exit, and not at all after any exception. H.264
     and ProRes 422 want even sizes: the last column or row of odd ones is repeated. The sound of `audio_from`, if it
-    has any, is copied or encoded anew (see `audio`), and ends no later than the pictures.
+    has any, is copied or encoded anew (see `soundtrack`), and ends no later than the pictures.
 
     >>> with VideoReader("driving.mov") as reader:
     ...     info = reader.info

@@ -30,7 +30,8 @@ from av.packet import Packet
 
 from liveportrait.errors import UserError
 from liveportrait.media.container import audio_stream, open_media, video_stream
-from liveportrait.media.sound import audio_frame, blocks, hold_layout, joined_packets, laid, readable_packets
+from liveportrait.media.sound.recordings import joined_packets, readable_packets
+from liveportrait.media.sound.samples import audio_frame, blocks, hold_layout, laid
 
 COPIED = {
     ".mp4": {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"},
@@ -132,9 +133,8 @@ def _is_copied(source: Path, suffix: str) -> bool:
         stream = audio_stream(container)
         assert stream is not None
         if stream.codec_context.codec.canonical_name.startswith("pcm_"):
-            names = hold_layout(
-                stream
-            )  # PCM is in the order that its container says, and the new one says another
+            # PCM is in the order that its container says, and the new one says another.
+            names = hold_layout(stream)
             usual = AudioLayout(f"{len(names)}c").channels
             if names != tuple(channel.name for channel in usual):
                 return False

@@ -1,0 +1,1 @@
+"""The sound of a file: its packets, its samples, and how it gets into another file."""
