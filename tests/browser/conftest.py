@@ -1,0 +1,151 @@
+"""A real browser for the tests: Chromium without a window, whose camera shows a film made on the spot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+CAMERA_SIZE = 640, 480
+CAMERA_RATE = 20  # frames a second
+PATIENCE = 30_000  # ms, for whatever a page waits for: other tests may be using the cores
+
+Serve = Callable[[Any], AbstractContextManager[str]]
+
+
+def chromium() -> Path | None:
+    """The browser, if the machine has one."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return Path(found) if found else None
+
+
+def camera_frames(count: int = 30) -> list[np.ndarray]:
+    """The astronaut before a camera (480,640,3): she sways, nods and comes nearer, and ends as she began."""
+    picture = np.ascontiguousarray(astronaut()[:320, 40:440])
+    width, height = CAMERA_SIZE
+    frames = []
+    for angle in np.linspace(0, 2 * np.pi, count, endpoint=False):
+        matrix = cv2.getRotationMatrix2D((184.0, 110.0), 6 * np.sin(angle), 1.6 + 0.1 * np.sin(angle))
+        matrix[:, 2] += width / 2 - 184 + 12 * np.sin(angle), height / 2 - 110 + 8 * np.sin(2 * angle)
+        frames.append(cv2.warpAffine(picture, matrix, CAMERA_SIZE, borderMode=cv2.BORDER_REPLICATE))
+    return frames
+
+
+def write_y4m(path: Path, frames: list[np.ndarray]) -> Path:
+    """Write frames (H,W,3) uint8 RGB as YUV4MPEG2, which Chromium takes for what its camera sees, again and again."""
+    height, width = frames[0].shape[:2]
+    with path.open("wb") as film:
+        film.write(f"YUV4MPEG2 W{width} H{height} F{CAMERA_RATE}:1 Ip A1:1 C420jpeg\n".encode())
+        for frame in frames:
+            film.write(b"FRAME\n" + cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes())
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory) -> Iterator[Any]:
+    """Chromium, run by playwright; it grants the camera without asking. The test is skipped where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = chromium()
+    if program is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    film = write_y4m(tmp_path_factory.mktemp("camera") / "astronaut.y4m", camera_frames())
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=program,
+            args=[
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-video-capture={film}",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+            ],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        yield launched
+        launched.close()
+
+
+class Visits:
+    """Opens pages, each as a visitor of its own, and watches them: `foreign` requests are refused and noted."""
+
+    def __init__(self, browser: Any) -> None:
+        self._browser = browser
+        self._contexts: list[Any] = []
+        self.foreign: list[str] = []  # URLs asked for that are not of this machine
+        self.errors: list[str] = []  # exceptions that nothing on the page caught
+
+    def __call__(
+        self, url: str, size: tuple[int, int] = (1280, 800), dark: bool = False, **context: Any
+    ) -> Any:
+        """The page at a URL in a window of that size; `context`: more of playwright's settings of a visitor."""
+        visitor = self._browser.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+            **context,
+        )
+        self._contexts.append(visitor)
+        visitor.set_default_timeout(PATIENCE)
+        visitor.route("**/*", self._guard)
+        page = visitor.new_page()
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.goto(url)
+        return page
+
+    def _guard(self, route: Any) -> None:
+        url = route.request.url
+        if urlsplit(url).hostname in ("127.0.0.1", "localhost", "") or url.startswith(("data:", "blob:")):
+            route.continue_()
+        else:
+            self.foreign.append(url)
+            route.abort()
+
+    def close(self) -> None:
+        """Close all windows."""
+        for visitor in self._contexts:
+            visitor.close()
+
+
+@pytest.fixture
+def page_at(browser) -> Iterator[Visits]:
+    """A function that opens a page at a URL, see `Visits`; the windows are closed after the test."""
+    visits = Visits(browser)
+    yield visits
+    visits.close()
+
+
+@contextmanager
+def served(application: Any) -> Iterator[str]:
+    """The address at which an ASGI application is served by a thread, on a free port of this machine alone."""
+    uvicorn = pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=5))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.02)
+        try:
+            assert server.started, "the application does not start"
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
+            assert not thread.is_alive(), "the server does not end"
+
+
+@pytest.fixture(scope="session")
+def serve() -> Serve:
+    """A function that serves an ASGI application while its `with` block lasts, and gives the address."""
+    return served
