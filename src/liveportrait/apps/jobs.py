@@ -1,0 +1,215 @@
+"""One piece of work from files to a file: what a batch, the service, the page and a cluster all run.
+
+Options come by the names that the command line gives them, as text (a cell of a table) or as JSON values. They are
+read from the dataclasses that define them, so that nothing here lists options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from liveportrait.animation.edit_options import EditOptions
+from liveportrait.animation.options import AnimateOptions, OptionGroup, spelled
+from liveportrait.errors import UserError
+from liveportrait.types import Progress, no_progress
+
+if TYPE_CHECKING:
+    from liveportrait.animation.animator import Animator
+    from liveportrait.animation.report import Report
+
+JobKind = Literal["animate", "edit", "template"]
+
+
+@dataclass(frozen=True)
+class TemplateJobOptions(OptionGroup):
+    """How a motion template is made, from file to file."""
+
+    crop_driving: bool = True
+    """find the face in DRIVING; --no-crop-driving takes its frames as faces already cropped"""
+    overwrite: bool = False
+    """replace OUT if it exists"""
+
+
+JobOptions = AnimateOptions | EditOptions | TemplateJobOptions
+OPTIONS: dict[JobKind, type[JobOptions]] = {
+    "animate": AnimateOptions,
+    "edit": EditOptions,
+    "template": TemplateJobOptions,
+}
+
+_WORDS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+_KINDS = {int: "a whole number", float: "a number", str: "a text", Path: "a file", NoneType: "none"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A portrait to animate or edit, or a motion to keep. Raises `UserError` where files and kind do not fit."""
+
+    kind: JobKind
+    source: Path | None
+    """the portrait; None for a template"""
+    driving: tuple[Path, ...]
+    """what moves it: one or several to animate, one for a template, none to edit"""
+    out: Path
+    options: JobOptions
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a file too many or too few."""
+        if not isinstance(self.options, OPTIONS[self.kind]):
+            raise TypeError(f"a job of kind {self.kind} takes {OPTIONS[self.kind].__name__}")
+        if self.kind == "template" and self.source:
+            raise UserError(f"{self.source}: a template is made of DRIVING alone: leave out SOURCE")
+        if self.kind != "template" and not self.source:
+            raise UserError(f"SOURCE is missing: name the photo or video to {self.kind}")
+        if self.kind == "edit" and self.driving:
+            raise UserError(
+                f"{self.driving[0]}: sliders edit a portrait, not DRIVING: leave it out, or animate"
+            )
+        if self.kind != "edit" and not self.driving:
+            raise UserError("DRIVING is missing: name a video, a photo or a motion template")
+        if self.kind == "template" and len(self.driving) > 1:
+            raise UserError(f"{self.driving[1]}: a template holds one motion: name one of DRIVING")
+
+
+def run_job(animator: Animator, job: Job, progress: Progress = no_progress) -> Report:
+    """Do the work, and write `job.out`, which appears only when it is complete. Raises `UserError`."""
+    options = job.options
+    if isinstance(options, TemplateJobOptions):
+        return animator.template(job.driving[0], job.out, options.crop_driving, options.overwrite, progress)
+    assert job.source is not None
+    if isinstance(options, EditOptions):
+        return animator.edit(job.source, job.out, options, progress)
+    return animator.animate(job.source, job.driving, job.out, options, progress)
+
+
+def suffix_for(kind: JobKind, source: Path | None, driving: tuple[Path, ...], alpha: bool = False) -> str:
+    """The suffix of a result that everything can play: .mp4, .png where nothing moves, .mov with transparency.
+
+    Looks at the files' content. Raises `UserError` where one of them is neither picture nor video.
+    """
+    from liveportrait.animation.inputs import is_template
+    from liveportrait.media import media_kind
+
+    if kind == "template":
+        return ".safetensors"
+    shown = [path for path in (source, *driving) if path]
+    if any(is_template(path) or media_kind(path) == "video" for path in shown):
+        return ".mov" if alpha else ".mp4"
+    return ".png"
+
+
+class Choice(NamedTuple):
+    """An option of some kind of job."""
+
+    group: str
+    """the field that holds the options of its group, "" for those of the job itself"""
+    name: str
+    kind: Any
+    default: Any
+
+
+def choices_of(kind: JobKind) -> dict[str, Choice]:
+    """Every option of a kind of job by its name in Python, those of groups inside it among them."""
+    return {choice.name: choice for choice in _choices(OPTIONS[kind])}
+
+
+def options_from(kind: JobKind, values: Mapping[str, object]) -> JobOptions:
+    """The options with these values, the others at their defaults.
+
+    Names are those of the command line, with dashes or underscores: `lip-opening` or `no-crop` (then `true` to set
+    it). A value is a JSON value or a text that means one, and `none` where an option may be left open. Raises
+    `UserError`, which names the option, for an unknown one and for a value of the wrong type or out of range.
+    """
+    known = choices_of(kind)
+    groups: dict[str, dict[str, Any]] = {}
+    given: dict[str, str] = {}
+    for spelling, value in values.items():
+        name = spelling.removeprefix("--").replace("-", "_")
+        positive = name.removeprefix("no_")
+        off = name not in known and positive in known and known[positive].default is True
+        if off:
+            name = positive
+        if name not in known:
+            raise UserError(f"there is no option {spelling!r} of {kind}: choose of {_names(known)}")
+        if name in given:
+            raise UserError(f"{spelling} says again what {given[name]} says: leave one of them out")
+        given[name] = spelling
+        choice = known[name]
+        chosen = _value(choice.kind, value, spelling)
+        groups.setdefault(choice.group, {})[name] = not chosen if off else chosen
+    own = groups.pop("", {})
+    hints = get_type_hints(OPTIONS[kind])
+    inner = {group: hints[group](**settings) for group, settings in groups.items()}
+    return OPTIONS[kind](**own, **inner)
+
+
+def _choices(cls: type, group: str = "") -> Iterator[Choice]:
+    hints = get_type_hints(cls)
+    for field in fields(cls):
+        kind = hints[field.name]
+        if is_dataclass(kind) and isinstance(kind, type):
+            yield from _choices(kind, field.name)
+        else:
+            yield Choice(group, field.name, kind, field.default)
+
+
+def _value(kind: Any, value: object, spelling: str) -> Any:
+    """The value as one of a type's, or `UserError`. Words that are choices come before what a text might mean."""
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    for member in sorted(members, key=lambda member: get_origin(member) is not Literal):
+        found, read = _read(member, value)
+        if found:
+            return read
+    raise UserError(f"{spelling} is {value!r}: choose {' or '.join(map(_in_words, members))}")
+
+
+def _read(kind: Any, value: object) -> tuple[bool, Any]:
+    """Whether a value is, or as text means, one of a plain type; and the value."""
+    text = value.strip() if isinstance(value, str) else None
+    if get_origin(kind) is Literal:
+        return text in get_args(kind), text
+    if kind is NoneType:
+        return value is None or (text is not None and text.lower() == "none"), None
+    if kind is bool:
+        return (
+            (isinstance(value, bool), value)
+            if text is None
+            else (text.lower() in _WORDS, _WORDS.get(text.lower()))
+        )
+    if kind is str:
+        return text is not None, text
+    if kind is Path:
+        return isinstance(value, Path) or bool(text), Path(value) if isinstance(value, str | Path) else None
+    # A number: what is true or false is none, though Python counts it among them.
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return False, None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return False, None
+    if kind is int:
+        return number.is_integer(), int(number) if number.is_integer() else None
+    return True, number
+
+
+def _in_words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}" if len(get_args(kind)) > 1 else str(get_args(kind)[0])
+    return "true or false" if kind is bool else _KINDS[kind]
+
+
+def _names(known: Mapping[str, Choice]) -> str:
+    return ", ".join(map(spelled, known))
