@@ -143,6 +143,19 @@ def test_a_template_of_a_video_replays_as_the_video_does(animator, driving, tmp_
     assert frames_of(tmp_path / "b_compare.mp4").shape[2] == 512  # no driving picture to show
 
 
+def test_a_template_carries_openings_or_says_that_it_has_none(animator, tmp_path):
+    """Of a photo, of frames taken as crops, and of crops in which nobody finds a face."""
+    save_image(tmp_path / "face.png", portrait())
+    shown = write_video(tmp_path / "shown.mp4", driving_frames(2))
+    hidden = write_video(tmp_path / "hidden.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 2)
+    for driving, found in ((tmp_path / "face.png", True), (shown, True), (hidden, False)):
+        out = tmp_path / f"{driving.stem}.safetensors"
+        report = animator.template(driving, out, crop_driving=False)
+        template = read_template(out)
+        assert (template.eye_ratios is not None) == (template.lip_ratios is not None) == found
+        assert [("how far eyes and lips open" in note) for note in report.notes] == [True] * (not found)
+
+
 def test_a_template_is_converted_to_a_pickle_only_within_its_layout(animator, tmp_path):
     zeros = torch.zeros(2, 21, 3)
     motion = Motion(torch.eye(3).repeat(2, 1, 1), torch.zeros(2, 3), torch.ones(2, 1), zeros, zeros)

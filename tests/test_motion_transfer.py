@@ -103,6 +103,11 @@ def test_compact_absolute_motion_takes_every_keypoint():
     torch.testing.assert_close(result.expression, DRIVING.expression)
 
 
+def test_an_animals_whole_expression_follows():
+    result = absolute(SOURCE, DRIVING, "all", PUBLISHED.of_animals)
+    torch.testing.assert_close(result.expression, DRIVING.expression)
+
+
 def test_compact_regions_are_the_named_mesh_points():
     assert FACE_MESH.relative_mask("eyes").all(dim=1).nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 5]
     assert FACE_MESH.relative_mask("lips").all(dim=1).nonzero().flatten().tolist() == list(range(10, 16))
@@ -120,6 +125,16 @@ def test_a_driving_photo_adds_its_expression_less_the_neutral_one(region):
     torch.testing.assert_close(result.expression[0], expected)
     torch.testing.assert_close(result.rotation, SOURCE.rotation)
     torch.testing.assert_close(result.scale, SOURCE.scale)
+
+
+def test_eyes_of_a_source_that_moves_have_the_neutral_expression_subtracted_too():
+    photo = random_motion(1, seed=5)
+    still, moving = (
+        relative_from_photo(SOURCE, photo, "eyes", PUBLISHED, is_still).expression
+        for is_still in (True, False)
+    )
+    neutral = PUBLISHED.neutral_expression()
+    torch.testing.assert_close((still - moving)[:, EYES], neutral[:, EYES], atol=1e-7, rtol=0)
 
 
 def test_the_published_neutral_expression_closes_the_lips():

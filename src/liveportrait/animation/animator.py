@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from liveportrait import weights
-from liveportrait.animation.driver.base import Driver
+from liveportrait.animation.driver.base import Driver, DrivingBatch
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.inputs import (
     DrivingInput,
@@ -48,7 +48,6 @@ from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.media import IMAGE_OUTPUTS, media_kind
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
-from liveportrait.networks.interface import Motion
 from liveportrait.types import Progress, no_progress
 
 # While a face is followed, only the decoder runs beside it; more threads help a network so small little.
@@ -188,13 +187,19 @@ class Animator:
             driver = open_driver(session, resolved, options)
             template, held = _recorded(session, driver), driver.held
         write_template(out, template, overwrite)
+        notes = [held_note(held)] if held else []
+        if template.eye_ratios is None:
+            notes.append(
+                f"{driving} says nothing of how far eyes and lips open: the template drives, but not by"
+                " --retarget openings of driver"
+            )
         return Report(
             out=Path(out),
             frames=len(template),
             fps=template.fps,
             profile=session.clock.profile(len(template)),
             held=held,
-            notes=(held_note(held),) if held else (),
+            notes=tuple(notes),
         )
 
     def _open(self, session: Session, source: SourceInput, options: SourceOptions) -> Portrait:
@@ -207,18 +212,18 @@ class Animator:
 
 def _recorded(session: Session, driver: Driver) -> Template:
     """The whole motion of a driver as a template."""
-    motions: list[Motion] = []
+    parts: list[DrivingBatch] = []
     done = 0
     with closing(driver.play(session)) as play:
         for batch in play:
-            motions.append(batch.motion)
+            parts.append(replace(batch, crops=(None,) * len(batch)))
             done += len(batch)
             session.progress(ANIMATE, done, driver.frames)
-    motion = Motion.cat(motions).to("cpu")
-    layout = groups_for(session.engine.variant).layout
-    if driver.ratios is None or driver.scores is None:
+    whole = DrivingBatch.cat(parts)
+    motion, layout = whole.motion.to("cpu"), groups_for(session.engine.variant).layout
+    if whole.ratios is None or whole.scores is None:
         return Template(motion, driver.fps, layout)
-    ratios, scores = torch.from_numpy(driver.ratios), torch.from_numpy(driver.scores)
+    ratios, scores = whole.ratios.cpu(), whole.scores.cpu()
     return Template(motion, driver.fps, layout, ratios[:, :2], ratios[:, 2:], scores)
 
 

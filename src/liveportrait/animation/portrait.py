@@ -80,7 +80,7 @@ class Portrait:
     def driven(self, session: Session, driving: Sequence[Resolved], options: DriveOptions) -> Rendering:
         """The same for drivers as `resolve_driving` gives them, within a session."""
         source = self._checked(options)
-        if options.retarget.changes and any(face.animal for face in source.faces):
+        if options.retarget.changes and any(face.is_animal for face in source.faces):
             raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
         inputs = [
             each.at(source.fps) if isinstance(each, FrameArrays) and source.fps else each for each in driving

@@ -32,7 +32,8 @@ class MotionTransfer:
     ) -> None:
         """`start`: what relative motion starts from; `is_photo`: whether the driver is one."""
         self._engine, self._start, self._is_photo, self._options = engine, start, is_photo, options
-        self._groups = motions.groups_for(engine.variant)
+        groups = motions.groups_for(engine.variant)
+        self._groups = groups.of_animals if face.is_animal else groups
         self._is_relative = options.motion == "relative"
         still = face.still.motion if face.still else None
         self._gains = face.animal.gains(start.motion).to(start.motion.expression) if face.animal else None
@@ -124,7 +125,7 @@ class MotionTransfer:
         if options.motion == "absolute":
             moved = motions.absolute(source, self._scaled(driving), region, groups)
         elif self._is_photo:
-            moved = motions.relative_from_photo(source, self._scaled(driving), region, groups)
+            moved = motions.relative_from_photo(source, self._scaled(driving), region, groups, self._is_still)
             if options.photo_pose and region in ("all", "pose"):
                 moved = motions.take_pose(moved, driving)
         else:

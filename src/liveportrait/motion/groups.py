@@ -6,7 +6,7 @@ without supervision; the compact weights use 21 named points of the face mesh (`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
@@ -50,6 +50,11 @@ class KeypointGroups:
             for axis in axes:
                 mask[keypoint, "xyz".index(axis)] = True
         return mask
+
+    @property
+    def of_animals(self) -> KeypointGroups:
+        """The groups of an animal's face: all of it follows, as in the published program."""
+        return replace(self, absolute=_EVERY_POINT)
 
     def neutral_expression(self) -> Tensor:
         """(1,21,3) float32 expression of a face at rest."""

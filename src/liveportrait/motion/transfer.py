@@ -72,14 +72,16 @@ def relative(source: Motion, change: Motion, region: Region, groups: KeypointGro
     )
 
 
-def relative_from_photo(source: Motion, driving: Motion, region: Region, groups: KeypointGroups) -> Motion:
+def relative_from_photo(
+    source: Motion, driving: Motion, region: Region, groups: KeypointGroups, is_still: bool = True
+) -> Motion:
     """The source with a driving photo's expression added: a photo has no first frame to compare with.
 
-    The expression added is δ_d minus the layout's neutral expression (the eyes region subtracts
-    nothing, as in the published program). Pose, position and scale stay the source's.
+    The expression added is δ_d minus the layout's neutral expression. The eyes of a still source have nothing
+    subtracted, as in the published program. Pose, position and scale stay the source's.
     """
     offset = driving.expression
-    if region != "eyes":
+    if region != "eyes" or not is_still:
         offset = offset - groups.neutral_expression().to(offset.device)
     stay = Motion(
         rotation=torch.eye(3, dtype=offset.dtype, device=offset.device).expand_as(driving.rotation),

@@ -59,6 +59,11 @@ class SourceFace(Protocol):
         ...
 
     @property
+    def is_animal(self) -> bool:
+        """Whether it is an animal's, whatever its keypoints are."""
+        ...
+
+    @property
     def scores(self) -> Array | None:
         """The face's own expression (53,), see `face.scores`; None where it is not a still person's."""
         ...

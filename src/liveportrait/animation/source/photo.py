@@ -43,6 +43,7 @@ class PhotoFace:
 
     still: FaceView  # batch 1
     animal: AnimalMotion | None = None
+    is_animal: bool = False
     scores: Array | None = None
     shape: FaceShape | None = None
 
@@ -171,7 +172,7 @@ def _animal_face(session: Session, image: Image, face: AnimalFace, options: Sour
     with session.clock.step("render"):
         features = engine.encode_appearance(crops)
     placement = FacePlacement(window, square.side, outline_of(face))
-    return PhotoFace(FaceView(features, motion, None, crops, (placement,)), animal)
+    return PhotoFace(FaceView(features, motion, None, crops, (placement,)), animal, is_animal=True)
 
 
 def make_view(

@@ -48,6 +48,7 @@ class VideoFace:
     rows: NDArray[np.int64]  # (N,) each frame's row of `motion`: the last one at or before it
     still: None = None
     animal: None = None
+    is_animal: bool = False
     scores: None = None
     shape: None = None
 
