@@ -15,6 +15,7 @@ from tyro.conf import subcommand
 from liveportrait.apps.animate import Animate, Edit, MakeTemplate
 from liveportrait.apps.demo import Demo
 from liveportrait.apps.evaluate import Evaluate
+from liveportrait.apps.serve import Serve
 from liveportrait.apps.terminal import Stopped, lenient_streams, stopping
 from liveportrait.apps.train import Prepare, Train
 from liveportrait.apps.weights import Export, Weights
@@ -26,6 +27,7 @@ Command = (
     | Annotated[MakeTemplate, subcommand("template")]
     | Annotated[Edit, subcommand("edit")]
     | Annotated[Demo, subcommand("demo")]
+    | Annotated[Serve, subcommand("serve")]
     | Annotated[Weights, subcommand("weights")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Export, subcommand("export")]

@@ -1,0 +1,1 @@
+"""The one ASGI application behind `liveportrait serve`, `app` and `live`."""

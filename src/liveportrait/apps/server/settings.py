@@ -1,0 +1,75 @@
+"""What whoever runs the service chooses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from liveportrait.apps.animate import LoadOptions
+from liveportrait.errors import UserError
+from liveportrait.folders import user_cache
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a caller may ask for. All are checked before any work."""
+
+    max_bytes: int = 256 * 2**20
+    """bytes that an uploaded file may have"""
+    max_pixels: int = 50_000_000
+    """width times height of a picture, or of a video's frame"""
+    max_seconds: float = 300.0
+    """seconds that an uploaded video or motion may last"""
+    max_frames: int = 18_000
+    """frames that an uploaded video or motion may have"""
+    job_seconds: float = 3600.0
+    """seconds that a job may run; one that takes longer fails"""
+    queue: int = 16
+    """jobs that may wait; more are refused with status 429 and the time after which to try again"""
+    keep_hours: float = 24.0
+    """hours for which results, and uploads that nobody uses, are kept"""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a limit that lets nothing through."""
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise UserError(f"{name.replace('_', '-')} is {value}: choose a number above 0")
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Where the service listens and keeps its files, what runs in it, and what its callers may do."""
+
+    data: Path = field(default_factory=lambda: user_cache("LIVEPORTRAIT_DATA", "service"))
+    """the folder of uploads, results and the table of jobs; one service at a time"""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    tokens: Path | None = None
+    """a file with a bearer token a line; None lets everybody in who reaches the port"""
+    networks: LoadOptions = field(default_factory=LoadOptions)
+    limits: Limits = field(default_factory=Limits)
+    jobs: int = 1
+    """how many run at once"""
+    end_seconds: float = 20.0
+    """for which running jobs may go on when the service is told to end; then they wait for its next start"""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a number out of range."""
+        if not 0 <= self.port <= 65535:
+            raise UserError(f"port is {self.port}: choose a number from 0 (any free one) to 65535")
+        if self.jobs < 1:
+            raise UserError(f"jobs is {self.jobs}: choose how many run at once, from 1")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs of this machine reach the service."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
