@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from media_samples import quadrants
+from PIL import Image
 
 from liveportrait.animation.inputs import try_sound
 from liveportrait.errors import UserError
@@ -298,6 +299,14 @@ def test_the_sound_is_tried_before_any_work(tmp_path: Path) -> None:
     try_sound(loud, [broken], "source", out)
     try_sound(loud, [broken], "none", out)
     try_sound(loud, [broken], "driving", tmp_path / "frames")
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "AVIF", "GIF"])
+def test_animated_pictures_have_no_sound(tmp_path: Path, kind: str) -> None:
+    first, second = (Image.fromarray(quadrants(step=step)) for step in (0, 40))
+    first.save(tmp_path / "moving", kind, save_all=True, append_images=[second], duration=80)
+    try_sound(tmp_path / "moving", [tmp_path / "moving"], "driving", tmp_path / "out.mp4")
+    assert VideoReader(carried(tmp_path / "moving")).info.frame_count == 2
 
 
 def test_sound_that_cannot_be_decoded_is_told_beforehand(tmp_path: Path) -> None:

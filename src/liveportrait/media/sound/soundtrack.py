@@ -29,7 +29,7 @@ from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.packet import Packet
 
 from liveportrait.errors import UserError
-from liveportrait.media.container import audio_stream, open_media, video_stream
+from liveportrait.media.container import audio_stream, open_media, picture_format, video_stream
 from liveportrait.media.sound.recordings import joined_packets, readable_packets
 from liveportrait.media.sound.samples import audio_frame, blocks, hold_layout, laid
 
@@ -67,6 +67,8 @@ def plan_sound(source: Path, suffix: str) -> SoundPlan | None:
 
     Raises UserError where the sound cannot be carried over.
     """
+    if picture_format(source) not in (None, "GIF"):  # an animated picture, which FFmpeg may not open
+        return None
     with open_media(source) as container:
         stream = audio_stream(container)
         if stream is None:
@@ -179,12 +181,10 @@ class Soundtrack:
         self._next: Packet | None = None
         self._output = output
         with ExitStack() as stack:
-            plan = plan_sound(source, suffix)
-            container = stack.enter_context(open_media(source))
-            stream = audio_stream(container)
             self._packets: Iterator[Packet] = iter(())
-            if plan is not None and stream is not None:
-                self._packets = self._start(container, stream, plan, suffix)
+            if plan := plan_sound(source, suffix):
+                container = stack.enter_context(open_media(source))
+                self._packets = self._start(container, plan, suffix)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Soundtrack:
@@ -207,10 +207,10 @@ class Soundtrack:
             except (ArgumentError, InvalidDataError):  # no rendering is lost for the sake of a packet
                 continue
 
-    def _start(
-        self, container: InputContainer, stream: AudioStream, plan: SoundPlan, suffix: str
-    ) -> Iterator[Packet]:
+    def _start(self, container: InputContainer, plan: SoundPlan, suffix: str) -> Iterator[Packet]:
         """Adds a stream to the output and returns the packets for it, not yet read."""
+        stream = audio_stream(container)
+        assert stream is not None
         if plan.copied:
             return _copied(container, stream, self._output.add_stream_from_template(stream), plan.origin)
         layout = "mono" if plan.channels == 1 else "stereo"
