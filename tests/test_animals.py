@@ -211,9 +211,9 @@ def test_boxes_that_are_none(text, part):
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ({"box": "0,0,90,90", "faces": "all"}, "leave out faces"),
-        ({"box": "0,0,90,90", "crop": False}, "leave out no-crop"),
-        ({"subject": "animal", "crop": False}, "leave out no-crop"),
+        ({"box": "0,0,90,90", "faces": "all"}, "--box names the one face .* --faces has nothing to do"),
+        ({"box": "0,0,90,90", "crop": False}, "--box has nothing to do"),
+        ({"subject": "animal", "crop": False}, "leave out --no-crop"),
         ({"subject": "horse"}, "choose one of auto, person, animal"),
     ],
 )

@@ -321,7 +321,7 @@ def test_a_crop_without_a_face_is_left_to_the_networks(animator, tmp_path):
     grey = np.full((200, 200, 3), 128, np.uint8)
     (face,) = open_photo(session_of(animator), grey, SourceOptions(crop=False)).faces
     assert face.scores is None and face.still.ratios is None
-    with pytest.raises(UserError, match="need the face of SOURCE to be found"):
+    with pytest.raises(UserError, match="need a face, and none was found in the source: leave out --no-crop"):
         retarget = RetargetOptions(eye_opening=0.3)
         animator.animate(
             grey, portrait(), tmp_path / "out.png", AnimateOptions(crop=False, retarget=retarget)

@@ -58,7 +58,7 @@ def test_every_option_of_animate_is_spelled_so(here):
             *("animate", "face.png", "driving.mp4", "-o", "out.mp4"),
             *("--no-crop", "--no-crop-driving", "--no-paste-back", "--motion", "absolute"),
             *("--region", "lips", "--driving-option", "expression-friendly", "--multiplier", "1.5"),
-            *("--no-stitching", "--crop-scale", "2", "--crop-x", "0.1", "--crop-y", "-0.1"),
+            "--no-stitching",
             *("--compare", "--audio", "none", "--precision", "bf16"),
         )
         == 0
@@ -79,7 +79,8 @@ def test_a_template_that_the_published_program_could_not_replay_is_refused_befor
 
 
 def test_a_photo_drives_a_photo_into_a_picture(here):
-    assert run("animate", "face.png", "face.png", "-o", "out.jpg") == 0
+    shifted = ("--crop-scale", "2", "--crop-x", "0.1", "--crop-y", "-0.1")
+    assert run("animate", "face.png", "face.png", "-o", "out.jpg", *shifted) == 0
     assert load_image("out.jpg").shape == portrait().shape
 
 
@@ -173,10 +174,12 @@ def test_weights_that_are_not_there(here, capsys, networks):
     assert networks in capsys.readouterr().err
 
 
-def test_an_unknown_device_is_named(here, capsys):
+@pytest.mark.parametrize("device", ["toaster", "", "meta", "mps", "cuda:77"])
+def test_an_unknown_device_is_named(here, capsys, device):
     arguments = ["animate", "face.png", "driving.mp4", "-o", "out.mp4", "--weights", "weights"]
-    assert main([*arguments, "--device", "toaster"]) == 2
-    assert "toaster" in capsys.readouterr().err
+    assert main([*arguments, "--device", device]) == 2
+    told = capsys.readouterr().err
+    assert repr(device) in told and "cpu" in told and len(told) < 130 and told.count("\n") == 1
 
 
 def test_options_out_of_range_are_user_errors(here, capsys):

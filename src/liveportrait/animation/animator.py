@@ -18,6 +18,7 @@ from liveportrait.animation.inputs import (
     SourceInput,
     is_template,
     open_driver,
+    open_early,
     open_source,
     resolve_driving,
     try_sound,
@@ -25,6 +26,7 @@ from liveportrait.animation.inputs import (
 from liveportrait.animation.options import AnimateOptions, SourceOptions, TransferOptions
 from liveportrait.animation.pipeline import Rendering
 from liveportrait.animation.portrait import Portrait
+from liveportrait.animation.posers import SliderPoser
 from liveportrait.animation.report import (
     ANIMATE,
     Report,
@@ -116,9 +118,12 @@ class Animator:
         """
         options = options or AnimateOptions()
         paths = output_paths(Path(out), options, options)
+        if isinstance(source, str | Path):
+            media_kind(source)
         drivers = resolve_driving(driving)  # a mistyped name is refused before the source is followed
         try_sound(source, drivers, options.audio, paths[0])
         session = self._session(progress)
+        drivers = open_early(session, drivers, options)
         with self._open(session, source, options) as portrait:
             rendering = portrait.driven(session, drivers, options)
             if is_picture(paths[0]) and rendering.total != 1:
@@ -157,8 +162,9 @@ class Animator:
             raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
         try_sound(source, (), options.audio, paths[0])
         session = self._session(progress)
+        poser = SliderPoser(session, options)
         with self._open(session, source, options) as portrait:
-            rendering = portrait.edited(session, options)
+            rendering = portrait.edited(session, options, poser)
             unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
             notes = [*_notes(rendering, unchanged, options, options.stitching, "edited")]
             notes += size_notes(rendering, paths[0], options)

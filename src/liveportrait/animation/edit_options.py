@@ -11,7 +11,6 @@ from liveportrait.animation.options import (
     OutputOptions,
     PasteOptions,
     SourceOptions,
-    check_alpha_crop,
     is_within,
     spelled,
 )
@@ -107,9 +106,9 @@ class Sliders(OptionGroup):
 
     def __post_init__(self) -> None:
         """Raise `UserError` for a value out of range."""
-        super().__post_init__()
         for name in SLIDERS:
             check_slider(name, getattr(self, name))
+        super().__post_init__()
 
     def moved(self) -> dict[str, float]:
         """The sliders that are not at rest."""
@@ -124,11 +123,6 @@ class Sliders(OptionGroup):
 @dataclass(frozen=True)
 class EditOptions(OutputOptions, PasteOptions, SourceOptions, Sliders):
     """How a portrait is edited, from file to file."""
-
-    def __post_init__(self) -> None:
-        """Raise `UserError` for choices that do not go together."""
-        super().__post_init__()
-        check_alpha_crop(self, self)
 
 
 def check_slider(name: str, value: float | None) -> None:

@@ -35,7 +35,7 @@ TEMPLATE_SUFFIXES = (".safetensors", ".pkl")
 
 SourceInput = str | Path | Image | Iterable[Image] | FrameArrays
 DrivingInput = str | Path | Template | Image | Iterable[Image] | FrameArrays
-Resolved = Path | Template | Image | FrameArrays
+Resolved = Path | Template | Image | FrameArrays | VideoReader | Driver
 
 
 def open_source(session: Session, source: SourceInput, options: SourceOptions) -> Source:
@@ -79,6 +79,23 @@ def try_sound(source: SourceInput, drivers: Sequence[Resolved], mode: AudioMode,
             return
 
 
+def open_early(session: Session, drivers: Sequence[Resolved], options: TransferOptions) -> list[Resolved]:
+    """The same drivers, as far open as they can be before a source is followed, which takes long.
+
+    Raises `UserError` for a photo or a template that does not serve, and a video that cannot be decoded.
+    """
+    opened: list[Resolved] = []
+    for each in drivers:
+        is_video = isinstance(each, FrameArrays) or (
+            isinstance(each, Path) and not is_template(each) and media_kind(each) == "video"
+        )
+        if not is_video:
+            opened.append(open_driver(session, each, options))
+        else:
+            opened.append(VideoReader(each) if isinstance(each, Path) else each)
+    return opened
+
+
 def open_driver(
     session: Session,
     driving: Resolved,
@@ -88,9 +105,27 @@ def open_driver(
 ) -> Driver:
     """The driver in one of those that `resolve_driving` gives; `scores` of the faces that it moves (`SourceFace`).
 
-    `pictures`: its crops will be shown. Raises `UserError` where it shows no face, or the reference frame does not
-    serve.
+    `pictures`: its crops will be shown. Raises `UserError` where it shows no face, the reference frame does not
+    serve, or openings are to be its own and nobody measured them.
     """
+    driver = _opened_driver(session, driving, options, scores, pictures)
+    if "driver" in options.retarget.wanted and driver.start(0).ratios is None:
+        raise UserError(
+            f"how far eyes and lips open in {driver.name} is unknown: a template does not always say, and crops may"
+            " show no face that can be found; give a number, or drive with the video itself"
+        )
+    return driver
+
+
+def _opened_driver(
+    session: Session,
+    driving: Resolved,
+    options: TransferOptions,
+    scores: Sequence[Array | None],
+    pictures: bool,
+) -> Driver:
+    if isinstance(driving, Driver):
+        return driving
     if isinstance(driving, Template):
         return open_template_driver(session, driving, "the motion template", options.start)
     if isinstance(driving, Path) and is_template(driving):

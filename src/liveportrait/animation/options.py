@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import get_args, get_type_hints
 
+from liveportrait.animation.clashes import check_together
 from liveportrait.choices import (
     WIDEST_OPENING,
     AudioMode,
@@ -43,10 +44,10 @@ _OPENINGS = ("eye_opening", "left_eye_opening", "right_eye_opening", "lip_openin
 
 @dataclass(frozen=True)
 class OptionGroup:
-    """A group of choices. Words and numbers are checked when it is made."""
+    """A group of choices. Words, numbers, and what clashes are checked when it is made."""
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for a word that is no choice, or a number out of range."""
+        """Raise `UserError` for a word that is no choice, a number out of range, or options that clash."""
         for name, kind in get_type_hints(type(self)).items():
             value, choices = getattr(self, name), get_args(kind)
             if isinstance(value, str) and choices and value not in choices:
@@ -55,6 +56,7 @@ class OptionGroup:
                 low, high = _RANGES[name]
                 if not is_within(value, low, high):
                     raise UserError(f"{spelled(name)} is {value}: choose a number from {low:g} to {high:g}")
+        check_together(self)
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,8 @@ class SourceOptions(OptionGroup):
         FaceChoice.parse(self.faces)
         if self.box:
             parse_box(self.box)
-            if self.faces != "largest":
-                raise UserError("box names the one face that moves: leave out faces, or the box")
-        if not self.crop and (self.box or self.subject == "animal"):
-            reason = "box" if self.box else "subject animal"
-            raise UserError(f"{reason} asks for a face to be cut out: leave out no-crop")
+        if not self.crop and self.subject == "animal":
+            raise UserError("--subject animal asks for a face to be cut out: leave out --no-crop")
 
 
 @dataclass(frozen=True)
@@ -208,12 +207,6 @@ class PasteOptions(OptionGroup):
     alpha: bool = False
     """write the moving faces alone, on transparency, to be laid over SOURCE: .mov, .webm or a folder of PNG"""
 
-    def __post_init__(self) -> None:
-        """Raise `UserError` for transparency around a crop that is not pasted."""
-        super().__post_init__()
-        if self.alpha and not self.paste_back:
-            raise UserError("--alpha shows what is pasted back: leave out --no-paste-back")
-
 
 @dataclass(frozen=True)
 class OutputOptions(OptionGroup):
@@ -245,19 +238,12 @@ class AnimateOptions(OutputOptions, DriveOptions, SourceOptions):
         """Raise `UserError` for choices that do not go together."""
         super().__post_init__()
         check_subject(self, self)
-        check_alpha_crop(self, self)
 
 
 def check_subject(source: SourceOptions, transfer: TransferOptions) -> None:
     """Raise `UserError` where openings of eyes and lips, which are people's, are asked of an animal."""
     if source.subject == "animal" and transfer.retarget.changes:
         raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
-
-
-def check_alpha_crop(source: SourceOptions, paste: PasteOptions) -> None:
-    """Raise `UserError` for transparency around frames that are taken as faces."""
-    if paste.alpha and not source.crop:
-        raise UserError("--alpha shows what is pasted back: leave out --no-crop")
 
 
 def parse_reference(text: str) -> Reference:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from types import TracebackType
 
+from liveportrait.animation.clashes import check_together
 from liveportrait.animation.driver.base import TimedDriver
 from liveportrait.animation.edit_options import EditOptions, Sliders
 from liveportrait.animation.inputs import (
@@ -21,7 +22,6 @@ from liveportrait.animation.options import (
     OutputOptions,
     PasteOptions,
     SourceOptions,
-    check_alpha_crop,
 )
 from liveportrait.animation.pipeline import DrivenFace, Rendering
 from liveportrait.animation.posers import MotionTransfer, SliderPoser
@@ -80,8 +80,8 @@ class Portrait:
     def driven(self, session: Session, driving: Sequence[Resolved], options: DriveOptions) -> Rendering:
         """The same for drivers as `resolve_driving` gives them, within a session."""
         source = self._checked(options)
-        if options.retarget.changes and any(face.is_animal for face in source.faces):
-            raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
+        if options.retarget.changes:
+            require_openings(source)
         inputs = [
             each.at(source.fps) if isinstance(each, FrameArrays) and source.fps else each for each in driving
         ]
@@ -124,13 +124,15 @@ class Portrait:
         """The frames of a video with its faces edited as `edit` does, each at its time; of a photo the one."""
         return self.edited(self.session(progress), with_sliders(options or Sliders(), sliders))
 
-    def edited(self, session: Session, options: Sliders) -> Rendering:
-        """The same within a session."""
+    def edited(self, session: Session, options: Sliders, poser: SliderPoser | None = None) -> Rendering:
+        """The same within a session; `poser` where somebody made it of the options before."""
         paste = options if isinstance(options, PasteOptions) else PasteOptions()
         source = self._checked(paste)
         if options.keyframes and source.fps is None:
             raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
-        poser = SliderPoser(session, options)
+        poser = poser or SliderPoser(session, options)
+        if poser.opens:
+            require_openings(source)
         return Rendering(session, source, [DrivenFace(face, poser) for face in source.faces], [], paste)
 
     def live(self, options: DriveOptions | None = None, fps: float = 25.0) -> Live:
@@ -147,7 +149,7 @@ class Portrait:
 
     def _checked(self, paste: PasteOptions) -> Source:
         """The source. Raises `UserError` where it cannot be pasted, or left unpasted, as asked."""
-        check_alpha_crop(self.options, paste)
+        check_together(paste, self.options)
         if len(self.source.faces) > 1 and not paste.paste_back:
             raise UserError(
                 f"{len(self.source.faces)} faces do not fit into one crop: leave out --no-paste-back, or choose one"
@@ -165,6 +167,18 @@ class Portrait:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def require_openings(source: Source) -> None:
+    """Raise `UserError` for a face of which it is not known how far its eyes and lips open."""
+    if all(face.has_openings for face in source.faces):
+        return
+    if any(face.is_animal for face in source.faces):
+        raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
+    raise UserError(
+        f"openings of eyes and lips need a face, and none was found in {source.name}: leave out --no-crop, or the"
+        " openings"
+    )
 
 
 def with_sliders(options: Sliders, sliders: dict[str, object]) -> Sliders:

@@ -14,7 +14,6 @@ from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FaceView, SourceFace
 from liveportrait.animation.source.photo import open_photo
 from liveportrait.engine import Engine
-from liveportrait.errors import UserError
 from liveportrait.motion import groups_for
 from liveportrait.motion.editing import copy_expression, edit
 from liveportrait.motion.expression import Change, OwnExpression
@@ -65,7 +64,8 @@ class MotionTransfer:
     def poses(self, view: FaceView, cue: Cue) -> Pose:
         """The source's poses (B) for the driving motions (B) of a cue.
 
-        Raises `UserError` where openings are asked for and nobody measured them.
+        Where openings are asked for, the face's own must be known. Raises `UserError` where nobody measured the
+        driver's and these are asked for.
         """
         if cue.driving is None:
             raise ValueError("a face that follows a driver needs the driver's motion")
@@ -149,9 +149,7 @@ class MotionTransfer:
     def _retargeted(self, pose: Pose, home: Pose, source: Tensor | None, driving: Tensor | None) -> Pose:
         options = self._options.retarget
         if source is None:
-            raise UserError(
-                "openings of eyes and lips need the face of SOURCE to be found: leave out --no-crop, or the openings"
-            )
+            raise ValueError("openings are asked for, and those of the face are not known")
         start = self._start.ratios if self._is_relative and not self._is_photo else None
         ratios = Ratios(source, driving, start)
         normalize = options.normalize_lips and self._is_relative
@@ -160,6 +158,7 @@ class MotionTransfer:
 
 
 OPENS_LIPS = ("all", "expression", "lips")  # regions
+OPENINGS = ("eye_opening", "left_eye_opening", "right_eye_opening", "lip_opening")  # sliders
 OPENING_LIPS = {"lips", "lip_opening"}  # sliders
 
 
@@ -176,6 +175,12 @@ class SliderPoser:
             portrait = open_photo(session, sliders.expression_from, SourceOptions())
             self._copied = portrait.faces[0].still.motion
 
+    @property
+    def opens(self) -> bool:
+        """Whether eyes or lips are opened to a number at any time."""
+        names = set(self._sliders.moved()).union(self._keyframes.sliders() if self._keyframes else ())
+        return any(name in OPENINGS for name in names)
+
     def at(self, time: float) -> dict[str, float]:
         """The sliders that are not at rest at a time (s); keyframes take the place of the options' own values."""
         own = self._sliders.moved()
@@ -186,7 +191,7 @@ class SliderPoser:
     def poses(self, view: FaceView, cue: Cue) -> Pose:
         """The poses (batch b) of a face in b frames, edited as at their times, stitched where the weights can.
 
-        Raises `UserError` where an opening is asked for and the face's own is not known.
+        Where an opening is asked for, the face's own must be known.
         """
         engine, groups = self._engine, groups_for(self._engine.variant)
         motion = view.motion.expand(len(cue.times))
@@ -199,10 +204,7 @@ class SliderPoser:
         wanted = _wanted_openings(values, len(cue.times)).to(motion.scale)
         if not wanted.isnan().all():
             if view.ratios is None:
-                raise UserError(
-                    "openings of eyes and lips need the face of SOURCE to be found: leave out --no-crop, or the"
-                    " openings"
-                )
+                raise ValueError("openings are asked for, and those of the face are not known")
             pose = retarget(engine, pose, source, Ratios(view.ratios), wanted)
         if values.keys() & OPENING_LIPS:
             pose = widen_lip_gap(pose, source, groups)

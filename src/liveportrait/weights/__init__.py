@@ -49,7 +49,7 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Networ
     or in the published one. Raises UserError where they are missing, damaged or do not fit, or where the
     device is not available.
     """
-    _check_device(device)
+    check_device(device)
     folder = resolve(name_or_path)
     ours = (folder / CARD_FILE).is_file()
     networks = load_folder(folder) if ours else published.read(published_files(folder))
@@ -79,9 +79,24 @@ def convert(source: str | Path, destination: str | Path) -> Description:
     return describe(target)
 
 
-def _check_device(device: str | torch.device) -> None:
+def check_device(name: str | torch.device) -> None:
+    """Raise `UserError` for a device that there is not, in a sentence shorter than PyTorch's."""
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch raises the latter where it was built without CUDA
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the device {str(device)!r} is not available here: {reason}") from error
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"there is no device {str(name)!r}: choose one of auto, cpu, cuda, cuda:1 or mps")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(
+            "the device 'mps' is that of Apple's processors, and not available here: use --device cpu"
+        )
+    if device.type != "cuda":
+        return
+    count = torch.cuda.device_count()
+    if count == 0:
+        reason = "no GPU is seen" if torch.version.cuda else "this PyTorch was installed without CUDA"
+        raise UserError(f"the device {str(name)!r} is not available here, since {reason}: use --device cpu")
+    if device.index is not None and device.index >= count:
+        there = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise UserError(f"there is no device {str(name)!r} here: choose one of {there}, or cpu")

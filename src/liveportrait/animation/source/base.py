@@ -82,6 +82,11 @@ class SourceFace(Protocol):
         ...
 
     @property
+    def has_openings(self) -> bool:
+        """Whether it is known how far its eyes and lips open: not an animal's, nor where no face was found."""
+        ...
+
+    @property
     def side(self) -> float | None:
         """Side of the largest crop in the frames, px; None where the frames are the face."""
         ...

@@ -93,8 +93,16 @@ class FaceObservations:
 
     def __getitem__(self, frame: int) -> FaceObservation | None:
         row = self._row_of[frame]
-        if row < 0:
-            return None
+        return None if row < 0 else self._at(row)
+
+    def held(self, frame: int) -> FaceObservation:
+        """That of the last frame, up to this one, that shows the face; before all of them that of the first.
+
+        At least one frame must show it.
+        """
+        return self._at(max(*self._row_of[: frame + 1], 0))
+
+    def _at(self, row: int) -> FaceObservation:
         return FaceObservation.unpacked(self._rows[row * _RECORD.itemsize : (row + 1) * _RECORD.itemsize])
 
     def __iter__(self) -> Iterator[FaceObservation | None]:

@@ -56,6 +56,11 @@ class PhotoFace:
         return self.still
 
     @property
+    def has_openings(self) -> bool:
+        """Whether a person's face was found."""
+        return self.still.ratios is not None
+
+    @property
     def side(self) -> float | None:
         """Of its crop."""
         return self.still.placements[0].window.side if self.still.placements else None

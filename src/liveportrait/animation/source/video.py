@@ -60,12 +60,16 @@ class VideoFace:
 
     def view(self, session: Session, rows: Sequence[int], frames: Sequence[Image]) -> FaceView:
         """The face in these frames, given by their numbers and pictures: F runs on each."""
-        found = [self.path.seen[row] for row in rows]
-        seen = [each for each in found if each is not None]
+        seen = [self.path.seen.held(row) for row in rows] if self.has_openings else []
         windows = [self.path.windows[row] for row in rows] if self.path.windows else []
         motion = self.motion.rows(self.rows[list(rows)]).to(session.engine.device)
         crops = _crops(session, frames, windows)
-        return make_view(session, crops, motion, seen if len(seen) == len(rows) else (), windows)
+        return make_view(session, crops, motion, seen, windows)
+
+    @property
+    def has_openings(self) -> bool:
+        """Whether any frame shows the face: the others have the openings of the one before."""
+        return bool(self.path.seen.found.any())
 
     @property
     def side(self) -> float | None:

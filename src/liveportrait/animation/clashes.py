@@ -1,0 +1,101 @@
+"""Options that cannot act together: a choice that leaves others with nothing to do, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, NamedTuple
+
+from liveportrait.errors import UserError
+
+
+class Clash(NamedTuple):
+    """A choice that leaves other options nothing to do. These must then be as they are by default."""
+
+    option: str
+    """name of a field"""
+    values: tuple[object, ...]
+    """its values that do so"""
+    reason: str
+    """what they mean, with `{value}` for the value"""
+    others: tuple[str, ...]
+    remedy: str = "leave out one of the two"
+
+
+PASTED = ("mask", "match_colour", "detail", "alpha")  # options of pasting back
+CLASHES = (
+    Clash(
+        "crop",
+        (False,),
+        "--no-crop takes SOURCE as one face already cropped",
+        ("box", "faces", "assign", "crop_scale", "crop_x", "crop_y", *PASTED),
+    ),
+    Clash("paste_back", (False,), "--no-paste-back writes the crop alone", PASTED),
+    Clash("box", (), "--box names the one face that moves", ("faces",)),
+    Clash(
+        "motion",
+        ("absolute",),
+        "--motion absolute takes expressions and head poses as DRIVING has them",
+        ("expression_strength", "photo_pose", "normalize_lips"),
+    ),
+    Clash("region", ("pose",), "--region pose leaves the expression alone", ("expression_strength",)),
+    Clash(
+        "region",
+        ("expression", "lips", "eyes"),
+        "--region {value} leaves the head where SOURCE has it",
+        ("photo_pose", "lock_shoulders"),
+    ),
+    Clash(
+        "lock_head",
+        (True,),
+        "--lock-head keeps the head where SOURCE has it",
+        ("photo_pose", "lock_shoulders"),
+    ),
+    Clash(
+        "expression_from",
+        (None,),
+        "without --expression-from there is no expression to take",
+        ("copy",),
+        "name a picture, or leave it out",
+    ),
+)
+
+
+class Given(NamedTuple):
+    """The value of an option, and what it is by default."""
+
+    value: Any
+    default: Any
+    spelling: str  # as on the command line, without its dashes
+
+
+def check_together(*groups: object) -> None:
+    """Raise `UserError` where an option of some groups (dataclasses) leaves another one nothing to do."""
+    given = {name: option for group in groups for name, option in _given(group)}
+    for clash in CLASHES:
+        chosen = given.get(clash.option)
+        if chosen is None or not _applies(clash, chosen):
+            continue
+        for name in clash.others:
+            other = given.get(name)
+            if other and other.value != other.default:
+                raise UserError(
+                    f"{clash.reason.format(value=chosen.value)}, so that --{other.spelling} has nothing to do:"
+                    f" {clash.remedy}"
+                )
+
+
+def _applies(clash: Clash, chosen: Given) -> bool:
+    """Whether the value is one of the clash's; without any, whether there is one at all."""
+    return chosen.value in clash.values if clash.values else bool(chosen.value)
+
+
+def _given(group: object, prefix: str = "") -> Iterator[tuple[str, Given]]:
+    """The options of a group by name, those of the groups in it among them."""
+    for field in fields(group):  # type: ignore[arg-type]  # it is a dataclass
+        value = getattr(group, field.name)
+        spelling = field.name.replace("_", "-")
+        if is_dataclass(value):
+            yield from _given(value, f"{spelling}.")
+        else:
+            yield field.name, Given(value, field.default, prefix + spelling)

@@ -1,0 +1,128 @@
+"""Options that cannot act together, and mistakes that are told before a source is followed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from animation_samples import bundled_networks, driving_frames, portrait, write_video
+from skimage.data import chelsea
+
+from liveportrait import AnimateOptions, Animator, DriveOptions, SourceOptions, UserError
+from liveportrait.animation import inputs
+from liveportrait.animation.clashes import CLASHES
+from liveportrait.animation.edit_options import EditOptions
+from liveportrait.animation.options import RetargetOptions
+from liveportrait.engine import Engine
+from liveportrait.media import save_image
+
+
+@pytest.fixture(scope="module")
+def animator() -> Animator:
+    return Animator(Engine(bundled_networks()), batch=4)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", driving_frames(3))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"crop": False, "mask": "face"},
+            "--no-crop takes SOURCE as one face already cropped, so that --mask has",
+        ),
+        ({"crop": False, "detail": True}, "so that --detail has nothing to do: leave out one of the two"),
+        ({"crop": False, "crop_x": 0.1}, "--crop-x has"),
+        ({"crop": False, "crop_scale": 2.0}, "--crop-scale has"),
+        ({"crop": False, "faces": "all"}, "--faces has"),
+        ({"crop": False, "alpha": True}, "--alpha has"),
+        (
+            {"paste_back": False, "match_colour": True},
+            "--no-paste-back writes the crop alone, so that --match-colour",
+        ),
+        (
+            {"motion": "absolute", "expression_strength": 0.5},
+            "--motion absolute .* --expression-strength has",
+        ),
+        (
+            {"motion": "absolute", "retarget": RetargetOptions(normalize_lips=True)},
+            "--retarget.normalize-lips has",
+        ),
+        ({"region": "eyes", "photo_pose": True}, "--region eyes leaves the head .* --photo-pose has"),
+        ({"lock_head": True, "lock_shoulders": True}, "--lock-shoulders has"),
+    ],
+)
+def test_options_that_clash_are_refused(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        AnimateOptions(**options)
+
+
+def test_copy_wants_a_picture():
+    with pytest.raises(UserError, match="--copy has nothing to do"):
+        EditOptions(copy=0.5)
+
+
+def test_the_table_names_options_that_there_are():
+    known = {*AnimateOptions.__dataclass_fields__, *EditOptions.__dataclass_fields__}
+    known |= set(RetargetOptions.__dataclass_fields__)
+    assert {name for clash in CLASHES for name in (clash.option, *clash.others)} <= known
+
+
+def test_a_portrait_heeds_how_it_was_opened(animator):
+    opened = animator.open(portrait(), SourceOptions(crop=False))
+    with pytest.raises(UserError, match="--mask has nothing to do"):
+        opened.drive(portrait(), DriveOptions(mask="face"))
+
+
+def test_openings_are_for_people(animator):
+    with animator.open(chelsea()) as cat:
+        with pytest.raises(UserError, match="those of people: leave them out for an animal"):
+            cat.edit(eye_opening=0.3)
+        with pytest.raises(UserError, match="those of people"):
+            cat.drive(portrait(), DriveOptions(retarget=RetargetOptions(lip_opening=0.0)))
+        assert cat.edit(lips=0.5).shape == (300, 450, 3)
+
+
+@pytest.fixture
+def unfollowed(monkeypatch) -> None:
+    """Fails where a source is opened."""
+
+    def opened(*arguments: object) -> None:
+        raise AssertionError("the source was opened first")
+
+    monkeypatch.setattr(inputs, "open_video", opened)
+
+
+def test_mistakes_are_told_before_the_source_is_followed(animator, clip, tmp_path, unfollowed):
+    out = tmp_path / "out.mp4"
+    damaged, cut, grey, keys = (tmp_path / name for name in ("a.safetensors", "b.png", "c.png", "keys.json"))
+    damaged.write_bytes(b"\x10\0\0\0\0\0\0\0nothing of use at all")
+    save_image(grey, np.full((200, 200, 3), 128, np.uint8))
+    save_image(cut, portrait())
+    cut.write_bytes(cut.read_bytes()[:5000])
+    keys.write_text(json.dumps({"keyframes": [{"time": 0, "slider": "smirk", "value": 1}]}))
+    for driving, words in ((damaged, "a.safetensors"), (cut, "b.png"), (grey, "no face found in .*c.png")):
+        with pytest.raises(UserError, match=words):
+            animator.animate(clip, driving, out)
+    for options, words in (
+        ({"keyframes": keys}, "no slider 'smirk'"),
+        ({"expression_from": cut}, "b.png"),
+        ({"expression_from": grey}, "no face found in .*c.png"),
+    ):
+        with pytest.raises(UserError, match=words):
+            animator.edit(clip, out, EditOptions(**options))
+    with pytest.raises(AssertionError, match="opened first"):
+        animator.edit(clip, out)
+    assert not out.exists()
+
+
+def test_a_cropped_clip_opens_though_some_frames_show_no_face(animator):
+    frames = driving_frames(3, faceless=(1,))
+    with animator.open(np.stack(frames), SourceOptions(crop=False)) as opened:
+        edited = list(opened.edit_frames(lip_opening=0.4))
+    assert len(edited) == 3
