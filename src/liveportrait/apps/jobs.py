@@ -126,6 +126,13 @@ def choices_of(kind: JobKind) -> dict[str, Choice]:
     return {choice.name: choice for choice in _choices(OPTIONS[kind])}
 
 
+def file_options(kind: JobKind) -> tuple[str, ...]:
+    """The options of a kind of job that name a file."""
+    return tuple(
+        name for name, choice in choices_of(kind).items() if Path in (choice.kind, *get_args(choice.kind))
+    )
+
+
 def options_from(kind: JobKind, values: Mapping[str, object]) -> JobOptions:
     """The options with these values, the others at their defaults.
 

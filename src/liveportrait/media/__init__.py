@@ -7,7 +7,14 @@ written raises `UserError`. Outputs appear under their final name only when they
 from liveportrait.media.arrays import FrameArrays, check_picture
 from liveportrait.media.container import media_kind
 from liveportrait.media.files import check_input, check_output, output_file
-from liveportrait.media.image import IMAGE_OUTPUTS, PictureSequence, contact_sheet, load_image, save_image
+from liveportrait.media.image import (
+    IMAGE_OUTPUTS,
+    PictureSequence,
+    contact_sheet,
+    load_image,
+    picture_size,
+    save_image,
+)
 from liveportrait.media.probe import VideoInfo
 from liveportrait.media.reader import VideoReader
 from liveportrait.media.sound.soundtrack import plan_sound
@@ -30,6 +37,7 @@ __all__ = [
     "load_image",
     "media_kind",
     "output_file",
+    "picture_size",
     "plan_sound",
     "save_image",
 ]

@@ -77,6 +77,18 @@ def load_image(path: Path | str) -> Image:
     return image
 
 
+def picture_size(path: Path | str) -> tuple[int, int]:
+    """Width and height, px, that a picture's header gives, before it is turned upright; its pixels are not decoded.
+
+    Raises UserError where the file is missing, no picture, or has so many pixels that it cannot be meant.
+    """
+    path = check_input(path)
+    picture = picture_format(path)
+    if picture is None or picture in UNREADABLE:
+        load_image(path)  # its error says more
+    return _pillow().size_of(path, str(picture))
+
+
 def _pillow() -> ModuleType:
     """The module for what OpenCV cannot do, imported when there is such: Pillow takes a while."""
     from liveportrait.media import pictures

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -49,7 +50,26 @@ def load_modern(path: Path, picture: str) -> Image:
             return _rgb(opened, path.read_bytes())
 
 
+def size_of(path: Path, picture: str) -> tuple[int, int]:
+    """Width and height, px, in the header of a `picture`. Raises UserError where it cannot be read."""
+    with _reported(path, picture):
+        if picture == "HEIC":
+            return tuple(_heif(path).size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DecompressionBombWarning)
+            with PIL.Image.open(path) as opened:
+                return opened.size
+
+
 def _open_heic(path: Path) -> Picture:
+    heif = _heif(path)
+    picture: Picture = heif.to_pillow()
+    # Without its EXIF data: the picture is upright already, and the orientation there is that of the camera.
+    picture.info["icc_profile"] = heif.info.get("icc_profile")
+    return picture
+
+
+def _heif(path: Path) -> Any:
     try:
         from pillow_heif import open_heif
     except ImportError as error:
@@ -57,11 +77,7 @@ def _open_heic(path: Path) -> Picture:
             f"{path} is a HEIC picture, and pillow-heif, which reads them, is missing: "
             "install it with pip install 'liveportrait[heif]', or export it as JPEG or PNG"
         ) from error
-    heif = open_heif(path)
-    picture: Picture = heif.to_pillow()
-    # Without its EXIF data: the picture is upright already, and the orientation there is that of the camera.
-    picture.info["icc_profile"] = heif.info.get("icc_profile")
-    return picture
+    return open_heif(path)
 
 
 def in_srgb(image: Image, data: bytes, picture: str) -> Image:

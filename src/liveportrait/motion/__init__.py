@@ -12,6 +12,7 @@ from liveportrait.motion.smoothing import (
 )
 from liveportrait.motion.templates import (
     Template,
+    bundled_files,
     bundled_templates,
     check_template_output,
     concatenate,
@@ -48,6 +49,7 @@ __all__ = [
     "Template",
     "absolute",
     "amplify",
+    "bundled_files",
     "bundled_templates",
     "change_since",
     "check_template_output",

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import errno
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
 
-from liveportrait.apps.server.service import Service
+from liveportrait.apps.server import routes
+from liveportrait.apps.server.access import BodyTooLarge, Gate, body_bytes
+from liveportrait.apps.server.service import NotReady, Service
 from liveportrait.apps.server.settings import ServerSettings
+from liveportrait.apps.server.store import QueueFull
+from liveportrait.apps.server.uploads import TooLarge, WrongType
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
-
-_log = logging.getLogger("liveportrait.server")
 
 
 def create_application(settings: ServerSettings, animator: Animator | None = None) -> FastAPI:
@@ -31,18 +35,23 @@ def create_application(settings: ServerSettings, animator: Animator | None = Non
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=_load, args=(service,), name="load", daemon=True).start()
-        yield
+        service.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(service.stop)
 
     application = FastAPI(
         title="liveportrait",
         summary="Animate portraits: post a source, post a job, follow it, fetch the result.",
+        version=version("liveportrait"),
         lifespan=lifespan,
+        redoc_url=None,
     )
     application.state.service = service
-    application.add_exception_handler(UserError, _user_error)
-    application.add_exception_handler(RequestValidationError, _invalid)
-    application.add_exception_handler(Exception, _unexpected)
+    application.add_middleware(Gate, settings=settings, tokens=service.tokens, metrics=service.metrics)
+    for kind, answer in _ANSWERS.items():
+        application.add_exception_handler(kind, answer)
 
     @application.get("/healthz", tags=["state"], response_class=PlainTextResponse)
     async def healthz() -> str:
@@ -52,21 +61,44 @@ def create_application(settings: ServerSettings, animator: Animator | None = Non
     @application.get("/readyz", tags=["state"])
     async def readyz() -> JSONResponse:
         """Whether jobs are taken: status 503 with the reason while they are not."""
-        if service.is_loaded:
-            return JSONResponse({"ready": True})
-        return JSONResponse({"detail": "the networks are being loaded"}, 503)
+        if why_not := service.why_not_ready:
+            return JSONResponse({"detail": why_not}, 503)
+        return JSONResponse({"ready": True})
 
-    # Routers are included here.
+    @application.get("/metrics", tags=["state"], response_class=PlainTextResponse)
+    def metrics() -> Response:
+        """Queue, latency, frames and refusals, for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    application.include_router(routes.router)
     return application
-
-
-def _load(service: Service) -> None:
-    with suppress(UserError):  # whoever needs the animator is told
-        service.animator()
 
 
 async def _user_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, 422)
+
+
+async def _too_large(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 413)
+
+
+async def _body_too_large(request: Request, error: Exception) -> JSONResponse:
+    most = body_bytes(request.app.state.service.settings.limits)
+    return JSONResponse({"detail": f"the request goes on beyond {most} bytes: send less"}, 413)
+
+
+async def _wrong_type(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 415)
+
+
+async def _queue_full(request: Request, error: Exception) -> JSONResponse:
+    seconds = request.app.state.service.workers.retry_s
+    told = f"as many jobs wait as may: try again in {seconds} s"
+    return JSONResponse({"detail": told}, 429, {"Retry-After": str(seconds)})
+
+
+async def _not_ready(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": f"{error}: try again later"}, 503, {"Retry-After": "5"})
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -74,9 +106,23 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    return JSONResponse({"detail": f"{place}: {first['msg']}"}, 422)
+    return JSONResponse({"detail": f"{place or 'the body'}: {first['msg']}"}, 422)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    """What nobody foresaw; the server logs it."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return JSONResponse({"detail": "the service's disk is full: try again later"}, 507)
     return JSONResponse({"detail": "something went wrong here: the service's log says what"}, 500)
+
+
+_ANSWERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
+    UserError: _user_error,
+    TooLarge: _too_large,
+    WrongType: _wrong_type,
+    BodyTooLarge: _body_too_large,
+    QueueFull: _queue_full,
+    NotReady: _not_ready,
+    RequestValidationError: _invalid,
+    Exception: _unexpected,
+}

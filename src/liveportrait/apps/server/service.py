@@ -1,28 +1,110 @@
-"""What the routes of the application share: one animator, one folder of files, one queue of jobs."""
+"""What the routes share: one animator, the portraits that are open, one folder of files, one queue of jobs.
+
+The HTTP routes, the live loop and the page are all fronts of this: what they post goes through `keep` and `submit`.
+"""
 
 from __future__ import annotations
 
+import logging
+import secrets
 import threading
-from typing import TYPE_CHECKING
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
+from liveportrait.animation.edit_options import EditOptions
+from liveportrait.animation.options import AnimateOptions, SourceOptions, spelled
+from liveportrait.apps.jobs import Job, JobKind, file_options, options_from, run_job, suffix_for
+from liveportrait.apps.server.access import Tokens
+from liveportrait.apps.server.metrics import Metrics
 from liveportrait.apps.server.settings import ServerSettings
+from liveportrait.apps.server.store import JobStore, Record, Upload
+from liveportrait.apps.server.uploads import Uploads
+from liveportrait.apps.server.workers import Ticket, Workers
+from liveportrait.errors import UserError
+from liveportrait.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
+    from liveportrait.animation.portrait import Portrait
+    from liveportrait.animation.report import Report
+
+MOST_PORTRAITS = 8  # that stay open, the last used ones
+_TIDY_S = 60.0
+_log = logging.getLogger("liveportrait.server")
+
+
+class NotReady(Exception):
+    """No job can be taken now."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A job as it stands."""
+
+    record: Record
+    before: int = 0
+    """jobs that wait before it"""
+    ticket: Ticket | None = None
+    """how far it is, while it is at work"""
 
 
 class Service:
     """Everything behind the routes. Its methods may be called from any thread."""
 
     def __init__(self, settings: ServerSettings, animator: Animator | None = None) -> None:
+        """Raises `UserError` where the folder or the tokens cannot be used."""
         self.settings = settings
+        self.metrics = Metrics()
+        self.tokens = Tokens.read(settings.tokens) if settings.tokens else Tokens()
+        try:
+            settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.store = JobStore(settings.data / "jobs.sqlite3")
+            self.uploads = Uploads(settings.data / "uploads", self.store, settings.limits)
+            results = settings.data / "results"
+            self.workers = Workers(settings, self.store, results, self._perform, self.metrics)
+        except OSError as error:
+            raise UserError(
+                f"{settings.data} cannot be used ({error.strerror}): name another folder by --data"
+            ) from error
+        self.metrics.waiting.set_function(lambda: self.store.count("queued"))
+        self.metrics.running.set_function(lambda: self.store.count("running"))
         self._animator = animator
         self._loading = threading.Lock()
+        self._why_not = "the networks are being loaded"
+        self._portraits = _Portraits()
+        self._ended = threading.Event()
+
+    # From start to end
+
+    def start(self) -> None:
+        """Load the networks, take up the jobs that wait, and go on in threads of its own."""
+        threading.Thread(target=self._begin, name="begin", daemon=True).start()
+        threading.Thread(target=self._tidy_on, name="tidy", daemon=True).start()
+
+    def end(self) -> None:
+        """Take nothing more, and tell those who follow jobs."""
+        self._why_not = "the service is ending"
+        self._ended.set()
+
+    def stop(self) -> None:
+        """Give running jobs time to end, and let go of the folder. Waiting jobs stay there."""
+        self.end()
+        self.workers.stop()
+        self.store.close()
 
     @property
-    def is_loaded(self) -> bool:
-        """Whether the networks are there."""
-        return self._animator is not None
+    def why_not_ready(self) -> str:
+        """Why no job is taken now, as a sentence; "" where they are."""
+        return self._why_not
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was told to end."""
+        return self._ended.is_set()
 
     def animator(self) -> Animator:
         """The animator; the first call loads it, which takes seconds. Raises `UserError`."""
@@ -30,3 +112,184 @@ class Service:
             if self._animator is None:
                 self._animator = self.settings.networks.load()
             return self._animator
+
+    # Files
+
+    def keep(self, stream: BinaryIO, name: str) -> tuple[Upload, bool]:
+        """Keep a file that somebody brought, see `Uploads.keep`: the upload, and whether it is new."""
+        upload, new = self.uploads.keep(stream, name)
+        if new:
+            self.metrics.uploads.inc(upload.bytes)
+        return upload, new
+
+    def path_of(self, name: str) -> Path:
+        """The file of an upload, by its id, or of a bundled motion, by its name. Raises `UserError`."""
+        from liveportrait.motion import bundled_files
+
+        if upload := self.uploads.find(name):
+            return self.uploads.path(upload)
+        motions = bundled_files()
+        if name not in motions:
+            raise UserError(
+                f"{name} is no file that is kept here: post it again, or name a motion of {', '.join(motions)}"
+            )
+        return motions[name]
+
+    def portrait(
+        self, source: str, options: SourceOptions | None = None, progress: Progress = no_progress
+    ) -> Portrait:
+        """The portrait in an upload; one that was opened in the same way lately is open still. Raises `UserError`.
+
+        It is shared: do not close it.
+        """
+        return self._portraits.open(
+            self.animator(), self.path_of(source), options or SourceOptions(), progress
+        )
+
+    # Jobs
+
+    def submit(
+        self,
+        kind: JobKind,
+        source: str | None,
+        driving: Sequence[str],
+        options: Mapping[str, object],
+        files: Mapping[str, str] | None = None,
+        suffix: str = "",
+        owner: str = "",
+    ) -> Record:
+        """Accept a job of uploads, which survives the end of this process from now on.
+
+        `driving` may name bundled motions, `files` are uploads that options name, and `suffix` is that of the result:
+        by default what `suffix_for` gives. Raises `UserError` for what cannot be done, `QueueFull` and `NotReady`.
+        """
+        from liveportrait.animation.writer import output_paths
+
+        if self.why_not_ready:
+            raise NotReady(self.why_not_ready)
+        record = Record(
+            secrets.token_urlsafe(16), kind, source, tuple(driving), options, suffix, files or {}, owner
+        )
+        job = self._job_of(record, self.settings.data / "results" / "result")
+        if not suffix:
+            alpha = isinstance(job.options, AnimateOptions | EditOptions) and job.options.alpha
+            suffix = suffix_for(kind, job.source, job.driving, alpha)
+        out = job.out.with_suffix(suffix)
+        if isinstance(job.options, AnimateOptions | EditOptions):
+            output_paths(out, job.options, job.options)
+        elif suffix not in (".safetensors", ".pkl"):
+            raise UserError(f"a template is written as .safetensors or .pkl, not as {suffix}")
+        record = Record(record.id, kind, source, tuple(driving), options, suffix, files or {}, owner)
+        self.store.add(record, self.settings.limits.queue)
+        self.workers.wake()
+        return record
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a job would be refused now."""
+        return self.store.count("queued") >= self.settings.limits.queue
+
+    def status(self, job: str) -> Status | None:
+        """A job as it stands; None where there is none of that id."""
+        ticket = self.workers.ticket(job)
+        record = self.store.job(job)
+        if record is None:
+            return None
+        waits = record.state == "queued"
+        return Status(record, self.store.place(job) if waits else 0, None if record.is_finished else ticket)
+
+    def cancel(self, job: str) -> None:
+        """Stop a job, or forget the result of one that has ended."""
+        self.workers.cancel(job)
+        record = self.store.job(job)
+        if record and record.is_finished and self.store.change(job, record.state, state="expired"):
+            self._remove(record)
+
+    def tidy(self) -> None:
+        """Remove results and uploads that were kept for long enough."""
+        before = time.time() - 3600 * self.settings.limits.keep_hours
+        for record in self.store.expire(before):
+            self._remove(record)
+        for upload in self.store.take_unused(before):
+            path = self.uploads.path(upload)
+            self._portraits.forget(path)
+            path.unlink(missing_ok=True)
+
+    def _remove(self, record: Record) -> None:
+        for compare in (False, True):
+            self.workers.result(record, compare).unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        try:
+            self.animator()
+        except UserError as error:
+            self._why_not = str(error)
+            _log.error("no job can be done: %s", error)
+            return
+        if not self._ended.is_set():
+            self.workers.start()
+            self._why_not = ""
+
+    def _tidy_on(self) -> None:
+        period = min(max(360 * self.settings.limits.keep_hours, 1.0), _TIDY_S)
+        while not self._ended.wait(period):
+            try:
+                self.tidy()
+            except OSError:
+                _log.exception("what has expired could not be removed")
+
+    def _job_of(self, record: Record, out: Path) -> Job:
+        """The job that a record tells of. Raises `UserError`, in the caller's words."""
+        values = {name.replace("-", "_"): value for name, value in record.options.items()}
+        for name in file_options(record.kind):
+            if name in values:
+                raise UserError(
+                    f"{spelled(name)} is a file: send it along under that name, not among the options"
+                )
+        for name in record.files:
+            if name not in file_options(record.kind):
+                raise UserError(f"there is no file {spelled(name)} of {record.kind}: leave it out")
+        paths = {name: self.path_of(upload) for name, upload in record.files.items()}
+        options = options_from(record.kind, {**record.options, **paths})
+        driving = tuple(self.path_of(each) for each in record.driving)
+        return Job(record.kind, self.path_of(record.source) if record.source else None, driving, out, options)
+
+    def _perform(self, record: Record, out: Path, progress: Progress) -> Report:
+        """Do a job. Raises `UserError` in the caller's words: files have the names that the caller gave them."""
+        try:
+            job = self._job_of(record, out)
+            return run_job(self.animator(), job, progress)
+        except UserError as error:
+            told = str(error).replace(str(out), "the result")
+            for upload in filter(None, map(self.uploads.find, record.uploads)):
+                told = told.replace(str(self.uploads.path(upload)), upload.name)
+            raise UserError(told) from error
+
+
+class _Portraits:
+    """The portraits that were used last, by file and by how they were opened."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[tuple[Path, SourceOptions], Portrait] = OrderedDict()
+
+    def open(self, animator: Animator, path: Path, options: SourceOptions, progress: Progress) -> Portrait:
+        """The portrait, opened if it is not."""
+        key = path, options
+        with self._lock:
+            if key in self._open:
+                self._open.move_to_end(key)
+                return self._open[key]
+        portrait = animator.open(path, options, progress)
+        with self._lock:
+            portrait = self._open.setdefault(key, portrait)
+            self._open.move_to_end(key)
+            while len(self._open) > MOST_PORTRAITS:
+                self._open.popitem(last=False)
+        return portrait
+
+    def forget(self, path: Path) -> None:
+        """A file is gone."""
+        with self._lock:
+            for key in [key for key in self._open if key[0] == path]:
+                del self._open[key]

@@ -1,6 +1,7 @@
 """Motion templates: the motion of a face, kept to be replayed on any portrait."""
 
 from liveportrait.motion.templates.files import (
+    bundled_files,
     bundled_templates,
     check_template_output,
     read_template,
@@ -10,6 +11,7 @@ from liveportrait.motion.templates.template import Template, concatenate, unknow
 
 __all__ = [
     "Template",
+    "bundled_files",
     "bundled_templates",
     "check_template_output",
     "concatenate",

@@ -84,11 +84,16 @@ def bundled_templates() -> dict[str, Template]:
 
     Raises `UserError` where there are none.
     """
+    return {name: read_template(path) for name, path in bundled_files().items()}
+
+
+def bundled_files() -> dict[str, Path]:
+    """The files of the bundled templates, by name and in the same order. Raises `UserError` where there are none."""
     files = {path.stem: path for path in sorted(_FOLDER.glob("*.safetensors"))}
     if not files:
         raise UserError(f"the bundled motion templates are missing from {_FOLDER}: install the program again")
     names = [*(name for name in _ORDER if name in files), *(name for name in files if name not in _ORDER)]
-    return {name: read_template(files[name]) for name in names}
+    return {name: files[name] for name in names}
 
 
 def from_published(content: Any) -> Template:

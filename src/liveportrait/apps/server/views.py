@@ -1,0 +1,149 @@
+"""What callers send and get, with examples: OpenAPI is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from liveportrait.apps.jobs import JobKind
+from liveportrait.apps.server.service import Status
+from liveportrait.apps.server.store import State, Upload
+
+_ID = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+class SourceView(BaseModel):
+    """A file that is kept: a portrait, or what drives one."""
+
+    id: str = Field(description="SHA-256 of its bytes", examples=[_ID])
+    name: str = Field(examples=["me.jpg"])
+    kind: str = Field(description="picture, video, template or other", examples=["picture"])
+    bytes: int
+    width: int = Field(description="px, 0 for a template", examples=[1024])
+    height: int = Field(examples=[1024])
+    frames: int = Field(examples=[1])
+    seconds: float = Field(examples=[0.0])
+
+
+class JobRequest(BaseModel):
+    """What to do with files that are kept here."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: JobKind = Field(examples=["animate"])
+    source: str | None = Field(default=None, description="a file's id; none for a template", examples=[_ID])
+    driving: list[str] = Field(
+        default=[], description="ids, or names of bundled motions", examples=[["smile"]]
+    )
+    options: dict[str, Any] = Field(
+        {}, description="by their names on the command line", examples=[{"region": "expression"}]
+    )
+    format: str = Field(
+        default="", description="suffix of the result, chosen by what it is", examples=[".webm"]
+    )
+    files: dict[str, str] = Field(
+        {}, description="ids of files that options name", examples=[{"expression-from": _ID}]
+    )
+
+
+class JobView(BaseModel):
+    """A job as it stands."""
+
+    id: str = Field(examples=["Jv0T3cWq2hQ0mY1xkVbq8g"])
+    kind: JobKind = Field(examples=["animate"])
+    state: State = Field(examples=["running"])
+    created: float = Field(description="Unix time", examples=[1767225600.0])
+    started: float | None = None
+    ended: float | None = None
+    before: int = Field(default=0, description="jobs that wait before it")
+    step: str = Field(default="", examples=["animate"])
+    done: int = Field(default=0, description="frames of the step", examples=[48])
+    total: int | None = Field(default=None, examples=[250])
+    frames_per_second: float | None = Field(default=None, examples=[9.1])
+    seconds_left: float | None = Field(default=None, examples=[22.2])
+    frames: int = Field(default=0, description="of the result")
+    seconds: float = Field(default=0.0, description="that the work took")
+    notes: list[str] = []
+    error: str = Field(default="", description="why it failed")
+    result: str | None = Field(default=None, description="where to fetch it once it is done")
+
+
+def view_of_upload(upload: Upload) -> SourceView:
+    """An upload as callers see it."""
+    return SourceView(**{name: getattr(upload, name) for name in SourceView.model_fields})
+
+
+def view_of(status: Status) -> JobView:
+    """A job as callers see it."""
+    record, ticket = status.record, status.ticket
+    view = JobView(
+        id=record.id,
+        kind=record.kind,
+        state=record.state,
+        created=record.created,
+        started=record.started,
+        ended=record.ended,
+        before=status.before,
+        frames=record.frames,
+        seconds=record.seconds,
+        notes=list(record.notes),
+        error=record.error,
+        result=f"/v1/jobs/{record.id}/result" if record.state == "done" else None,
+    )
+    if ticket is None:
+        return view
+    rate = ticket.rate
+    left = (ticket.total - ticket.done) / rate if rate and ticket.total else None
+    progress = {"step": ticket.step, "done": ticket.done, "total": ticket.total}
+    return view.model_copy(update={**progress, "frames_per_second": rate, "seconds_left": left})
+
+
+_FILE = {"type": "string", "format": "binary"}
+
+
+def _form(properties: dict[str, Any], required: list[str], example: dict[str, Any]) -> dict[str, Any]:
+    """How OpenAPI describes a form with these fields."""
+    schema = {"type": "object", "properties": properties, "required": required}
+    return {"multipart/form-data": {"schema": schema, "example": example}}
+
+
+SOURCE_BODY = {
+    "requestBody": {"required": True, "content": _form({"file": _FILE}, ["file"], {"file": "(me.jpg)"})}
+}
+_EITHER = {"oneOf": [{"type": "string"}, _FILE]}
+JOB_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": JobRequest.model_json_schema(),
+                "example": {
+                    "kind": "animate",
+                    "source": _ID,
+                    "driving": ["smile"],
+                    "options": {"lock-head": True},
+                },
+            },
+            **_form(
+                {
+                    "kind": {"type": "string", "enum": ["animate", "edit", "template"]},
+                    "source": _EITHER,
+                    "driving": {"type": "array", "items": _EITHER},
+                    "options": {"type": "string", "description": "a JSON object"},
+                    "format": {"type": "string"},
+                    "expression-from": _EITHER,
+                    "keyframes": _EITHER,
+                },
+                ["kind"],
+                {"kind": "edit", "source": "(me.jpg)", "options": '{"smile": 0.8}', "format": ".jpg"},
+            ),
+        },
+    }
+}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How OpenAPI describes the refusals of a route."""
+    example = {"detail": "one sentence: what is wrong, where, and what to do"}
+    content = {"application/json": {"example": example}}
+    return {status: {"description": "refused", "content": content} for status in statuses}
