@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +13,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 import pytest
+from serving import served
 from skimage.data import astronaut
 
 CAMERA_SIZE = 640, 480
@@ -124,25 +122,6 @@ def page_at(browser) -> Iterator[Visits]:
     visits = Visits(browser)
     yield visits
     visits.close()
-
-
-@contextmanager
-def served(application: Any) -> Iterator[str]:
-    """The address at which an ASGI application is served by a thread, on a free port of this machine alone."""
-    uvicorn = pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=5))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started and thread.is_alive():
-            time.sleep(0.02)
-        try:
-            assert server.started, "the application does not start"
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(timeout=20)
-            assert not thread.is_alive(), "the server does not end"
 
 
 @pytest.fixture(scope="session")

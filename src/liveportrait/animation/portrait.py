@@ -140,8 +140,11 @@ class Portrait:
 
         Raises `UserError`.
         """
-        options = options or DriveOptions()
-        return Live(self.session(), self._checked(options), options, fps)
+        return self.following(self.session(), options or DriveOptions(), fps)
+
+    def following(self, session: Session, options: DriveOptions, fps: float) -> Live:
+        """The same within a session, whose clock tells where the time goes."""
+        return Live(session, self._checked(options), options, fps)
 
     def session(self, progress: Progress = no_progress) -> Session:
         """The tools of one piece of work on this portrait."""

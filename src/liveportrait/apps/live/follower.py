@@ -1,0 +1,106 @@
+"""A portrait that follows a camera, and may be exchanged for another while it does."""
+
+from __future__ import annotations
+
+import time
+
+from liveportrait.animation.live import Live
+from liveportrait.animation.options import DriveOptions
+from liveportrait.animation.portrait import Portrait
+from liveportrait.animation.report import Spent
+from liveportrait.animation.session import Session
+from liveportrait.errors import UserError
+from liveportrait.types import Image
+
+LONGEST_GAP = 1.0  # s between frames; a longer one was a pause, and says nothing of the rate
+
+
+class Follower:
+    """Frames of a camera in, frames of a portrait out. It belongs to one thread.
+
+    Another portrait, or other options, go on from the look that motion started from: nobody has to look straight
+    ahead again. A camera that changes its size (a phone that is turned) starts anew.
+    """
+
+    def __init__(self, portrait: Portrait, options: DriveOptions | None = None, rate: float = 25.0) -> None:
+        """`rate`: frames/s that will be asked for; it is measured as they come. Raises `UserError`."""
+        self._rate, self._last_call = rate, 0.0
+        self._start: Image | None = None  # the camera's frame that motion starts from
+        self._shape: tuple[int, ...] | None = None
+        self._portrait, self._options = portrait, options or DriveOptions()
+        self._session, self._live = self._begun(portrait, self._options)
+        self.stages: dict[str, Spent] = {}
+        """what each stage of the last frame took"""
+
+    @property
+    def face_found(self) -> bool:
+        """Whether the last frame showed a face."""
+        return self._live.face_found
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a face was seen since the start: motion goes by how it looked."""
+        return self._start is not None
+
+    @property
+    def rate(self) -> float:
+        """Frames/s, a mean over the last ones."""
+        return self._rate
+
+    def __call__(self, frame: Image) -> Image:
+        """The portrait's next frame for one of the camera, (H,W,3) uint8 RGB each. Raises `UserError`."""
+        self._measure_rate()
+        if self._shape not in (None, frame.shape):
+            self.reset()
+        self._shape = frame.shape
+        before = self._spent()
+        picture = self._live(frame)
+        self.stages = {name: _less(spent, before[name]) for name, spent in self._spent().items()}
+        if self._start is None and self._live.face_found:
+            self._start = frame
+        return picture
+
+    def reset(self) -> None:
+        """Start anew from the next frame that shows a face."""
+        self._start = None
+        self._exchange(self._portrait, self._options)
+
+    def switch(self, portrait: Portrait) -> None:
+        """Go on with another portrait. Raises `UserError` where the options do not suit it, and keeps the old one."""
+        self._exchange(portrait, self._options)
+
+    def change(self, options: DriveOptions) -> None:
+        """Go on with other options. Raises `UserError` where they do not suit the portrait, and keeps the old ones."""
+        self._exchange(self._portrait, options)
+
+    def close(self) -> None:
+        """Take no frames any more."""
+        self._live.close()
+
+    def _exchange(self, portrait: Portrait, options: DriveOptions) -> None:
+        session, live = self._begun(portrait, options)
+        if self._start is not None:
+            live(self._start)
+        self._live.close()
+        self._portrait, self._options = portrait, options
+        self._session, self._live = session, live
+
+    def _begun(self, portrait: Portrait, options: DriveOptions) -> tuple[Session, Live]:
+        if options.alpha:
+            raise UserError("live pictures have no transparency: leave out alpha")
+        session = portrait.session()
+        return session, portrait.following(session, options, self._rate)
+
+    def _spent(self) -> dict[str, Spent]:
+        return dict(self._session.clock.profile(0).stages)
+
+    def _measure_rate(self) -> None:
+        """Smoothing goes by the rate, which is the machine's own where that is slower than the camera."""
+        now = time.monotonic()
+        gap, self._last_call = now - self._last_call, now
+        if 0 < gap < LONGEST_GAP:
+            self._rate += 0.1 * (min(1 / gap, 120.0) - self._rate)
+
+
+def _less(spent: Spent, before: Spent) -> Spent:
+    return Spent(spent.busy - before.busy, spent.cpu - before.cpu)

@@ -1,0 +1,227 @@
+"""The stream of live frames, by a client without a browser: what it gives, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+
+import cv2
+import numpy as np
+import pytest
+from animation_samples import bundled_networks, driving_frames, portrait
+from serving import served
+
+pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
+
+from fastapi import FastAPI
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from liveportrait.animation.animator import Animator
+from liveportrait.apps.server.conversation import LiveLimits
+from liveportrait.apps.server.frames import encode_frame, pack, unpack
+from liveportrait.apps.server.gallery import Gallery
+from liveportrait.apps.server.streams import live_router
+from liveportrait.engine import Engine
+
+LIMITS = LiveLimits(sessions=2, frame_bytes=100_000, frame_pixels=300 * 300, silence=1.5)
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The stream with two portraits; at most two visitors at once."""
+    animator = Animator(Engine(bundled_networks(), threads=1))
+    face = portrait()
+    gallery = Gallery(lambda: animator, {"face": face, "mirrored": np.ascontiguousarray(face[:200, ::-1])})
+    application = FastAPI()
+    application.include_router(live_router(gallery, LIMITS))
+    with served(application) as url:
+        yield url.replace("http", "ws") + "/live/stream"
+
+
+class Visitor:
+    """A client that sends frames and takes pictures."""
+
+    def __init__(self, address: str, **settings) -> None:
+        self._connecting = connect(address, max_size=None, **settings)
+
+    def __enter__(self):
+        self.socket = self._connecting.__enter__()
+        self.hello = json.loads(self.socket.recv(timeout=20))
+        return self
+
+    def __exit__(self, *error):
+        self._connecting.__exit__(*error)
+
+    def send(self, frame: np.ndarray, number: int = 0, **header) -> None:
+        self.socket.send(pack({"frame": number, **header}, encode_frame(frame)))
+
+    def command(self, **command) -> None:
+        self.socket.send(json.dumps(command))
+
+    def told(self) -> dict:
+        """The next message in words; pictures before it are dropped."""
+        while isinstance(message := self.socket.recv(timeout=60), bytes):
+            pass
+        return json.loads(message)
+
+    def picture(self) -> tuple[dict, np.ndarray]:
+        """Header and pixels of the next picture."""
+        message = self.socket.recv(timeout=60)
+        assert isinstance(message, bytes), message
+        header, body = unpack(message)
+        return header, cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+    def refused(self) -> tuple[int, str]:
+        """The code with which the stream is closed, and the sentence told before."""
+        sentence = self.told()["error"]
+        with pytest.raises(ConnectionClosed) as closed:
+            self.socket.recv(timeout=20)
+        assert closed.value.rcvd and sentence.startswith(closed.value.rcvd.reason)
+        return closed.value.rcvd.code, sentence
+
+
+def test_a_portrait_follows_and_is_exchanged_while_it_runs(address):
+    frames = driving_frames(5)
+    with Visitor(address) as visitor:
+        assert visitor.hello == {"portraits": ["face", "mirrored"]}
+        pictures = []
+        for number, frame in enumerate(frames):
+            visitor.send(frame, number)
+            header, picture = visitor.picture()
+            assert (header["frame"], header["face"], header["skipped"]) == (number, True, 0)
+            assert {"wait", "decode", "detect", "motion", "render", "paste", "encode"} <= set(
+                header["stages"]
+            )
+            whole = header["sent"] - header["received"]
+            assert 0.6 * whole < sum(header["stages"].values()) < whole + 1
+            pictures.append(picture.astype(int))
+        assert pictures[0].shape == (300, 300, 3) and np.abs(pictures[0] - portrait()).mean() < 4
+        assert np.abs(pictures[4] - pictures[0]).mean() > 2  # she turned by eight degrees
+        # The other portrait goes on from the same look: it is turned already.
+        visitor.command(portrait="mirrored")
+        assert visitor.told() == {"portrait": "mirrored"}
+        visitor.send(frames[4], 5)
+        turned = visitor.picture()[1]
+        visitor.command(reset=True)
+        visitor.send(frames[4], 6)
+        straight = visitor.picture()[1]
+        own = portrait()[:200, ::-1]
+        assert turned.shape == straight.shape == own.shape
+        assert np.abs(straight - own.astype(int)).mean() < 4 < np.abs(turned - own.astype(int)).mean()
+        # A photo of the visitor's own, and one that is none.
+        png = cv2.imencode(".png", portrait()[:, :280, ::-1])[1].tobytes()
+        visitor.socket.send(pack({"portrait": "me.png"}, png))
+        assert visitor.told() == {"portrait": "me.png"}
+        visitor.socket.send(pack({"portrait": "text.png"}, b"no picture at all"))
+        wrong = visitor.told()
+        assert "text.png" in wrong["error"] and wrong["portrait"] == "text.png"
+        visitor.command(portrait="face")
+        assert visitor.told() == {"portrait": "face"}
+        visitor.command(portrait="me.png", format="webp")
+        assert visitor.told() == {"portrait": "me.png"}
+        visitor.command(options={"region": "lips", "multiplier": 1.5})
+        assert visitor.told() == {"options": {"region": "lips", "multiplier": 1.5}}
+        for wrong, word in (
+            ({"options": {"region": "nose"}}, "region"),
+            ({"options": {"faces": "all"}}, "faces"),
+            ({"options": {"alpha": True}}, "alpha"),
+            ({"portrait": "nobody"}, "'nobody'"),
+            ({"jump": 1}, "'jump'"),
+        ):
+            visitor.command(**wrong)
+            assert word in visitor.told()["error"]
+        # Nobody before the camera: told, and the picture stands still.
+        visitor.send(frames[2], 7)
+        seen, moved = visitor.picture()
+        visitor.send(np.full_like(frames[2], 128), 8)
+        lost, still = visitor.picture()
+        assert (seen["face"], lost["face"]) == (True, False) and np.array_equal(moved, still)
+        assert moved.shape == (300, 280, 3)
+
+
+def test_late_frames_are_dropped_and_pictures_wait_for_a_slow_reader(address):
+    frame = driving_frames(1)[0]
+    with Visitor(address) as visitor:
+        for number in range(40):
+            visitor.send(frame, number, seen=0)
+        numbers = [visitor.picture()[0] for _ in range(2)]
+        assert numbers[1]["frame"] == 39 and sum(each["skipped"] for each in numbers) == 38
+        # Two pictures are on their way: no third one is made before the client says to have them.
+        visitor.send(frame, 40, seen=0)
+        with pytest.raises(TimeoutError):
+            visitor.socket.recv(timeout=0.5)
+        visitor.send(frame, 41, seen=2)
+        assert visitor.picture()[0]["frame"] == 41
+
+
+def cut(data: bytes) -> bytes:
+    return pack({"frame": 3}, data[: len(data) // 2])
+
+
+JPEG = encode_frame(portrait())
+REFUSED = {
+    "text": ("frames, please", 1003, "text"),
+    "no header": (JPEG, 1007, "header"),
+    "half a message": (pack({"frame": 1}, JPEG)[:7], 1007, "header"),
+    "half a frame": (cut(JPEG), 1007, "frame 3 is cut off"),
+    "half a WebP": (cut(encode_frame(portrait(), "webp")), 1007, "frame 3 is cut off"),
+    "a damaged frame": (pack({"frame": 3}, b"\xff\xd8\xff" + bytes(50) + b"\xff\xd9"), 1007, "damaged"),
+    "another kind": (
+        pack({"frame": 3}, cv2.imencode(".png", portrait()[:50, :50])[1].tobytes()),
+        1003,
+        "JPEG",
+    ),
+    "too many pixels": (pack({"frame": 3}, encode_frame(np.zeros((310, 300, 3), np.uint8))), 1009, "300x310"),
+    "too many bytes": (pack({"frame": 3}, JPEG + bytes(100_000)), 1009, "bytes"),
+    "a huge message": (bytes(15 * 2**20 + 1), 1009, "bytes"),
+}
+
+
+def test_what_is_no_frame_ends_that_stream_alone(address):
+    frame = driving_frames(1)[0]
+    with Visitor(address) as other:
+        for name, (message, code, word) in REFUSED.items():
+            with Visitor(address) as visitor:
+                visitor.socket.send(message)
+                refused = visitor.refused()
+            assert refused[0] == code and word in refused[1], name
+            other.send(frame)
+            assert other.picture()[0]["face"]
+    with Visitor(address) as silent:
+        started = time.monotonic()
+        assert silent.refused() == (1008, "nothing came for 1.5 s: start again")
+        assert 1.0 < time.monotonic() - started < 10
+
+
+def test_seats_are_bounded_and_given_back(address):
+    with Visitor(address) as first, Visitor(address) as second:
+        with connect(address) as third:
+            assert "all 2 live streams" in json.loads(third.recv(timeout=20))["error"]
+            with pytest.raises(ConnectionClosed) as closed:
+                third.recv(timeout=20)
+        assert closed.value.rcvd.code == 1013
+        # A visitor that is gone without a word, in the middle of a message.
+        raw: socket.socket = first.socket.socket
+        first.send(driving_frames(1)[0])
+        raw.sendall(struct.pack("!BB", 0x82, 0xFE))
+        raw.shutdown(socket.SHUT_RDWR)
+        second.send(driving_frames(1)[0])
+        assert second.picture()[0]["face"]
+        deadline = time.monotonic() + 20
+        while True:
+            with connect(address) as fourth:
+                if "portraits" in json.loads(fourth.recv(timeout=20)):
+                    break
+            assert time.monotonic() < deadline, "the seat was not given back"
+            time.sleep(0.05)
+
+
+def test_pages_of_other_sites_are_refused(address):
+    with connect(address, origin="https://example.org") as stranger:
+        assert "example.org" in json.loads(stranger.recv(timeout=20))["error"]
+    host = address.removeprefix("ws://").removesuffix("/live/stream")
+    with Visitor(address, origin=f"http://{host}") as visitor:
+        assert visitor.hello["portraits"]
