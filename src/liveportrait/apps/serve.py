@@ -9,7 +9,7 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from liveportrait.apps.animate import LoadOptions
-from liveportrait.apps.server.settings import Limits, ServerSettings
+from liveportrait.apps.server.settings import Limits, LiveLimits, ServerSettings
 from liveportrait.errors import UserError
 
 
@@ -27,6 +27,8 @@ class Serve:
     """a file with a bearer token a line: callers have to name one"""
     jobs: int = 1
     """how many jobs run at once"""
+    live_sessions: int = 4
+    """how many live streams run at once, each in a thread of its own"""
     end_seconds: float = 20.0
     """for which running jobs may go on when the service is told to end; then they wait for its next start"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
@@ -42,6 +44,7 @@ class Serve:
             tokens=self.tokens,
             networks=self.networks,
             limits=self.limits,
+            live=LiveLimits(self.live_sessions),
             jobs=self.jobs,
             end_seconds=self.end_seconds,
         )

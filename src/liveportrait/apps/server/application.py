@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
@@ -14,24 +15,33 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
+from liveportrait.apps.live.gallery import Gallery, sample_portraits
 from liveportrait.apps.server import routes
 from liveportrait.apps.server.access import BodyTooLarge, Gate, body_bytes
 from liveportrait.apps.server.service import NotReady, Service
 from liveportrait.apps.server.settings import ServerSettings
 from liveportrait.apps.server.store import QueueFull
+from liveportrait.apps.server.streams import live_router
 from liveportrait.apps.server.uploads import TooLarge, WrongType
 from liveportrait.errors import UserError
+from liveportrait.types import Image
 
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
 
 
-def create_application(settings: ServerSettings, animator: Animator | None = None) -> FastAPI:
+def create_application(
+    settings: ServerSettings,
+    animator: Animator | None = None,
+    portraits: Mapping[str, Path | Image] | None = None,
+) -> FastAPI:
     """The application with these settings; without an animator it loads its own while it starts.
 
+    `portraits`: names of those that live streams choose from, and their files or pictures; by default a few samples.
     `application.state.service` is the `Service` that its routes share. Nothing runs before the application is started.
     """
     service = Service(settings, animator)
+    gallery = Gallery(service.animator, sample_portraits() if portraits is None else portraits)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
@@ -40,6 +50,7 @@ def create_application(settings: ServerSettings, animator: Animator | None = Non
             yield
         finally:
             await run_in_threadpool(service.stop)
+            gallery.close()
 
     application = FastAPI(
         title="liveportrait",
@@ -71,6 +82,7 @@ def create_application(settings: ServerSettings, animator: Animator | None = Non
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     application.include_router(routes.router)
+    application.include_router(live_router(gallery, settings.live))
     return application
 
 

@@ -38,6 +38,27 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class LiveLimits:
+    """What a stream may ask for."""
+
+    sessions: int = 4
+    """streams at once: each has a thread that renders"""
+    frame_bytes: int = 4 * 2**20
+    frame_pixels: int = 4_000_000
+    photo_bytes: int = 15 * 2**20
+    photo_pixels: int = 50_000_000
+    photos: int = 8
+    """photos of its own that a stream keeps at once"""
+    silence: float = 30.0
+    """seconds after which a stream that sends nothing is closed"""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a number of streams that cannot be."""
+        if self.sessions < 0:
+            raise UserError(f"live-sessions is {self.sessions}: choose how many streams run at once, from 0")
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """Where the service listens and keeps its files, what runs in it, and what its callers may do."""
 
@@ -49,6 +70,7 @@ class ServerSettings:
     """a file with a bearer token a line; None lets everybody in who reaches the port"""
     networks: LoadOptions = field(default_factory=LoadOptions)
     limits: Limits = field(default_factory=Limits)
+    live: LiveLimits = field(default_factory=LiveLimits)
     jobs: int = 1
     """how many run at once"""
     end_seconds: float = 20.0

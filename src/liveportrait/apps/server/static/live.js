@@ -100,13 +100,27 @@ function onFrame(now, { captureTime, width, height }) {
 
 // The stream
 
-const address = (path) => new URL(`live/${path}`, location.href);
+const address = (path) => new URL(`v1/live/${path}`, location.href);
+
+// Ask the server, with the token that it wants where it wants one.
+async function ask(path) {
+  for (;;) {
+    const token = sessionStorage.getItem("token");
+    const answer = await fetch(address(path), { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+    if (answer.ok) return answer;
+    const { detail } = await answer.json();
+    const given = answer.status === 401 && prompt("The token of this service:");
+    if (!given) throw new Error(detail);
+    sessionStorage.setItem("token", given);
+  }
+}
 
 function connect() {
   const url = address("stream");
   url.protocol = url.protocol.replace("http", "ws");
   known = new Set();
-  const mine = (stream = new LiveStream(url, { opened: onOpened, picture: onPicture, told: onTold, ended }));
+  const token = sessionStorage.getItem("token");
+  const mine = (stream = new LiveStream(url, token, { opened: onOpened, picture: onPicture, told: onTold, ended }));
   function ended(code, reason) {
     if (stream !== mine) return;
     stream = null;
@@ -167,10 +181,17 @@ function draw(picture) {
 // Portraits and options
 
 async function listPortraits() {
-  const names = await (await fetch(address("portraits"))).json();
-  for (const name of names) addPortrait(name, address(`portraits/${encodeURIComponent(name)}`));
-  if (names.length) choose(names[0]);
-  else tell("Choose a photo of your own, then start the camera.");
+  try {
+    const names = await (await ask("portraits")).json();
+    if (!names.length) tell("Choose a photo of your own, then start the camera.");
+    for (const name of names) {
+      const picture = await (await ask(`portraits/${encodeURIComponent(name)}`)).blob();
+      addPortrait(name, URL.createObjectURL(picture));
+      if (!chosen) choose(name);
+    }
+  } catch (error) {
+    tell(sentence(error.message), true);
+  }
 }
 
 function addPortrait(name, picture) {

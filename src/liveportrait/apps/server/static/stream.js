@@ -6,8 +6,8 @@ const CLOCK_SAMPLES = 100; // frames from which the difference of both clocks is
 
 export class LiveStream {
   // Calls `picture(blob, reply)` for every picture, `told(message)` for every message in words, `ended(code, reason)`.
-  constructor(url, { opened, picture, told, ended }) {
-    this.socket = new WebSocket(url);
+  constructor(url, token, { opened, picture, told, ended }) {
+    this.socket = new WebSocket(url, token ? [`bearer.${token}`] : []);
     this.socket.binaryType = "arraybuffer";
     this.sent = new Map(); // frame number → when it was captured and sent
     this.number = 0;

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from liveportrait.animation.options import SourceOptions
-from liveportrait.apps.server.frames import encode_frame
+from liveportrait.apps.live.frames import encode_frame
 from liveportrait.errors import UserError
 from liveportrait.media import media_kind
 from liveportrait.types import Image

@@ -17,8 +17,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from liveportrait.animation.options import AnimateOptions, DriveOptions
 from liveportrait.apps.jobs import options_from
 from liveportrait.apps.live.follower import Follower
-from liveportrait.apps.live.newest import NewestFirst
-from liveportrait.apps.server.frames import (
+from liveportrait.apps.live.frames import (
     FAILED,
     NOT_ALLOWED,
     NOT_TAKEN,
@@ -31,7 +30,9 @@ from liveportrait.apps.server.frames import (
     picture_size,
     unpack,
 )
-from liveportrait.apps.server.gallery import Gallery
+from liveportrait.apps.live.gallery import Gallery
+from liveportrait.apps.live.newest import NewestFirst
+from liveportrait.apps.server.settings import LiveLimits
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,22 +42,6 @@ _log = logging.getLogger("liveportrait.server")
 
 ON_THE_WAY = 2  # pictures that a client has not said to have seen; the next is rendered when it has
 LONGEST_REASON = 120  # bytes of a closing frame's reason (RFC 6455, 5.5), the code and some room left aside
-
-
-@dataclass(frozen=True)
-class LiveLimits:
-    """What a stream may ask for."""
-
-    sessions: int = 4
-    """streams at once: each has a thread that renders"""
-    frame_bytes: int = 4 * 2**20
-    frame_pixels: int = 4_000_000
-    photo_bytes: int = 15 * 2**20
-    photo_pixels: int = 50_000_000
-    photos: int = 8
-    """photos of its own that a stream keeps at once"""
-    silence: float = 30.0
-    """seconds after which a stream that sends nothing is closed"""
 
 
 @dataclass(frozen=True)
