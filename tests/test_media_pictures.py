@@ -366,3 +366,17 @@ def test_animation_that_is_cut_off_is_refused(tmp_path: Path, kind: str) -> None
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with pytest.raises(UserError, match=r"damaged or cut off|is a picture"):
         list(VideoReader(path))
+
+
+@pytest.mark.parametrize(("width", "height"), [(40000, 30000), (1100000, 4)])
+def test_too_many_pixels_are_no_damage(tmp_path, capfd, width, height):
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", size), chunk(b"IDAT", zlib.compress(b"\0" * 9999)), chunk(b"IEND", b""))
+    path = tmp_path / "large.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(UserError, match=f"too many pixels, {width}x{height}: reduce it"):
+        load_image(path)
+    assert capfd.readouterr().err == ""

@@ -39,6 +39,7 @@ _COLOUR_MARKS = {
     "TIFF": (b"acsp",),
 }
 # A chunk that says that colours are sRGB (PNG 1.2, 4.2.2.3), to follow the header. Other formats mean sRGB without.
+_LONGEST_PNG = 10**6  # px, sides that libpng decodes
 _PNG_HEADER = 33  # bytes, signature included
 _PNG_SRGB = b"\0\0\0\1sRGB\0\xae\xce\x1c\xe9"
 _ORIENTATION_TAG = 0x0112
@@ -52,7 +53,7 @@ def load_image(path: Path | str) -> Image:
 
     Grey, palette, CMYK and 16-bit pictures are converted; any size is returned, 1x1 included. A picture that lacks
     nothing but its end marker is whole. Raises UserError where the file is missing, no picture, cut off, or has
-    pixels of another depth.
+    pixels of another depth, or too many.
     """
     path = check_input(path)
     picture = picture_format(path)
@@ -64,15 +65,19 @@ def load_image(path: Path | str) -> Image:
     if picture in ("AVIF", "HEIC"):
         return _pillow().load_modern(path, picture)
     data = path.read_bytes()
-    # libpng complains aloud about a lost end.
-    image = None if picture == "PNG" and b"IEND" not in data else _decoded(data, picture)
-    if image is None and (whole := _pillow().completed(data, picture)):
-        image = _decoded(whole, picture)
+    # libpng complains aloud about a lost end and about long sides, which are refused below.
+    noisy = picture == "PNG" and (b"IEND" not in data or max(_png_size(data)) > _LONGEST_PNG)
+    image = None if noisy else _decoded(data, picture)
+    if image is None:
+        _pillow().check_size(path, data, picture)
+        if whole := _pillow().completed(data, picture):
+            image = _decoded(whole, picture)
     if image is None:
         raise UserError(f"{path} cannot be decoded: the {picture} is damaged or cut off; copy it again")
     if image.dtype != np.uint8:
         raise UserError(f"{path} has {image.dtype} pixels: save it with 8 or 16 bits a channel")
     if any(mark in data for mark in _COLOUR_MARKS.get(picture, ())):
+        _pillow().check_size(path, data, picture)
         return _pillow().in_srgb(image, data, picture)
     return image
 
@@ -87,6 +92,11 @@ def picture_size(path: Path | str) -> tuple[int, int]:
     if picture is None or picture in UNREADABLE:
         load_image(path)  # its error says more
     return _pillow().size_of(path, str(picture))
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Width and height in a PNG's header."""
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
 
 
 def _pillow() -> ModuleType:

@@ -33,6 +33,9 @@ _INSTEAD_S = 0.1  # for so long, as browsers do
 _EXIF, _COLOUR_SPACE, _INTEROPERABILITY = 0x8769, 0xA001, 0xA005  # EXIF 2.3
 _UNCALIBRATED, _ADOBE = 0xFFFF, "R03"
 
+# What OpenCV decodes: pixels in all (its CV_IO_MAX_IMAGE_PIXELS), and px of a side (libpng).
+_MOST_PIXELS, _LONGEST_SIDE = 2**30, 10**6
+
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _MOST_ROWS = 16  # of a JPEG, one row of its blocks, may lack the last bytes
@@ -80,6 +83,17 @@ def _heif(path: Path) -> Any:
     return open_heif(path)
 
 
+def check_size(path: Path, data: bytes, picture: str) -> None:
+    """Raise UserError where a file's header speaks of more pixels, or a longer side, than OpenCV decodes."""
+    try:
+        with _opened(data, picture) as opened:
+            width, height = opened.size
+    except _BROKEN:
+        return
+    if width * height > _MOST_PIXELS or max(width, height) > _LONGEST_SIDE:
+        raise UserError(f"{path} has too many pixels, {width}x{height}: reduce it, 4096 px a side are enough")
+
+
 def in_srgb(image: Image, data: bytes, picture: str) -> Image:
     """A decoded picture (H,W,3) uint8 in sRGB, given its file's bytes, which may say that its colours are others.
 
@@ -88,7 +102,7 @@ def in_srgb(image: Image, data: bytes, picture: str) -> Image:
     if picture == "PNG" and (codes := _png_codes(data)):
         return signal_to_srgb(image, *codes)
     try:
-        with _opened(data) as opened:
+        with _opened(data, picture) as opened:
             profile = opened.info.get("icc_profile")
             if not profile:
                 return signal_to_srgb(image, GAMMA_22, ADOBE_RGB) if _is_adobe_rgb(opened) else image
@@ -122,7 +136,10 @@ def _completed_jpeg(data: bytes) -> bytes | None:
         body += b"\0"
     noise = np.random.default_rng(0).integers(0, 255, 4096, np.uint8).tobytes()
     try:
-        with _opened(body + _JPEG_END) as plain, _opened(body + noise + _JPEG_END) as noisy:
+        with (
+            _opened(body + _JPEG_END, "JPEG") as plain,
+            _opened(body + noise + _JPEG_END, "JPEG") as noisy,
+        ):
             differs = np.asarray(plain.convert("RGB")) != np.asarray(noisy.convert("RGB"))
     except _BROKEN:
         return None
@@ -204,12 +221,12 @@ def _is_adobe_rgb(opened: Picture) -> bool:
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Picture]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DecompressionBombWarning)
-        picture = PIL.Image.open(io.BytesIO(data))
-    with picture:
-        yield picture
+def _opened(data: bytes, picture: str) -> Iterator[Picture]:
+    """A file of a kind that OpenCV decodes too; Pillow's limit, less than a large sensor's pixels, does not hold."""
+    PIL.Image.init()
+    opened = PIL.Image.OPEN[picture.upper()][0](io.BytesIO(data), "")
+    with opened:
+        yield opened
 
 
 @contextmanager
@@ -217,7 +234,7 @@ def _reported(path: Path, picture: str) -> Iterator[None]:
     try:
         yield
     except DecompressionBombError as error:
-        raise UserError(f"{path} has too many pixels: reduce it first") from error
+        raise UserError(f"{path} has too many pixels: reduce it, 4096 px a side are enough") from error
     except _BROKEN as error:
         raise UserError(
             f"{path} cannot be decoded: the {picture} is damaged or cut off; copy it again"
