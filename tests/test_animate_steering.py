@@ -11,7 +11,7 @@ from animation_samples import FPS, bundled_networks, driving_frames
 
 from liveportrait import FrameArrays, TransferOptions, UserError
 from liveportrait.animation.driver.base import DrivingBatch, Start
-from liveportrait.animation.driver.reference import track_crops, track_face
+from liveportrait.animation.driver.tracking import track_crops, track_face
 from liveportrait.animation.driver.template import open_template_driver
 from liveportrait.animation.driver.video import open_video_driver
 from liveportrait.animation.inputs import assign_drivers
@@ -216,8 +216,8 @@ def test_the_most_neutral_frame_is_found(session, track):
     """Among heads that lean to either side it is the straight one; also in frames that are crops already."""
     leaning = driving_frames(21, faceless=(20,))
     video = FrameArrays([leaning[row] for row in (20, 19, 1, 15, 12)])
-    assert track(session, video, "auto").references.number == 2
-    assert track(session, video, "first").references.number == 1
+    assert [scene.reference for scene in track(session, video, "auto").scenes] == [2]
+    assert [scene.reference for scene in track(session, video, "first").scenes] == [1]
     chosen = open_video_driver(session, video, track is track_face, 3, (None,))
     (batch, *_) = chosen.play(session)
     torch.testing.assert_close(
@@ -234,7 +234,7 @@ def test_crops_that_hide_the_face_know_no_neutral_frame(session):
     video = FrameArrays(driving_frames(5, faceless=(0, 2, 4)))
     with pytest.raises(UserError, match="leave out --reference auto"):
         open_video_driver(session, video, False, "auto", (None,))
-    driver = open_video_driver(session, video, False, 1, (None,))
+    driver = open_video_driver(session, video, False, 1, (None,), framing="follow")
     (batch,) = driver.play(session)
     assert driver.ratios is None and driver.held == () and driver.frames == len(batch) == 5
     torch.testing.assert_close(

@@ -25,7 +25,7 @@ from liveportrait import AnimateOptions, Animator
 from liveportrait.animation.driver.base import DrivingBatch, on_clock
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.session import Session
-from liveportrait.animation.source.crop_path import gliding, stretches
+from liveportrait.animation.source.crop_path import gliding
 from liveportrait.animation.source.video import VideoSource, open_video
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
@@ -36,6 +36,7 @@ from liveportrait.face.paste import paste_mask
 from liveportrait.media import FrameArrays, VideoReader, load_image
 from liveportrait.media.cuts import CutFinder
 from liveportrait.motion import Template, bundled_templates
+from liveportrait.motion.gliding import stretches
 from liveportrait.networks import build
 from liveportrait.networks.geometry import transform_keypoints
 from liveportrait.networks.interface import Motion

@@ -8,6 +8,7 @@ Region = Literal["all", "expression", "pose", "lips", "eyes"]
 MotionMode = Literal["relative", "absolute"]
 DrivingOption = Literal["expression-friendly", "pose-friendly"]
 ExpressionMode = Literal["faithful", "landmarks"]
+Framing = Literal["steady", "follow"]  # whether a driver's camera moves the portrait's head
 AudioMode = Literal["driving", "source", "none"]
 VideoCodec = Literal["auto", "prores"]
 PasteMask = Literal["template", "face"]

@@ -135,6 +135,7 @@ class Animator:
             turns = options.motion == "relative" and options.region in ("all", "pose")
             notes = [*_notes(rendering, unchanged, options, options.stitching, "animated")]
             notes += size_notes(rendering, paths[0], options)
+            notes += [framing_note(each.driver) for each in rendering.drivers if each.driver.is_steadied]
             if turns and not options.photo_pose and any(each.driver.is_photo for each in rendering.drivers):
                 notes.append(
                     "a driving photo gives its expression only: use --photo-pose to take its head pose too"
@@ -287,6 +288,16 @@ def _notes(
         )
     if stitching and not rendering.session.engine.can_stitch:
         yield f"these weights bring no stitching module: {done} without stitching"
+
+
+def framing_note(driver: Driver) -> str:
+    """A sentence on what was done about a driver's camera."""
+    cuts = [str(cut) for cut in driver.cuts]
+    told = f" and cuts (at {', '.join(cuts[:10])}{', ...' if cuts[10:] else ''})" if cuts else ""
+    return (
+        f"the head stays on its neck whatever the camera of {driver.name} does: moves{told} were taken out;"
+        " --framing follow goes along"
+    )
 
 
 def _is_picture(source: object) -> bool:

@@ -127,13 +127,17 @@ def _opened_driver(
     if isinstance(driving, Driver):
         return driving
     if isinstance(driving, Template):
-        return open_template_driver(session, driving, "the motion template", options.start)
+        return open_template_driver(session, driving, "the motion template", options.start, options.framing)
     if isinstance(driving, Path) and is_template(driving):
-        return open_template_driver(session, read_template(driving), str(driving), options.start)
+        return open_template_driver(
+            session, read_template(driving), str(driving), options.start, options.framing
+        )
     if isinstance(driving, np.ndarray) or (isinstance(driving, Path) and media_kind(driving) == "image"):
         return open_photo_driver(session, driving, options.crop_driving)
     reader = VideoReader(driving) if isinstance(driving, Path) else driving
-    return open_video_driver(session, reader, options.crop_driving, options.start, scores, pictures)
+    return open_video_driver(
+        session, reader, options.crop_driving, options.start, scores, pictures, options.framing
+    )
 
 
 def assign_drivers(faces: int, drivers: int, assign: str) -> tuple[int, ...]:

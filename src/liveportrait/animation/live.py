@@ -13,7 +13,7 @@ import torch
 
 from liveportrait.animation.compositor import Compositor
 from liveportrait.animation.driver.base import DrivingBatch, Start, Surroundings
-from liveportrait.animation.driver.video import cut_driving
+from liveportrait.animation.driver.tracking import cut_driving
 from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.pipeline import Cue, render_faces
 from liveportrait.animation.posers import MotionTransfer

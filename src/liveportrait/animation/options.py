@@ -17,6 +17,7 @@ from liveportrait.choices import (
     AudioMode,
     DrivingOption,
     ExpressionMode,
+    Framing,
     MotionMode,
     Opening,
     PasteMask,
@@ -157,6 +158,9 @@ class TransferOptions(OptionGroup):
     """relative motion: how strongly SOURCE follows DRIVING's expression, 0 to 2, whatever the head does"""
     photo_pose: bool = False
     """let a driving photo turn SOURCE's head too; by default it gives its expression only"""
+    framing: Framing = "steady"
+    """what DRIVING's camera does: steady takes pans, zooms and cuts out, and the head stays on its neck; follow
+    lets the head go along in one crop, as the published program does"""
     lock_head: bool = False
     """keep the head where SOURCE has it: its angles, position and size"""
     lock_scale: bool = False

@@ -35,19 +35,20 @@ class MotionTransfer:
         self._groups = groups.of_animals if face.is_animal else groups
         self._is_relative = options.motion == "relative"
         still = face.still.motion if face.still else None
-        self._gains = face.animal.gains(start.motion).to(start.motion.expression) if face.animal else None
+        first = start.motion.rows([0])
+        self._gains = face.animal.gains(first).to(first.expression) if face.animal else None
         self._own = self._own_expression(face, start)
         self.stitches = options.stitching and engine.can_stitch
         self._is_still = still is not None
-        self._first: tuple[Pose, float] | None = None  # with expression-friendly: pose and size at the start
+        self._first: tuple[Pose, float] | None = None  # with expression-friendly: poses and size at the start
         if (
             still
             and not self._is_relative
             and not is_photo
             and options.driving_option == "expression-friendly"
         ):
-            pose = pose_of(self._transferred(start.motion, still))
-            self._first = pose, motions.size_ratio(pose_of(still), pose)
+            pose = pose_of(self._transferred(start.motion, start.motion, still))
+            self._first = pose, motions.size_ratio(pose_of(still), pose.rows([0]))
 
     @classmethod
     def of(
@@ -72,9 +73,12 @@ class MotionTransfer:
         home = pose_of(view.motion)
         pose = self._own_pose(self._own, cue.driving) if self._own else self._plain_pose(view, cue.driving)
         if self._first:
-            pose = motions.expression_friendly(home, pose, *self._first)
+            first, ratio = self._first
+            if cue.driving.scenes is not None and first.batch > 1:
+                first = first.rows(cue.driving.scenes)
+            pose = motions.expression_friendly(home, pose, first, ratio)
         if self._options.retarget.changes:
-            pose = self._retargeted(pose, home, view.ratios, cue.driving.ratios)
+            pose = self._retargeted(pose, home, view.ratios, cue.driving)
         if self.stitches:
             pose = self._engine.stitched(home, pose)
         return motions.amplify(home, pose, self._options.multiplier)
@@ -103,8 +107,8 @@ class MotionTransfer:
 
     def _changed(self, own: OwnExpression, driving: DrivingBatch) -> tuple[Motion, Change]:
         """The motion by plain differences, and the change of the face that it brings, as strong as asked for."""
-        start, strength = self._start, own.strength
-        moved = self._transferred(driving.motion, own.source)
+        start, strength = self._start.of(driving.scenes), own.strength
+        moved = self._transferred(driving.motion, start.motion, own.source)
         expression = strength * (moved.expression - own.source.expression) @ moved.rotation.transpose(1, 2)
         lips = scores = None
         if driving.ratios is not None and start.ratios is not None and self._options.region in OPENS_LIPS:
@@ -114,13 +118,14 @@ class MotionTransfer:
         return moved, Change(expression, lips, scores)
 
     def _plain_pose(self, view: FaceView, driving: DrivingBatch) -> Pose:
-        moved = self._transferred(driving.motion, view.motion)
+        moved = self._transferred(driving.motion, self._start.of(driving.scenes).motion, view.motion)
         if self._is_relative and self._options.expression_strength != 1:
             change = self._options.expression_strength * (moved.expression - view.motion.expression)
             moved = moved._replace(expression=view.motion.expression + change)
         return pose_of(moved)
 
-    def _transferred(self, driving: Motion, source: Motion) -> Motion:
+    def _transferred(self, driving: Motion, start: Motion, source: Motion) -> Motion:
+        """The source moved by a driver's motion (batch B) since its start (batch 1 or B)."""
         options, region, groups = self._options, self._options.region, self._groups
         if options.motion == "absolute":
             moved = motions.absolute(source, self._scaled(driving), region, groups)
@@ -129,7 +134,6 @@ class MotionTransfer:
             if options.photo_pose and region in ("all", "pose"):
                 moved = motions.take_pose(moved, driving)
         else:
-            start = self._start.motion
             change = motions.change_since(motions.fix_canonical(driving, start, groups), start)
             moved = motions.relative(source, self._scaled(change), region, groups)
         if self._is_relative and not self._is_still:
@@ -146,12 +150,13 @@ class MotionTransfer:
             return motion
         return motion._replace(expression=motion.expression * self._gains)
 
-    def _retargeted(self, pose: Pose, home: Pose, source: Tensor | None, driving: Tensor | None) -> Pose:
+    def _retargeted(self, pose: Pose, home: Pose, source: Tensor | None, driving: DrivingBatch) -> Pose:
         options = self._options.retarget
         if source is None:
             raise ValueError("openings are asked for, and those of the face are not known")
-        start = self._start.ratios if self._is_relative and not self._is_photo else None
-        ratios = Ratios(source, driving, start)
+        is_change = self._is_relative and not self._is_photo
+        start = self._start.of(driving.scenes).ratios if is_change else None
+        ratios = Ratios(source, driving.ratios, start)
         normalize = options.normalize_lips and self._is_relative
         pose = retarget(self._engine, pose, home, ratios, options.wanted, normalize)
         return pose if options.wanted[2] is None else widen_lip_gap(pose, home, self._groups)

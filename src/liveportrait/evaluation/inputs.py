@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.driver.reference import TrackedFace, track_face
+from liveportrait.animation.driver.tracking import TrackedFace, track_face
 from liveportrait.data.shards import OnBroken, Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.evaluation.context import COMPARED_SIDE, EvalContext
@@ -137,12 +137,12 @@ class FileItem:
 
     @cached_property
     def _tracked(self) -> TrackedFace:
-        return track_face(self._context.session(), VideoReader(self._path), "first")
+        return track_face(self._context.session(), VideoReader(self._path), "first", framing="follow")
 
     def clip(self, stride: int) -> EvalClip:
         if not self.is_video:
             return EvalClip(self.key, self.source().face[None], self.identity, stride=stride)
-        window, start = self._tracked.window, int(self._tracked.found.argmax())
+        window, start = self._tracked.windows[0], int(self._tracked.found.argmax())
         count = len(self._tracked.found) - start
         chosen, burst = (start + rows for rows in frame_numbers(count, stride))
         wanted = set(chosen.tolist()) | set(burst.tolist())

@@ -9,15 +9,20 @@ import numpy as np
 from liveportrait.face.analyzer import SMALLEST_PX, Face, FaceAnalyzer, centre, centre_within
 from liveportrait.face.choice import FaceChoice
 from liveportrait.face.identity import SAME_PERSON
-from liveportrait.media.cuts import CutFinder
+from liveportrait.media.cuts import FACE_REGION, CutFinder, region_change
 from liveportrait.types import Array, Image
 
 SMALLEST_DRIVER = 1 / 12  # of the longer side: a smaller face has too few pixels to drive anything
+SURROUNDINGS = 1.6  # sides of a face: the square around it that is compared across a possible cut
+LARGEST_JUMP, LARGEST_GROWTH = (
+    1.0,
+    1.5,
+)  # of a face's side and size, between two frames that show the same face
 FAR = 0.04  # of the face's side: an edge of its box that moves farther from one frame to the next
 
 
 class FaceTracker:
-    """Follow one face: near where it was in the frame before, or else the largest one anew.
+    """Follow one face: near where it was in the frame before, or where it was lost, or else the largest one anew.
 
     One call a frame, in order. The face alone is kept between calls, so that one tracker serves one thread.
     """
@@ -31,13 +36,14 @@ class FaceTracker:
         """
         self._analyzer = analyzer
         self._smallest = smallest
-        self._face = face
+        self._face = self._last = face
 
     def __call__(self, frame: Image, new_scene: bool = False) -> Face | None:
         """The face in the next frame (H,W,3) uint8 RGB, or None. With `new_scene` it is not looked for nearby."""
         if new_scene:
             self.reset()
-        self._face = self.follow(frame) or largest_face(self._analyzer, frame, self._smallest)
+        self._face = self.follow(frame) or self._search(frame)
+        self._last = self._face or self._last
         return self._face
 
     def follow(self, frame: Image) -> Face | None:
@@ -50,17 +56,28 @@ class FaceTracker:
         self._face = before and self._analyzer.track(frame, before)
         if self._face and before and _moved(before, self._face) > FAR:
             self._face = self._analyzer.track(frame, self._face)
+        self._last = self._face or self._last
         return self._face
 
     def reset(self) -> None:
         """Forget the face: the next frame is searched as a whole."""
-        self._face = None
+        self._face = self._last = None
+
+    def _search(self, frame: Image) -> Face | None:
+        """The face where it was lost, or else the largest one."""
+        faces = faces_of(self._analyzer, frame, self._smallest)
+        near = [face for face in faces if self._last and not has_jumped(self._last, face)]
+        return next(iter(near or faces), None)
 
 
 def largest_face(analyzer: FaceAnalyzer, image: Image, smallest: float = SMALLEST_DRIVER) -> Face | None:
     """The largest face of a picture (H,W,3), or None; `smallest` as for `FaceTracker`."""
-    faces = analyzer.detect(image, smallest=max(image.shape[:2]) * smallest)
-    return faces[0] if faces else None
+    return next(iter(faces_of(analyzer, image, smallest)), None)
+
+
+def faces_of(analyzer: FaceAnalyzer, image: Image, smallest: float) -> list[Face]:
+    """All of them, the largest first."""
+    return analyzer.detect(image, smallest=max(image.shape[:2]) * smallest)
 
 
 def _moved(before: Face, now: Face) -> float:
@@ -68,6 +85,82 @@ def _moved(before: Face, now: Face) -> float:
     x0, y0, x1, y1 = before.box
     side = max(x1 - x0, y1 - y0)
     return max(abs(a - b) for a, b in zip(before.box, now.box, strict=True)) / max(side, 1e-6)
+
+
+class SceneTracker:
+    """Follows one face through a film, and tells where it begins anew: after a cut, or somewhere else.
+
+    A frame that differs much from the one before is no cut for a face that goes on, and its surroundings with it: a
+    camera that moves fast changes the whole frame too, and so does what is cut in. A face that jumps by more than its
+    size is another one.
+    """
+
+    begins: bool = False
+    """whether the face of the last frame does not continue the one seen before it"""
+
+    def __init__(self, analyzer: FaceAnalyzer, smallest: float = SMALLEST_DRIVER) -> None:
+        """`smallest` as for `FaceTracker`."""
+        self._tracker = FaceTracker(analyzer, smallest)
+        self._is_cut = CutFinder()
+        self._seen: tuple[Image, Face] | None = None  # the last frame that shows the face
+        self._was_cut = False  # since then
+
+    def __call__(self, frame: Image) -> Face | None:
+        """The face in the next frame (H,W,3) uint8 RGB, or None."""
+        self._was_cut |= self._is_cut(frame)
+        face = self._tracker.follow(frame)
+        if self._was_cut and not (face and self._seen and goes_on(*self._seen, frame, face)):
+            self._tracker.reset()
+            face = None
+        face = face or self._tracker(frame)
+        self.begins = bool(face and self._seen) and not self._continues(frame, face)
+        if face:
+            self._seen, self._was_cut = (frame, face), False
+        return face
+
+    def reset(self) -> None:
+        """Forget all: the next face continues nothing."""
+        self._tracker.reset()
+        self._is_cut = CutFinder()
+        self._seen = None
+        self._was_cut = self.begins = False
+
+    def _continues(self, frame: Image, face: Face | None) -> bool:
+        if not (face and self._seen):
+            return False
+        if self._was_cut:
+            return goes_on(*self._seen, frame, face)
+        return not has_jumped(self._seen[1], face)
+
+
+def has_jumped(before: Face, now: Face) -> bool:
+    """Whether a face is too far from where it was, or too different in size, to have got there."""
+    sides = [_side(face) for face in (before, now)]
+    away = np.subtract(centre(now), centre(before))
+    growth = max(sides) / max(min(sides), 1e-6)
+    return float(np.hypot(*away)) > LARGEST_JUMP * max(sides) or growth > LARGEST_GROWTH
+
+
+def goes_on(before: Image, face_before: Face, now: Image, face: Face) -> bool:
+    """Whether a face and what is around it look alike in two frames (H,W,3), wherever they are."""
+    if has_jumped(face_before, face):
+        return False
+    change = region_change(_surroundings(before, face_before), _surroundings(now, face))
+    return not CutFinder(FACE_REGION).is_cut(change)
+
+
+def _side(face: Face) -> float:
+    x0, y0, x1, y1 = face.box
+    return float(max(x1 - x0, y1 - y0))
+
+
+def _surroundings(frame: Image, face: Face) -> Image:
+    reach = SURROUNDINGS / 2 * _side(face)
+    x, y = centre(face)
+    height, width = frame.shape[:2]
+    left, right = (int(np.clip(edge, 0, width - 1)) for edge in (x - reach, x + reach))
+    top, bottom = (int(np.clip(edge, 0, height - 1)) for edge in (y - reach, y + reach))
+    return frame[top : bottom + 1, left : right + 1]
 
 
 SMALLEST_SOURCE = 1 / 24  # of the longer side: a smaller one is no face to animate

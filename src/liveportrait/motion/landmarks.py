@@ -47,12 +47,16 @@ class SeenKeypoints:
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> SeenKeypoints:
         return SeenKeypoints(self.points[rows], self.rotation[rows])
 
-    def through(self, window: CropWindow) -> SeenKeypoints:
-        """The same faces as a crop of their frames shows them: points in px of the crop, the head unrolled."""
-        linear = window.matrix[:, :2]
-        turn = np.eye(3, dtype=np.float32)
-        turn[:2, :2] = linear.T / np.sqrt(np.linalg.det(linear))
-        return SeenKeypoints(self.points @ linear.T + window.matrix[:, 2], self.rotation @ turn)
+    def through(self, windows: CropWindow | Sequence[CropWindow]) -> SeenKeypoints:
+        """The same faces as crops of their frames show them: points in px of the crop, heads unrolled.
+
+        One window for all frames, or one for each.
+        """
+        linear, shift = _linear_and_shift(windows)
+        turn = np.zeros((len(linear), 3, 3), np.float32)
+        turn[:, :2, :2] = linear / np.sqrt(np.linalg.det(linear))[:, None, None]
+        turn[:, 2, 2] = 1
+        return SeenKeypoints(self.points @ linear + shift[:, None], self.rotation @ turn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,15 +90,23 @@ class SeenHeads:
             np.concatenate([part.centre for part in parts]),
         )
 
-    def __getitem__(self, rows: slice) -> SeenHeads:
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> SeenHeads:
         return SeenHeads(self.keypoints[rows], self.scale[rows], self.centre[rows])
 
-    def through(self, window: CropWindow) -> SeenHeads:
-        """The same heads as a crop of their frames shows them."""
-        linear = window.matrix[:, :2]
-        zoom = np.float32(np.sqrt(np.linalg.det(linear)))
-        centre = self.centre @ linear.T + window.matrix[:, 2]
-        return SeenHeads(self.keypoints.through(window), self.scale * zoom, centre)
+    def through(self, windows: CropWindow | Sequence[CropWindow]) -> SeenHeads:
+        """The same heads as crops of their frames show them; one window for all frames, or one for each."""
+        linear, shift = _linear_and_shift(windows)
+        zoom = np.sqrt(np.linalg.det(linear))
+        centre = (self.centre[:, None] @ linear)[:, 0] + shift
+        return SeenHeads(self.keypoints.through(windows), self.scale * zoom, centre)
+
+
+def _linear_and_shift(windows: CropWindow | Sequence[CropWindow]) -> tuple[Array, Array]:
+    """Windows as maps of row vectors: (N,2,2) and (N,2), or N = 1 for one of all frames."""
+    matrices = np.stack(
+        [window.matrix for window in ([windows] if isinstance(windows, CropWindow) else windows)]
+    )
+    return matrices[:, :, :2].transpose(0, 2, 1), matrices[:, :, 2]
 
 
 def motion_from_heads(start: Motion, first: SeenHeads, seen: SeenHeads, size: int) -> Motion:
@@ -150,8 +162,7 @@ def extract_motion(
     motion = engine.extract_motion(crops)
     if seen is None or not windows or not groups_for(engine.variant).keypoints_are_landmarks:
         return motion
-    through = [seen[row : row + 1].through(window) for row, window in enumerate(windows)]
-    points = SeenKeypoints.joined(through)
+    points = seen.through(windows)
     if rows is None:
         return snap_to_landmarks(motion, points, windows[0].size)
     chosen = torch.tensor(list(rows), device=engine.device)

@@ -56,7 +56,7 @@ class Ratios:
 
     source: Tensor  # (B or 1, 3)
     driver: Tensor | None = None  # (B,3) of these driving frames; None where nobody measured them
-    first: Tensor | None = None  # (1,3) of the driver's reference frame, with relative motion
+    first: Tensor | None = None  # (B or 1, 3) of the driver's reference frame, with relative motion
 
 
 def retarget(

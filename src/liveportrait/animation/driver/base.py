@@ -114,14 +114,21 @@ Play = Generator[DrivingBatch, None, None]
 
 
 class Start(NamedTuple):
-    """The point that relative motion starts from."""
+    """The point that relative motion starts from: one, or one for each scene of the driver (S)."""
 
-    motion: Motion  # batch 1
-    ratios: Tensor | None = None  # (1,3) openings, where they are known
-    scores: Tensor | None = None  # (1,52) blendshapes, where they are known
+    motion: Motion  # batch 1 or S
+    ratios: Tensor | None = None  # (1 or S,3) openings, where they are known
+    scores: Tensor | None = None  # (1 or S,52) blendshapes, where they are known
     identity: Array | None = (
         None  # (128,) embedding of who it is, where a source's expressions may be its own
     )
+
+    def of(self, scenes: Tensor | None) -> Start:
+        """The start of each of some frames (B), by the numbers of their scenes; one for all where there is one."""
+        if scenes is None or self.motion.batch == 1:
+            return self
+        ratios, scores = (None if known is None else known[scenes] for known in (self.ratios, self.scores))
+        return Start(self.motion.rows(scenes), ratios, scores, self.identity)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -138,6 +145,7 @@ class Driver(ABC):
     audio: Path | None = None  # a file with sound
     cuts: tuple[int, ...] = ()  # frames at which a new scene begins
     held: Stretches = ()  # frames without a face, through which the last motion is held
+    is_steadied: bool = False  # whether a camera's movement was taken out, or place or size bounded
 
     @abstractmethod
     def start(self, face: int) -> Start:

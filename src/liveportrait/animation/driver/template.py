@@ -8,12 +8,14 @@ import torch
 
 from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, missing_reference
 from liveportrait.animation.session import Session
-from liveportrait.choices import Reference
+from liveportrait.choices import Framing, Reference
 from liveportrait.errors import UserError
 from liveportrait.face.measures import TURN, turn_degrees
 from liveportrait.motion import KeypointGroups, Template, groups_for
+from liveportrait.motion.framing import steadied
 
 OPEN = 0.3  # from this opening on an eye is open
+SEEN = 0.01  # of half the crop's side: what a bound takes off before it is told
 _BUSY = 0.05  # RMS of an expression that counts as much as one blendshape at full
 
 
@@ -35,9 +37,12 @@ class TemplateDriver(Driver):
 
 
 def open_template_driver(
-    session: Session, template: Template, name: str, reference: Reference
+    session: Session, template: Template, name: str, reference: Reference, framing: Framing = "steady"
 ) -> TemplateDriver:
-    """The driver in a template. Raises `UserError` for another keypoint layout or a frame that is not there."""
+    """The driver in a template; with the framing "steady" its place and size are bounded.
+
+    Raises `UserError` for another keypoint layout or a frame that is not there.
+    """
     device = session.engine.device
     groups = groups_for(session.engine.variant)
     template.require_layout(groups, name)
@@ -51,13 +56,18 @@ def open_template_driver(
     if reference == "auto":
         start = most_neutral_frame(template, groups)
     scores = None if template.blendshapes is None else template.blendshapes.to(device)
-    whole = DrivingBatch(template.motion.to(device), ratios, (None,) * count, scores)
+    motion = recorded = template.motion.to(device)
+    if framing == "steady":
+        first = recorded.rows([start])
+        motion = steadied(recorded, first, first)
+    whole = DrivingBatch(motion, ratios, (None,) * count, scores)
     return TemplateDriver(
         name=name,
         fps=template.fps,
         frames=count,
         is_photo=count == 1,
         has_pictures=False,
+        is_steadied=not torch.allclose(motion.translation, recorded.translation, atol=SEEN, rtol=0),
         whole=whole,
         reference=start,
     )

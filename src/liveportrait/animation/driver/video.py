@@ -9,28 +9,40 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, missing_reference
-from liveportrait.animation.driver.reference import track_crops, track_face
+from liveportrait.animation.driver.tracking import TrackedFace, cut_driving, track_crops, track_face
 from liveportrait.animation.report import gaps
 from liveportrait.animation.session import Session, batches
-from liveportrait.animation.source.photo import cut
-from liveportrait.choices import Reference
+from liveportrait.choices import Framing, Reference
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.face.crop import CropWindow, to_input
+from liveportrait.face.crop import CropWindow
 from liveportrait.media import FrameArrays, VideoReader
 from liveportrait.motion import groups_for, motion_from_heads
-from liveportrait.motion.landmarks import extract_motion
+from liveportrait.motion.framing import steadied
 from liveportrait.networks.interface import Motion
-from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image
 
 AHEAD = 2  # batches whose motion is known before they are rendered
+
+
+class Anchors(NamedTuple):
+    """What place and size of a driver are bounded about."""
+
+    references: Motion  # batch S: of each scene
+    home: Motion  # batch 1: where all of them start
+    scenes: NDArray[np.int64] | None = None  # (N,) the number of each frame's scene; None: there is one
+
+    def steadied(self, motion: Motion, rows: slice | NDArray[np.int64]) -> Motion:
+        """The motion of some frames."""
+        own = self.references if self.scenes is None else self.references.rows(self.scenes[rows])
+        return steadied(motion, own, self.home)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,16 +50,18 @@ class VideoDriver(Driver):
     """A video that moves faces."""
 
     reader: VideoReader | FrameArrays
-    window: CropWindow | None  # None: its frames are crops
+    windows: Sequence[CropWindow] | None  # one a frame; None: its frames are crops
     found: (
         NDArray[np.bool_] | None
     )  # (N,) whether the frame shows the face; None where M alone tells what it shows
     starts: tuple[Start, ...]  # of each face that it moves
+    before: Motion  # what M sees before the first face, batch 1
     whole: DrivingBatch | None  # all of its motion, where following the face has measured it
+    anchors: Anchors | None = None  # None: place and size are not bounded
     cues: Array | None = None  # (N,5) what the mouth shows, see `measures.mouth_cues`
 
     def start(self, face: int) -> Start:
-        """The reference frame; with "match", its expression is that of the frame most like the face."""
+        """The reference frames; with "match", expressions are those of the frames most like the face."""
         return self.starts[face]
 
     def play(self, session: Session) -> Play:
@@ -65,21 +79,26 @@ class VideoDriver(Driver):
     def _moving(self, session: Session, frames: Iterator[Image]) -> Play:
         """The frames with their motion: that of `whole`, or what M sees."""
         variant = session.engine.variant
-        last, done = self.starts[0].motion, 0
+        last, done = self.before, 0
         for group in batches(frames, session.batch):
-            here = range(done, done + len(group))
+            here = slice(done, done + len(group))
+            windows = self.windows[here] if self.windows else [None] * len(group)
             with session.clock.step("crop"):
-                crops = tuple(cut_driving(frame, self.window, variant) for frame in group)
+                crops = tuple(
+                    cut_driving(frame, window, variant) for frame, window in zip(group, windows, strict=True)
+                )
             if self.whole:
-                measured = self.whole.take(here)
+                measured = self.whole.take(range(done, here.stop))
                 yield replace(measured, crops=crops)
             else:
-                found = np.ones(len(group), bool) if self.found is None else self.found[done : here.stop]
+                found = np.ones(len(group), bool) if self.found is None else self.found[here]
                 with session.clock.step("motion"):
                     motion = _see(session.engine, last, crops, found)
                 last = motion.rows([-1])
+                if self.anchors:
+                    motion = self.anchors.steadied(motion, here)
                 ratios, scores, cues = (
-                    None if known is None else torch.from_numpy(known[done : here.stop]).to(motion.scale)
+                    None if known is None else torch.from_numpy(known[here]).to(motion.scale)
                     for known in (self.ratios, self.scores, self.cues)
                 )
                 yield DrivingBatch(motion, ratios, crops, scores, cues=cues)
@@ -93,6 +112,7 @@ def open_video_driver(
     reference: Reference,
     scores: Sequence[Array | None],
     pictures: bool = False,
+    framing: Framing = "steady",
 ) -> VideoDriver:
     """Follow the face of a video, and find where motion starts for each of the faces that it moves.
 
@@ -101,45 +121,17 @@ def open_video_driver(
     shown. Raises `UserError` where it shows no face, or the reference frame does not serve.
     """
     track = track_face if crops else track_crops
-    tracked = track(session, reader, reference, scores)
-    variant = session.engine.variant
+    tracked = track(session, reader, reference, scores, framing)
     if tracked is None:
-        return _open_untracked(session, reader, reference, len(scores))
-    window, references = tracked.window if crops else None, tracked.references
-    with session.clock.step("motion"):
-        head = tracked.head(references.number)
-        crop = cut_driving(references.frame, window, variant)[None]
-        first = extract_motion(session.engine, crop, head.keypoints, [tracked.window])
-        ratios, shapes, cues = (
-            torch.from_numpy(known).to(session.engine.device)
-            for known in (tracked.ratios, tracked.scores, tracked.cues)
-        )
-        whole = None
-        if groups_for(variant).keypoints_are_landmarks:
-            heads, start = (each.through(tracked.window) for each in (tracked.heads, head))
-            motion = motion_from_heads(first, start, heads, tracked.window.size)
-            moved = _held(first, motion, tracked.found)
-            whole = DrivingBatch(moved, ratios, (None,) * len(tracked.found), shapes, cues=cues)
-
-    identity = references.identity if session.engine.can_express else None
-
-    def start_in(number: int, motion: Motion) -> Start:
-        rows = slice(number, number + 1)
-        return Start(motion, ratios[rows], shapes[rows], identity)
-
-    plain = start_in(references.number, first)
-    starts = []
-    for similar in references.similar:
-        if similar is None:
-            starts.append(plain)
-            continue
-        if whole:
-            expression = whole.motion.expression[similar.number : similar.number + 1]
-        else:
-            with session.clock.step("motion"):
-                seen = session.engine.extract_motion(cut_driving(similar.frame, window, variant)[None])
-            expression = seen.expression
-        starts.append(start_in(similar.number, first._replace(expression=expression)))
+        return _open_untracked(session, reader, reference, len(scores), framing)
+    home = tracked.scenes[tracked.home].motion
+    anchors = None
+    if framing == "steady":
+        anchors = Anchors(Motion.cat([scene.motion for scene in tracked.scenes]), home, tracked.numbers)
+    whole = None
+    if groups_for(session.engine.variant).keypoints_are_landmarks:
+        with session.clock.step("motion"):
+            whole = _measured(tracked, home, anchors)
     return VideoDriver(
         name=reader.name,
         fps=reader.info.fps,
@@ -150,17 +142,63 @@ def open_video_driver(
         audio=reader.audio,
         cuts=tracked.cuts,
         held=gaps(tracked.found),
+        is_steadied=tracked.is_steadied,
         reader=reader,
-        window=window,
+        windows=tracked.windows if crops else None,
         found=tracked.found,
-        starts=tuple(starts),
+        starts=tuple(_start(tracked, place, home, whole) for place in range(len(scores))),
+        before=home,
         whole=whole,
+        anchors=anchors,
         cues=tracked.cues,
     )
 
 
+def _measured(tracked: TrackedFace, home: Motion, anchors: Anchors | None) -> DrivingBatch:
+    """All motion of a driver whose keypoints are landmarks: following its face has measured it."""
+    device = home.scale.device
+    shown = np.flatnonzero(tracked.found)
+    parts = []
+    for scene in tracked.scenes:
+        frames = shown[scene.rows]
+        through = tracked.heads[scene.rows].through([tracked.windows[frame] for frame in frames])
+        start = tracked.head(scene.reference).through(tracked.windows[scene.reference])
+        parts.append(motion_from_heads(scene.motion, start, through, tracked.windows[scene.reference].size))
+    moved = Motion.cat(parts)
+    if anchors:
+        moved = anchors.steadied(moved, shown)
+    ratios, scores, cues = (
+        torch.from_numpy(known).to(device) for known in (tracked.ratios, tracked.scores, tracked.cues)
+    )
+    motion = _held(home, moved, tracked.found)
+    return DrivingBatch(motion, ratios, (None,) * len(tracked.found), scores, cues=cues)
+
+
+def _start(tracked: TrackedFace, place: int, home: Motion, whole: DrivingBatch | None) -> Start:
+    """The start of the face of that place among those that are moved, in each scene.
+
+    Place and size start where the driver's reference has them, and head poses in all scenes from that one.
+    """
+    motions, numbers = [], []
+    for scene in tracked.scenes:
+        similar = scene.similar[place]
+        number, expression = scene.reference, scene.motion.expression
+        if similar:
+            number, seen = similar
+            if seen is not None:
+                expression = seen[None]
+            elif whole:
+                expression = whole.motion.expression[number : number + 1]
+        motions.append(home._replace(canonical=scene.motion.canonical, expression=expression))
+        numbers.append(number)
+    ratios, scores = (
+        torch.from_numpy(known[numbers]).to(home.scale.device) for known in (tracked.ratios, tracked.scores)
+    )
+    return Start(Motion.cat(motions), ratios, scores, tracked.identity)
+
+
 def _open_untracked(
-    session: Session, reader: VideoReader | FrameArrays, reference: Reference, faces: int
+    session: Session, reader: VideoReader | FrameArrays, reference: Reference, faces: int, framing: Framing
 ) -> VideoDriver:
     """A video of crops in which no face was found: M alone tells what they show."""
     if reference == "auto":
@@ -175,23 +213,20 @@ def _open_untracked(
         raise UserError(missing_reference(reference, reader.name, reader.info.frame_count))
     crop = cut_driving(frame, None, session.engine.variant)[None]
     with session.clock.step("motion"):
-        start = Start(session.engine.extract_motion(crop))
+        motion = session.engine.extract_motion(crop)
     return VideoDriver(
         name=reader.name,
         fps=reader.info.fps,
         frames=reader.info.frame_count,
         audio=reader.audio,
         reader=reader,
-        window=None,
+        windows=None,
         found=None,
-        starts=(start,) * faces,
+        starts=(Start(motion),) * faces,
+        before=motion,
         whole=None,
+        anchors=Anchors(motion, motion) if framing == "steady" else None,
     )
-
-
-def cut_driving(image: Image, window: CropWindow | None, variant: Variant) -> Image:
-    """The crop (S,S,3) of a driving frame, or without a window the frame itself."""
-    return cut(image, window, variant) if window else to_input(image, variant.input_size)
 
 
 def _see(engine: Engine, last: Motion, crops: Sequence[Image], found: NDArray[np.bool_]) -> Motion:

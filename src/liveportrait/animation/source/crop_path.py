@@ -1,4 +1,4 @@
-"""Crop windows that glide over time, and the stretches of a video within which they do."""
+"""Crop windows of a source video's faces, which glide over time."""
 
 from __future__ import annotations
 
@@ -14,27 +14,10 @@ from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.source.observations import FaceObservations
 from liveportrait.animation.source.photo import window_of
 from liveportrait.face.crop import CropWindow, Square
-from liveportrait.motion import jitter, smooth_path
+from liveportrait.motion import jitter
+from liveportrait.motion.gliding import glided, stretches
 
-GLIDE = 0.7  # Hz: a window follows slower swings than this and ignores faster ones
-FARTHEST = 0.12  # of the face's side: how far a window's centre may stray from the face's
 BRIDGED = 12  # frames without the face across which its window glides on
-
-
-def stretches(found: NDArray[np.bool_], cuts: Sequence[int], bridged: int = 0) -> list[range]:
-    """The stretches of frames within which a face is seen: from a frame that shows it to one that does.
-
-    found (N,) says which frames show it; no stretch reaches across a cut, nor across more than `bridged`
-    frames without the face.
-    """
-    parts: list[range] = []
-    for row in np.flatnonzero(found).tolist():
-        last = parts[-1][-1] if parts else -1
-        if parts and row - last <= bridged + 1 and not any(last < cut <= row for cut in cuts):
-            parts[-1] = range(parts[-1].start, row + 1)
-        else:
-            parts.append(range(row, row + 1))
-    return parts
 
 
 def gliding(squares: Sequence[Square | None], cuts: Sequence[int], fps: Fraction) -> list[Square]:
@@ -53,10 +36,7 @@ def gliding(squares: Sequence[Square | None], cuts: Sequence[int], fps: Fraction
         own = measured[inside]
         own[:, 3] = np.unwrap(own[:, 3])
         bridged = np.stack([np.interp(stretch, rows[inside], column) for column in own.T], axis=1)
-        smooth = smooth_path(bridged, GLIDE / float(fps))
-        reach = FARTHEST * np.exp(bridged[:, 2:3])
-        smooth[:, :2] = smooth[:, :2].clip(bridged[:, :2] - reach, bridged[:, :2] + reach)
-        path[stretch.start : stretch.stop] = smooth
+        path[stretch.start : stretch.stop] = glided(bridged, fps)
     # Before the first stretch its beginning is held, after each one its end.
     path[: known[0].start] = path[known[0].start]
     for stretch, following in zip(known, [*(part.start for part in known[1:]), len(squares)], strict=True):
