@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 from tyro.conf import OmitArgPrefixes
 
 from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.server.settings import Limits, LiveLimits, ServerSettings
 from liveportrait.errors import UserError
+
+BACKLOG = 2048  # connections that wait to be taken
+CONNECTIONS_END_S = 5  # that connections may take when the service ends
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,10 @@ class Serve:
 
 
 def serve(settings: ServerSettings) -> None:
-    """Run the application until a signal asks to end. Raises `UserError` where it cannot start."""
+    """Run the service until a signal asks to end; whoever follows a job is told, and running jobs have their time.
+
+    Raises `UserError` where it cannot start.
+    """
     try:
         import uvicorn
 
@@ -61,10 +72,54 @@ def serve(settings: ServerSettings) -> None:
         raise UserError(
             f"the service needs {error.name}, which is missing: pip install 'liveportrait[serve]'"
         ) from error
+    with listening(settings.host, settings.port) as listener:
+        # The folder first: a second service on it is refused before the networks are loaded.
+        application = create_application(settings)
+        service = application.state.service
+        service.animator()
+        for note in _notes(settings):
+            print(f"note: {note}", file=sys.stderr)
+
+        class Server(uvicorn.Server):
+            """Tells the service at once that it ends: uvicorn itself waits for all connections first."""
+
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                service.end()
+                super().handle_exit(sig, frame)
+
+        print(f"serving on {address_of(listener)}, described at /docs", flush=True)
+        config = uvicorn.Config(application, timeout_graceful_shutdown=CONNECTIONS_END_S, log_level="warning")
+        Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens there while the block lasts. Raises `UserError` where that cannot be."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        try:
+            if os.name == "posix":  # elsewhere it would let two programs share the port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host.strip("[]"), port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            raise UserError(
+                f"cannot listen on {host}:{port} ({error.strerror}): choose another --port or --host"
+            ) from error
+        yield listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Where a browser on this machine reaches a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _notes(settings: ServerSettings) -> Iterator[str]:
+    """What whoever starts the service should know."""
+    from liveportrait.apps.server.access import permissions_note
+
+    if settings.tokens and (note := permissions_note(settings.tokens)):
+        yield note
     if not settings.is_local and not settings.tokens:
-        print(
-            f"note: whoever reaches {settings.host}:{settings.port} may use this service: give --tokens",
-            file=sys.stderr,
-        )
-    application = create_application(settings, settings.networks.load())
-    uvicorn.run(application, host=settings.host, port=settings.port, timeout_graceful_shutdown=5)
+        yield f"whoever reaches {settings.host}:{settings.port} may use this service: give --tokens"

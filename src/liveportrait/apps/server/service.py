@@ -10,13 +10,14 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.options import AnimateOptions, SourceOptions, spelled
+from liveportrait.animation.options import AnimateOptions, PasteOptions, SourceOptions, spelled
 from liveportrait.apps.jobs import Job, JobKind, file_options, options_from, run_job, suffix_for
 from liveportrait.apps.server.access import Tokens
 from liveportrait.apps.server.metrics import Metrics
@@ -163,23 +164,14 @@ class Service:
         `driving` may name bundled motions, `files` are uploads that options name, and `suffix` is that of the result:
         by default what `suffix_for` gives. Raises `UserError` for what cannot be done, `QueueFull` and `NotReady`.
         """
-        from liveportrait.animation.writer import output_paths
-
         if self.why_not_ready:
             raise NotReady(self.why_not_ready)
         record = Record(
             secrets.token_urlsafe(16), kind, source, tuple(driving), options, suffix, files or {}, owner
         )
-        job = self._job_of(record, self.settings.data / "results" / "result")
-        if not suffix:
-            alpha = isinstance(job.options, AnimateOptions | EditOptions) and job.options.alpha
-            suffix = suffix_for(kind, job.source, job.driving, alpha)
-        out = job.out.with_suffix(suffix)
-        if isinstance(job.options, AnimateOptions | EditOptions):
-            output_paths(out, job.options, job.options)
-        elif suffix not in (".safetensors", ".pkl"):
-            raise UserError(f"a template is written as .safetensors or .pkl, not as {suffix}")
-        record = Record(record.id, kind, source, tuple(driving), options, suffix, files or {}, owner)
+        out = self.settings.data / "results" / "result"
+        with self._callers_words(record, out):
+            record = replace(record, suffix=_checked_suffix(self._job_of(record, out), suffix))
         self.store.add(record, self.settings.limits.queue)
         self.workers.wake()
         return record
@@ -199,11 +191,12 @@ class Service:
         return Status(record, self.store.place(job) if waits else 0, None if record.is_finished else ticket)
 
     def cancel(self, job: str) -> None:
-        """Stop a job, or forget the result of one that has ended."""
-        self.workers.cancel(job)
+        """Stop a job, or forget the result of one that is done."""
         record = self.store.job(job)
-        if record and record.is_finished and self.store.change(job, record.state, state="expired"):
+        if record and self.store.change(job, "done", state="expired"):
             self._remove(record)
+        else:
+            self.workers.cancel(job)
 
     def tidy(self) -> None:
         """Remove results and uploads that were kept for long enough."""
@@ -255,15 +248,39 @@ class Service:
         return Job(record.kind, self.path_of(record.source) if record.source else None, driving, out, options)
 
     def _perform(self, record: Record, out: Path, progress: Progress) -> Report:
-        """Do a job. Raises `UserError` in the caller's words: files have the names that the caller gave them."""
+        """Do a job. Raises `UserError`."""
+        with self._callers_words(record, out):
+            return run_job(self.animator(), self._job_of(record, out), progress)
+
+    @contextmanager
+    def _callers_words(self, record: Record, out: Path) -> Iterator[None]:
+        """A block whose `UserError`s name files as the caller does."""
         try:
-            job = self._job_of(record, out)
-            return run_job(self.animator(), job, progress)
+            yield
         except UserError as error:
             told = str(error).replace(str(out), "the result")
             for upload in filter(None, map(self.uploads.find, record.uploads)):
                 told = told.replace(str(self.uploads.path(upload)), upload.name)
             raise UserError(told) from error
+
+
+def _checked_suffix(job: Job, suffix: str) -> str:
+    """The suffix of a job's result; without one asked for, what `suffix_for` gives. Raises `UserError`."""
+    from liveportrait.animation.inputs import TEMPLATE_SUFFIXES
+    from liveportrait.animation.writer import MOVING_OUTPUTS, output_paths
+    from liveportrait.media import IMAGE_OUTPUTS
+
+    options = job.options
+    alpha = isinstance(options, PasteOptions) and options.alpha
+    usual = suffix_for(job.kind, job.source, job.driving, alpha)
+    out = job.out.with_suffix(suffix or usual)
+    if isinstance(options, AnimateOptions | EditOptions):
+        both = (*MOVING_OUTPUTS, *IMAGE_OUTPUTS)
+        kinds = IMAGE_OUTPUTS if usual in IMAGE_OUTPUTS else MOVING_OUTPUTS
+        output_paths(out, options, options, kinds if job.kind == "edit" else both)
+    elif out.suffix not in TEMPLATE_SUFFIXES:
+        raise UserError(f"a template is written as .safetensors or .pkl, not as {out.suffix}")
+    return out.suffix
 
 
 class _Portraits:

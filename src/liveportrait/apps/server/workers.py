@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -146,12 +147,13 @@ class Workers:
             thread.join(max(last - time.monotonic(), 0))
 
     def _work(self) -> None:
-        while ticket := self._next():
+        while not self._ending:
             try:
-                self._do(ticket)
-            finally:
-                with self._changed:
-                    del self._at_work[ticket.record.id]
+                if ticket := self._next():
+                    self._do(ticket)
+            except sqlite3.Error:
+                _log.exception("the table of jobs cannot be written to")
+                time.sleep(1)
 
     def _next(self) -> Ticket | None:
         """The next job, at work from now on, as soon as there is one; None at the end."""
@@ -167,11 +169,8 @@ class Workers:
 
     def _do(self, ticket: Ticket) -> None:
         record, began = ticket.record, time.monotonic()
-        folder = self._results / f".{record.id}"
         try:
-            folder.mkdir()
-            report = self._perform(record, folder / f"{record.id}{record.suffix}", ticket.progress)
-            self._keep(record, report, folder)
+            report = self._made(ticket)
         except Exception as error:
             self._stopped(ticket, error)
         else:
@@ -179,17 +178,27 @@ class Workers:
             self._mean_s += (seconds - self._mean_s) / 4
             self._metrics.work.labels(record.kind).observe(seconds)
             self._metrics.count_stages(report.seconds, report.frames)
+            self._store.end(record.id, "running", "done")
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with self._changed:
+                del self._at_work[record.id]
         self._count(self._store.job(record.id))
 
-    def _keep(self, record: Record, report: Report, folder: Path) -> None:
-        known = {"frames": report.frames, "seconds": report.elapsed, "notes": report.notes}
-        self._store.change(record.id, "running", **known)
-        if report.compare:
-            report.compare.replace(self.result(record, compare=True))
-        report.out.replace(self.result(record))
-        self._store.end(record.id, "running", "done")
+    def _made(self, ticket: Ticket) -> Report:
+        """Do the work; the result is under its name afterwards, and nothing else is left."""
+        record = ticket.record
+        folder = self._results / f".{record.id}"
+        try:
+            folder.mkdir()
+            report = self._perform(record, folder / f"{record.id}{record.suffix}", ticket.progress)
+            known = {"frames": report.frames, "seconds": report.elapsed, "notes": report.notes}
+            self._store.change(record.id, "running", **known)
+            if report.compare:
+                report.compare.replace(self.result(record, compare=True))
+            report.out.replace(self.result(record))
+            return report
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _stopped(self, ticket: Ticket, error: Exception) -> None:
         """Note why a job came to no result. Whatever fails while it is being stopped fails because of that."""

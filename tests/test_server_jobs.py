@@ -1,0 +1,163 @@
+"""The service's jobs: each is done once, to its end or to a told reason why not, whatever ends the process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from liveportrait import Report, UserError
+from liveportrait.apps.server.metrics import Metrics
+from liveportrait.apps.server.settings import Limits, ServerSettings
+from liveportrait.apps.server.store import JobStore, QueueFull, Record, Upload
+from liveportrait.apps.server.workers import MOST_ATTEMPTS, Workers
+
+
+class Work:
+    """Stands for the animator: writes what the options say, or goes on until it is stopped."""
+
+    def __init__(self):
+        self.done = []
+        self.began = threading.Event()
+
+    def __call__(self, record, out, progress):
+        out.write_text(record.options["text"])
+        if record.options["text"] == "endless":
+            self.began.set()
+            while True:
+                progress("animate", 1, None)
+                time.sleep(0.01)
+        if record.options["text"] == "wrong":
+            raise UserError("me.png shows no face")
+        if record.options["text"] == "broken":
+            raise ZeroDivisionError
+        self.done.append(record.id)
+        return Report(out, 2, Fraction(25), notes=("a note",))
+
+
+def record(job, text="fine", **known):
+    return Record(job, "edit", "source", (), {"text": text}, ".txt", **known)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """A function that opens the folder as a process does at its start, and what it opened."""
+    at_work = []
+
+    def open_folder(**settings):
+        settings = ServerSettings(data=tmp_path, end_seconds=0.01, **settings)
+        store = JobStore(tmp_path / "jobs.sqlite3")
+        work = Work()
+        workers = Workers(settings, store, tmp_path / "results", work, Metrics())
+        at_work.append((store, workers))
+        return store, workers, work
+
+    yield open_folder
+    for store, workers in at_work:
+        workers.stop()
+        store.close()
+
+
+def wait_for(store, job, *states):
+    for _ in range(500):
+        if (found := store.job(job)).state in states:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(found)
+
+
+def test_jobs_run_in_turn_and_each_ends_with_its_own_reason(opened, tmp_path):
+    store, workers, work = opened()
+    for job, text in (("a", "fine"), ("b", "wrong"), ("c", "broken"), ("d", "fine")):
+        store.add(record(job, text), most=9)
+    workers.start()
+    assert wait_for(store, "d", "done").notes == ("a note",)
+    assert work.done == ["a", "d"] and (tmp_path / "results/a.txt").read_text() == "fine"
+    assert [(store.job(job).state, store.job(job).error) for job in "abc"] == [
+        ("done", ""),
+        ("failed", "me.png shows no face"),
+        ("failed", "something went wrong at this job (ZeroDivisionError): the service's log says what"),
+    ]
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a.txt", "d.txt"]
+
+
+def test_a_job_stops_within_a_second_when_it_is_cancelled_or_takes_too_long(opened, tmp_path):
+    store, workers, work = opened(limits=Limits(job_seconds=0.3))
+    for job in "abc":
+        store.add(record(job, "endless"), most=9)
+    workers.start()
+    assert work.began.wait(5)
+    began = time.monotonic()
+    workers.cancel("b")
+    workers.cancel("a")
+    wait_for(store, "a", "cancelled")
+    assert time.monotonic() - began < 1
+    assert store.job("b").state == "cancelled" and store.job("b").attempts == 0
+    assert "longer than the 0.3 s" in wait_for(store, "c", "failed").error
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_what_the_end_interrupts_goes_back_to_the_queue(opened, tmp_path):
+    store, workers, work = opened()
+    store.add(record("a", "endless"), most=9)
+    store.add(record("b"), most=9)
+    workers.start()
+    assert work.began.wait(5)
+    workers.stop()
+    assert [(each.id, each.attempts) for each in store.jobs("queued")] == [("a", 0), ("b", 0)]
+    assert list((tmp_path / "results").iterdir()) == [] and not work.done
+
+
+def test_what_a_killed_process_left_is_done_once(opened, tmp_path):
+    """It died with jobs at every point: before the result, after it, and too often."""
+    store, workers, _ = opened()
+    for job in ("renamed", "written", "deadly", "waiting"):
+        store.add(record(job), most=9)
+        if job != "waiting":
+            store.claim()
+    store.change("deadly", "running", attempts=MOST_ATTEMPTS)
+    (tmp_path / "results/renamed.txt").write_text("kept")
+    (tmp_path / "results/.written").mkdir()
+    (tmp_path / "results/.written/written.txt").write_text("half")
+    store.close()
+
+    store, workers, work = opened()
+    workers.start()
+    wait_for(store, "waiting", "done")
+    assert work.done == ["written", "waiting"] and store.job("written").attempts == 2
+    assert store.job("renamed").state == "done" and (tmp_path / "results/renamed.txt").read_text() == "kept"
+    assert "ended 3 times at this job" in store.job("deadly").error
+    assert not list((tmp_path / "results").glob(".*"))
+
+
+def test_a_table_belongs_to_one_process(tmp_path):
+    store = JobStore(tmp_path / "jobs.sqlite3")
+    with pytest.raises(UserError, match="held by another service"):
+        JobStore(tmp_path / "jobs.sqlite3")
+    store.close()
+    (tmp_path / "jobs.sqlite3").write_bytes(b"no table" * 1000)
+    with pytest.raises(UserError, match="no table of jobs"):
+        JobStore(tmp_path / "jobs.sqlite3")
+
+
+def test_the_queue_is_bounded_and_what_is_old_is_forgotten(tmp_path):
+    store = JobStore(tmp_path / "jobs.sqlite3")
+    store.add(record("a"), most=2)
+    store.add(record("b"), most=2)
+    with pytest.raises(QueueFull):
+        store.add(record("c"), most=2)
+    assert store.place("b") == 1 and store.claim().id == "a" and store.place("b") == 0
+    for name in ("source", "unused"):
+        store.add_upload(Upload(name, "me.png", ".png", "picture", 9, used=time.time() - 100))
+    assert [upload.id for upload in store.take_unused(time.time() - 50)] == ["unused"]
+    assert store.upload("source").used > time.time() - 50 and store.upload("unused") is None
+    assert store.change("a", "running", state="done", ended=time.time() - 100)
+    assert not store.change("a", "running", state="failed")
+    assert [each.id for each in store.expire(time.time() - 50)] == ["a"] and store.job("a").state == "expired"
+    store.expire(time.time() - 49)
+    assert store.job("a") is None
+    assert store.job("b") == replace(record("b"), created=store.job("b").created)
+    store.close()
