@@ -24,5 +24,5 @@ def test_pages_are_served_and_see_a_camera_that_moves(page_at, serve):
     application.add_api_route("/", lambda: fastapi.responses.HTMLResponse(PAGE))
     with serve(application) as address:
         page = page_at(address)
-        page.wait_for_function("document.title == '640x480'")
+        page.wait_for_function("() => document.title == '640x480'")
     assert page_at.foreign == ["https://example.org/foreign.png"] and page_at.errors == []

@@ -75,8 +75,8 @@ class Gallery:
             path = Path(folder) / "photo"
             path.write_bytes(photo)
             try:
-                if media_kind(path) != "image":
-                    raise UserError(f"{path} is a video: send a photo")
+                if not _is_photo(path):
+                    raise UserError(f"{path} is no photo: choose a JPEG, PNG or WebP picture")
                 return self._load().open(path, self._options)
             except UserError as error:
                 raise UserError(str(error).replace(str(path), name)) from error
@@ -87,6 +87,13 @@ class Gallery:
             for portrait in self._opened.values():
                 portrait.close()
             self._opened.clear()
+
+
+def _is_photo(path: Path) -> bool:
+    try:
+        return media_kind(path) == "image"
+    except UserError:
+        return False
 
 
 def sample_portraits() -> dict[str, Path | Image]:

@@ -144,6 +144,7 @@ function onTold({ portraits = [], portrait, error }) {
   for (const name of portraits) known.add(name);
   if (error) {
     tell(sentence(error), true);
+    if (photos.delete(portrait)) page.portraits.querySelector(`[data-name="${CSS.escape(portrait)}"]`).remove();
     if (portrait === chosen && moving) mark(moving);
   } else if (portrait) {
     known.add((moving = portrait));
@@ -242,8 +243,10 @@ function show() {
   page.record.textContent = recorder.isRecording ? "Stop recording" : "Record";
 }
 
+// What the server says, as a sentence of the page; it may begin with the name of a file, which stays as it is.
 function sentence(text) {
-  return `${text[0].toUpperCase()}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}`;
+  const begin = /^[a-z]+ /.test(text) ? text[0].toUpperCase() : text[0];
+  return `${begin}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}`;
 }
 
 page.start.onclick = () => (camera ? (stopCamera(), tell("Stopped.")) : startCamera());

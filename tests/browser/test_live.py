@@ -1,0 +1,130 @@
+"""The live page in a browser: the camera beside the portrait, figures, messages, and what becomes of a closed tab."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from animation_samples import bundled_networks, portrait
+
+pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
+
+from liveportrait.animation.animator import Animator
+from liveportrait.apps.server.application import create_application
+from liveportrait.apps.server.settings import LiveLimits, ServerSettings
+from liveportrait.engine import Engine
+from liveportrait.media import VideoReader, save_image
+
+PHONE = 390, 844
+COVER = "document.querySelector('#camera').srcObject.getVideoTracks()[0].enabled = {}"
+COUNTED = "count => +document.body.dataset.pictures >= count"
+FOLLOWS, LOST = "The portrait follows.", "No face in sight: the portrait waits."
+
+
+@pytest.fixture(scope="module")
+def address(serve, tmp_path_factory):
+    """The application with two portraits and a place for one visitor."""
+    animator = Animator(Engine(bundled_networks(), threads=1))
+    portraits = {
+        "astronaut": portrait()[:256, 20:276],
+        "mirrored": np.ascontiguousarray(portrait()[:200, ::-1]),
+    }
+    settings = ServerSettings(data=tmp_path_factory.mktemp("service"), live=LiveLimits(sessions=1))
+    with serve(create_application(settings, animator, portraits)) as url:
+        yield url + "/live"
+
+
+def says(page, sentence: str) -> None:
+    """Wait until the page tells something."""
+    page.get_by_role("status").filter(has_text=sentence).wait_for()
+
+
+def shot(page, name: str) -> None:
+    """Keep a screenshot where the environment names a folder for them."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def pixels(page) -> np.ndarray:
+    """What the portrait's canvas shows (H,W,3)."""
+    data = page.evaluate(
+        "async () => { const blob = await new Promise(done => portrait.toBlob(done));"
+        " return [...new Uint8Array(await blob.arrayBuffer())] }"
+    )
+    return cv2.imdecode(np.array(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+
+def test_the_portrait_follows_the_camera(page_at, address, tmp_path):
+    page = page_at(address, accept_downloads=True)
+    says(page, "Choose a portrait and start the camera")
+    page.get_by_role("button", name="mirrored").wait_for()
+    shot(page, "live-before")
+    page.get_by_role("button", name="Start the camera").click()
+    says(page, FOLLOWS)
+    page.wait_for_function(COUNTED, arg=5)
+    assert float(page.locator("#rate").inner_text()) > 0
+    stages = page.locator("#stages th").all_inner_texts()
+    assert stages[0] == "capture, encode" and stages[-1] == "draw" and {"render", "way there"} < set(stages)
+    spent = [float(each) for each in page.locator("#stages td:nth-child(2)").all_inner_texts()]
+    assert min(spent) >= 0 and sum(spent) > 0
+    shot(page, "live-desktop")
+    # Somebody steps out of the picture, and comes back.
+    page.evaluate(COVER.format("false"))
+    says(page, LOST)
+    shot(page, "live-lost")
+    page.evaluate(COVER.format("true"))
+    says(page, FOLLOWS)
+    # Recorded, while another portrait takes over and a photo that is none is refused; keys do it too.
+    page.keyboard.press("v")
+    page.keyboard.press("2")
+    page.locator("[data-name=mirrored][aria-pressed=true]").wait_for()
+    says(page, FOLLOWS)
+    (tmp_path / "notes.txt").write_text("no picture")
+    page.locator("#photo").set_input_files(tmp_path / "notes.txt")
+    says(page, "notes.txt is no photo: choose a JPEG, PNG or WebP picture.")
+    page.locator("[data-name=mirrored][aria-pressed=true]").wait_for()
+    shot(page, "live-refused")
+    assert page.locator("#portraits button").count() == 2
+    counted = int(page.evaluate("document.body.dataset.pictures"))
+    page.wait_for_function(COUNTED, arg=counted + 3)
+    with page.expect_download() as saved:
+        page.keyboard.press("v")
+    film = tmp_path / saved.value.suggested_filename
+    saved.value.save_as(film)
+    frames = list(VideoReader(film))
+    assert len(frames) >= 2 and frames[0].shape == (256, 256, 3)
+    save_image(tmp_path / "me.png", portrait()[:, 20:280])
+    page.locator("#photo").set_input_files(tmp_path / "me.png")
+    page.wait_for_function("() => portrait.width == 260")
+    says(page, FOLLOWS)
+    page.get_by_role("button", name="Look straight and press").click()
+    says(page, FOLLOWS)
+    page.get_by_role("button", name="Stop the camera").click()
+    says(page, "Stopped.")
+    assert page_at.errors == [] and page_at.foreign == []
+
+
+def test_a_phone_in_the_dark_after_a_tab_was_closed(page_at, address):
+    first = page_at(address)
+    first.get_by_role("button", name="Start the camera").click()
+    says(first, FOLLOWS)
+    second = page_at(address, PHONE, dark=True, has_touch=True, is_mobile=True)
+    second.get_by_role("button", name="Start the camera").click()
+    says(second, "All 1 live streams are taken: try again in a minute.")
+    first.close()
+    deadline = time.monotonic() + 30
+    while True:
+        second.get_by_role("button", name="Start the camera").click()
+        second.wait_for_function("() => message.textContent.match(/taken|follows/)")
+        if FOLLOWS in second.get_by_role("status").inner_text():
+            break
+        assert time.monotonic() < deadline, "the place was not given back"
+    second.wait_for_function(COUNTED, arg=3)
+    shot(second, "live-phone")
+    assert second.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    assert pixels(second).std() > 20
+    assert page_at.errors == [] and page_at.foreign == []
