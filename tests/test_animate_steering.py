@@ -11,8 +11,8 @@ from animation_samples import FPS, bundled_networks, driving_frames
 
 from liveportrait import FrameArrays, TransferOptions, UserError
 from liveportrait.animation.driver.base import DrivingBatch, Start
-from liveportrait.animation.driver.tracking import track_crops, track_face
 from liveportrait.animation.driver.template import open_template_driver
+from liveportrait.animation.driver.tracking import track_crops, track_face
 from liveportrait.animation.driver.video import open_video_driver
 from liveportrait.animation.inputs import assign_drivers
 from liveportrait.animation.pipeline import Cue

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from small_base import SMALL_BASE, randomise, small_networks
+from back_end_samples import both_variants, run
+from small_base import SMALL_BASE, small_networks
 from torch import Tensor, nn
 
-from liveportrait.apps.cli import main
 from liveportrait.engine import Engine, make_backend
 from liveportrait.engine.cache import artefact_key, cache_folder, load_or_make
 from liveportrait.engine.export import export
 from liveportrait.engine.graphs import Rows
 from liveportrait.errors import UserError
-from liveportrait.networks import Networks, build
-from liveportrait.networks.compact.painter import CUES
-from liveportrait.networks.geometry import pose_of, sample_volume, sampling_form
-from liveportrait.networks.interface import Features, Layers, Motion, Pose
-from liveportrait.networks.renderer import compose
-from liveportrait.networks.variants import COMPACT
+from liveportrait.networks import Networks
+from liveportrait.networks.geometry import sample_volume, sampling_form
+from liveportrait.networks.interface import Features, Motion
 
-# Of float32 back ends, on pictures in [0, 1] and on coordinates in [-1, 1]; these networks are small. At BASE's own size
-# OpenVINO and ONNX Runtime are within 2e-4 (docs/reference/backends.md).
+# Of float32 back ends, on pictures in [0, 1] and on coordinates in [-1, 1]; these networks are small. At BASE's own
+# size OpenVINO and ONNX Runtime are within 2e-4 (docs/reference/backends.md).
 TOLERANCE = 1e-4
 HALF_PSNR = 45.0  # dB, of precisions in 16 bits
 HALF_TOLERANCE = 1e-2  # of coordinates, where M too is in 16 bits
@@ -62,46 +57,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def networks() -> dict[str, Networks]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        compact = build(COMPACT, painter=True)
-    for seed, module in enumerate(compact.modules().values()):
-        randomise(module, seed)
-        module.eval().requires_grad_(False)
-    return {"compact": compact, "base": small_networks()}
-
-
-def run(backend: Any, networks: Networks, batch: int = 3) -> tuple[Motion, Layers, Tensor]:
-    """Motions of smooth pictures; the layers and pictures of the first one moved a little. Alike in every back end."""
-    size = networks.variant.input_size
-    coarse = torch.rand(batch, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    pixels = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear").to(backend.device)
-    with torch.no_grad():
-        motion = backend.motion(pixels)
-        features: Features = backend.appearance(pixels[:1])
-        repeated = {name: value.expand(batch, *value.shape[1:]) for name, value in features.items()}
-        layers = backend.render(repeated, *poses(batch, backend.device), cues(batch).to(backend.device))
-        return motion, layers, compose(layers, repeated)
-
-
-def cues(batch: int) -> Tensor:
-    """Of mouths that somebody looked at."""
-    return torch.rand(batch, CUES, generator=torch.Generator().manual_seed(3))
-
-
-def poses(batch: int, device: torch.device) -> tuple[Pose, Pose]:
-    generator = torch.Generator().manual_seed(2)
-    canonical = torch.rand(1, 21, 3, generator=generator) - 0.5
-    motions = []
-    for reach in (0.0, 0.05):
-        expression = reach * torch.randn(batch, 21, 3, generator=generator)
-        turn = reach * torch.randn(batch, 3, 3, generator=generator)
-        rotation = torch.linalg.matrix_exp(turn - turn.transpose(1, 2))
-        shift = reach * torch.randn(batch, 3, generator=generator)
-        scale = 1 + reach * torch.rand(batch, 1, generator=generator)
-        motions.append(Motion(rotation, shift, scale, canonical.expand(batch, 21, 3), expression))
-    source, driving = (pose_of(motion.to(device)) for motion in motions)
-    return source, driving
+    return both_variants()
 
 
 def check(name: str, precision: Any, networks: Networks) -> None:
@@ -312,103 +268,3 @@ def test_a_missing_runtime_is_one_sentence_with_the_remedy(networks, monkeypatch
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(UserError, match="TensorRT is not installed"):
         export(networks["base"], "tensorrt", Path("never"))
-
-
-@pytest.mark.parametrize(("which", "precision"), [("base", "fp32"), ("base", "fp16"), ("compact", "fp16")])
-def test_exported_onnx_runs_and_is_described(which, precision, networks, tmp_path):
-    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-    pytest.importorskip("onnxscript", reason="the ONNX exporter is not installed")
-    given = networks[which]
-    files = export(given, "onnx", tmp_path / "out", batch=2, precision=precision)
-    assert [path.name for path in files] == ["appearance.onnx", "graphs.json", "motion.onnx", "render.onnx"]
-    told = json.loads((tmp_path / "out" / "graphs.json").read_text())
-    assert (told["sampling"], told["batch"], told["precision"]) == ("native", 2, precision)
-    size = given.variant.output_size
-    outputs = told["graphs"]["render"]["outputs"]
-    assert list(outputs) == list(Layers._fields) and outputs["paint"] == [2, 3, size, size]
-
-    def call(name: str, tensors: list[Tensor]) -> list[np.ndarray]:
-        path = tmp_path / "out" / f"{name}.onnx"
-        session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        assert {port.type for port in (*session.get_inputs(), *session.get_outputs())} == {"tensor(float)"}
-        named = dict(zip(told["graphs"][name]["inputs"], tensors, strict=True))
-        return session.run(None, {port.name: named[port.name].numpy() for port in session.get_inputs()})
-
-    pixels, posed, expected = exported_frame(given)
-    made = call("appearance", [pixels])
-    features = dict(zip(told["graphs"]["appearance"]["outputs"], map(torch.from_numpy, made), strict=True))
-    layers = call("render", [*features.values(), *posed])
-    difference = compose(Layers(*map(torch.from_numpy, layers)), features) - expected
-    if precision == "fp32":
-        assert difference.abs().max() < TOLERANCE
-    else:
-        assert difference.abs().max() > TOLERANCE / 10  # it is another precision
-        assert -10 * torch.log10(difference.square().mean()) >= HALF_PSNR
-
-
-def exported_frame(networks: Networks) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Pixels, the parts of both poses, cues, and the picture that the eager back end makes of them; two of each."""
-    eager = make_backend("eager", networks)[0]
-    size = networks.variant.input_size
-    pixels = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(4))
-    source, driving = poses(2, torch.device("cpu"))
-    with torch.no_grad():
-        features = eager.appearance(pixels)
-        picture = compose(eager.render(features, source, driving, cues(2)), features)
-    told = [] if networks.mouth_painter is None else [cues(2)]
-    return pixels, [*source, *driving, *told], picture
-
-
-def test_exported_openvino_runs_and_names_what_goes_in_and_out(networks, tmp_path):
-    from liveportrait.face.runtime import import_openvino
-
-    export(networks["base"], "openvino", tmp_path / "out", batch=2)
-    names = json.loads((tmp_path / "out" / "graphs.json").read_text())["graphs"]["render"]["inputs"]
-    core = import_openvino().Core()
-    graphs = {
-        name: core.compile_model(tmp_path / "out" / f"{name}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        for name in ("appearance", "motion", "render")
-    }
-    assert [port.get_any_name() for port in graphs["motion"].outputs] == list(Motion._fields)
-
-    pixels, posed, expected = exported_frame(networks["base"])
-    made = graphs["appearance"]({"pixels": pixels.numpy()})
-    tensors = dict(zip(names, [*(made[port] for port in graphs["appearance"].outputs), *posed], strict=True))
-    used = {port.get_any_name() for port in graphs["render"].inputs}
-    made = graphs["render"]({name: np.asarray(tensors[name]) for name in used})
-    outputs = zip(Layers._fields, graphs["render"].outputs, strict=True)
-    assert all(name in port.get_names() for name, port in outputs)
-    picture = made["paint"]  # BASE paints everything
-    torch.testing.assert_close(torch.from_numpy(picture), expected, atol=TOLERANCE, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"to": "tflite"}, "'tflite'"),
-        ({"to": "onnx", "batch": 0}, "0 pictures"),
-        ({"to": "openvino", "sampling": "native"}, "decomposed"),
-    ],
-)
-def test_settings_that_cannot_be_exported_are_refused(
-    settings: dict[str, Any], message: str, networks, tmp_path
-):
-    with pytest.raises(UserError, match=message):
-        export(networks["base"], folder=tmp_path / "out", **settings)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_is_never_overwritten(tmp_path, capsys):
-    (tmp_path / "taken").mkdir()
-    assert main(["export", "--to", "onnx", "-o", str(tmp_path / "taken")]) == 2
-    assert "exists already" in capsys.readouterr().err
-
-
-def test_a_failing_export_leaves_nothing(networks, tmp_path, monkeypatch):
-    def fail(*_: object) -> bytes:
-        raise OSError("no space left")
-
-    monkeypatch.setattr("liveportrait.engine.onnx.export_onnx", fail)
-    with pytest.raises(UserError, match="no space left"):
-        export(networks["base"], "onnx", tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
