@@ -128,8 +128,10 @@ def test_a_full_queue_answers_at_once_and_cancelling_frees_the_machine(files, tm
     with started(tmp_path, animator, limits=Limits(queue=2)) as client:
         source = post_file(client, files / "me.png").json()["id"]
         ids = []
-        for _ in range(3):
-            ids.append(client.post("/v1/jobs", json={"kind": "edit", "source": source}).json()["id"])
+        edit = {"kind": "edit", "source": source}
+        for number in range(3):
+            key = {"Idempotency-Key": f"{number}"}
+            ids.append(client.post("/v1/jobs", json=edit, headers=key).json()["id"])
             assert animator.began.wait(5)
         began = time.monotonic()
         full = client.post("/v1/jobs", data={"kind": "edit"}, files={"source": ("big.png", bytes(2**20))})
@@ -137,6 +139,8 @@ def test_a_full_queue_answers_at_once_and_cancelling_frees_the_machine(files, tm
         assert full.status_code == 429 and 1 <= int(full.headers["retry-after"]) <= 600
         assert "try again in" in full.json()["detail"]
         assert client.get(f"/v1/jobs/{ids[2]}").json()["before"] == 1
+        repeated = client.post("/v1/jobs", json=edit, headers={"Idempotency-Key": "2"})
+        assert repeated.status_code == 202 and repeated.json()["id"] == ids[2]
         assert client.get(f"/v1/jobs/{ids[0]}/result").status_code == 409
         for job in reversed(ids):
             client.delete(f"/v1/jobs/{job}")

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response, Security
+from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.security import HTTPBearer
@@ -98,12 +98,21 @@ def get_motions() -> list[str]:
     openapi_extra=JOB_BODY,
     responses=refusals(401, 413, 415, 422, 429, 503),
 )
-async def post_job(request: Request, response: Response, service: Shared) -> JobView:
+async def post_job(
+    request: Request,
+    response: Response,
+    service: Shared,
+    idempotency_key: Annotated[str, Header(max_length=200)] = "",
+) -> JobView:
     """Post a job: as JSON about files that are kept here, or as a form that may bring them along.
 
-    An accepted job is done exactly once, or its failure told, even if the service is killed. Status 429 says that
-    too many wait, and in Retry-After when to try again.
+    An accepted job is done exactly once, or its failure told, even if the service is killed. A key of your own makes
+    it safe to post it again when the answer was lost. Status 429 says that too many wait, and in Retry-After when to
+    try again.
     """
+    owner = request.state.owner
+    if known := await run_in_threadpool(service.known, owner, idempotency_key):
+        return view_of(known)
     if service.is_full:
         raise QueueFull
     asked = await _asked(request, service)
@@ -115,7 +124,8 @@ async def post_job(request: Request, response: Response, service: Shared) -> Job
         asked.options,
         {name.replace("-", "_"): upload for name, upload in asked.files.items()},
         _suffix(asked.format),
-        request.state.owner,
+        owner,
+        idempotency_key,
     )
     response.headers["Location"] = f"/v1/jobs/{record.id}"
     return view_of(Status(record))

@@ -5,6 +5,8 @@ The HTTP routes, the live loop and the page are all fronts of this: what they po
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
 import secrets
 import threading
@@ -158,23 +160,27 @@ class Service:
         files: Mapping[str, str] | None = None,
         suffix: str = "",
         owner: str = "",
+        key: str = "",
     ) -> Record:
         """Accept a job of uploads, which survives the end of this process from now on.
 
         `driving` may name bundled motions, `files` are uploads that options name, and `suffix` is that of the result:
-        by default what `suffix_for` gives. Raises `UserError` for what cannot be done, `QueueFull` and `NotReady`.
+        by default what `suffix_for` gives. A job that its owner gave the same `key` before is not accepted again.
+        Raises `UserError` for what cannot be done, `QueueFull` and `NotReady`.
         """
         if self.why_not_ready:
             raise NotReady(self.why_not_ready)
-        record = Record(
-            secrets.token_urlsafe(16), kind, source, tuple(driving), options, suffix, files or {}, owner
-        )
+        record = Record(_id_of(owner, key), kind, source, tuple(driving), options, suffix, files or {}, owner)
         out = self.settings.data / "results" / "result"
         with self._callers_words(record, out):
             record = replace(record, suffix=_checked_suffix(self._job_of(record, out), suffix))
-        self.store.add(record, self.settings.limits.queue)
+        record = self.store.add(record, self.settings.limits.queue)
         self.workers.wake()
         return record
+
+    def known(self, owner: str, key: str) -> Status | None:
+        """The job that its owner gave a key, as it stands."""
+        return self.status(_id_of(owner, key)) if key else None
 
     @property
     def is_full(self) -> bool:
@@ -262,6 +268,14 @@ class Service:
             for upload in filter(None, map(self.uploads.find, record.uploads)):
                 told = told.replace(str(self.uploads.path(upload)), upload.name)
             raise UserError(told) from error
+
+
+def _id_of(owner: str, key: str) -> str:
+    """A job's id: of a key always the same, without one that of no other job."""
+    if not key:
+        return secrets.token_urlsafe(16)
+    digest = hashlib.sha256(f"{owner}\n{key}".encode()).digest()
+    return base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")
 
 
 def _checked_suffix(job: Job, suffix: str) -> str:

@@ -152,12 +152,15 @@ class JobStore:
 
     # Jobs
 
-    def add(self, record: Record, most: int) -> None:
-        """Accept a job. Raises `QueueFull` where `most` wait already."""
+    def add(self, record: Record, most: int) -> Record:
+        """Accept a job, or give the one of its id that is there. Raises `QueueFull` where `most` wait already."""
         with self._transaction():
+            if known := self.job(record.id):
+                return known
             if self.count("queued") >= most:
                 raise QueueFull
             self._insert("jobs", record)
+            return record
 
     def job(self, job: str) -> Record | None:
         """A job by its id."""

@@ -1,0 +1,85 @@
+"""The client against a service that runs: uvicorn on a free port of this machine."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import pytest
+import uvicorn
+from animation_samples import bundled_networks, portrait
+
+from liveportrait import Animator
+from liveportrait.apps.serve import address_of, listening
+from liveportrait.apps.server.application import create_application
+from liveportrait.apps.server.client import Client, ServiceError
+from liveportrait.apps.server.settings import Limits, ServerSettings
+from liveportrait.engine import Engine
+from liveportrait.media import load_image, save_image
+
+TOKEN = "a-token-that-nobody-guesses"
+
+
+@contextmanager
+def serving(data, animator, **settings):
+    """The address of a service in a thread."""
+    application = create_application(ServerSettings(data=data, end_seconds=0.01, **settings), animator)
+    with listening("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            yield address_of(listener)
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path):
+    photo = tmp_path / "me.png"
+    save_image(photo, portrait()[::2, ::2].copy())
+    tokens = tmp_path / "tokens"
+    tokens.write_text(TOKEN)
+    animator = Animator(Engine(bundled_networks(), "fp32", backend="eager"))
+    with serving(tmp_path / "data", animator, tokens=tokens, limits=Limits(queue=1)) as url:
+        with Client(url) as stranger, pytest.raises(ServiceError) as refused:
+            stranger.submit("edit", "an id")
+        assert refused.value.status == 401
+        with pytest.raises(ServiceError, match="gives no stream"):
+            stranger.stream("astronaut")
+
+        with Client(url, TOKEN) as client:
+            source = client.post_source(photo)
+            job = client.submit("edit", photo, options={"smile": 1}, format=".jpg", patience=20)
+            seen = []
+            assert client.wait(job, seen.append).frames == 1 and seen[-1].is_finished
+            assert load_image(client.fetch(job, tmp_path / "smile.jpg")).shape == (150, 150, 3)
+            assert [path.name for path in (tmp_path / "data/uploads").iterdir()] == [f"{source}.png"]
+
+            long = [client.submit("animate", source, ["talk"], patience=20) for _ in range(2)]
+            with pytest.raises(ServiceError) as full:
+                for _ in range(2):
+                    long.append(client.submit("animate", source, ["talk"]))
+            assert full.value.status == 429
+            for each in reversed(long):
+                client.cancel(each)
+            with pytest.raises(ServiceError, match="the job was cancelled"):
+                client.wait(long[0])
+            with pytest.raises(ServiceError, match="smile is 9"):
+                client.submit("edit", source, options={"smile": 9})
+            with pytest.raises(ServiceError, match="the job is cancelled"):
+                client.fetch(long[0], tmp_path / "none.mp4")
+            assert not list(tmp_path.glob("*none*"))
+
+            frame = cv2.imencode(".jpg", portrait()[..., ::-1])[1].tobytes()
+            with client.stream(photo, {"smooth": 0.1}) as stream:
+                reply = stream(frame)
+                picture = cv2.imdecode(np.frombuffer(reply.picture, np.uint8), cv2.IMREAD_COLOR)
+                assert reply.header["face"] and picture.shape == (150, 150, 3)
+                with pytest.raises(ServiceError, match="neither JPEG nor WebP"):
+                    stream(b"no picture")
+            with pytest.raises(ServiceError, match="no portrait 'nobody'"):
+                client.stream("nobody")
