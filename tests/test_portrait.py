@@ -220,7 +220,7 @@ def test_live_motion_starts_from_the_first_frame(opened, frames):
         np.testing.assert_array_equal(again(frames[2]), first)
 
 
-@pytest.mark.parametrize(("crops", "most"), [(False, 1), (True, 4)])
+@pytest.mark.parametrize(("crops", "most"), [(False, 1), (True, 8)])
 def test_live_frames_are_those_of_a_recording(opened, frames, crops, most):
     """Where the crop is cut through the same window, to rounding; a recording's window fits all of its frames."""
     # What is added to expressions is smoothed, live by the past alone.

@@ -13,6 +13,7 @@ import torch
 
 from liveportrait.animation.compositor import Compositor
 from liveportrait.animation.driver.base import DrivingBatch, Start, Surroundings
+from liveportrait.animation.driver.framing import LiveWindow
 from liveportrait.animation.driver.tracking import cut_driving
 from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.pipeline import Cue, render_faces
@@ -22,12 +23,13 @@ from liveportrait.animation.source.base import Source
 from liveportrait.animation.source.photo import SMALLEST_CROPPED
 from liveportrait.errors import UserError
 from liveportrait.face import Face
-from liveportrait.face.crop import CropWindow, driving_window, to_input, whole_window
+from liveportrait.face.crop import CropWindow, driving_square, driving_window, to_input, whole_window
 from liveportrait.face.measures import mouth_cues, opening_ratios
-from liveportrait.face.tracker import SMALLEST_DRIVER, FaceTracker
+from liveportrait.face.tracker import SMALLEST_DRIVER, SceneTracker
 from liveportrait.media import check_picture
 from liveportrait.motion import MotionSmoother, SeenHeads, groups_for, motion_from_heads
 from liveportrait.motion.expression import REACH
+from liveportrait.motion.framing import steadied
 from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
 from liveportrait.types import Image
@@ -37,11 +39,13 @@ LIVE_SIDE = 512  # px, to which crops are composed unless the options say more: 
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    """The frame that motion starts from, and all that is worked out from it."""
+    """The frame that motion starts from in a scene, and all that is worked out from it."""
 
     window: CropWindow
+    gliding: LiveWindow | None  # of the frames that follow; None: the window stays
     motion: Motion  # batch 1
-    head: SeenHeads  # through the window
+    home: Motion  # batch 1: that of the first scene, from which head poses, places and sizes start
+    head: SeenHeads  # through its window
     transfers: tuple[MotionTransfer, ...]  # of each face of the source
     smoother: MotionSmoother
 
@@ -51,7 +55,8 @@ class Live:
 
     Motion starts from the first frame that shows a face, or the first one after `reset`: look straight ahead then. The
     largest face drives all faces of the portrait. While it is out of sight, `face_found` is False and the portrait
-    keeps its last pose. A video as source plays on with every frame, and begins again at its end.
+    keeps its last pose. Where the picture changes or the face is suddenly elsewhere, place, size and expression start
+    anew. A video as source plays on with every frame, and begins again at its end.
 
     >>> with portrait.live() as live:
     ...     for frame in camera:
@@ -73,7 +78,7 @@ class Live:
         self._session, self._source, self._options = session, source, options
         self._fps = Fraction(fps).limit_denominator(1000)
         smallest = SMALLEST_DRIVER if options.crop_driving else SMALLEST_CROPPED
-        self._tracker = FaceTracker(session.analyzer, smallest)
+        self._tracker = SceneTracker(session.analyzer, smallest)
         self._compositor = Compositor(source, options, session.engine.variant, LIVE_SIDE)
         self._pictures = self._played()
         self._reference: _Reference | None = None
@@ -156,33 +161,47 @@ class Live:
             )
         )
         head = SeenHeads.of([face.landmarks])
+        steady = self._options.framing == "steady"
         with self._session.clock.step("motion"):
-            reference = self._reference or self._begin(frame, face, head, ratios, scores)
+            reference = self._reference
+            if reference is None or (steady and self._tracker.begins):
+                self._past.clear()
+                reference = self._begin(frame, face, head, ratios, scores)
             self._reference = reference
-            crop = cut_driving(frame, reference.window, engine.variant)
+            window = reference.gliding(head) if reference.gliding else reference.window
             if groups_for(engine.variant).keypoints_are_landmarks:
-                seen = head.through(reference.window)
-                motion = motion_from_heads(reference.motion, reference.head, seen, reference.window.size)
+                seen = head.through(window)
+                motion = motion_from_heads(reference.motion, reference.head, seen, window.size)
             else:
-                motion = engine.extract_motion(crop[None])
+                motion = engine.extract_motion(self._cut(frame, window)[None])
+            if steady:
+                motion = steadied(motion, reference.motion, reference.home)
             motion = reference.smoother.push(motion)
-        return DrivingBatch(motion, ratios, (crop,), scores, cues=cues)
+        return DrivingBatch(motion, ratios, (None,), scores, cues=cues)
 
     def _begin(
         self, frame: Image, face: Face, head: SeenHeads, ratios: torch.Tensor, scores: torch.Tensor
     ) -> _Reference:
-        """Take a frame as the one that motion starts from."""
-        engine, options = self._session.engine, self._options
-        crops = options.crop_driving
-        window = driving_window([face.landmarks]) if crops else whole_window(len(frame))
-        crop = cut_driving(frame, window, engine.variant)[None]
-        motion = extract_motion(engine, crop, head.keypoints, [window])
-        analyzer = self._session.analyzer
+        """Take a frame as the one that motion starts from; head poses go on from the one before."""
+        engine, options, analyzer = self._session.engine, self._options, self._session.analyzer
+        window, gliding = whole_window(len(frame)), None
+        if options.crop_driving:
+            window = driving_window([face.landmarks])
+            if options.framing == "steady":
+                gliding = LiveWindow(head, driving_square(face.landmarks), self._fps)
+        motion = extract_motion(engine, self._cut(frame, window)[None], head.keypoints, [window])
+        home = self._reference.home if self._reference else motion
         identity = analyzer.identity(frame, face.landmarks) if engine.can_express else None
-        start = Start(motion, ratios, scores, identity)
+        begun = home._replace(canonical=motion.canonical, expression=motion.expression)
+        start = Start(begun, ratios, scores, identity)
         transfers = tuple(MotionTransfer(engine, own, start, False, options) for own in self._source.faces)
         smoother = MotionSmoother(options.smooth, self._fps, live=True)
-        return _Reference(window, motion, head.through(window), transfers, smoother)
+        return _Reference(window, gliding, motion, home, head.through(window), transfers, smoother)
+
+    def _cut(self, frame: Image, window: CropWindow) -> Image:
+        return cut_driving(
+            frame, window if self._options.crop_driving else None, self._session.engine.variant
+        )
 
     def _played(self) -> Generator[tuple[int, Image], None, None]:
         """The source's frames with their numbers, again and again."""

@@ -8,10 +8,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.face.crop import Square
+from liveportrait.face.crop import CropWindow, Square
 from liveportrait.motion import SeenHeads
 from liveportrait.motion.framing import FREE, LARGEST, SMALLEST, THIRD, framing_path
-from liveportrait.motion.gliding import LAZY, glided
+from liveportrait.motion.gliding import LAZY, LiveGlide, glided
 
 STILL = 0.02  # of the face's size: what a window may creep without it being told
 
@@ -52,3 +52,20 @@ class GlidingWindows:
         far = np.linalg.norm(moved[:, :2], axis=1).max() > FREE * THIRD
         grown = np.any(moved[:, 2] > FREE * np.log(LARGEST)) or np.any(moved[:, 2] < FREE * np.log(SMALLEST))
         return bool(self._travel > STILL or far or grown)
+
+
+class LiveWindow:
+    """The same for a face that is seen frame by frame."""
+
+    def __init__(self, head: SeenHeads, square: Square, fps: Fraction) -> None:
+        """From the head (batch 1) and box of the frame that motion starts from, around which the window is its box."""
+        (row,) = framing_path(head)
+        self._glide = LiveGlide(fps)
+        self._aside = (square.centre - row[:2]) / np.exp(row[2])
+        self._larger = square.side / np.exp(row[2])
+
+    def __call__(self, head: SeenHeads) -> CropWindow:
+        """The window of the next frame that shows the face, by its head (batch 1)."""
+        x, y, size = self._glide(framing_path(head)[0])
+        side = float(np.exp(size))
+        return Square(np.array([x, y]) + side * self._aside, side * self._larger, 0.0).window()
