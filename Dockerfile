@@ -1,0 +1,34 @@
+# The service in a container, on the CPU (the default) or on NVIDIA GPUs:
+#
+#   docker build --target cpu -t liveportrait:cpu .
+#   docker build --target cuda -t liveportrait:cuda .
+#   docker run --rm -p 127.0.0.1:8000:8000 -v liveportrait:/data liveportrait:cpu
+#
+# docs/guide/service.md tells the rest.
+
+FROM python:3.11-slim-bookworm AS base
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PYTHONUNBUFFERED=1
+RUN useradd --create-home --uid 10001 liveportrait \
+    && install --directory --owner liveportrait --mode 700 /data
+WORKDIR /source
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY src ./src
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --start-period=60s \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=5)"]
+# Inside a container every address is its own: what may reach it is decided by what is published.
+CMD ["liveportrait", "serve", "--host", "0.0.0.0", "--port", "8000", "--data", "/data"]
+
+# PyPI's PyTorch brings CUDA along; the host brings the driver and its container toolkit.
+FROM base AS cuda
+RUN pip install --constraint constraints.txt '.[serve,heif]'
+USER liveportrait
+
+FROM base AS cpu
+RUN pip install --constraint constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu \
+        'torch==2.13.0+cpu' \
+    && pip install --constraint constraints.txt '.[serve,heif,cpu]'
+USER liveportrait
