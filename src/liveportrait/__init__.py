@@ -21,6 +21,7 @@ from liveportrait.animation.options import (
     SourceOptions,
     TransferOptions,
 )
+from liveportrait.animation.published.options import PublishedOptions
 from liveportrait.animation.report import Report
 from liveportrait.errors import UserError
 
@@ -41,6 +42,7 @@ __all__ = [
     "Live",
     "PasteOptions",
     "Portrait",
+    "PublishedOptions",
     "Rendering",
     "Report",
     "Sliders",

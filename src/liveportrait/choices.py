@@ -12,6 +12,7 @@ Framing = Literal["steady", "follow"]  # whether a driver's camera moves the por
 AudioMode = Literal["driving", "source", "none"]
 VideoCodec = Literal["auto", "prores"]
 PasteMask = Literal["template", "face"]
+Reduction = Literal["area", "bilinear"]  # how pixels become fewer: averaged, or looked up
 Subject = Literal["auto", "person", "animal"]
 ReferenceName = Literal["match", "first", "auto"]
 Reference = int | ReferenceName  # frame of a driver: its number from 0, or how to find it

@@ -98,6 +98,7 @@ class Compositor:
         result = np.zeros((*self._source.shape, 4), np.uint8) if alpha else frame.copy()
         for face, placement in sorted(placed, key=lambda item: item[1].side):
             others = [other.outline for _, other in placed if other is not placement]
+            others = [] if self._options.as_published else [*others, *self._source.bystanders]
             ready = self._kept.get(face.face) or self._prepared(face, placement, others)
             if self._is_still and self._options.mask == "template":
                 self._kept[face.face] = ready
@@ -146,7 +147,7 @@ class Compositor:
         mask = paste_mask(window.size)
         if self._options.mask == "face":
             mask = face_mask([own] if face.moved is None else [own, face.moved])
-        outlines = [outline_in_crop(other, window) for other in (*others, *self._source.bystanders)]
+        outlines = [outline_in_crop(other, window) for other in others]
         if reaching := [outline for outline in outlines if reaches(outline)]:
             mask = yielding(to_input(mask, MASK_SIDE), own, reaching)
         return _Ready(Paster(window, self._source.shape, mask), mask)

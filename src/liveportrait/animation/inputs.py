@@ -133,10 +133,11 @@ def _opened_driver(
             session, read_template(driving), str(driving), options.start, options.framing
         )
     if isinstance(driving, np.ndarray) or (isinstance(driving, Path) and media_kind(driving) == "image"):
-        return open_photo_driver(session, driving, options.crop_driving)
+        return open_photo_driver(session, driving, options)
     reader = VideoReader(driving) if isinstance(driving, Path) else driving
+    crops = options.cuts_out(reader.info.height, reader.info.width)
     return open_video_driver(
-        session, reader, options.crop_driving, options.start, scores, pictures, options.framing
+        session, reader, crops, options.start, scores, pictures, options.framing, options.reduction
     )
 
 

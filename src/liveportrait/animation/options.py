@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import get_args, get_type_hints
+from typing import ClassVar, get_args, get_type_hints
 
 from liveportrait.animation.clashes import check_together
 from liveportrait.choices import (
@@ -21,6 +21,7 @@ from liveportrait.choices import (
     MotionMode,
     Opening,
     PasteMask,
+    Reduction,
     Reference,
     ReferenceName,
     Region,
@@ -46,6 +47,14 @@ _OPENINGS = ("eye_opening", "left_eye_opening", "right_eye_opening", "lip_openin
 @dataclass(frozen=True)
 class OptionGroup:
     """A group of choices. Words, numbers, and what clashes are checked when it is made."""
+
+    as_published: ClassVar[bool] = False
+    """whether the published program's ways are taken that no option names: see `PublishedOptions`"""
+
+    @property
+    def reduction(self) -> Reduction:
+        """How pictures are made smaller."""
+        return "bilinear" if self.as_published else "area"
 
     def __post_init__(self) -> None:
         """Raise `UserError` for a word that is no choice, a number out of range, or options that clash."""
@@ -185,6 +194,10 @@ class TransferOptions(OptionGroup):
         if self.assign:
             parse_numbers(self.assign, "assign", "a number of DRIVING for each face such as 2,1,1")
         parse_reference(self.reference)
+
+    def cuts_out(self, height: int, width: int) -> bool:
+        """Whether the face is cut out of a driver of that size: as published, of any that is not square."""
+        return self.crop_driving or (self.as_published and height != width)
 
     @property
     def start(self) -> Reference:

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from types import TracebackType
 
 from liveportrait.animation.clashes import check_together
-from liveportrait.animation.driver.base import TimedDriver
+from liveportrait.animation.driver.base import Driver, TimedDriver
 from liveportrait.animation.edit_options import EditOptions, Sliders
 from liveportrait.animation.inputs import (
     DrivingInput,
@@ -25,6 +25,7 @@ from liveportrait.animation.options import (
 )
 from liveportrait.animation.pipeline import DrivenFace, Rendering
 from liveportrait.animation.posers import MotionTransfer, SliderPoser
+from liveportrait.animation.published.transfer import frame_by_frame, transfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
 from liveportrait.engine import Engine
@@ -94,8 +95,10 @@ class Portrait:
             open_driver(session, each, options, [source.faces[face].scores for face in faces], shown)
             for each, faces in zip(inputs, moved, strict=True)
         ]
+        if options.as_published and source.fps:
+            drivers = [frame_by_frame(session, driver, source.fps, shown) for driver in drivers]
         posers = {
-            face: MotionTransfer.of(self._engine, source.faces[face], driver, place, options)
+            face: self._transfer(face, driver, place, options)
             for driver, faces in zip(drivers, moved, strict=True)
             for place, face in enumerate(faces)
         }
@@ -106,6 +109,13 @@ class Portrait:
         surrounds = any(poser.makes_own for poser in posers.values())
         timed = [TimedDriver(driver, options.smooth, surrounds) for driver in drivers]
         return Rendering(session, source, driven, timed, options)
+
+    def _transfer(self, face: int, driver: Driver, place: int, options: DriveOptions) -> MotionTransfer:
+        """The transfer from a driver to a face, the one of that place among those it moves."""
+        own = self.source.faces[face]
+        if options.as_published:
+            return transfer(self._engine, self.source, own, driver, place, options)
+        return MotionTransfer.of(self._engine, own, driver, place, options)
 
     def edit(self, options: Sliders | None = None, **sliders: object) -> Image:
         """The photo (H,W,3) uint8 RGB with its faces edited; `sliders` such as smile=0.5 come on top of `options`.

@@ -71,16 +71,13 @@ class MotionTransfer:
         if cue.driving is None:
             raise ValueError("a face that follows a driver needs the driver's motion")
         home = pose_of(view.motion)
-        pose = self._own_pose(self._own, cue.driving) if self._own else self._plain_pose(view, cue.driving)
+        pose = self._own_pose(self._own, cue.driving) if self._own else self._plain_pose(view, cue)
         if self._first:
             first, ratio = self._first
             if cue.driving.scenes is not None and first.batch > 1:
                 first = first.rows(cue.driving.scenes)
             pose = motions.expression_friendly(home, pose, first, ratio)
-        if self._options.retarget.changes:
-            pose = self._retargeted(pose, home, view.ratios, cue.driving)
-        if self.stitches:
-            pose = self._engine.stitched(home, pose)
+        pose = self._corrected(pose, home, view.ratios, cue.driving)
         return motions.amplify(home, pose, self._options.multiplier)
 
     def _own_expression(self, face: SourceFace, start: Start) -> OwnExpression | None:
@@ -117,15 +114,25 @@ class MotionTransfer:
             scores = driving.scores - start.scores
         return moved, Change(expression, lips, scores)
 
-    def _plain_pose(self, view: FaceView, driving: DrivingBatch) -> Pose:
-        moved = self._transferred(driving.motion, self._start.of(driving.scenes).motion, view.motion)
+    def _plain_pose(self, view: FaceView, cue: Cue) -> Pose:
+        moved = self._locked(self._moved(view, cue), view.motion)
         if self._is_relative and self._options.expression_strength != 1:
             change = self._options.expression_strength * (moved.expression - view.motion.expression)
             moved = moved._replace(expression=view.motion.expression + change)
         return pose_of(moved)
 
+    def _moved(self, view: FaceView, cue: Cue) -> Motion:
+        """The source's motion by plain differences in the frames of a cue, before anything is locked."""
+        if cue.driving is None:
+            raise ValueError("a face that follows a driver needs the driver's motion")
+        start = self._start.of(cue.driving.scenes)
+        return self._followed(cue.driving.motion, start.motion, view.motion)
+
     def _transferred(self, driving: Motion, start: Motion, source: Motion) -> Motion:
         """The source moved by a driver's motion (batch B) since its start (batch 1 or B)."""
+        return self._locked(self._followed(driving, start, source), source)
+
+    def _followed(self, driving: Motion, start: Motion, source: Motion) -> Motion:
         options, region, groups = self._options, self._options.region, self._groups
         if options.motion == "absolute":
             moved = motions.absolute(source, self._scaled(driving), region, groups)
@@ -138,6 +145,11 @@ class MotionTransfer:
             moved = motions.relative(source, self._scaled(change), region, groups)
         if self._is_relative and not self._is_still:
             moved = motions.in_place(moved, source, region, groups)
+        return moved
+
+    def _locked(self, moved: Motion, source: Motion) -> Motion:
+        """The motion without what the user wants to stay."""
+        options = self._options
         if options.lock_scale:
             moved = motions.lock_scale(moved, source)
         if options.lock_shoulders:
@@ -149,6 +161,12 @@ class MotionTransfer:
         if self._gains is None:
             return motion
         return motion._replace(expression=motion.expression * self._gains)
+
+    def _corrected(self, pose: Pose, home: Pose, source: Tensor | None, driving: DrivingBatch) -> Pose:
+        """The pose with openings as asked for, then stitched; `source` are the face's own openings."""
+        if self._options.retarget.changes:
+            pose = self._retargeted(pose, home, source, driving)
+        return self._engine.stitched(home, pose) if self.stitches else pose
 
     def _retargeted(self, pose: Pose, home: Pose, source: Tensor | None, driving: DrivingBatch) -> Pose:
         options = self._options.retarget

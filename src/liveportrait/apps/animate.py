@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.options import AnimateOptions
+from liveportrait.animation.published.options import PublishedOptions
 from liveportrait.apps.progress import progress_bar
 from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.errors import UserError
@@ -53,6 +54,9 @@ class Animate:
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
     """the video to write (.mp4, .mov, .mkv, .webm, .gif), or a picture when DRIVING is a photo"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    as_published: bool = False
+    """do what the published program does, for those who bring its weights: other defaults (see --as-published --help),
+    which options given beside it override, and its own ways (see docs/reference/published.md)"""
     animation: OmitArgPrefixes[AnimateOptions] = field(default_factory=AnimateOptions)
     verbose: bool = False
     """also print how much crops and keypoints tremble, before and after smoothing"""
@@ -72,6 +76,13 @@ class Animate:
         if self.verbose:
             for name, before, after in report.jitter:
                 print(f"jitter of {name}: {before:.2f} px, smoothed {after:.2f} px")
+
+
+@dataclass(frozen=True)
+class AnimateAsPublished(Animate):
+    """Animate SOURCE, a photo or video, with DRIVING, a video, photo or motion template, as the published program."""
+
+    animation: OmitArgPrefixes[PublishedOptions] = field(default_factory=PublishedOptions)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Union, get_args
 
 import tyro
 from tyro.conf import subcommand
 
-from liveportrait.apps.animate import Animate, Edit, MakeTemplate
+from liveportrait.apps.animate import Animate, AnimateAsPublished, Edit, MakeTemplate
 from liveportrait.apps.demo import Demo
 from liveportrait.apps.evaluate import Evaluate
 from liveportrait.apps.serve import Serve
@@ -54,10 +54,11 @@ def main(args: Sequence[str] | None = None) -> int:
     # from the decoder and the encoder, and on a busy machine makes a frame take fifty times as long
     # (docs/notes/speed-log.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    args = list(sys.argv[1:] if args is None else args)
     with lenient_streams(), stopping() as stopper:
         try:
-            command = tyro.cli(
-                Command,
+            command: Command = tyro.cli(
+                command_for(args),
                 prog="liveportrait",
                 description="Animate a portrait with the expression and head pose of a driving video.",
                 args=args,
@@ -80,6 +81,14 @@ def main(args: Sequence[str] | None = None) -> int:
             print(f"liveportrait: {stopper.stopped.reason}", file=sys.stderr)
             return stopper.stopped.status
     return 0
+
+
+def command_for(args: Sequence[str]) -> Any:
+    """The commands that a line may name: with --as-published, `animate` has other defaults."""
+    if not any(argument.replace("_", "-") == "--as-published" for argument in args):
+        return Command
+    animate, *others = get_args(Command)
+    return Union[Annotated[AnimateAsPublished, *animate.__metadata__], *others]
 
 
 def _fail(sentence: str) -> int:

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from liveportrait.choices import Reduction
 from liveportrait.errors import UserError
 from liveportrait.face import canonical as mesh
 from liveportrait.types import Array, Image
@@ -144,14 +145,15 @@ def crop_to(image: Image, window: CropWindow, size: int, replicate_border: bool 
     return to_input(crop(image, window.resized(size * whole), replicate_border), size)
 
 
-def to_input(image: Image, size: int = 256) -> Image:
+def to_input(image: Image, size: int = 256, reduction: Reduction = "area") -> Image:
     """A picture (H,W,3) as (size,size,3), what the networks take: averaged if it shrinks, else bilinear.
 
-    A picture that is not square is squashed.
+    A picture that is not square is squashed. With the other `reduction` it is always bilinear.
     """
     if image.shape[:2] == (size, size):
         return image
-    interpolation = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_LINEAR
+    averages = reduction == "area" and image.shape[0] > size
+    interpolation = cv2.INTER_AREA if averages else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation))
 
 

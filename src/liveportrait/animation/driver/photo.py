@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from liveportrait.animation.driver.base import PHOTO_FPS, Driver, DrivingBatch, Play, Start
+from liveportrait.animation.options import TransferOptions
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut
 from liveportrait.errors import UserError
@@ -36,8 +37,8 @@ class PhotoDriver(Driver):
         yield self.frame
 
 
-def open_photo_driver(session: Session, photo: Path | Image, crops: bool) -> PhotoDriver:
-    """The driver in a photo, a file or an (H,W,3) uint8 RGB array; `crops`: find the face in it and cut it out.
+def open_photo_driver(session: Session, photo: Path | Image, options: TransferOptions) -> PhotoDriver:
+    """The driver in a photo, a file or an (H,W,3) uint8 RGB array.
 
     Raises `UserError` where it shows no face.
     """
@@ -47,8 +48,9 @@ def open_photo_driver(session: Session, photo: Path | Image, crops: bool) -> Pho
         with session.clock.step("decode"):
             name, image = str(photo), load_image(photo)
     engine = session.engine
+    crops = options.cuts_out(image.shape[0], image.shape[1])
     if not crops:
-        image = to_input(image, engine.variant.input_size)
+        image = to_input(image, engine.variant.input_size, options.reduction)
     with session.clock.step("detect"):
         face = largest_face(session.analyzer, image, SMALLEST_DRIVER if crops else SMALLEST_CROPPED)
     if face is None and crops:
@@ -56,7 +58,7 @@ def open_photo_driver(session: Session, photo: Path | Image, crops: bool) -> Pho
             f"no face found in {name}: use a photo that shows one, or --no-crop-driving if it is a cropped face"
         )
     window = driving_window([face.landmarks]) if face and crops else whole_window(len(image))
-    crop = cut(image, window, engine.variant) if crops else image
+    crop = cut(image, window, engine.variant, options.reduction) if crops else image
     seen = SeenKeypoints.of([face.landmarks]) if face else None
     ratios = torch.from_numpy(opening_ratios(face.landmarks)[None]).to(engine.device) if face else None
     scores = torch.from_numpy(session.analyzer.blendshapes(face)[None]).to(engine.device) if face else None

@@ -16,7 +16,7 @@ from liveportrait.animation.driver.reference import ReferenceSearch
 from liveportrait.animation.report import FIND
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut
-from liveportrait.choices import Framing, Reference
+from liveportrait.choices import Framing, Reduction, Reference
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow, Square, driving_square, mean_window, to_input, whole_window
 from liveportrait.face.measures import mouth_cues, opening_ratios
@@ -77,13 +77,14 @@ def track_face(
     reference: Reference,
     scores: Sequence[Array | None] = (),
     framing: Framing = "steady",
+    reduction: Reduction = "area",
 ) -> TrackedFace:
     """Follow the largest face of the first frame that has one; after a cut, or where it is lost, the largest again.
 
     With the framing "steady" windows glide, and each scene has a reference. Raises `UserError` where no frame has a
     face, or the reference frame has none.
     """
-    trace = _Trace(session, reader, reference, scores, framing, None)
+    trace = _Trace(session, reader, reference, scores, framing, reduction, None)
     trace.follow()
     if not trace.heads:
         raise UserError(
@@ -99,12 +100,14 @@ def track_crops(
     reference: Reference,
     scores: Sequence[Array | None] = (),
     framing: Framing = "steady",
+    reduction: Reduction = "area",
 ) -> TrackedFace | None:
     """Look for the face in frames that are crops already; None where less than half of them show one.
 
     Raises `UserError` where the reference frame has none.
     """
-    trace = _Trace(session, reader, reference, scores, framing, session.engine.variant.input_size)
+    size = session.engine.variant.input_size
+    trace = _Trace(session, reader, reference, scores, framing, reduction, size)
     trace.follow()
     if not trace.heads or len(trace.heads) < FEWEST_SEEN * len(trace.found):
         return None
@@ -120,6 +123,7 @@ class _Trace:
     reference: Reference
     targets: Sequence[Array | None]  # scores of each face that is moved
     framing: Framing
+    reduction: Reduction  # of frames to crops
     crop_size: int | None  # of frames that are crops, px
 
     found: list[bool] = field(default_factory=list)
@@ -234,11 +238,14 @@ class _Trace:
         return engine.extract_motion(self._cut(frame, number)[None]).expression[0]
 
     def _cut(self, frame: Image, number: int) -> Image:
-        return cut_driving(
-            frame, None if self.crop_size else self.windows[number], self.session.engine.variant
-        )
+        window = None if self.crop_size else self.windows[number]
+        return cut_driving(frame, window, self.session.engine.variant, self.reduction)
 
 
-def cut_driving(image: Image, window: CropWindow | None, variant: Variant) -> Image:
+def cut_driving(
+    image: Image, window: CropWindow | None, variant: Variant, reduction: Reduction = "area"
+) -> Image:
     """The crop (S,S,3) of a driving frame, or without a window the frame itself."""
-    return cut(image, window, variant) if window else to_input(image, variant.input_size)
+    if window:
+        return cut(image, window, variant, reduction)
+    return to_input(image, variant.input_size, reduction)

@@ -19,7 +19,7 @@ from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start
 from liveportrait.animation.driver.tracking import TrackedFace, cut_driving, track_crops, track_face
 from liveportrait.animation.report import gaps
 from liveportrait.animation.session import Session, batches
-from liveportrait.choices import Framing, Reference
+from liveportrait.choices import Framing, Reduction, Reference
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow
@@ -58,6 +58,7 @@ class VideoDriver(Driver):
     before: Motion  # what M sees before the first face, batch 1
     whole: DrivingBatch | None  # all of its motion, where following the face has measured it
     anchors: Anchors | None = None  # None: place and size are not bounded
+    reduction: Reduction = "area"  # of frames to crops
     cues: Array | None = None  # (N,5) what the mouth shows, see `measures.mouth_cues`
 
     def start(self, face: int) -> Start:
@@ -85,7 +86,8 @@ class VideoDriver(Driver):
             windows = self.windows[here] if self.windows else [None] * len(group)
             with session.clock.step("crop"):
                 crops = tuple(
-                    cut_driving(frame, window, variant) for frame, window in zip(group, windows, strict=True)
+                    cut_driving(frame, window, variant, self.reduction)
+                    for frame, window in zip(group, windows, strict=True)
                 )
             if self.whole:
                 measured = self.whole.take(range(done, here.stop))
@@ -113,6 +115,7 @@ def open_video_driver(
     scores: Sequence[Array | None],
     pictures: bool = False,
     framing: Framing = "steady",
+    reduction: Reduction = "area",
 ) -> VideoDriver:
     """Follow the face of a video, and find where motion starts for each of the faces that it moves.
 
@@ -121,9 +124,9 @@ def open_video_driver(
     shown. Raises `UserError` where it shows no face, or the reference frame does not serve.
     """
     track = track_face if crops else track_crops
-    tracked = track(session, reader, reference, scores, framing)
+    tracked = track(session, reader, reference, scores, framing, reduction)
     if tracked is None:
-        return _open_untracked(session, reader, reference, len(scores), framing)
+        return _open_untracked(session, reader, reference, len(scores), framing, reduction)
     home = tracked.scenes[tracked.home].motion
     anchors = None
     if framing == "steady":
@@ -150,6 +153,7 @@ def open_video_driver(
         before=home,
         whole=whole,
         anchors=anchors,
+        reduction=reduction,
         cues=tracked.cues,
     )
 
@@ -198,7 +202,12 @@ def _start(tracked: TrackedFace, place: int, home: Motion, whole: DrivingBatch |
 
 
 def _open_untracked(
-    session: Session, reader: VideoReader | FrameArrays, reference: Reference, faces: int, framing: Framing
+    session: Session,
+    reader: VideoReader | FrameArrays,
+    reference: Reference,
+    faces: int,
+    framing: Framing,
+    reduction: Reduction,
 ) -> VideoDriver:
     """A video of crops in which no face was found: M alone tells what they show."""
     if reference == "auto":
@@ -211,7 +220,7 @@ def _open_untracked(
         frame = next(islice(frames, wanted, None), None)
     if frame is None:
         raise UserError(missing_reference(reference, reader.name, reader.info.frame_count))
-    crop = cut_driving(frame, None, session.engine.variant)[None]
+    crop = cut_driving(frame, None, session.engine.variant, reduction)[None]
     with session.clock.step("motion"):
         motion = session.engine.extract_motion(crop)
     return VideoDriver(
@@ -226,6 +235,7 @@ def _open_untracked(
         before=motion,
         whole=None,
         anchors=Anchors(motion, motion) if framing == "steady" else None,
+        reduction=reduction,
     )
 
 

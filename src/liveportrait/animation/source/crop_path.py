@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.source.observations import FaceObservations
 from liveportrait.animation.source.photo import window_of
+from liveportrait.choices import Reduction
 from liveportrait.face.crop import CropWindow, Square
 from liveportrait.motion import jitter
 from liveportrait.motion.gliding import glided, stretches
@@ -44,6 +45,12 @@ def gliding(squares: Sequence[Square | None], cuts: Sequence[int], fps: Fraction
     return [Square(row[:2], float(np.exp(row[2])), float(row[3])) for row in path]
 
 
+def held(squares: Sequence[Square | None]) -> list[Square]:
+    """The squares as they are, one for each frame: the one before where there is none, at first the one to come."""
+    last = next(square for square in squares if square is not None)
+    return [last := square or last for square in squares]
+
+
 def corners(square: Square) -> NDArray[np.float64]:
     """Two opposite corners (2,2) of a square, px: they tell its place, size and roll."""
     cos, sin = np.cos(square.roll), np.sin(square.roll)
@@ -63,6 +70,7 @@ class CropPath:
     windows: Sequence[CropWindow]  # one a frame, held where there is no face; empty where frames are the face
     starts: tuple[int, ...] = ()  # rows of the motion at which something new begins
     jitter: tuple[float, float] | None = None  # of the crop's corners, before and after gliding
+    reduction: Reduction = "area"  # of frames to crops
 
     @classmethod
     def of(
@@ -70,15 +78,16 @@ class CropPath:
     ) -> CropPath:
         """The gliding windows of a face; none where the frames are the face."""
         if not options.crop:
-            return cls(seen, ())
+            return cls(seen, (), reduction=options.reduction)
         squares = [each.square if each else None for each in seen]
-        glided = gliding(squares, cuts, fps)
+        glided = held(squares) if options.as_published else gliding(squares, cuts, fps)
         found = seen.found
         starts = tuple(int(found[: part.start].sum()) for part in stretches(found, cuts))
         before = torch.from_numpy(np.stack([corners(square) for square in squares if square]))
         after = torch.from_numpy(np.stack([corners(square) for square in glided])[found])
         windows = [window_of(square, options) for square in glided]
-        return cls(seen, windows, starts, (jitter(before, starts), jitter(after, starts)))
+        trembling = jitter(before, starts), jitter(after, starts)
+        return cls(seen, windows, starts, trembling, options.reduction)
 
     @property
     def rows(self) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FacePlacement, FaceView, Source, require_size
 from liveportrait.animation.source.observations import FaceObservation
 from liveportrait.animation.source.subjects import find_subjects, outline_of
+from liveportrait.choices import Reduction
 from liveportrait.face import Face
 from liveportrait.face.animals import AnimalFace, animal_square, published_square
 from liveportrait.face.choice import FaceChoice
@@ -96,10 +97,10 @@ def open_photo(session: Session, source: Path | Image, options: SourceOptions) -
             name, image = str(source), load_image(source)
     require_size(name, image.shape)
     size = (image.shape[0], image.shape[1])
-    image = limit_size(image, options.max_size or PHOTO_SIDE)
+    image = limit_size(image, options.max_size or PHOTO_SIDE, options.reduction)
     shape = (image.shape[0], image.shape[1])
     if not options.crop:
-        face = _cropped_face(session, image)
+        face = _cropped_face(session, image, options.reduction)
         return PhotoSource(name=name, shape=shape, image=image, faces=(face,), crops=False)
     with session.clock.step("detect"):
         subjects = find_subjects(session.analyzer, image, name, options, size)
@@ -124,7 +125,7 @@ def open_photo(session: Session, source: Path | Image, options: SourceOptions) -
 def _person_face(session: Session, image: Image, face: Face, options: SourceOptions) -> PhotoFace:
     seen = FaceObservation.of(face)
     window = window_of(seen.square, options)
-    crops = cut(image, window, session.engine.variant)[None]
+    crops = cut(image, window, session.engine.variant, options.reduction)[None]
     with session.clock.step("motion"):
         motion = extract_motion(session.engine, crops, seen.keypoints, [window])
     view = make_view(session, crops, motion, [seen], [window])
@@ -132,10 +133,10 @@ def _person_face(session: Session, image: Image, face: Face, options: SourceOpti
     return PhotoFace(view, scores=face_scores(session.analyzer, face), shape=shape)
 
 
-def _cropped_face(session: Session, image: Image) -> PhotoFace:
+def _cropped_face(session: Session, image: Image, reduction: Reduction) -> PhotoFace:
     """The face of a photo that is taken as a crop already. It may show something in which no face is found."""
     size = session.engine.variant.input_size
-    tile = to_input(image, size)
+    tile = to_input(image, size, reduction)
     with session.clock.step("detect"):
         face = largest_face(session.analyzer, tile, SMALLEST_CROPPED)
     seen = FaceObservation.of(face) if face else None
@@ -165,7 +166,7 @@ def _animal_face(session: Session, image: Image, face: AnimalFace, options: Sour
     measured = groups_for(engine.variant).keypoints_are_landmarks
     square = animal_square(face.landmarks) if measured else published_square(face.landmarks)
     window = window_of(square, options)
-    crops = cut(image, window, engine.variant)[None]
+    crops = cut(image, window, engine.variant, options.reduction)[None]
     animal = None
     with session.clock.step("motion"):
         if measured:
@@ -208,23 +209,31 @@ def window_of(square: Square, options: SourceOptions) -> CropWindow:
     return square.framed(options.crop_scale, options.crop_x, options.crop_y).window()
 
 
-def cut(image: Image, window: CropWindow, variant: Variant) -> Image:
-    """The crop (S,S,3) as the networks take it."""
-    fine = max(1, int(window.side / window.size))
+def cut(image: Image, window: CropWindow, variant: Variant, reduction: Reduction = "area") -> Image:
+    """The crop (S,S,3) as the networks take it. Either way the last step, from twice that side, averages."""
+    fine = max(1, int(window.side / window.size)) if reduction == "area" else 1
     return to_input(
         crop(image, window.resized(window.size * fine), variant.replicate_border), variant.input_size
     )
 
 
-def limit_size(image: Image, limit: int) -> Image:
+def limited(height: int, width: int, limit: int) -> tuple[int, int]:
+    """Height and width, px, with the longer of the two at most `limit`."""
+    longer = max(height, width)
+    if longer <= limit:
+        return height, width
+    height, width = (limit if side == longer else int(side * limit / longer) for side in (height, width))
+    return height, width
+
+
+def limit_size(image: Image, limit: int, reduction: Reduction = "area") -> Image:
     """The picture with its longer side reduced to at most `limit` px and both sides made even.
 
-    Reduced by area, so that fine patterns do not flicker; an odd row or column is cut at the bottom or right.
+    By area fine patterns do not flicker; an odd row or column is cut at the bottom or right.
     """
-    height, width = image.shape[:2]
-    longer = max(height, width)
-    if longer > limit:
-        height, width = (limit if side == longer else int(side * limit / longer) for side in (height, width))
+    height, width = limited(image.shape[0], image.shape[1], limit)
+    if (height, width) != image.shape[:2]:
         target = (max(width, 2), max(height, 2))
-        image = np.asarray(cv2.resize(image, target, interpolation=cv2.INTER_AREA), np.uint8)
+        interpolation = cv2.INTER_AREA if reduction == "area" else cv2.INTER_LINEAR
+        image = np.asarray(cv2.resize(image, target, interpolation=interpolation), np.uint8)
     return image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]

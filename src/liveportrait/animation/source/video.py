@@ -20,7 +20,8 @@ from liveportrait.animation.session import Session, batches
 from liveportrait.animation.source.base import FaceView, Source, require_size
 from liveportrait.animation.source.crop_path import CropPath
 from liveportrait.animation.source.observations import FaceObservations
-from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut, make_view
+from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut, limit_size, limited, make_view
+from liveportrait.choices import Reduction
 from liveportrait.errors import UserError
 from liveportrait.face.choice import FaceChoice
 from liveportrait.face.crop import CropWindow, crop_to, to_input, whole_window
@@ -63,7 +64,7 @@ class VideoFace:
         seen = [self.path.seen.held(row) for row in rows] if self.has_openings else []
         windows = [self.path.windows[row] for row in rows] if self.path.windows else []
         motion = self.motion.rows(self.rows[list(rows)]).to(session.engine.device)
-        crops = _crops(session, frames, windows)
+        crops = _crops(session, frames, windows, self.path.reduction)
         return make_view(session, crops, motion, seen, windows)
 
     @property
@@ -99,7 +100,7 @@ def open_video(session: Session, reader: VideoReader | FrameArrays, options: Sou
 
     Raises `UserError` where it shows no face or not the chosen one.
     """
-    video = SourceVideo(reader, options.max_size)
+    video = SourceVideo(reader, options.max_size, options.reduction)
     require_size(video.name, video.shape)
     fps = reader.info.fps
     people = _track_people(session, video, options) if options.crop else _track_crops(session, video)
@@ -204,22 +205,25 @@ def _measured(session: Session, frames: Sequence[Image], path: CropPath, start: 
     here = [(row, seen) for row in range(len(frames)) if (seen := path.seen[start + row])]
     keypoints = SeenKeypoints.joined([seen.keypoints for _, seen in here]) if here else None
     if not path.windows:
-        crops = _crops(session, frames, ())
+        crops = _crops(session, frames, (), path.reduction)
         whole = [whole_window(crops.shape[1]) for _ in here]
         return [extract_motion(session.engine, crops, keypoints, whole, [row for row, _ in here]).to("cpu")]
     if not here:
         return []
     windows = [path.windows[start + row] for row, _ in here]
-    crops = _crops(session, [frames[row] for row, _ in here], windows)
+    crops = _crops(session, [frames[row] for row, _ in here], windows, path.reduction)
     return [extract_motion(session.engine, crops, keypoints, windows).to("cpu")]
 
 
-def _crops(session: Session, frames: Sequence[Image], windows: Sequence[CropWindow]) -> NDArray[np.uint8]:
+def _crops(
+    session: Session, frames: Sequence[Image], windows: Sequence[CropWindow], reduction: Reduction
+) -> NDArray[np.uint8]:
     """The crops (b,S,S,3) of frames; the whole frames without windows."""
     variant = session.engine.variant
     if not windows:
-        return np.stack([to_input(frame, variant.input_size) for frame in frames])
-    return np.stack([cut(frame, window, variant) for frame, window in zip(frames, windows, strict=True)])
+        return np.stack([to_input(frame, variant.input_size, reduction) for frame in frames])
+    pairs = zip(frames, windows, strict=True)
+    return np.stack([cut(frame, window, variant, reduction) for frame, window in pairs])
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,6 +232,7 @@ class SourceVideo:
 
     reader: VideoReader | FrameArrays
     limit: int | None  # longest side, px
+    reduction: Reduction = "area"
 
     @property
     def name(self) -> str:
@@ -239,6 +244,9 @@ class SourceVideo:
         """Height and width of the frames, px: the video's own unless it is larger than the limit."""
         info = self.reader.info
         longer = max(info.height, info.width)
+        if self.reduction == "bilinear":  # as photos are
+            height, width = limited(info.height, info.width, self.limit or longer)
+            return height // 2 * 2, width // 2 * 2
         if not self.limit or longer <= self.limit:
             return info.height, info.width
         height, width = (
@@ -258,6 +266,8 @@ class SourceVideo:
     def _sized(self, frames: Iterator[Image]) -> Iterator[Image]:
         height, width = self.shape
         for frame in frames:
-            if frame.shape[:2] != (height, width):
+            if self.reduction == "bilinear":
+                frame = limit_size(frame, self.limit or max(frame.shape), self.reduction)
+            elif frame.shape[:2] != (height, width):
                 frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
             yield frame
