@@ -22,7 +22,6 @@ from liveportrait.animation.source.base import FaceView, Source, SourceFace
 from liveportrait.animation.source.video import VideoFace
 from liveportrait.choices import Opening
 from liveportrait.engine import Engine
-from liveportrait.errors import UserError
 from liveportrait.motion.retargeting import LIPS_OPEN
 from liveportrait.motion.smoothing import StreamSmoother
 from liveportrait.networks.interface import Motion, Pose
@@ -62,7 +61,7 @@ class PublishedTransfer(MotionTransfer):
         options, engine = self._options.retarget, self._engine
         eyes, _, lips = options.wanted
         if options.changes and source is None:
-            raise UserError("openings of eyes and lips need the face of SOURCE to be found: leave them out")
+            raise ValueError("openings are asked for, and those of the face are not known")
         keypoints = pose.keypoints
         if source is not None and (eyes is not None or lips is not None):
             keypoints = home.keypoints.expand_as(keypoints) if self._is_relative else keypoints
@@ -159,7 +158,7 @@ def _joined(own: Tensor, wanted: Opening, driving: Tensor | None, column: int, c
     own = own.expand(count, -1)
     if wanted is None or wanted == "driver":
         if driving is None:
-            raise UserError("how far DRIVING's eyes and lips open is unknown: give a number")
+            raise ValueError("the driver's openings are asked for, and not known")
         return torch.cat([own, driving[:, column : column + 1]], dim=1)
     return torch.cat([own, own.new_full((count, 1), wanted)], dim=1)
 
