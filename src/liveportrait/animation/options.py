@@ -31,7 +31,7 @@ from liveportrait.choices import (
 from liveportrait.errors import UserError
 from liveportrait.face.choice import FaceChoice, parse_box, parse_numbers
 
-_RANGES = {
+RANGES = {
     "multiplier": (0.0, 4.0),
     "expression_strength": (0.0, 2.0),
     "smooth": (0.0, 1.0),
@@ -62,8 +62,8 @@ class OptionGroup:
             value, choices = getattr(self, name), get_args(kind)
             if isinstance(value, str) and choices and value not in choices:
                 raise UserError(f"{spelled(name)} is {value!r}: choose one of {', '.join(choices)}")
-            if name in _RANGES and value is not None:
-                low, high = _RANGES[name]
+            if name in RANGES and value is not None:
+                low, high = RANGES[name]
                 if not is_within(value, low, high):
                     raise UserError(f"{spelled(name)} is {value}: choose a number from {low:g} to {high:g}")
         check_together(self)

@@ -1,0 +1,128 @@
+"""What the page shows, as HTML: pictures, crops, progress, results and sentences."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.face.crop import CropWindow
+from liveportrait.types import Image
+
+QUALITY = 88  # of JPEG
+WIDEST = 1024  # px of a picture on the page
+FRAME_COLOUR = (255, 255, 255)
+
+
+def picture_url(image: Image, side: int = WIDEST, quality: int = QUALITY) -> str:
+    """A picture (H,W,3) as the address of itself: a JPEG of at most `side` px."""
+    shrunk = min(1.0, side / max(image.shape[:2]))
+    if shrunk < 1:
+        image = np.asarray(cv2.resize(image, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA))
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, quality)
+    )
+    assert done
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def picture(image: Image, text: str, caption: str = "", side: int = WIDEST) -> str:
+    """A picture with the words that stand for it, and a caption."""
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return (
+        f'<figure class="lp-picture"><img src="{picture_url(image, side)}" alt="{escape(text, True)}">'
+        f"{below}</figure>"
+    )
+
+
+def framed(image: Image, windows: Sequence[CropWindow], numbered: bool = False, side: int = 640) -> Image:
+    """The picture, reduced to `side` px, darkened outside the crops, which have a frame and, if wanted, a number."""
+    shrunk = min(1.0, side / max(image.shape[:2]))
+    image = np.asarray(cv2.resize(image, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA), np.uint8)
+    inside = np.zeros(image.shape[:2], np.uint8)
+    outlines = [(corners(window) * shrunk).astype(np.int32) for window in windows]
+    for outline in outlines:
+        cv2.fillConvexPoly(inside, outline, 255, cv2.LINE_AA)
+    lit = np.where(inside[..., None] > 0, image, image * 0.45).astype(np.uint8)
+    for number, outline in enumerate(outlines, start=1):
+        cv2.polylines(lit, [outline], True, FRAME_COLOUR, 2, cv2.LINE_AA)
+        if numbered:
+            x, y = outline.min(axis=0) + (14, 30)
+            at = (max(int(x), 8), max(int(y), 26))
+            cv2.putText(lit, str(number), at, cv2.FONT_HERSHEY_DUPLEX, 0.9, (0, 0, 0), 5, cv2.LINE_AA)
+            cv2.putText(lit, str(number), at, cv2.FONT_HERSHEY_DUPLEX, 0.9, FRAME_COLOUR, 2, cv2.LINE_AA)
+    return lit
+
+
+def corners(window: CropWindow) -> NDArray[np.float32]:
+    """The corners (4,2) of a crop, px of the picture."""
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * (window.size - 1)
+    back = window.inverse()
+    return np.asarray(square @ back[:, :2].T + back[:, 2], np.float32)
+
+
+def crop_card(image: Image, windows: Sequence[CropWindow], crop: Image, name: str, note: str) -> str:
+    """What was chosen: the picture with its crop marked, and the crop as the networks see it."""
+    whole = picture_url(framed(image, windows))
+    face = picture_url(crop, 256)
+    return (
+        '<div class="lp-source">'
+        f'<img class="lp-whole" src="{whole}" alt="the portrait, with its crop marked">'
+        f'<div class="lp-crop"><img src="{face}" alt="the crop that will move"><p>{escape(name)}</p>'
+        f'<p class="lp-faded">{escape(note)}</p></div></div>'
+    )
+
+
+def driver_card(image: Image | None, name: str, note: str) -> str:
+    """What moves the portrait."""
+    shown = f'<img src="{picture_url(image, 256)}" alt="the first frame of what moves it">' if image is not None else ""
+    return (
+        f'<div class="lp-driver">{shown}<div><p>{escape(name)}</p>'
+        f'<p class="lp-faded">{escape(note)}</p></div></div>'
+    )
+
+
+def progress(words: str, share: float | None, details: str = "") -> str:
+    """A bar; one that only moves where the share that is done is not known."""
+    value = "" if share is None else f' value="{share:.3f}"'
+    return (
+        f'<div class="lp-progress" role="status"><p><strong>{escape(words)}</strong>'
+        f'<span class="lp-faded">{escape(details)}</span></p>'
+        f'<progress max="1"{value} aria-label="{escape(words, True)}"></progress></div>'
+    )
+
+
+def video(url: str, name: str, details: str, notes: Sequence[str]) -> str:
+    """A result that plays, with what to know about it and a link that downloads it."""
+    is_picture = name.endswith((".png", ".jpg", ".webp", ".gif"))
+    tag = (
+        f'<img src="{url}" alt="the result">'
+        if is_picture
+        else f'<video src="{url}" controls autoplay loop muted playsinline></video>'
+    )
+    said = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return (
+        f'<figure class="lp-picture lp-result">{tag}<figcaption><span>{escape(details)}</span>'
+        f'<a class="lp-download" href="{url}" download="{escape(name, True)}">Download</a></figcaption>'
+        f"{f'<ul>{said}</ul>' if said else ''}</figure>"
+    )
+
+
+def message(sentence: str, kind: str = "problem") -> str:
+    """A sentence for the user: a `problem`, or only a `hint`."""
+    role = "alert" if kind == "problem" else "status"
+    return f'<p class="lp-message lp-{kind}" role="{role}">{escape(capital(sentence))}</p>'
+
+
+def empty(sentence: str) -> str:
+    """What stands where a result will be."""
+    return f'<div class="lp-empty"><p>{escape(sentence)}</p></div>'
+
+
+def capital(sentence: str) -> str:
+    """The sentence as one that stands alone."""
+    return sentence[:1].upper() + sentence[1:]
