@@ -1,10 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo app test lint clean
 
 demo: .venv/installed-demo  ## animate a sample portrait: out/demo.mp4 and out/contact-sheet.png
 	$(BIN)/liveportrait demo -o out --overwrite
+
+app: .venv/installed-web  ## the web page: animate and edit portraits in a browser
+	$(BIN)/liveportrait app
 
 test: lint  ## everything that runs without a GPU, in minutes
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile

@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import subcommand
 
 from liveportrait.apps.animate import Animate, AnimateAsPublished, Edit, MakeTemplate
+from liveportrait.apps.app import App
 from liveportrait.apps.demo import Demo
 from liveportrait.apps.evaluate import Evaluate
 from liveportrait.apps.serve import Serve
@@ -27,6 +28,7 @@ Command = (
     | Annotated[MakeTemplate, subcommand("template")]
     | Annotated[Edit, subcommand("edit")]
     | Annotated[Demo, subcommand("demo")]
+    | Annotated[App, subcommand("app")]
     | Annotated[Serve, subcommand("serve")]
     | Annotated[Weights, subcommand("weights")]
     | Annotated[Evaluate, subcommand("evaluate")]

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from tyro.conf import OmitArgPrefixes
 
 from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.server.settings import Limits, LiveLimits, ServerSettings
 from liveportrait.errors import UserError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 BACKLOG = 2048  # connections that wait to be taken
 CONNECTIONS_END_S = 5  # that connections may take when the service ends
@@ -59,10 +63,15 @@ class Serve:
         serve(settings)
 
 
-def serve(settings: ServerSettings) -> None:
+def serve(
+    settings: ServerSettings,
+    extend: Callable[[FastAPI], None] | None = None,
+    opened: Callable[[str], object] | None = None,
+) -> None:
     """Run the service until a signal asks to end; whoever follows a job is told, and running jobs have their time.
 
-    Raises `UserError` where it cannot start.
+    `extend` adds to the application, `opened` is called with the address at which it will answer. Raises `UserError`
+    where it cannot start.
     """
     try:
         import uvicorn
@@ -76,6 +85,8 @@ def serve(settings: ServerSettings) -> None:
         # The folder first: a second service on it is refused before the networks are loaded.
         application = create_application(settings)
         service = application.state.service
+        if extend:
+            extend(application)
         service.animator()
         for note in _notes(settings):
             print(f"note: {note}", file=sys.stderr)
@@ -87,7 +98,10 @@ def serve(settings: ServerSettings) -> None:
                 service.end()
                 super().handle_exit(sig, frame)
 
-        print(f"serving on {address_of(listener)}, described at /docs", flush=True)
+        address = address_of(listener)
+        print(f"serving on {address}, described at /docs", flush=True)
+        if opened:
+            opened(address)
         config = uvicorn.Config(application, timeout_graceful_shutdown=CONNECTIONS_END_S, log_level="warning")
         Server(config).run(sockets=[listener])
 

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import shutil
 
 # Before gradio is imported: it asks a server of its own for news otherwise, and keeps runs in the browser.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["GRADIO_RUN_HISTORY"] = "False"
 
 import gradio as gr
-from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, PlainTextResponse, Response
 
 from liveportrait.apps.page.animate import AnimateTab
 from liveportrait.apps.page.desk import Desk
 from liveportrait.apps.page.theme import STYLES, theme
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
+from liveportrait.apps.page.uploads import refuse_addresses
+from liveportrait.apps.server.service import Service
 
 TITLE = "liveportrait"
 HEADER = (
     '<header class="lp-header"><h1>liveportrait</h1>'
-    "<p>Bring a portrait to life. Everything stays on this machine.</p></header>"
+    "<p>Bring a portrait to life. What you choose stays with whoever runs this page.</p></header>"
 )
+TIDY_S = (600, 3600)  # how often, and from which age on, uploads that nobody used are removed
 
 
 def build_page(desk: Desk) -> gr.Blocks:
     """The page: a tab for each thing to do."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=TIDY_S, fill_width=True) as page:
         gr.HTML(HEADER)
         with gr.Tabs(elem_classes="lp-tabs"):
             with gr.Tab("Animate"):
@@ -38,21 +38,25 @@ def build_page(desk: Desk) -> gr.Blocks:
                 AnimateTab(desk, animals=True)
 
         def leave(request: gr.Request) -> None:
-            desk.visitors.forget(request.session_hash)
+            desk.forget(request.session_hash)
 
         page.unload(leave)
     return page
 
 
-def mount_page(application: FastAPI, desk: Desk, max_bytes: int) -> None:
-    """Put the page at / of the application, and beside it the files that visitors may see."""
+def mount_page(application: FastAPI) -> None:
+    """Put the page at / of the service's application, after all its own routes, and its results beside it."""
+    service: Service = application.state.service
+    desk = Desk(service)
+    incoming = service.settings.data / "incoming"
+    shutil.rmtree(incoming, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(incoming)
+    refuse_addresses()
 
-    @application.get("/shown/{key}/{name}", include_in_schema=False)
-    def shown(key: str, name: str) -> Response:
-        path = desk.visitors.shown(f"{key}/{name}")
-        if path is None:
-            return PlainTextResponse("this file is not kept any more", 404)
-        return FileResponse(path)
+    @application.get("/shown/{job}/{name}", include_in_schema=False)
+    def result(job: str, name: str) -> Response:
+        path = desk.result(job)
+        return FileResponse(path) if path else PlainTextResponse("this result is not kept any more", 404)
 
     gr.mount_gradio_app(
         application,
@@ -62,7 +66,7 @@ def mount_page(application: FastAPI, desk: Desk, max_bytes: int) -> None:
         css_paths=[STYLES],
         footer_links=[],
         show_error=False,
-        max_file_size=max_bytes,
+        max_file_size=service.settings.limits.max_bytes,
         ssr_mode=False,
         pwa=False,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from io import BytesIO
+
+import numpy as np
+from PIL import Image as Pillow
 
 from liveportrait.errors import UserError
-from liveportrait.media import save_image
 from liveportrait.types import Image
 
 
@@ -17,8 +19,6 @@ def astronaut() -> Image:
 
 def two_astronauts() -> Image:
     """The same and her mirror image, side by side (512,1024,3)."""
-    import numpy as np
-
     picture = astronaut()
     return np.ascontiguousarray(np.hstack([picture, picture[:, ::-1]]))
 
@@ -35,10 +35,12 @@ EXAMPLES: dict[str, Callable[[], Image]] = {
 }
 
 
-def write_example(name: str, path: Path) -> Path:
-    """Write a picture, and return its path. Raises `UserError` where scikit-image is missing."""
-    save_image(path, EXAMPLES[name]())
-    return path
+def example(name: str) -> BytesIO:
+    """A picture as a PNG file. Raises `UserError` where scikit-image is missing."""
+    file = BytesIO()
+    Pillow.fromarray(EXAMPLES[name]()).save(file, "PNG")
+    file.seek(0)
+    return file
 
 
 def _data(name: str) -> Image:

@@ -22,12 +22,20 @@ class Shown(NamedTuple):
 
 GROUPS: dict[str, tuple[Shown, ...]] = {
     "Motion": (
-        Shown("motion", "Motion", "relative: as the driver moves from its first pose on; absolute: the driver's own pose"),
+        Shown(
+            "motion",
+            "Motion",
+            "relative: as the driver moves from its first pose on; absolute: the driver's own pose",
+        ),
         Shown("region", "Part that follows"),
         Shown("multiplier", "Strength", "of the whole motion"),
         Shown("expression_strength", "Strength of the expression"),
         Shown("smooth", "Smoothing", "over time; adds no delay"),
-        Shown("expression", "Expression", "faithful: made the portrait's own; landmarks: the driver's plain differences"),
+        Shown(
+            "expression",
+            "Expression",
+            "faithful: made the portrait's own; landmarks: the driver's plain differences",
+        ),
         Shown("reference", "Frame to start from", "or the number of a frame of the driver"),
         Shown("photo_pose", "A driving picture turns the head, too"),
         Shown("crop_driving", "Find the face in the driver"),
@@ -97,11 +105,13 @@ def _default(name: str) -> Any:
 def _widget(option: Shown) -> Widget:
     name, label, info = option
     kind, default = _CHOICES[name].kind, _default(name)
-    said = {"label": label, "info": info or None}
+    said: dict[str, Any] = {"label": label, "info": info or None}
     if kind is bool:
         return gr.Checkbox(default, **said)
     if get_origin(kind) is Literal:
-        return gr.Dropdown([(word.replace("-", " ").capitalize(), word) for word in get_args(kind)], value=default, **said)
+        return gr.Dropdown(
+            [(word.replace("-", " ").capitalize(), word) for word in get_args(kind)], value=default, **said
+        )
     if kind == Opening:
         return gr.Dropdown(list(_OPENINGS), value=default, allow_custom_value=True, **said)
     if name == "reference":

@@ -51,8 +51,8 @@ def framed(image: Image, windows: Sequence[CropWindow], numbered: bool = False, 
     for number, outline in enumerate(outlines, start=1):
         cv2.polylines(lit, [outline], True, FRAME_COLOUR, 2, cv2.LINE_AA)
         if numbered:
-            x, y = outline.min(axis=0) + (14, 30)
-            at = (max(int(x), 8), max(int(y), 26))
+            x, y = outline.min(axis=0).tolist()
+            at = (max(x + 14, 8), max(y + 30, 26))
             cv2.putText(lit, str(number), at, cv2.FONT_HERSHEY_DUPLEX, 0.9, (0, 0, 0), 5, cv2.LINE_AA)
             cv2.putText(lit, str(number), at, cv2.FONT_HERSHEY_DUPLEX, 0.9, FRAME_COLOUR, 2, cv2.LINE_AA)
     return lit
@@ -79,7 +79,11 @@ def crop_card(image: Image, windows: Sequence[CropWindow], crop: Image, name: st
 
 def driver_card(image: Image | None, name: str, note: str) -> str:
     """What moves the portrait."""
-    shown = f'<img src="{picture_url(image, 256)}" alt="the first frame of what moves it">' if image is not None else ""
+    shown = (
+        f'<img src="{picture_url(image, 256)}" alt="the first frame of what moves it">'
+        if image is not None
+        else ""
+    )
     return (
         f'<div class="lp-driver">{shown}<div><p>{escape(name)}</p>'
         f'<p class="lp-faded">{escape(note)}</p></div></div>'
@@ -96,7 +100,7 @@ def progress(words: str, share: float | None, details: str = "") -> str:
     )
 
 
-def video(url: str, name: str, details: str, notes: Sequence[str]) -> str:
+def result(url: str, name: str, details: str, notes: Sequence[str]) -> str:
     """A result that plays, with what to know about it and a link that downloads it."""
     is_picture = name.endswith((".png", ".jpg", ".webp", ".gif"))
     tag = (

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, TypeVar
 
-from liveportrait.animation.inputs import is_template
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.source.photo import PhotoSource
 from liveportrait.apps.page import shown
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow
-from liveportrait.media import VideoReader, load_image, media_kind
-from liveportrait.motion import read_template
+from liveportrait.media import VideoReader, load_image
 from liveportrait.types import Image
 
 if TYPE_CHECKING:
-    from liveportrait.animation.animator import Animator
     from liveportrait.animation.portrait import Portrait
+    from liveportrait.apps.server.service import Service
+    from liveportrait.apps.server.store import Upload
 
 PREVIEW = 960  # px, to which a portrait that is only looked at is reduced
+T = TypeVar("T")
+
 LOOKS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds of a video at which a face is looked for
 SMALL = 256  # px, of a driver's picture
 
@@ -31,9 +32,8 @@ SMALL = 256  # px, of a driver's picture
 class Look:
     """A portrait opened small, to be looked at and tried on: a photo, or one frame of a video."""
 
-    path: Path
+    upload: Upload
     portrait: Portrait
-    seconds: float = 0.0  # of the video; 0 for a photo
     second: float = 0.0  # of the frame in it
 
     @property
@@ -48,11 +48,16 @@ class Look:
         return [face.still.placements[0].window for face in self.source.faces if face.still.placements]
 
     @property
+    def is_video(self) -> bool:
+        """Whether the picture is one frame of many."""
+        return self.upload.kind == "video"
+
+    @property
     def note(self) -> str:
         """What to know about it, in a few words."""
         source, parts = self.source, []
-        if self.seconds:
-            parts.append(f"video, {self.seconds:.1f} s")
+        if self.is_video:
+            parts.append(f"video, {self.upload.seconds:.1f} s")
         if source.found > len(source.faces):
             parts.append(f"{source.found} faces, the largest moves")
         if any(face.animal for face in source.faces):
@@ -62,30 +67,28 @@ class Look:
     def card(self) -> str:
         """The picture with its crop marked, as HTML."""
         return shown.crop_card(
-            self.source.image, self.windows, self.source.faces[0].still.crops[0], self.path.name, self.note
+            self.source.image, self.windows, self.source.faces[0].still.crops[0], self.upload.name, self.note
         )
 
-    def close(self) -> None:
-        """Let go of it."""
-        self.portrait.close()
 
-
-def look_at(animator: Animator, path: Path, options: SourceOptions) -> Look:
+def look_at(service: Service, upload: Upload, options: SourceOptions) -> Look:
     """A photo, or the first frame of a video in which a face is found. Raises `UserError` where there is none."""
-    small = replace(options, max_size=min(options.max_size or PREVIEW, PREVIEW))
-    if media_kind(path) == "image":
-        return Look(path, animator.open(path, small))
+    small = SourceOptions(**{each.name: getattr(options, each.name) for each in fields(SourceOptions)})
+    small = replace(small, max_size=min(options.max_size or PREVIEW, PREVIEW))
+    if upload.kind == "picture":
+        return Look(upload, _named(upload, lambda: service.portrait(upload.id, small)))
+    if upload.kind != "video":
+        raise UserError(f"{upload.name} shows no face: choose a photo or a video")
     if options.box or options.subject == "animal":
-        raise UserError(f"{path.name} is a video: animals and boxes move in photos only")
-    with VideoReader(path) as reader:
-        seconds = reader.info.duration_s
+        raise UserError(f"{upload.name} is a video: animals and boxes move in photos only")
+    with VideoReader(service.uploads.path(upload)) as reader:
         for second, frame in frames_at(reader, LOOKS_S):
             try:
-                return Look(path, animator.open(frame, small), seconds, second)
+                return Look(upload, service.animator().open(frame, small), second)
             except UserError:
                 continue
     raise UserError(
-        f"no face found in the first {LOOKS_S[-1]:g} s of {path.name}: cut it to where a face is seen"
+        f"no face found in the first {LOOKS_S[-1]:g} s of {upload.name}: cut it to where a face is seen"
     )
 
 
@@ -104,15 +107,23 @@ def frames_at(reader: VideoReader, seconds: tuple[float, ...]) -> Iterator[tuple
                     second = next(wanted, None)
 
 
-def driver_card(path: Path) -> str:
-    """What a driver is, as HTML. Raises `UserError` where it is none."""
-    if is_template(path):
-        template = read_template(path)
-        note = f"motion template, {len(template) / float(template.fps):.1f} s"
-        return shown.driver_card(None, path.name, note)
-    if media_kind(path) == "image":
-        return shown.driver_card(load_image(path), path.name, "picture: gives its expression")
+def driver_card(service: Service, upload: Upload) -> str:
+    """What a driver is, as HTML."""
+    path, lasts = service.uploads.path(upload), f"{upload.seconds:.1f} s"
+    if upload.kind == "template":
+        return shown.driver_card(None, upload.name, f"motion template, {lasts}")
+    if upload.kind == "picture":
+        return shown.driver_card(load_image(path), upload.name, "picture: gives its expression")
+    if upload.kind != "video":
+        raise UserError(f"{upload.name} moves nothing: choose a video, a picture or a motion template")
     with VideoReader(path) as reader:
         _, first = next(frames_at(reader, (0.0,)))
-        sound = ", with sound" if reader.info.has_audio else ""
-        return shown.driver_card(first, path.name, f"video, {reader.info.duration_s:.1f} s{sound}")
+    return shown.driver_card(first, upload.name, f"video, {lasts}")
+
+
+def _named(upload: Upload, work: Callable[[], T]) -> T:
+    """The result of some work, whose `UserError`s name the file as the visitor does."""
+    try:
+        return work()
+    except UserError as error:
+        raise UserError(re.sub(rf"\S*{upload.id}\S*?(?=[:,\s])", upload.name, str(error))) from error

@@ -1,0 +1,57 @@
+"""`liveportrait app`: the web page."""
+
+from __future__ import annotations
+
+import tempfile
+import webbrowser
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import OmitArgPrefixes
+
+from liveportrait.apps.animate import LoadOptions
+from liveportrait.apps.serve import serve
+from liveportrait.apps.server.settings import Limits, ServerSettings
+from liveportrait.errors import UserError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+@dataclass(frozen=True)
+class App:
+    """Open the web page: animate and edit portraits in a browser (see docs/guide/page.md)."""
+
+    host: str = "127.0.0.1"
+    """the address to listen on: only this machine's own browsers reach 127.0.0.1, and 0.0.0.0 is open to all"""
+    port: int = 7860
+    """the port to listen on; 0 takes a free one"""
+    open: bool = True
+    """show the page in this machine's browser; --no-open only prints its address"""
+    networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    limits: OmitArgPrefixes[Limits] = field(default_factory=Limits)
+
+    def run(self) -> None:
+        """Show the page until a signal asks to end. What visitors brought is removed then."""
+        with tempfile.TemporaryDirectory(prefix="liveportrait-") as folder:
+            settings = ServerSettings(
+                data=Path(folder),
+                host=self.host,
+                port=self.port,
+                networks=self.networks,
+                limits=self.limits,
+                end_seconds=0,
+            )
+            serve(settings, with_page, webbrowser.open if self.open else None)
+
+
+def with_page(application: FastAPI) -> None:
+    """Put the page into the service's application. Raises `UserError` where gradio is missing."""
+    try:
+        from liveportrait.apps.page.build import mount_page
+    except ImportError as error:
+        raise UserError(
+            f"the page needs {error.name}, which is missing: pip install 'liveportrait[web]'"
+        ) from error
+    mount_page(application)
