@@ -22,7 +22,15 @@ from liveportrait.motion.directions import published_directions
 from liveportrait.motion.editing import copy_expression, directions_for, edit
 from liveportrait.motion.keyframes import Keyframe, Keyframes, read_keyframes, write_keyframes
 from liveportrait.motion.lifting import canonical_points
-from liveportrait.motion.retargeting import LIP_LAG, Ratios, lip_ratios, open_lips, retarget, widen_lip_gap
+from liveportrait.motion.retargeting import (
+    LIP_LAG,
+    Ratios,
+    lip_ratios,
+    open_lips,
+    retarget,
+    usual_eyes,
+    widen_lip_gap,
+)
 from liveportrait.networks.geometry import euler_degrees, pose_of, rotation_matrix
 from liveportrait.networks.interface import Motion, Pose
 
@@ -385,3 +393,34 @@ def test_a_closed_mouth_shows_a_small_opening(compact):
         for pose in poses
     )
     assert 0.08 < less < right < 0.2 and right - less > 0.02
+
+
+@LAYOUTS
+def test_silence_rests_the_mouth_alone(groups):
+    moving = faces()
+    silent = edit(moving, values(silent=1.0), groups)
+    changed = (silent.expression != moving.expression).any(-1).any(0)
+    assert set(np.flatnonzero(changed)) <= set(groups.mouth)
+    half = edit(moving, values(silent=0.5), groups)
+    assert not torch.equal(half.expression, silent.expression)
+    if groups.keypoints_are_landmarks:
+        assert gap(pose_of(silent), INNER_LIPS).max() < 1e-4
+    else:
+        rest = groups.neutral_expression()[:, list(groups.mouth)]
+        torch.testing.assert_close(silent.expression[:, list(groups.mouth)], rest.expand(2, -1, -1))
+
+
+def test_eyes_start_as_far_open_as_they_usually_are(compact):
+    """A source that blinks, moved by somebody who blinks later: the result blinks with the driver alone."""
+    usual = usual_eyes(torch.tensor([[0.3, 0.36, 0.0], [0.3, 0.35, 0.0], [0.02, 0.03, 0.0]]))
+    torch.testing.assert_close(usual, torch.tensor([[0.3, 0.35]]))
+    assert usual_eyes(torch.full((3, 3), 0.1)).tolist() == [[pytest.approx(0.39)] * 2]
+    opened, shut = pose_of(faces().rows([0])), pose_of(edit(faces(), values(wink=1.0), FACE_MESH).rows([0]))
+    nothing = (None, None, None)
+    started = retarget(compact, shut, shut, Ratios(torch.tensor([[0.3, 0.02, 0.0]])), nothing, False, usual)
+    assert gap(started, RIGHT_LIDS) > 0.7 * gap(opened, RIGHT_LIDS)
+    torch.testing.assert_close(gap(started, LEFT_LIDS), gap(opened, LEFT_LIDS), atol=2e-3, rtol=0.1)
+    blinking = retarget(
+        compact, shut, opened, Ratios(torch.tensor([[0.3, 0.35, 0.0]])), nothing, False, usual
+    )
+    assert gap(blinking, RIGHT_LIDS) < 0.2 * gap(opened, RIGHT_LIDS)

@@ -16,7 +16,10 @@ from liveportrait.animation.clashes import CLASHES
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.options import RetargetOptions
 from liveportrait.engine import Engine
+from liveportrait.face.measures import opening_ratios
 from liveportrait.media import save_image
+from liveportrait.motion import Template, bundled_templates
+from liveportrait.networks.keypoints import LOWER_INNER_LIP
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +129,19 @@ def test_a_cropped_clip_opens_though_some_frames_show_no_face(animator):
     with animator.open(np.stack(frames), SourceOptions(crop=False)) as opened:
         edited = list(opened.edit_frames(lip_opening=0.4))
     assert len(edited) == 3
+
+
+def test_the_mouth_follows_or_stays_or_is_silent(animator):
+    talk = bundled_templates()["talk"]
+    widest = int(talk.motion.expression[:, LOWER_INNER_LIP, 1].argmax())
+    motion = Template(talk.motion.rows([0, widest]), talk.fps, talk.layout)
+    opened = animator.open(portrait())
+    mouths = {}
+    for mouth in ("follow", "own", "silent"):
+        with opened.drive(motion, DriveOptions(mouth=mouth)) as frames:
+            shown = list(frames)[1]
+        mouths[mouth] = opening_ratios(animator.analyzer.detect(shown)[0].landmarks)[2]
+    own = opening_ratios(animator.analyzer.detect(portrait())[0].landmarks)[2]
+    assert mouths["follow"] > own + 0.1
+    assert mouths["own"] == pytest.approx(own, abs=0.04)
+    assert mouths["silent"] < 0.05

@@ -9,6 +9,7 @@ MotionMode = Literal["relative", "absolute"]
 DrivingOption = Literal["expression-friendly", "pose-friendly"]
 ExpressionMode = Literal["faithful", "landmarks"]
 Framing = Literal["steady", "follow"]  # whether a driver's camera moves the portrait's head
+MouthMode = Literal["follow", "own", "silent"]
 AudioMode = Literal["driving", "source", "none"]
 VideoCodec = Literal["auto", "prores"]
 PasteMask = Literal["template", "face"]

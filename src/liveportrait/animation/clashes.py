@@ -36,9 +36,11 @@ CLASHES = (
         "motion",
         ("absolute",),
         "--motion absolute takes expressions and head poses as DRIVING has them",
-        ("expression_strength", "photo_pose", "normalize_lips"),
+        ("expression_strength", "photo_pose", "normalize_lips", "normalize_eyes"),
     ),
-    Clash("region", ("pose",), "--region pose leaves the expression alone", ("expression_strength",)),
+    Clash("region", ("pose",), "--region pose leaves the expression alone", ("expression_strength", "mouth")),
+    Clash("region", ("lips",), "--region lips moves the mouth alone", ("mouth",)),
+    Clash("region", ("eyes",), "--region eyes leaves the mouth alone", ("mouth",)),
     Clash(
         "region",
         ("expression", "lips", "eyes"),

@@ -37,6 +37,7 @@ SLIDERS: dict[str, Range] = {
     "grin": Range(0, 1),
     "lips": Range(-1, 1),
     "neutral": Range(0, 1),
+    "silent": Range(0, 1),
     "pitch": Range(-15, 15),
     "yaw": Range(-25, 25),
     "roll": Range(-15, 15),
@@ -75,6 +76,8 @@ class Sliders(OptionGroup):
     """-1 (closed) to 1 (wide open)"""
     neutral: float = 0.0
     """0 to 1: how much of the face's own expression is taken out first"""
+    silent: float = 0.0
+    """0 to 1: brings the mouth to rest, closed, whatever a video SOURCE says"""
     pitch: float = 0.0
     """degrees added, -15 (up) to 15 (down)"""
     yaw: float = 0.0

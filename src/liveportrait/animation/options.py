@@ -19,6 +19,7 @@ from liveportrait.choices import (
     ExpressionMode,
     Framing,
     MotionMode,
+    MouthMode,
     Opening,
     PasteMask,
     Reduction,
@@ -117,6 +118,9 @@ class RetargetOptions:
     """opening of the lips, 0 (closed) to 0.8; driver: the same as in DRIVING"""
     normalize_lips: bool = False
     """relative motion: start from closed lips where SOURCE has them open"""
+    normalize_eyes: bool = False
+    """relative motion: start from eyes as far open as SOURCE usually has them, so that it does not blink beside
+    DRIVING; where it has them closed throughout, from open ones"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for values out of range."""
@@ -142,7 +146,9 @@ class RetargetOptions:
     @property
     def changes(self) -> bool:
         """Whether anything is asked for."""
-        return self.normalize_lips or any(opening is not None for opening in self.wanted)
+        return (
+            self.normalize_lips or self.normalize_eyes or any(opening is not None for opening in self.wanted)
+        )
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,9 @@ class TransferOptions(OptionGroup):
     """relative: SOURCE moves as DRIVING does from its reference on; absolute: it takes DRIVING's pose"""
     region: Region = "all"
     """which part of the face follows DRIVING"""
+    mouth: MouthMode = "follow"
+    """follow DRIVING; own: as SOURCE has it, a video's speech included; silent: at rest, and closed unless lip-opening
+    says more"""
     reference: str = "match"
     """the frame of DRIVING that relative motion starts from: match (the first one, but expressions start where
     DRIVING looks most like SOURCE), first, auto (the most neutral one), or its number"""
@@ -198,6 +207,11 @@ class TransferOptions(OptionGroup):
     def cuts_out(self, height: int, width: int) -> bool:
         """Whether the face is cut out of a driver of that size: as published, of any that is not square."""
         return self.crop_driving or (self.as_published and height != width)
+
+    @property
+    def opens(self) -> bool:
+        """Whether it must be known how far eyes and lips are open in SOURCE."""
+        return self.retarget.changes or self.mouth == "silent"
 
     @property
     def start(self) -> Reference:
@@ -259,7 +273,7 @@ class AnimateOptions(OutputOptions, DriveOptions, SourceOptions):
 
 def check_subject(source: SourceOptions, transfer: TransferOptions) -> None:
     """Raise `UserError` where openings of eyes and lips, which are people's, are asked of an animal."""
-    if source.subject == "animal" and transfer.retarget.changes:
+    if source.subject == "animal" and transfer.opens:
         raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
 
 

@@ -43,6 +43,11 @@ class Cue(NamedTuple):
 class Poser(Protocol):
     """Turns what is known of some frames into the poses of a face."""
 
+    @property
+    def moves_mouth(self) -> bool:
+        """Whether the mouth does what the driver's does."""
+        ...
+
     def poses(self, view: FaceView, cue: Cue) -> Pose:
         """The poses (batch b) of a face in b frames; the view has batch b, or 1 where the face is still."""
         ...
@@ -142,7 +147,7 @@ def render_faces(
     with session.clock.step("render"):
         home = pose_of(view.motion)
         poses = poser.poses(view, cue)
-        cues = cue.driving.cues if cue.driving else None
+        cues = cue.driving.cues if cue.driving and poser.moves_mouth else None
         layers = FaceLayers.of(session.engine.layers(view.features, home, poses, cues))
     rendered = []
     for row, own_layers in enumerate(layers):

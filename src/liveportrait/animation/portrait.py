@@ -81,8 +81,6 @@ class Portrait:
     def driven(self, session: Session, driving: Sequence[Resolved], options: DriveOptions) -> Rendering:
         """The same for drivers as `resolve_driving` gives them, within a session."""
         source = self._checked(options)
-        if options.retarget.changes:
-            require_openings(source)
         inputs = [
             each.at(source.fps) if isinstance(each, FrameArrays) and source.fps else each for each in driving
         ]
@@ -163,6 +161,8 @@ class Portrait:
     def _checked(self, paste: PasteOptions) -> Source:
         """The source. Raises `UserError` where it cannot be pasted, or left unpasted, as asked."""
         check_together(paste, self.options)
+        if isinstance(paste, DriveOptions) and paste.opens:
+            require_openings(self.source)
         if len(self.source.faces) > 1 and not paste.paste_back:
             raise UserError(
                 f"{len(self.source.faces)} faces do not fit into one crop: leave out --no-paste-back, or choose one"
@@ -184,7 +184,7 @@ class Portrait:
 
 def require_openings(source: Source) -> None:
     """Raise `UserError` for a face of which it is not known how far its eyes and lips open."""
-    if all(face.has_openings for face in source.faces):
+    if all(face.openings is not None for face in source.faces):
         return
     if any(face.is_animal for face in source.faces):
         raise UserError("openings of eyes and lips are those of people: leave them out for an animal")

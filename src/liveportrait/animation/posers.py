@@ -18,7 +18,7 @@ from liveportrait.motion import groups_for
 from liveportrait.motion.editing import copy_expression, edit
 from liveportrait.motion.expression import Change, OwnExpression
 from liveportrait.motion.keyframes import read_keyframes
-from liveportrait.motion.retargeting import Ratios, retarget, widen_lip_gap
+from liveportrait.motion.retargeting import Ratios, retarget, usual_eyes, widen_lip_gap
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion, Pose
 
@@ -40,6 +40,9 @@ class MotionTransfer:
         self._own = self._own_expression(face, start)
         self.stitches = options.stitching and engine.can_stitch
         self._is_still = still is not None
+        self._usual_eyes: Tensor | None = None
+        if options.retarget.normalize_eyes and self._is_relative and face.openings is not None:
+            self._usual_eyes = usual_eyes(face.openings).to(engine.device)
         self._first: tuple[Pose, float] | None = None  # with expression-friendly: poses and size at the start
         if (
             still
@@ -56,6 +59,11 @@ class MotionTransfer:
     ) -> MotionTransfer:
         """The transfer from a driver to the face of that place among those it moves."""
         return cls(engine, face, driver.start(place), driver.is_photo, options)
+
+    @property
+    def moves_mouth(self) -> bool:
+        """Whether the mouth does what the driver's does."""
+        return self._options.region in OPENS_LIPS and self._options.mouth == "follow"
 
     @property
     def makes_own(self) -> bool:
@@ -87,7 +95,10 @@ class MotionTransfer:
             return None
         if view is None or view.ratios is None or shape is None or shape.is_of(start.identity):
             return None
-        mask = self._groups.relative_mask(options.region).to(view.motion.scale.device)
+        mask = self._groups.relative_mask(options.region)
+        if options.mouth != "follow":
+            mask = mask & ~self._groups.mouth_mask()
+        mask = mask.to(view.motion.scale.device)
         strength = options.expression_strength
         return OwnExpression(self._engine, shape, view.motion, view.ratios[:, 2], mask, strength)
 
@@ -100,7 +111,8 @@ class MotionTransfer:
         else:
             added = own.addition(change)
         expression = own.source.expression + (change.expression + added.expression) @ moved.rotation
-        return own.posed(pose_of(moved._replace(expression=expression)), change, added)
+        moved = self._with_mouth(moved._replace(expression=expression), own.source)
+        return own.posed(pose_of(moved), change, added)
 
     def _changed(self, own: OwnExpression, driving: DrivingBatch) -> tuple[Motion, Change]:
         """The motion by plain differences, and the change of the face that it brings, as strong as asked for."""
@@ -108,7 +120,7 @@ class MotionTransfer:
         moved = self._transferred(driving.motion, start.motion, own.source)
         expression = strength * (moved.expression - own.source.expression) @ moved.rotation.transpose(1, 2)
         lips = scores = None
-        if driving.ratios is not None and start.ratios is not None and self._options.region in OPENS_LIPS:
+        if driving.ratios is not None and start.ratios is not None and self.moves_mouth:
             lips = strength * (driving.ratios - start.ratios)[:, 2]
         if driving.scores is not None and start.scores is not None:
             scores = driving.scores - start.scores
@@ -119,7 +131,13 @@ class MotionTransfer:
         if self._is_relative and self._options.expression_strength != 1:
             change = self._options.expression_strength * (moved.expression - view.motion.expression)
             moved = moved._replace(expression=view.motion.expression + change)
-        return pose_of(moved)
+        return pose_of(self._with_mouth(moved, view.motion))
+
+    def _with_mouth(self, moved: Motion, source: Motion) -> Motion:
+        """The motion with the mouth that the options ask for."""
+        if self._options.mouth == "follow":
+            return moved
+        return motions.with_mouth(moved, source, self._options.mouth == "silent", self._groups)
 
     def _moved(self, view: FaceView, cue: Cue) -> Motion:
         """The source's motion by plain differences in the frames of a cue, before anything is locked."""
@@ -164,7 +182,7 @@ class MotionTransfer:
 
     def _corrected(self, pose: Pose, home: Pose, source: Tensor | None, driving: DrivingBatch) -> Pose:
         """The pose with openings as asked for, then stitched; `source` are the face's own openings."""
-        if self._options.retarget.changes:
+        if self._options.opens:
             pose = self._retargeted(pose, home, source, driving)
         return self._engine.stitched(home, pose) if self.stitches else pose
 
@@ -175,9 +193,13 @@ class MotionTransfer:
         is_change = self._is_relative and not self._is_photo
         start = self._start.of(driving.scenes).ratios if is_change else None
         ratios = Ratios(source, driving.ratios, start)
+        left, right, lips = options.wanted
+        if self._options.mouth == "silent" and lips is None:
+            lips = 0.0
         normalize = options.normalize_lips and self._is_relative
-        pose = retarget(self._engine, pose, home, ratios, options.wanted, normalize)
-        return pose if options.wanted[2] is None else widen_lip_gap(pose, home, self._groups)
+        wanted = (left, right, lips)
+        pose = retarget(self._engine, pose, home, ratios, wanted, normalize, self._usual_eyes)
+        return pose if lips is None else widen_lip_gap(pose, home, self._groups)
 
 
 OPENS_LIPS = ("all", "expression", "lips")  # regions
@@ -187,6 +209,8 @@ OPENING_LIPS = {"lips", "lip_opening"}  # sliders
 
 class SliderPoser:
     """Poses a face as sliders and keyframes ask for. Nothing changes after construction."""
+
+    moves_mouth = False  # nobody drives
 
     def __init__(self, session: Session, sliders: Sliders) -> None:
         """Raises `UserError` where the keyframes, or the picture to take the expression from, do not serve."""

@@ -35,6 +35,7 @@ from liveportrait.motion.transfer import (
     relative_from_photo,
     size_ratio,
     take_pose,
+    with_mouth,
 )
 
 __all__ = [
@@ -74,5 +75,6 @@ __all__ = [
     "smooth_path",
     "snap_to_landmarks",
     "take_pose",
+    "with_mouth",
     "write_template",
 ]

@@ -31,7 +31,8 @@ NECK_IN_HEAD = (0.0, 2.6, 0.0)
 def edit(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
     """The motion (batch B) with sliders at values (B,) by name; a slider that is not named is at rest.
 
-    Sliders: `neutral` (0..1, how much of the expression is taken out first), those of `directions_for`,
+    Sliders: `neutral` (0..1, how much of the expression is taken out first), `silent` (0..1, the same for what moves in
+    speech, and closes the lips), those of `directions_for`,
     `pitch`, `yaw` and `roll` (degrees added), `move_x` and `move_y` (right and up, half sides of the crop), `move_z`
     (factor of the scale).
     """
@@ -84,8 +85,10 @@ def _turned(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
 def _with_expression(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
     expression = motion.expression
     if "neutral" in values:
-        rest = groups.neutral_expression().to(expression)
-        expression = torch.lerp(expression, rest.expand_as(expression), values["neutral"][:, None, None])
+        expression = _rested(expression, values["neutral"], groups)
+    if "silent" in values:
+        quiet = _rested(expression, values["silent"], groups)
+        expression = quiet.where(groups.mouth_mask().to(expression.device), expression)
     offset = torch.zeros_like(expression)
     for name, direction in directions_for(groups).items():
         if name in values:
@@ -96,11 +99,20 @@ def _with_expression(motion: Motion, values: Values, groups: KeypointGroups) -> 
     return motion._replace(expression=motion.expression + _closing(motion, values) @ motion.rotation)
 
 
+def _rested(expression: Tensor, amount: Tensor, groups: KeypointGroups) -> Tensor:
+    """Expressions (B,21,3) brought by amounts (B,) towards that of a face at rest."""
+    rest = groups.neutral_expression().to(expression)
+    return torch.lerp(expression, rest.expand_as(expression), amount[:, None, None])
+
+
 def _closing(motion: Motion, values: Values) -> Tensor:
-    """Head-frame offsets that close the right eye for `wink` and the lips for `lips` below 0, however open they are."""
+    """Head-frame offsets that close the right eye for `wink` and the lips for `lips` below 0, however open they are.
+
+    `silent` closes the lips too.
+    """
     pose, directions = pose_of(motion), face_mesh_directions()
     offset = torch.zeros_like(motion.expression)
-    for slider, name, sign in (("wink", LIDS[1], 1), ("lips", LIPS, -1)):
+    for slider, name, sign in (("wink", LIDS[1], 1), ("lips", LIPS, -1), ("silent", LIPS, 1)):
         if slider in values:
             part = (sign * values[slider]).clamp(0, 1) * amount_to_close(pose, name)
             offset = offset + part[:, None, None] * directions[name].positive.to(offset)

@@ -30,6 +30,7 @@ class KeypointGroups:
 
     layout: str  # name of the layout, written into motion templates
     lips: tuple[int, ...]
+    mouth: tuple[int, ...]  # what moves in speech: lips, and chin and jaw where they are known
     eyes: tuple[int, ...]
     absolute: Axes  # (keypoint, axes) that take the driver's own expression in absolute motion
     neutral: Offsets  # (21,3) expression of a face at rest, subtracted from a driving photo
@@ -56,6 +57,12 @@ class KeypointGroups:
         """The groups of an animal's face: all of it follows, as in the published program."""
         return replace(self, absolute=_EVERY_POINT)
 
+    def mouth_mask(self) -> Tensor:
+        """(21,1) bool: the keypoints that move in speech."""
+        mask = torch.zeros(NUM_KEYPOINTS, 1, dtype=torch.bool)
+        mask[list(self.mouth)] = True
+        return mask
+
     def neutral_expression(self) -> Tensor:
         """(1,21,3) float32 expression of a face at rest."""
         return torch.tensor(self.neutral, dtype=torch.float32)[None]
@@ -72,6 +79,7 @@ _EVERY_POINT: Axes = tuple((keypoint, "xyz") for keypoint in range(NUM_KEYPOINTS
 PUBLISHED = KeypointGroups(
     layout="published",
     lips=keypoints.PUBLISHED_LIPS,
+    mouth=keypoints.PUBLISHED_LIPS,
     eyes=keypoints.PUBLISHED_EYES,
     absolute=keypoints.PUBLISHED_ABSOLUTE,
     neutral=(
@@ -104,6 +112,7 @@ PUBLISHED = KeypointGroups(
 FACE_MESH = KeypointGroups(
     layout="face-mesh-21",
     lips=keypoints.MOUTH,
+    mouth=(*keypoints.MOUTH, keypoints.CHIN, *keypoints.JAW),
     eyes=keypoints.EYES,
     absolute=_EVERY_POINT,
     neutral=((0.0, 0.0, 0.0),) * NUM_KEYPOINTS,

@@ -37,6 +37,7 @@ from liveportrait.networks.keypoints import (
 
 Targets = tuple[Opening, Opening, Opening]  # left eye, right eye, lips
 LIPS_OPEN = 0.03  # from here on a source's lips count as open, and lip normalisation closes them
+SHUT, OPENED = 0.18, 0.39  # eyes less open than the one are shut, and opened so far by normalisation of eyes
 
 _EDGES = (RIGHT_LIDS, LEFT_LIDS, INNER_LIPS)  # upper and lower edge of what opens, in the order of the ratios
 _LIPS_COLUMN = 2
@@ -66,28 +67,41 @@ def retarget(
     ratios: Ratios,
     targets: Targets | Tensor,
     normalize_lips: bool = False,
+    usual_eyes: Tensor | None = None,
 ) -> Pose:
     """The poses (batch B) with the left eye, the right eye and the lips opened to the target ratios, before stitching.
 
     `source` (batch B or 1) is the source's own pose, at which `ratios.source` was measured. A target is a ratio,
     "driver" for the driver's own, None for what the driver's motion makes of it; as a tensor (B,3), NaN is None.
-    With `normalize_lips` lips that the source has open start closed, which is meant for relative motion.
+    With `normalize_lips` lips that the source has open start closed; with `usual_eyes` (1,2) eyes without a target
+    start as far open as that. Both are meant for relative motion.
 
     Raises `UserError` where the driver's ratios are asked for but unknown, or the weights bring no module for it.
     """
     if not isinstance(targets, Tensor):
         targets = target_ratios(targets, ratios, len(pose.keypoints))
+    measured = groups_for(engine.variant).keypoints_are_landmarks
+    if usual_eyes is not None:
+        now = _seen(pose, source, ratios) if measured else _estimated(ratios, len(pose.keypoints))
+        eyes = (usual_eyes + (now - ratios.source)[:, :2]).clamp(0, WIDEST_OPENING)
+        targets = torch.cat([eyes.where(targets[:, :2].isnan(), targets[:, :2]), targets[:, 2:]], dim=1)
     if not normalize_lips and bool(targets.isnan().all()):
         return pose
-    if not groups_for(engine.variant).keypoints_are_landmarks:
+    if not measured:
         return _by_networks(engine, pose, source, ratios, targets, normalize_lips)
     if not engine.can_retarget_eyes:
         return _by_landmarks(pose, source, ratios, targets, normalize_lips)
     lips = targets.clone()
     lips[:, :2] = math.nan
-    now = _seen(pose, source, ratios)
+    now = _seen(pose, source, ratios).clamp(min=0)
     pose = _by_landmarks(pose, source, ratios, lips, normalize_lips)
     return pose._replace(keypoints=pose.keypoints + _eyes(engine, pose.keypoints, source, now, targets))
+
+
+def usual_eyes(ratios: Tensor) -> Tensor:
+    """The openings (1,2) that eyes usually have, from ratios (N,3) over time; wide open where they are shut."""
+    usual = ratios[:, :2].median(dim=0, keepdim=True).values
+    return usual if usual.mean() >= SHUT else torch.full_like(usual, OPENED)
 
 
 def target_ratios(targets: Targets, ratios: Ratios, count: int) -> Tensor:
@@ -217,7 +231,7 @@ def _by_networks(
     engine: Engine, pose: Pose, source: Pose, ratios: Ratios, targets: Tensor, normalize_lips: bool
 ) -> Pose:
     """The networks' offsets from the pose as it is; each eye's own where the two are asked to differ."""
-    now = _estimated(ratios, len(pose.keypoints))
+    now = _estimated(ratios, len(pose.keypoints)).clamp(min=0)
     keypoints = pose.keypoints
     if normalize_lips:
         lips = ratios.source[:, 2:]
@@ -246,7 +260,7 @@ def _estimated(ratios: Ratios, count: int) -> Tensor:
     now = ratios.source.expand(count, 3)
     if ratios.driver is None:
         return now
-    return ratios.driver if ratios.first is None else (now + ratios.driver - ratios.first).clamp(min=0)
+    return ratios.driver if ratios.first is None else now + ratios.driver - ratios.first
 
 
 def _seen(pose: Pose, source: Pose, ratios: Ratios) -> Tensor:
@@ -261,7 +275,7 @@ def _seen(pose: Pose, source: Pose, ratios: Ratios) -> Tensor:
         mouth = _mouth_width(by.keypoints, torch.zeros_like(by.keypoints))[0]
         return torch.stack([*eyes, _gap(by.keypoints, 2, by) / mouth], dim=1)
 
-    return (ratios.source + told(pose) - told(source)).clamp(min=0)
+    return ratios.source + told(pose) - told(source)
 
 
 def _side(source: Pose, column: int, points: tuple[int, ...]) -> Tensor:

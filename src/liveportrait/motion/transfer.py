@@ -108,6 +108,13 @@ def in_place(motion: Motion, source: Motion, region: Region, groups: KeypointGro
     )
 
 
+def with_mouth(motion: Motion, source: Motion, silent: bool, groups: KeypointGroups) -> Motion:
+    """The motion with the source's own mouth, or, `silent`, that of a face at rest."""
+    own = groups.neutral_expression().to(motion.expression) if silent else source.expression
+    mask = groups.mouth_mask().to(motion.expression.device)
+    return motion._replace(expression=torch.where(mask, own, motion.expression))
+
+
 def take_pose(motion: Motion, driving: Motion) -> Motion:
     """The motion with the driver's own head rotation: what a driving photo shows of its pose (batch 1 or N)."""
     return motion._replace(rotation=driving.expand(motion.batch).rotation)

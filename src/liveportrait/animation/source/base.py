@@ -82,8 +82,8 @@ class SourceFace(Protocol):
         ...
 
     @property
-    def has_openings(self) -> bool:
-        """Whether it is known how far its eyes and lips open: not an animal's, nor where no face was found."""
+    def openings(self) -> Tensor | None:
+        """(n,3) openings of left eye, right eye and lips in its n frames; None for an animal's or one not found."""
         ...
 
     @property

@@ -88,6 +88,11 @@ class FaceObservations:
         """(N,) whether the frame shows the face."""
         return np.array(self._row_of) >= 0
 
+    @property
+    def ratios(self) -> Array:
+        """(n,3) openings of left eye, right eye and lips in the frames that show the face."""
+        return np.array(np.frombuffer(self._rows, _RECORD)["ratios"])
+
     def __len__(self) -> int:
         return len(self._row_of)
 

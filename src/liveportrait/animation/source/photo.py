@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.session import Session
@@ -57,9 +58,9 @@ class PhotoFace:
         return self.still
 
     @property
-    def has_openings(self) -> bool:
-        """Whether a person's face was found."""
-        return self.still.ratios is not None
+    def openings(self) -> Tensor | None:
+        """Its openings (1,3), where a person's face was found."""
+        return self.still.ratios
 
     @property
     def side(self) -> float | None:

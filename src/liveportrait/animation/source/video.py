@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.report import FOLLOW, MEASURE, Jitter
@@ -61,16 +63,16 @@ class VideoFace:
 
     def view(self, session: Session, rows: Sequence[int], frames: Sequence[Image]) -> FaceView:
         """The face in these frames, given by their numbers and pictures: F runs on each."""
-        seen = [self.path.seen.held(row) for row in rows] if self.has_openings else []
+        seen = [self.path.seen.held(row) for row in rows] if self.path.seen.found.any() else []
         windows = [self.path.windows[row] for row in rows] if self.path.windows else []
         motion = self.motion.rows(self.rows[list(rows)]).to(session.engine.device)
         crops = _crops(session, frames, windows, self.path.reduction)
         return make_view(session, crops, motion, seen, windows)
 
     @property
-    def has_openings(self) -> bool:
-        """Whether any frame shows the face: the others have the openings of the one before."""
-        return bool(self.path.seen.found.any())
+    def openings(self) -> Tensor | None:
+        """The openings (n,3) in the frames that show the face, where there are any; others hold that before them."""
+        return torch.from_numpy(self.path.seen.ratios) if self.path.seen.found.any() else None
 
     @property
     def side(self) -> float | None:
