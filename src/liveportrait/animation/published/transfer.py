@@ -22,7 +22,7 @@ from liveportrait.animation.source.base import FaceView, Source, SourceFace
 from liveportrait.animation.source.video import VideoFace
 from liveportrait.choices import Opening
 from liveportrait.engine import Engine
-from liveportrait.motion.retargeting import LIPS_OPEN
+from liveportrait.motion.retargeting import LIPS_OPEN, OPENED, SHUT
 from liveportrait.motion.smoothing import StreamSmoother
 from liveportrait.networks.interface import Motion, Pose
 
@@ -44,6 +44,15 @@ class PublishedTransfer(MotionTransfer):
         """`smoothed`: of the face in a source video, where its driver moves."""
         super().__init__(engine, face, start, is_photo, _for_face(options, face))
         self._smoothed = smoothed
+        self._eyes: Tensor | None = None  # () how far a source video's eyes start open
+        if (
+            self._options.retarget.normalize_eyes
+            and self._is_relative
+            and not face.still
+            and face.openings is not None
+        ):
+            first = face.openings[0, :2].mean()
+            self._eyes = first if first >= SHUT else torch.full_like(first, OPENED)
 
     def _moved(self, view: FaceView, cue: Cue) -> Motion:
         if self._smoothed is None:
@@ -57,7 +66,7 @@ class PublishedTransfer(MotionTransfer):
         return motions.in_place(moved, source, region, groups)
 
     def _corrected(self, pose: Pose, home: Pose, source: Tensor | None, driving: DrivingBatch) -> Pose:
-        """Openings start from the source's keypoints, closed lips come after stitching."""
+        """Openings start from the source's keypoints, closed lips and open eyes come after stitching."""
         options, engine = self._options.retarget, self._engine
         eyes, _, lips = options.wanted
         if options.changes and source is None:
@@ -81,6 +90,11 @@ class PublishedTransfer(MotionTransfer):
             closing = engine.retarget_lips(home.keypoints, torch.cat([open_lips, 0 * open_lips], dim=1))
             closing = torch.where(open_lips[..., None] >= LIPS_OPEN, closing, 0.0)
             pose = pose._replace(keypoints=pose.keypoints + closing)
+        if source is not None and self._eyes is not None:
+            own = source[:, :2]
+            wanted = self._eyes.to(own).expand(len(own), 1)
+            opening = engine.retarget_eyes(home.keypoints, torch.cat([own, wanted], dim=1))
+            pose = pose._replace(keypoints=pose.keypoints + opening)
         return pose
 
 
