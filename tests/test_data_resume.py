@@ -187,7 +187,7 @@ def test_over_a_cluster_the_result_is_the_same(
 def test_without_ray_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     jobs = [Job("/nowhere/a.mp4", "a", str(tmp_path), PrepareOptions())]
-    with pytest.raises(UserError, match=r"pip install 'liveportrait\[ray\]'"):
+    with pytest.raises(UserError, match=r"pip install 'liveportrait\[cluster\]'"):
         list(run_on_cluster(jobs, "auto"))
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from liveportrait.errors import UserError
 
+HIDDEN = ".liveportrait-"  # how the names of unfinished files and folders begin
 _UNFINISHED: set[Path] = set()  # files and folders that are being written, under hidden names
 
 
@@ -48,6 +50,17 @@ def unfinished(path: Path) -> Iterator[Path]:
     finally:
         _remove(path)
         _UNFINISHED.discard(path)
+
+
+def unfinished_beside(path: Path, suffix: str = "") -> AbstractContextManager[Path]:
+    """The hidden name under which the file or folder `path` is written until it is complete, see `unfinished`."""
+    return unfinished(path.with_name(f"{HIDDEN}{secrets.token_hex(6)}{suffix}"))
+
+
+def sweep_unfinished(folder: Path) -> None:
+    """Remove what a program that was killed left unfinished in a folder. Nobody may be writing there."""
+    for path in folder.glob(f"{HIDDEN}*"):
+        _remove(path)
 
 
 def remove_unfinished() -> None:

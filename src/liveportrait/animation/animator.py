@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,7 +105,7 @@ class Animator:
 
     def animate(
         self,
-        source: SourceInput,
+        source: SourceInput | Portrait,
         driving: DrivingInput | Sequence[DrivingInput],
         out: str | Path,
         options: AnimateOptions | None = None,
@@ -113,18 +113,19 @@ class Animator:
     ) -> Report:
         """Animate `source` with `driving`, see `open` and `Portrait.drive`, and write the frames to `out`.
 
-        `out` is a video, a folder of PNG (no suffix), or a picture where the result has one frame. It appears under
-        its name only when it is complete. Raises `UserError`.
+        A `Portrait` as source stays open, and keeps the options that it was opened with. `out` is a video, a folder of
+        PNG (no suffix), or a picture where the result has one frame. It appears under its name only when it is
+        complete. Raises `UserError`.
         """
         options = options or AnimateOptions()
         paths = output_paths(Path(out), options, options)
         if isinstance(source, str | Path):
             media_kind(source)
         drivers = resolve_driving(driving)  # a mistyped name is refused before the source is followed
-        try_sound(source, drivers, options.audio, paths[0])
+        try_sound(_file(source), drivers, options.audio, paths[0])
         session = self._session(progress)
         drivers = open_early(session, drivers, options)
-        with self._open(session, source, options) as portrait:
+        with self._opened(session, source, options) as portrait:
             rendering = portrait.driven(session, drivers, options)
             if is_picture(paths[0]) and rendering.total != 1:
                 raise UserError(
@@ -133,7 +134,7 @@ class Animator:
                 )
             unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
             turns = options.motion == "relative" and options.region in ("all", "pose")
-            notes = [*_notes(rendering, unchanged, options, options.stitching, "animated")]
+            notes = [*_notes(rendering, unchanged, portrait.options, options.stitching, "animated")]
             notes += size_notes(rendering, paths[0], options)
             notes += [framing_note(each.driver) for each in rendering.drivers if each.driver.is_steadied]
             if turns and not options.photo_pose and any(each.driver.is_photo for each in rendering.drivers):
@@ -144,30 +145,28 @@ class Animator:
 
     def edit(
         self,
-        source: SourceInput,
+        source: SourceInput | Portrait,
         out: str | Path,
         options: EditOptions | None = None,
         progress: Progress = no_progress,
     ) -> Report:
         """Edit the faces of `source`, see `open` and `Portrait.edit`; write `out`, a picture or video like it.
 
-        A video keeps its frames, rate and sound; frames without a face pass through as they are. `out` appears under
-        its name only when it is complete. Raises `UserError`.
+        A video keeps its frames, rate and sound; frames without a face pass through as they are. A `Portrait` as source
+        stays open. `out` appears under its name only when it is complete. Raises `UserError`.
         """
         options = options or EditOptions()
-        is_video = (
-            media_kind(source) == "video" if isinstance(source, str | Path) else not _is_picture(source)
-        )
+        is_video = _is_video(source)
         paths = output_paths(Path(out), options, options, MOVING_OUTPUTS if is_video else IMAGE_OUTPUTS)
         if options.keyframes and not is_video:
             raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
-        try_sound(source, (), options.audio, paths[0])
+        try_sound(_file(source), (), options.audio, paths[0])
         session = self._session(progress)
         poser = SliderPoser(session, options)
-        with self._open(session, source, options) as portrait:
+        with self._opened(session, source, options) as portrait:
             rendering = portrait.edited(session, options, poser)
             unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
-            notes = [*_notes(rendering, unchanged, options, options.stitching, "edited")]
+            notes = [*_notes(rendering, unchanged, portrait.options, options.stitching, "edited")]
             notes += size_notes(rendering, paths[0], options)
             return _report(rendering, paths, unchanged, options.stitching, notes)
 
@@ -212,6 +211,12 @@ class Animator:
     def _open(self, session: Session, source: SourceInput, options: SourceOptions) -> Portrait:
         opened = open_source(session, source, options)
         return Portrait(self.engine, self.analyzer, self.batch, opened, options)
+
+    def _opened(
+        self, session: Session, source: SourceInput | Portrait, options: SourceOptions
+    ) -> AbstractContextManager[Portrait]:
+        """A block with the portrait; one that was open before stays open after it."""
+        return nullcontext(source) if isinstance(source, Portrait) else self._open(session, source, options)
 
     def _session(self, progress: Progress) -> Session:
         return Session(self.engine, self.analyzer, self.batch, progress)
@@ -300,5 +305,14 @@ def framing_note(driver: Driver) -> str:
     )
 
 
-def _is_picture(source: object) -> bool:
-    return isinstance(source, np.ndarray) and source.ndim != 4
+def _is_video(source: SourceInput | Portrait) -> bool:
+    if isinstance(source, Portrait):
+        return source.source.fps is not None
+    if isinstance(source, str | Path):
+        return media_kind(source) == "video"
+    return not (isinstance(source, np.ndarray) and source.ndim != 4)
+
+
+def _file(source: SourceInput | Portrait) -> SourceInput | None:
+    """What the sound of a source is in, if it has any."""
+    return source.source.audio if isinstance(source, Portrait) else source

@@ -67,7 +67,7 @@ def resolve_driving(driving: DrivingInput | Sequence[DrivingInput]) -> list[Reso
     return [_resolved(driving)]
 
 
-def try_sound(source: SourceInput, drivers: Sequence[Resolved], mode: AudioMode, out: Path) -> None:
+def try_sound(source: SourceInput | None, drivers: Sequence[Resolved], mode: AudioMode, out: Path) -> None:
     """Read the sound that `out` will have, before any work. Raises `UserError` where it cannot be carried over."""
     suffix = out.suffix.lower()
     if mode == "none" or suffix not in VIDEO_OUTPUTS:

@@ -14,6 +14,7 @@ from tyro.conf import subcommand
 
 from liveportrait.apps.animate import Animate, AnimateAsPublished, Edit, MakeTemplate
 from liveportrait.apps.app import App
+from liveportrait.apps.batch import Batch
 from liveportrait.apps.demo import Demo
 from liveportrait.apps.evaluate import Evaluate
 from liveportrait.apps.serve import Serve
@@ -27,6 +28,7 @@ Command = (
     Annotated[Animate, subcommand("animate")]
     | Annotated[MakeTemplate, subcommand("template")]
     | Annotated[Edit, subcommand("edit")]
+    | Annotated[Batch, subcommand("batch")]
     | Annotated[Demo, subcommand("demo")]
     | Annotated[App, subcommand("app")]
     | Annotated[Serve, subcommand("serve")]
@@ -37,7 +39,6 @@ Command = (
     | Annotated[Train, subcommand("train")]
 )
 
-USER_ERROR = 2
 # Of PyTorch, OpenCV and OpenVINO.
 NO_MEMORY = ("can't allocate memory", "Insufficient memory", "std::bad_alloc")
 TOO_LITTLE_MEMORY = (
@@ -49,8 +50,9 @@ TOO_LITTLE_MEMORY = (
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command line (the process's own by default) and return its exit status.
 
-    0 is success, 2 a mistake in the input, 128 and a signal's number an interruption (130 is Ctrl-C); on either the
-    outputs do not exist. Raises SystemExit for --help (0) and for a line that cannot be parsed (2).
+    0 is success, 1 a batch some of whose jobs failed, 2 a mistake in the input, 128 and a signal's number an
+    interruption (130 is Ctrl-C); on either of the last two the outputs do not exist. Raises SystemExit for --help (0)
+    and for a line that cannot be parsed (2).
     """
     # PyTorch's threads wait for one another at the end of every layer. GNU OpenMP lets them spin, which takes a core
     # from the decoder and the encoder, and on a busy machine makes a frame take fifty times as long
@@ -73,10 +75,11 @@ def main(args: Sequence[str] | None = None) -> int:
             # Whatever fails while everything is being stopped fails because of that.
             if not stopper.stopped:
                 if _is_lack_of_memory(error):
-                    return _fail(TOO_LITTLE_MEMORY)
-                if isinstance(error, UserError):
-                    return _fail(str(error))
-                raise
+                    error = UserError(TOO_LITTLE_MEMORY)
+                if not isinstance(error, UserError):
+                    raise
+                print(f"liveportrait: {error}", file=sys.stderr)
+                return error.status
         finally:
             remove_unfinished()  # an interruption may come between a block's end and its cleaning up
         if stopper.stopped:
@@ -91,11 +94,6 @@ def command_for(args: Sequence[str]) -> Any:
         return Command
     animate, *others = get_args(Command)
     return Union[Annotated[AnimateAsPublished, *animate.__metadata__], *others]
-
-
-def _fail(sentence: str) -> int:
-    print(f"liveportrait: {sentence}", file=sys.stderr)
-    return USER_ERROR
 
 
 def _is_lack_of_memory(error: BaseException | None) -> bool:

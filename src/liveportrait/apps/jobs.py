@@ -19,6 +19,7 @@ from liveportrait.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
+    from liveportrait.animation.portrait import Portrait
     from liveportrait.animation.report import Report
 
 JobKind = Literal["animate", "edit", "template"]
@@ -84,15 +85,21 @@ class Job:
             raise UserError(f"{self.driving[1]}: a template holds one motion: name one of DRIVING")
 
 
-def run_job(animator: Animator, job: Job, progress: Progress = no_progress) -> Report:
-    """Do the work, and write `job.out`, which appears only when it is complete. Raises `UserError`."""
+def run_job(
+    animator: Animator, job: Job, progress: Progress = no_progress, portrait: Portrait | None = None
+) -> Report:
+    """Do the work, and write `job.out`, which appears only when it is complete.
+
+    `portrait`: the job's source, where it is open already with the job's `SourceOptions`. Raises `UserError`.
+    """
     options = job.options
     if isinstance(options, TemplateJobOptions):
         return animator.template(job.driving[0], job.out, options.crop_driving, options.overwrite, progress)
-    assert job.source is not None
+    source = portrait or job.source
+    assert source is not None
     if isinstance(options, EditOptions):
-        return animator.edit(job.source, job.out, options, progress)
-    return animator.animate(job.source, job.driving, job.out, options, progress)
+        return animator.edit(source, job.out, options, progress)
+    return animator.animate(source, job.driving, job.out, options, progress)
 
 
 def suffix_for(kind: JobKind, source: Path | None, driving: tuple[Path, ...], alpha: bool = False) -> str:

@@ -33,6 +33,37 @@ class FramesPerSecond(ProgressColumn):
         return Text("" if task.speed is None else pace(task.speed))
 
 
+class BatchBars:
+    """A bar over all jobs of a batch, and one for each job that is under way."""
+
+    def __init__(self, bars: Progress, jobs: int, done: int) -> None:
+        self._bars, self._jobs = bars, bars.add_task("jobs", total=jobs, completed=done)
+        self._steps: dict[str, TaskID] = {}
+
+    def begin(self, name: str) -> Show:
+        """A job begins; gives the progress function for it."""
+        self._steps[name] = task = self._bars.add_task(name, total=None)
+
+        def show(step: str, done: int, total: int | None) -> None:
+            self._bars.update(task, description=f"{name}: {step}", completed=done, total=total)
+
+        return show
+
+    def end(self, name: str) -> None:
+        """A job has ended."""
+        self._bars.remove_task(self._steps.pop(name))
+        self._bars.advance(self._jobs)
+
+
+@contextmanager
+def batch_bars(jobs: int, done: int) -> Iterator[BatchBars]:
+    """Bars for so many jobs, of which so many are done; nothing is shown where standard error is no terminal."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        yield BatchBars(bars, jobs, done)
+
+
 @contextmanager
 def progress_bar() -> Iterator[Show]:
     """A progress function for the pipelines; nothing is shown where standard error is no terminal."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from liveportrait.errors import UserError
-from liveportrait.folders import check_new_folder, unfinished
+from liveportrait.folders import check_new_folder, unfinished_beside
 
 
 def check_input(path: Path | str) -> Path:
@@ -64,7 +63,7 @@ def output_folder(path: Path | str) -> Iterator[Path]:
     Raises UserError as `check_new_folder` does, before and once more at the end.
     """
     path = check_new_folder(path)
-    with unfinished(path.with_name(f".liveportrait-{secrets.token_hex(6)}")) as temporary:
+    with unfinished_beside(path) as temporary:
         temporary.mkdir()
         yield temporary
         check_new_folder(path)
@@ -81,7 +80,7 @@ def output_file(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
     """
     path = check_output(path, overwrite=overwrite)
     target = path.resolve() if path.is_symlink() else path
-    with unfinished(target.with_name(f".liveportrait-{secrets.token_hex(6)}{path.suffix}")) as temporary:
+    with unfinished_beside(target, path.suffix) as temporary:
         yield temporary
         check_output(path, overwrite=overwrite)
         temporary.replace(target)

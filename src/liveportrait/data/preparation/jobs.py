@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -13,7 +10,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +23,9 @@ from liveportrait.data.preparation.samples import prepare_picture, prepare_video
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.media import media_kind
+from liveportrait.processes import cluster, obey_starter
 
 QUEUED = 2  # jobs waiting or running, for each process of a pool
-LOCAL = "local"  # the address of a cluster on this machine
 
 
 @dataclass(frozen=True)
@@ -133,20 +129,7 @@ def _alone(job: Job, work: Work) -> str:
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Spawned: a fork of a process that has run torch and OpenCV threads can hang on their locks.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_process)
-
-
-def _prepare_process() -> None:
-    """Ends this process with the one that started it, however that ends; interruptions end it silently."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(1))
-    if (starter := multiprocessing.parent_process()) is None:
-        return
-
-    def end_with(process: BaseProcess) -> None:
-        process.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with, args=(starter,), daemon=True).start()
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=obey_starter)
 
 
 def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[str]:
@@ -156,25 +139,12 @@ def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[str]:
     output folder must have the same paths on all machines, and this package must be installed there.
     Raises UserError where Ray is not installed or the cluster cannot be reached.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise UserError(
-            "Preparing over a cluster needs Ray Data, which is not installed: pip install 'liveportrait[cluster]'"
-        ) from error
-    try:
-        ray.init(address=None if address == LOCAL else address, include_dashboard=False, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"The Ray cluster at {address!r} cannot be reached: {error}") from error
-    try:
+    with cluster(address, "preparing", "ray.data") as ray:
         ray.data.DataContext.get_current().enable_progress_bars = False
         # A block for each input: an input is the unit of work, of retrying and of resuming.
         rows = ray.data.from_items([_to_row(job) for job in jobs], override_num_blocks=len(jobs))
         for row in rows.map(make_part_of_row, num_cpus=1).iter_rows():
             yield str(row["key"])
-    finally:
-        ray.shutdown()
 
 
 def make_part_of_row(row: dict[str, Any]) -> dict[str, str]:

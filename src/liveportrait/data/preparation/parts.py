@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from liveportrait.data.preparation.labels import Labels
 from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.errors import UserError
+from liveportrait.folders import sweep_unfinished
 from liveportrait.media import output_file
 
 FOLDER = "parts"
@@ -141,8 +142,7 @@ def read_members(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left behind under temporary names."""
-    for path in (folder / FOLDER).glob(".liveportrait-*"):
-        path.unlink(missing_ok=True)
+    sweep_unfinished(folder / FOLDER)
 
 
 def _paths(folder: Path, key: str) -> tuple[Path, Path]:

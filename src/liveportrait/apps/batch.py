@@ -1,0 +1,130 @@
+"""`liveportrait batch`: the jobs of a manifest, side by side; what is done already is not done again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from liveportrait.apps.animate import LoadOptions
+from liveportrait.apps.progress import batch_bars
+from liveportrait.errors import UserError
+
+if TYPE_CHECKING:
+    from liveportrait.apps.batches.bench import Outcome
+    from liveportrait.apps.batches.lanes import Lane
+    from liveportrait.apps.batches.manifest import Row
+    from liveportrait.apps.batches.record import Record
+    from liveportrait.types import Progress
+
+CORES_A_JOB = 4  # more do little for one animation (docs/notes/speed.md)
+
+
+class JobsFailed(UserError):
+    """Some jobs of a batch failed, and the others were done."""
+
+    status = 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Do every job of MANIFEST, a table of sources, drivers and options; started again, go on where it was."""
+
+    manifest: Annotated[Positional[Path], arg(metavar="MANIFEST")]
+    """a .csv or .jsonl file with a row for each result: source, driving, kind, name, any option (see
+    docs/guide/batch.md)"""
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")]
+    """the folder to write the results into; it is made if it is missing"""
+    jobs: int | None = None
+    """jobs at a time, each in a process of its own; by default one for each GPU, or else for every 4 cores"""
+    ray: Annotated[str | None, arg(metavar="ADDRESS")] = None
+    """do the jobs on a Ray cluster: its address, auto to find it, or local for one on this machine"""
+    networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+
+    def run(self) -> None:
+        """Do what is not done yet, and print each result. Raises `JobsFailed`."""
+        if self.jobs is not None and self.jobs < 1:
+            raise UserError(f"jobs is {self.jobs}: give at least 1")
+        from liveportrait.apps.batches.manifest import read_manifest
+        from liveportrait.apps.batches.record import Record
+
+        rows = read_manifest(self.manifest, self.out, self.networks.weights)
+        with Record.open(self.out) as record:
+            record.check_names(rows)
+            due = [row for row in rows if not record.is_done(row)]
+            if len(due) < len(rows):
+                print(f"{len(rows) - len(due)} of {len(rows)} results are complete already")
+            failed = self._do(due, len(rows), record)
+        if failed:
+            lines = [f"  line {row.line}, {row.name}: {reason}" for row, reason in failed]
+            told = f"{len(failed)} of {len(rows)} jobs failed; started again, the batch tries these anew"
+            raise JobsFailed("\n".join([told, *lines]))
+
+    def _do(self, due: list[Row], total: int, record: Record) -> list[tuple[Row, str]]:
+        """Do the jobs that are due; of each that failed, the reason, in the manifest's order."""
+        from liveportrait.apps.batches.lanes import spread
+
+        failed: list[tuple[Row, str]] = []
+        if not due:
+            return failed
+        with self._lanes(len(due)) as lanes, batch_bars(total, total - len(due)) as bars:
+
+            def begin(row: Row) -> Progress:
+                record.begin(row)
+                return bars.begin(row.name)
+
+            done = total - len(due)
+            for row, outcome in spread(due, lanes, begin):
+                record.end(row, outcome)
+                bars.end(row.name)
+                done += 1
+                show(row, outcome, f"{done}/{total}")
+                if outcome.reason:
+                    failed.append((row, outcome.reason))
+        return sorted(failed, key=lambda each: each[0].line)
+
+    @contextmanager
+    def _lanes(self, due: int) -> Iterator[Sequence[Lane]]:
+        """A block with processes for at most so many jobs, which end with it."""
+        from liveportrait.apps.batches.lanes import ProcessLane
+
+        if self.ray is not None:
+            from liveportrait.apps.batches.cluster import cluster_lanes
+
+            with cluster_lanes(self.ray, self.jobs, due, self.networks) as lanes:
+                yield lanes
+            return
+        with ExitStack() as stack:
+            here = [ProcessLane(networks) for networks in self._shares(due)]
+            for lane in here:
+                stack.callback(lane.close)
+            yield here
+
+    def _shares(self, due: int) -> list[LoadOptions]:
+        """What each process of this machine loads: jobs side by side share the GPUs and the cores."""
+        from liveportrait.processes import cores, gpus
+
+        devices = (
+            [f"cuda:{number}" for number in range(gpus())] if self.networks.device in ("auto", "cuda") else []
+        )
+        count = min(self.jobs or len(devices) or max(1, cores() // CORES_A_JOB), due)
+        threads = self.networks.threads or (max(1, cores() // count) if count > 1 else None)
+        own = replace(self.networks, threads=threads)
+        return [
+            replace(own, device=devices[number % len(devices)]) if devices else own for number in range(count)
+        ]
+
+
+def show(row: Row, outcome: Outcome, place: str) -> None:
+    """Print how a job ended; what deserves attention goes to standard error."""
+    for note in outcome.notes:
+        print(f"note: {row.name}: {note}", file=sys.stderr)
+    if outcome.reason:
+        print(f"failed {row.job.out} ({place})")
+    else:
+        print(f"wrote {row.job.out} ({place})")

@@ -1,0 +1,248 @@
+"""A manifest: a table (CSV) or lines of JSON (JSONL) that ask for one result each. It is checked as a whole.
+
+A row has the columns source, driving, kind and name, and any option by its name; an empty cell or null says nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+from liveportrait.animation.inputs import TEMPLATE_SUFFIXES, resolve_driving
+from liveportrait.animation.options import OutputOptions
+from liveportrait.animation.writer import MOVING_OUTPUTS
+from liveportrait.apps.jobs import Job, JobKind, JobOptions, options_from, suffix_for
+from liveportrait.data.preparation.run import fingerprint
+from liveportrait.errors import UserError
+from liveportrait.media import IMAGE_OUTPUTS, check_alpha, check_input, media_kind
+
+SEVERAL = ";"  # between several drivers in a cell of a table
+SHOWN = 10  # mistakes of a manifest that are told
+LONGEST_NAME = 120  # letters: systems allow 255 bytes, and some is added
+KINDS: tuple[JobKind, ...] = get_args(JobKind)
+FORMATS = {"template": TEMPLATE_SUFFIXES}
+MEDIA = (*MOVING_OUTPUTS, *IMAGE_OUTPUTS)
+# What some system does not take in the name of a file; names that begin with a dot or a dash are a trap in all.
+FORBIDDEN = re.compile(
+    r'[\x00-\x1f<>:"/\\|?*]|^[.\-\s]|[.\s]$|^(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)', re.I
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One result that is asked for."""
+
+    line: int
+    """of the manifest, from 1"""
+    job: Job
+    request: str
+    """a digest of all that the result depends on: files by their content, options, weights"""
+
+    @property
+    def name(self) -> str:
+        """The result's file name."""
+        return self.job.out.name
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the job writes."""
+        return tuple(_files(self.job.out, self.job.options))
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A row whose result has no name yet, unless the manifest gives it one."""
+
+    line: int
+    kind: JobKind
+    source: Path | None
+    driving: tuple[Path, ...]
+    options: JobOptions
+    name: str
+
+    @property
+    def own_name(self) -> str:
+        """A name made of those of the files."""
+        stems = [path.stem for path in (self.source, *self.driving) if path]
+        return FORBIDDEN.sub("_", "-".join(stems))[:LONGEST_NAME]
+
+
+def read_manifest(path: Path, folder: Path, weights: str) -> list[Row]:
+    """The rows of a manifest, checked, for results in `folder`.
+
+    Relative paths start at the manifest's folder. A result's name is the row's own, or that of its source and drivers,
+    with a number where an earlier row has it. Raises `UserError` that tells every wrong row, before any work.
+    """
+    drafts: list[_Draft] = []
+    mistakes: list[str] = []
+    for line, values in _lines(check_input(path)):
+        try:
+            drafts.append(_draft(line, values, path.parent))
+        except UserError as error:
+            mistakes.append(f"line {line}: {error}")
+    rows: list[Row] = []
+    if not mistakes:
+        taken: dict[
+            str, int
+        ] = {}  # names as systems compare them that ignore case, and the line that has each
+        # Names that the manifest gives come first: those that are made avoid them.
+        for draft in sorted(drafts, key=lambda draft: not draft.name):
+            try:
+                rows.append(_row(draft, folder, weights, taken))
+            except UserError as error:
+                mistakes.append(f"line {draft.line}: {error}")
+    if mistakes:
+        more = [f"and {len(mistakes) - SHOWN} more"] if len(mistakes) > SHOWN else []
+        raise UserError("\n  ".join([f"{path} cannot be done:", *mistakes[:SHOWN], *more]))
+    if not rows:
+        raise UserError(f"{path} asks for nothing: give it a row for each result")
+    return sorted(rows, key=lambda row: row.line)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and what is given there."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            match path.suffix.lower():
+                case ".csv":
+                    yield from _table(csv.DictReader(file, strict=True), path)
+                case ".jsonl":
+                    for line, text in enumerate(file, 1):
+                        if text.strip():
+                            yield line, _object(text, f"{path}, line {line}")
+                case other:
+                    raise UserError(f"{path} ends in {other!r}: a manifest is .csv or .jsonl")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text: save it as UTF-8") from error
+
+
+def _table(table: csv.DictReader[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        columns = [name.strip() for name in table.fieldnames or ()]
+        if len(set(columns)) < len(columns):
+            raise UserError(f"{path}, line 1: a column is there twice: each needs a name of its own")
+        table.fieldnames = columns
+        for row in table:
+            if None in row:
+                raise UserError(f"{path}, line {table.line_num}: there are more cells than columns")
+            given = {name: cell.strip() for name, cell in row.items() if cell and cell.strip()}
+            if "driving" in given:
+                several = [each.strip() for each in given["driving"].split(SEVERAL)]
+                given["driving"] = [each for each in several if each]  # as in JSON
+            yield table.line_num, given
+    except csv.Error as error:
+        raise UserError(f"{path}, line {table.line_num}: {error}; quotes and commas do not fit") from error
+
+
+def _object(text: str, place: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{place} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f'{place} is no JSON object: write {{"source": ..., "driving": ...}}')
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _draft(line: int, values: Mapping[str, Any], folder: Path) -> _Draft:
+    """A row with its files found and its options checked."""
+    values = dict(values)
+    source = _path(values.pop("source", None), "source", folder)
+    named = values.pop("driving", [])
+    named = named if isinstance(named, list) else [named]
+    driving = tuple(path for each in named if (path := _path(each, "driving", folder)))
+    name = values.pop("name", "")
+    kind = values.pop("kind", None) or ("template" if not source else "animate" if driving else "edit")
+    if kind not in KINDS:
+        raise UserError(f"kind is {kind!r}: choose one of {', '.join(KINDS)}")
+    if not isinstance(name, str):
+        raise UserError(f"name is {name!r}: give a text")
+    if "overwrite" in values:
+        raise UserError("overwrite is for the batch to decide: leave it out")
+    options = replace(_with_files(options_from(kind, values), folder), overwrite=True)
+    if source:
+        media_kind(check_input(source))
+    if driving:
+        resolve_driving(list(driving))
+    return _Draft(line, kind, source, driving, options, name.strip())
+
+
+def _with_files(options: JobOptions, folder: Path) -> JobOptions:
+    """The options with the files among them found."""
+    given = {each.name: getattr(options, each.name) for each in fields(options)}
+    files = {name: check_input(folder / value) for name, value in given.items() if isinstance(value, Path)}
+    return replace(options, **files)  # type: ignore[arg-type]  # a field of the same type
+
+
+def _path(value: object, column: str, folder: Path) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{column} is {value!r}: give the path of a file")
+    return folder / value
+
+
+def _row(draft: _Draft, folder: Path, weights: str, taken: dict[str, int]) -> Row:
+    """The row with a name of its own for each of its files."""
+    name, options = draft.name, draft.options
+    if name and FORBIDDEN.search(name):
+        raise UserError(f"name is {name!r}: give a plain file name, without a folder")
+    if len(name) > LONGEST_NAME:
+        raise UserError(f"name has {len(name)} letters: at most {LONGEST_NAME} are taken")
+    alpha = getattr(options, "alpha", False)
+    suffix = Path(name).suffix
+    if suffix.lower() not in FORMATS.get(draft.kind, MEDIA):
+        suffix = suffix_for(draft.kind, draft.source, draft.driving, alpha)
+    stem = name.removesuffix(suffix) or draft.own_name
+    number, out = 1, folder / f"{stem}{suffix}"
+    while clash := next((file for file in _files(out, options) if file.name.casefold() in taken), None):
+        if name:
+            raise UserError(
+                f"{clash.name} is the result of line {taken[clash.name.casefold()]}: name another one"
+            )
+        number += 1
+        out = folder / f"{stem}-{number}{suffix}"
+    if alpha:
+        check_alpha(out)
+    taken |= {file.name.casefold(): draft.line for file in _files(out, options)}
+    job = Job(draft.kind, draft.source, draft.driving, out, options)
+    return Row(draft.line, job, _request(job, weights))
+
+
+def _files(out: Path, options: JobOptions) -> Iterator[Path]:
+    yield out
+    if isinstance(options, OutputOptions) and options.compare:
+        yield out.with_name(f"{out.stem}_compare{out.suffix}")
+
+
+def _request(job: Job, weights: str) -> str:
+    settings = {
+        name: _content(value) if isinstance(value, Path) else value
+        for name, value in asdict(job.options).items()
+    }
+    asked = {
+        "kind": job.kind,
+        "source": job.source and _content(job.source),
+        "driving": [_content(path) for path in job.driving],
+        "options": settings,
+        "weights": weights,
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _content(path: Path) -> str:
+    state = path.stat()
+    return _digest(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _digest(path: Path, changed: int, size: int) -> str:
+    """The fingerprint of a file in one of its states: many rows may name it."""
+    return fingerprint(path)
