@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from animation_samples import bundled_networks, portrait
 
 from liveportrait import Animator
 from liveportrait.apps.serve import address_of, listening
+from liveportrait.apps.server import access
 from liveportrait.apps.server.application import create_application
 from liveportrait.apps.server.client import Client, ServiceError
 from liveportrait.apps.server.settings import Limits, ServerSettings
@@ -83,3 +85,21 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path):
                     stream(b"no picture")
             with pytest.raises(ServiceError, match="no portrait 'nobody'"):
                 client.stream("nobody")
+
+
+def test_half_a_request_disturbs_nobody(tmp_path, monkeypatch, caplog):
+    """One caller hangs up in the middle of a file, another falls silent: others are served, and nothing is kept."""
+    monkeypatch.setattr(access, "SILENCE_S", 0.3)
+    head = b"POST /v1/sources HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 999\r\n"
+    form = b'Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; '
+    with serving(tmp_path, object()) as url, Client(url) as client:
+        place = int(url.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", place)) as gone:
+            gone.sendall(head + form)
+        with socket.create_connection(("127.0.0.1", place)) as silent:
+            silent.sendall(head + form + b'filename="me.png"\r\n\r\n')
+            assert b" 408 " in silent.recv(4096)
+        with pytest.raises(ServiceError, match="there is no job"):
+            client.status("none")
+        assert not list((tmp_path / "uploads").iterdir())
+    assert not caplog.records

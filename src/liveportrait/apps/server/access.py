@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
@@ -15,10 +16,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from liveportrait.apps.server.metrics import Metrics
-from liveportrait.apps.server.settings import Limits, ServerSettings, is_loopback
+from liveportrait.apps.server.settings import ServerSettings, is_loopback
 from liveportrait.errors import UserError
 
 SHORTEST = 16  # letters of a token
+SILENCE_S = 60.0  # for which nothing of a request's body may come
 PROTECTED = ("/v1/", "/metrics")
 _FORM_BYTES = 2**20  # of a request beside its files
 _FILES = 2  # as large as may be, in one request
@@ -113,7 +115,8 @@ class Gate:
 
     def _most(self, scope: Scope) -> int | None:
         """How many bytes a request's body may have; None for the routes that are not the service's own."""
-        return body_bytes(self.settings.limits) if scope["path"].startswith(PROTECTED) else None
+        most = _FILES * self.settings.limits.max_bytes + _FORM_BYTES
+        return most if scope["path"].startswith(PROTECTED) else None
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """Status and sentence, where the head of a request is reason enough to refuse it."""
@@ -138,25 +141,32 @@ class Gate:
         return None
 
 
-def body_bytes(limits: Limits) -> int:
-    """How many bytes the body of a request may have."""
-    return _FILES * limits.max_bytes + _FORM_BYTES
+class BodyRefused(Exception):
+    """A request's body goes on for too long, or does not go on."""
 
-
-class BodyTooLarge(Exception):
-    """A request's body goes on beyond the limit."""
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 def _limited(receive: Receive, most: int | None) -> Receive:
-    """The messages of a request, as long as its body is within the limit; then `BodyTooLarge` is raised."""
-    seen = 0
+    """The messages of a request. Raises `BodyRefused` for a body beyond the limit, and for one that stops."""
+    seen, complete = 0, most is None
 
     async def limited() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, complete
+        if complete or most is None:
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), SILENCE_S)
+        except TimeoutError as error:
+            raise BodyRefused(
+                408, f"nothing more of the request came for {SILENCE_S:g} s: send it again"
+            ) from error
         seen += len(message.get("body", b""))
-        if most is not None and seen > most:
-            raise BodyTooLarge
+        complete = not message.get("more_body", False)
+        if seen > most:
+            raise BodyRefused(413, f"the request goes on beyond {most} bytes: send less")
         return message
 
     return limited

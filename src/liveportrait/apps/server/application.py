@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from liveportrait.apps.live.gallery import Gallery, sample_portraits
 from liveportrait.apps.server import routes
-from liveportrait.apps.server.access import BodyTooLarge, Gate, body_bytes
+from liveportrait.apps.server.access import BodyRefused, Gate
 from liveportrait.apps.server.service import NotReady, Service
 from liveportrait.apps.server.settings import ServerSettings
 from liveportrait.apps.server.store import QueueFull
@@ -94,9 +97,23 @@ async def _too_large(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, 413)
 
 
-async def _body_too_large(request: Request, error: Exception) -> JSONResponse:
-    most = body_bytes(request.app.state.service.settings.limits)
-    return JSONResponse({"detail": f"the request goes on beyond {most} bytes: send less"}, 413)
+async def _body_refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, BodyRefused)
+    return JSONResponse({"detail": str(error)}, error.status)
+
+
+async def _hung_up(request: Request, error: Exception) -> JSONResponse:
+    """Nobody hears this answer."""
+    return JSONResponse({"detail": "the request ended before its end"}, 400)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    """What a route refuses in its own words, and what has no route."""
+    assert isinstance(error, HTTPException)
+    told = str(error.detail)
+    if told == HTTPStatus(error.status_code).phrase:
+        told = f"{request.method} {request.url.path}: {told.lower()}; /docs lists what there is"
+    return JSONResponse({"detail": told}, error.status_code, error.headers)
 
 
 async def _wrong_type(request: Request, error: Exception) -> JSONResponse:
@@ -132,7 +149,9 @@ _ANSWERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[JSONRes
     UserError: _user_error,
     TooLarge: _too_large,
     WrongType: _wrong_type,
-    BodyTooLarge: _body_too_large,
+    BodyRefused: _body_refused,
+    ClientDisconnect: _hung_up,
+    HTTPException: _refused,
     QueueFull: _queue_full,
     NotReady: _not_ready,
     RequestValidationError: _invalid,
