@@ -21,6 +21,7 @@ from liveportrait.errors import UserError
 from liveportrait.folders import remove_unfinished
 from liveportrait.media import VideoReader, save_image
 from liveportrait.media.files import output_file, output_folder
+from liveportrait.media.gif import GifWriter
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +61,18 @@ def signalled(method, number: signal.Signals, at: int):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals here")
 @pytest.mark.parametrize(
-    ("number", "name", "at", "out"),
+    ("number", "owner", "name", "at", "out"),
     [
-        (signal.SIGINT, "extract_motion", 0, "out.mp4"),
-        (signal.SIGTERM, "layers", 1, "out.mp4"),
-        (getattr(signal, "SIGHUP", None), "layers", 2, "out"),
+        (signal.SIGINT, Engine, "extract_motion", 0, "out.mp4"),
+        (signal.SIGTERM, Engine, "layers", 1, "out.mp4"),
+        (getattr(signal, "SIGHUP", None), Engine, "layers", 2, "out"),
+        (signal.SIGTERM, GifWriter, "_encode", 1, "out.gif"),  # one file of two is whole
     ],
 )
-def test_a_signal_ends_a_run_and_leaves_nothing(here, monkeypatch, capsys, number, name, at, out):
+def test_a_signal_ends_a_run_and_leaves_nothing(here, monkeypatch, capsys, number, owner, name, at, out):
     before = sorted(here.rglob("*"))
     handler = signal.getsignal(number)
-    monkeypatch.setattr(Engine, name, signalled(getattr(Engine, name), number, at))
+    monkeypatch.setattr(owner, name, signalled(getattr(owner, name), number, at))
     assert animate(out, "--compare") == 128 + number
     words = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
     assert capsys.readouterr().err == f"liveportrait: {words}\n"

@@ -78,7 +78,7 @@ def size_notes(rendering: Rendering, path: Path, options: OutputOptions) -> list
 class FrameWriter:
     """Composes the frames of a rendering and writes them, one call a frame in order, by a single thread.
 
-    A context manager: files appear under their names on a clean exit, and not at all after any exception.
+    A context manager: files appear under their names on a clean exit, all at once, and not at all after any exception.
     """
 
     def __init__(
@@ -93,6 +93,8 @@ class FrameWriter:
     def __enter__(self) -> FrameWriter:
         rendering = self._rendering
         with ExitStack() as stack:
+            # Encoders end first, and take a while for what they still hold; then there is nothing left but names.
+            self._names = stack.enter_context(ExitStack())
             shape, alpha = rendering.compositor.shape, rendering.paste.alpha
             self._write = stack.enter_context(self._open(self._paths[0], shape, self._options.codec, alpha))
             if len(self._paths) > 1:
@@ -138,19 +140,19 @@ class FrameWriter:
         self, path: Path, shape: tuple[int, int], codec: VideoCodec = "auto", alpha: bool = False
     ) -> Iterator[Write]:
         """A function that writes frames of a height and width to a video, a GIF, a folder of PNG, or one picture."""
-        overwrite = self._options.overwrite
+        overwrite, names = self._options.overwrite, self._names
         if is_picture(path):
-            yield partial(save_image, path, overwrite=overwrite)
+            yield partial(save_image, path, overwrite=overwrite, names=names)
         elif not path.suffix:
-            with PictureSequence(path) as sequence:
+            with PictureSequence(path, names) as sequence:
                 yield sequence.write
         elif path.suffix.lower() in GIF_OUTPUTS:
-            with GifWriter(path, self._rendering.fps, shape[1], shape[0], overwrite) as gif:
+            with GifWriter(path, self._rendering.fps, shape[1], shape[0], overwrite, names) as gif:
                 yield gif.write
         else:
             height, width = shape
             with VideoWriter(
-                path, self._rendering.fps, width, height, self._audio, overwrite, codec, alpha
+                path, self._rendering.fps, width, height, self._audio, overwrite, codec, alpha, names
             ) as writer:
                 yield writer.write
 

@@ -76,7 +76,7 @@ def output_file(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
 
     On a clean exit the file takes its final name in one step; on any exception, KeyboardInterrupt included,
     it is removed. A link stays: its target is replaced. Raises UserError as `check_output` does, before and once more
-    at the end.
+    at the end. Several outputs appear together where an `ExitStack` enters them all, and is closed once all are whole.
     """
     path = check_output(path, overwrite=overwrite)
     target = path.resolve() if path.is_symlink() else path

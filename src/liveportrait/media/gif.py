@@ -39,18 +39,29 @@ class GifWriter:
     """
 
     def __init__(
-        self, path: Path | str, fps: Fraction, width: int, height: int, overwrite: bool = False
+        self,
+        path: Path | str,
+        fps: Fraction,
+        width: int,
+        height: int,
+        overwrite: bool = False,
+        names: ExitStack | None = None,
     ) -> None:
-        """`fps` in frames per second, `width` and `height` in px. Raises UserError as `check_output` does."""
+        """`fps` in frames per second, `width` and `height` in px. Raises UserError as `check_output` does.
+
+        `names`: the file takes its name only when this stack is closed, as others may (see `output_file`).
+        """
         self.path = check_output(path, GIF_OUTPUTS, overwrite)
         self.fps = min(Fraction(fps), FASTEST)
         self._step = self.fps / fps  # of the GIF's frames for each one given
         self._width, self._height, self._overwrite = width, height, overwrite
+        self._names = names
         self._given = self._kept = 0
 
     def __enter__(self) -> GifWriter:
         with ExitStack() as stack:
-            self._temporary = stack.enter_context(output_file(self.path, self._overwrite))
+            names = self._names or stack
+            self._temporary = names.enter_context(output_file(self.path, self._overwrite))
             self._copy = stack.enter_context(unfinished(self._temporary.with_suffix(".mkv")))
             with self._reported():
                 self._container = stack.enter_context(av.open(str(self._copy), "w"))

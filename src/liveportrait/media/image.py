@@ -106,10 +106,13 @@ def _pillow() -> ModuleType:
     return pictures
 
 
-def save_image(path: Path | str, image: Image, overwrite: bool = False) -> None:
+def save_image(
+    path: Path | str, image: Image, overwrite: bool = False, names: ExitStack | None = None
+) -> None:
     """Writes (H,W,3) uint8 RGB as JPEG (quality 95, full chroma), PNG or WebP (quality 95), by the suffix.
 
-    PNG and WebP also take (H,W,4) RGBA, alpha not premultiplied. Raises UserError where the suffix is another or
+    PNG and WebP also take (H,W,4) RGBA, alpha not premultiplied. `names`: the file takes its name only when this
+    stack is closed, as others may (see `output_file`). Raises UserError where the suffix is another or
     holds no transparency, the folder is missing, or the file exists and `overwrite` is not set.
     """
     path = check_output(path, IMAGE_OUTPUTS, overwrite)
@@ -129,7 +132,8 @@ def save_image(path: Path | str, image: Image, overwrite: bool = False) -> None:
     encoded = data.tobytes()
     if suffix == ".png":
         encoded = encoded[:_PNG_HEADER] + _PNG_SRGB + encoded[_PNG_HEADER:]
-    with output_file(path, overwrite) as temporary:
+    with ExitStack() as stack:
+        temporary = (names or stack).enter_context(output_file(path, overwrite))
         temporary.write_bytes(encoded)
 
 
@@ -216,14 +220,18 @@ class PictureSequence:
     A context manager: the folder appears under its name on a clean exit, and not at all after any exception.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        """Raises UserError, here or on entering, where there is something of that name."""
+    def __init__(self, path: Path | str, names: ExitStack | None = None) -> None:
+        """Raises UserError, here or on entering, where there is something of that name.
+
+        `names`: the folder takes its name only when this stack is closed, as others may (see `output_file`).
+        """
         self.path = Path(path)
+        self._names = names
         self.frame_count = 0  # frames written so far
 
     def __enter__(self) -> PictureSequence:
         with ExitStack() as stack:
-            self._folder = stack.enter_context(output_folder(self.path))
+            self._folder = (self._names or stack).enter_context(output_folder(self.path))
             self._stack = stack.pop_all()
         return self
 

@@ -116,9 +116,11 @@ class VideoWriter:
         overwrite: bool = False,
         codec: VideoCodec = "auto",
         alpha: bool = False,
+        names: ExitStack | None = None,
     ) -> None:
         """`fps` in frames per second, `width` and `height` in px; with `alpha`, frames are (H,W,4) RGBA.
 
+        `names`: the file takes its name only when this stack is closed, as others may (see `output_file`).
         Raises UserError as `check_output` does, and where the kind of file does not hold the codec or transparency.
         """
         self.path = check_output(path, VIDEO_OUTPUTS, overwrite)
@@ -131,10 +133,11 @@ class VideoWriter:
         self.frame_count = 0  # frames written so far
         self._audio_from = None if audio_from is None else Path(audio_from)
         self._overwrite = overwrite
+        self._names = names
 
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
-            temporary = stack.enter_context(output_file(self.path, self._overwrite))
+            temporary = (self._names or stack).enter_context(output_file(self.path, self._overwrite))
             suffix = self.path.suffix.lower()
             self._container = stack.enter_context(self._open_output(temporary, suffix))
             self._stream = self._add_video()
