@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import canonical_face
-from liveportrait.face.crop import CropWindow, crop, driving_window, source_window, to_input
+from liveportrait.face.crop import (
+    DRIVING_SCALE,
+    DRIVING_Y,
+    CropWindow,
+    DrivingCrop,
+    crop,
+    driving_window,
+    source_window,
+    to_input,
+)
 from liveportrait.face.measures import eye_ratios, head_pose, lip_ratio
 from liveportrait.networks.geometry import euler_degrees, rotation_matrix
 
@@ -159,6 +168,8 @@ def test_driving_window_is_the_mean_of_the_frames() -> None:
     assert 512 / window[0, 0] == pytest.approx(np.mean(sides), rel=1e-5)
     np.testing.assert_allclose((256 - window[:, 2]) / window[0, 0], np.mean(centres, axis=0), atol=0.01)
     assert window[0, 1] == window[1, 0] == 0
+    wide = driving_window(iter(frames), crop=DrivingCrop(2 * DRIVING_SCALE, 0.1, DRIVING_Y))
+    assert wide.side == pytest.approx(2 * driving_window(iter(frames)).side, rel=1e-5)
     rolled = driving_window([posed(roll=20)]).matrix
     assert rolled[0, 1] == 0, "the driving window never turns"
 

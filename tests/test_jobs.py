@@ -47,7 +47,8 @@ def test_every_option_is_the_command_line_s():
         options = options_from(kind, values | dict.fromkeys(flags, "true"))
         parsed = getattr(command, {"animate": "animation"}.get(kind, kind), command)
         for field in fields(options):
-            assert getattr(options, field.name) == getattr(parsed, field.name)
+            group = parsed if hasattr(parsed, field.name) else parsed.cropping
+            assert getattr(options, field.name) == getattr(group, field.name)
 
 
 def _known(kind, name):

@@ -57,6 +57,7 @@ def clip(tmp_path_factory) -> Path:
             "--retarget.normalize-lips has",
         ),
         ({"region": "eyes", "photo_pose": True}, "--region eyes leaves the head .* --photo-pose has"),
+        ({"crop_driving": False, "driving_crop_scale": 3.0}, "--driving-crop-scale has"),
         ({"lock_head": True, "lock_shoulders": True}, "--lock-shoulders has"),
     ],
 )

@@ -48,6 +48,7 @@ from liveportrait.choices import AudioMode, BackendName, PrecisionChoice
 from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
+from liveportrait.face.crop import DRIVING_CROP, DrivingCrop
 from liveportrait.media import IMAGE_OUTPUTS, media_kind
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.types import Progress, no_progress
@@ -177,9 +178,11 @@ class Animator:
         crop_driving: bool = True,
         overwrite: bool = False,
         progress: Progress = no_progress,
+        crop: DrivingCrop = DRIVING_CROP,
     ) -> Report:
         """Write the motion of a video or photo as a motion template, or a template in the other file format.
 
+        `crop_driving`: find its face and cut it out, as `crop` says; otherwise its frames are crops.
         `out` ends in .safetensors, or in .pkl for the published weights' motions. Raises `UserError`.
         """
         session = self._session(progress)
@@ -188,7 +191,13 @@ class Animator:
             held: Stretches = ()
         else:
             out = check_template_output(out, groups_for(self.engine.variant).layout, overwrite)
-            options = TransferOptions(crop_driving=crop_driving, reference="first")
+            options = TransferOptions(
+                crop_driving=crop_driving,
+                driving_crop_scale=crop.scale,
+                driving_crop_x=crop.x,
+                driving_crop_y=crop.y,
+                reference="first",
+            )
             (resolved,) = resolve_driving(path)
             driver = open_driver(session, resolved, options)
             template, held = _recorded(session, driver), driver.held

@@ -30,6 +30,12 @@ CLASHES = (
         "--no-crop takes SOURCE as one face already cropped",
         ("box", "faces", "assign", "crop_scale", "crop_x", "crop_y", *PASTED),
     ),
+    Clash(
+        "crop_driving",
+        (False,),
+        "--no-crop-driving takes the frames of DRIVING as faces already cropped",
+        ("driving_crop_scale", "driving_crop_x", "driving_crop_y"),
+    ),
     Clash("paste_back", (False,), "--no-paste-back writes the crop alone", PASTED),
     Clash("box", (), "--box names the one face that moves", ("faces",)),
     Clash(
@@ -88,8 +94,10 @@ def check_together(*groups: object) -> None:
 
 
 def _applies(clash: Clash, chosen: Given) -> bool:
-    """Whether the value is one of the clash's; without any, whether there is one at all."""
-    return chosen.value in clash.values if clash.values else bool(chosen.value)
+    """Whether the value is one of the clash's and somebody's choice; without any, whether there is one at all."""
+    if not clash.values:
+        return bool(chosen.value)
+    return chosen.value in clash.values and (chosen.value is None or chosen.value != chosen.default)
 
 
 def _given(group: object, prefix: str = "") -> Iterator[tuple[str, Given]]:

@@ -137,7 +137,15 @@ def _opened_driver(
     reader = VideoReader(driving) if isinstance(driving, Path) else driving
     crops = options.cuts_out(reader.info.height, reader.info.width)
     return open_video_driver(
-        session, reader, crops, options.start, scores, pictures, options.framing, options.reduction
+        session,
+        reader,
+        crops,
+        options.start,
+        scores,
+        pictures,
+        options.framing,
+        options.reduction,
+        options.driving_crop,
     )
 
 

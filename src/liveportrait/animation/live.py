@@ -186,9 +186,9 @@ class Live:
         engine, options, analyzer = self._session.engine, self._options, self._session.analyzer
         window, gliding = whole_window(len(frame)), None
         if options.crop_driving:
-            window = driving_window([face.landmarks])
+            window = driving_window([face.landmarks], crop=options.driving_crop)
             if options.framing == "steady":
-                gliding = LiveWindow(head, driving_square(face.landmarks), self._fps)
+                gliding = LiveWindow(head, driving_square(face.landmarks, options.driving_crop), self._fps)
         motion = extract_motion(engine, self._cut(frame, window)[None], head.keypoints, [window])
         home = self._reference.home if self._reference else motion
         identity = analyzer.identity(frame, face.landmarks) if engine.can_express else None

@@ -31,6 +31,7 @@ from liveportrait.choices import (
 )
 from liveportrait.errors import UserError
 from liveportrait.face.choice import FaceChoice, parse_box, parse_numbers
+from liveportrait.face.crop import DRIVING_SCALE, DRIVING_Y, DrivingCrop
 
 RANGES = {
     "multiplier": (0.0, 4.0),
@@ -39,6 +40,9 @@ RANGES = {
     "crop_scale": (1.0, 10.0),
     "crop_x": (-1.0, 1.0),
     "crop_y": (-1.0, 1.0),
+    "driving_crop_scale": (1.0, 10.0),
+    "driving_crop_x": (-1.0, 1.0),
+    "driving_crop_y": (-1.0, 1.0),
     "max_size": (64, 16384),
     "resolution": (256, 16384),
 }
@@ -152,11 +156,28 @@ class RetargetOptions:
 
 
 @dataclass(frozen=True)
-class TransferOptions(OptionGroup):
-    """How a driver is read, and what of its motion the portrait takes."""
+class DrivingOptions(OptionGroup):
+    """How the face of a driver is cut out."""
 
     crop_driving: bool = True
     """find the face in DRIVING and cut it out; --no-crop-driving takes its frames as faces already cropped"""
+    driving_crop_scale: float = DRIVING_SCALE
+    """size of DRIVING's crop, in sizes of its face; in a larger one its head moves less far"""
+    driving_crop_x: float = 0.0
+    """shift of DRIVING's crop to the right, in sizes of the crop"""
+    driving_crop_y: float = DRIVING_Y
+    """shift of DRIVING's crop downward, in sizes of the crop"""
+
+    @property
+    def driving_crop(self) -> DrivingCrop:
+        """The crop that these ask for."""
+        return DrivingCrop(self.driving_crop_scale, self.driving_crop_x, self.driving_crop_y)
+
+
+@dataclass(frozen=True)
+class TransferOptions(DrivingOptions):
+    """How a driver is read, and what of its motion the portrait takes."""
+
     assign: str = ""
     """with several DRIVING: the number of the one that moves each face, such as 2,1,1; by default in turn"""
     motion: MotionMode = "relative"

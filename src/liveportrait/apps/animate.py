@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.options import AnimateOptions
+from liveportrait.animation.options import AnimateOptions, DrivingOptions
 from liveportrait.animation.published.options import PublishedOptions
 from liveportrait.apps.progress import progress_bar
 from liveportrait.choices import BackendName, PrecisionChoice
@@ -94,8 +94,7 @@ class MakeTemplate:
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
     """the template to write: .safetensors, or .pkl for the published weights' motions"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
-    crop_driving: bool = True
-    """find the face in DRIVING; --no-crop-driving takes its frames as faces already cropped"""
+    cropping: OmitArgPrefixes[DrivingOptions] = field(default_factory=DrivingOptions)
     overwrite: bool = False
     """replace OUT if it exists"""
 
@@ -103,7 +102,8 @@ class MakeTemplate:
         """Write the template, and print what was done."""
         animator = self.networks.load()
         with progress_bar() as progress:
-            report = animator.template(self.driving, self.out, self.crop_driving, self.overwrite, progress)
+            crops, crop = self.cropping.crop_driving, self.cropping.driving_crop
+            report = animator.template(self.driving, self.out, crops, self.overwrite, progress, crop)
         show(report, animator)
 
 

@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.options import AnimateOptions, OptionGroup, spelled
+from liveportrait.animation.options import AnimateOptions, DrivingOptions, spelled
 from liveportrait.errors import UserError
 from liveportrait.types import Progress, no_progress
 
@@ -26,11 +26,9 @@ JobKind = Literal["animate", "edit", "template"]
 
 
 @dataclass(frozen=True)
-class TemplateJobOptions(OptionGroup):
+class TemplateJobOptions(DrivingOptions):
     """How a motion template is made, from file to file."""
 
-    crop_driving: bool = True
-    """find the face in DRIVING; --no-crop-driving takes its frames as faces already cropped"""
     overwrite: bool = False
     """replace OUT if it exists"""
 
@@ -94,7 +92,8 @@ def run_job(
     """
     options = job.options
     if isinstance(options, TemplateJobOptions):
-        return animator.template(job.driving[0], job.out, options.crop_driving, options.overwrite, progress)
+        crops, crop = options.crop_driving, options.driving_crop
+        return animator.template(job.driving[0], job.out, crops, options.overwrite, progress, crop)
     source = portrait or job.source
     assert source is not None
     if isinstance(options, EditOptions):

@@ -29,6 +29,17 @@ DRIVING_SCALE, DRIVING_Y = 2.2, -0.1  # of the window of a driving video, see `s
 SHORTEST_AXIS = 1e-3  # px between eyes and mouth from which the roll is meaningful
 
 
+class DrivingCrop(NamedTuple):
+    """How a driver's face is framed, see `source_window`."""
+
+    scale: float = DRIVING_SCALE
+    x: float = 0.0
+    y: float = DRIVING_Y
+
+
+DRIVING_CROP = DrivingCrop()
+
+
 @dataclass(frozen=True, eq=False)
 class CropWindow:
     """The place of a square crop in the original picture."""
@@ -96,23 +107,19 @@ def source_window(
 
 
 def driving_window(
-    landmarks: Iterable[Array],
-    size: int = 512,
-    scale: float = DRIVING_SCALE,
-    x: float = 0.0,
-    y: float = DRIVING_Y,
+    landmarks: Iterable[Array], size: int = 512, crop: DrivingCrop = DRIVING_CROP
 ) -> CropWindow:
     """One window for a whole driving video, never rotated: the mean of the frames' boxes.
 
     `landmarks` yields one (468 or more, 2 or more) array a frame; the rest as in `source_window`.
     Raises UserError where there is no frame.
     """
-    return mean_window([face_square(points, scale, x, y) for points in landmarks], size)
+    return mean_window([driving_square(points, crop) for points in landmarks], size)
 
 
-def driving_square(landmarks: Array) -> Square:
+def driving_square(landmarks: Array, crop: DrivingCrop = DRIVING_CROP) -> Square:
     """The square of `driving_window` for one frame with landmarks (468 or more, 2 or more)."""
-    return face_square(landmarks, DRIVING_SCALE, y=DRIVING_Y)
+    return face_square(landmarks, *crop)
 
 
 def whole_window(size: int) -> CropWindow:

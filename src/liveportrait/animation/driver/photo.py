@@ -57,7 +57,11 @@ def open_photo_driver(session: Session, photo: Path | Image, options: TransferOp
         raise UserError(
             f"no face found in {name}: use a photo that shows one, or --no-crop-driving if it is a cropped face"
         )
-    window = driving_window([face.landmarks]) if face and crops else whole_window(len(image))
+    window = (
+        driving_window([face.landmarks], crop=options.driving_crop)
+        if face and crops
+        else whole_window(len(image))
+    )
     crop = cut(image, window, engine.variant, options.reduction) if crops else image
     seen = SeenKeypoints.of([face.landmarks]) if face else None
     ratios = torch.from_numpy(opening_ratios(face.landmarks)[None]).to(engine.device) if face else None

@@ -18,7 +18,16 @@ from liveportrait.animation.session import Session
 from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut
 from liveportrait.choices import Framing, Reduction, Reference
 from liveportrait.errors import UserError
-from liveportrait.face.crop import CropWindow, Square, driving_square, mean_window, to_input, whole_window
+from liveportrait.face.crop import (
+    DRIVING_CROP,
+    CropWindow,
+    DrivingCrop,
+    Square,
+    driving_square,
+    mean_window,
+    to_input,
+    whole_window,
+)
 from liveportrait.face.measures import mouth_cues, opening_ratios
 from liveportrait.face.tracker import SMALLEST_DRIVER, SceneTracker
 from liveportrait.media import FrameArrays, VideoReader
@@ -78,13 +87,14 @@ def track_face(
     scores: Sequence[Array | None] = (),
     framing: Framing = "steady",
     reduction: Reduction = "area",
+    crop: DrivingCrop = DRIVING_CROP,
 ) -> TrackedFace:
     """Follow the largest face of the first frame that has one; after a cut, or where it is lost, the largest again.
 
     With the framing "steady" windows glide, and each scene has a reference. Raises `UserError` where no frame has a
     face, or the reference frame has none.
     """
-    trace = _Trace(session, reader, reference, scores, framing, reduction, None)
+    trace = _Trace(session, reader, reference, scores, framing, reduction, None, crop)
     trace.follow()
     if not trace.heads:
         raise UserError(
@@ -101,13 +111,14 @@ def track_crops(
     scores: Sequence[Array | None] = (),
     framing: Framing = "steady",
     reduction: Reduction = "area",
+    crop: DrivingCrop = DRIVING_CROP,
 ) -> TrackedFace | None:
     """Look for the face in frames that are crops already; None where less than half of them show one.
 
     Raises `UserError` where the reference frame has none.
     """
     size = session.engine.variant.input_size
-    trace = _Trace(session, reader, reference, scores, framing, reduction, size)
+    trace = _Trace(session, reader, reference, scores, framing, reduction, size, crop)
     trace.follow()
     if not trace.heads or len(trace.heads) < FEWEST_SEEN * len(trace.found):
         return None
@@ -125,6 +136,7 @@ class _Trace:
     framing: Framing
     reduction: Reduction  # of frames to crops
     crop_size: int | None  # of frames that are crops, px
+    crop: DrivingCrop = DRIVING_CROP
 
     found: list[bool] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
@@ -161,7 +173,7 @@ class _Trace:
                 if face:
                     with session.clock.step("detect"):
                         search.offer(number, frame, face)
-                        self.squares.append(driving_square(face.landmarks))
+                        self.squares.append(driving_square(face.landmarks, self.crop))
                         self.ratios.append(opening_ratios(face.landmarks))
                         self.scores.append(session.analyzer.blendshapes(face))
                         self.cues.append(mouth_cues(picture, face.landmarks))

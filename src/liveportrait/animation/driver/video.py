@@ -22,7 +22,7 @@ from liveportrait.animation.session import Session, batches
 from liveportrait.choices import Framing, Reduction, Reference
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.face.crop import CropWindow
+from liveportrait.face.crop import DRIVING_CROP, CropWindow, DrivingCrop
 from liveportrait.media import FrameArrays, VideoReader
 from liveportrait.motion import groups_for, motion_from_heads
 from liveportrait.motion.framing import steadied
@@ -116,6 +116,7 @@ def open_video_driver(
     pictures: bool = False,
     framing: Framing = "steady",
     reduction: Reduction = "area",
+    crop: DrivingCrop = DRIVING_CROP,
 ) -> VideoDriver:
     """Follow the face of a video, and find where motion starts for each of the faces that it moves.
 
@@ -124,7 +125,7 @@ def open_video_driver(
     shown. Raises `UserError` where it shows no face, or the reference frame does not serve.
     """
     track = track_face if crops else track_crops
-    tracked = track(session, reader, reference, scores, framing, reduction)
+    tracked = track(session, reader, reference, scores, framing, reduction, crop)
     if tracked is None:
         return _open_untracked(session, reader, reference, len(scores), framing, reduction)
     home = tracked.scenes[tracked.home].motion
