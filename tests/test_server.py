@@ -123,6 +123,27 @@ def test_files_are_posted_and_jobs_of_each_kind_are_followed_and_fetched(animato
         assert len(list((tmp_path / "data/uploads").iterdir())) == 2
 
 
+def test_a_portrait_is_opened_once_for_jobs_that_open_it_alike(files, tmp_path):
+    opened = []
+
+    class Counting(Endless):
+        def open(self, source, options, progress):
+            opened.append((source.stem, options.crop_scale))
+            return "open"
+
+        def edit(self, source, out, options, progress):
+            assert source == "open"
+            raise UserError(f"{tmp_path / 'data/uploads'}/{opened[0][0]}.png shows no face")
+
+    with started(tmp_path / "data", Counting()) as client:
+        source = post_file(client, files / "me.png").json()["id"]
+        for options in ({"smile": 1}, {"wink": 1}, {"crop-scale": 2}):
+            asked = {"kind": "edit", "source": source, "options": options}
+            failed = ended(client, client.post("/v1/jobs", json=asked).json()["id"])
+            assert (failed["state"], failed["error"]) == ("failed", "me.png shows no face")
+    assert opened == [(source, 2.3), (source, 2.0)]
+
+
 def test_a_full_queue_answers_at_once_and_cancelling_frees_the_machine(files, tmp_path):
     animator = Endless()
     with started(tmp_path, animator, limits=Limits(queue=2)) as client:

@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.options import AnimateOptions, DrivingOptions, spelled
+from liveportrait.animation.options import AnimateOptions, DrivingOptions, SourceOptions, spelled
 from liveportrait.errors import UserError
 from liveportrait.types import Progress, no_progress
 
@@ -33,6 +33,7 @@ class TemplateJobOptions(DrivingOptions):
     """replace OUT if it exists"""
 
 
+Opening = tuple[Path, SourceOptions]  # what is opened, and how
 JobOptions = AnimateOptions | EditOptions | TemplateJobOptions
 OPTIONS: dict[JobKind, type[JobOptions]] = {
     "animate": AnimateOptions,
@@ -81,6 +82,14 @@ class Job:
             raise UserError("DRIVING is missing: name a video, a photo or a motion template")
         if self.kind == "template" and len(self.driving) > 1:
             raise UserError(f"{self.driving[1]}: a template holds one motion: name one of DRIVING")
+
+
+def opening_of(job: Job) -> Opening | None:
+    """What a job opens: jobs with the same one share a portrait. None for a template."""
+    if job.source is None or not isinstance(job.options, AnimateOptions | EditOptions):
+        return None
+    own = {each.name: getattr(job.options, each.name) for each in fields(SourceOptions)}
+    return job.source, SourceOptions(**own)
 
 
 def run_job(

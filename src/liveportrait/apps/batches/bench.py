@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.options import AnimateOptions, SourceOptions
 from liveportrait.apps.animate import LoadOptions
-from liveportrait.apps.jobs import Job, run_job
+from liveportrait.apps.jobs import Job, Opening, opening_of, run_job
 from liveportrait.errors import UserError
 from liveportrait.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
     from liveportrait.animation.portrait import Portrait
-
-Opening = tuple[Path, SourceOptions]
 
 
 @dataclass(frozen=True)
@@ -32,14 +27,6 @@ class Outcome:
     """whether the source was opened for it: it may have been open"""
     reason: str = ""
     """why it failed; "" when it did not"""
-
-
-def opening_of(job: Job) -> Opening | None:
-    """What a job opens: jobs with the same one share a portrait. None for a template."""
-    if job.source is None or not isinstance(job.options, AnimateOptions | EditOptions):
-        return None
-    own = {each.name: getattr(job.options, each.name) for each in fields(SourceOptions)}
-    return job.source, SourceOptions(**own)
 
 
 class Bench:

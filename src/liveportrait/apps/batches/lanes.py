@@ -14,9 +14,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from multiprocessing.connection import Connection
 
 from liveportrait.apps.animate import LoadOptions
-from liveportrait.apps.batches.bench import Bench, Opening, Outcome, opening_of
+from liveportrait.apps.batches.bench import Bench, Outcome
 from liveportrait.apps.batches.manifest import Row
-from liveportrait.apps.jobs import Job
+from liveportrait.apps.jobs import Job, Opening, opening_of
 from liveportrait.errors import UserError
 from liveportrait.processes import obey_starter
 from liveportrait.types import Progress

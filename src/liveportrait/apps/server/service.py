@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.options import AnimateOptions, PasteOptions, SourceOptions, spelled
-from liveportrait.apps.jobs import Job, JobKind, file_options, options_from, run_job, suffix_for
+from liveportrait.apps.jobs import (
+    Job,
+    JobKind,
+    Opening,
+    file_options,
+    opening_of,
+    options_from,
+    run_job,
+    suffix_for,
+)
 from liveportrait.apps.server.access import Tokens
 from liveportrait.apps.server.metrics import Metrics
 from liveportrait.apps.server.settings import ServerSettings
@@ -145,9 +154,8 @@ class Service:
 
         It is shared: do not close it.
         """
-        return self._portraits.open(
-            self.animator(), self.path_of(source), options or SourceOptions(), progress
-        )
+        opening = self.path_of(source), options or SourceOptions()
+        return self._portraits.open(self.animator(), opening, progress)
 
     # Jobs
 
@@ -256,7 +264,10 @@ class Service:
     def _perform(self, record: Record, out: Path, progress: Progress) -> Report:
         """Do a job. Raises `UserError`."""
         with self._callers_words(record, out):
-            return run_job(self.animator(), self._job_of(record, out), progress)
+            animator, job = self.animator(), self._job_of(record, out)
+            opening = opening_of(job)
+            portrait = self._portraits.open(animator, opening, progress) if opening else None
+            return run_job(animator, job, progress, portrait)
 
     @contextmanager
     def _callers_words(self, record: Record, out: Path) -> Iterator[None]:
@@ -302,19 +313,18 @@ class _Portraits:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: OrderedDict[tuple[Path, SourceOptions], Portrait] = OrderedDict()
+        self._open: OrderedDict[Opening, Portrait] = OrderedDict()
 
-    def open(self, animator: Animator, path: Path, options: SourceOptions, progress: Progress) -> Portrait:
+    def open(self, animator: Animator, opening: Opening, progress: Progress) -> Portrait:
         """The portrait, opened if it is not."""
-        key = path, options
         with self._lock:
-            if key in self._open:
-                self._open.move_to_end(key)
-                return self._open[key]
-        portrait = animator.open(path, options, progress)
+            if opening in self._open:
+                self._open.move_to_end(opening)
+                return self._open[opening]
+        portrait = animator.open(*opening, progress)
         with self._lock:
-            portrait = self._open.setdefault(key, portrait)
-            self._open.move_to_end(key)
+            portrait = self._open.setdefault(opening, portrait)
+            self._open.move_to_end(opening)
             while len(self._open) > MOST_PORTRAITS:
                 self._open.popitem(last=False)
         return portrait
@@ -322,5 +332,5 @@ class _Portraits:
     def forget(self, path: Path) -> None:
         """A file is gone."""
         with self._lock:
-            for key in [key for key in self._open if key[0] == path]:
-                del self._open[key]
+            for opening in [opening for opening in self._open if opening[0] == path]:
+                del self._open[opening]
