@@ -89,14 +89,14 @@ def test_files_are_posted_and_jobs_of_each_kind_are_followed_and_fetched(animato
 
         video = {"driving": ("driving.mp4", (files / "driving.mp4").read_bytes())}
         options = {"no-crop-driving": True, "compare": True}
-        data = {"kind": "animate", "source": source["id"], "options": json.dumps(options), "format": "webm"}
+        data = {"kind": "animate", "source": source["id"], "options": json.dumps(options), "format": "gif"}
         job = client.post("/v1/jobs", data=data, files=video)
         assert job.status_code == 202 and job.headers["location"] == f"/v1/jobs/{job.json()['id']}"
         done = ended(client, job.json()["id"])
         assert (done["state"], done["frames"], done["error"]) == ("done", 2, "")
         for query in ("", "?compare=true"):
             result = client.get(done["result"] + query)
-            assert result.headers["content-type"] == "video/webm" and result.content[:4] == b"\x1aE\xdf\xa3"
+            assert result.headers["content-type"] == "image/gif" and result.content[:6] == b"GIF89a"
 
         template = client.post("/v1/jobs", json={"kind": "template", "driving": [source["id"]]}).json()
         motion = tmp_path / "motion.safetensors"
@@ -223,17 +223,21 @@ def test_a_file_s_name_is_never_a_path(files, tmp_path, name):
 
 def test_files_that_do_not_serve_are_refused_and_not_kept(files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    save_image(tmp_path / "wide.png", np.zeros((100, 300, 3), np.uint8))
+    save_image(tmp_path / "wide.png", np.zeros((300, 400, 3), np.uint8))
     (tmp_path / "attack.pkl").write_bytes(pickle.dumps(Attack()))
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.mp4").write_bytes((files / "driving.mp4").read_bytes()[:-500])
     (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "wide.json").write_bytes((tmp_path / "wide.png").read_bytes())
+    write_video(tmp_path / "wide.mp4", [np.zeros((300, 400, 3), np.uint8)])
     noise = np.random.default_rng(0).integers(0, 255, (100, 200, 3), np.uint8)
     save_image(tmp_path / "heavy.png", noise)
-    limits = Limits(max_pixels=25_000, max_bytes=50_000, max_frames=1)
+    limits = Limits(max_pixels=90_000, max_bytes=50_000, max_frames=1)
     with started(tmp_path / "data", Endless(), limits=limits) as client:
         for path, status, told in (
-            ("wide.png", 413, "wide.png has 300x100 px, more than the 25000"),
+            ("wide.png", 413, "wide.png has 400x300 px, more than the 90000"),
+            ("wide.mp4", 413, "wide.mp4 has 400x300 px, more than the 90000"),
+            ("wide.json", 415, "wide.json is no JSON"),
             ("attack.pkl", 415, "attack.pkl"),
             ("text.png", 415, "text.png is neither a picture"),
             ("cut.mp4", 415, "cut.mp4"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -12,8 +13,8 @@ import pytest
 import uvicorn
 from animation_samples import bundled_networks, portrait
 
-from liveportrait import Animator
-from liveportrait.apps.serve import address_of, listening
+from liveportrait import Animator, UserError
+from liveportrait.apps.serve import address_of, listening, serve
 from liveportrait.apps.server import access
 from liveportrait.apps.server.application import create_application
 from liveportrait.apps.server.client import Client, ServiceError
@@ -103,3 +104,16 @@ def test_half_a_request_disturbs_nobody(tmp_path, monkeypatch, caplog):
             client.status("none")
         assert not list((tmp_path / "uploads").iterdir())
     assert not caplog.records
+
+
+def test_a_service_that_cannot_start_says_why(tmp_path, monkeypatch):
+    with listening("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}"):
+            serve(ServerSettings(data=tmp_path, port=port))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match="cannot be used"):
+        serve(ServerSettings(data=tmp_path / "file", port=0))
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(UserError, match=r"the service needs uvicorn.*pip install 'liveportrait\[serve\]'"):
+        serve(ServerSettings(data=tmp_path, port=0))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +15,7 @@ from liveportrait.errors import UserError
 from liveportrait.folders import unfinished
 
 _CHUNK = 2**20
+_JSON_BYTES = 2**20
 _TEMPLATES = (".safetensors", ".pkl")
 # Media are told by their content; the suffix helps a few demuxers, and whoever looks into the folder.
 _SUFFIXES = {
@@ -93,42 +96,60 @@ def shown_name(name: str) -> str:
 
 
 def _look(path: Path, upload: Upload, limits: Limits) -> Upload:
-    from dataclasses import replace
-
-    from liveportrait.media import VideoReader, media_kind, picture_size
+    """What the file is. Raises `UserError` where it is nothing that is read, or beyond a limit."""
+    from liveportrait.media import VideoReader, load_image, media_kind
     from liveportrait.motion import read_template
 
     if upload.suffix == ".json":
-        return upload
+        return _keyframes(path, upload)
     if upload.suffix in _TEMPLATES:
         template = read_template(path)
-        found = replace(
-            upload, kind="template", frames=len(template), seconds=float(len(template) / template.fps)
-        )
-    elif media_kind(path) == "image":
-        width, height = picture_size(path)
-        found = replace(upload, kind="picture", width=width, height=height)
-    else:
-        info = VideoReader(path).info
-        found = replace(
-            upload,
-            kind="video",
-            width=info.width,
-            height=info.height,
-            frames=info.frame_count,
-            seconds=info.duration_s,
-        )
-    if found.width * found.height > limits.max_pixels:
-        size = f"{found.width}x{found.height}"
+        seconds = float(len(template) / template.fps)
+        return _lasting(replace(upload, kind="template", frames=len(template), seconds=seconds), limits)
+    moves = media_kind(path) == "video"
+    # What the header says comes first: nothing too large is decoded.
+    width, height = _size(path)
+    if width * height > limits.max_pixels:
+        told = f"{upload.name} has {width}x{height} px, more than the {limits.max_pixels} that are taken: reduce it"
+        raise TooLarge(told)
+    if not moves:
+        height, width = load_image(path).shape[:2]
+        return replace(upload, kind="picture", width=width, height=height)
+    info = VideoReader(path).info
+    found = replace(upload, kind="video", width=info.width, height=info.height)
+    return _lasting(replace(found, frames=info.frame_count, seconds=info.duration_s), limits)
+
+
+def _keyframes(path: Path, upload: Upload) -> Upload:
+    if upload.bytes > _JSON_BYTES:
+        raise TooLarge(f"{upload.name} has more than the {_JSON_BYTES} bytes that keyframes may have")
+    try:
+        json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{upload.name} is no JSON: {error}") from error
+    return upload
+
+
+def _lasting(upload: Upload, limits: Limits) -> Upload:
+    """The upload, if it does not last for too long."""
+    if upload.seconds > limits.max_seconds:
         raise TooLarge(
-            f"{found.name} has {size} px, more than the {limits.max_pixels} that are taken: reduce it"
+            f"{upload.name} lasts {upload.seconds:.1f} s, longer than the {limits.max_seconds:g} s taken"
         )
-    if found.seconds > limits.max_seconds:
+    if upload.frames > limits.max_frames:
         raise TooLarge(
-            f"{found.name} lasts {found.seconds:.1f} s, longer than the {limits.max_seconds:g} s taken"
+            f"{upload.name} has {upload.frames} frames, more than the {limits.max_frames} that are taken"
         )
-    if found.frames > limits.max_frames:
-        raise TooLarge(
-            f"{found.name} has {found.frames} frames, more than the {limits.max_frames} that are taken"
-        )
-    return found
+    return upload
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height that a picture's or video's header gives, px."""
+    from liveportrait.media import picture_size
+    from liveportrait.media.container import open_media, picture_format, require_video
+
+    if picture_format(path) not in (None, "GIF"):
+        return picture_size(path)
+    with open_media(path) as container:
+        stream = require_video(container, path)
+        return stream.width, stream.height
