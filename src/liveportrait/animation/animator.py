@@ -27,6 +27,7 @@ from liveportrait.animation.options import AnimateOptions, SourceOptions, Transf
 from liveportrait.animation.pipeline import Rendering
 from liveportrait.animation.portrait import Portrait
 from liveportrait.animation.posers import SliderPoser
+from liveportrait.animation.published.options import PublishedOptions
 from liveportrait.animation.report import (
     ANIMATE,
     Report,
@@ -179,11 +180,13 @@ class Animator:
         overwrite: bool = False,
         progress: Progress = no_progress,
         crop: DrivingCrop = DRIVING_CROP,
+        as_published: bool = False,
     ) -> Report:
         """Write the motion of a video or photo as a motion template, or a template in the other file format.
 
-        `crop_driving`: find its face and cut it out, as `crop` says; otherwise its frames are crops.
-        `out` ends in .safetensors, or in .pkl for the published weights' motions. Raises `UserError`.
+        `crop_driving`: find its face and cut it out, as `crop` says; otherwise its frames are crops. `as_published`:
+        what is not square is cropped, by one window, whatever `crop_driving` says, and the head goes where it goes
+        there. `out` ends in .safetensors, or in .pkl for the published weights' motions. Raises `UserError`.
         """
         session = self._session(progress)
         if is_template(path := Path(driving)):
@@ -191,8 +194,8 @@ class Animator:
             held: Stretches = ()
         else:
             out = check_template_output(out, groups_for(self.engine.variant).layout, overwrite)
-            options = TransferOptions(
-                crop_driving=crop_driving,
+            options = (PublishedOptions if as_published else TransferOptions)(
+                crop_driving=crop_driving and not as_published,
                 driving_crop_scale=crop.scale,
                 driving_crop_x=crop.x,
                 driving_crop_y=crop.y,

@@ -20,6 +20,8 @@ class Clash(NamedTuple):
     """what they mean, with `{value}` for the value"""
     others: tuple[str, ...]
     remedy: str = "leave out one of the two"
+    by_default: bool = False
+    """whether it counts where nobody made that choice"""
 
 
 PASTED = ("mask", "match_colour", "detail", "alpha")  # options of pasting back
@@ -65,6 +67,7 @@ CLASHES = (
         "without --expression-from there is no expression to take",
         ("copy",),
         "name a picture, or leave it out",
+        by_default=True,
     ),
 )
 
@@ -82,7 +85,9 @@ def check_together(*groups: object) -> None:
     given = {name: option for group in groups for name, option in _given(group)}
     for clash in CLASHES:
         chosen = given.get(clash.option)
-        if chosen is None or not _applies(clash, chosen):
+        if chosen is None or (chosen.value == chosen.default and not clash.by_default):
+            continue
+        if not _applies(clash, chosen):
             continue
         for name in clash.others:
             other = given.get(name)

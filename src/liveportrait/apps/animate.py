@@ -95,6 +95,8 @@ class MakeTemplate:
     """the template to write: .safetensors, or .pkl for the published weights' motions"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     cropping: OmitArgPrefixes[DrivingOptions] = field(default_factory=DrivingOptions)
+    as_published: bool = False
+    """as the published program: what is not square is cropped, by one window, and the head goes where it goes there"""
     overwrite: bool = False
     """replace OUT if it exists"""
 
@@ -103,7 +105,9 @@ class MakeTemplate:
         animator = self.networks.load()
         with progress_bar() as progress:
             crops, crop = self.cropping.crop_driving, self.cropping.driving_crop
-            report = animator.template(self.driving, self.out, crops, self.overwrite, progress, crop)
+            report = animator.template(
+                self.driving, self.out, crops, self.overwrite, progress, crop, self.as_published
+            )
         show(report, animator)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get
 
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.options import AnimateOptions, DrivingOptions, SourceOptions, spelled
+from liveportrait.animation.published.options import PublishedOptions
 from liveportrait.errors import UserError
 from liveportrait.types import Progress, no_progress
 
@@ -35,6 +36,7 @@ class TemplateJobOptions(DrivingOptions):
 
 Opening = tuple[Path, SourceOptions]  # what is opened, and how
 JobOptions = AnimateOptions | EditOptions | TemplateJobOptions
+AS_PUBLISHED = "as_published"  # gives the other options of `animate` other defaults
 OPTIONS: dict[JobKind, type[JobOptions]] = {
     "animate": AnimateOptions,
     "edit": EditOptions,
@@ -89,7 +91,7 @@ def opening_of(job: Job) -> Opening | None:
     if job.source is None or not isinstance(job.options, AnimateOptions | EditOptions):
         return None
     own = {each.name: getattr(job.options, each.name) for each in fields(SourceOptions)}
-    return job.source, SourceOptions(**own)
+    return job.source, (PublishedOptions if job.options.as_published else SourceOptions)(**own)
 
 
 def run_job(
@@ -138,7 +140,10 @@ class Choice(NamedTuple):
 
 def choices_of(kind: JobKind) -> dict[str, Choice]:
     """Every option of a kind of job by its name in Python, those of groups inside it among them."""
-    return {choice.name: choice for choice in _choices(OPTIONS[kind])}
+    choices = {choice.name: choice for choice in _choices(OPTIONS[kind])}
+    if kind == "animate":
+        choices[AS_PUBLISHED] = Choice("", AS_PUBLISHED, bool, False)
+    return choices
 
 
 def file_options(kind: JobKind) -> tuple[str, ...]:
@@ -173,9 +178,10 @@ def options_from(kind: JobKind, values: Mapping[str, object]) -> JobOptions:
         chosen = _value(choice.kind, value, spelling)
         groups.setdefault(choice.group, {})[name] = not chosen if off else chosen
     own = groups.pop("", {})
+    options = PublishedOptions if own.pop(AS_PUBLISHED, False) else OPTIONS[kind]
     hints = get_type_hints(OPTIONS[kind])
     inner = {group: hints[group](**settings) for group, settings in groups.items()}
-    return OPTIONS[kind](**own, **inner)
+    return options(**own, **inner)
 
 
 def _choices(cls: type, group: str = "") -> Iterator[Choice]:
