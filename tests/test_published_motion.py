@@ -11,6 +11,7 @@ import published_reference as published
 import pytest
 import torch
 import tyro
+from animation_samples import bundled_networks
 from published_rows import (
     COORDINATE,
     FPS,
@@ -29,7 +30,7 @@ from published_rows import (
 )
 from small_base import small_networks
 
-from liveportrait import AnimateOptions, PublishedOptions, UserError
+from liveportrait import AnimateOptions, Animator, PublishedOptions, UserError
 from liveportrait.animation.driver.base import PHOTO_FPS
 from liveportrait.animation.driver.template import open_template_driver
 from liveportrait.animation.options import RetargetOptions
@@ -347,3 +348,14 @@ def test_the_choice_gives_other_defaults_and_what_is_given_still_counts() -> Non
 def test_what_the_published_program_cannot_do_is_refused(options: dict[str, Any], part: str) -> None:
     with pytest.raises(UserError, match=part):
         PublishedOptions(**options)
+
+
+def test_other_weights_cannot_do_as_published(tmp_path: Path) -> None:
+    animator = Animator(Engine(bundled_networks()))
+    picture = np.zeros((64, 64, 3), np.uint8)
+    for work in (
+        lambda: animator.animate(picture, picture, tmp_path / "out.png", PublishedOptions()),
+        lambda: animator.open(picture, PublishedOptions()),
+    ):
+        with pytest.raises(UserError, match="add --weights base"):
+            work()

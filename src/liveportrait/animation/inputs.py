@@ -12,6 +12,7 @@ from liveportrait.animation.driver.photo import open_photo_driver
 from liveportrait.animation.driver.template import open_template_driver
 from liveportrait.animation.driver.video import open_video_driver
 from liveportrait.animation.options import SourceOptions, TransferOptions
+from liveportrait.animation.published.transfer import require_layout
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
 from liveportrait.animation.source.photo import open_photo
@@ -40,6 +41,7 @@ Resolved = Path | Template | Image | FrameArrays | VideoReader | Driver
 
 def open_source(session: Session, source: SourceInput, options: SourceOptions) -> Source:
     """The source in a photo, a video or pictures from Python. Raises `UserError` where it does not serve."""
+    require_layout(session.engine, options)
     if isinstance(source, np.ndarray) and source.ndim != 4:
         check_picture(source, "the source")
         return open_photo(session, source, options)
@@ -126,6 +128,7 @@ def _opened_driver(
 ) -> Driver:
     if isinstance(driving, Driver):
         return driving
+    require_layout(session.engine, options)
     if isinstance(driving, Template):
         return open_template_driver(session, driving, "the motion template", options.start, options.framing)
     if isinstance(driving, Path) and is_template(driving):

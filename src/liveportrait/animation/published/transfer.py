@@ -14,7 +14,7 @@ from liveportrait import motion as motions
 from liveportrait.animation.driver.base import Driver, DrivingBatch, Start
 from liveportrait.animation.driver.template import TemplateDriver
 from liveportrait.animation.driver.video import VideoDriver
-from liveportrait.animation.options import RetargetOptions, TransferOptions
+from liveportrait.animation.options import OptionGroup, RetargetOptions, TransferOptions
 from liveportrait.animation.pipeline import Cue
 from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
@@ -22,6 +22,7 @@ from liveportrait.animation.source.base import FaceView, Source, SourceFace
 from liveportrait.animation.source.video import VideoFace
 from liveportrait.choices import Opening
 from liveportrait.engine import Engine
+from liveportrait.errors import UserError
 from liveportrait.motion.retargeting import LIPS_OPEN, OPENED, SHUT
 from liveportrait.motion.smoothing import StreamSmoother
 from liveportrait.networks.interface import Motion, Pose
@@ -140,6 +141,15 @@ def transfer(
         first = start.of(torch.from_numpy(scenes)).motion
         smoothed = Smoothed(motion, first, face, source.fps, options.motion == "relative")
     return PublishedTransfer(engine, face, start, driver.is_photo, options, smoothed)
+
+
+def require_layout(engine: Engine, options: OptionGroup) -> None:
+    """Raise `UserError` where the published program's ways are asked of weights that are not in its layout."""
+    if options.as_published and motions.groups_for(engine.variant) != motions.PUBLISHED:
+        raise UserError(
+            "--as-published does what the published program does with its own weights, and these have other keypoints:"
+            " add --weights base, or leave it out"
+        )
 
 
 def frame_by_frame(session: Session, driver: Driver, fps: Fraction, pictures: bool) -> Driver:
