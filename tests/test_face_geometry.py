@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import canonical_face
+from liveportrait.face.choice import DRIVING_SCALE, DRIVING_Y, DrivingCrop
 from liveportrait.face.crop import (
-    DRIVING_SCALE,
-    DRIVING_Y,
     CropWindow,
-    DrivingCrop,
     crop,
     driving_window,
     source_window,

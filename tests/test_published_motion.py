@@ -46,7 +46,7 @@ from liveportrait.apps.cli import Command, command_for
 from liveportrait.apps.jobs import Job, opening_of, options_from
 from liveportrait.choices import DrivingOption, Region
 from liveportrait.engine import Engine
-from liveportrait.face.crop import DRIVING_SCALE, DRIVING_Y
+from liveportrait.face.choice import DRIVING_SCALE, DRIVING_Y
 from liveportrait.motion import PUBLISHED, Template, hull_volume
 from liveportrait.motion.retargeting import LIPS_OPEN
 from liveportrait.motion.smoothing import PROCESS_VARIANCE, StreamSmoother

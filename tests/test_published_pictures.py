@@ -32,10 +32,9 @@ from liveportrait.animation.source.video import SourceVideo
 from liveportrait.engine import Engine
 from liveportrait.face import canonical as mesh
 from liveportrait.face import default_analyzer
+from liveportrait.face.choice import DRIVING_SCALE, DRIVING_Y
 from liveportrait.face.composition import FaceLayers
 from liveportrait.face.crop import (
-    DRIVING_SCALE,
-    DRIVING_Y,
     OUTLINE_GROWTH,
     CropWindow,
     Square,

@@ -49,7 +49,7 @@ from liveportrait.choices import AudioMode, BackendName, PrecisionChoice
 from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
-from liveportrait.face.crop import DRIVING_CROP, DrivingCrop
+from liveportrait.face.choice import DRIVING_CROP, DrivingCrop
 from liveportrait.media import IMAGE_OUTPUTS, media_kind
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.types import Progress, no_progress

@@ -30,8 +30,14 @@ from liveportrait.choices import (
     VideoCodec,
 )
 from liveportrait.errors import UserError
-from liveportrait.face.choice import FaceChoice, parse_box, parse_numbers
-from liveportrait.face.crop import DRIVING_SCALE, DRIVING_Y, DrivingCrop
+from liveportrait.face.choice import (
+    DRIVING_SCALE,
+    DRIVING_Y,
+    DrivingCrop,
+    FaceChoice,
+    parse_box,
+    parse_numbers,
+)
 
 RANGES = {
     "multiplier": (0.0, 4.0),

@@ -1,15 +1,27 @@
-"""The faces of a picture that a user wants."""
+"""The faces of a picture that a user wants, and how a driver's is framed. It costs nothing to import."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from liveportrait.errors import UserError
 
 SMALLEST_BOX = 8.0  # px
+DRIVING_SCALE, DRIVING_Y = 2.2, -0.1  # of the window of a driving video, see `crop.source_window`
+
+
+class DrivingCrop(NamedTuple):
+    """How a driver's face is framed, see `crop.source_window`."""
+
+    scale: float = DRIVING_SCALE
+    x: float = 0.0
+    y: float = DRIVING_Y
+
+
+DRIVING_CROP = DrivingCrop()
 
 
 class Boxed(Protocol):

@@ -21,23 +21,12 @@ from numpy.typing import NDArray
 from liveportrait.choices import Reduction
 from liveportrait.errors import UserError
 from liveportrait.face import canonical as mesh
+from liveportrait.face.choice import DRIVING_CROP, DrivingCrop
 from liveportrait.types import Array, Image
 
 # Annotated outlines lie a little outside the mesh: by this much on the photographs of docs/notes/crop-derivation.md.
 OUTLINE_GROWTH = 1.015
-DRIVING_SCALE, DRIVING_Y = 2.2, -0.1  # of the window of a driving video, see `source_window`
 SHORTEST_AXIS = 1e-3  # px between eyes and mouth from which the roll is meaningful
-
-
-class DrivingCrop(NamedTuple):
-    """How a driver's face is framed, see `source_window`."""
-
-    scale: float = DRIVING_SCALE
-    x: float = 0.0
-    y: float = DRIVING_Y
-
-
-DRIVING_CROP = DrivingCrop()
 
 
 @dataclass(frozen=True, eq=False)

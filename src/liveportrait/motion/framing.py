@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from liveportrait.face.crop import DRIVING_SCALE
+from liveportrait.face.choice import DRIVING_SCALE
 from liveportrait.motion.landmarks import SeenHeads
 from liveportrait.networks.interface import Motion
 

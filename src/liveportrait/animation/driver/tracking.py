@@ -18,10 +18,9 @@ from liveportrait.animation.session import Session
 from liveportrait.animation.source.photo import SMALLEST_CROPPED, cut
 from liveportrait.choices import Framing, Reduction, Reference
 from liveportrait.errors import UserError
+from liveportrait.face.choice import DRIVING_CROP, DrivingCrop
 from liveportrait.face.crop import (
-    DRIVING_CROP,
     CropWindow,
-    DrivingCrop,
     Square,
     driving_square,
     mean_window,

@@ -22,7 +22,8 @@ from liveportrait.animation.session import Session, batches
 from liveportrait.choices import Framing, Reduction, Reference
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.face.crop import DRIVING_CROP, CropWindow, DrivingCrop
+from liveportrait.face.choice import DRIVING_CROP, DrivingCrop
+from liveportrait.face.crop import CropWindow
 from liveportrait.media import FrameArrays, VideoReader
 from liveportrait.motion import groups_for, motion_from_heads
 from liveportrait.motion.framing import steadied
