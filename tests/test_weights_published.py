@@ -10,11 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import pytest
 import torch
 from huggingface_hub import constants as hub_constants
+from huggingface_hub.file_download import http_get
 from small_base import randomise, small_networks
 
 from liveportrait import weights
@@ -27,6 +28,7 @@ from liveportrait.weights import published
 
 # The module, which the package's function of that name hides.
 CATALOGUE = import_module("liveportrait.weights.catalogue")
+DOWNLOAD = import_module("liveportrait.weights.download")
 
 BASE_FILES = published.BASE_FILES
 HUMAN = Path("liveportrait")
@@ -263,7 +265,6 @@ class Hub(BaseHTTPRequestHandler):
     commit = "0123456789abcdef0123456789abcdef01234567"
     files: ClassVar[dict[str, bytes]] = {}
     spoilt: ClassVar[set[str]] = set()
-    cut: ClassVar[set[str]] = set()
     asked: ClassVar[list[tuple[str, str, str | None]]] = []
 
     def do_HEAD(self) -> None:
@@ -296,7 +297,7 @@ class Hub(BaseHTTPRequestHandler):
         if body is None:
             if file in self.spoilt:
                 content = bytes(len(content))
-            self.wfile.write(content[: len(content) // 2] if file in self.cut else content)
+            self.wfile.write(content)
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -307,7 +308,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """The address of a hub; its files are small, and `published.read` is not asked to make sense of them."""
     names = [STITCHING, *(HUMAN / "base_models" / file for file in BASE_FILES.values())]
     Hub.files = {name.as_posix(): name.name.encode() * 1000 for name in names}
-    Hub.spoilt, Hub.cut, Hub.asked = set(), set(), []
+    Hub.spoilt, Hub.asked = set(), []
     monkeypatch.setenv("LIVEPORTRAIT_WEIGHTS", str(tmp_path / "cache"))
     monkeypatch.setattr(hub_constants, "HF_HUB_DISABLE_XET", True)
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
@@ -364,11 +365,34 @@ def test_a_file_of_another_hash_is_refused_and_the_rest_is_kept(
     assert found["warping_module.pth"] == Hub.files["liveportrait/base_models/warping_module.pth"]
 
 
+def test_a_file_that_was_broken_off_goes_on_where_it_was(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, bytes] = {}
+    monkeypatch.setattr(published, "read", read_as(small_networks(), found))
+    whole = Hub.files["liveportrait/base_models/warping_module.pth"]
+
+    def interrupted(url: str, out: BinaryIO, **options: object) -> None:
+        if not url.endswith("warping_module.pth"):
+            http_get(url, out, **options)  # type: ignore[arg-type]
+            return
+        out.write(whole[:7000])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DOWNLOAD, "http_get", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        weights.fetch("base-human", endpoint=hub)
+    monkeypatch.setattr(DOWNLOAD, "http_get", http_get)
+    Hub.asked.clear()
+    weights.fetch("base-human", endpoint=hub)
+    ranges = [part for command, _, part in Hub.asked if command == "GET"]
+    assert ranges == ["bytes=7000-", None]  # the rest of the one, and the one that comes after it
+    assert found["warping_module.pth"] == whole
+
+
 def test_fetching_from_a_folder_needs_no_network(
     repository: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIVEPORTRAIT_WEIGHTS", str(tmp_path / "cache"))
-    monkeypatch.setattr(CATALOGUE, "hf_hub_download", None)
+    monkeypatch.setattr(CATALOGUE, "download", None)
     assert main(["weights", "fetch", "base-human", "--folder", str(repository)]) == 0
     folder = tmp_path / "cache" / "base-human"
     card = json.loads((folder / "model.json").read_text())
@@ -382,7 +406,7 @@ def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Mon
     def download(*args: object, **options: object) -> str:
         raise CATALOGUE.HTTPError("no route to host")
 
-    monkeypatch.setattr(CATALOGUE, "hf_hub_download", download)
+    monkeypatch.setattr(CATALOGUE, "download", download)
     with pytest.raises(
         UserError, match=r"could not fetch .*no route to host.* fetch base-animal.*--endpoint"
     ):

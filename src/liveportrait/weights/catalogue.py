@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError  # of whichever HTTP library it uses
 
 from liveportrait.errors import UserError
@@ -17,6 +15,7 @@ from liveportrait.folders import check_new_folder, user_cache
 from liveportrait.networks import BASE, Networks, Variant
 from liveportrait.weights import published
 from liveportrait.weights.card import CARD_FILE, Metadata, read_card
+from liveportrait.weights.download import download
 from liveportrait.weights.published import BASE_FILES, RETARGETING_FILE
 from liveportrait.weights.store import (
     WEIGHTS_FILE,
@@ -24,7 +23,6 @@ from liveportrait.weights.store import (
     described_networks,
     parameter_count,
     save,
-    sha256_of,
 )
 
 CACHE_VARIABLE = "LIVEPORTRAIT_WEIGHTS"
@@ -217,8 +215,8 @@ def fetch(name: str, folder: Path | None = None, source: Path | None = None, end
 
     folder: where to put them; by default `cache_folder() / name`, where `load(name)` looks. source: a folder that has
     the published files already, in the published layout: then nothing is downloaded. endpoint: address of a mirror of
-    the Hugging Face Hub. Weights that are there already are left alone. An interrupted download goes on with the
-    next file; about twice the download's size is needed until it ends. Raises UserError where the download fails, or
+    the Hugging Face Hub. Weights that are there already are left alone. An interrupted download goes on where
+    it was; about twice the download's size is needed until it ends. Raises UserError where the download fails, or
     a file has not the SHA-256 that the Hub names.
     """
     entry = named(name)
@@ -231,11 +229,11 @@ def fetch(name: str, folder: Path | None = None, source: Path | None = None, end
     except OSError as error:
         raise UserError(f"cannot make the folder {target.parent}: {error}") from error
     check_new_folder(target, may_be_empty=True)
-    download = target.with_name(f".{target.name}.download")
+    arriving = target.with_name(f".{target.name}.download")
     if files is None:
-        files, origin = _download(entry, download, endpoint.rstrip("/"))
+        files, origin = _download(entry, arriving, endpoint.rstrip("/"))
     save(published.read(files), target, Metadata(origin, entry.licence), dtype=torch.float32)
-    shutil.rmtree(download, ignore_errors=True)
+    shutil.rmtree(arriving, ignore_errors=True)
     return target
 
 
@@ -252,11 +250,11 @@ def _copied(entry: Entry, source: Path) -> tuple[published.PublishedFiles, str]:
     return published.PublishedFiles(base, retargeting), f"the published files, copied from {source}"
 
 
-def _download(entry: Entry, cache: Path, endpoint: str) -> tuple[published.PublishedFiles, str]:
+def _download(entry: Entry, folder: Path, endpoint: str) -> tuple[published.PublishedFiles, str]:
     """The published files of an entry, all of one commit, and where they come from."""
     for repository in PUBLISHED_REPOSITORIES:
         try:
-            return _download_from(repository, entry, cache, endpoint)
+            return _download_from(repository, entry, folder, endpoint)
         except RepositoryNotFoundError as error:
             failure: Exception = error
         except (HTTPError, OSError) as error:
@@ -270,25 +268,12 @@ def _download(entry: Entry, cache: Path, endpoint: str) -> tuple[published.Publi
 
 
 def _download_from(
-    repository: str, entry: Entry, cache: Path, endpoint: str
+    repository: str, entry: Entry, folder: Path, endpoint: str
 ) -> tuple[published.PublishedFiles, str]:
-    def get(file: str, revision: str | None = None) -> Path:
-        path = Path(hf_hub_download(repository, file, cache_dir=cache, revision=revision, endpoint=endpoint))
-        _verify(path)
-        return path
-
-    # The hub's cache keeps a file as snapshots/COMMIT/PATH. The smallest file comes first and tells
-    # the commit, so that an upload in between cannot mix two versions.
-    first = get(entry.retargeting_file)
-    commit = first.parents[entry.retargeting_file.count("/")].name
-    base = {network: get(file, commit) for network, file in entry.base_files.items()}
+    # The smallest file comes first and tells the commit, so that an upload in between cannot mix two versions.
+    first, commit = download(repository, entry.retargeting_file, folder, endpoint)
+    base = {
+        network: download(repository, file, folder, endpoint, commit)[0]
+        for network, file in entry.base_files.items()
+    }
     return published.PublishedFiles(base, first), f"{endpoint}/{repository}, commit {commit}"
-
-
-def _verify(path: Path) -> None:
-    """Raise UserError unless a file of the hub's cache is what the hub says: large ones bear their SHA-256 as name."""
-    blob = path.resolve()
-    if re.fullmatch("[0-9a-f]{64}", blob.name) and sha256_of(blob) != blob.name:
-        blob.unlink()
-        path.unlink(missing_ok=True)
-        raise UserError(f"{path.name} arrived damaged: its sha256 is not {blob.name[:12]}…; fetch it again")
