@@ -22,8 +22,8 @@ from liveportrait.motion.directions import published_directions
 from liveportrait.motion.editing import copy_expression, directions_for, edit
 from liveportrait.motion.keyframes import Keyframe, Keyframes, read_keyframes, write_keyframes
 from liveportrait.motion.lifting import canonical_points
+from liveportrait.motion.response import LAG, PARTED, asked_of_eyes, asked_of_lips
 from liveportrait.motion.retargeting import (
-    LIP_LAG,
     Ratios,
     lip_ratios,
     open_lips,
@@ -190,7 +190,8 @@ def test_lips_open_as_asked_and_the_rest_follows_the_driver(compact):
     driven = pose_of(edit(faces(), values(smile=0.5), FACE_MESH))
     opened = retarget(compact, driven, source, Ratios(SOURCE_OPENINGS), (None, None, 0.4))
     corners = opened.keypoints[:, MOUTH_CORNERS[1], :2] - opened.keypoints[:, MOUTH_CORNERS[0], :2]
-    torch.testing.assert_close(gap(opened, INNER_LIPS), 0.4 * corners.norm(dim=1), atol=1e-4, rtol=0)
+    asked = asked_of_lips(torch.tensor([0.4]), SOURCE_OPENINGS[:, 2])
+    torch.testing.assert_close(gap(opened, INNER_LIPS), asked * corners.norm(dim=1), atol=1e-4, rtol=0)
     torch.testing.assert_close(opened.keypoints[:, :10], driven.keypoints[:, :10])
 
 
@@ -353,21 +354,26 @@ def test_lips_are_opened_by_what_is_asked():
 
 
 def test_closed_lips_go_farther_than_they_shall_open_and_open_ones_do_not():
-    closed, ajar, open_ = with_lips(0.0), with_lips(0.075), with_lips(0.2)
-    for wanted, expected in (
-        (0.0, 0.0),
-        (0.0175, 0.0175 + LIP_LAG / 2),
-        (0.1, 0.1 + LIP_LAG),
-        (0.4, 0.4 + LIP_LAG),
-    ):
-        made = widen_lip_gap(with_lips(wanted), closed, FACE_MESH)
-        assert lip_ratios(made) == pytest.approx([expected] * 2, abs=1e-3)
-    assert lip_ratios(widen_lip_gap(with_lips(0.3), ajar, FACE_MESH)) == pytest.approx(
-        [0.3 + LIP_LAG / 2] * 2, abs=1e-3
-    )
-    for pose, source in ((with_lips(0.4), open_), (closed, open_), (ajar, ajar)):
-        torch.testing.assert_close(widen_lip_gap(pose, source, FACE_MESH).keypoints, pose.keypoints)
+    closed, ajar, open_ = with_lips(0.0), with_lips(0.0175), with_lips(0.2)
+    for source, share in ((closed, 1.0), (ajar, 0.5), (open_, 0.0)):
+        for wanted in (0.1, 0.4):
+            made = widen_lip_gap(with_lips(wanted), source, FACE_MESH)
+            expected = wanted + share * LAG * np.exp(-wanted / PARTED)
+            assert lip_ratios(made) == pytest.approx([expected] * 2, abs=2e-3)
+    torch.testing.assert_close(widen_lip_gap(closed, closed, FACE_MESH).keypoints, closed.keypoints)
     assert widen_lip_gap(open_, closed, PUBLISHED) is open_  # whose keypoints say nothing of lips
+
+
+@pytest.mark.parametrize("own", [0.0, 0.02, 0.1, 0.2, 0.35, 0.45])
+def test_wider_openings_are_asked_more_and_those_that_are_there_stay(own):
+    openings = torch.linspace(0, 0.8, 161)
+    there = torch.tensor([own])
+    lips = asked_of_lips(openings, there)
+    eyes = asked_of_eyes(openings[:, None].expand(-1, 2), there.expand(1, 2))
+    assert (lips.diff() > 0).all() and (eyes.diff(dim=0) > 0).all()
+    assert asked_of_lips(there, there) == pytest.approx(own)
+    assert asked_of_eyes(there.expand(1, 2), there.expand(1, 2))[0].tolist() == pytest.approx([own] * 2)
+    assert asked_of_eyes(torch.full((1, 2), torch.nan), there.expand(1, 2)).isnan().all()
 
 
 def test_a_closed_mouth_shows_a_small_opening(compact):

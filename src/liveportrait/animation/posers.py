@@ -198,13 +198,11 @@ class MotionTransfer:
             lips = 0.0
         normalize = options.normalize_lips and self._is_relative
         wanted = (left, right, lips)
-        pose = retarget(self._engine, pose, home, ratios, wanted, normalize, self._usual_eyes)
-        return pose if lips is None else widen_lip_gap(pose, home, self._groups)
+        return retarget(self._engine, pose, home, ratios, wanted, normalize, self._usual_eyes)
 
 
 OPENS_LIPS = ("all", "expression", "lips")  # regions
 OPENINGS = ("eye_opening", "left_eye_opening", "right_eye_opening", "lip_opening")  # sliders
-OPENING_LIPS = {"lips", "lip_opening"}  # sliders
 
 
 class SliderPoser:
@@ -253,7 +251,7 @@ class SliderPoser:
             if view.ratios is None:
                 raise ValueError("openings are asked for, and those of the face are not known")
             pose = retarget(engine, pose, source, Ratios(view.ratios), wanted)
-        if values.keys() & OPENING_LIPS:
+        if "lips" in values and "lip_opening" not in values:
             pose = widen_lip_gap(pose, source, groups)
         if self._sliders.stitching and engine.can_stitch:
             pose = engine.stitched(source, pose)

@@ -22,7 +22,7 @@ from liveportrait.face import Face
 from liveportrait.face.crop import CropWindow
 from liveportrait.motion.landmarks import SeenKeypoints
 from liveportrait.motion.lifting import MESH_ROWS, flattened
-from liveportrait.motion.retargeting import lag_of_lips, lip_ratios, open_lips
+from liveportrait.motion.retargeting import lip_ratios, open_lips
 from liveportrait.networks import keypoints as k
 from liveportrait.networks.interface import Motion, Pose
 from liveportrait.types import Array
@@ -46,6 +46,8 @@ FADES = 0.22  # size of a change at which its gain has fallen to 1/e: more of it
 LIPS_GAIN, LIPS_FADE = 0.15, 0.35  # the same for a change of the ratio of the lips
 LAG = 0.081  # what closed lips keep of an opening, in mouth widths
 LAG_FADE = 0.5  # the opening at which they have parted
+FULL_FROM = 0.035  # change of the ratio from which on all of the lag is made up for
+CLOSED, OPEN = 0.03, 0.12  # ratios of the source at which lips lag in full and no longer
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,9 @@ class OwnExpression:
             more = LIPS_GAIN * change.lips * (-((change.lips / LIPS_FADE) ** 2)).exp()
             goal = (self.lips + change.lips + more).clamp(min=0)
             fading = (-(((goal - self.lips) / LAG_FADE) ** 2)).exp()
-            lips = goal + lag_of_lips(self.lips, goal, self.lag) * fading - self.lips - change.lips
+            more = ((goal - self.lips) / FULL_FROM).clamp(0, 1)
+            closed = ((OPEN - self.lips) / (OPEN - CLOSED)).clamp(0, 1)
+            lips = goal + self.lag * more * closed * fading - self.lips - change.lips
         return Addition(torch.where(self.mask, expression, 0.0), lips)
 
     def made_own(self, change: Change) -> Tensor:

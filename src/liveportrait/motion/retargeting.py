@@ -25,6 +25,7 @@ from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.motion.directions import LIDS, LIPS, face_mesh_directions
 from liveportrait.motion.groups import KeypointGroups, groups_for
+from liveportrait.motion.response import asked_of_eyes, asked_of_lips, lag_of_lips
 from liveportrait.networks.interface import Pose
 from liveportrait.networks.keypoints import (
     INNER_LIPS,
@@ -41,12 +42,6 @@ SHUT, OPENED = 0.18, 0.39  # eyes less open than the one are shut, and opened so
 
 _EDGES = (RIGHT_LIDS, LEFT_LIDS, INNER_LIPS)  # upper and lower edge of what opens, in the order of the ratios
 _LIPS_COLUMN = 2
-# In the picture, lips that the source holds closed stay together until their keypoints are some 0.06 mouth widths
-# apart, and then lag behind by as much. Asked for ratios of 0.1, 0.2 and 0.3, six closed mouths of held-out people came
-# to 0.03, 0.14 and 0.23, ten open ones to 0.10, 0.19 and 0.28.
-LIP_LAG = 0.06  # what closed lips keep of an opening, in mouth widths
-_FULL_FROM = 0.035  # target's change of the ratio from which on all of the lag is made up for
-_CLOSED, _OPEN = 0.03, 0.12  # ratios of the source at which lips lag in full and no longer
 # Width of an eye over the distance of the irises, and how much this guess weighs against a measured ratio.
 _EYE_WIDTH, _GUESS = 0.45, 0.05
 
@@ -89,8 +84,11 @@ def retarget(
         return pose
     if not measured:
         return _by_networks(engine, pose, source, ratios, targets, normalize_lips)
+    shown = asked_of_lips(targets[:, 2], ratios.source[:, 2])
     if not engine.can_retarget_eyes:
+        targets = torch.cat([targets[:, :2], shown[:, None]], dim=1)
         return _by_landmarks(pose, source, ratios, targets, normalize_lips)
+    targets = torch.cat([asked_of_eyes(targets[:, :2], ratios.source[:, :2]), shown[:, None]], dim=1)
     lips = targets.clone()
     lips[:, :2] = math.nan
     now = _seen(pose, source, ratios).clamp(min=0)
@@ -183,21 +181,12 @@ def open_lips(pose: Pose, more: Tensor) -> Pose:
 def widen_lip_gap(pose: Pose, source: Pose, groups: KeypointGroups) -> Pose:
     """The poses (B) with lips that open so far that the picture shows it; `source` (B or 1) is the source's own.
 
-    Closed lips lag behind their keypoints (`LIP_LAG`), so these go a little farther. It is meant for ratios that are
-    asked for alone. A driver moves chin, corners and cheeks with its lips, and those make up for the lag: driven by
-    their own clips, faces came out 2 % worse in blendshapes with this than without. Published keypoints are left as
-    they are: their lag is not known.
+    It is for lips that are moved by hand and to no number. Published keypoints are left as they are: their lag is not
+    known.
     """
     if not groups.keypoints_are_landmarks:
         return pose
-    return open_lips(pose, lag_of_lips(lip_ratios(source), lip_ratios(pose), LIP_LAG))
-
-
-def lag_of_lips(own: Tensor, goal: Tensor, lag: float) -> Tensor:
-    """What lips whose own ratio is (B or 1,) lack of a ratio (B,): `lag` where they are closed and shall open."""
-    more = ((goal - own) / _FULL_FROM).clamp(0, 1)
-    closed = ((_OPEN - own) / (_OPEN - _CLOSED)).clamp(0, 1)
-    return lag * more * closed
+    return open_lips(pose, lag_of_lips(lip_ratios(pose), lip_ratios(source)))
 
 
 def _moved(direction: Tensor, pose: Pose) -> Tensor:
