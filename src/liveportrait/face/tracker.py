@@ -14,10 +14,10 @@ from liveportrait.types import Array, Image
 
 SMALLEST_DRIVER = 1 / 12  # of the longer side: a smaller face has too few pixels to drive anything
 SURROUNDINGS = 1.6  # sides of a face: the square around it that is compared across a possible cut
-LARGEST_JUMP, LARGEST_GROWTH = (
-    1.0,
-    1.5,
-)  # of a face's side and size, between two frames that show the same face
+# Between two frames that show the same face: its way in sides of its box, and its change of size.
+LARGEST_JUMP, LARGEST_GROWTH = 1.0, 1.5
+# The same where the picture changed much: a fast camera goes on, a cut to a nearer shot does not.
+SMALLER_JUMP, SMALLER_GROWTH = 0.35, 1.15
 FAR = 0.04  # of the face's side: an edge of its box that moves farther from one frame to the next
 
 
@@ -42,9 +42,7 @@ class FaceTracker:
         """The face in the next frame (H,W,3) uint8 RGB, or None. With `new_scene` it is not looked for nearby."""
         if new_scene:
             self.reset()
-        self._face = self.follow(frame) or self._search(frame)
-        self._last = self._face or self._last
-        return self._face
+        return self.follow(frame) or self.search(frame)
 
     def follow(self, frame: Image) -> Face | None:
         """The face in the next frame if it is near where it was; it is not searched for.
@@ -63,11 +61,13 @@ class FaceTracker:
         """Forget the face: the next frame is searched as a whole."""
         self._face = self._last = None
 
-    def _search(self, frame: Image) -> Face | None:
-        """The face where it was lost, or else the largest one."""
+    def search(self, frame: Image) -> Face | None:
+        """The face where it was seen last, or else the largest one, looked for in all of the frame."""
         faces = faces_of(self._analyzer, frame, self._smallest)
         near = [face for face in faces if self._last and not has_jumped(self._last, face)]
-        return next(iter(near or faces), None)
+        self._face = next(iter(near or faces), None)
+        self._last = self._face or self._last
+        return self._face
 
 
 def largest_face(analyzer: FaceAnalyzer, image: Image, smallest: float = SMALLEST_DRIVER) -> Face | None:
@@ -108,11 +108,10 @@ class SceneTracker:
     def __call__(self, frame: Image) -> Face | None:
         """The face in the next frame (H,W,3) uint8 RGB, or None."""
         self._was_cut |= self._is_cut(frame)
-        face = self._tracker.follow(frame)
-        if self._was_cut and not (face and self._seen and goes_on(*self._seen, frame, face)):
-            self._tracker.reset()
-            face = None
-        face = face or self._tracker(frame)
+        # Following a face across a cut ends between where it was and where it is.
+        face = self._tracker.search(frame) if self._was_cut else self._tracker(frame)
+        if self._was_cut and not self._continues(frame, face):
+            face = self._tracker(frame, new_scene=True)
         self.begins = bool(face and self._seen) and not self._continues(frame, face)
         if face:
             self._seen, self._was_cut = (frame, face), False
@@ -133,17 +132,16 @@ class SceneTracker:
         return not has_jumped(self._seen[1], face)
 
 
-def has_jumped(before: Face, now: Face) -> bool:
-    """Whether a face is too far from where it was, or too different in size, to have got there."""
+def has_jumped(before: Face, now: Face, jump: float = LARGEST_JUMP, growth: float = LARGEST_GROWTH) -> bool:
+    """Whether a face is farther from where it was, or more different in size, than the bounds allow."""
     sides = [_side(face) for face in (before, now)]
     away = np.subtract(centre(now), centre(before))
-    growth = max(sides) / max(min(sides), 1e-6)
-    return float(np.hypot(*away)) > LARGEST_JUMP * max(sides) or growth > LARGEST_GROWTH
+    return float(np.hypot(*away)) > jump * max(sides) or max(sides) > growth * min(sides)
 
 
 def goes_on(before: Image, face_before: Face, now: Image, face: Face) -> bool:
     """Whether a face and what is around it look alike in two frames (H,W,3), wherever they are."""
-    if has_jumped(face_before, face):
+    if has_jumped(face_before, face, SMALLER_JUMP, SMALLER_GROWTH):
         return False
     change = region_change(_surroundings(before, face_before), _surroundings(now, face))
     return not CutFinder(FACE_REGION).is_cut(change)
