@@ -160,7 +160,7 @@ def test_at_a_cut_place_size_and_expression_start_anew(which, session):
     if which == "base":
         session = Session(Engine(small_networks()), session.analyzer, 4)
     cutting = driver(session, cut(8))
-    assert cutting.cuts == (4,) and cutting.is_steadied
+    assert cutting.cuts == (4,) and not cutting.is_steadied
     motion = Motion.cat([batch.motion for batch in cutting.play(session)])
     start = cutting.start(0)
     assert start.motion.batch == len(start.ratios) == len(start.scores) == 2

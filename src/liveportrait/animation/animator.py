@@ -33,6 +33,7 @@ from liveportrait.animation.report import (
     Report,
     Stretches,
     count,
+    framing_note,
     gaps,
     held_note,
     stretches_note,
@@ -45,7 +46,7 @@ from liveportrait.animation.writer import (
     size_notes,
     write_rendering,
 )
-from liveportrait.choices import AudioMode, BackendName, PrecisionChoice
+from liveportrait.choices import AudioMode, BackendName, Framing, PrecisionChoice
 from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
@@ -138,7 +139,7 @@ class Animator:
             turns = options.motion == "relative" and options.region in ("all", "pose")
             notes = [*_notes(rendering, unchanged, portrait.options, options.stitching, "animated")]
             notes += size_notes(rendering, paths[0], options)
-            notes += [framing_note(each.driver) for each in rendering.drivers if each.driver.is_steadied]
+            notes += _framing_notes(rendering, options)
             if turns and not options.photo_pose and any(each.driver.is_photo for each in rendering.drivers):
                 notes.append(
                     "a driving photo gives its expression only: use --photo-pose to take its head pose too"
@@ -181,6 +182,7 @@ class Animator:
         progress: Progress = no_progress,
         crop: DrivingCrop = DRIVING_CROP,
         as_published: bool = False,
+        framing: Framing = "steady",
     ) -> Report:
         """Write the motion of a video or photo as a motion template, or a template in the other file format.
 
@@ -200,6 +202,7 @@ class Animator:
                 driving_crop_x=crop.x,
                 driving_crop_y=crop.y,
                 reference="first",
+                framing="follow" if as_published else framing,
             )
             (resolved,) = resolve_driving(path)
             driver = open_driver(session, resolved, options)
@@ -307,14 +310,13 @@ def _notes(
         yield f"these weights bring no stitching module: {done} without stitching"
 
 
-def framing_note(driver: Driver) -> str:
-    """A sentence on what was done about a driver's camera."""
-    cuts = [str(cut) for cut in driver.cuts]
-    told = f" and cuts (at {', '.join(cuts[:10])}{', ...' if cuts[10:] else ''})" if cuts else ""
-    return (
-        f"the head stays on its neck whatever the camera of {driver.name} does: moves{told} were taken out;"
-        " --framing follow goes along"
-    )
+def _framing_notes(rendering: Rendering, options: AnimateOptions) -> Iterator[str]:
+    """What was done about the cameras of drivers."""
+    moves_head = options.region in ("all", "pose") and not options.lock_head and not rendering.source.fps
+    for driver in (each.driver for each in rendering.drivers if options.framing == "steady"):
+        is_moved = driver.is_steadied and moves_head
+        if is_moved or driver.cuts:
+            yield framing_note(driver.name, is_moved, driver.cuts)
 
 
 def _is_video(source: SourceInput | Portrait) -> bool:

@@ -163,7 +163,7 @@ class RetargetOptions:
 
 @dataclass(frozen=True)
 class DrivingOptions(OptionGroup):
-    """How the face of a driver is cut out."""
+    """How the face of a driver is cut out, and what its camera does."""
 
     crop_driving: bool = True
     """find the face in DRIVING and cut it out; --no-crop-driving takes its frames as faces already cropped"""
@@ -173,6 +173,9 @@ class DrivingOptions(OptionGroup):
     """shift of DRIVING's crop to the right, in sizes of the crop"""
     driving_crop_y: float = DRIVING_Y
     """shift of DRIVING's crop downward, in sizes of the crop"""
+    framing: Framing = "steady"
+    """what DRIVING's camera does: steady takes pans, zooms and cuts out, and the head stays on its neck; follow
+    lets the head go along in one crop, as the published program does"""
 
     @property
     def driving_crop(self) -> DrivingCrop:
@@ -203,9 +206,6 @@ class TransferOptions(DrivingOptions):
     """relative motion: how strongly SOURCE follows DRIVING's expression, 0 to 2, whatever the head does"""
     photo_pose: bool = False
     """let a driving photo turn SOURCE's head too; by default it gives its expression only"""
-    framing: Framing = "steady"
-    """what DRIVING's camera does: steady takes pans, zooms and cuts out, and the head stays on its neck; follow
-    lets the head go along in one crop, as the published program does"""
     lock_head: bool = False
     """keep the head where SOURCE has it: its angles, position and size"""
     lock_scale: bool = False

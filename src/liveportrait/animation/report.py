@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -194,6 +194,15 @@ class Report:
 def held_note(held: Stretches) -> str:
     """A sentence on the frames of a driver without a face; frames count from 0."""
     return f"no face in {stretches_note(held, 'DRIVING')}: the last motion was held there"
+
+
+def framing_note(name: str, moves: bool, cuts: Sequence[int]) -> str:
+    """A sentence on what was not taken from a driver's framing, which moves or has cuts (at frames from 0)."""
+    what = ["moves"] if moves else []
+    if cuts:
+        shown = ", ".join(map(str, cuts[:10])) + (f" and {len(cuts) - 10} more" if len(cuts) > 10 else "")
+        what.append(f"is cut (frames {shown})" if len(cuts) > 1 else f"is cut (frame {shown})")
+    return f"the framing of {name} {' and '.join(what)}: the head keeps its place; --framing follow lets it go along"
 
 
 def stretches_note(stretches: Stretches, name: str) -> str:

@@ -104,9 +104,13 @@ class MakeTemplate:
         """Write the template, and print what was done."""
         animator = self.networks.load()
         with progress_bar() as progress:
-            crops, crop = self.cropping.crop_driving, self.cropping.driving_crop
+            crops, crop, framing = (
+                self.cropping.crop_driving,
+                self.cropping.driving_crop,
+                self.cropping.framing,
+            )
             report = animator.template(
-                self.driving, self.out, crops, self.overwrite, progress, crop, self.as_published
+                self.driving, self.out, crops, self.overwrite, progress, crop, self.as_published, framing
             )
         show(report, animator)
 

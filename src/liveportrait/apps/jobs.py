@@ -104,7 +104,9 @@ def run_job(
     options = job.options
     if isinstance(options, TemplateJobOptions):
         crops, crop = options.crop_driving, options.driving_crop
-        return animator.template(job.driving[0], job.out, crops, options.overwrite, progress, crop)
+        return animator.template(
+            job.driving[0], job.out, crops, options.overwrite, progress, crop, framing=options.framing
+        )
     source = portrait or job.source
     assert source is not None
     if isinstance(options, EditOptions):

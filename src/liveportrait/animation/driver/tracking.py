@@ -219,7 +219,7 @@ class _Trace:
         frames = len(self.found) - first
         gliding = GlidingWindows(heads, self.squares, shown, frames, self.reader.info.fps)
         if self.framing == "steady":
-            self.is_steadied |= gliding.is_steadied(reference) or bool(self.scenes)
+            self.is_steadied |= gliding.is_steadied(reference)
         if self.crop_size:
             self.windows += [whole_window(self.crop_size)] * frames
         elif self.framing == "steady":
