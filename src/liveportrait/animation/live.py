@@ -175,7 +175,7 @@ class Live:
             else:
                 motion = engine.extract_motion(self._cut(frame, window)[None])
             if steady:
-                motion = steadied(motion, reference.motion, reference.home)
+                motion = steadied(motion, reference.motion, reference.home, self._options.driving_crop_scale)
             motion = reference.smoother.push(motion)
         return DrivingBatch(motion, ratios, (None,), scores, cues=cues)
 

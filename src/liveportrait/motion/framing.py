@@ -43,13 +43,14 @@ def bounded(value: Tensor, bound: Tensor | float) -> Tensor:
     return torch.where(value <= free, value, free + rest * torch.tanh((value - free) / rest))
 
 
-def steadied(motion: Motion, reference: Motion, home: Motion) -> Motion:
+def steadied(motion: Motion, reference: Motion, home: Motion, crop_scale: float = DRIVING_SCALE) -> Motion:
     """A driver's motion (batch N) with place and size bounded about those of a reference.
 
     `reference` (batch 1 or N) is the frame of the same scene that they start from; `home` (batch 1) has the place and
-    size that they start at. The place is that of the neck, so that a head which turns is not held back.
+    size that they start at; `crop_scale`: the crop's side over the face's. The place is that of the neck, so that a
+    head which turns is not held back.
     """
-    neck = motion.scale.new_tensor(NECK) * IN_CROP
+    neck = motion.scale.new_tensor(NECK) * (IN_CROP * DRIVING_SCALE / crop_scale)
     growth = motion.scale / reference.scale  # (N,1)
     moved = motion.translation - reference.translation
     moved = moved + growth * (neck @ motion.rotation) - neck @ reference.rotation

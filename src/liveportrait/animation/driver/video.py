@@ -22,7 +22,7 @@ from liveportrait.animation.session import Session, batches
 from liveportrait.choices import Framing, Reduction, Reference
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.face.choice import DRIVING_CROP, DrivingCrop
+from liveportrait.face.choice import DRIVING_CROP, DRIVING_SCALE, DrivingCrop
 from liveportrait.face.crop import CropWindow
 from liveportrait.media import FrameArrays, VideoReader
 from liveportrait.motion import groups_for, motion_from_heads
@@ -38,12 +38,13 @@ class Anchors(NamedTuple):
 
     references: Motion  # batch S: of each scene
     home: Motion  # batch 1: where all of them start
+    crop_scale: float = DRIVING_SCALE  # the crops' side over the face's
     scenes: NDArray[np.int64] | None = None  # (N,) the number of each frame's scene; None: there is one
 
     def steadied(self, motion: Motion, rows: slice | NDArray[np.int64]) -> Motion:
         """The motion of some frames."""
         own = self.references if self.scenes is None else self.references.rows(self.scenes[rows])
-        return steadied(motion, own, self.home)
+        return steadied(motion, own, self.home, self.crop_scale)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -132,7 +133,8 @@ def open_video_driver(
     home = tracked.scenes[tracked.home].motion
     anchors = None
     if framing == "steady":
-        anchors = Anchors(Motion.cat([scene.motion for scene in tracked.scenes]), home, tracked.numbers)
+        references = Motion.cat([scene.motion for scene in tracked.scenes])
+        anchors = Anchors(references, home, crop.scale, tracked.numbers)
     whole = None
     if groups_for(session.engine.variant).keypoints_are_landmarks:
         with session.clock.step("motion"):
