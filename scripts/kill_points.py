@@ -2,11 +2,12 @@
 
     python scripts/kill_points.py [--runs video frames ...] [--signals SIGINT SIGTERM ...] [--points 10]
 
-A run's clock starts when its first temporary file appears; the points divide the time from there until the result is
-there, measured once beforehand. What is written in a moment has its points in the second half of the run. A run must
-end with status 128 + signal, without a traceback, and leave nothing where it writes. SIGKILL cannot be handled: there
-a last run, in the folder that the killed ones have left, must end as ever. The exit status is 1 where something is
-not so. Runs are processes forked after all is imported, which takes most of a short run; there must be `fork`.
+Points divide the time from when the first temporary file appears until the result is there, measured once beforehand.
+H.264 is held back in memory for about 50 frames, and a template is written in a moment: there the points divide the
+second half of the run. Time is the run's own processor time, so that a busy machine changes nothing. A run must end
+with status 128 + signal, without a traceback, and leave nothing where it writes. SIGKILL cannot be handled: there a
+last run, in the folder that the killed ones have left, must end as ever. The exit status is 1 where something is not
+so. Runs are forked after all is imported, which takes most of a short run. For Linux.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -43,6 +45,7 @@ MOVED = ("animate", "portrait.png", "blink.safetensors")
 # Arguments, and the name of what is written.
 RUNS: dict[str, tuple[tuple[str, ...], str]] = {
     "video": (MOVED, "out.mp4"),
+    "prores": ((*MOVED, "--codec", "prores"), "out.mov"),
     "frames": (MOVED, "out"),
     "gif": (MOVED, "out.gif"),
     "compare": ((*MOVED, "--compare"), "out.mp4"),
@@ -59,7 +62,8 @@ class End:
     status: int  # as shells count it
     errors: str  # what it printed there
     left: tuple[str, ...]  # names of what is there now
-    seconds: float  # since the signal
+    seconds: float  # of processor time since the signal
+    waited: float  # s by the clock, since then
 
 
 class Run:
@@ -73,25 +77,44 @@ class Run:
         fork = multiprocessing.get_context("fork")
         work = inputs, self._errors, (*arguments, "-o", str(folder / name))
         self._process = fork.Process(target=command_line, args=work)
-        self.started = time.monotonic()
         self._process.start()
+        self._used = 0.0
 
-    def wait_for_files(self, there: bool) -> float:
-        """The time when temporary files are there, or are no more; or when the run has ended."""
-        while self._process.is_alive() and bool(set(self._folder.glob(HIDDEN)) - self._before) != there:
+    def used(self) -> float:
+        """The processor time so far, in s."""
+        # The number of another process's clock, as clock_getcpuclockid(3) makes it; none once the process has ended.
+        with suppress(OSError):
+            self._used = time.clock_gettime(~(self._process.pid or 0) << 3 | 2)
+        return self._used
+
+    def wait(self, until: Callable[[], bool]) -> float:
+        """Wait for something, or the end of the run. Returns the processor time then."""
+        while self._process.is_alive() and not until():
             time.sleep(0.001)
-        return time.monotonic()
+            self.used()
+        return self.used()
+
+    def writes(self) -> bool:
+        """Whether temporary files of its own are there."""
+        return bool(set(self._folder.glob(HIDDEN)) - self._before)
 
     def end(self, number: int | None = None, at: float = 0.0) -> End:
-        """How it ends, if it gets a signal at a time."""
-        time.sleep(max(at - time.monotonic(), 0.0))
-        since = time.monotonic()
-        if number is not None and self._process.pid is not None and self._process.is_alive():
+        """How it ends, by itself or on a signal that it gets once it has used `at` s."""
+        self.wait(lambda: self.used() >= at)
+        began, used = time.monotonic(), self.used()
+        if number is not None and self._process.pid and self._process.is_alive():
             os.kill(self._process.pid, number)
+        seconds = self.wait(lambda: False) - used
         self._process.join()
-        seconds, status = time.monotonic() - since, self._process.exitcode or 0
+        status = self._process.exitcode or 0
         left = sorted(path.name for path in set(self._folder.iterdir()) - self._before)
-        return End(status if status >= 0 else 128 - status, self._errors.read_text(), tuple(left), seconds)
+        return End(
+            status if status >= 0 else 128 - status,
+            self._errors.read_text(),
+            tuple(left),
+            seconds,
+            time.monotonic() - began,
+        )
 
     def forget(self) -> None:
         """Remove what it has written."""
@@ -117,31 +140,31 @@ class Kind:
 
     name: str
     inputs: Path
-    before: float  # s until it writes
-    writing: float  # s from there on
+    before: float  # s of processor time until it writes
+    writing: float  # s of it from there on
     written: tuple[str, ...]  # names
 
     @classmethod
     def measured(cls, name: str, inputs: Path) -> Kind:
         """Measure one run."""
         run = Run(name, inputs, inputs / name)
-        began = run.wait_for_files(there=True)
-        over = run.wait_for_files(there=False)
+        before = run.wait(run.writes)
+        over = run.wait(lambda: not run.writes())
         end = run.end()
         if end.status:
             raise SystemExit(
                 f"{name}: a run that nobody stopped ended with status {end.status}: {end.errors}"
             )
-        return cls(name, inputs, began - run.started, over - began, end.left)
+        return cls(name, inputs, before, over - before, end.left)
 
     def stopped(self, number: int, share: float, folder: Path) -> End:
         """The end of a run that gets a signal at a share of its writing, or earlier where it would be over by then."""
         while True:
             run = Run(self.name, self.inputs, folder)
             if self.writing < MOMENT_S:
-                at = run.started + (self.before + self.writing) * (1 + share) / 2
+                at = (self.before + self.writing) * (1 + share) / 2
             else:
-                at = run.wait_for_files(there=True) + self.writing * share
+                at = run.wait(run.writes) + self.writing * share
             end = run.end(number, at)
             if end.left != self.written:
                 return end
@@ -158,7 +181,10 @@ def main() -> int:
     options = parser.parse_args()
     failed = False
     import_openvino()
-    print(f"{'run':10}{'signal':10}{'points':>7}{'right':>7}{'slowest':>9}  what was wrong", flush=True)
+    print(
+        f"{'run':10}{'signal':10}{'points':>7}{'right':>7}{'slowest':>9}{'by clock':>10}  what was wrong",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as place:
         inputs = Path(place)
         make = multiprocessing.get_context("fork").Process(target=make_inputs, args=(inputs,))
@@ -167,9 +193,10 @@ def main() -> int:
         for name in options.runs:
             kind = Kind.measured(name, inputs)
             for signal_name in options.signals:
-                seconds, faults = stopped_at(kind, signal_name, options.points)
+                ends, faults = stopped_at(kind, signal_name, options.points)
                 right = options.points - sum(fault.startswith("at ") for fault in faults)
-                line = f"{name:10}{signal_name:10}{options.points:7}{right:7}{max(seconds):8.2f}s"
+                slowest = max(end.seconds for end in ends), max(end.waited for end in ends)
+                line = f"{name:10}{signal_name:10}{options.points:7}{right:7}{slowest[0]:8.2f}s{slowest[1]:9.2f}s"
                 print(f"{line}  {'; '.join(faults)}", flush=True)
                 failed = failed or bool(faults)
     return int(failed)
@@ -188,20 +215,20 @@ def make_inputs(folder: Path) -> None:
     )
 
 
-def stopped_at(kind: Kind, signal_name: str, points: int) -> tuple[list[float], list[str]]:
-    """How long runs that are stopped at so many points take to end, and what is wrong with any."""
+def stopped_at(kind: Kind, signal_name: str, points: int) -> tuple[list[End], list[str]]:
+    """How runs end that are stopped at so many points, and what is wrong with any."""
     number, kills = signal.Signals[signal_name], signal_name == "SIGKILL"
     folder = kind.inputs / f"{kind.name}-{signal_name}"
-    seconds, faults = [], []
+    ends, faults = [], []
     for point in range(points):
         share = LAST * (point + 0.5) / points
         end = kind.stopped(number, share, folder)
-        seconds.append(end.seconds)
+        ends.append(end)
         faults.append(fault(end, 128 + number, () if kills else end.left, f"at {share:.2f}"))
     if kills:
         end = Run(kind.name, kind.inputs, folder).end()
         faults.append(fault(end, 0, set(end.left) ^ set(kind.written), "the run after them"))
-    return seconds, list(filter(None, faults))
+    return ends, list(filter(None, faults))
 
 
 def fault(end: End, status: int, left: Iterable[str], where: str) -> str:
