@@ -79,3 +79,62 @@ def test_a_portrait_is_animated_and_plays(page_at, address, motion):
     assert download.value.suggested_filename == "astronaut-short.mp4"
     shot(page, "page-animated")
     assert page_at.foreign == [] and page_at.errors == []
+
+
+def move(page, slider: str, value: float) -> None:
+    """Move a slider as a hand does."""
+    page.locator(f"#edit-{slider} input[type=range]").evaluate(
+        "(input, value) => { input.value = value; input.dispatchEvent(new Event('input', {bubbles: true})); }",
+        value,
+    )
+
+
+def picture(page, other_than: str = "") -> str:
+    """The address of the edited picture, as soon as it is another one."""
+    page.wait_for_function(
+        "other => { const image = document.querySelector('#edit-picture img');"
+        " return !image.hidden && image.src !== other }",
+        arg=other_than,
+    )
+    return str(page.locator("#edit-picture img").get_attribute("src"))
+
+
+def test_the_picture_follows_the_sliders(page_at, address):
+    page = page_at(address)
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("button:visible", has_text="Try the astronaut").click()
+    start = picture(page)
+    move(page, "smile", 1)
+    smiling = picture(page, start)
+    assert page.locator("#edit-smile input[type=number]").input_value() == "1"
+    move(page, "yaw", 20)
+    turned = picture(page, smiling)
+    move(page, "yaw", 0)
+    assert picture(page, turned) == smiling
+    for value in (-20, -10, 10, 20):
+        move(page, "yaw", value)
+    page.wait_for_function("turned => document.querySelector('#edit-picture img').src === turned", arg=turned)
+    shot(page, "page-edited")
+    page.locator("#edit-reset").click()
+    assert picture(page, turned) != smiling
+    assert page.locator("#edit-smile input[type=number]").input_value() == "0"
+    move(page, "yaw", -10)
+    page.locator("#edit-run").click()
+    page.locator("#edit-result img").wait_for()
+    assert page.locator("#edit-result a").get_attribute("download") == "astronaut-edited.png"
+    assert page_at.foreign == [] and page_at.errors == []
+
+
+def test_what_cannot_be_used_is_told_in_a_sentence(page_at, address, tmp_path):
+    words, large = tmp_path / "words.jpg", tmp_path / "large.png"
+    words.write_text("no picture")
+    large.write_bytes(bytes(2**20 + 1))
+    page = page_at(address)
+    choose(page, "animate-source", words)
+    alert = page.locator("#animate-crop [role=alert]")
+    alert.wait_for()
+    told = alert.inner_text()
+    assert told.startswith("words.jpg is neither a picture")
+    shot(page, "page-refused")
+    choose(page, "animate-source", large)
+    page.get_by_text("exceed the maximum allowed size").first.wait_for()

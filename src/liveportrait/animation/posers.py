@@ -210,13 +210,16 @@ class SliderPoser:
 
     moves_mouth = False  # nobody drives
 
-    def __init__(self, session: Session, sliders: Sliders) -> None:
-        """Raises `UserError` where the keyframes, or the picture to take the expression from, do not serve."""
+    def __init__(self, session: Session, sliders: Sliders, copied: Motion | None = None) -> None:
+        """`copied`: the motion (batch 1) whose expression is taken, where somebody measured it before.
+
+        Raises `UserError` where the keyframes, or the picture to take the expression from, do not serve.
+        """
         self._engine: Engine = session.engine
         self._sliders = sliders
         self._keyframes = read_keyframes(sliders.keyframes, check_slider) if sliders.keyframes else None
-        self._copied: Motion | None = None
-        if sliders.expression_from is not None:
+        self._copied = copied
+        if copied is None and sliders.expression_from is not None:
             portrait = open_photo(session, sliders.expression_from, SourceOptions())
             self._copied = portrait.faces[0].still.motion
 

@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 
 from liveportrait.apps.page.animate import AnimateTab
 from liveportrait.apps.page.desk import Desk
+from liveportrait.apps.page.edit import EditTab
 from liveportrait.apps.page.theme import STYLES, theme
 from liveportrait.apps.page.uploads import refuse_addresses
 from liveportrait.apps.server.service import Service
@@ -34,6 +35,8 @@ def build_page(desk: Desk) -> gr.Blocks:
         with gr.Tabs(elem_classes="lp-tabs"):
             with gr.Tab("Animate"):
                 AnimateTab(desk)
+            with gr.Tab("Edit"):
+                EditTab(desk)
             with gr.Tab("Animals"):
                 AnimateTab(desk, animals=True)
 

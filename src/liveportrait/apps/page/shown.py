@@ -15,6 +15,7 @@ from liveportrait.types import Image
 
 QUALITY = 88  # of JPEG
 WIDEST = 1024  # px of a picture on the page
+NEAR_SIDE = 640  # px of a picture that changes often
 FRAME_COLOUR = (255, 255, 255)
 
 
@@ -128,5 +129,5 @@ def empty(sentence: str) -> str:
 
 
 def capital(sentence: str) -> str:
-    """The sentence as one that stands alone."""
-    return sentence[:1].upper() + sentence[1:]
+    """The sentence as one that stands alone; one that begins with a file's name keeps it as it is."""
+    return sentence if "." in sentence.split(" ", 1)[0] else sentence[:1].upper() + sentence[1:]

@@ -14,6 +14,7 @@ from liveportrait.apps.page import shown
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow
 from liveportrait.media import VideoReader, load_image
+from liveportrait.networks.interface import Motion
 from liveportrait.types import Image
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from liveportrait.apps.server.service import Service
     from liveportrait.apps.server.store import Upload
 
-PREVIEW = 960  # px, to which a portrait that is only looked at is reduced
+PREVIEW = 1600  # px, to which a portrait that is only looked at is reduced
+NEAR = 1.5  # how much of a picture is shown near a face, in sides of its crop
 T = TypeVar("T")
 
 LOOKS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds of a video at which a face is looked for
@@ -48,6 +50,11 @@ class Look:
         return [face.still.placements[0].window for face in self.source.faces if face.still.placements]
 
     @property
+    def motion(self) -> Motion:
+        """Of its first face, batch 1."""
+        return self.source.faces[0].still.motion
+
+    @property
     def is_video(self) -> bool:
         """Whether the picture is one frame of many."""
         return self.upload.kind == "video"
@@ -63,6 +70,16 @@ class Look:
         if any(face.animal for face in source.faces):
             parts.append("an animal's face")
         return " · ".join(parts) or "photo"
+
+    def near(self, image: Image) -> str:
+        """The square of a picture like this one around its first face, as the address of a JPEG."""
+        if not self.windows:
+            return shown.picture_url(image, shown.NEAR_SIDE)
+        side = min(int(NEAR * self.windows[0].side), *image.shape[:2])
+        x, y = shown.corners(self.windows[0]).mean(axis=0) - side / 2
+        left = min(max(int(x), 0), image.shape[1] - side)
+        top = min(max(int(y), 0), image.shape[0] - side)
+        return shown.picture_url(image[top : top + side, left : left + side], shown.NEAR_SIDE)
 
     def card(self) -> str:
         """The picture with its crop marked, as HTML."""
@@ -90,6 +107,16 @@ def look_at(service: Service, upload: Upload, options: SourceOptions) -> Look:
     raise UserError(
         f"no face found in the first {LOOKS_S[-1]:g} s of {upload.name}: cut it to where a face is seen"
     )
+
+
+def look_at_moment(service: Service, upload: Upload, second: float) -> Look:
+    """The frame of a video at a moment, s. Raises `UserError` where it shows no face."""
+    with VideoReader(service.uploads.path(upload)) as reader:
+        ((at, frame),) = frames_at(reader, (second,))
+    try:
+        return Look(upload, service.animator().open(frame, SourceOptions(max_size=PREVIEW)), at)
+    except UserError as error:
+        raise UserError(f"no face is found at {second:.2f} s: the video stays as it is there") from error
 
 
 def frames_at(reader: VideoReader, seconds: tuple[float, ...]) -> Iterator[tuple[float, Image]]:

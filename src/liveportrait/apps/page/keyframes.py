@@ -1,0 +1,60 @@
+"""Sliders kept at moments of a video, while they are being set."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from io import BytesIO
+from pathlib import Path
+
+from liveportrait.motion.keyframes import Interpolation, Keyframe, Keyframes, write_keyframes
+
+SAME_MOMENT_S = 0.02  # moments closer than this are one
+
+
+@dataclass(eq=False)
+class Timeline:
+    """Keyframes by moment (s) and slider."""
+
+    moments: dict[float, dict[str, Keyframe]] = field(default_factory=dict)
+
+    def keep(self, moment: float, values: Mapping[str, float], interpolation: Interpolation) -> None:
+        """Take these values of sliders as those of a moment, in the place of what it had."""
+        self.forget(moment)
+        if values:
+            kept = {name: Keyframe(moment, name, value, interpolation) for name, value in values.items()}
+            self.moments = dict(sorted({**self.moments, moment: kept}.items()))
+
+    def forget(self, moment: float) -> None:
+        """Leave a moment to those around it."""
+        self.moments = {
+            time: kept for time, kept in self.moments.items() if abs(time - moment) > SAME_MOMENT_S
+        }
+
+    @property
+    def keyframes(self) -> Keyframes:
+        """All of them in order."""
+        return Keyframes(tuple(frame for kept in self.moments.values() for frame in kept.values()))
+
+    def file(self) -> BytesIO:
+        """They as a JSON file, see `motion.keyframes`."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "keyframes.json"
+            write_keyframes(path, self.keyframes.frames)
+            return BytesIO(path.read_bytes())
+
+    def table(self) -> str:
+        """They as HTML."""
+        if not self.moments:
+            return '<p class="lp-faded">No keyframes yet: set the sliders and keep them at some moments.</p>'
+        rows = (
+            f"<tr><th>{time:.2f} s</th><td>{escape(', '.join(map(_words, kept.values())))}</td></tr>"
+            for time, kept in self.moments.items()
+        )
+        return f'<table class="lp-keyframes">{"".join(rows)}</table>'
+
+
+def _words(frame: Keyframe) -> str:
+    return f"{frame.slider.replace('_', ' ')} {frame.value:g}"

@@ -1,0 +1,24 @@
+"""A place on the page whose picture changes often: the old one stays until the new one can be painted."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+# A value is the address of a picture, or HTML that is shown below the last one.
+_TEMPLATE = '<figure class="lp-picture lp-view"><img alt="the edited portrait" hidden><div></div></figure>'
+_SCRIPT = """
+const show = () => {
+  const value = props.value || "", image = element.querySelector("img"), said = element.querySelector("figure div");
+  if (!value.startsWith("data:")) { said.innerHTML = value; return; }
+  const next = new Image();
+  next.src = value;
+  next.decode().then(() => { image.src = value; image.hidden = false; said.innerHTML = ""; });
+};
+watch("value", show);
+show();
+"""
+
+
+def view(start: str, name: str) -> gr.HTML:
+    """Such a place, with HTML to begin with."""
+    return gr.HTML(start, html_template=_TEMPLATE, js_on_load=_SCRIPT, elem_id=name)
