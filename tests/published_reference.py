@@ -311,10 +311,16 @@ def pasted(generated: Numbers, original: Numbers, to_original: Numbers) -> NDArr
     return (cover * shown + (1 - cover) * original).clip(0, 255).astype(np.uint8)
 
 
-def frames_shown(source: int | None, driver: int | None) -> int:
-    """How many frames a result has; None is a picture."""
-    known = [count for count in (source, driver) if count is not None]
-    return min(known, default=1)
+def opening(height: Numbers, width: Numbers) -> float:
+    """Height over width of an eye or the lips, each given by two points (2,2)."""
+    return float(np.linalg.norm(height[0] - height[1]) / (np.linalg.norm(width[0] - width[1]) + 1e-6))
+
+
+def sound(source: bool, driving: bool, priority: str) -> str | None:
+    """Whose sound a result has, from who has any."""
+    if not source and not driving:
+        return None
+    return "driving" if (driving and priority == "driving") or not source else "source"
 
 
 Slider = Callable[[float], dict[tuple[int, str], float]]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,11 +30,11 @@ from published_rows import (
 from small_base import small_networks
 
 from liveportrait import Animator, FrameArrays, PublishedOptions
+from liveportrait.animation.animator import _sound
 from liveportrait.animation.source.photo import cut, limit_size
 from liveportrait.animation.source.video import SourceVideo
 from liveportrait.engine import Engine
 from liveportrait.face import canonical as mesh
-from liveportrait.face import default_analyzer
 from liveportrait.face.choice import DRIVING_SCALE, DRIVING_Y
 from liveportrait.face.composition import FaceLayers
 from liveportrait.face.crop import (
@@ -45,11 +48,12 @@ from liveportrait.face.crop import (
     mean_window,
     to_input,
 )
+from liveportrait.face.measures import opening_ratios
 from liveportrait.face.paste import paste_back, paste_mask
 from liveportrait.face.tracker import FaceTracker
 from liveportrait.motion import PUBLISHED, Template
 from liveportrait.motion.editing import edit
-from liveportrait.motion.templates.files import to_published
+from liveportrait.motion.templates.files import from_published, to_published
 from liveportrait.networks import BASE
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Features, Layers, Pose
@@ -168,6 +172,52 @@ def templates(_: Engine) -> Rows:
         yield Row(f"neutral lips {keypoint}, {axis}", NEUTRAL[0, keypoint, axis], value, 6e-6)
 
 
+def templates_read(_: Engine) -> Rows:
+    some, seen = motion(3, 11), ratios(3, 12)
+    content = to_published(Template(some, Fraction(20), PUBLISHED.layout, seen[:, :2], seen[:, 2:]))
+    older = {name: content[name] for name in ("n_frames", "output_fps")}
+    older["motion"] = [
+        {"R_d": frame["R"]} | {name: frame[name] for name in ("scale", "exp", "t")}
+        for frame in content["motion"]
+    ]
+    older |= {"c_d_eyes_lst": content["c_eyes_lst"], "c_d_lip_lst": content["c_lip_lst"]}
+    for spelling, each in (("newer", content), ("older", older)):
+        read = from_published(each)
+        for name, ours in numbers(read.motion).items():
+            if name != "kp" or spelling == "newer":
+                yield Row(f"{spelling}: {name}", ours, numbers(some)[name], 1e-6)
+        yield Row(f"{spelling}: eyes", read.eye_ratios.numpy(), seen[:, :2].numpy())
+        yield Row(f"{spelling}: lips", read.lip_ratios.numpy(), seen[:, 2:].numpy())
+        yield Row(f"{spelling}: rate", read.fps, 20)
+    bare = from_published({"motion": older["motion"]})
+    yield Row("without a rate", bare.fps, 25)
+    yield Row("without openings", (bare.eye_ratios, bare.lip_ratios), (None, None))
+
+
+def openings_measured(_: Engine) -> Rows:
+    noise = np.random.default_rng(5)
+    pairs = (
+        (mesh.RIGHT_EYE_LIDS, mesh.RIGHT_EYE_CORNERS),
+        (mesh.LEFT_EYE_LIDS, mesh.LEFT_EYE_CORNERS),
+        (mesh.INNER_LIPS, mesh.MOUTH_CORNERS),
+    )
+    for size in (1.0, 200.0):
+        points = (noise.normal(size=(478, 3)) * size).astype(np.float32)
+        for ours, (height, width) in zip(opening_ratios(points), pairs, strict=True):
+            far = [points[list(pair), :2].astype(float) for pair in (height, width)]
+            yield Row(f"opening {height}, {size}", float(ours), published.opening(*far), 1e-5)
+
+
+def sound(_: Engine) -> Rows:
+    for own, theirs, priority in itertools.product((True, False), (True, False), ("driving", "source")):
+        known = [Path(name) if has else None for name, has in (("source", own), ("driving", theirs))]
+        drivers = [SimpleNamespace(driver=SimpleNamespace(audio=known[1]))]
+        rendering = SimpleNamespace(source=SimpleNamespace(audio=known[0]), drivers=drivers)
+        chosen = published.sound(own, theirs, priority)
+        ours = _sound(rendering, priority)
+        yield Row(f"sound of {own}, {theirs}, {priority}", ours and ours.name, chosen)
+
+
 def sliders(_: Engine) -> Rows:
     still = motion(1, 13)
     for name, (low, high) in published.SLIDER_ENDS.items():
@@ -193,14 +243,15 @@ def sliders(_: Engine) -> Rows:
 class Run:
     """One run of the program on pictures: what the networks were given, and what the reference makes of that."""
 
-    def __init__(self, engine: Engine, source: Any, driving: Any, options: PublishedOptions) -> None:
-        self.engine, poses = engine, []
+    def __init__(self, animator: Animator, source: Any, driving: Any, options: PublishedOptions) -> None:
+        self.engine = engine = animator.engine
+        poses = []
 
         def layers(features: Features, home: Pose, driven: Pose, cues: torch.Tensor | None) -> Layers:
             poses.append(driven.keypoints.numpy())
             return Engine.layers(engine, features, home, driven, cues)
 
-        with pytest.MonkeyPatch.context() as patch, Animator(engine, batch=8).open(source, options) as opened:
+        with pytest.MonkeyPatch.context() as patch, animator.open(source, options) as opened:
             patch.setattr(engine, "layers", layers)
             self.source = opened.source
             rendering = opened.drive(driving, options)
@@ -225,7 +276,7 @@ class Run:
 
 def whole_runs(engine: Engine) -> Rows:
     options = PublishedOptions(compare=True)
-    side = engine.variant.input_size
+    animator, side = Animator(engine, batch=8), engine.variant.input_size
     square, wide = driving_frames(4), source_frames(5, cut=5)
     photo = np.ascontiguousarray(square[0][:280, :290])
 
@@ -233,20 +284,20 @@ def whole_runs(engine: Engine) -> Rows:
         large = published.warped(frame, published.inverted(window.matrix.astype(float)), 512, 512)
         return published.averaged(np.rint(large), side)
 
-    run = Run(engine, photo, FrameArrays(square, 30), options)
+    run = Run(animator, photo, FrameArrays(square, 30), options)
     yield from run.rows("photo by square video", 4, 30)
     for number, frame in enumerate(square):
         yield Row(f"square frame {number}", run.driving[number], published.resized(frame, side, side), 1)
     window = run.source.faces[0].still.placements[0].window
     yield Row("photo's crop", run.crops[0], seen(photo, window), 2)
 
-    run = Run(engine, photo, FrameArrays(wide, 24), options)
+    run = Run(animator, photo, FrameArrays(wide, 24), options)
     yield from run.rows("photo by wide video", 5, 24)
-    boxes = [driving_square(face.landmarks) for face in map(FaceTracker(default_analyzer()), wide)]
+    boxes = [driving_square(face.landmarks) for face in map(FaceTracker(animator.analyzer), wide)]
     for number, frame in enumerate(wide):
         yield Row(f"wide frame {number}", run.driving[number], seen(frame, mean_window(boxes)), 2)
 
-    run = Run(engine, FrameArrays(wide, 24), FrameArrays(square, 48), options)
+    run = Run(animator, FrameArrays(wide, 24), FrameArrays(square, 48), options)
     yield from run.rows("video by video of twice its rate", 4, 24)
     path = run.source.faces[0].path
     for number, frame in enumerate(wide[:4]):
@@ -254,8 +305,13 @@ def whole_runs(engine: Engine) -> Rows:
         yield Row(f"window {number} does not glide", path.windows[number].matrix, window.matrix, 1e-3)
         yield Row(f"source frame {number}", run.crops[number], seen(frame, window), 2)
 
-    yield from Run(engine, FrameArrays(wide, 24), square[1], options).rows("video by photo", 5, 24)
-    yield from Run(engine, photo, square[1], options).rows("photo by photo", 1, 25)
+    run = Run(animator, FrameArrays(square, 30), FrameArrays(square[::-1], 30), replace(options, crop=False))
+    yield from run.rows("video that is a face already", 4, 30)
+    for number, frame in enumerate(square):
+        yield Row(f"whole frame {number}", run.crops[number], published.resized(frame, side, side), 1)
+
+    yield from Run(animator, FrameArrays(wide, 24), square[1], options).rows("video by photo", 5, 24)
+    yield from Run(animator, photo, square[1], options).rows("photo by photo", 1, 25)
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +322,17 @@ def engine() -> Engine:
     return Engine(networks)
 
 
-SECTIONS = (crop_windows, pictures, pasting, templates, sliders, whole_runs)
+SECTIONS = (
+    crop_windows,
+    pictures,
+    pasting,
+    templates,
+    templates_read,
+    openings_measured,
+    sound,
+    sliders,
+    whole_runs,
+)
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
