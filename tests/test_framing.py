@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from animation_samples import bundled_networks, portrait
+from animation_samples import bundled_networks, people, portrait
 from small_base import small_networks
 
 from liveportrait import Animator, DriveOptions, FrameArrays
@@ -21,7 +21,8 @@ from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
 from liveportrait.choices import Framing
 from liveportrait.engine import Engine
-from liveportrait.face.tracker import SceneTracker, largest_face
+from liveportrait.face.scenes import SceneTracker
+from liveportrait.face.tracker import largest_face
 from liveportrait.motion import Template
 from liveportrait.motion.framing import FACE, IN_CROP, NECK, THIRD, bounded, steadied
 from liveportrait.motion.gliding import LAZY, LiveGlide, glided
@@ -210,6 +211,21 @@ def test_a_fast_camera_is_no_cut_and_another_face_is(animator):
         begins.append(tracker.begins)
     assert begins == [False] * 5
     assert tracker(shown(1, 320, 110)[:, ::-1].copy()) and tracker.begins
+
+
+def test_whoever_is_hidden_for_a_moment_is_waited_for_beside_somebody_else(animator):
+    """Of two people the second one is another by face recognition."""
+    smaller = cv2.copyMakeBorder(cv2.resize(people()[2], (260, 260)), 40, 0, 0, 0, cv2.BORDER_REPLICATE)
+    couple = np.concatenate([portrait(), smaller], axis=1)
+    hidden = couple.copy()
+    hidden[45:190, 90:225] = couple[45:190, 90:225].mean((0, 1))
+    tracker = SceneTracker(animator.analyzer)
+    first = tracker(couple)
+    seen = [tracker(hidden) for _ in range(3)]
+    assert seen[-1] is None and not tracker.begins
+    again = tracker(couple)
+    assert again and not tracker.begins
+    assert np.abs(again.landmarks - first.landmarks).max() < 3
 
 
 def test_a_template_is_bounded_too(session):

@@ -25,7 +25,8 @@ from liveportrait.errors import UserError
 from liveportrait.face import Face
 from liveportrait.face.crop import CropWindow, driving_square, driving_window, to_input, whole_window
 from liveportrait.face.measures import mouth_cues, opening_ratios
-from liveportrait.face.tracker import SMALLEST_DRIVER, SceneTracker
+from liveportrait.face.scenes import SceneTracker
+from liveportrait.face.tracker import SMALLEST_DRIVER
 from liveportrait.media import check_picture
 from liveportrait.motion import MotionSmoother, SeenHeads, groups_for, motion_from_heads
 from liveportrait.motion.expression import REACH

@@ -9,15 +9,12 @@ import numpy as np
 from liveportrait.face.analyzer import SMALLEST_PX, Face, FaceAnalyzer, centre, centre_within
 from liveportrait.face.choice import FaceChoice
 from liveportrait.face.identity import SAME_PERSON
-from liveportrait.media.cuts import FACE_REGION, CutFinder, region_change
+from liveportrait.media.cuts import CutFinder
 from liveportrait.types import Array, Image
 
 SMALLEST_DRIVER = 1 / 12  # of the longer side: a smaller face has too few pixels to drive anything
-SURROUNDINGS = 1.6  # sides of a face: the square around it that is compared across a possible cut
 # Between two frames that show the same face: its way in sides of its box, and its change of size.
 LARGEST_JUMP, LARGEST_GROWTH = 1.0, 1.5
-# The same where the picture changed much: a fast camera goes on, a cut to a nearer shot does not.
-SMALLER_JUMP, SMALLER_GROWTH = 0.35, 1.15
 FAR = 0.04  # of the face's side: an edge of its box that moves farther from one frame to the next
 
 
@@ -87,78 +84,17 @@ def _moved(before: Face, now: Face) -> float:
     return max(abs(a - b) for a, b in zip(before.box, now.box, strict=True)) / max(side, 1e-6)
 
 
-class SceneTracker:
-    """Follows one face through a film, and tells where it begins anew: after a cut, or somewhere else.
-
-    A frame that differs much from the one before is no cut for a face that goes on, and its surroundings with it: a
-    camera that moves fast changes the whole frame too, and so does what is cut in. A face that jumps by more than its
-    size is another one.
-    """
-
-    begins: bool = False
-    """whether the face of the last frame does not continue the one seen before it"""
-
-    def __init__(self, analyzer: FaceAnalyzer, smallest: float = SMALLEST_DRIVER) -> None:
-        """`smallest` as for `FaceTracker`."""
-        self._tracker = FaceTracker(analyzer, smallest)
-        self._is_cut = CutFinder()
-        self._seen: tuple[Image, Face] | None = None  # the last frame that shows the face
-        self._was_cut = False  # since then
-
-    def __call__(self, frame: Image) -> Face | None:
-        """The face in the next frame (H,W,3) uint8 RGB, or None."""
-        self._was_cut |= self._is_cut(frame)
-        # Following a face across a cut ends between where it was and where it is.
-        face = self._tracker.search(frame) if self._was_cut else self._tracker(frame)
-        if self._was_cut and not self._continues(frame, face):
-            face = self._tracker(frame, new_scene=True)
-        self.begins = bool(face and self._seen) and not self._continues(frame, face)
-        if face:
-            self._seen, self._was_cut = (frame, face), False
-        return face
-
-    def reset(self) -> None:
-        """Forget all: the next face continues nothing."""
-        self._tracker.reset()
-        self._is_cut = CutFinder()
-        self._seen = None
-        self._was_cut = self.begins = False
-
-    def _continues(self, frame: Image, face: Face | None) -> bool:
-        if not (face and self._seen):
-            return False
-        if self._was_cut:
-            return goes_on(*self._seen, frame, face)
-        return not has_jumped(self._seen[1], face)
-
-
 def has_jumped(before: Face, now: Face, jump: float = LARGEST_JUMP, growth: float = LARGEST_GROWTH) -> bool:
     """Whether a face is farther from where it was, or more different in size, than the bounds allow."""
-    sides = [_side(face) for face in (before, now)]
+    sides = [side_of(face) for face in (before, now)]
     away = np.subtract(centre(now), centre(before))
     return float(np.hypot(*away)) > jump * max(sides) or max(sides) > growth * min(sides)
 
 
-def goes_on(before: Image, face_before: Face, now: Image, face: Face) -> bool:
-    """Whether a face and what is around it look alike in two frames (H,W,3), wherever they are."""
-    if has_jumped(face_before, face, SMALLER_JUMP, SMALLER_GROWTH):
-        return False
-    change = region_change(_surroundings(before, face_before), _surroundings(now, face))
-    return not CutFinder(FACE_REGION).is_cut(change)
-
-
-def _side(face: Face) -> float:
+def side_of(face: Face) -> float:
+    """The longer side of the face's box, px."""
     x0, y0, x1, y1 = face.box
     return float(max(x1 - x0, y1 - y0))
-
-
-def _surroundings(frame: Image, face: Face) -> Image:
-    reach = SURROUNDINGS / 2 * _side(face)
-    x, y = centre(face)
-    height, width = frame.shape[:2]
-    left, right = (int(np.clip(edge, 0, width - 1)) for edge in (x - reach, x + reach))
-    top, bottom = (int(np.clip(edge, 0, height - 1)) for edge in (y - reach, y + reach))
-    return frame[top : bottom + 1, left : right + 1]
 
 
 SMALLEST_SOURCE = 1 / 24  # of the longer side: a smaller one is no face to animate

@@ -28,7 +28,8 @@ from liveportrait.face.crop import (
     whole_window,
 )
 from liveportrait.face.measures import mouth_cues, opening_ratios
-from liveportrait.face.tracker import SMALLEST_DRIVER, SceneTracker
+from liveportrait.face.scenes import SceneTracker
+from liveportrait.face.tracker import SMALLEST_DRIVER
 from liveportrait.media import FrameArrays, VideoReader
 from liveportrait.motion import SeenHeads, groups_for
 from liveportrait.motion.landmarks import extract_motion

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-import numpy as np
-
 from liveportrait.data.preparation.options import PrepareOptions
 from liveportrait.data.preparation.quality import FaceMeasures, measure_face
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.analyzer import centre_within
+from liveportrait.face.scenes import region_of
 from liveportrait.face.tracker import FaceTracker
 from liveportrait.media.cuts import FACE_REGION, CutFinder, region_change
 from liveportrait.types import Array, Image
@@ -19,7 +18,6 @@ from liveportrait.types import Array, Image
 DETECTIONS_A_SECOND = 2
 DETECTIONS_ALONE = 5  # a second, while no face is followed: a shot's first frames are worth having
 EMBEDDINGS_A_SECOND = 1
-REGION = 2.0  # side of the surroundings in which a cut is looked for, in sizes of the face's box
 JUMP = 0.3  # of the face's size: no head moves so far within a frame
 GROWTH = 1.3
 # The detector's box reaches from brows to chin, a landmark box higher; faces it finds by half are looked at.
@@ -64,7 +62,7 @@ class _Active:
     def advance(self, previous: Image, frame: Image) -> tuple[Face | None, float]:
         """The face in the next frame, None where the track ends, and how much its surroundings changed."""
         last = self.track.last
-        region = _region(last, frame.shape)
+        region = region_of(last, frame.shape)
         seen = region_change(previous[region], frame[region])
         if self.cuts.is_cut(seen):
             return None, seen.difference
@@ -140,17 +138,6 @@ class TrackCollector:
             if len(active.track.faces) >= self._options.max_frames:
                 full, active.track = active.track, FaceTrack(number + 1, active.track.last)
                 yield full
-
-
-def _region(face: Face, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """The surroundings of a face, as far as the picture goes; at least one pixel."""
-    x0, y0, x1, y1 = face.box
-    half = REGION * max(x1 - x0, y1 - y0) / 2
-    slices = []
-    for centre, length in (((y0 + y1) / 2, shape[0]), ((x0 + x1) / 2, shape[1])):
-        low = int(np.clip(centre - half, 0, length - 1))
-        slices.append(slice(low, int(np.clip(centre + half, low + 1, length))))
-    return slices[0], slices[1]
 
 
 def _near(before: Face, after: Face) -> bool:

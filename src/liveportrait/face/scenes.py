@@ -1,0 +1,98 @@
+"""One face followed through a film with cuts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from liveportrait.face.analyzer import Face, FaceAnalyzer
+from liveportrait.face.identity import SAME_PERSON
+from liveportrait.face.tracker import SMALLEST_DRIVER, FaceTracker, has_jumped
+from liveportrait.media.cuts import FACE_REGION, CutFinder, region_change
+from liveportrait.types import Image
+
+# Where the picture changed much: a fast camera goes on, a cut to a nearer shot does not.
+SMALLER_JUMP, SMALLER_GROWTH = 0.35, 1.15
+PATIENCE = 25  # frames that somebody out of sight is waited for before another one in the picture is followed
+REGION = 2.0  # side of the surroundings in which a cut is looked for, in sizes of the face's box
+
+
+class SceneTracker:
+    """Follows one face through a film, and tells where it begins anew: after a cut, or somewhere else.
+
+    A frame that differs much from the one before is no cut for a face that goes on, and its surroundings with it: a
+    camera that moves fast changes the whole frame too, and so does what is cut in. A face that jumps by more than its
+    size begins anew; where it is somebody else's, the one who was followed is waited for a while.
+    """
+
+    begins: bool = False
+    """whether the face of the last frame does not continue the one seen before it"""
+
+    def __init__(self, analyzer: FaceAnalyzer, smallest: float = SMALLEST_DRIVER) -> None:
+        """`smallest` as for `FaceTracker`."""
+        self._analyzer, self._smallest = analyzer, smallest
+        self._tracker = FaceTracker(analyzer, smallest)
+        self._is_cut = CutFinder()
+        self._seen: tuple[Image, Face] | None = None  # the last frame that shows the face
+        self._was_cut = False  # since then
+        self._waited = 0  # frames since then that show somebody else
+
+    def __call__(self, frame: Image) -> Face | None:
+        """The face in the next frame (H,W,3) uint8 RGB, or None."""
+        self._was_cut |= self._is_cut(frame)
+        # Following a face across a cut ends between where it was and where it is.
+        face = self._tracker.search(frame) if self._was_cut else self._tracker(frame)
+        if self._was_cut and face and not self._continues(frame, face):
+            face = self._tracker(frame, new_scene=True)
+        self.begins = bool(face and self._seen) and not self._continues(frame, face)
+        if face and self._seen and self.begins and not self._was_cut and self._waits_for_another(frame, face):
+            self._tracker = FaceTracker(self._analyzer, self._smallest, self._seen[1])
+            face, self.begins = None, False
+        if face:
+            self._seen, self._was_cut, self._waited = (frame, face), False, 0
+        return face
+
+    def reset(self) -> None:
+        """Forget all: the next face continues nothing."""
+        self._tracker.reset()
+        self._is_cut = CutFinder()
+        self._seen = None
+        self._was_cut = self.begins = False
+        self._waited = 0
+
+    def _waits_for_another(self, frame: Image, face: Face) -> bool:
+        """Whether a face that was found elsewhere is not the one who was followed, and it is too early to take it."""
+        if self._seen is None or self._waited >= PATIENCE:
+            return False
+        before, now = (
+            self._analyzer.identity(own, seen.landmarks) for own, seen in (self._seen, (frame, face))
+        )
+        is_stranger = float(np.linalg.norm(before - now)) > SAME_PERSON
+        self._waited += is_stranger
+        return is_stranger
+
+    def _continues(self, frame: Image, face: Face | None) -> bool:
+        if not (face and self._seen):
+            return False
+        if self._was_cut:
+            return goes_on(*self._seen, frame, face)
+        return not has_jumped(self._seen[1], face)
+
+
+def goes_on(before: Image, face_before: Face, now: Image, face: Face) -> bool:
+    """Whether a face and what is around it look alike in two frames (H,W,3), wherever they are."""
+    if has_jumped(face_before, face, SMALLER_JUMP, SMALLER_GROWTH):
+        return False
+    own, other = (frame[region_of(seen, frame.shape)] for frame, seen in ((before, face_before), (now, face)))
+    change = region_change(own, other)
+    return not CutFinder(FACE_REGION).is_cut(change)
+
+
+def region_of(face: Face, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The surroundings of a face, as far as the picture goes; at least one pixel."""
+    x0, y0, x1, y1 = face.box
+    half = REGION * max(x1 - x0, y1 - y0) / 2
+    slices = []
+    for centre, length in (((y0 + y1) / 2, shape[0]), ((x0 + x1) / 2, shape[1])):
+        low = int(np.clip(centre - half, 0, length - 1))
+        slices.append(slice(low, int(np.clip(centre + half, low + 1, length))))
+    return slices[0], slices[1]
