@@ -146,3 +146,14 @@ def test_the_mouth_follows_or_stays_or_is_silent(animator):
     assert mouths["follow"] > own + 0.1
     assert mouths["own"] == pytest.approx(own, abs=0.04)
     assert mouths["silent"] < 0.05
+
+
+def test_options_with_nothing_to_do_are_told(animator, tmp_path):
+    options = AnimateOptions(detail=True, photo_pose=True, driving_option="expression-friendly")
+    notes = animator.animate(portrait(), portrait(), tmp_path / "a.png", options).notes
+    assert {note.split(": ")[-1] for note in notes} == {
+        "--detail changed nothing",
+        "with relative motion both are the same",
+    }
+    notes = animator.edit(portrait(), tmp_path / "b.png", EditOptions(smooth=0.5)).notes
+    assert notes == ("--smooth is for a video: it changed nothing",)

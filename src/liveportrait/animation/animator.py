@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait import weights
+from liveportrait.animation.clashes import idle_notes
 from liveportrait.animation.driver.base import Driver, DrivingBatch
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.inputs import (
@@ -137,7 +138,7 @@ class Animator:
                 )
             unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
             turns = options.motion == "relative" and options.region in ("all", "pose")
-            notes = [*_notes(rendering, unchanged, portrait.options, options.stitching, "animated")]
+            notes = [*_notes(rendering, unchanged, portrait.options, options, "animated")]
             notes += size_notes(rendering, paths[0], options)
             notes += _framing_notes(rendering, options)
             if turns and not options.photo_pose and any(each.driver.is_photo for each in rendering.drivers):
@@ -169,7 +170,7 @@ class Animator:
         with self._opened(session, source, options) as portrait:
             rendering = portrait.edited(session, options, poser)
             unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
-            notes = [*_notes(rendering, unchanged, portrait.options, options.stitching, "edited")]
+            notes = [*_notes(rendering, unchanged, portrait.options, options, "edited")]
             notes += size_notes(rendering, paths[0], options)
             return _report(rendering, paths, unchanged, options.stitching, notes)
 
@@ -287,13 +288,20 @@ def _report(
 
 
 def _notes(
-    rendering: Rendering, unchanged: NDArray[np.bool_], options: SourceOptions, stitching: bool, done: str
+    rendering: Rendering,
+    unchanged: NDArray[np.bool_],
+    opened: SourceOptions,
+    options: AnimateOptions | EditOptions,
+    done: str,
 ) -> Iterator[str]:
-    """What the user should know about a result in which faces were `done`: animated or edited."""
-    source = rendering.source
+    """What the user should know about a result in which faces were `done`: animated or edited.
+
+    `opened` are the options by which the source was opened.
+    """
+    source, stitching = rendering.source, options.stitching
     if source.note:
         yield source.note
-    if options.faces == "largest" and source.found > 1:
+    if opened.faces == "largest" and source.found > 1:
         yield f"{source.found} faces found in {source.name}: the largest was {done}"
     if passed := gaps(~unchanged):
         yield f"no chosen face in {stretches_note(passed, 'SOURCE')}: unchanged in the result"
@@ -306,6 +314,9 @@ def _notes(
             f"SOURCE has {count(source.count)} and DRIVING lasts for {min(lengths)} of them at its rate: the result"
             f" has {len(unchanged)}"
         )
+    carries_source = rendering.session.engine.variant.carries_source
+    photo_drives = any(each.driver.is_photo for each in rendering.drivers)
+    yield from idle_notes(options, carries_source, photo_drives, source.fps is not None)
     if stitching and not rendering.session.engine.can_stitch:
         yield f"these weights bring no stitching module: {done} without stitching"
 

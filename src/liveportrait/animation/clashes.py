@@ -114,3 +114,25 @@ def _given(group: object, prefix: str = "") -> Iterator[tuple[str, Given]]:
             yield from _given(value, f"{spelling}.")
         else:
             yield field.name, Given(value, field.default, prefix + spelling)
+
+
+def idle_notes(options: object, keeps_source: bool, photo_drives: bool, source_moves: bool) -> Iterator[str]:
+    """Sentences on options (a dataclass) that had nothing to do with these weights and files.
+
+    `keeps_source`: whether the weights show the source's own pixels; `photo_drives`: whether a driver is a photo.
+    """
+    given = dict(_given(options))
+
+    def asked(name: str) -> bool:
+        return name in given and given[name].value != given[name].default
+
+    if asked("detail") and keeps_source:
+        yield "these weights keep SOURCE's own detail anyway: --detail changed nothing"
+    if asked("resolution") and not keeps_source:
+        yield "these weights paint at a size of their own: --resolution changed nothing"
+    if asked("photo_pose") and not photo_drives:
+        yield "--photo-pose is for a driving photo: it changed nothing"
+    if asked("driving_option") and given["motion"].value == "relative":
+        yield "--driving-option is for absolute motion: with relative motion both are the same"
+    if asked("smooth") and "motion" not in given and not source_moves:
+        yield "--smooth is for a video: it changed nothing"
