@@ -201,7 +201,9 @@ def test_pages_of_other_sites_are_refused(tmp_path):
         ):
             refused = client.post("/v1/jobs", json={}, headers=headers)
             assert refused.status_code == 403 and refused.json()["detail"]
-        assert client.get("/v1/motions", headers={"Origin": "http://127.0.0.1:8000"}).status_code == 200
+        for host in ("127.0.0.1:8000", "localhost", "[::1]:80", "[::1]"):
+            asked = client.get("/v1/motions", headers={"Origin": f"http://{host}", "Host": host})
+            assert asked.status_code == 200
 
 
 class Attack:
@@ -248,6 +250,10 @@ def test_files_that_do_not_serve_are_refused_and_not_kept(files, tmp_path, monke
             refused = post_file(client, tmp_path / path)
             assert refused.status_code == status and told in refused.json()["detail"], refused.text
             assert str(tmp_path) not in refused.text
+        long = client.post(
+            "/v1/jobs", content=b"[" * (2**20 + 1), headers={"Content-Type": "application/json"}
+        )
+        assert long.status_code == 413
         big = client.post("/v1/sources", headers={"Content-Length": "9999999"}, content=b"x")
         assert big.status_code == 413 and "9999999 bytes" in big.json()["detail"]
         kind = {"Content-Type": "multipart/form-data; boundary=b"}

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -23,6 +22,7 @@ SHORTEST = 16  # letters of a token
 SILENCE_S = 60.0  # for which nothing of a request's body may come
 PROTECTED = ("/v1/", "/metrics")
 _FORM_BYTES = 2**20  # of a request beside its files
+_METHODS = ("GET", "HEAD", "POST", "DELETE")  # that are counted by name
 _FILES = 2  # as large as may be, in one request
 _TEXT_SUBPROTOCOL = "bearer."
 _POLICY_VIOLATION = 1008  # of a WebSocket, RFC 6455, 7.4.1
@@ -96,38 +96,38 @@ class Gate:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self.metrics.answers.labels(scope["method"], status).observe(time.perf_counter() - start)
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                self.metrics.answers.labels(method, status).observe(time.perf_counter() - start)
                 if status >= 400:
                     self.metrics.refusals.labels(status).inc()
             await send(message)
 
-        refusal = self._refusal(scope, Headers(scope=scope))
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope, headers)
         if refusal is None:
-            body = _limited(receive, self._most(scope)) if scope["type"] == "http" else receive
+            body = _limited(receive, self._most(scope, headers)) if scope["type"] == "http" else receive
             return await self.application(scope, body, counted)
         status, sentence = refusal
         if scope["type"] == "websocket":
             self.metrics.refusals.labels(status).inc()
             await receive()
             return await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": sentence})
-        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-        await JSONResponse({"detail": sentence}, status, headers)(scope, receive, counted)
+        challenge = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+        await JSONResponse({"detail": sentence}, status, challenge)(scope, receive, counted)
 
-    def _most(self, scope: Scope) -> int | None:
+    def _most(self, scope: Scope, headers: Headers) -> int | None:
         """How many bytes a request's body may have; None for the routes that are not the service's own."""
-        most = _FILES * self.settings.limits.max_bytes + _FORM_BYTES
-        return most if scope["path"].startswith(PROTECTED) else None
+        if not scope["path"].startswith(PROTECTED):
+            return None
+        brings_files = headers.get("content-type", "").startswith("multipart/")
+        return _FORM_BYTES + (_FILES * self.settings.limits.max_bytes if brings_files else 0)
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """Status and sentence, where the head of a request is reason enough to refuse it."""
         host, origin = headers.get("host", ""), headers.get("origin")
-        if origin and urlsplit(origin).netloc.lower() != host.lower():
+        if origin and origin.partition("://")[2].lower() != host.lower():
             return 403, f"a page of {origin} may not use this service: open the service's own page"
-        if (
-            self.settings.is_local
-            and not self.tokens
-            and not is_loopback(urlsplit(f"//{host}").hostname or "")
-        ):
+        if self.settings.is_local and not self.tokens and not is_loopback(_without_port(host)):
             return 403, f"{host} is not a name of this machine: call it localhost, or run it with --tokens"
         scope.setdefault("state", {})["owner"] = ""
         if self.tokens and scope["path"].startswith(PROTECTED):
@@ -135,7 +135,7 @@ class Gate:
             if owner is None:
                 return 401, "this needs a token: send Authorization: Bearer with one from the service's file"
             scope["state"]["owner"] = owner
-        most, length = self._most(scope), headers.get("content-length", "")
+        most, length = self._most(scope, headers), headers.get("content-length", "")
         if most is not None and length.isdecimal() and int(length) > most:
             return 413, f"the request has {length} bytes: {most} are taken"
         return None
@@ -170,6 +170,12 @@ def _limited(receive: Receive, most: int | None) -> Receive:
         return message
 
     return limited
+
+
+def _without_port(host: str) -> str:
+    """The name or address in a `Host`."""
+    name, _, port = host.rpartition(":")
+    return name if port.isdecimal() else host
 
 
 def _token(headers: Headers) -> str:

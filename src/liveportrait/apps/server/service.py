@@ -9,6 +9,7 @@ import base64
 import hashlib
 import logging
 import secrets
+import sqlite3
 import threading
 import time
 from collections import OrderedDict
@@ -229,9 +230,12 @@ class Service:
     def _begin(self) -> None:
         try:
             self.animator()
-        except UserError as error:
-            self._why_not = str(error)
-            _log.error("no job can be done: %s", error)
+        except Exception as error:
+            told = isinstance(error, UserError)
+            self._why_not = (
+                str(error) if told else "the networks cannot be loaded: the service's log says why"
+            )
+            _log.error("no job can be done: %s", error, exc_info=not told)
             return
         if not self._ended.is_set():
             self.workers.start()
@@ -242,8 +246,9 @@ class Service:
         while not self._ended.wait(period):
             try:
                 self.tidy()
-            except OSError:
-                _log.exception("what has expired could not be removed")
+            except (OSError, sqlite3.Error):
+                if not self.is_ending:
+                    _log.exception("what has expired could not be removed")
 
     def _job_of(self, record: Record, out: Path) -> Job:
         """The job that a record tells of. Raises `UserError`, in the caller's words."""
