@@ -6,16 +6,16 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, arg
 
 from liveportrait.apps.animate import LoadOptions
-from liveportrait.apps.server.settings import Limits, LiveLimits, ServerSettings
+from liveportrait.apps.server.settings import ClusterSettings, Limits, LiveLimits, ServerSettings
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ class Serve:
     """how many live streams run at once, each in a thread of its own"""
     end_seconds: float = 20.0
     """for which running jobs may go on when the service is told to end; then they wait for its next start"""
+    ray: Annotated[str | None, arg(metavar="ADDRESS")] = None
+    """do the jobs on a Ray cluster: its address, auto to find it, or local for one on this machine"""
+    replicas: int | None = None
+    """with --ray, most processes at once, which takes the place of --jobs; by default one for each GPU of the cluster,
+    or else for every four CPUs"""
+    idle_replicas: int = 1
+    """with --ray, processes that stay when there is nothing to do"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     limits: OmitArgPrefixes[Limits] = field(default_factory=Limits)
 
@@ -58,6 +65,7 @@ class Serve:
             limits=self.limits,
             live=LiveLimits(self.live_sessions),
             jobs=self.jobs,
+            cluster=ClusterSettings(self.ray, self.replicas, self.idle_replicas) if self.ray else None,
             end_seconds=self.end_seconds,
         )
         serve(settings)
@@ -81,9 +89,15 @@ def serve(
         raise UserError(
             f"the service needs {error.name}, which is missing: pip install 'liveportrait[serve]'"
         ) from error
-    with listening(settings.host, settings.port) as listener:
+    with listening(settings.host, settings.port) as listener, ExitStack() as stack:
+        make = None
+        if settings.cluster:
+            from liveportrait.apps.server.replicas import replicas
+
+            there = stack.enter_context(replicas(settings, settings.cluster))
+            settings, make = replace(settings, jobs=there.most, data=settings.data.absolute()), there.make
         # The folder first: a second service on it is refused before the networks are loaded.
-        application = create_application(settings)
+        application = create_application(settings, make=make)
         service = application.state.service
         if extend:
             extend(application)

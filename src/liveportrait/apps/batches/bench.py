@@ -14,6 +14,7 @@ from liveportrait.types import Progress, no_progress
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
     from liveportrait.animation.portrait import Portrait
+    from liveportrait.animation.report import Report
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,6 @@ class Outcome:
     frames: int = 0
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
-    opened: bool = False
-    """whether the source was opened for it: it may have been open"""
     reason: str = ""
     """why it failed; "" when it did not"""
 
@@ -42,22 +41,25 @@ class Bench:
         """The animator, loaded for the first job. Raises `UserError` where that cannot be."""
         return self._given or self._networks.load()
 
+    def make(self, job: Job, progress: Progress = no_progress) -> Report:
+        """Do a job, see `run_job`. Raises `UserError`."""
+        opening = opening_of(job)
+        if opening and opening != self._opening:
+            self._let_go()
+            self._portrait = self.animator.open(*opening, progress)
+            self._opening = opening
+        return run_job(self.animator, job, progress, self._portrait if opening else None)
+
     def do(self, job: Job, progress: Progress = no_progress) -> Outcome:
         """Do a job; what it fails of is told by the outcome. Raises `UserError` where nothing can be done at all."""
-        animator = self.animator
-        opening = opening_of(job)
-        opened = opening is not None and opening != self._opening
+        _ = self.animator
         try:
-            if opening and opened:
-                self._let_go()
-                self._portrait = animator.open(*opening, progress)
-                self._opening = opening
-            report = run_job(animator, job, progress, self._portrait if opening else None)
+            report = self.make(job, progress)
         except UserError as error:
-            return Outcome(opened=opened, reason=str(error))
+            return Outcome(reason=str(error))
         except Exception as error:  # whatever one job meets, the others are done
-            return Outcome(opened=opened, reason=f"{type(error).__name__}: {error}")
-        return Outcome(report.frames, report.elapsed, report.notes, opened)
+            return Outcome(reason=f"{type(error).__name__}: {error}")
+        return Outcome(report.frames, report.elapsed, report.notes)
 
     def _let_go(self) -> None:
         if self._portrait:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.batches.bench import Bench, Outcome
 from liveportrait.apps.batches.lanes import Died, Lane
-from liveportrait.apps.jobs import Job
+from liveportrait.apps.jobs import Job, file_options
 from liveportrait.errors import UserError
 from liveportrait.processes import cluster
 from liveportrait.types import Progress
 
 CPUS_A_JOB = 4  # where nobody says how many jobs: more do little for one animation
+
+
+def absolute(job: Job) -> Job:
+    """The job with paths that do not depend on the folder that a process works in."""
+    named = {name: getattr(job.options, name) for name in file_options(job.kind)}
+    files = {name: path.absolute() for name, path in named.items() if path}
+    return replace(
+        job,
+        source=job.source and job.source.absolute(),
+        driving=tuple(path.absolute() for path in job.driving),
+        out=job.out.absolute(),
+        options=replace(job.options, **files),
+    )
 
 
 class ClusterLane(Lane):
@@ -34,7 +47,7 @@ class ClusterLane(Lane):
     def _do(self, job: Job, progress: Progress) -> Outcome:
         errors = self._ray.exceptions
         try:
-            return self._ray.get(self._actor.do.remote(job))
+            return self._ray.get(self._actor.do.remote(absolute(job)))
         except errors.RayTaskError as error:
             raise error.cause from error  # as if it were raised here
         except errors.RayActorError as error:
@@ -46,28 +59,46 @@ class ClusterLane(Lane):
             self._actor = None
 
 
+@dataclass(frozen=True)
+class Shares:
+    """How a cluster is divided among processes."""
+
+    count: int
+    """of processes"""
+    cpus: int
+    """that each has to itself"""
+    gpus: int
+    """that each has to itself: 0 or 1"""
+
+    @classmethod
+    def of(cls, ray: Any, count: int | None, most: int | None = None) -> Shares:
+        """The shares of `count` processes, by default one for each GPU or for every four CPUs; at most `most`.
+
+        Raises `UserError` where the cluster is too small.
+        """
+        there = ray.cluster_resources()
+        cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+        if count is not None and count > max(cpus, gpus):
+            raise UserError(
+                f"the cluster has {cpus} CPUs and {gpus} GPUs, too few for {count} jobs: ask for fewer"
+            )
+        count = count or gpus or max(1, cpus // CPUS_A_JOB)
+        count = min(count, most or count)
+        return cls(count, max(1, cpus // count), int(count <= gpus))
+
+
 @contextmanager
 def cluster_lanes(
     address: str, count: int | None, due: int, networks: LoadOptions
 ) -> Iterator[list[ClusterLane]]:
-    """A block with lanes for at most `due` jobs: `count`, or one for each GPU of the cluster, or for every four CPUs.
+    """A block with lanes for at most `due` jobs: `count`, or by default as many as `Shares` has.
 
     Raises `UserError` where Ray is not installed, the cluster cannot be reached, or it is too small.
     """
-    with cluster(address, "a batch") as ray:
-        there = ray.cluster_resources()
-        cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-        if count is not None and count > max(cpus, gpus):
-            raise UserError(f"jobs is {count}, and the cluster has {cpus} CPUs and {gpus} GPUs: choose fewer")
-        count = min(count or gpus or max(1, cpus // CPUS_A_JOB), due)
-        on_gpus = 0 < count <= gpus
-        share = max(1, cpus // count)
-        threads = networks.threads or share
-        lanes = [
-            ClusterLane(ray, replace(networks, threads=threads), share, int(on_gpus)) for _ in range(count)
-        ]
-        try:
-            yield lanes
-        finally:
-            for lane in lanes:
-                lane.close()
+    with cluster(address, "a batch") as ray, ExitStack() as stack:
+        shares = Shares.of(ray, count, due)
+        networks = replace(networks, threads=networks.threads or shares.cpus)
+        lanes = [ClusterLane(ray, networks, shares.cpus, shares.gpus) for _ in range(shares.count)]
+        for lane in lanes:
+            stack.callback(lane.close)
+        yield lanes

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from liveportrait.apps.live.gallery import Gallery, sample_portraits
 from liveportrait.apps.server import routes
 from liveportrait.apps.server.access import BodyRefused, Gate
-from liveportrait.apps.server.service import NotReady, Service
+from liveportrait.apps.server.service import Make, NotReady, Service
 from liveportrait.apps.server.settings import ServerSettings
 from liveportrait.apps.server.store import QueueFull
 from liveportrait.apps.server.streams import live_router
@@ -37,13 +37,15 @@ def create_application(
     settings: ServerSettings,
     animator: Animator | None = None,
     portraits: Mapping[str, Path | Image] | None = None,
+    make: Make | None = None,
 ) -> FastAPI:
     """The application with these settings; without an animator it loads its own while it starts.
 
     `portraits`: names of those that live streams choose from, and their files or pictures; by default a few samples.
+    `make`: what does the jobs, by default this process.
     `application.state.service` is the `Service` that its routes share. Nothing runs before the application is started.
     """
-    service = Service(settings, animator)
+    service = Service(settings, animator, make)
     gallery = Gallery(service.animator, sample_portraits() if portraits is None else portraits)
 
     @asynccontextmanager

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 MOST_PORTRAITS = 8  # that stay open, the last used ones
 _TIDY_S = 60.0
+Make = Callable[[Job, Progress], "Report"]
 _log = logging.getLogger("liveportrait.server")
 
 
@@ -68,8 +69,10 @@ class Status:
 class Service:
     """Everything behind the routes. Its methods may be called from any thread."""
 
-    def __init__(self, settings: ServerSettings, animator: Animator | None = None) -> None:
-        """Raises `UserError` where the folder or the tokens cannot be used."""
+    def __init__(
+        self, settings: ServerSettings, animator: Animator | None = None, make: Make | None = None
+    ) -> None:
+        """`make` does the jobs, by default this process. Raises `UserError` where folder or tokens cannot be used."""
         self.settings = settings
         self.metrics = Metrics()
         self.tokens = Tokens.read(settings.tokens) if settings.tokens else Tokens()
@@ -85,7 +88,7 @@ class Service:
             ) from error
         self.metrics.waiting.set_function(lambda: self.store.count("queued"))
         self.metrics.running.set_function(lambda: self.store.count("running"))
-        self._animator = animator
+        self._animator, self._make = animator, make or self._make_here
         self._loading = threading.Lock()
         self._why_not = "the networks are being loaded"
         self._portraits = _Portraits()
@@ -269,10 +272,13 @@ class Service:
     def _perform(self, record: Record, out: Path, progress: Progress) -> Report:
         """Do a job. Raises `UserError`."""
         with self._callers_words(record, out):
-            animator, job = self.animator(), self._job_of(record, out)
-            opening = opening_of(job)
-            portrait = self._portraits.open(animator, opening, progress) if opening else None
-            return run_job(animator, job, progress, portrait)
+            return self._make(self._job_of(record, out), progress)
+
+    def _make_here(self, job: Job, progress: Progress) -> Report:
+        """Do a job in this process."""
+        animator, opening = self.animator(), opening_of(job)
+        portrait = self._portraits.open(animator, opening, progress) if opening else None
+        return run_job(animator, job, progress, portrait)
 
     @contextmanager
     def _callers_words(self, record: Record, out: Path) -> Iterator[None]:

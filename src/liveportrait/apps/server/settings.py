@@ -59,6 +59,25 @@ class LiveLimits:
 
 
 @dataclass(frozen=True)
+class ClusterSettings:
+    """The Ray cluster that does the jobs, in place of the service's own process."""
+
+    address: str
+    """of the cluster; auto finds it, local starts one on this machine"""
+    replicas: int | None = None
+    """most processes at once; None is one for each GPU, or else for every four CPUs"""
+    idle_replicas: int = 1
+    """processes that stay when there is nothing to do"""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a number out of range."""
+        for name in ("replicas", "idle_replicas"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name.replace('_', '-')} is {value}: choose how many, from 1")
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """Where the service listens and keeps its files, what runs in it, and what its callers may do."""
 
@@ -73,6 +92,8 @@ class ServerSettings:
     live: LiveLimits = field(default_factory=LiveLimits)
     jobs: int = 1
     """how many run at once"""
+    cluster: ClusterSettings | None = None
+    """what does the jobs; None is the service itself"""
     end_seconds: float = 20.0
     """for which running jobs may go on when the service is told to end; then they wait for its next start"""
 
