@@ -125,5 +125,7 @@ def test_a_killed_replica_loses_no_job(address, animator, inputs, tmp_path, capl
             assert (record.state, record.error, record.attempts) == ("done", "", 1)
             assert service.workers.result(record).exists()
         for record in records[6:]:
-            assert record.state == "failed" and "no face" in record.error and str(tmp_path) not in record.error
+            assert (
+                record.state == "failed" and "no face" in record.error and str(tmp_path) not in record.error
+            )
         service.stop()
