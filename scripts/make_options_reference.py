@@ -24,8 +24,8 @@ HEAD = """\
 # Options
 
 Every command and option of the command line. `scripts/make_options_reference.py` generates this
-page from the dataclasses that Python uses too. In Python the names have `_` in place of `-`. A
-nested name is a field of a field: `--retarget.lip-opening 0.2` is
+page from the dataclasses that Python uses too. In Python the names have `_` in place of `-`, and
+those of a group within another are fields of a field: `--lip-opening 0.2` is
 `AnimateOptions(retarget=RetargetOptions(lip_opening=0.2))`. A flag such as `--no-crop` is
 `crop=False`.
 """
@@ -77,15 +77,17 @@ def commands(union: Any, prefix: str = "") -> Iterator[tuple[str, type]]:
             yield name, command
 
 
-def options(cls: type, prefix: str = "", group: type | None = None) -> Iterator[Option]:
+def options(cls: type, prefix: str = "", group: type | None = None, flat: bool = False) -> Iterator[Option]:
     """The options of a dataclass, those of the dataclasses inside it after its own."""
     hints = get_type_hints(cls, include_extras=True)
     documented = docstrings(cls)
-    inner: list[tuple[type, str]] = []
+    inner: list[tuple[type, str, bool]] = []
     for field in dataclasses.fields(cls):
         kind, marks = bare(hints[field.name]), get_args(hints[field.name])[1:]
         if dataclasses.is_dataclass(kind):
-            inner.append((kind, prefix if OmitArgPrefixes in marks else f"{prefix}{field.name}."))
+            # What is marked so has no prefix, nor has any group within it.
+            omitted = flat or OmitArgPrefixes in marks
+            inner.append((kind, prefix if omitted else f"{prefix}{field.name}.", omitted))
             continue
         owner, meaning = documented[field.name]
         settings = next((mark for mark in marks if isinstance(mark, _Argument)), None)
@@ -101,8 +103,8 @@ def options(cls: type, prefix: str = "", group: type | None = None) -> Iterator[
             aliases = list(settings.aliases or ()) if settings else []
             spelled, values = ", ".join(f"`{each}`" for each in [f"--{name}", *aliases]), words(kind)
         yield Option(written_in, spelled, values, shown(default, kind), meaning.replace("|", "\\|"))
-    for kind, inner_prefix in inner:
-        yield from options(kind, inner_prefix, kind)
+    for kind, inner_prefix, omitted in inner:
+        yield from options(kind, inner_prefix, kind, omitted)
 
 
 def docstrings(cls: type) -> dict[str, tuple[type, str]]:

@@ -176,3 +176,13 @@ def test_the_reference_of_options_is_up_to_date():
     assert module.OUT.read_text(encoding="utf-8") == module.reference(), (
         "run python scripts/make_options_reference.py"
     )
+
+
+@pytest.mark.parametrize("command", ["animate", "edit", "template", "serve"])
+def test_the_program_knows_the_options_of_the_reference(command, capsys):
+    text = (ROOT / "docs/reference/options.md").read_text(encoding="utf-8")
+    section = text.split(f"## `liveportrait {command}`\n")[1].split("\n## ")[0]
+    with pytest.raises(SystemExit):
+        tyro.cli(Command, args=[command, "--help"], config=(tyro.conf.FlagCreatePairsOff,))
+    known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
+    assert set(re.findall(r"^\| `(--[\w.-]+)`", section, re.MULTILINE)) <= known

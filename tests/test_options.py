@@ -54,7 +54,7 @@ def clip(tmp_path_factory) -> Path:
         ),
         (
             {"motion": "absolute", "retarget": RetargetOptions(normalize_lips=True)},
-            "--retarget.normalize-lips has",
+            "--normalize-lips has",
         ),
         ({"region": "eyes", "photo_pose": True}, "--region eyes leaves the head .* --photo-pose has"),
         ({"crop_driving": False, "driving_crop_scale": 3.0}, "--driving-crop-scale has"),

@@ -105,15 +105,15 @@ def _applies(clash: Clash, chosen: Given) -> bool:
     return chosen.value in clash.values and (chosen.value is None or chosen.value != chosen.default)
 
 
-def _given(group: object, prefix: str = "") -> Iterator[tuple[str, Given]]:
+def _given(group: object) -> Iterator[tuple[str, Given]]:
     """The options of a group by name, those of the groups in it among them."""
     for field in fields(group):  # type: ignore[arg-type]  # it is a dataclass
         value = getattr(group, field.name)
         spelling = field.name.replace("_", "-")
         if is_dataclass(value):
-            yield from _given(value, f"{spelling}.")
+            yield from _given(value)
         else:
-            yield field.name, Given(value, field.default, prefix + spelling)
+            yield field.name, Given(value, field.default, spelling)
 
 
 def idle_notes(options: object, keeps_source: bool, photo_drives: bool, source_moves: bool) -> Iterator[str]:

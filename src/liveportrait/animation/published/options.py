@@ -40,9 +40,7 @@ class PublishedOptions(AnimateOptions):
         super().__post_init__()
         left, right, _ = self.retarget.wanted
         if left != right:
-            raise UserError(
-                "as published both eyes open alike: give --retarget.eye-opening, or no --as-published"
-            )
+            raise UserError("as published both eyes open alike: give --eye-opening, or no --as-published")
         given = [
             each.name
             for each in fields(self)
