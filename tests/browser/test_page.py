@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
-from animation_samples import bundled_networks
+from animation_samples import bundled_networks, portrait
 
 pytest.importorskip("gradio", reason="the extra [web] is not installed")
 
@@ -15,6 +18,7 @@ from liveportrait.apps.app import with_page
 from liveportrait.apps.server.application import create_application
 from liveportrait.apps.server.settings import Limits, ServerSettings
 from liveportrait.engine import Engine
+from liveportrait.media import VideoWriter
 from liveportrait.motion import bundled_templates, write_template
 from liveportrait.motion.templates import Template
 
@@ -138,3 +142,88 @@ def test_what_cannot_be_used_is_told_in_a_sentence(page_at, address, tmp_path):
     shot(page, "page-refused")
     choose(page, "animate-source", large)
     page.get_by_text("exceed the maximum allowed size").first.wait_for()
+
+
+def test_faces_have_drivers_of_their_own(page_at, address, motion):
+    page = page_at(address)
+    page.get_by_role("tab", name="Many faces").click()
+    page.get_by_role("button", name="Try two astronauts").click()
+    page.get_by_role("button", name="face 2: stays as it is").click()
+    page.get_by_role("heading", name="What moves face 2").wait_for()
+    page.locator("label:visible", has_text="My own").click()
+    choose(page, "faces-driver", motion)
+    page.get_by_role("button", name="face 2: short.safetensors").wait_for()
+    shot(page, "page-faces")
+    page.locator("#faces-run").click()
+    page.locator("#faces-result video").wait_for()
+    assert page_at.foreign == [] and page_at.errors == []
+
+
+def test_sliders_are_kept_at_moments_of_a_video(page_at, address, tmp_path):
+    film = tmp_path / "film.mp4"
+    with VideoWriter(film, Fraction(5), 256, 256) as writer:
+        for _ in range(4):
+            writer.write(np.ascontiguousarray(portrait()[:256, 20:276]))
+    page = page_at(address)
+    page.get_by_role("tab", name="Edit").click()
+    choose(page, "edit-source", film)
+    start = picture(page)
+    move(page, "smile", 1)
+    picture(page, start)
+    page.locator("#edit-keep").click()
+    page.get_by_role("row", name="0.00 s").get_by_text("smile 1").wait_for()
+    moment = page.locator("#edit-moment input[type=range]")
+    moment.evaluate(
+        "input => { input.value = 0.6; input.dispatchEvent(new Event('input', {bubbles: true})) }"
+    )
+    moment.dispatch_event("pointerup")
+    page.wait_for_function("document.querySelector('#edit-smile input[type=number]').value === '1'")
+    page.locator("#edit-reset").click()
+    page.locator("#edit-keep").click()
+    page.get_by_role("row", name="0.60 s").get_by_text("smile 0").wait_for()
+    shot(page, "page-keyframes")
+    page.locator("#edit-run").click()
+    page.locator("#edit-result video").wait_for()
+
+
+def test_visitors_see_nothing_of_each_other(page_at, address, motion):
+    first, second = page_at(address), page_at(address)
+    animate(first, motion)
+    result = first.locator("#animate-result a").get_attribute("href")
+    second.locator("#animate-run").click()
+    second.get_by_role("alert").filter(has_text="Choose a portrait first").wait_for()
+    animate(second, motion)
+    assert second.locator("#animate-result a").get_attribute("href") != result
+    assert httpx.get(f"{address}/{result}").status_code == 200
+    # A long job is cancelled: the machine is free for the next one at once.
+    second.get_by_label("Talk").first.check()
+    second.locator("#animate-run").click()
+    second.locator("#animate-result progress[value]").wait_for()
+    second.locator("#animate-cancel").click()
+    second.get_by_text("Stopped: nothing was kept").wait_for()
+    # What a visitor made goes with the tab.
+    first.close()
+    while httpx.get(f"{address}/{result}").status_code == 200:
+        second.wait_for_timeout(100)
+
+
+def test_the_page_fits_a_phone_by_night(page_at, address):
+    page = page_at(address, PHONE, dark=True)
+    page.get_by_role("button", name="Try the astronaut").click()
+    page.locator("#animate-crop .lp-crop img").wait_for()
+    shot(page, "phone-animate")
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("button:visible", has_text="Try the astronaut").click()
+    picture(page)
+    page.locator("#edit-move_z").scroll_into_view_if_needed()
+    in_sight = page.locator("#edit-picture img").bounding_box()
+    assert in_sight and in_sight["y"] >= 0, "the picture is out of sight while its sliders are moved"
+    shot(page, "phone-edit")
+    for name in ("Many faces", "Animals", "Live"):
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+        page.locator(".lp-tabs .overflow-menu > button").click()
+        page.locator(".lp-tabs .overflow-menu").get_by_text(name).click()
+        page.wait_for_timeout(500)
+        shot(page, f"phone-{name}")
+    page.frame_locator("iframe").get_by_role("button", name="Start the camera").wait_for()
+    assert page_at.foreign == [] and page_at.errors == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 
 # Before gradio is imported: it asks a server of its own for news otherwise, and keeps runs in the browser.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -13,9 +15,10 @@ import gradio as gr
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
-from liveportrait.apps.page.animate import AnimateTab
+from liveportrait.apps.page.animate import QUIET, AnimateTab
 from liveportrait.apps.page.desk import Desk
 from liveportrait.apps.page.edit import EditTab
+from liveportrait.apps.page.many_faces import ManyFacesTab
 from liveportrait.apps.page.theme import STYLES, theme
 from liveportrait.apps.page.uploads import refuse_addresses
 from liveportrait.apps.server.service import Service
@@ -25,6 +28,13 @@ HEADER = (
     '<header class="lp-header"><h1>liveportrait</h1>'
     "<p>Bring a portrait to life. What you choose stays with whoever runs this page.</p></header>"
 )
+PARTS: dict[str, Callable[[Desk], object]] = {
+    "Animate": AnimateTab,
+    "Edit": EditTab,
+    "Many faces": ManyFacesTab,
+    "Animals": partial(AnimateTab, animals=True),
+}
+LIVE = '<iframe class="lp-live" src="live" title="The live page" allow="camera; microphone; fullscreen"></iframe>'
 TIDY_S = (600, 3600)  # how often, and from which age on, uploads that nobody used are removed
 
 
@@ -33,12 +43,18 @@ def build_page(desk: Desk) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=TIDY_S, fill_width=True) as page:
         gr.HTML(HEADER)
         with gr.Tabs(elem_classes="lp-tabs"):
-            with gr.Tab("Animate"):
-                AnimateTab(desk)
-            with gr.Tab("Edit"):
-                EditTab(desk)
-            with gr.Tab("Animals"):
-                AnimateTab(desk, animals=True)
+            others = []
+            for title, part in PARTS.items():
+                with gr.Tab(title) as tab:
+                    part(desk)
+                others.append(tab)
+            with gr.Tab("Live") as live:
+                frame = gr.HTML(elem_id="live")
+
+        # The camera's page is there while its tab is open, and lets go of the camera after that.
+        live.select(lambda: LIVE, None, frame, **QUIET)
+        for tab in others:
+            tab.select(lambda: "", None, frame, **QUIET)
 
         def leave(request: gr.Request) -> None:
             desk.forget(request.session_hash)

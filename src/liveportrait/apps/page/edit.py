@@ -84,7 +84,7 @@ class EditTab:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        with gr.Row(elem_classes="lp-columns"):
+        with gr.Row(elem_classes="lp-columns lp-edit"):
             with gr.Column(scale=6, min_width=320, elem_classes="lp-sticky"):
                 self._build_picture()
             with gr.Column(scale=5, min_width=320):
@@ -92,12 +92,13 @@ class EditTab:
         self._listen()
 
     def _build_picture(self) -> None:
-        with gr.Column(elem_classes="lp-card"):
+        with gr.Column(elem_classes="lp-card lp-stage"):
             self._picture = view(EMPTY, "edit-picture")
-            with gr.Row():
-                self._reset = gr.Button("Reset all sliders", size="sm", elem_id="edit-reset")
-                self._try = gr.Button("Try the astronaut", size="sm", elem_classes="lp-quiet")
+        with gr.Column(elem_classes="lp-card"):
             self._drop = drop("Photo or video", PICTURES + VIDEOS, "edit-source")
+            with gr.Row():
+                self._try = gr.Button("Try the astronaut", size="sm", min_width=80, elem_classes="lp-quiet")
+                self._reset = gr.Button("Reset all sliders", size="sm", min_width=80, elem_id="edit-reset")
         with gr.Column(elem_classes="lp-card"):
             self._work = Work(
                 self._desk, NAME, "Save in full size", "The finished picture or video appears here."

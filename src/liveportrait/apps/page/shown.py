@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import cv2
@@ -40,8 +40,8 @@ def picture(image: Image, text: str, caption: str = "", side: int = WIDEST) -> s
     )
 
 
-def framed(image: Image, windows: Sequence[CropWindow], numbered: bool = False, side: int = 640) -> Image:
-    """The picture, reduced to `side` px, darkened outside the crops, which have a frame and, if wanted, a number."""
+def framed(image: Image, windows: Sequence[CropWindow], side: int = 640) -> Image:
+    """The picture, reduced to `side` px, darkened outside the crops, which have a frame."""
     shrunk = min(1.0, side / max(image.shape[:2]))
     image = np.asarray(cv2.resize(image, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA), np.uint8)
     inside = np.zeros(image.shape[:2], np.uint8)
@@ -49,13 +49,8 @@ def framed(image: Image, windows: Sequence[CropWindow], numbered: bool = False, 
     for outline in outlines:
         cv2.fillConvexPoly(inside, outline, 255, cv2.LINE_AA)
     lit = np.where(inside[..., None] > 0, image, image * 0.45).astype(np.uint8)
-    for number, outline in enumerate(outlines, start=1):
+    for outline in outlines:
         cv2.polylines(lit, [outline], True, FRAME_COLOUR, 2, cv2.LINE_AA)
-        if numbered:
-            x, y = outline.min(axis=0).tolist()
-            at = (max(x + 14, 8), max(y + 30, 26))
-            cv2.putText(lit, str(number), at, cv2.FONT_HERSHEY_DUPLEX, 0.9, (0, 0, 0), 5, cv2.LINE_AA)
-            cv2.putText(lit, str(number), at, cv2.FONT_HERSHEY_DUPLEX, 0.9, FRAME_COLOUR, 2, cv2.LINE_AA)
     return lit
 
 
@@ -75,6 +70,27 @@ def crop_card(image: Image, windows: Sequence[CropWindow], crop: Image, name: st
         f'<img class="lp-whole" src="{whole}" alt="the portrait, with its crop marked">'
         f'<div class="lp-crop"><img src="{face}" alt="the crop that will move"><p>{escape(name)}</p>'
         f'<p class="lp-faded">{escape(note)}</p></div></div>'
+    )
+
+
+def faces_card(image: Image, windows: Sequence[CropWindow], drivers: Mapping[int, str], chosen: int) -> str:
+    """A picture with a button on each face, numbered from the left, which says what moves it."""
+    height, width = image.shape[:2]
+    buttons = []
+    for number, window in enumerate(windows, start=1):
+        (left, top), (right, bottom) = (edge(corners(window), axis=0) for edge in (np.min, np.max))
+        left, right = np.clip([left, right], 0, width) * 100 / width
+        top, bottom = np.clip([top, bottom], 0, height) * 100 / height
+        place = f"left:{left:.1f}%;top:{top:.1f}%;width:{right - left:.1f}%;height:{bottom - top:.1f}%"
+        words = drivers.get(number, "stays as it is")
+        buttons.append(
+            f'<button type="button" data-face="{number}" aria-pressed="{str(number == chosen).lower()}" '
+            f'style="{place}" aria-label="face {number}: {escape(words, True)}">'
+            f"<span>{number}{f' · {escape(words)}' if number in drivers else ''}</span></button>"
+        )
+    return (
+        f'<div class="lp-faces"><img src="{picture_url(image)}" alt="a picture of {len(windows)} faces">'
+        f"{''.join(buttons)}</div>"
     )
 
 
