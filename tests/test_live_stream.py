@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from liveportrait.animation.animator import Animator
+from liveportrait.animation.options import DriveOptions
 from liveportrait.apps.live.frames import encode_frame, pack, unpack
 from liveportrait.apps.server.application import create_application
 from liveportrait.apps.server.settings import LiveLimits, ServerSettings
@@ -34,7 +35,9 @@ def address(tmp_path_factory):
     face = portrait()
     portraits = {"face": face, "mirrored": np.ascontiguousarray(face[:200, ::-1])}
     settings = ServerSettings(data=tmp_path_factory.mktemp("service"), live=LIMITS)
-    with served(create_application(settings, animator, portraits)) as url:
+    with served(
+        create_application(settings, animator, Exhibition(portraits, drive=DriveOptions(lock_scale=True)))
+    ) as url:
         yield url.replace("http", "ws") + "/v1/live/stream"
 
 
@@ -83,7 +86,7 @@ class Visitor:
 def test_a_portrait_follows_and_is_exchanged_while_it_runs(address):
     frames = driving_frames(5)
     with Visitor(address) as visitor:
-        assert visitor.hello == {"portraits": ["face", "mirrored"]}
+        assert visitor.hello == {"portraits": ["face", "mirrored"], "options": {"lock_scale": True}}
         pictures = []
         for number, frame in enumerate(frames):
             visitor.send(frame, number)

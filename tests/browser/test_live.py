@@ -34,7 +34,9 @@ def address(serve, tmp_path_factory):
         "mirrored": np.ascontiguousarray(portrait()[:200, ::-1]),
     }
     settings = ServerSettings(data=tmp_path_factory.mktemp("service"), live=LiveLimits(sessions=1))
-    with serve(create_application(settings, animator, portraits)) as url:
+    application = create_application(settings, animator)
+    application.state.gallery.exhibit(portraits)
+    with serve(application) as url:
         yield url + "/live"
 
 

@@ -17,6 +17,7 @@ from liveportrait.apps.app import App
 from liveportrait.apps.batch import Batch
 from liveportrait.apps.demo import Demo
 from liveportrait.apps.evaluate import Evaluate
+from liveportrait.apps.live.command import LivePortrait
 from liveportrait.apps.serve import Serve
 from liveportrait.apps.terminal import Stopped, lenient_streams, stopping
 from liveportrait.apps.train import Prepare, Train
@@ -32,6 +33,7 @@ Command = (
     | Annotated[Demo, subcommand("demo")]
     | Annotated[App, subcommand("app")]
     | Annotated[Serve, subcommand("serve")]
+    | Annotated[LivePortrait, subcommand("live")]
     | Annotated[Weights, subcommand("weights")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Export, subcommand("export")]

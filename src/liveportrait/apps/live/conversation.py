@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from liveportrait.animation.options import AnimateOptions, DriveOptions
+from liveportrait.animation.options import AnimateOptions, DriveOptions, RetargetOptions
 from liveportrait.apps.jobs import options_from
 from liveportrait.apps.live.follower import Follower
 from liveportrait.apps.live.frames import (
@@ -61,7 +61,7 @@ class Conversation:
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[bytes | str | Refusal] = asyncio.Queue()
         self._follower: Follower | None = None
-        self._options = DriveOptions()
+        self._options = gallery.drive
         self._own: dict[str, Portrait] = {}  # photos that the visitor sent
         self._replies = self._sent = self._credited = 0  # pictures made, sent, and known to have arrived
         self._acknowledges = False  # whether the client says what it has seen
@@ -73,7 +73,7 @@ class Conversation:
         sending = asyncio.create_task(self._send())
         receiving = asyncio.create_task(self._receive())
         try:
-            self._say({"portraits": self._gallery.names})
+            self._say({"portraits": self._gallery.names, "options": changed_options(self._options)})
             await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
             if receiving.done() and isinstance(error := receiving.exception(), Refusal):
                 self._outbox.put_nowait(error)
@@ -281,6 +281,19 @@ def live_options(values: dict[str, object]) -> DriveOptions:
         if field.name not in names and getattr(options, field.name) != field.default:
             raise UserError(f"{field.name} is chosen before a portrait moves: leave it out of live options")
     return DriveOptions(**{name: getattr(options, name) for name in names})
+
+
+def changed_options(options: DriveOptions) -> dict[str, object]:
+    """The options that are not at their defaults, by name, as `live_options` reads them."""
+    groups = (options, DriveOptions()), (options.retarget, RetargetOptions())
+    changed = {
+        field.name: getattr(group, field.name)
+        for group, plain in groups
+        for field in fields(group)
+        if getattr(group, field.name) != getattr(plain, field.name)
+    }
+    changed.pop("retarget", None)
+    return changed
 
 
 async def refuse(socket: WebSocket, refusal: Refusal) -> None:

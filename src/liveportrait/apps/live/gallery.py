@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from liveportrait.animation.options import SourceOptions
+from liveportrait.animation.options import DriveOptions, SourceOptions
 from liveportrait.apps.live.frames import encode_frame
 from liveportrait.errors import UserError
 from liveportrait.media import media_kind
@@ -28,19 +28,26 @@ THUMBNAIL = 320  # px, longest side
 
 
 class Gallery:
-    """Names and what they stand for. Its methods may be called from any thread."""
+    """Names and what they stand for: some samples, until others are exhibited. Any thread may call its methods."""
 
-    def __init__(
-        self,
-        load: Callable[[], Animator],
-        portraits: Mapping[str, Path | Image],
-        options: SourceOptions | None = None,
-    ) -> None:
-        """`load` gives the animator, which may take seconds; `portraits` are files, or photos (H,W,3) uint8 RGB."""
-        self._load, self._sources = load, dict(portraits)
-        self._options = options or SourceOptions(max_size=LONGEST_SIDE)
+    def __init__(self, load: Callable[[], Animator]) -> None:
+        """`load` gives the animator, which may take seconds."""
+        self._load = load
         self._opened: dict[str, Portrait] = {}
         self._opening = threading.Lock()
+        self.exhibit(sample_portraits())
+
+    def exhibit(
+        self,
+        portraits: Mapping[str, Path | Image],
+        source: SourceOptions | None = None,
+        drive: DriveOptions | None = None,
+    ) -> None:
+        """Replace all portraits, before streams begin, by files or photos (H,W,3) uint8 RGB; how to open and move them."""
+        self.close()
+        self._sources = dict(portraits)
+        self._options = source or SourceOptions(max_size=LONGEST_SIDE)
+        self.drive = drive or DriveOptions()
 
     @property
     def names(self) -> list[str]:

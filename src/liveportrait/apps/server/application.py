@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
@@ -18,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from liveportrait.apps.live.gallery import Gallery, sample_portraits
+from liveportrait.apps.live.gallery import Gallery
 from liveportrait.apps.server import routes
 from liveportrait.apps.server.access import BodyRefused, Gate
 from liveportrait.apps.server.service import Make, NotReady, Service
@@ -27,26 +26,21 @@ from liveportrait.apps.server.store import QueueFull
 from liveportrait.apps.server.streams import live_router
 from liveportrait.apps.server.uploads import TooLarge, WrongType
 from liveportrait.errors import UserError
-from liveportrait.types import Image
 
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
 
 
 def create_application(
-    settings: ServerSettings,
-    animator: Animator | None = None,
-    portraits: Mapping[str, Path | Image] | None = None,
-    make: Make | None = None,
+    settings: ServerSettings, animator: Animator | None = None, make: Make | None = None
 ) -> FastAPI:
     """The application with these settings; without an animator it loads its own while it starts.
 
-    `portraits`: names of those that live streams choose from, and their files or pictures; by default a few samples.
-    `make`: what does the jobs, by default this process.
-    `application.state.service` is the `Service` that its routes share. Nothing runs before the application is started.
+    `make`: what does the jobs, by default this process. `application.state.service` is the `Service` that its routes
+    share, `application.state.gallery` the `Gallery` of live portraits. Nothing runs before the application is started.
     """
     service = Service(settings, animator, make)
-    gallery = Gallery(service.animator, sample_portraits() if portraits is None else portraits)
+    gallery = Gallery(service.animator)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
@@ -64,7 +58,7 @@ def create_application(
         lifespan=lifespan,
         redoc_url=None,
     )
-    application.state.service = service
+    application.state.service, application.state.gallery = service, gallery
     application.add_middleware(Gate, settings=settings, tokens=service.tokens, metrics=service.metrics)
     for kind, answer in _ANSWERS.items():
         application.add_exception_handler(kind, answer)

@@ -7,6 +7,7 @@ import { LiveStream } from "./stream.js";
 const LONGEST_SIDE = 640; // px of the frames that are sent: the networks look at 256
 const JPEG_QUALITY = 0.85;
 const LONGEST_PAUSE = 10_000; // ms between attempts to connect again
+const CONTROLS = ["region", "multiplier", "smooth"];
 const READING = 5000; // ms for which a message stays
 const SILENT = 1008, FULL = 1013, LEFT = 1000;
 
@@ -27,6 +28,7 @@ let camera = null; // MediaStream
 let chosen = null; // name of the portrait that is wanted
 let moving = null; // name of the one that moves
 let known = new Set(); // names that this connection can be asked for
+let options = {}; // those that the page has no control for, and where its controls begin
 let isEncoding = false;
 let interval = 33; // ms between the camera's frames
 let before = 0; // when the last one came
@@ -135,13 +137,17 @@ function connect() {
 
 function onOpened() {
   if (chosen) choose(chosen);
-  if (page.options.dataset.changed) sendOptions();
   tell(LOOK_STRAIGHT);
   show();
 }
 
-function onTold({ portraits = [], portrait, error }) {
-  for (const name of portraits) known.add(name);
+function onTold({ portraits, portrait, options: begun, error }) {
+  if (portraits) {
+    known = new Set(portraits);
+    options = begun;
+    if (page.options.dataset.changed) sendOptions();
+    else for (const name of CONTROLS) if (name in options) page.options.elements[name].value = options[name];
+  }
   if (error) {
     tell(sentence(error), true);
     if (photos.delete(portrait)) page.portraits.querySelector(`[data-name="${CSS.escape(portrait)}"]`).remove();
@@ -229,9 +235,10 @@ function choose(name) {
 }
 
 function sendOptions() {
-  const { region, multiplier, smooth } = page.options.elements;
   page.options.dataset.changed = true;
-  stream?.command({ options: { region: region.value, multiplier: +multiplier.value, smooth: +smooth.value } });
+  const { region, multiplier, smooth } = page.options.elements;
+  const chosen = { region: region.value, multiplier: +multiplier.value, smooth: +smooth.value };
+  stream?.command({ options: { ...options, ...chosen } });
 }
 
 // The page

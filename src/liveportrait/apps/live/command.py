@@ -1,0 +1,174 @@
+"""`liveportrait live`: a portrait that follows a camera."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.console import Console
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from liveportrait.animation.options import DriveOptions, SourceOptions
+from liveportrait.apps.animate import LoadOptions
+from liveportrait.apps.serve import serve
+from liveportrait.apps.server.settings import ServerSettings
+from liveportrait.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi import FastAPI
+
+    from liveportrait.apps.live.gallery import Gallery
+    from liveportrait.apps.live.outputs import Output
+
+LONGEST_SIDE = 1024  # px of a live picture, unless --max-size says more
+
+
+@dataclass(frozen=True)
+class LiveOptions(DriveOptions, SourceOptions):
+    """How live portraits are opened and moved."""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for transparency, which no camera's picture has."""
+        super().__post_init__()
+        if self.alpha:
+            raise UserError("live pictures have no transparency: leave out --alpha")
+
+
+@dataclass(frozen=True)
+class LivePortrait:
+    """Move PORTRAIT live with a camera: in the browser, or, with --camera, in a window (see docs/guide/live.md)."""
+
+    portraits: Annotated[Positional[tuple[Path, ...]], arg(metavar="PORTRAIT [PORTRAIT ...]")] = ()
+    """photos or videos to choose from while it runs; the page brings samples and takes photos too"""
+    port: int = 0
+    """of the page, which only this machine reaches; 0 takes a free one"""
+    open: bool = True
+    """open the page in the browser; --no-open only tells its address"""
+    camera: str | None = None
+    """number of a local camera such as 0, or its device file: a window takes the place of the page"""
+    window: bool = True
+    """with --camera: show the portrait; keys: r, look straight and press; 1 to 9, the portraits; Escape, end"""
+    mirror: bool = True
+    """with --camera: as in a mirror"""
+    virtual_camera: bool = False
+    """give the portrait to other programs as a camera; takes --camera 0 unless that says more"""
+    record: Path | None = None
+    """video to write until Ctrl-C or the end; takes --camera 0 unless that says more (the page records by itself)"""
+    overwrite: bool = False
+    """replace the file of --record if it exists"""
+    networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    options: OmitArgPrefixes[LiveOptions] = field(default_factory=LiveOptions)
+
+    def run(self) -> None:
+        """Follow the camera until a signal, the window or the page's owner ends it."""
+        from liveportrait.media import check_input
+
+        for path in self.portraits:
+            check_input(path)
+        if self.camera is not None or self.virtual_camera or self.record:
+            self._run_here(self.camera or "0")
+        else:
+            self._serve_page()
+
+    @property
+    def _options(self) -> LiveOptions:
+        return self.options if self.options.max_size else replace(self.options, max_size=LONGEST_SIDE)
+
+    def _serve_page(self) -> None:
+        from liveportrait.apps.live.gallery import sample_portraits
+
+        galleries: list[Gallery] = []
+
+        def extend(application: FastAPI) -> None:
+            galleries.append(gallery := application.state.gallery)
+            gallery.exhibit(named(self.portraits) or sample_portraits(), self._options, self._options)
+
+        def show(address: str) -> None:
+            for name in galleries[0].names:
+                # A portrait without a face, or an option that does not suit it, is told here and not on the page.
+                galleries[0].portrait(name).live(self._options).close()
+            print(f"the live page is {address}/live", flush=True)
+            if self.open and has_display():
+                webbrowser.open(f"{address}/live")
+
+        # The service beneath keeps its files for as long as the page is there.
+        with tempfile.TemporaryDirectory(prefix="liveportrait-live-") as data:
+            settings = ServerSettings(data=Path(data), port=self.port, networks=self.networks, end_seconds=0)
+            serve(settings, extend, show)
+
+    def _run_here(self, camera_name: str) -> None:
+        """Follow a camera of this machine, without a browser."""
+        from liveportrait.apps.live.camera import Camera
+        from liveportrait.apps.live.local import LocalLoop, until_told
+        from liveportrait.apps.live.outputs import Recording, VirtualCamera
+        from liveportrait.apps.live.window import Window
+
+        if not self.portraits:
+            raise UserError("PORTRAIT is missing: name a photo or video for the camera to move")
+        camera = Camera(camera_name, self.mirror)
+        recording = Recording(self.record, self.overwrite) if self.record else None
+        if not (self.window or self.virtual_camera or recording):
+            raise UserError(
+                "--no-window leaves nothing to show: give --virtual-camera or --record, or a window"
+            )
+        with ExitStack() as stack:
+            event = stack.enter_context(until_told())
+            stack.enter_context(camera)
+            outputs: list[Output] = []
+            if recording:
+                outputs.append(stack.enter_context(recording))
+            if self.virtual_camera:
+                virtual = stack.enter_context(VirtualCamera())
+                print(f"the portrait is camera {virtual.device}", flush=True)
+                outputs.append(virtual)
+            animator = self.networks.load()
+            portraits = [animator.open(path, self._options) for path in self.portraits]
+            loop = LocalLoop(portraits, self._options, camera)
+            window: Window | None = None
+            if self.window:
+                window = stack.enter_context(Window("liveportrait", {**loop.keys, "Escape": event.set}))
+                outputs.append(window)
+            tell = stack.enter_context(telling())
+            lost: UserError | None = None
+            try:
+                told = loop.run(
+                    outputs, lambda: not event.is_set() and (window is None or window.is_open), tell
+                )
+            except UserError as error:
+                lost = error  # what was recorded until then is kept
+        if recording and recording.frames:
+            print(f"wrote {self.record}")
+        if lost:
+            raise lost
+        print(told)
+
+
+def named(portraits: tuple[Path, ...]) -> dict[str, Path]:
+    """Names for files: without suffixes and folders where that is enough to tell them apart."""
+    stems = [path.stem for path in portraits]
+    return {path.stem if stems.count(path.stem) == 1 else str(path): path for path in portraits}
+
+
+def has_display() -> bool:
+    """Whether a browser opened here would be seen: without a display, it might be one in the terminal."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+@contextmanager
+def telling() -> Iterator[Callable[[object], None]]:
+    """A function that shows how it goes in a line of the terminal; nothing where standard error is none."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda told: None
+        return
+    with console.status("waiting for the camera") as status:
+        yield lambda told: status.update(str(told))

@@ -1,0 +1,125 @@
+"""Where a live portrait goes beside the screen: a file, and a camera that other programs see."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from liveportrait.animation.session import write_behind
+from liveportrait.errors import UserError
+from liveportrait.media import VideoWriter
+from liveportrait.types import Image
+
+RATE = 25  # frames/s of a recording: pictures are repeated or left out, so that it plays as it was seen
+BUFFER = 8  # pictures that may wait for the encoder
+VIRTUAL_SIZE = 1280, 720  # px: what meetings and OBS expect
+
+
+class Output(Protocol):
+    """Takes one picture after the other while its `with` block lasts."""
+
+    def __call__(self, picture: Image) -> None:
+        """Take a picture (H,W,3) uint8 RGB of any size."""
+        ...
+
+
+class Recording:
+    """A video of the pictures as they came, at a steady rate; complete once its block is left, not there before.
+
+    It keeps the size of its first picture: others are fitted into it.
+    """
+
+    def __init__(self, path: Path, overwrite: bool = False) -> None:
+        """Raises `UserError`, here or when it writes."""
+        self._path, self._overwrite = path, overwrite
+        VideoWriter(
+            path, Fraction(RATE), 2, 2, overwrite=overwrite
+        )  # a name that will not do is told at once
+        self._stack = ExitStack()
+        self._size: tuple[int, int] | None = None
+        self._last: Image | None = None
+        self.frames = 0
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._last is not None:
+            self._repeat_until(time.monotonic())
+        self._stack.__exit__(kind, error, trace)
+
+    def __call__(self, picture: Image) -> None:
+        """Add a picture, which is seen from now on."""
+        now = time.monotonic()
+        if self._size is None:
+            height, width = picture.shape[:2]
+            self._size, self._begin = (width, height), now
+            writer = self._stack.enter_context(
+                VideoWriter(self._path, Fraction(RATE), width, height, overwrite=self._overwrite)
+            )
+            self._write = self._stack.enter_context(write_behind(writer.write, BUFFER))
+        self._repeat_until(now)
+        self._last = fitted(picture, *self._size)
+
+    def _repeat_until(self, now: float) -> None:
+        """The last picture, as often as it was due; the first of all at least once."""
+        while self._last is not None and self.frames <= (now - self._begin) * RATE:
+            self._write(self._last)
+            self.frames += 1
+
+
+class VirtualCamera:
+    """A camera that other programs of this machine see: OBS, meetings. A context manager."""
+
+    def __enter__(self) -> VirtualCamera:
+        try:
+            import pyvirtualcam
+        except ImportError as error:
+            raise UserError(
+                "a virtual camera needs pyvirtualcam, which is missing: pip install 'liveportrait[camera]'"
+            ) from error
+        try:
+            self._camera = pyvirtualcam.Camera(*VIRTUAL_SIZE, RATE)
+        except RuntimeError as error:
+            raise UserError(
+                "there is no virtual camera: on Linux, modprobe v4l2loopback; on Windows and macOS, install OBS and"
+                " start its virtual camera once"
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._camera.close()
+
+    def __call__(self, picture: Image) -> None:
+        """Show a picture, fitted into 1280x720 px."""
+        self._camera.send(fitted(picture, *VIRTUAL_SIZE))
+
+    @property
+    def device(self) -> str:
+        """Its name among the cameras."""
+        return str(self._camera.device)
+
+
+def fitted(picture: Image, width: int, height: int) -> Image:
+    """A picture (H,W,3) in the middle of a black one of another size, as large as fits, in proportion."""
+    tall, wide = picture.shape[:2]
+    if (wide, tall) == (width, height):
+        return picture
+    ratio = min(width / wide, height / tall)
+    inner = max(round(wide * ratio), 1), max(round(tall * ratio), 1)
+    frame = np.zeros((height, width, 3), np.uint8)
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    method = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
+    frame[top : top + inner[1], left : left + inner[0]] = cv2.resize(picture, inner, interpolation=method)
+    return frame
