@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -94,13 +93,9 @@ class FakeCapture:
 
     def read(self):
         time.sleep(0.03)
-        if self.left == "ctrl-c":
-            os.kill(os.getpid(), signal.SIGINT)
-            self.left = 10**6
-        elif self.left == 0:
+        if self.left == 0:
             return False, None
-        else:
-            self.left -= 1
+        self.left -= 1
         return True, cv2.cvtColor(portrait(), cv2.COLOR_RGB2BGR)
 
     def get(self, what) -> float:
@@ -126,10 +121,20 @@ def test_a_camera_that_is_unplugged_or_absent_is_told_in_a_sentence(capsys, monk
 
 
 def test_ctrl_c_finishes_the_recording(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(camera.cv2, "VideoCapture", FakeCapture("ctrl-c"))
+    class Interrupting(FakeDevice):
+        def send(self, frame) -> None:
+            handler = signal.getsignal(signal.SIGINT)
+            assert callable(handler)
+            handler(signal.SIGINT, None)
+
+    pyvirtualcam = pytest.importorskip("pyvirtualcam", reason="the extra [camera] is not installed")
+    monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", {"fake": Interrupting})
+    monkeypatch.setattr(camera.cv2, "VideoCapture", FakeCapture(10**6))
     out = tmp_path / "out.mp4"
-    assert live("face.png", "--camera", "0", "--no-window", "--record", str(out)) == 0
-    assert f"wrote {out}" in capsys.readouterr().out or not out.exists()
+    before = signal.getsignal(signal.SIGINT)
+    assert live("face.png", "--no-window", "--virtual-camera", "--record", str(out)) == 0
+    assert f"wrote {out}" in capsys.readouterr().out and VideoReader(out).info.width == 280
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_window_shows_the_portraits_and_heeds_keys(capsys, monkeypatch):

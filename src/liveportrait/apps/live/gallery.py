@@ -43,7 +43,7 @@ class Gallery:
         source: SourceOptions | None = None,
         drive: DriveOptions | None = None,
     ) -> None:
-        """Replace all portraits, before streams begin, by files or photos (H,W,3) uint8 RGB; how to open and move them."""
+        """Replace all portraits before streams begin: files or photos (H,W,3) uint8 RGB, how to open and move them."""
         self.close()
         self._sources = dict(portraits)
         self._options = source or SourceOptions(max_size=LONGEST_SIDE)
