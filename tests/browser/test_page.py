@@ -29,7 +29,8 @@ PHONE = 390, 844
 def address(serve, tmp_path_factory):
     """The service with the page."""
     settings = ServerSettings(data=tmp_path_factory.mktemp("page"), limits=Limits(max_bytes=2**20))
-    application = create_application(settings, Animator(Engine(bundled_networks(), threads=1)), {})
+    application = create_application(settings, Animator(Engine(bundled_networks(), threads=1)))
+    application.state.gallery.exhibit({})
     with_page(application)
     with serve(application) as url:
         yield url
