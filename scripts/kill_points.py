@@ -37,7 +37,7 @@ from liveportrait.motion.templates import Template, bundled_templates, write_tem
 
 SIDE, FRAMES = 256, 12  # of the video
 MOVES = 16  # frames of the template that moves the portrait, which needs no face to be found
-MOMENT_S = 0.2
+MOMENT_S = 0.2  # what is written in less is written in a moment
 LAST = 0.95  # share of the time at the last point
 EARLIER = 0.7  # where a run was faster than the one measured, its point comes so much earlier
 HIDDEN = ".liveportrait-*"
