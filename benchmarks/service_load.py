@@ -1,6 +1,6 @@
 """The service under twice the load that it can take, and killed in the middle: what is lost, refused, and how fast.
 
-    python benchmarks/service_load.py                    # two minutes of load, then half a minute with a kill -9
+    python benchmarks/service_load.py                    # two minutes of load, then one with a kill -9
     python benchmarks/service_load.py --seconds 20 --write load.jsonl
 
 Starts `liveportrait serve` on a free port of this machine with a folder of its own, and ends it. Jobs are tiny: a photo
@@ -220,7 +220,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=120, help="of load without a kill")
-    parser.add_argument("--kill-seconds", type=float, default=30, help="of load with a kill in the middle")
+    parser.add_argument("--kill-seconds", type=float, default=60, help="of load with a kill in the middle")
     parser.add_argument("--factor", type=float, default=2.0, help="times the capacity")
     parser.add_argument("--backend", default="auto", help="what runs the networks")
     parser.add_argument("--write", type=Path, help="also write the figures there, as JSON lines")
@@ -233,12 +233,12 @@ def main() -> None:
             server.start()
             try:
                 figures.append(measured(phase, seconds, options.factor, server, Path(folder)))
+                if options.write:
+                    write(figures, options.write)
             finally:
                 if server.process.poll() is None:
                     server.kill(signal.SIGKILL)
     print(*(table(figures, columns) for columns in (COLUMNS, REFUSALS, MEMORY)), sep="\n\n")
-    if options.write:
-        write(figures, options.write)
 
 
 def measured(phase: str, seconds: float, factor: float, server: Server, folder: Path) -> Figure:
@@ -263,6 +263,7 @@ def measured(phase: str, seconds: float, factor: float, server: Server, folder: 
             memory.clear()  # another process
         posting.join(1)
     taken = time.monotonic() - began
+    memory.append(server.memory)
     drained(server.url)
     in_time = answered_in_time(server.url)
     server.kill()

@@ -173,7 +173,7 @@ def get_result(status: Known, service: Shared, compare: bool = False) -> FileRes
 
 @router.delete("/jobs/{job}", tags=["jobs"], status_code=202, responses=refusals(401, 404))
 def delete_job(job: str, status: Known, service: Shared) -> JobView:
-    """Cancel a job, which frees the machine within a second; of one that has ended, forget the result."""
+    """Stop a job after the frames that it is at, within a second or two; of one that is done, forget the result."""
     service.cancel(job)
     return view_of(service.status(job) or status)
 
