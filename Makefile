@@ -13,8 +13,8 @@ test: lint  ## everything that runs without a GPU, in minutes
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: .venv/installed-test
-	$(BIN)/ruff check src tests scripts benchmarks
-	$(BIN)/ruff format --check src tests scripts benchmarks
+	$(BIN)/ruff check src tests scripts benchmarks integrations docs/notebooks
+	$(BIN)/ruff format --check src tests scripts benchmarks integrations docs/notebooks
 	$(BIN)/mypy
 
 .venv/installed-%: pyproject.toml constraints.txt

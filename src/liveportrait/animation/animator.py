@@ -176,7 +176,7 @@ class Animator:
 
     def template(
         self,
-        driving: str | Path,
+        driving: DrivingInput,
         out: str | Path,
         crop_driving: bool = True,
         overwrite: bool = False,
@@ -185,16 +185,20 @@ class Animator:
         as_published: bool = False,
         framing: Framing = "steady",
     ) -> Report:
-        """Write the motion of a video or photo as a motion template, or a template in the other file format.
+        """Write the motion of a driver, see `Portrait.drive`, as a motion template.
 
+        A file that is a template already is written in the format of `out`.
         `crop_driving`: find its face and cut it out, as `crop` says; otherwise its frames are crops. `as_published`:
         what is not square is cropped, by one window, whatever `crop_driving` says, and the head goes where it goes
         there. `out` ends in .safetensors, or in .pkl for the published weights' motions. Raises `UserError`.
         """
         session = self._session(progress)
-        if is_template(path := Path(driving)):
-            template = read_template(path)
-            held: Stretches = ()
+        held: Stretches = ()
+        name = driving if isinstance(driving, str | Path) else "the motion"
+        if isinstance(driving, str | Path) and is_template(Path(driving)):
+            driving = read_template(Path(driving))
+        if isinstance(driving, Template):
+            template = driving
         else:
             out = check_template_output(out, groups_for(self.engine.variant).layout, overwrite)
             options = (PublishedOptions if as_published else TransferOptions)(
@@ -205,14 +209,14 @@ class Animator:
                 reference="first",
                 framing="follow" if as_published else framing,
             )
-            (resolved,) = resolve_driving(path)
+            (resolved,) = resolve_driving(driving)
             driver = open_driver(session, resolved, options)
             template, held = _recorded(session, driver), driver.held
         write_template(out, template, overwrite)
         notes = [held_note(held)] if held else []
         if template.eye_ratios is None:
             notes.append(
-                f"{driving} says nothing of how far eyes and lips open: the template drives, but not by"
+                f"{name} says nothing of how far eyes and lips open: the template drives, but not by"
                 " --retarget openings of driver"
             )
         return Report(
