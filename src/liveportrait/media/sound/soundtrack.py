@@ -30,6 +30,7 @@ from av.packet import Packet
 
 from liveportrait.errors import UserError
 from liveportrait.media.container import audio_stream, open_media, picture_format, video_stream
+from liveportrait.media.files import check_input
 from liveportrait.media.sound.recordings import joined_packets, readable_packets
 from liveportrait.media.sound.samples import audio_frame, blocks, hold_layout, laid
 
@@ -67,8 +68,8 @@ def plan_sound(source: Path, suffix: str) -> SoundPlan | None:
 
     Raises UserError where the sound cannot be carried over.
     """
-    if picture_format(source) not in (None, "GIF"):  # an animated picture, which FFmpeg may not open
-        return None
+    if picture_format(check_input(source)) not in (None, "GIF"):
+        return None  # an animated picture, which FFmpeg may not open
     with open_media(source) as container:
         stream = audio_stream(container)
         if stream is None:
