@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from fractions import Fraction
 from pathlib import Path
 
@@ -228,3 +229,23 @@ def test_the_page_fits_a_phone_by_night(page_at, address):
         shot(page, f"phone-{name}")
     page.frame_locator("iframe").get_by_role("button", name="Start the camera").wait_for()
     assert page_at.foreign == [] and page_at.errors == []
+
+
+def test_addresses_are_not_fetched(address):
+    config = httpx.get(f"{address}/config").json()
+    chosen = next(
+        each for each in config["dependencies"] if any(target[1] == "upload" for target in each["targets"])
+    )
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        foreign.settimeout(1)
+        url = f"http://127.0.0.1:{foreign.getsockname()[1]}/photo.png"
+        file = {"path": url, "url": url, "meta": {"_type": "gradio.FileData"}}
+        data = [file, *(None for _ in chosen["inputs"][1:])]
+        asked = {"data": data, "fn_index": chosen["id"], "session_hash": "stranger"}
+        assert httpx.post(f"{address}/gradio_api/queue/join", json=asked).status_code == 200
+        told = httpx.get(
+            f"{address}/gradio_api/queue/data", params={"session_hash": "stranger"}, timeout=30
+        ).text
+        with pytest.raises(TimeoutError):
+            foreign.accept()
+    assert "Only files can be given here" in told

@@ -119,9 +119,9 @@ class EditTab:
                         self._sliders[name] = gr.Slider(
                             low, high, start, step=step, label=label, elem_id=f"edit-{name}", buttons=[]
                         )
-        with gr.Column(elem_classes="lp-card", visible=False) as self._keyframes:
+        with gr.Column(elem_classes="lp-card lp-sliders", visible=False) as self._keyframes:
             gr.Markdown("### Keyframes", elem_classes="lp-heading")
-            self._moment = gr.Slider(0, 1, 0, step=0.04, label="Moment, s", elem_id="edit-moment")
+            self._moment = gr.Slider(0, 1, 0, step=0.04, label="Moment, s", elem_id="edit-moment", buttons=[])
             self._way = gr.Radio(
                 [("Smooth", "smooth"), ("Linear", "linear"), ("Step", "step")],
                 value="smooth",
