@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import cv2
@@ -19,6 +20,7 @@ from liveportrait.apps.server import access
 from liveportrait.apps.server.application import create_application
 from liveportrait.apps.server.client import Client, ServiceError
 from liveportrait.apps.server.settings import Limits, ServerSettings
+from liveportrait.apps.server.workers import Workers
 from liveportrait.engine import Engine
 from liveportrait.media import load_image, save_image
 
@@ -41,7 +43,7 @@ def serving(data, animator, **settings):
             assert not thread.is_alive()
 
 
-def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path):
+def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatch):
     photo = tmp_path / "me.png"
     save_image(photo, portrait()[::2, ::2].copy())
     tokens = tmp_path / "tokens"
@@ -62,11 +64,16 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path):
             assert load_image(client.fetch(job, tmp_path / "smile.jpg")).shape == (150, 150, 3)
             assert [path.name for path in (tmp_path / "data/uploads").iterdir()] == [f"{source}.png"]
 
-            long = [client.submit("animate", source, ["talk"], patience=20) for _ in range(2)]
+            long = [client.submit("animate", source, ["talk"])]
+            while client.status(long[0]).state == "queued":
+                time.sleep(0.01)
+            long.append(client.submit("animate", source, ["talk"]))
             with pytest.raises(ServiceError) as full:
-                for _ in range(2):
-                    long.append(client.submit("animate", source, ["talk"]))
+                client.submit("animate", source, ["talk"])
             assert full.value.status == 429
+            monkeypatch.setattr(Workers, "retry_s", 0)
+            threading.Timer(0.2, client.cancel, [long[1]]).start()
+            long.append(client.submit("animate", source, ["talk"], patience=20))
             for each in reversed(long):
                 client.cancel(each)
             with pytest.raises(ServiceError, match="the job was cancelled"):
