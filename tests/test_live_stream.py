@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from liveportrait.animation.animator import Animator
-from liveportrait.animation.options import DriveOptions
+from liveportrait.apps.live.command import LiveOptions
 from liveportrait.apps.live.frames import encode_frame, pack, unpack
 from liveportrait.apps.server.application import create_application
 from liveportrait.apps.server.settings import LiveLimits, ServerSettings
@@ -40,7 +40,7 @@ def address(animator, tmp_path_factory):
     portraits = {"face": face, "mirrored": np.ascontiguousarray(face[:200, ::-1])}
     settings = ServerSettings(data=tmp_path_factory.mktemp("service"), live=LIMITS)
     application = create_application(settings, animator)
-    application.state.gallery.exhibit(portraits, drive=DriveOptions(lock_scale=True))
+    application.state.gallery.exhibit(portraits, drive=LiveOptions(lock_scale=True))
     with served(application) as url:
         yield url.replace("http", "ws") + "/v1/live/stream"
 

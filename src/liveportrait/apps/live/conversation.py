@@ -289,7 +289,7 @@ def changed_options(options: DriveOptions) -> dict[str, object]:
     changed = {
         field.name: getattr(group, field.name)
         for group, plain in groups
-        for field in fields(group)
+        for field in fields(plain)
         if getattr(group, field.name) != getattr(plain, field.name)
     }
     changed.pop("retarget", None)

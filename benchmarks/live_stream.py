@@ -1,0 +1,215 @@
+"""The live loop: rate, latency and where the time goes, without a browser and in one.
+
+    python benchmarks/live_stream.py                        # the loop alone, the stream, the page
+    python benchmarks/live_stream.py loop stream --seconds 20 --threads 2
+    python benchmarks/live_stream.py page --write figures.jsonl
+
+The camera is the tests' film of scikit-image's astronaut at 30 frames/s, who moves her own photo. `loop` calls the
+portrait frame by frame in this process. `stream` and `page` run `liveportrait live` as users do, and look at it from
+outside: a WebSocket client that sends every frame, or Chromium. Latency is from a frame's sending (page: its capture)
+to its picture; `cpu_ms` is the server's processor time a frame, of all threads, by which a busy machine is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from measuring import Figure, machine, table, write
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from camera_film import camera_frames, write_y4m
+
+RATE = 30  # frames/s of the camera
+CASES = ("loop", "stream", "page")
+COLUMNS = ("case", "frames_per_s", "p50_ms", "p95_ms", "cpu_ms", "stages_ms", "load")
+
+
+def loop(options: argparse.Namespace) -> Figure:
+    """The portrait called frame by frame: what a stream cannot be faster than."""
+    from skimage.data import astronaut
+
+    from liveportrait import Animator
+    from liveportrait.apps.live.follower import Follower
+
+    portrait = Animator.load("compact", threads=options.threads).open(astronaut())
+    follower = Follower(portrait)
+    frames = camera_frames()
+    for frame in frames[:3]:
+        follower(frame)
+    stages: dict[str, float] = {}
+    times, begin, cpu = [], time.perf_counter(), time.process_time()
+    while time.perf_counter() - begin < options.seconds:
+        start = time.perf_counter()
+        follower(frames[len(times) % len(frames)])
+        times.append(time.perf_counter() - start)
+        for name, spent in follower.stages.items():
+            stages[name] = stages.get(name, 0.0) + spent.cpu
+    spent_cpu = time.process_time() - cpu
+    per_frame = {name: 1000 * spent / len(times) for name, spent in stages.items()}
+    return _figure("loop", len(times) / sum(times), times, spent_cpu / len(times), per_frame)
+
+
+def stream(options: argparse.Namespace) -> Figure:
+    """A client that sends every frame of the camera, and takes what comes back."""
+    from websockets.sync.client import connect
+
+    from liveportrait.apps.live.frames import encode_frame, pack, unpack
+
+    frames = [encode_frame(frame) for frame in camera_frames()]
+    sent: dict[object, float] = {}
+    seen = 0
+    ended = threading.Event()
+    with (
+        _command(options) as (address, pid),
+        connect(f"ws{address.removeprefix('http')}/v1/live/stream", max_size=None) as socket,
+    ):
+
+        def send() -> None:
+            number = 0
+            while not ended.wait(1 / RATE):
+                sent[number] = time.perf_counter()
+                socket.send(pack({"frame": number, "seen": seen}, frames[number % len(frames)]))
+                number += 1
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        latencies, stages, begin, cpu = [], dict[str, float](), 0.0, 0.0
+        try:
+            while not begin or time.perf_counter() - begin < options.seconds:
+                message = socket.recv()
+                if isinstance(message, str):
+                    continue
+                header, _ = unpack(message)
+                seen = header["reply"]  # type: ignore[assignment]
+                if not header["started"] or seen < 5:
+                    continue  # it warms up
+                if not begin:
+                    begin, cpu = time.perf_counter(), _cpu_seconds(pid)
+                    continue
+                latencies.append(time.perf_counter() - sent[header["frame"]])
+                for name, spent in header["stages"].items():  # type: ignore[attr-defined]
+                    stages[name] = stages.get(name, 0.0) + spent
+            elapsed, cpu = time.perf_counter() - begin, _cpu_seconds(pid) - cpu
+        finally:
+            ended.set()
+            sender.join()
+    count = len(latencies)
+    return _figure(
+        "stream", count / elapsed, latencies, cpu / count, {k: v / count for k, v in stages.items()}
+    )
+
+
+def page(options: argparse.Namespace) -> Figure:
+    """The live page in Chromium, by its own figures over the last seconds."""
+    from playwright.sync_api import sync_playwright
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _command(options) as (address, pid),
+        sync_playwright() as play,
+    ):
+        film = write_y4m(Path(folder) / "film.y4m", camera_frames(), RATE)
+        browser = play.chromium.launch(
+            executable_path=options.chromium,
+            args=[
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-video-capture={film}",
+                "--disable-gpu",
+            ],
+        )
+        visited = browser.new_page()
+        visited.goto(f"{address}/live")
+        visited.get_by_role("button", name="Start the camera").click(timeout=60_000)
+        counted = "() => +document.body.dataset.pictures"
+        visited.wait_for_function("() => +document.body.dataset.pictures > 5", timeout=60_000)
+        before, begin, cpu = visited.evaluate(counted), time.perf_counter(), _cpu_seconds(pid)
+        time.sleep(options.seconds)
+        pictures = visited.evaluate(counted) - before
+        elapsed, cpu = time.perf_counter() - begin, _cpu_seconds(pid) - cpu
+        shown = {name: float(visited.locator(f"#{name}").inner_text()) for name in ("latency", "slowest")}
+        names = visited.locator("#stages th").all_inner_texts()
+        spent = map(float, visited.locator("#stages td:nth-child(2)").all_inner_texts())
+        stages = dict(zip(names, spent, strict=True))
+        browser.close()
+    figure = _figure("page", pictures / elapsed, [0.0], cpu / max(pictures, 1), stages)
+    return figure | {"p50_ms": shown["latency"], "p95_ms": shown["slowest"]}
+
+
+def _figure(case: str, rate: float, latencies: list[float], cpu: float, stages: dict[str, float]) -> Figure:
+    middle, slow = (1000 * float(np.percentile(latencies, part)) for part in (50, 95))
+    return {
+        "case": case,
+        "frames_per_s": round(rate, 2),
+        "p50_ms": round(middle, 1),
+        "p95_ms": round(slow, 1),
+        "cpu_ms": round(1000 * cpu, 1),
+        "stages_ms": {name: round(spent, 1) for name, spent in stages.items() if spent >= 0.05},
+        **machine(torch.device("cpu")),
+    }
+
+
+@contextmanager
+def _command(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
+    """`liveportrait live`, running: its address, and the number of its process."""
+    line = [sys.executable, "-m", "liveportrait", "live", "--no-open"]
+    if options.threads:
+        line += ["--threads", str(options.threads)]
+    ran = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+    try:
+        yield _address(ran.stdout), ran.pid
+    finally:
+        ran.terminate()
+        ran.wait(timeout=30)
+
+
+def _address(lines: IO[str] | None) -> str:
+    assert lines
+    for text in lines:
+        if found := re.search(r"live page is (\S+)/live", text):
+            return found[1]
+    raise RuntimeError("liveportrait live did not start")
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far, on Linux."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    """Take the figures, show them, and write them where that is asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default")
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--threads", type=int, help="CPU threads of the networks")
+    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    parser.add_argument("--write", type=Path, help="a file of JSON lines to write")
+    options = parser.parse_args()
+    taken = {"loop": loop, "stream": stream, "page": page}
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"no such case: {', '.join(unknown)}")
+    figures = [taken[case](options) for case in options.cases or CASES]
+    print(table(figures, COLUMNS))
+    if options.write:
+        write(options.write, figures)
+
+
+if __name__ == "__main__":
+    main()
