@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from animation_samples import bundled_networks, portrait
 
 pytest.importorskip("gradio", reason="the extra [web] is not installed")
 
+from fastapi import FastAPI
+
 from liveportrait.animation.animator import Animator
 from liveportrait.apps.app import with_page
 from liveportrait.apps.server.application import create_application
 from liveportrait.apps.server.settings import Limits, ServerSettings
 from liveportrait.engine import Engine
+from liveportrait.errors import UserError
 from liveportrait.media import VideoWriter
 from liveportrait.motion import bundled_templates, write_template
 from liveportrait.motion.templates import Template
@@ -249,3 +253,11 @@ def test_addresses_are_not_fetched(address):
         with pytest.raises(TimeoutError):
             foreign.accept()
     assert "Only files can be given here" in told
+
+
+def test_without_gradio_the_page_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("liveportrait.apps.page")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(UserError, match=r"the page needs gradio, .* pip install 'liveportrait\[web\]'"):
+        with_page(FastAPI())

@@ -192,8 +192,7 @@ class EditTab:
             if other.is_video:
                 raise UserError(f"{other.upload.name} is a video: expressions are copied from pictures")
             editing.other = other
-            crop = other.source.faces[0].still.crops[0]
-            card = shown.driver_card(crop, other.upload.name, "its expression is copied")
+            card = shown.driver_card(other.thumbnail, other.upload.name, "its expression is copied")
         except Exception as error:
             card = self._desk.told(error)
         return gr.update(value=None), gr.update(value=card, visible=True)

@@ -24,7 +24,7 @@ GROUPS: dict[str, tuple[Shown, ...]] = {
     "Motion": (
         Shown(
             "motion",
-            "Motion",
+            "Kind of motion",
             "relative: as the driver moves from its first pose on; absolute: the driver's own pose",
         ),
         Shown("region", "Part that follows"),

@@ -71,6 +71,16 @@ class Look:
             parts.append("an animal's face")
         return " · ".join(parts) or "photo"
 
+    @property
+    def thumbnail(self) -> Image:
+        """What the first crop shows of the picture; where it reaches beyond, nothing is made up."""
+        image = self.source.image
+        if not self.windows:
+            return image
+        points = shown.corners(self.windows[0]).round().astype(int)
+        (left, top), (right, bottom) = points.min(axis=0).clip(0), points.max(axis=0)
+        return image[top : bottom + 1, left : right + 1]
+
     def near(self, image: Image) -> str:
         """The square of a picture like this one around its first face, as the address of a JPEG."""
         if not self.windows:
@@ -83,9 +93,7 @@ class Look:
 
     def card(self) -> str:
         """The picture with its crop marked, as HTML."""
-        return shown.crop_card(
-            self.source.image, self.windows, self.source.faces[0].still.crops[0], self.upload.name, self.note
-        )
+        return shown.crop_card(self.source.image, self.windows, self.thumbnail, self.upload.name, self.note)
 
 
 def look_at(service: Service, upload: Upload, options: SourceOptions) -> Look:
