@@ -30,7 +30,7 @@ class Slack(NamedTuple):
 
 CLOSE = Slack(0.0, 0.0, 0.12)  # of a source's crop: what the face does inside it is measured and comes back
 # Of a driver's framing: a head moves so far on a body that stays.
-LAZY = Slack(0.16, 0.08, 0.35)
+LAZY = Slack(0.2, 0.08, 0.35)
 RETURN = 5.0  # s in which a live path, which does not know what comes, goes back to a face that stays aside
 
 

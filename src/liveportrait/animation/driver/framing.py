@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from liveportrait.face.crop import CropWindow, Square
 from liveportrait.motion import SeenHeads
-from liveportrait.motion.framing import FREE, LARGEST, SMALLEST, THIRD, framing_path
+from liveportrait.motion.framing import LARGEST, SMALLEST, THIRD, framing_path
 from liveportrait.motion.gliding import LAZY, LiveGlide, glided
 
 STILL = 0.02  # of the face's size: what a window may creep without it being told
+TOLD = 0.9  # of a bound: what comes nearer to it is changed visibly
 
 
 class GlidingWindows:
@@ -49,8 +50,8 @@ class GlidingWindows:
     def is_steadied(self, reference: int) -> bool:
         """Whether the windows glide, or place or size of a face is bounded that starts from that of its frames."""
         moved = self._rest - self._rest[reference]
-        far = np.linalg.norm(moved[:, :2], axis=1).max() > FREE * THIRD
-        grown = np.any(moved[:, 2] > FREE * np.log(LARGEST)) or np.any(moved[:, 2] < FREE * np.log(SMALLEST))
+        far = np.linalg.norm(moved[:, :2], axis=1).max() > TOLD * THIRD
+        grown = np.any(moved[:, 2] > TOLD * np.log(LARGEST)) or np.any(moved[:, 2] < TOLD * np.log(SMALLEST))
         return bool(self._travel > STILL or far or grown)
 
 
