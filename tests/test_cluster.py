@@ -19,7 +19,7 @@ from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.batches.bench import Bench
 from liveportrait.apps.batches.manifest import read_manifest
 from liveportrait.apps.cli import main
-from liveportrait.apps.server.replicas import replicas
+from liveportrait.apps.server.replicas import application_name, replicas
 from liveportrait.apps.server.service import Service
 from liveportrait.apps.server.settings import ClusterSettings, Limits, ServerSettings
 from liveportrait.apps.server.store import QueueFull
@@ -58,14 +58,15 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def replica_processes() -> list[int]:
+def replica_processes(data: Path) -> list[int]:
+    """Processes of the replicas of the service on a data folder."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             name = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if b"ServeReplica:liveportrait" in name:
+        if application_name(data).encode() in name:
             found.append(int(folder.name))
     return found
 
@@ -111,7 +112,7 @@ def test_a_killed_replica_loses_no_job(address, animator, inputs, tmp_path, capl
         ]
         while sum(bool((ticket := service.workers.ticket(job.id)) and ticket.step) for job in jobs) < 2:
             time.sleep(0.01)
-        os.kill(replica_processes()[0], signal.SIGKILL)
+        os.kill(replica_processes(tmp_path)[0], signal.SIGKILL)
         with pytest.raises(QueueFull):
             for _ in range(7):
                 jobs.append(service.submit("edit", grey, [], {"smile": 1}))
@@ -129,3 +130,8 @@ def test_a_killed_replica_loses_no_job(address, animator, inputs, tmp_path, capl
                 record.state == "failed" and "no face" in record.error and str(tmp_path) not in record.error
             )
         service.stop()
+
+
+def test_replicas_without_a_cluster_are_refused(capsys):
+    assert main(["serve", "--replicas", "2"]) == 2
+    assert "name one by --ray" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -68,7 +69,8 @@ def cluster(address: str, purpose: str, *libraries: str) -> Iterator[Any]:
             f"{purpose} over a cluster needs Ray, which is not installed: pip install 'liveportrait[cluster]'"
         ) from error
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+        quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
+        ray.init(address=address, include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"the Ray cluster at {address!r} cannot be reached: {error}") from error
     try:

@@ -55,6 +55,8 @@ class Serve:
 
     def run(self) -> None:
         """Serve until a signal asks to end."""
+        if not self.ray and (self.replicas, self.idle_replicas) != (None, 1):
+            raise UserError("replicas are processes of a cluster: name one by --ray, or choose --jobs")
         chosen = {} if self.data is None else {"data": self.data}
         settings = ServerSettings(
             **chosen,

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from liveportrait.apps.animate import LoadOptions
@@ -105,6 +106,11 @@ class Replicas:
         )
 
 
+def application_name(data: Path) -> str:
+    """What Ray Serve calls the deployment of a service: one for each data folder, for several may share a cluster."""
+    return f"liveportrait-{hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:8]}"
+
+
 @contextmanager
 def replicas(settings: ServerSettings, chosen: ClusterSettings) -> Iterator[Replicas]:
     """The deployment on the chosen cluster, while the block lasts.
@@ -115,8 +121,8 @@ def replicas(settings: ServerSettings, chosen: ClusterSettings) -> Iterator[Repl
     with cluster(chosen.address, "the service", "ray.serve") as ray:
         shares = Shares.of(ray, chosen.replicas)
         networks = replace(settings.networks, threads=settings.networks.threads or shares.cpus)
-        # One for each data folder: several services may share the cluster.
-        name = f"liveportrait-{hashlib.sha256(str(settings.data.resolve()).encode()).hexdigest()[:8]}"
+        name = application_name(settings.data)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         deployment = ray.serve.deployment(
             Replica,
             name="Replica",
