@@ -68,6 +68,8 @@ def animate(page, motion: Path) -> None:
     page.get_by_label("My own").first.check()
     choose(page, "animate-driver", motion)
     page.get_by_text("motion template, ").first.wait_for()
+    page.get_by_role("button", name="Result").first.click()
+    page.get_by_label("side by side").first.check()
     page.locator("#animate-run").click()
     page.locator("#animate-result video").wait_for()
 
@@ -86,6 +88,8 @@ def test_a_portrait_is_animated_and_plays(page_at, address, motion):
     assert "4 frames" in page.locator("#animate-result figcaption").inner_text()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
+    compared = page.get_by_role("link", name="Side by side").get_attribute("href")
+    assert httpx.get(f"{address}/{compared}").headers["content-type"] == "video/mp4"
     assert download.value.suggested_filename == "astronaut-short.mp4"
     shot(page, "page-animated")
     assert page_at.foreign == [] and page_at.errors == []

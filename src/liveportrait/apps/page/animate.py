@@ -81,7 +81,7 @@ class AnimateTab:
             self._driver = gr.HTML(visible=False)
         with gr.Column(elem_classes="lp-card"):
             gr.Markdown("### Options", elem_classes="lp-heading")
-            left_out = ("eye_opening", "lip_opening", "normalize_lips") if self._animals else ()
+            left_out = options.PEOPLES if self._animals else ()
             self._options = options.grouped_widgets(left_out)
 
     def _listen(self) -> None:

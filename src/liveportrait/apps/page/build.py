@@ -73,8 +73,8 @@ def mount_page(application: FastAPI) -> None:
     refuse_addresses()
 
     @application.get("/shown/{job}/{name}", include_in_schema=False)
-    def result(job: str, name: str) -> Response:
-        path = desk.result(job)
+    def result(job: str, name: str, compare: bool = False) -> Response:
+        path = desk.result(job, compare)
         return FileResponse(path) if path else PlainTextResponse("this result is not kept any more", 404)
 
     gr.mount_gradio_app(

@@ -105,12 +105,12 @@ class Desk:
         visitor.jobs[part] = job
         return job
 
-    def result(self, job: str) -> Path | None:
-        """The result of a job of the page, as long as it is kept."""
+    def result(self, job: str, compare: bool = False) -> Path | None:
+        """The result of a job of the page, or the comparison that it made, as long as it is kept."""
         status = self.service.status(job)
         if status is None or status.record.owner != OWNER or status.record.state != "done":
             return None
-        path = self.service.workers.result(status.record)
+        path = self.service.workers.result(status.record, compare)
         return path if path.is_file() else None
 
     def address(self, record: Record) -> str:

@@ -36,9 +36,22 @@ GROUPS: dict[str, tuple[Shown, ...]] = {
             "Expression",
             "faithful: made the portrait's own; landmarks: the driver's plain differences",
         ),
+        Shown(
+            "driving_option",
+            "Fit of absolute motion",
+            "expression friendly: from the portrait's own pose on",
+        ),
+    ),
+    "Driver": (
         Shown("reference", "Frame to start from", "or the number of a frame of the driver"),
-        Shown("photo_pose", "A driving picture turns the head, too"),
-        Shown("crop_driving", "Find the face in the driver"),
+        Shown(
+            "framing", "Its camera", "steady: pans, zooms and cuts are taken out; follow: the head goes along"
+        ),
+        Shown("crop_driving", "Find the face in it"),
+        Shown("driving_crop_scale", "Size of its crop", "in sizes of its face"),
+        Shown("driving_crop_x", "Shift of its crop to the right"),
+        Shown("driving_crop_y", "Shift of its crop downward"),
+        Shown("photo_pose", "A picture turns the head, too"),
     ),
     "Head and shoulders": (
         Shown("lock_head", "Keep the head still"),
@@ -47,8 +60,12 @@ GROUPS: dict[str, tuple[Shown, ...]] = {
         Shown("stitching", "Hold shoulders and border in place"),
     ),
     "Eyes and mouth": (
-        Shown("eye_opening", "Eyes", "height over width: 0 is closed, 0.35 open"),
+        Shown("mouth", "Mouth", "follow the driver; own: as the portrait has it; silent: at rest"),
+        Shown("eye_opening", "Both eyes", "height over width: 0 is closed, 0.35 open"),
+        Shown("left_eye_opening", "Left eye"),
+        Shown("right_eye_opening", "Right eye"),
         Shown("lip_opening", "Lips"),
+        Shown("normalize_eyes", "Start from open eyes"),
         Shown("normalize_lips", "Start from closed lips"),
     ),
     "Result": (
@@ -57,8 +74,18 @@ GROUPS: dict[str, tuple[Shown, ...]] = {
         Shown("match_colour", "Match colours along the edge"),
         Shown("audio", "Sound"),
         Shown("max_size", "Longest side, px", "0: as large as the portrait"),
+        Shown("compare", "Also portrait, driver and result side by side"),
     ),
 }
+PEOPLES = (
+    "eye_opening",
+    "left_eye_opening",
+    "right_eye_opening",
+    "lip_opening",
+    "normalize_lips",
+    "normalize_eyes",
+)
+"""options that animals do not have"""
 CROP = (
     Shown("crop_scale", "Size of the crop", "in sizes of the face"),
     Shown("crop_x", "Shift to the right"),
@@ -69,7 +96,7 @@ CROP = (
 
 _STARTS = (("Best match", "match"), ("First frame", "first"), ("Most neutral", "auto"))
 _OPENINGS = (("As they move", "none"), ("As the driver's", "driver"), ("Closed", "0"), ("Open", "0.35"))
-_STEPS = {"crop_scale": 0.1, "crop_x": 0.01, "crop_y": 0.01}
+_STEPS = {"scale": 0.1, "x": 0.005, "y": 0.005}  # of crops
 _CHOICES = choices_of("animate")
 Widget = gr.Checkbox | gr.Dropdown | gr.Slider | gr.Number | gr.Textbox
 
@@ -118,7 +145,7 @@ def _widget(option: Shown) -> Widget:
         return gr.Dropdown(list(_STARTS), value=default, allow_custom_value=True, **said)
     if kind is float:
         low, high = RANGES[name]
-        return gr.Slider(low, high, default, step=_STEPS.get(name, 0.05), **said)
+        return gr.Slider(low, high, default, step=_STEPS.get(name.rsplit("_", 1)[-1], 0.05), **said)
     if kind is str:
         return gr.Textbox(default, **said)
     return gr.Number(default or 0, precision=0, minimum=0, **said)

@@ -117,8 +117,8 @@ def progress(words: str, share: float | None, details: str = "") -> str:
     )
 
 
-def result(url: str, name: str, details: str, notes: Sequence[str]) -> str:
-    """A result that plays, with what to know about it and a link that downloads it."""
+def result(url: str, name: str, details: str, notes: Sequence[str], compares: bool = False) -> str:
+    """A result that plays, with what to know about it and links that download it, and its comparison."""
     is_picture = name.endswith((".png", ".jpg", ".webp", ".gif"))
     tag = (
         f'<img src="{url}" alt="the result">'
@@ -128,9 +128,14 @@ def result(url: str, name: str, details: str, notes: Sequence[str]) -> str:
     said = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (
         f'<figure class="lp-picture lp-result">{tag}<figcaption><span>{escape(details)}</span>'
-        f'<a class="lp-download" href="{url}" download="{escape(name, True)}">Download</a></figcaption>'
+        f"{_link(f'{url}?compare=1', f'compare-{name}', 'Side by side') if compares else ''}"
+        f"{_link(url, name, 'Download')}</figcaption>"
         f"{f'<ul>{said}</ul>' if said else ''}</figure>"
     )
+
+
+def _link(url: str, name: str, words: str) -> str:
+    return f'<a class="lp-download" href="{url}" download="{escape(name, True)}">{words}</a>'
 
 
 def message(sentence: str, kind: str = "problem") -> str:

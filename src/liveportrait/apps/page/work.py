@@ -58,7 +58,8 @@ class Work:
         rate = f" · {pace(record.frames / record.seconds)}" if record.frames > 1 and record.seconds else ""
         details = f"{count(record.frames)} in {record.seconds:.1f} s{rate}"
         name = self._desk.name(record)
-        return self.idle(shown.result(self._desk.address(record), name, details, record.notes))
+        compares = bool(record.options.get("compare"))
+        return self.idle(shown.result(self._desk.address(record), name, details, record.notes, compares))
 
     def idle(self, text: str) -> tuple[Any, ...]:
         """Values for `outputs` while nothing runs."""
