@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("liveportrait.server")
 
+MOST_UNREAD = 100  # messages that may wait for a client to read them
 ON_THE_WAY = 2  # pictures that a client has not said to have seen; the next is rendered when it has
 LONGEST_REASON = 120  # bytes of a closing frame's reason (RFC 6455, 5.5), the code and some room left aside
 
@@ -155,6 +156,8 @@ class Conversation:
             elif name == "format":
                 self._format = "webp" if value == "webp" else "jpeg"
             elif name != "alive":
+                if self._outbox.qsize() >= MOST_UNREAD:
+                    raise Refusal(NOT_ALLOWED, "answers are not read: start again")
                 self._say({"error": f"there is no command {name!r}: reset, portrait, options, format, alive"})
 
     def _act(self, action: Callable[[], None]) -> None:
