@@ -93,6 +93,7 @@ def render(
         plays = [stack.enter_context(closing(driver.play(session, fps))) for driver in drivers]
 
         def work(job: _Job) -> tuple[list[Image], list[list[RenderedFace]]]:
+            session.progress(ANIMATE, done, total)  # who wants to stop need not wait for another batch
             return job.pictures, _render_job(session, faces, fps, job, follows_outlines)
 
         jobs = _jobs(pictures, plays, session.batch, limit)

@@ -7,6 +7,7 @@ Errors come out where the items do, once: leaving a block waits for its threads 
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,9 +40,15 @@ class Session:
         self, engine: Engine, analyzer: FaceAnalyzer, batch: int, progress: Progress = no_progress
     ) -> None:
         """`batch`: how many frames go through the networks together."""
-        self.engine, self.analyzer, self.batch, self.progress = engine, analyzer, batch, progress
+        self.engine, self.analyzer, self.batch = engine, analyzer, batch
         self.clock = Stopwatch()
         self._workers = Workers()
+        self._progress, self._telling = progress, threading.Lock()
+
+    def progress(self, step: str, done: int, total: int | None) -> None:
+        """Tell how far it is, one thread at a time; whoever is told may raise, and so stop the work."""
+        with self._telling:
+            self._progress(step, done, total)
 
     @contextmanager
     def workers(self, batches: int) -> Iterator[None]:
