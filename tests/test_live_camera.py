@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import time
 import types
@@ -135,6 +136,26 @@ def test_ctrl_c_finishes_the_recording(capsys, monkeypatch, tmp_path):
     assert live("face.png", "--no-window", "--virtual-camera", "--record", str(out)) == 0
     assert f"wrote {out}" in capsys.readouterr().out and VideoReader(out).info.width == 280
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_is_heard_after_face_analysis_has_gone():
+    """In a process of its own: a signal on a stack that OpenVINO has freed would end this one."""
+    program = """if True:
+        import os, signal
+        from animation_samples import portrait
+        from liveportrait.face.analyzer import default_analyzer
+        analyzer = default_analyzer()
+        analyzer.blendshapes(analyzer.detect(portrait())[0])
+        del analyzer
+        heard = []
+        signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+        os.kill(os.getpid(), signal.SIGINT)
+        print(len(heard))
+        """
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    assert (ran.returncode, ran.stdout.strip()) == (0, "1")
 
 
 def test_a_window_shows_the_portraits_and_heeds_keys(capsys, monkeypatch):

@@ -33,7 +33,7 @@ from liveportrait.engine.graphs import (
 )
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
-from liveportrait.face.runtime import import_openvino
+from liveportrait.face.runtime import import_openvino, openvino_core
 from liveportrait.networks import Networks
 from liveportrait.networks.compact.generator import Generator
 from liveportrait.networks.compact.warping import WarpingModule
@@ -158,7 +158,7 @@ class _Compiler:
 
     def __init__(self, networks: Networks, threads: int | None) -> None:
         self._ov = import_openvino()
-        self._core = self._ov.Core()
+        self._core = openvino_core()
         self._options = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = threads

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,16 @@ def import_openvino() -> ModuleType:
     return openvino
 
 
+@cache
+def openvino_core() -> ov.Core:
+    """OpenVINO's core, one for the whole process, which is never let go.
+
+    Its CPU plugin gives the thread that makes it a stack for signals, and takes that away in the thread that destroys
+    it: after the last of several cores, Ctrl-C would run on memory that is gone.
+    """
+    return import_openvino().Core()
+
+
 class Network:
     """One TFLite network on the CPU, in float32.
 
@@ -54,8 +64,7 @@ class Network:
 
     @cached_property
     def _request(self) -> ov.InferRequest:
-        ov = import_openvino()
-        core = ov.Core()
+        core = openvino_core()
         model = core.read_model(self._path)
         shape = model.input(0).partial_shape
         shape[0] = 1  # the mesh network leaves its batch open; a fixed one compiles to faster code
