@@ -187,8 +187,10 @@ def test_sliders_are_kept_at_moments_of_a_video(page_at, address, tmp_path):
         "input => { input.value = 0.6; input.dispatchEvent(new Event('input', {bubbles: true})) }"
     )
     moment.dispatch_event("pointerup")
-    page.wait_for_function("document.querySelector('#edit-smile input[type=number]').value === '1'")
+    smile = "value => document.querySelector('#edit-smile input[type=number]').value === value"
+    page.wait_for_function(smile, arg="1")
     page.locator("#edit-reset").click()
+    page.wait_for_function(smile, arg="0")
     page.locator("#edit-keep").click()
     page.get_by_role("row", name="0.60 s").get_by_text("smile 0").wait_for()
     shot(page, "page-keyframes")
@@ -199,11 +201,11 @@ def test_sliders_are_kept_at_moments_of_a_video(page_at, address, tmp_path):
 def test_visitors_see_nothing_of_each_other(page_at, address, motion):
     first, second = page_at(address), page_at(address)
     animate(first, motion)
-    result = first.locator("#animate-result a").get_attribute("href")
+    result = first.get_by_role("link", name="Download").get_attribute("href")
     second.locator("#animate-run").click()
     second.get_by_role("alert").filter(has_text="Choose a portrait first").wait_for()
     animate(second, motion)
-    assert second.locator("#animate-result a").get_attribute("href") != result
+    assert second.get_by_role("link", name="Download").get_attribute("href") != result
     assert httpx.get(f"{address}/{result}").status_code == 200
     # A long job is cancelled: the machine is free for the next one at once.
     second.get_by_label("Talk").first.check()
