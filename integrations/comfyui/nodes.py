@@ -251,14 +251,14 @@ def collected(frames: Rendering, most: int = 0) -> torch.Tensor:
     images: torch.Tensor | None = None
     made = 0
     for frame in frames:
+        if made == count:
+            break
         stop_if_asked()
         image = to_image(frame)
         if images is None:
             images = image.new_empty(count, *image.shape)
         images[made] = image
         made += 1
-        if made == count:
-            break
     if images is None:
         raise UserError("the result has no frames: give a longer driver")
     return images[:made]
