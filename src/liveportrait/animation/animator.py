@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from liveportrait import weights
-from liveportrait.animation.clashes import idle_notes
 from liveportrait.animation.driver.base import Driver, DrivingBatch
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.inputs import (
@@ -24,21 +22,13 @@ from liveportrait.animation.inputs import (
     resolve_driving,
     try_sound,
 )
+from liveportrait.animation.notes import framing_notes, notes_on, report_on
 from liveportrait.animation.options import AnimateOptions, SourceOptions, TransferOptions
 from liveportrait.animation.pipeline import Rendering
 from liveportrait.animation.portrait import Portrait
 from liveportrait.animation.posers import SliderPoser
 from liveportrait.animation.published.options import PublishedOptions
-from liveportrait.animation.report import (
-    ANIMATE,
-    Report,
-    Stretches,
-    count,
-    framing_note,
-    gaps,
-    held_note,
-    stretches_note,
-)
+from liveportrait.animation.report import ANIMATE, Report, Stretches, held_note
 from liveportrait.animation.session import Session
 from liveportrait.animation.writer import (
     MOVING_OUTPUTS,
@@ -138,14 +128,14 @@ class Animator:
                 )
             unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
             turns = options.motion == "relative" and options.region in ("all", "pose")
-            notes = [*_notes(rendering, unchanged, portrait.options, options, "animated")]
+            notes = [*notes_on(rendering, unchanged, portrait.options, options, "animated")]
             notes += size_notes(rendering, paths[0], options)
-            notes += _framing_notes(rendering, options)
+            notes += framing_notes(rendering, options)
             if turns and not options.photo_pose and any(each.driver.is_photo for each in rendering.drivers):
                 notes.append(
                     "a driving photo gives its expression only: use --photo-pose to take its head pose too"
                 )
-            return _report(rendering, paths, unchanged, options.stitching, notes)
+            return report_on(rendering, paths, unchanged, options.stitching, notes)
 
     def edit(
         self,
@@ -170,9 +160,9 @@ class Animator:
         with self._opened(session, source, options) as portrait:
             rendering = portrait.edited(session, options, poser)
             unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
-            notes = [*_notes(rendering, unchanged, portrait.options, options, "edited")]
+            notes = [*notes_on(rendering, unchanged, portrait.options, options, "edited")]
             notes += size_notes(rendering, paths[0], options)
-            return _report(rendering, paths, unchanged, options.stitching, notes)
+            return report_on(rendering, paths, unchanged, options.stitching, notes)
 
     def template(
         self,
@@ -266,72 +256,6 @@ def _sound(rendering: Rendering, mode: AudioMode) -> Path | None:
     if mode == "none":
         return None
     return driving or source if mode == "driving" else source or driving
-
-
-def _report(
-    rendering: Rendering,
-    paths: Sequence[Path],
-    unchanged: NDArray[np.bool_],
-    stitching: bool,
-    notes: Sequence[str],
-) -> Report:
-    moving = [driver.jitter() for driver in rendering.drivers]
-    return Report(
-        out=paths[0],
-        frames=len(unchanged),
-        fps=rendering.fps,
-        profile=rendering.session.clock.profile(len(unchanged)),
-        compare=paths[1] if len(paths) > 1 else None,
-        held=rendering.drivers[0].driver.held if rendering.drivers else (),
-        passed=gaps(~unchanged),
-        cuts=rendering.source.cuts,
-        jitter=(*rendering.source.jitter, *(figure for figure in moving if figure.before > 0)),
-        stitched=stitching and rendering.session.engine.can_stitch,
-        notes=tuple(notes),
-    )
-
-
-def _notes(
-    rendering: Rendering,
-    unchanged: NDArray[np.bool_],
-    opened: SourceOptions,
-    options: AnimateOptions | EditOptions,
-    done: str,
-) -> Iterator[str]:
-    """What the user should know about a result in which faces were `done`: animated or edited.
-
-    `opened` are the options by which the source was opened.
-    """
-    source, stitching = rendering.source, options.stitching
-    if source.note:
-        yield source.note
-    if opened.faces == "largest" and source.found > 1:
-        yield f"{source.found} faces found in {source.name}: the largest was {done}"
-    if passed := gaps(~unchanged):
-        yield f"no chosen face in {stretches_note(passed, 'SOURCE')}: unchanged in the result"
-    for each in rendering.drivers:
-        if each.driver.held:
-            yield held_note(each.driver.held)
-    lengths = rendering.lengths
-    if source.count and lengths and source.count != min(lengths):
-        yield (
-            f"SOURCE has {count(source.count)} and DRIVING lasts for {min(lengths)} of them at its rate: the result"
-            f" has {len(unchanged)}"
-        )
-    carries_source = rendering.session.engine.variant.carries_source
-    photo_drives = any(each.driver.is_photo for each in rendering.drivers)
-    yield from idle_notes(options, carries_source, photo_drives, source.fps is not None)
-    if stitching and not rendering.session.engine.can_stitch:
-        yield f"these weights bring no stitching module: {done} without stitching"
-
-
-def _framing_notes(rendering: Rendering, options: AnimateOptions) -> Iterator[str]:
-    """What was done about the cameras of drivers."""
-    moves_head = options.region in ("all", "pose") and not options.lock_head and not rendering.source.fps
-    for driver in (each.driver for each in rendering.drivers if options.framing == "steady"):
-        is_moved = driver.is_steadied and moves_head
-        if is_moved or driver.cuts:
-            yield framing_note(driver.name, is_moved, driver.cuts)
 
 
 def _is_video(source: SourceInput | Portrait) -> bool:

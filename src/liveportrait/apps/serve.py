@@ -115,7 +115,7 @@ def serve(
                 super().handle_exit(sig, frame)
 
         address = address_of(listener)
-        print(f"serving on {address}, described at /docs", flush=True)
+        print(f"serving on {address}, described at /openapi.json", flush=True)
         if opened:
             opened(address)
         config = uvicorn.Config(application, timeout_graceful_shutdown=CONNECTIONS_END_S, log_level="warning")

@@ -56,6 +56,8 @@ def create_application(
         summary="Animate portraits: post a source, post a job, follow it, fetch the result.",
         version=version("liveportrait"),
         lifespan=lifespan,
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
         redoc_url=None,
     )
     application.state.service, application.state.gallery = service, gallery
@@ -108,7 +110,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     told = str(error.detail)
     if told == HTTPStatus(error.status_code).phrase:
-        told = f"{request.method} {request.url.path}: {told.lower()}; /docs lists what there is"
+        told = f"{request.method} {request.url.path}: {told.lower()}; /openapi.json lists what there is"
     return JSONResponse({"detail": told}, error.status_code, error.headers)
 
 

@@ -1,0 +1,82 @@
+"""What the user is told about a result once it has been written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liveportrait.animation.clashes import idle_notes
+from liveportrait.animation.edit_options import EditOptions
+from liveportrait.animation.options import AnimateOptions, SourceOptions
+from liveportrait.animation.pipeline import Rendering
+from liveportrait.animation.report import Report, count, framing_note, gaps, held_note, stretches_note
+
+
+def report_on(
+    rendering: Rendering,
+    paths: Sequence[Path],
+    unchanged: NDArray[np.bool_],
+    stitching: bool,
+    notes: Sequence[str],
+) -> Report:
+    """What was done: a rendering written to `paths`, of which the `unchanged` (N,) frames went through as they were."""
+    moving = [driver.jitter() for driver in rendering.drivers]
+    return Report(
+        out=paths[0],
+        frames=len(unchanged),
+        fps=rendering.fps,
+        profile=rendering.session.clock.profile(len(unchanged)),
+        compare=paths[1] if len(paths) > 1 else None,
+        held=rendering.drivers[0].driver.held if rendering.drivers else (),
+        passed=gaps(~unchanged),
+        cuts=rendering.source.cuts,
+        jitter=(*rendering.source.jitter, *(figure for figure in moving if figure.before > 0)),
+        stitched=stitching and rendering.session.engine.can_stitch,
+        notes=tuple(notes),
+    )
+
+
+def notes_on(
+    rendering: Rendering,
+    unchanged: NDArray[np.bool_],
+    opened: SourceOptions,
+    options: AnimateOptions | EditOptions,
+    done: str,
+) -> Iterator[str]:
+    """What the user should know about a result in which faces were `done`: animated or edited.
+
+    `opened` are the options by which the source was opened.
+    """
+    source, stitching = rendering.source, options.stitching
+    if source.note:
+        yield source.note
+    if opened.faces == "largest" and source.found > 1:
+        yield f"{source.found} faces found in {source.name}: the largest was {done}"
+    if passed := gaps(~unchanged):
+        yield f"no chosen face in {stretches_note(passed, 'SOURCE')}: unchanged in the result"
+    for each in rendering.drivers:
+        if each.driver.held:
+            yield held_note(each.driver.held)
+    lengths = rendering.lengths
+    if source.count and lengths and source.count != min(lengths):
+        yield (
+            f"SOURCE has {count(source.count)} and DRIVING lasts for {min(lengths)} of them at its rate: the result"
+            f" has {len(unchanged)}"
+        )
+    carries_source = rendering.session.engine.variant.carries_source
+    photo_drives = any(each.driver.is_photo for each in rendering.drivers)
+    yield from idle_notes(options, carries_source, photo_drives, source.fps is not None)
+    if stitching and not rendering.session.engine.can_stitch:
+        yield f"these weights bring no stitching module: {done} without stitching"
+
+
+def framing_notes(rendering: Rendering, options: AnimateOptions) -> Iterator[str]:
+    """What was done about the cameras of drivers."""
+    moves_head = options.region in ("all", "pose") and not options.lock_head and not rendering.source.fps
+    for driver in (each.driver for each in rendering.drivers if options.framing == "steady"):
+        is_moved = driver.is_steadied and moves_head
+        if is_moved or driver.cuts:
+            yield framing_note(driver.name, is_moved, driver.cuts)
