@@ -27,8 +27,12 @@ FROM base AS cuda
 RUN pip install --constraint constraints.txt '.[serve,heif]'
 USER liveportrait
 
+# PyTorch's CPU build is a tenth as large. Where it lies, PyTorch's page on installing it says:
+#
+#   docker build --target cpu --build-arg PIP_EXTRA_INDEX_URL=ADDRESS --build-arg TORCH=torch==2.13.0+cpu .
 FROM base AS cpu
-RUN pip install --constraint constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu \
-        'torch==2.13.0+cpu' \
+ARG PIP_EXTRA_INDEX_URL
+ARG TORCH=torch==2.13.0
+RUN pip install --constraint constraints.txt "$TORCH" \
     && pip install --constraint constraints.txt '.[serve,heif,cpu]'
 USER liveportrait
