@@ -357,5 +357,5 @@ def test_other_weights_cannot_do_as_published(tmp_path: Path) -> None:
         lambda: animator.animate(picture, picture, tmp_path / "out.png", PublishedOptions()),
         lambda: animator.open(picture, PublishedOptions()),
     ):
-        with pytest.raises(UserError, match="add --weights base"):
+        with pytest.raises(UserError, match="add --weights base-human, or"):
             work()

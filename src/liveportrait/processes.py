@@ -17,8 +17,6 @@ from typing import Any
 from liveportrait.errors import UserError
 from liveportrait.folders import remove_unfinished
 
-LOCAL = "local"  # the address of a cluster on this machine, which ends with this process
-
 
 def cores() -> int:
     """How many cores this process may use."""

@@ -218,15 +218,12 @@ class _Trace:
         shown = np.flatnonzero(self.found[first:])
         reference = int(np.searchsorted(shown, best.number - first))  # among the scene's heads
         frames = len(self.found) - first
-        gliding = GlidingWindows(heads, self.squares, shown, frames, self.reader.info.fps)
+        windows = [mean_window(self.squares)] * frames
         if self.framing == "steady":
+            gliding = GlidingWindows(heads, self.squares, shown, frames, self.reader.info.fps)
+            windows = gliding.windows
             self.is_steadied |= gliding.is_steadied(reference)
-        if self.crop_size:
-            self.windows += [whole_window(self.crop_size)] * frames
-        elif self.framing == "steady":
-            self.windows += gliding.windows
-        else:
-            self.windows += [mean_window(self.squares)] * frames
+        self.windows += [whole_window(self.crop_size)] * frames if self.crop_size else windows
         with self.session.clock.step("motion"):
             crop = self._cut(best.frame, best.number)
             seen = heads[reference : reference + 1].keypoints

@@ -53,9 +53,8 @@ class VideoDriver(Driver):
 
     reader: VideoReader | FrameArrays
     windows: Sequence[CropWindow] | None  # one a frame; None: its frames are crops
-    found: (
-        NDArray[np.bool_] | None
-    )  # (N,) whether the frame shows the face; None where M alone tells what it shows
+    # (N,) whether the frame shows the face; None where M alone tells what it shows.
+    found: NDArray[np.bool_] | None
     starts: tuple[Start, ...]  # of each face that it moves
     before: Motion  # what M sees before the first face, batch 1
     whole: DrivingBatch | None  # all of its motion, where following the face has measured it

@@ -148,7 +148,7 @@ def require_layout(engine: Engine, options: OptionGroup) -> None:
     if options.as_published and motions.groups_for(engine.variant) != motions.PUBLISHED:
         raise UserError(
             "--as-published does what the published program does with its own weights, and these have other keypoints:"
-            " add --weights base, or leave it out"
+            " add --weights base-human, or leave it out"
         )
 
 
