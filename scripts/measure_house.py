@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1] / "src" / PACKAGE
 # From the bottom to the top; rooms in one row do not import each other.
 ROOMS = (
     ("media", "networks"),
-    ("weights",),
+    ("weights", "marking"),
     ("face",),
     ("engine",),
     ("motion",),
