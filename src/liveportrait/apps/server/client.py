@@ -299,7 +299,8 @@ class _WebSocket:
             name, _, value = head.partition(b":")
             accepted = value.strip() if name.lower() == b"sec-websocket-accept" else accepted
             head = self._file.readline()
-        if status != 101 or accepted != base64.b64encode(hashlib.sha1(f"{key}{_ACCEPT}".encode()).digest()):
+        digest = hashlib.sha1(f"{key}{_ACCEPT}".encode(), usedforsecurity=False).digest()
+        if status != 101 or accepted != base64.b64encode(digest):
             self._socket.close()
             raise ServiceError(f"{url} gives no stream: status {status}", status)
 
