@@ -10,7 +10,7 @@ app: .venv/installed-web  ## the web page: animate and edit portraits in a brows
 	$(BIN)/liveportrait app
 
 test: lint  ## everything that runs without a GPU, in minutes
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-test
 	$(BIN)/ruff check src tests scripts benchmarks integrations docs/notebooks

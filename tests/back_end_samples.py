@@ -8,12 +8,20 @@ import torch
 from small_base import randomise, small_networks
 from torch import Tensor
 
+from liveportrait.engine import make_backend
 from liveportrait.networks import Networks, build
 from liveportrait.networks.compact.painter import CUES
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import compose
 from liveportrait.networks.variants import COMPACT
+
+# Of float32 back ends, on pictures in [0, 1] and on coordinates in [-1, 1]; these networks are small. At BASE's own
+# size OpenVINO and ONNX Runtime are within 2e-4 (docs/reference/backends.md).
+TOLERANCE = 1e-4
+HALF_PSNR = 45.0  # dB, of precisions in 16 bits
+HALF_TOLERANCE = 1e-2  # of coordinates, where M too is in 16 bits
+M_IN_FLOAT32 = ("openvino", "winograd")  # in every precision
 
 
 def both_variants() -> dict[str, Networks]:
@@ -38,6 +46,26 @@ def run(backend: Any, networks: Networks, batch: int = 3) -> tuple[Motion, Layer
         repeated = {name: value.expand(batch, *value.shape[1:]) for name, value in features.items()}
         layers = backend.render(repeated, *poses(batch, backend.device), cues(batch).to(backend.device))
         return motion, layers, compose(layers, repeated)
+
+
+def check(name: str, precision: Any, networks: Networks) -> None:
+    """A back end answers as the eager one does, within what its precision allows."""
+    backend, choice = make_backend(name, networks, precision)  # type: ignore[arg-type]
+    assert (choice.backend, choice.precision, choice.reason) == (name, precision, "as asked")
+    expected_motion, expected_layers, expected = run(make_backend("eager", networks)[0], networks)
+    motion, layers, picture = run(backend, networks)
+    assert [part.shape for part in layers] == [part.shape for part in expected_layers]
+    assert picture.dtype == torch.float32 and picture.shape == expected.shape
+    assert expected.std() > 0.01  # a grey picture would agree with anything
+    exact = precision == "fp32" or name in M_IN_FLOAT32
+    tolerance = TOLERANCE if exact else HALF_TOLERANCE
+    for part, wanted in zip(motion, expected_motion, strict=True):
+        torch.testing.assert_close(part, wanted, atol=tolerance, rtol=tolerance)
+    if precision == "fp32":
+        for made, wanted in zip((*layers, picture), (*expected_layers, expected), strict=True):
+            torch.testing.assert_close(made, wanted, atol=TOLERANCE, rtol=0)
+    else:
+        assert -10 * torch.log10((picture - expected).square().mean()) >= HALF_PSNR
 
 
 def cues(batch: int) -> Tensor:

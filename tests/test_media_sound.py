@@ -152,24 +152,27 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-def test_layouts_of_film_editors(tmp_path: Path, name: str, suffix: str) -> None:
+def test_layouts_of_film_editors(tmp_path: Path, name: str) -> None:
     tag, labels, expected = LAYOUTS[name]
     source = labelled(tmp_path / "film.mov", "pcm_s16le", Tone(SIX, "5.1"), tag, labels)
+    suffixes = (".mp4", ".mov")
     # In a process of its own: with such layouts PyAV brings the whole interpreter down.
     command = (
-        "import sys, pathlib, test_media_sound as t; print(t.carried(pathlib.Path(sys.argv[1]), sys.argv[2]))"
+        "import sys, pathlib, test_media_sound as t\n"
+        "for suffix in sys.argv[2:]: print(t.carried(pathlib.Path(sys.argv[1]), suffix))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", command, str(source), suffix],
+        [sys.executable, "-c", command, str(source), *suffixes],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    result = Path(done.stdout.strip())
-    assert pitches(result, 0.1, 0.7) == expected
-    assert lasts(result) == pytest.approx(LENGTH, abs=0.03)
+    results = [Path(line) for line in done.stdout.splitlines()]
+    assert [result.suffix for result in results] == list(suffixes)
+    for result in results:
+        assert pitches(result, 0.1, 0.7) == expected
+        assert lasts(result) == pytest.approx(LENGTH, abs=0.03)
 
 
 # ---- forms that change half way ----------------------------------------------------------------------------------

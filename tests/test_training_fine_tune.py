@@ -70,7 +70,7 @@ def test_from_shards_to_weights_with_figures(
         "-o",
         str(out),
         "--samples",
-        "8",
+        "4",
         "--size",
         "64",
     ]
@@ -78,7 +78,7 @@ def test_from_shards_to_weights_with_figures(
     printed = capsys.readouterr().out
     assert "before" in printed and "psnr_gain" in printed and "equivariance" in printed
     report = json.loads((out / "fine_tune.json").read_text())
-    assert report["samples"] == 8 and report["to"] == to
+    assert report["samples"] == 4 and report["to"] == to
     assert report["before"].keys() == report["after"].keys()
     assert report["before"]["psnr"] != report["after"]["psnr"]
     assert report["before"]["psnr_copy"] == report["after"]["psnr_copy"]

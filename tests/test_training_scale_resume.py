@@ -33,19 +33,19 @@ frames_per_clip = 4
 hold_out_one_in = 4
 mode = "resident"
 [motion]
-schedule = { samples = 16, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
+schedule = { samples = 12, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
 [[render]]
 size = 64
-schedule = { samples = 32, batch = 4, learning_rate = 1e-3, warmup_steps = 1, accumulate = 2 }
+schedule = { samples = 24, batch = 4, learning_rate = 1e-3, warmup_steps = 1, accumulate = 2 }
 [joint]
 size = 64
 adversarial_from = 2
 fixed_statistics = true
 identity = "none"
-schedule = { samples = 12, batch = 2, learning_rate = 1e-4, warmup_steps = 1 }
+schedule = { samples = 10, batch = 2, learning_rate = 1e-4, warmup_steps = 1 }
 weights = { perceptual_whole = 0.0, perceptual_face = 0.0, perceptual_lips = 0.0, labels = 1.0 }
 """
-PHASES = {"motion": 8, "render-0": 8, "joint": 6}  # and their steps
+PHASES = {"motion": 6, "render-0": 6, "joint": 5}  # and their steps
 
 
 def written(checkpoint: Path) -> dict[str, Any]:

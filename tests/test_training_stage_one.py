@@ -28,6 +28,7 @@ checkpoint_seconds = 0.0
 shards = ["*.tar"]
 frames_per_clip = 6
 hold_out_one_in = 4
+mode = "resident"
 [motion]
 schedule = { samples = 8, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
 [[render]]
@@ -91,7 +92,7 @@ def test_a_last_phase_may_teach_g_alone_on_the_mean_of_two_warps(folder: Path, t
     shutil.copytree(folder / "out", out)
     finish = folder / "finish.toml"
     third = CONFIG[CONFIG.rindex("[[render]]") :] + "earlier_warping = 0.75\nonly_generator = true\n"
-    finish.write_text(CONFIG + third)
+    finish.write_text(CONFIG.replace('"resident"', '"loader"') + third)
     stage_one.run(finish, part="render", output=str(out))
     first, second, last = (load_file(out / f"render-{n}.safetensors") for n in range(3))
     for key, value in last.items():

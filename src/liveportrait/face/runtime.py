@@ -64,22 +64,27 @@ class Network:
 
     @cached_property
     def _request(self) -> ov.InferRequest:
-        core = openvino_core()
-        model = core.read_model(self._path)
-        shape = model.input(0).partial_shape
-        shape[0] = 1  # the mesh network leaves its batch open; a fixed one compiles to faster code
-        model.reshape(shape)
-        # bfloat16, which OpenVINO picks by itself where the CPU has it, moves landmarks by 0.3 px at 256 px.
-        options = {
-            "INFERENCE_NUM_THREADS": self._threads,
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "ENABLE_CPU_PINNING": False,
-        }
-        return core.compile_model(model, "CPU", options).create_infer_request()
+        return compiled(self._path, self._threads).create_infer_request()
 
     def __call__(self, batch: Array) -> list[Array]:
         """Outputs, in the order of the file, for an input of the network's own shape (1, ...)."""
         with self._lock:
             results = self._request.infer([np.ascontiguousarray(batch, np.float32)])
             return [np.array(results[port]) for port in self._request.model_outputs]
+
+
+def compiled(path: Path, threads: int) -> ov.CompiledModel:
+    """The network of a file, for one picture at a time. Its requests take turns: who shall not wait compiles anew."""
+    core = openvino_core()
+    model = core.read_model(path)
+    shape = model.input(0).partial_shape
+    shape[0] = 1  # the mesh network leaves its batch open; a fixed one compiles to faster code
+    model.reshape(shape)
+    # bfloat16, which OpenVINO picks by itself where the CPU has it, moves landmarks by 0.3 px at 256 px.
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,
+    }
+    return core.compile_model(model, "CPU", options)
