@@ -42,6 +42,7 @@ from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.face.choice import DRIVING_CROP, DrivingCrop
+from liveportrait.marking.seal import Marker
 from liveportrait.media import IMAGE_OUTPUTS, media_kind
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.types import Progress, no_progress
@@ -60,12 +61,20 @@ class Animator:
     """
 
     def __init__(
-        self, engine: Engine, analyzer: FaceAnalyzer | None = None, batch: int | None = None
+        self,
+        engine: Engine,
+        analyzer: FaceAnalyzer | None = None,
+        batch: int | None = None,
+        marker: Marker | None = None,
     ) -> None:
-        """`batch`: how many frames go through the networks together; None is what suits the engine."""
+        """`batch`: how many frames go through the networks together; None is what suits the engine.
+
+        `marker` signs results; by default a certificate made for this user does, and the weights have no name.
+        """
         self.engine = engine
         self.analyzer = analyzer or default_analyzer(min(TRACKING_THREADS, engine.threads))
         self.batch = batch or engine.batch
+        self.marker = marker or Marker()
 
     @classmethod
     def load(
@@ -76,16 +85,20 @@ class Animator:
         threads: int | None = None,
         batch: int | None = None,
         backend: BackendName = "auto",
+        certificate: Path | None = None,
+        key: Path | None = None,
     ) -> Animator:
         """An animator with the weights of that name or folder.
 
         `device`: "auto" (CUDA where there is one), "cpu", "cuda", ...; `threads`: PyTorch's CPU threads, for
         the whole process; `backend`: what runs the networks, "auto" is what suits the machine, and likewise
-        `precision` (`engine.backend`, `engine.precision` and `engine.reason` tell). Raises `UserError` where weights,
-        device or back end are missing.
+        `precision` (`engine.backend`, `engine.precision` and `engine.reason` tell); `certificate`, `key`: PEM files of
+        who signs results, see `marking.certificate.load_signer`. Raises `UserError` where weights, device or back end
+        are missing.
         """
         networks = weights.load(name_or_path, pick_device(device))
-        return cls(Engine(networks, precision, threads, backend), batch=batch)
+        marker = Marker(*weights.identity(name_or_path), certificate, key)
+        return cls(Engine(networks, precision, threads, backend), batch=batch, marker=marker)
 
     def open(
         self, source: SourceInput, options: SourceOptions | None = None, progress: Progress = no_progress
@@ -117,6 +130,8 @@ class Animator:
             media_kind(source)
         drivers = resolve_driving(driving)  # a mistyped name is refused before the source is followed
         try_sound(_file(source), drivers, options.audio, paths[0])
+        driving_files = [each if isinstance(each, Path) else None for each in drivers]
+        seal = self.marker.seal(options.mark, "animate", paths[0], _path(source), driving_files)
         session = self._session(progress)
         drivers = open_early(session, drivers, options)
         with self._opened(session, source, options) as portrait:
@@ -126,7 +141,7 @@ class Animator:
                     f"{out} is a picture, and the result has {rendering.total} frames: name a video such as .mp4, or"
                     " a folder for PNG (no suffix)"
                 )
-            unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
+            unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options, seal)
             turns = options.motion == "relative" and options.region in ("all", "pose")
             notes = [*notes_on(rendering, unchanged, portrait.options, options, "animated")]
             notes += size_notes(rendering, paths[0], options)
@@ -135,7 +150,7 @@ class Animator:
                 notes.append(
                     "a driving photo gives its expression only: use --photo-pose to take its head pose too"
                 )
-            return report_on(rendering, paths, unchanged, options.stitching, notes)
+            return report_on(rendering, paths, unchanged, options.stitching, notes, seal)
 
     def edit(
         self,
@@ -155,14 +170,15 @@ class Animator:
         if options.keyframes and not is_video:
             raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
         try_sound(_file(source), (), options.audio, paths[0])
+        seal = self.marker.seal(options.mark, "edit", paths[0], _path(source), ())
         session = self._session(progress)
         poser = SliderPoser(session, options)
         with self._opened(session, source, options) as portrait:
             rendering = portrait.edited(session, options, poser)
-            unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options)
+            unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options, seal)
             notes = [*notes_on(rendering, unchanged, portrait.options, options, "edited")]
             notes += size_notes(rendering, paths[0], options)
-            return report_on(rendering, paths, unchanged, options.stitching, notes)
+            return report_on(rendering, paths, unchanged, options.stitching, notes, seal)
 
     def template(
         self,
@@ -219,7 +235,7 @@ class Animator:
         )
 
     def _open(self, session: Session, source: SourceInput, options: SourceOptions) -> Portrait:
-        opened = open_source(session, source, options)
+        opened = replace(open_source(session, source, options), file=_path(source))
         return Portrait(self.engine, self.analyzer, self.batch, opened, options)
 
     def _opened(
@@ -264,6 +280,13 @@ def _is_video(source: SourceInput | Portrait) -> bool:
     if isinstance(source, str | Path):
         return media_kind(source) == "video"
     return not (isinstance(source, np.ndarray) and source.ndim != 4)
+
+
+def _path(source: SourceInput | Portrait) -> Path | None:
+    """The file of a source, if it is one."""
+    if isinstance(source, Portrait):
+        return source.source.file
+    return Path(source) if isinstance(source, str | Path) else None
 
 
 def _file(source: SourceInput | Portrait) -> SourceInput | None:

@@ -13,6 +13,7 @@ from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.options import AnimateOptions, SourceOptions
 from liveportrait.animation.pipeline import Rendering
 from liveportrait.animation.report import Report, count, framing_note, gaps, held_note, stretches_note
+from liveportrait.marking.seal import Seal
 
 
 def report_on(
@@ -21,8 +22,9 @@ def report_on(
     unchanged: NDArray[np.bool_],
     stitching: bool,
     notes: Sequence[str],
+    seal: Seal,
 ) -> Report:
-    """What was done: a rendering written to `paths`, of which the `unchanged` (N,) frames went through as they were."""
+    """What was done: a rendering written to `paths`, marked by `seal`; its `unchanged` (N,) frames are as they were."""
     moving = [driver.jitter() for driver in rendering.drivers]
     return Report(
         out=paths[0],
@@ -35,7 +37,8 @@ def report_on(
         cuts=rendering.source.cuts,
         jitter=(*rendering.source.jitter, *(figure for figure in moving if figure.before > 0)),
         stitched=stitching and rendering.session.engine.can_stitch,
-        notes=tuple(notes),
+        notes=(*notes, *seal.notes),
+        marking=seal.told,
     )
 
 

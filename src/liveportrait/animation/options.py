@@ -38,6 +38,7 @@ from liveportrait.face.choice import (
     parse_box,
     parse_numbers,
 )
+from liveportrait.marking.options import MarkOptions
 
 RANGES = {
     "multiplier": (0.0, 4.0),
@@ -248,7 +249,7 @@ class TransferOptions(DrivingOptions):
 
 
 @dataclass(frozen=True)
-class PasteOptions(OptionGroup):
+class PasteOptions(MarkOptions, OptionGroup):
     """How the moving face is laid back into the frame."""
 
     paste_back: bool = True

@@ -173,6 +173,7 @@ class Report:
     jitter: tuple[Jitter, ...] = ()
     stitched: bool = False
     notes: tuple[str, ...] = ()
+    marking: str = ""  # how it was marked as generated, or why not
 
     @property
     def elapsed(self) -> float:
@@ -185,10 +186,11 @@ class Report:
         return {name: spent.busy for name, spent in self.profile.stages.items()}
 
     def summary(self) -> str:
-        """One line: frames, time, frames per second and the share of each stage."""
+        """One line: frames, time, frames per second, the share of each stage, and how the result is marked."""
         total = sum(self.seconds.values()) or 1.0
         shares = ", ".join(f"{name} {value / total:.0%}" for name, value in self.seconds.items() if value > 0)
-        return f"{count(self.frames)} in {self.elapsed:.1f} s ({pace(self.profile.rate)}): {shares}"
+        marking = f"; {self.marking}" if self.marking else ""
+        return f"{count(self.frames)} in {self.elapsed:.1f} s ({pace(self.profile.rate)}): {shares}{marking}"
 
 
 def held_note(held: Stretches) -> str:

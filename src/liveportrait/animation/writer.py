@@ -17,9 +17,11 @@ from liveportrait.animation.pipeline import Rendering
 from liveportrait.choices import VideoCodec
 from liveportrait.face.crop import to_input
 from liveportrait.folders import check_new_folder
+from liveportrait.marking.seal import Seal
 from liveportrait.media import (
     IMAGE_OUTPUTS,
     VIDEO_OUTPUTS,
+    Names,
     PictureSequence,
     VideoWriter,
     check_alpha,
@@ -82,10 +84,16 @@ class FrameWriter:
     """
 
     def __init__(
-        self, rendering: Rendering, paths: Sequence[Path], audio: Path | None, options: OutputOptions
+        self,
+        rendering: Rendering,
+        paths: Sequence[Path],
+        audio: Path | None,
+        options: OutputOptions,
+        seal: Seal | None = None,
     ) -> None:
-        """`paths` as `output_paths` gives them, `audio` a file with sound."""
+        """`paths` as `output_paths` gives them, `audio` a file with sound; `seal` marks the finished files."""
         self._rendering, self._paths, self._audio, self._options = rendering, paths, audio, options
+        self._seal = seal
         self._side = rendering.session.engine.variant.output_size
         self._compare: Write | None = None
         self.unchanged: list[bool] = []  # of each frame so far, whether it went through as it was
@@ -94,7 +102,7 @@ class FrameWriter:
         rendering = self._rendering
         with ExitStack() as stack:
             # Encoders end first, and take a while for what they still hold; then there is nothing left but names.
-            self._names = stack.enter_context(ExitStack())
+            self._names = stack.enter_context(Names(self._seal))
             shape, alpha = rendering.compositor.shape, rendering.paste.alpha
             self._write = stack.enter_context(self._open(self._paths[0], shape, self._options.codec, alpha))
             if len(self._paths) > 1:
@@ -158,11 +166,15 @@ class FrameWriter:
 
 
 def write_rendering(
-    rendering: Rendering, paths: Sequence[Path], audio: Path | None, options: OutputOptions
+    rendering: Rendering,
+    paths: Sequence[Path],
+    audio: Path | None,
+    options: OutputOptions,
+    seal: Seal | None = None,
 ) -> NDArray[np.bool_]:
-    """Write all frames of a rendering; of each, whether it went through unchanged."""
+    """Write all frames of a rendering, in files marked by `seal`; of each, whether it went through unchanged."""
     with (
-        FrameWriter(rendering, paths, audio, options) as writer,
+        FrameWriter(rendering, paths, audio, options, seal) as writer,
         rendering.session.write_behind(writer.write, "to be written") as submit,
         closing(rendering),
     ):

@@ -35,12 +35,25 @@ class LoadOptions:
     """CPU threads for the networks; the back end's own choice by default"""
     backend: BackendName = "auto"
     """what runs the networks; auto is what suits the machine, and says why (see docs/reference/backends.md)"""
+    certificate: Path | None = None
+    """a PEM file: whose name the content credentials of results bear; by default $LIVEPORTRAIT_CERTIFICATE, or a
+    certificate made on first use (see docs/guide/marking.md)"""
+    key: Path | None = None
+    """a PEM file: the certificate's private key; by default $LIVEPORTRAIT_KEY"""
 
     def load(self) -> Animator:
         """The animator with these weights."""
         from liveportrait.animation.animator import Animator
 
-        return Animator.load(self.weights, self.device, self.precision, self.threads, backend=self.backend)
+        return Animator.load(
+            self.weights,
+            self.device,
+            self.precision,
+            self.threads,
+            backend=self.backend,
+            certificate=self.certificate,
+            key=self.key,
+        )
 
 
 @dataclass(frozen=True)

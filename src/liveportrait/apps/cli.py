@@ -21,6 +21,7 @@ from liveportrait.apps.live.command import LivePortrait
 from liveportrait.apps.serve import Serve
 from liveportrait.apps.terminal import Stopped, lenient_streams, stopping
 from liveportrait.apps.train import Prepare, Train
+from liveportrait.apps.verify import Verify
 from liveportrait.apps.weights import Export, Weights
 from liveportrait.errors import UserError
 from liveportrait.folders import remove_unfinished
@@ -34,6 +35,7 @@ Command = (
     | Annotated[App, subcommand("app")]
     | Annotated[Serve, subcommand("serve")]
     | Annotated[LivePortrait, subcommand("live")]
+    | Annotated[Verify, subcommand("verify")]
     | Annotated[Weights, subcommand("weights")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Export, subcommand("export")]
@@ -52,9 +54,9 @@ TOO_LITTLE_MEMORY = (
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command line (the process's own by default) and return its exit status.
 
-    0 is success, 1 a batch some of whose jobs failed, 2 a mistake in the input, 128 and a signal's number an
-    interruption (130 is Ctrl-C); on either of the last two the outputs do not exist. Raises SystemExit for --help (0)
-    and for a line that cannot be parsed (2).
+    0 is success, 1 a batch some of whose jobs failed or a file that is not marked, 2 a mistake in the input, 128 and a
+    signal's number an interruption (130 is Ctrl-C); on either of the last two the outputs do not exist. Raises
+    SystemExit for --help (0) and for a line that cannot be parsed (2).
     """
     # PyTorch's threads wait for one another at the end of every layer. GNU OpenMP lets them spin, which takes a core
     # from the decoder and the encoder, and on a busy machine makes a frame take fifty times as long

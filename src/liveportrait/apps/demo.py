@@ -12,6 +12,7 @@ from liveportrait.animation.options import AnimateOptions
 from liveportrait.apps.animate import LoadOptions, show
 from liveportrait.apps.progress import progress_bar
 from liveportrait.errors import UserError
+from liveportrait.marking.options import MarkOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,7 @@ class Demo:
     out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("out")
     """the folder to write demo.mp4 and contact-sheet.png into; it is made if it is missing"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    marking: OmitArgPrefixes[MarkOptions] = field(default_factory=MarkOptions)
     overwrite: bool = False
     """replace the files if they exist"""
 
@@ -48,7 +50,7 @@ class Demo:
                 portrait,
                 concatenate(list(templates.values())),
                 video,
-                AnimateOptions(overwrite=self.overwrite),
+                AnimateOptions(overwrite=self.overwrite, mark=self.marking.mark),
                 progress,
             )
         lengths = {name: len(template) for name, template in templates.items()}

@@ -6,7 +6,7 @@ written raises `UserError`. Outputs appear under their final name only when they
 
 from liveportrait.media.arrays import FrameArrays, check_picture
 from liveportrait.media.container import media_kind
-from liveportrait.media.files import check_input, check_output, output_file
+from liveportrait.media.files import Names, check_input, check_output, output_file
 from liveportrait.media.image import (
     IMAGE_OUTPUTS,
     PictureSequence,
@@ -24,6 +24,7 @@ __all__ = [
     "IMAGE_OUTPUTS",
     "VIDEO_OUTPUTS",
     "FrameArrays",
+    "Names",
     "PictureSequence",
     "VideoInfo",
     "VideoReader",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from liveportrait.errors import UserError
 from liveportrait.folders import check_new_folder, unfinished_beside
@@ -76,7 +77,7 @@ def output_file(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
 
     On a clean exit the file takes its final name in one step; on any exception, KeyboardInterrupt included,
     it is removed. A link stays: its target is replaced. Raises UserError as `check_output` does, before and once more
-    at the end. Several outputs appear together where an `ExitStack` enters them all, and is closed once all are whole.
+    at the end.
     """
     path = check_output(path, overwrite=overwrite)
     target = path.resolve() if path.is_symlink() else path
@@ -84,3 +85,32 @@ def output_file(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         check_output(path, overwrite=overwrite)
         temporary.replace(target)
+
+
+class Names(ExitStack):
+    """The names of outputs that appear together: enter them all, and close it once all are whole."""
+
+    def __init__(self, finish: Callable[[Path, Path], None] | None = None) -> None:
+        """`finish`: what is done to each whole file, given its hidden name and its own, before any has its name."""
+        super().__init__()
+        self._finish = finish
+        self._files: list[tuple[Path, Path]] = []
+
+    def add(self, path: Path, overwrite: bool = False) -> Path:
+        """The hidden name of one more file, see `output_file`."""
+        temporary = self.enter_context(output_file(path, overwrite))
+        self._files.append((temporary, path))
+        return temporary
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self.push(self._finish_all)  # which comes first, as the last one pushed
+        return super().__exit__(kind, error, trace)
+
+    def _finish_all(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._finish is not None:
+            for temporary, path in self._files:
+                self._finish(temporary, path)

@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 
 from liveportrait.errors import UserError
 from liveportrait.folders import unfinished
-from liveportrait.media.files import check_output, output_file
+from liveportrait.media.files import Names, check_output
 from liveportrait.types import Image
 
 GIF_OUTPUTS = (".gif",)
@@ -45,11 +45,11 @@ class GifWriter:
         width: int,
         height: int,
         overwrite: bool = False,
-        names: ExitStack | None = None,
+        names: Names | None = None,
     ) -> None:
         """`fps` in frames per second, `width` and `height` in px. Raises UserError as `check_output` does.
 
-        `names`: the file takes its name only when this stack is closed, as others may (see `output_file`).
+        `names`: the file takes its name only when this stack is closed, as others may (see `Names`).
         """
         self.path = check_output(path, GIF_OUTPUTS, overwrite)
         self.fps = min(Fraction(fps), FASTEST)
@@ -60,8 +60,8 @@ class GifWriter:
 
     def __enter__(self) -> GifWriter:
         with ExitStack() as stack:
-            names = self._names or stack
-            self._temporary = names.enter_context(output_file(self.path, self._overwrite))
+            names = self._names or stack.enter_context(Names())
+            self._temporary = names.add(self.path, self._overwrite)
             self._copy = stack.enter_context(unfinished(self._temporary.with_suffix(".mkv")))
             with self._reported():
                 self._container = stack.enter_context(av.open(str(self._copy), "w"))

@@ -18,7 +18,7 @@ import numpy as np
 from liveportrait.errors import UserError
 from liveportrait.media.colour import flatten
 from liveportrait.media.container import PICTURES, UNREADABLE, media_kind, picture_format
-from liveportrait.media.files import check_input, check_output, output_file, output_folder
+from liveportrait.media.files import Names, check_input, check_output, output_folder
 from liveportrait.types import Image
 
 IMAGE_OUTPUTS = (".jpg", ".jpeg", ".png", ".webp")
@@ -106,13 +106,11 @@ def _pillow() -> ModuleType:
     return pictures
 
 
-def save_image(
-    path: Path | str, image: Image, overwrite: bool = False, names: ExitStack | None = None
-) -> None:
+def save_image(path: Path | str, image: Image, overwrite: bool = False, names: Names | None = None) -> None:
     """Writes (H,W,3) uint8 RGB as JPEG (quality 95, full chroma), PNG or WebP (quality 95), by the suffix.
 
     PNG and WebP also take (H,W,4) RGBA, alpha not premultiplied. `names`: the file takes its name only when this
-    stack is closed, as others may (see `output_file`). Raises UserError where the suffix is another or
+    stack is closed, as others may (see `Names`). Raises UserError where the suffix is another or
     holds no transparency, the folder is missing, or the file exists and `overwrite` is not set.
     """
     path = check_output(path, IMAGE_OUTPUTS, overwrite)
@@ -133,7 +131,7 @@ def save_image(
     if suffix == ".png":
         encoded = encoded[:_PNG_HEADER] + _PNG_SRGB + encoded[_PNG_HEADER:]
     with ExitStack() as stack:
-        temporary = (names or stack).enter_context(output_file(path, overwrite))
+        temporary = (names or stack.enter_context(Names())).add(path, overwrite)
         temporary.write_bytes(encoded)
 
 
@@ -220,10 +218,10 @@ class PictureSequence:
     A context manager: the folder appears under its name on a clean exit, and not at all after any exception.
     """
 
-    def __init__(self, path: Path | str, names: ExitStack | None = None) -> None:
+    def __init__(self, path: Path | str, names: Names | None = None) -> None:
         """Raises UserError, here or on entering, where there is something of that name.
 
-        `names`: the folder takes its name only when this stack is closed, as others may (see `output_file`).
+        `names`: the folder takes its name only when this stack is closed, as others may (see `Names`).
         """
         self.path = Path(path)
         self._names = names

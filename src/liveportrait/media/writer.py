@@ -32,7 +32,7 @@ from av.video.stream import VideoStream
 from liveportrait.choices import VideoCodec
 from liveportrait.errors import UserError
 from liveportrait.media.colour import SCALING
-from liveportrait.media.files import check_output, output_file
+from liveportrait.media.files import Names, check_output
 from liveportrait.media.sound.soundtrack import Soundtrack
 from liveportrait.types import Image
 
@@ -116,11 +116,11 @@ class VideoWriter:
         overwrite: bool = False,
         codec: VideoCodec = "auto",
         alpha: bool = False,
-        names: ExitStack | None = None,
+        names: Names | None = None,
     ) -> None:
         """`fps` in frames per second, `width` and `height` in px; with `alpha`, frames are (H,W,4) RGBA.
 
-        `names`: the file takes its name only when this stack is closed, as others may (see `output_file`).
+        `names`: the file takes its name only when this stack is closed, as others may (see `Names`).
         Raises UserError as `check_output` does, and where the kind of file does not hold the codec or transparency.
         """
         self.path = check_output(path, VIDEO_OUTPUTS, overwrite)
@@ -137,7 +137,7 @@ class VideoWriter:
 
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
-            temporary = (self._names or stack).enter_context(output_file(self.path, self._overwrite))
+            temporary = (self._names or stack.enter_context(Names())).add(self.path, self._overwrite)
             suffix = self.path.suffix.lower()
             self._container = stack.enter_context(self._open_output(temporary, suffix))
             self._stream = self._add_video()

@@ -21,6 +21,7 @@ from liveportrait.weights.catalogue import (
     describe,
     directions_file,
     fetch,
+    identity,
     published_files,
     resolve,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "describe",
     "directions_file",
     "fetch",
+    "identity",
     "load",
     "save",
 ]

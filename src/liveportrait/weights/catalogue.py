@@ -181,6 +181,17 @@ def describe(name_or_path: str | Path) -> Description:
     )
 
 
+def identity(name_or_path: str | Path) -> tuple[str, str]:
+    """What weights are called, and the SHA-256 of model.safetensors; "" where they are in the published layout.
+
+    Those in a folder are called by its last name. Raises UserError where they are missing.
+    """
+    folder = resolve(name_or_path)
+    known = isinstance(name_or_path, str) and name_or_path in CATALOGUE
+    sha256 = read_card(folder).sha256 if (folder / CARD_FILE).is_file() else ""
+    return str(name_or_path) if known else folder.resolve().name, sha256
+
+
 def published_files(folder: Path) -> published.PublishedFiles:
     """The files in the published layout in a folder. Raises UserError where there are none."""
     files = published.locate(folder)

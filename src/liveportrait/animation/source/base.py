@@ -109,6 +109,7 @@ class Source(ABC):
     fps: Fraction | None = None  # None: a photo, which lasts as long as it is wanted
     count: int | None = None  # of the frames; None for a photo
     audio: Path | None = None  # a file with sound
+    file: Path | None = None  # what it was opened from; None for pictures from Python
     cuts: tuple[int, ...] = ()  # frames at which a new scene begins
     jitter: tuple[Jitter, ...] = ()
     note: str = ""  # for the user, about its faces

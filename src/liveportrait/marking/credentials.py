@@ -1,0 +1,176 @@
+"""Content credentials (C2PA) in files: written and read, without the network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from liveportrait.errors import UserError
+from liveportrait.folders import unfinished_beside
+from liveportrait.marking.certificate import Signer, development_root
+from liveportrait.marking.statement import ASSERTION, GENERATED, PARENT, SOURCE_TYPES, Statement
+
+# Files that are written here and take credentials; .webm and .mkv do not.
+FORMATS = {
+    ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+}
+# Nothing is fetched: neither manifests, nor whether a certificate was withdrawn, nor the time.
+_SETTINGS: dict[str, Any] = {
+    "version": 1,
+    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True},
+    "builder": {"thumbnail": {"enabled": False}},
+}
+_UNTRUSTED = "signingCredential.untrusted"
+
+State = Literal["trusted", "valid", "broken", "unreadable", "elsewhere"]
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a file's credentials say, and whether they hold."""
+
+    state: State
+    """trusted: unchanged, by a signer who is known; valid: unchanged, by one who is not; broken: changed since; and
+    elsewhere: kept at an address, which is not fetched"""
+    signer: str = ""
+    program: str = ""  # that wrote them
+    source_types: tuple[str, ...] = ()  # IPTC's words for how the material came to be
+    facts: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of results of this program, see `Statement.facts`
+    problems: tuple[str, ...] = ()  # in the words of the C2PA library
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing has changed since they were written."""
+        return self.state in ("trusted", "valid")
+
+    @property
+    def generated(self) -> bool:
+        """Whether they say that the material is made or changed by a generator."""
+        return any(SOURCE_TYPES + kind in GENERATED for kind in self.source_types)
+
+
+def can_sign(path: Path) -> bool:
+    """Whether a kind of file, told by its suffix, takes credentials."""
+    return path.suffix.lower() in FORMATS
+
+
+def is_available() -> bool:
+    """Whether the C2PA library is there: it does not exist for every platform."""
+    try:
+        import c2pa  # noqa: F401
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def sign(path: Path, statement: Statement, signer: Signer, name: Path | None = None) -> None:
+    """Write credentials into a finished file, which is replaced in one step or stays as it is.
+
+    `name` is what messages call it. Raises `UserError` where they cannot be written.
+    """
+    from c2pa import C2paError
+
+    try:
+        with unfinished_beside(path, path.suffix) as temporary:
+            with path.open("rb") as original, temporary.open("w+b") as signed:
+                _sign(original, signed, FORMATS[path.suffix.lower()], statement, signer)
+            temporary.replace(path)
+    except (C2paError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(
+            f"{name or path} cannot be marked by content credentials ({reason}): make sure that there is room on the"
+            " disk, and that the certificate may sign"
+        ) from error
+
+
+def _sign(
+    original: BinaryIO, signed: BinaryIO, media_type: str, statement: Statement, signer: Signer
+) -> None:
+    import c2pa
+
+    information = c2pa.C2paSignerInfo(signer.algorithm.encode(), signer.chain, signer.key, None)
+    parent = statement.source if _has_credentials(statement.source) else None
+    with (
+        c2pa.Context.from_dict(_SETTINGS) as context,
+        c2pa.Signer.from_info(information) as by,
+        c2pa.Builder(statement.manifest(parent is not None), context) as builder,
+    ):
+        if parent is not None:
+            with parent.open("rb") as source:
+                ingredient = {"title": PARENT, "relationship": "parentOf", "label": PARENT}
+                builder.add_ingredient(json.dumps(ingredient), _media_type(parent), source)
+        builder.sign(by, media_type, original, signed)
+
+
+def _media_type(path: Path) -> str:
+    return FORMATS.get(path.suffix.lower(), path.suffix.lower().removeprefix("."))
+
+
+def _has_credentials(path: Path | None) -> bool:
+    """Whether a file brings credentials that can be read."""
+    if path is None:
+        return False
+    found = read_credentials(path)
+    return found is not None and found.intact
+
+
+def read_credentials(path: Path, trust: bytes | None = None) -> Credentials | None:
+    """The credentials in a file; None where it has none, or is of a kind that cannot.
+
+    `trust`: PEM of signers who are known, beside the certificate made here. Raises `UserError` where the file cannot
+    be opened.
+    """
+    import c2pa
+
+    anchors = b"".join(filter(None, (development_root(), trust))).decode("ascii", "replace")
+    settings = _SETTINGS | ({"trust": {"user_anchors": anchors}} if anchors else {})
+    try:
+        with path.open("rb") as file, c2pa.Context.from_dict(settings) as context:
+            reader = c2pa.Reader.try_create(file, context=context)
+            return None if reader is None else _read(reader)
+    except c2pa.C2paError.NotSupported:
+        return None
+    except c2pa.C2paError.RemoteManifest as error:
+        return Credentials("elsewhere", problems=(str(error),))
+    except c2pa.C2paError as error:
+        return Credentials("unreadable", problems=(str(error),))
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened: {error.strerror}") from error
+
+
+def _read(reader: Any) -> Credentials:
+    with reader:
+        manifest = reader.get_active_manifest() or {}
+        results = reader.get_validation_results() or {}
+        state = str(reader.get_validation_state())
+    found = results.get("activeManifest", {}).get("failure", [])
+    failures = [each for each in found if each.get("code") != _UNTRUSTED]
+    assertions = {each.get("label"): each.get("data", {}) for each in manifest.get("assertions", [])}
+    actions = [
+        action
+        for label, data in assertions.items()
+        if str(label).startswith("c2pa.actions")
+        for action in data.get("actions", [])
+    ]
+    kinds = [str(action.get("digitalSourceType", "")) for action in actions]
+    by = manifest.get("signature_info", {})
+    programs = manifest.get("claim_generator_info") or [{}]
+    return Credentials(
+        state="trusted" if state == "Trusted" else "broken" if failures or state == "Invalid" else "valid",
+        signer=str(by.get("issuer") or by.get("common_name") or ""),
+        program=" ".join(str(programs[0][key]) for key in ("name", "version") if programs[0].get(key)),
+        source_types=tuple(dict.fromkeys(kind.removeprefix(SOURCE_TYPES) for kind in kinds if kind)),
+        facts=assertions.get(ASSERTION, {}),
+        problems=tuple(str(each.get("explanation") or each.get("code")) for each in failures),
+    )

@@ -1,0 +1,65 @@
+"""The marking of finished files: what every front end's results go through before they take their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from liveportrait.marking.certificate import Signer, load_signer
+from liveportrait.marking.credentials import can_sign, is_available, sign
+from liveportrait.marking.statement import Statement, sha256_of
+
+
+@dataclass(frozen=True)
+class Seal:
+    """Marks the finished files of one result."""
+
+    statement: Statement | None = None
+    signer: Signer | None = None  # None: files are left as they are
+    told: str = ""  # what was marked and how, for the summary
+    notes: tuple[str, ...] = field(default=())
+
+    def __call__(self, path: Path, name: Path) -> None:
+        """Mark a finished file, which will be called `name`. Raises `UserError`."""
+        if self.signer is not None and self.statement is not None and can_sign(path):
+            sign(path, self.statement, self.signer, name)
+
+
+@dataclass(frozen=True)
+class Marker:
+    """Who signs results, and whose networks made them."""
+
+    weights: str = ""
+    """name of the networks' weights"""
+    weights_sha256: str = ""
+    certificate: Path | None = None
+    """a PEM file, see `load_signer`"""
+    key: Path | None = None
+
+    def seal(
+        self, mark: bool, kind: str, out: Path, source: Path | None, driving: Sequence[Path | None]
+    ) -> Seal:
+        """What marks a result of `kind` that will be written to `out`; made before any work.
+
+        `source` and `driving` are the files that it is made from; None stands for pictures from Python. Raises
+        `UserError` where the certificate does not serve.
+        """
+        if not mark:
+            return Seal(told="not marked: --no-mark")
+        if not can_sign(out):
+            what = f"{out.suffix} takes" if out.suffix else "a folder of PNG has"
+            return Seal(told=f"not marked: {what} no content credentials")
+        if not is_available():
+            return Seal(told="not marked: c2pa-python, which writes content credentials, is not installed")
+        signer = load_signer(self.certificate, self.key)
+        statement = Statement(
+            kind,
+            self.weights,
+            self.weights_sha256,
+            sha256_of(source) if source else "",
+            tuple(sha256_of(path) for path in driving if path),
+            source,
+        )
+        told = f"marked: content credentials ({signer.name})"
+        return Seal(statement, signer, told, (signer.note,) if signer.note else ())

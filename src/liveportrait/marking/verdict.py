@@ -1,0 +1,110 @@
+"""What files say of how they were made: content credentials and watermark, read together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from liveportrait.errors import UserError
+from liveportrait.marking.credentials import Credentials, is_available, read_credentials
+from liveportrait.media import media_kind
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one file says of itself."""
+
+    path: Path
+    credentials: Credentials | None = None
+
+    @property
+    def marked(self) -> bool:
+        """Whether it says that it is generated, and nothing speaks against it."""
+        return self.credentials is not None and self.credentials.intact and self.credentials.generated
+
+    def lines(self) -> list[str]:
+        """The same for people, a line for each thing that was found."""
+        return [
+            f"{self.path}: {'marked as generated' if self.marked else self._why_not()}",
+            *self._credentials(),
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for programs; the file has no name here."""
+        found = self.credentials
+        credentials = found and {
+            "state": found.state,
+            "signer": found.signer,
+            "program": found.program,
+            "generated": found.generated,
+            "source_types": list(found.source_types),
+            "facts": dict(found.facts),
+            "problems": list(found.problems),
+        }
+        return {"marked": self.marked, "credentials": credentials}
+
+    def _why_not(self) -> str:
+        if (
+            self.credentials is not None
+            and not self.credentials.intact
+            and self.credentials.state == "broken"
+        ):
+            return "altered since it was marked"
+        return "not marked as generated"
+
+    def _credentials(self) -> list[str]:
+        found = self.credentials
+        if found is None:
+            return ["  no content credentials"]
+        by = found.signer or "an unnamed signer"
+        first = {
+            "trusted": f"content credentials: valid, by {by}, who is known here",
+            "valid": f"content credentials: valid, by {by}, who is not known here",
+            "broken": f"content credentials: broken, once by {by}: the file was altered since",
+            "unreadable": "content credentials: cannot be read",
+            "elsewhere": "content credentials: kept at an address, which is not fetched",
+        }[found.state]
+        lines = [first]
+        if found.program:
+            lines.append(f"made with: {found.program}")
+        if found.source_types:
+            lines.append(f"source type: {', '.join(found.source_types)}")
+        for name, value in found.facts.items():
+            lines.append(f"{name}: {_in_words(value)}")
+        lines += [f"problem: {problem}" for problem in found.problems]
+        return [f"  {line}" for line in lines]
+
+
+def _in_words(value: Any) -> str:
+    """A fact from a file, on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_words(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_in_words, value))
+    return str(value)
+
+
+def verify(path: str | Path, trust: str | Path | None = None) -> Verdict:
+    """What a picture or video says of how it was made.
+
+    `trust`: a PEM file of certificates whose signatures are known, beside the one made for this user. Nothing is
+    fetched. Raises `UserError` where a file is neither picture nor video, or the C2PA library is missing.
+    """
+    path = Path(path)
+    media_kind(path)
+    if not is_available():
+        raise UserError("reading content credentials needs c2pa-python: pip install c2pa-python")
+    return Verdict(path, read_credentials(path, _trusted(trust)))
+
+
+def _trusted(trust: str | Path | None) -> bytes | None:
+    if trust is None:
+        return None
+    try:
+        content = Path(trust).read_bytes()
+    except OSError as error:
+        raise UserError(f"{trust} cannot be read: {error.strerror}") from error
+    if b"-----BEGIN CERTIFICATE-----" not in content:
+        raise UserError(f"{trust} holds no certificate in PEM: export it anew")
+    return content
