@@ -23,7 +23,7 @@ LONGEST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Kernels are compiled once for all tests and processes, and kept apart from the user's own.
+    """Kernels are compiled once for all tests and processes, and apart from the user's, as is their certificate.
 
     PyTorch's compiler shall believe what the processor says of itself, and not compile a test of it.
     """
@@ -31,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     kept = getattr(config, "cache", None)
     if kept is not None:
         os.environ["LIVEPORTRAIT_CACHE"] = str(Path(kept.mkdir("compiled")))
+        os.environ["LIVEPORTRAIT_CREDENTIALS"] = str(Path(kept.mkdir("credentials")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

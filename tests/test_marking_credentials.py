@@ -64,13 +64,12 @@ def signed(path: Path, sound: Path | None = None, **facts: object) -> Path:
 def own_certificate(folder: Path, days: int = 30) -> tuple[Path, Path]:
     """A certificate by a studio's own authority, and its key."""
     now = datetime.datetime.now(datetime.UTC)
-    names = [x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, name)]) for name in ("CA", "Studio")]
+    names = [
+        x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, name)]) for name in ("CA", "Studio")
+    ]
     keys = [ec.generate_private_key(ec.SECP384R1()) for _ in names]
-    usage = dict.fromkeys(
-        ["content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign"]
-        + ["encipher_only", "decipher_only"],
-        False,
-    )
+    no_usage = "content_commitment key_encipherment data_encipherment key_agreement crl_sign"
+    usage = dict.fromkeys([*no_usage.split(), "encipher_only", "decipher_only"], False)
     certificates = []
     for number, (name, key) in enumerate(zip(names, keys, strict=True)):
         certificate = (

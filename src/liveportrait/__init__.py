@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from liveportrait.animation.live import Live
     from liveportrait.animation.pipeline import Rendering
     from liveportrait.animation.portrait import Portrait
+    from liveportrait.marking.verdict import Verdict, verify
     from liveportrait.media import FrameArrays
     from liveportrait.motion import Template
 
@@ -50,6 +51,8 @@ __all__ = [
     "Template",
     "TransferOptions",
     "UserError",
+    "Verdict",
+    "verify",
 ]
 
 # These bring PyTorch or codecs along, which take seconds: they are loaded when they are asked for.
@@ -60,6 +63,8 @@ _LAZY = {
     "Portrait": "animation.portrait",
     "Rendering": "animation.pipeline",
     "Template": "motion",
+    "Verdict": "marking.verdict",
+    "verify": "marking.verdict",
 }
 
 
