@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
+from left_behind import leave_behind
 
 from liveportrait import Animator, UserError
 from liveportrait.apps.animate import LoadOptions
@@ -153,7 +154,7 @@ def test_a_folder_remembers_what_was_made_for_which_request(inputs, tmp_path):
             record.begin(row)
             row.job.out.write_bytes(b"made")
         record.end(first, Outcome(1, 0.5))
-    (tmp_path / f"{HIDDEN}0123.png").write_bytes(b"left by a killed process")
+    leave_behind(tmp_path, ".png")
     with (tmp_path / FILE).open("a") as file:
         file.write('{"name": "mirror.png", "state": "do')  # a kill in the middle of a line
     with Record.open(tmp_path) as record:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from left_behind import leave_behind
 from prepare_samples import QUICK, scene, write_talking
 
 from liveportrait.data.preparation import run as run_module
@@ -96,7 +97,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
     }
     assert all(undisturbed[path] == data for path, data in finished.items())
     assert not list(out.glob("shard-*"))
-    (out / FOLDER / ".liveportrait-0123.tar").write_bytes(b"left by a killed process")
+    leave_behind(out / FOLDER, ".tar")
 
     done: list[int] = []
     prepare([raw], out, QUICK, progress=lambda step, count, total: done.append(count))

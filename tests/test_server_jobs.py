@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from left_behind import leave_behind
 
 from liveportrait import Report, UserError
 from liveportrait.apps.server.metrics import Metrics
@@ -120,8 +121,7 @@ def test_what_a_killed_process_left_is_done_once(opened, tmp_path):
             store.claim()
     store.change("deadly", "running", attempts=MOST_ATTEMPTS)
     (tmp_path / "results/renamed.txt").write_text("kept")
-    (tmp_path / "results/.written").mkdir()
-    (tmp_path / "results/.written/written.txt").write_text("half")
+    leave_behind(tmp_path / "results")
     store.close()
 
     store, workers, work = opened()

@@ -1,18 +1,39 @@
-"""Folders of the user: the cache, new ones for results, and what is being written. Every room may import this."""
+"""Folders of the user: the cache, new ones for results, and what is being written. Every room may import this.
+
+What is being written has a hidden name, and beside it lies an empty file that its process holds locked. The system
+lets go of a lock however a process ends. So whoever next writes into a folder knows which unfinished files nobody
+writes any more, and removes them. The lock's name tells the machine: what another one left is removed once it is a day
+old, for file systems differ in whether locks reach across machines.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
+import socket
+import tempfile
+import time
+import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from pathlib import Path
 
 from liveportrait.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 HIDDEN = ".liveportrait-"  # how the names of unfinished files and folders begin
+LOCK = ".lock"
+FORGOTTEN_S = 24 * 3600.0  # after which what another machine left counts as left
+_NAME = re.compile(rf"{re.escape(HIDDEN)}([0-9a-f]{{12}})(?![0-9a-f])")
 _UNFINISHED: set[Path] = set()  # files and folders that are being written, under hidden names
+_SWEPT: set[Path] = set()  # folders that this process has swept
 
 
 def user_cache(variable: str, name: str) -> Path:
@@ -40,10 +61,7 @@ def check_new_folder(path: Path | str, may_be_empty: bool = False) -> Path:
 
 @contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
-    """The hidden name of a file or folder while it is written: however the block ends, nothing is left under it.
-
-    Nor is anything left where the block cannot end, if `remove_unfinished` is called in time.
-    """
+    """A hidden name beside one of `unfinished_beside`, which begins as it does; nothing is left under it either."""
     _UNFINISHED.add(path)
     try:
         yield path
@@ -52,21 +70,116 @@ def unfinished(path: Path) -> Iterator[Path]:
         _UNFINISHED.discard(path)
 
 
-def unfinished_beside(path: Path, suffix: str = "") -> AbstractContextManager[Path]:
-    """The hidden name under which the file or folder `path` is written until it is complete, see `unfinished`."""
-    return unfinished(path.with_name(f"{HIDDEN}{secrets.token_hex(6)}{suffix}"))
+@contextmanager
+def unfinished_beside(path: Path, suffix: str = "") -> Iterator[Path]:
+    """The hidden name under which the file or folder `path` is written until it is complete.
+
+    However the block ends, nothing is left under it. Nor is anything left where the block cannot end, if
+    `remove_unfinished` is called in time; and what a killed process leaves, the next one that writes into the folder
+    removes. Raises OSError where the folder cannot be written to.
+    """
+    if path.parent not in _SWEPT:
+        sweep_unfinished(path.parent)
+        _SWEPT.add(path.parent)
+    with _held(path.parent) as name, unfinished(path.with_name(f"{name}{suffix}")) as hidden:
+        yield hidden
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for nobody else to look into, below the system's for temporary files; it goes as unfinished ones do."""
+    with unfinished_beside(Path(tempfile.gettempdir()) / "folder") as folder:
+        folder.mkdir(mode=0o700)
+        yield folder
 
 
 def sweep_unfinished(folder: Path) -> None:
-    """Remove what a program that was killed left unfinished in a folder. Nobody may be writing there."""
-    for path in folder.glob(f"{HIDDEN}*"):
-        _remove(path)
+    """Remove what killed processes left unfinished in a folder. What is being written there stays."""
+    left: dict[str, list[Path]] = {}
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if named := _NAME.match(path.name):
+                left.setdefault(named[1], []).append(path)
+    for paths in left.values():
+        with suppress(OSError), _abandoned(paths) as lock:
+            for path in paths:
+                if path != lock:
+                    _remove(path)
 
 
 def remove_unfinished() -> None:
     """Remove at once everything that is being written, whichever thread is at it; its writing may fail then."""
-    for path in tuple(_UNFINISHED):
+    for path in sorted(_UNFINISHED, key=lambda path: path.name.endswith(LOCK)):
         _remove(path)
+
+
+@cache
+def _machine() -> tuple[str, str]:
+    """This machine, and this running of its system; containers of one machine share the latter, not their names."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        boot = socket.gethostname()
+    return _short(socket.gethostname()), _short(boot)
+
+
+def _short(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[str]:
+    """How a hidden name in a folder begins, while its lock is held."""
+    while True:
+        name = f"{HIDDEN}{secrets.token_hex(6)}"
+        lock = folder / f"{name}.{'-'.join(_machine())}{LOCK}"
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        _UNFINISHED.add(lock)
+        try:
+            _lock(file, wait=True)
+            if os.fstat(file).st_nlink:  # nobody has swept it between its making and its locking
+                yield name
+                return
+        finally:
+            _remove(lock)
+            _UNFINISHED.discard(lock)
+            os.close(file)
+
+
+@contextmanager
+def _abandoned(paths: list[Path]) -> Iterator[Path | None]:
+    """A block in which nobody writes these files of one name any more; gives their lock, removed at its end.
+
+    Raises OSError where somebody does, or nothing is known about it.
+    """
+    lock = next((path for path in paths if path.name.endswith(LOCK)), None)
+    here = lock is not None and any(
+        map(_machine().__contains__, re.findall("[0-9a-f]{8}(?=[-.])", lock.name))
+    )
+    if not (here and fcntl) and time.time() - max(map(_changed, paths)) < FORGOTTEN_S:
+        raise BlockingIOError
+    if lock is None:
+        yield None
+        return
+    file = os.open(lock, os.O_RDWR)
+    try:
+        _lock(file, wait=False)
+        yield lock
+        lock.unlink()
+    finally:
+        os.close(file)
+
+
+def _changed(path: Path) -> float:
+    """When a file was written to last, or a file in a folder, s since 1970."""
+    return max(each.stat().st_mtime for each in (path, *(path.iterdir() if path.is_dir() else ())))
+
+
+def _lock(file: int, wait: bool) -> None:
+    if fcntl:
+        # A file system without locks has nobody who could ask for one either.
+        with suppress(OSError) if wait else nullcontext():
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def _remove(path: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import webbrowser
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tyro.conf import OmitArgPrefixes
@@ -14,6 +12,7 @@ from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.serve import serve
 from liveportrait.apps.server.settings import Limits, ServerSettings
 from liveportrait.errors import UserError
+from liveportrait.folders import temporary_folder
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -34,9 +33,9 @@ class App:
 
     def run(self) -> None:
         """Show the page until a signal asks to end. What visitors brought is removed then."""
-        with tempfile.TemporaryDirectory(prefix="liveportrait-") as folder:
+        with temporary_folder() as folder:
             settings = ServerSettings(
-                data=Path(folder),
+                data=folder,
                 host=self.host,
                 port=self.port,
                 networks=self.networks,

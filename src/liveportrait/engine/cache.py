@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from liveportrait.folders import unfinished, user_cache
+from liveportrait.folders import unfinished_beside, user_cache
 from liveportrait.networks import Networks
 
 CACHE_VARIABLE = "LIVEPORTRAIT_CACHE"
@@ -61,10 +60,11 @@ def load_or_make(name: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
 def replace_artefact(name: str, artefact: bytes) -> bytes:
     """Keeps the artefact under that file name; returns it."""
     path = cache_folder() / name
-    with suppress(OSError), unfinished(path.with_name(f".{name}.{os.getpid()}.part")) as partial:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(_digest(artefact) + artefact)
-        partial.replace(path)
+        with unfinished_beside(path) as partial:
+            partial.write_bytes(_digest(artefact) + artefact)
+            partial.replace(path)
     return artefact
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +21,7 @@ from liveportrait.engine.graphs import (
 )
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
-from liveportrait.folders import unfinished
+from liveportrait.folders import unfinished_beside
 from liveportrait.networks import Networks
 from liveportrait.networks.geometry import Form
 
@@ -66,7 +65,7 @@ def export(
     write, form = _writer(to, sampling)
     fast = to_half(openvino_layout(optimised(networks)), precision)
     try:
-        with unfinished(folder.with_name(f".{folder.name}.{os.getpid()}.part")) as partial:
+        with unfinished_beside(folder) as partial:
             partial.mkdir()
             described = {}
             for make in MAKERS:

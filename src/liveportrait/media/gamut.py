@@ -7,11 +7,9 @@ Signals are converted by a table in three dimensions, which FFmpeg's `lut3d` loo
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +18,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from liveportrait.folders import temporary_folder
 from liveportrait.types import Image
 
 if TYPE_CHECKING:
@@ -86,8 +85,8 @@ def _graph(kind: tuple[int, int, str], table: str) -> Graph:
     graph = Graph()
     graph.threads = 1
     width, height, pixels = kind
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "table.cube"
+    with temporary_folder() as folder:
+        path = folder / "table.cube"
         path.write_text(table)
         source = graph.add_buffer(
             width=width, height=height, format=VideoFormat(pixels), time_base=Fraction(1, 1000)

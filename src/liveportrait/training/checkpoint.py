@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from liveportrait.folders import unfinished_beside
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -44,9 +45,9 @@ class TrainingState:
                 for slot, value in slots.items():
                     tensors[f"optimizer.{name}.{index}.{slot}"] = torch.as_tensor(value).contiguous().clone()
         progress = {"step": self.step, "samples": self.samples, "history": self.history, **about}
-        temporary = path.with_name(f".{path.name}.tmp")
-        save_file(tensors, temporary, metadata={"state": json.dumps(progress)})
-        os.replace(temporary, path)
+        with unfinished_beside(path) as temporary:
+            save_file(tensors, temporary, metadata={"state": json.dumps(progress)})
+            temporary.replace(path)
 
     def load(self, path: Path) -> dict[str, Any]:
         """Restore from `path` and return what it says about the run."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,6 +35,8 @@ def download(
         return path, told.commit_hash
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{told.etag}.part")
+    for stale in set(folder.glob(f"*/{glob.escape(file)}.*.part")) - {part}:
+        stale.unlink(missing_ok=True)  # broken off before the repository changed: nobody asks for the rest
     own = urlsplit(told.location).netloc == urlsplit(url).netloc  # a token is not for other servers
     with part.open("ab") as arrived:
         http_get(

@@ -7,7 +7,6 @@ the data type asked for; biases and statistics of normalisations stay float32, s
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from liveportrait.errors import UserError
-from liveportrait.folders import check_new_folder, unfinished
+from liveportrait.folders import check_new_folder, unfinished_beside
 from liveportrait.networks import Networks, Variant, build
 from liveportrait.networks.base import fold_spectral_norm
 from liveportrait.weights.card import CARD_FILE, Card, Metadata, read_card, write_card
@@ -42,7 +41,7 @@ def save(networks: Networks, folder: Path, metadata: Metadata, dtype: torch.dtyp
         for key, value in fold_spectral_norm(module.state_dict()).items():
             state[f"{name}.{key}"] = _stored(value.detach().cpu(), dtype)
     try:
-        with unfinished(folder.with_name(f".{folder.name}.{os.getpid()}.part")) as partial:
+        with unfinished_beside(folder) as partial:
             partial.mkdir()
             path = partial / WEIGHTS_FILE
             save_file(state, path)

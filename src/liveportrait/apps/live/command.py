@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import webbrowser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.serve import serve
 from liveportrait.apps.server.settings import ServerSettings
 from liveportrait.errors import UserError
+from liveportrait.folders import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,8 +101,8 @@ class LivePortrait:
                 webbrowser.open(f"{address}/live")
 
         # The service beneath keeps its files for as long as the page is there.
-        with tempfile.TemporaryDirectory(prefix="liveportrait-live-") as data:
-            settings = ServerSettings(data=Path(data), port=self.port, networks=self.networks, end_seconds=0)
+        with temporary_folder() as data:
+            settings = ServerSettings(data=data, port=self.port, networks=self.networks, end_seconds=0)
             serve(settings, extend, show)
 
     def _run_here(self, camera_name: str) -> None:

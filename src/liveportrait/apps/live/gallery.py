@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from liveportrait.animation.options import DriveOptions, SourceOptions
 from liveportrait.apps.live.frames import encode_frame
 from liveportrait.errors import UserError
+from liveportrait.folders import temporary_folder
 from liveportrait.media import media_kind
 from liveportrait.types import Image
 
@@ -78,8 +78,8 @@ class Gallery:
 
         `name` is for errors. Raises `UserError` where it is no photo, or shows no face.
         """
-        with tempfile.TemporaryDirectory(prefix="liveportrait-") as folder:
-            path = Path(folder) / "photo"
+        with temporary_folder() as folder:
+            path = folder / "photo"
             path.write_bytes(photo)
             try:
                 if not _is_photo(path):

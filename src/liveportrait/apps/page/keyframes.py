@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from io import BytesIO
-from pathlib import Path
 
+from liveportrait.folders import temporary_folder
 from liveportrait.motion.keyframes import Interpolation, Keyframe, Keyframes, write_keyframes
 
 SAME_MOMENT_S = 0.02  # moments closer than this are one
@@ -40,8 +39,8 @@ class Timeline:
 
     def file(self) -> BytesIO:
         """They as a JSON file, see `motion.keyframes`."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "keyframes.json"
+        with temporary_folder() as folder:
+            path = folder / "keyframes.json"
             write_keyframes(path, self.keyframes.frames)
             return BytesIO(path.read_bytes())
 

@@ -25,6 +25,8 @@ from typing import Any, Literal, NamedTuple, Self
 
 import httpx
 
+from liveportrait.folders import unfinished_beside
+
 JobKind = Literal["animate", "edit", "template"]
 File = str | Path  # a path is posted; a text is the id of a file that was, or the name of a bundled motion
 
@@ -161,14 +163,11 @@ class Client:
             if answer.is_error:
                 answer.read()
                 _content(answer)
-            partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-            try:
+            with unfinished_beside(out) as partial:
                 with partial.open("xb") as file:
                     for chunk in answer.iter_bytes(_CHUNK):
                         file.write(chunk)
                 partial.replace(out)
-            finally:
-                partial.unlink(missing_ok=True)
         return out
 
     def cancel(self, job: str) -> JobStatus:

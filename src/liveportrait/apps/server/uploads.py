@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +11,7 @@ from typing import BinaryIO
 from liveportrait.apps.server.settings import Limits
 from liveportrait.apps.server.store import JobStore, Upload
 from liveportrait.errors import UserError
-from liveportrait.folders import unfinished
+from liveportrait.folders import sweep_unfinished, unfinished_beside
 
 _CHUNK = 2**20
 _JSON_BYTES = 2**20
@@ -40,8 +39,7 @@ class Uploads:
         """What a killed process left half written is removed."""
         self._folder, self._store, self._limits = folder, store, limits
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob(".*"):
-            path.unlink()
+        sweep_unfinished(folder)
 
     def keep(self, stream: BinaryIO, name: str) -> tuple[Upload, bool]:
         """Keep what a stream holds; the upload, and whether it is new.
@@ -53,7 +51,7 @@ class Uploads:
         suffix = Path(name).suffix.lower()
         suffix = suffix if suffix in _SUFFIXES else ""
         digest, size = hashlib.sha256(), 0
-        with unfinished(self._folder / f".{secrets.token_hex(8)}{suffix}") as temporary:
+        with unfinished_beside(self._folder / "upload", suffix) as temporary:
             with temporary.open("xb") as file:
                 while chunk := stream.read(_CHUNK):
                     size += len(chunk)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import sqlite3
 import threading
 import time
@@ -21,6 +20,7 @@ from liveportrait.apps.server.metrics import Metrics
 from liveportrait.apps.server.settings import ServerSettings
 from liveportrait.apps.server.store import JobStore, Record
 from liveportrait.errors import UserError
+from liveportrait.folders import sweep_unfinished, unfinished_beside
 from liveportrait.types import Progress
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ class Workers:
 
     def start(self) -> None:
         """Take up what an earlier process left, and begin."""
-        for leftover in self._results.glob(".*"):
-            shutil.rmtree(leftover)
+        sweep_unfinished(self._results)
         for record in self._store.jobs("running"):
             if self.result(record).exists():
                 self._store.end(record.id, "running", "done")
@@ -187,8 +186,7 @@ class Workers:
     def _made(self, ticket: Ticket) -> Report:
         """Do the work; the result is under its name afterwards, and nothing else is left."""
         record = ticket.record
-        folder = self._results / f".{record.id}"
-        try:
+        with unfinished_beside(self.result(record)) as folder:
             folder.mkdir()
             report = self._perform(record, folder / f"{record.id}{record.suffix}", ticket.progress)
             known = {"frames": report.frames, "seconds": report.elapsed, "notes": report.notes}
@@ -197,8 +195,6 @@ class Workers:
                 report.compare.replace(self.result(record, compare=True))
             report.out.replace(self.result(record))
             return report
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _stopped(self, ticket: Ticket, error: Exception) -> None:
         """Note why a job came to no result. Whatever fails while it is being stopped fails because of that."""

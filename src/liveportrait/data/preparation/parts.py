@@ -142,7 +142,8 @@ def read_members(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left behind under temporary names."""
-    sweep_unfinished(folder / FOLDER)
+    for place in (folder, folder / FOLDER):
+        sweep_unfinished(place)
 
 
 def _paths(folder: Path, key: str) -> tuple[Path, Path]:

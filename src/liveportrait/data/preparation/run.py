@@ -215,18 +215,19 @@ def _open_output(out: Path, options: PrepareOptions) -> None:
     mark = out / MARK
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: name a folder for the shards")
+    sweep(out)
     if mark.exists():
         _check_mark(mark, options)
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} holds other files: name a new or empty folder for the shards")
     else:
         try:
-            (out / FOLDER).mkdir(parents=True, exist_ok=True)
+            out.mkdir(parents=True, exist_ok=True)
             with output_file(mark) as temporary:
                 temporary.write_bytes(json_bytes({"version": VERSION, "options": asdict(options)}))
         except OSError as error:
             raise UserError(f"{out} cannot be made: {error.strerror}") from error
-    sweep(out)
+    (out / FOLDER).mkdir(exist_ok=True)
 
 
 def _check_mark(mark: Path, options: PrepareOptions) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +18,7 @@ from torch import Tensor
 from liveportrait.data.shards import Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
+from liveportrait.folders import unfinished, unfinished_beside
 from liveportrait.motion.lifting import lift, measure_effect
 from liveportrait.networks.interface import Motion
 from liveportrait.training import distributed
@@ -205,9 +204,10 @@ def ensure_corpus(
         if found != corpus_digest(shards, frames_per_clip, one_in, seed, held_out):
             if found is not None:
                 print(f"{folder} was made from other shards or settings: it is made anew", file=sys.stderr)
-            fresh = folder.with_name(f".{folder.name}-{os.getpid()}")
-            build_corpus(shards, fresh, frames_per_clip, one_in, seed, held_out)
-            _put_in_place(folder, fresh)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished_beside(folder) as fresh:
+                build_corpus(shards, fresh, frames_per_clip, one_in, seed, held_out)
+                _put_in_place(folder, fresh)
     return load_corpus(folder)
 
 
@@ -225,13 +225,11 @@ def stored_digest(folder: Path) -> str | None:
 
 def _put_in_place(folder: Path, fresh: Path) -> None:
     if stored_digest(folder) == stored_digest(fresh):  # another run was faster
-        shutil.rmtree(fresh)
         return
-    old = fresh.with_name(f"{fresh.name}-old")
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with unfinished(fresh.with_name(f"{fresh.name}-old")) as old:
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
 
 
 def load_corpus(folder: Path) -> Corpus:

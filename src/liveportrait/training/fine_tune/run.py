@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,7 @@ import torch
 from liveportrait import weights
 from liveportrait.engine import pick_device
 from liveportrait.errors import UserError
-from liveportrait.folders import check_new_folder
+from liveportrait.folders import check_new_folder, temporary_folder
 from liveportrait.media.image import contact_sheet, save_image
 from liveportrait.metrics.perceptual import PerceptualDistance
 from liveportrait.training.config import Schedule
@@ -136,12 +135,12 @@ def run(start: str | Path, shards: Sequence[Path], output: Path, options: Option
     samples = options.samples or 10**9
     settings = settings_for(options.to, variant.architecture, size, samples)
     torch.manual_seed(options.seed)
-    with tempfile.TemporaryDirectory(prefix="liveportrait-") as scratch:
-        train, held_out = read(shards, Path(scratch) / "corpus", options.to, options.seed)
+    with temporary_folder() as scratch:
+        train, held_out = read(shards, scratch / "corpus", options.to, options.seed)
         chips = None if train.labelled is None else chip_map(train.labelled.landmarks)
         trainer = JointTrainer(networks, settings, device, bf16=True, chips=chips)
         config = StageOneConfig(
-            output=scratch, seed=options.seed, average_decay=AVERAGE_DECAY, checkpoint_seconds=math.inf
+            output=str(scratch), seed=options.seed, average_decay=AVERAGE_DECAY, checkpoint_seconds=math.inf
         )
         phase = Phase("fine_tune", config, settings.schedule, trainer.state)
         perceptual = PerceptualDistance().to(device)
@@ -170,7 +169,7 @@ def run(start: str | Path, shards: Sequence[Path], output: Path, options: Option
         about = {"fine_tuned_from": str(start), **asdict(report), "settings": asdict(settings)}
         origin = f"fine-tuning of {start} to {options.to} with this program"
         weights.save(tuned, output, weights.Metadata(origin, LICENCE, about))
-        log = Path(scratch) / LOG_FILE
+        log = scratch / LOG_FILE
         if log.exists():
             (output / LOG_FILE).write_text(log.read_text())
     (output / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n")

@@ -1,0 +1,150 @@
+"""What killed processes leave is swept by the next one that writes there, and nothing else is."""
+
+import os
+import re
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from left_behind import leave_behind
+
+from liveportrait import folders
+from liveportrait.folders import (
+    FORGOTTEN_S,
+    HIDDEN,
+    remove_unfinished,
+    sweep_unfinished,
+    temporary_folder,
+    unfinished,
+    unfinished_beside,
+)
+from liveportrait.media.files import output_file, output_folder
+
+
+@pytest.fixture(autouse=True)
+def a_new_process(monkeypatch):
+    monkeypatch.setattr(folders, "_SWEPT", set())
+
+
+def hidden_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob(f"{HIDDEN}*"))
+
+
+def aged(paths: set[Path], seconds: float) -> None:
+    for path in {*paths, *(inside for folder in paths for inside in folder.rglob("*"))}:
+        changed = path.stat().st_mtime - seconds
+        os.utime(path, (changed, changed))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ""])
+def test_the_next_output_sweeps_what_a_killed_process_left(tmp_path, suffix):
+    leave_behind(tmp_path, suffix)
+    leave_behind(tmp_path, suffix)
+    with output_file(tmp_path / "out.txt") as file:
+        assert len(hidden_in(tmp_path)) == 1  # its lock: the file itself is not begun
+        file.write_text("whole")
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+def test_what_is_being_written_stays(tmp_path):
+    with output_folder(tmp_path / "frames") as folder, output_file(tmp_path / "out.gif") as file:
+        with unfinished(file.with_suffix(".mkv")) as copy:
+            for path in (folder / "000.png", file, copy):
+                path.write_text("half")
+            before = hidden_in(tmp_path)
+            assert len(before) == 5  # three, and two locks
+            swept = threading.Thread(target=sweep_unfinished, args=(tmp_path,))
+            swept.start()
+            swept.join()
+            assert hidden_in(tmp_path) == before
+        leave_behind(tmp_path)
+        sweep_unfinished(tmp_path)
+        assert hidden_in(tmp_path) == [name for name in before if not name.endswith(".mkv")]
+    assert sorted(os.listdir(tmp_path)) == ["frames", "out.gif"]
+
+
+def test_the_half_written_copy_beside_a_file_goes_with_it(tmp_path):
+    lock = next(path for path in leave_behind(tmp_path, ".gif") if path.suffix == ".lock")
+    (tmp_path / lock.name.replace(lock.suffixes[-2], "").replace(".lock", ".mkv")).write_text("half")
+    sweep_unfinished(tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        ("00000001", "00000002"),  # another one
+        None,  # unknown, as older versions left things
+    ],
+)
+def test_what_another_machine_left_is_swept_after_a_day(tmp_path, machine):
+    left = leave_behind(tmp_path)
+    lock = next(path for path in left if path.suffix == ".lock")
+    if machine:
+        other = re.sub(r"[0-9a-f]{8}-[0-9a-f]{8}\.lock", f"{'-'.join(machine)}.lock", lock.name)
+        lock = lock.rename(lock.with_name(other))
+    else:
+        lock.unlink()
+    sweep_unfinished(tmp_path)
+    assert len(hidden_in(tmp_path)) == (2 if machine else 1)
+    aged(set(tmp_path.iterdir()), FORGOTTEN_S + 60)
+    sweep_unfinished(tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_container_that_comes_back_and_a_machine_that_starts_again_sweep_their_own(
+    tmp_path, monkeypatch, part
+):
+    leave_behind(tmp_path)
+    host, boot = folders._machine()
+    now = (host, "00000001") if part else ("00000001", boot)
+    monkeypatch.setattr(folders, "_machine", lambda: now)
+    sweep_unfinished(tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_day_is_not_enough_for_what_another_machine_still_holds(tmp_path, monkeypatch):
+    with unfinished_beside(tmp_path / "out.txt") as file:
+        file.write_text("half")
+        aged(set(tmp_path.iterdir()), FORGOTTEN_S + 60)
+        monkeypatch.setattr(folders, "_machine", lambda: ("00000001", "00000002"))
+        sweep_unfinished(tmp_path)
+        assert file.exists()
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    names = {".liveportrait-notes", f"{HIDDEN}0123", ".hidden", f"{HIDDEN}0123456789abcdef.png"}
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    aged(set(tmp_path.iterdir()), 10 * FORGOTTEN_S)
+    sweep_unfinished(tmp_path)
+    assert set(os.listdir(tmp_path)) == names
+
+
+def test_temporary_folders_are_swept_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    leave_behind(tmp_path)
+    with temporary_folder() as folder:
+        assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+        assert len(hidden_in(tmp_path)) == 2
+        remove_unfinished()
+        assert not os.listdir(tmp_path)
+
+
+def test_writing_goes_on_where_a_sweep_takes_a_lock_that_is_not_held_yet(tmp_path, monkeypatch):
+    lock, calls = folders._lock, []
+
+    def late(file: int, wait: bool) -> None:
+        if wait and not calls:
+            calls.append(file)
+            sweep_unfinished(tmp_path)
+            assert not os.listdir(tmp_path)
+        lock(file, wait)
+
+    monkeypatch.setattr(folders, "_lock", late)
+    with output_file(tmp_path / "out.txt") as file:
+        file.write_text("whole")
+        sweep_unfinished(tmp_path)
+    assert calls and os.listdir(tmp_path) == ["out.txt"]
