@@ -74,8 +74,8 @@ def replica_processes(data: Path) -> list[int]:
 def test_two_workers_give_the_files_of_one_process(address, animator, inputs, tmp_path, monkeypatch, capsys):
     manifest = inputs / "manifest.csv"
     manifest.write_text(
-        "source,driving,smile,region\nface.png,driving.mp4,,\nmirror.png,driving.mp4,,lips\nface.png,,0.5,\n,driving.mp4,,\n"
-        "face.png,,0.2,\n"
+        "source,driving,smile,region,mark\nface.png,driving.mp4,,,no\nmirror.png,driving.mp4,,lips,no\nface.png,,0.5,,no\n"
+        ",driving.mp4,,,\nface.png,,0.2,,no\n"
     )
     monkeypatch.chdir(tmp_path)  # another folder than that of the cluster's processes
     assert main(["batch", str(manifest), "-o", "there", "--ray", address, "--jobs", "2"]) == 0

@@ -319,7 +319,7 @@ def test_what_is_kept_goes_when_its_time_is_over(files, tmp_path):
 def test_openapi_shows_an_example_of_every_body(tmp_path):
     schema = create_application(ServerSettings(data=tmp_path)).openapi()
     posts = [operations["post"] for operations in schema["paths"].values() if "post" in operations]
-    assert len(posts) == 2
+    assert len(posts) == 3
     for post in posts:
         assert all(content["example"] for content in post["requestBody"]["content"].values())
     assert schema["components"]["schemas"]["JobView"]["properties"]["step"]["examples"] == ["animate"]

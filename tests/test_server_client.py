@@ -57,12 +57,17 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatc
             stranger.stream("astronaut")
 
         with Client(url, TOKEN) as client:
+            assert client.verify(photo) == {"marked": False, "credentials": None}
             source = client.post_source(photo)
             job = client.submit("edit", photo, options={"smile": 1}, format=".jpg", patience=20)
             seen = []
             assert client.wait(job, seen.append).frames == 1 and seen[-1].is_finished
-            assert load_image(client.fetch(job, tmp_path / "smile.jpg")).shape == (150, 150, 3)
-            assert [path.name for path in (tmp_path / "data/uploads").iterdir()] == [f"{source}.png"]
+            smile = client.fetch(job, tmp_path / "smile.jpg")
+            assert load_image(smile).shape == (150, 150, 3)
+            said = client.verify(smile)
+            assert said["marked"] and said["credentials"]["facts"]["source"] == {"sha256": source}
+            assert "marked: content credentials" in seen[-1].notes[-1]
+            assert f"{source}.png" in [path.name for path in (tmp_path / "data/uploads").iterdir()]
 
             long = [client.submit("animate", source, ["talk"])]
             while client.status(long[0]).state == "queued":

@@ -176,6 +176,11 @@ class Report:
     marking: str = ""  # how it was marked as generated, or why not
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and how the result was marked: for those who see no summary."""
+        return (*self.notes, self.marking) if self.marking else self.notes
+
+    @property
     def elapsed(self) -> float:
         """Seconds it took."""
         return self.profile.elapsed

@@ -127,4 +127,4 @@ def show(row: Row, outcome: Outcome, place: str) -> None:
     if outcome.reason:
         print(f"failed {row.job.out} ({place})")
     else:
-        print(f"wrote {row.job.out} ({place})")
+        print(f"wrote {row.job.out} ({place}){f'; {outcome.marking}' if outcome.marking else ''}")

@@ -23,12 +23,10 @@ class Verdict:
         """Whether it says that it is generated, and nothing speaks against it."""
         return self.credentials is not None and self.credentials.intact and self.credentials.generated
 
-    def lines(self) -> list[str]:
-        """The same for people, a line for each thing that was found."""
-        return [
-            f"{self.path}: {'marked as generated' if self.marked else self._why_not()}",
-            *self._credentials(),
-        ]
+    def lines(self, name: str = "") -> list[str]:
+        """The same for people, a line for each thing that was found; `name` is what the file is called."""
+        said = "marked as generated" if self.marked else self._why_not()
+        return [f"{name or self.path}: {said}", *self._credentials()]
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs; the file has no name here."""

@@ -26,6 +26,8 @@ class Outcome:
     notes: tuple[str, ...] = ()
     reason: str = ""
     """why it failed; "" when it did not"""
+    marking: str = ""
+    """how the result is marked as generated, or why not"""
 
 
 class Bench:
@@ -59,7 +61,7 @@ class Bench:
             return Outcome(reason=str(error))
         except Exception as error:  # whatever one job meets, the others are done
             return Outcome(reason=f"{type(error).__name__}: {error}")
-        return Outcome(report.frames, report.elapsed, report.notes)
+        return Outcome(report.frames, report.elapsed, report.notes, marking=report.marking)
 
     def _let_go(self) -> None:
         if self._portrait:

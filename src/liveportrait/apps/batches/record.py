@@ -86,7 +86,12 @@ class Record:
             self._write(row, "failed", reason=outcome.reason)
         else:
             self._write(
-                row, "done", frames=outcome.frames, seconds=round(outcome.seconds, 2), notes=outcome.notes
+                row,
+                "done",
+                frames=outcome.frames,
+                seconds=round(outcome.seconds, 2),
+                notes=outcome.notes,
+                marking=outcome.marking,
             )
 
     def _write(self, row: Row, state: Literal["begun", "done", "failed"], **more: object) -> None:

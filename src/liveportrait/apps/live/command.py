@@ -131,6 +131,9 @@ class LivePortrait:
                 print(f"the portrait is camera {virtual.device}", flush=True)
                 outputs.append(virtual)
             animator = self.networks.load()
+            if recording and self.record:
+                seal = animator.marker.seal(self.options.mark, "live", self.record, self.portraits[0], ())
+                recording.seal = seal
             portraits = [animator.open(path, self._options) for path in self.portraits]
             loop = LocalLoop(portraits, self._options, camera)
             window: Window | None = None
@@ -146,7 +149,7 @@ class LivePortrait:
             except UserError as error:
                 lost = error  # what was recorded until then is kept
         if recording and recording.frames:
-            print(f"wrote {self.record}")
+            print(f"wrote {self.record}; {seal.told}")
         if lost:
             raise lost
         print(told)

@@ -14,7 +14,8 @@ import numpy as np
 
 from liveportrait.animation.session import write_behind
 from liveportrait.errors import UserError
-from liveportrait.media import VideoWriter
+from liveportrait.marking.seal import Seal
+from liveportrait.media import Names, VideoWriter
 from liveportrait.types import Image
 
 RATE = 25  # frames/s of a recording: pictures are repeated or left out, so that it plays as it was seen
@@ -39,6 +40,7 @@ class Recording:
     def __init__(self, path: Path, overwrite: bool = False) -> None:
         """Raises `UserError`, here or when it writes."""
         self._path, self._overwrite = path, overwrite
+        self.seal: Seal | None = None  # what marks the file; to be set before the first picture
         VideoWriter(
             path, Fraction(RATE), 2, 2, overwrite=overwrite
         )  # a name that will not do is told at once
@@ -63,8 +65,9 @@ class Recording:
         if self._size is None:
             height, width = picture.shape[:2]
             self._size, self._begin = (width, height), now
+            names = self._stack.enter_context(Names(self.seal))
             writer = self._stack.enter_context(
-                VideoWriter(self._path, Fraction(RATE), width, height, overwrite=self._overwrite)
+                VideoWriter(self._path, Fraction(RATE), width, height, overwrite=self._overwrite, names=names)
             )
             self._write = self._stack.enter_context(write_behind(writer.write, BUFFER))
         self._repeat_until(now)

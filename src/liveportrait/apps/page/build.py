@@ -15,10 +15,11 @@ import gradio as gr
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
-from liveportrait.apps.page.animate import QUIET, AnimateTab
 from liveportrait.apps.page.desk import Desk
-from liveportrait.apps.page.edit import EditTab
-from liveportrait.apps.page.many_faces import ManyFacesTab
+from liveportrait.apps.page.tabs.animate import QUIET, AnimateTab
+from liveportrait.apps.page.tabs.check import CheckTab
+from liveportrait.apps.page.tabs.edit import EditTab
+from liveportrait.apps.page.tabs.many_faces import ManyFacesTab
 from liveportrait.apps.page.theme import STYLES, theme
 from liveportrait.apps.page.uploads import refuse_addresses
 from liveportrait.apps.server.service import Service
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[Desk], object]] = {
     "Edit": EditTab,
     "Many faces": ManyFacesTab,
     "Animals": partial(AnimateTab, animals=True),
+    "Check": CheckTab,
 }
 LIVE = '<iframe class="lp-live" src="live" title="The live page" allow="camera; microphone; fullscreen"></iframe>'
 TIDY_S = (600, 3600)  # how often, and from which age on, uploads that nobody used are removed

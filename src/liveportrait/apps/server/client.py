@@ -88,6 +88,11 @@ class Client:
             file.seek(0)
             return str(self._json("POST", "/v1/sources", files={"file": (path.name, file)})["id"])
 
+    def verify(self, path: Path) -> dict[str, Any]:
+        """What a picture or video says of how it was made: `marked`, `credentials`. Raises `ServiceError`."""
+        with path.open("rb") as file:
+            return self._json("POST", "/v1/verify", files={"file": (path.name, file)})
+
     def submit(
         self,
         kind: JobKind,

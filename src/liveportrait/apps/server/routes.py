@@ -16,13 +16,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from liveportrait.apps.server.service import Service, Status
-from liveportrait.apps.server.store import QueueFull
+from liveportrait.apps.server.store import QueueFull, Upload
 from liveportrait.apps.server.views import (
     JOB_BODY,
     SOURCE_BODY,
     JobRequest,
     JobView,
     SourceView,
+    VerdictView,
     refusals,
     view_of,
     view_of_upload,
@@ -63,13 +64,7 @@ Known = Annotated[Status, Depends(_status)]
 )
 async def post_source(request: Request, response: Response, service: Shared) -> SourceView:
     """Post a file: a portrait, or what drives one. Posting it again costs nothing and gives the same id (200)."""
-    async with request.form(max_files=1, max_fields=1, max_part_size=_FIELD_BYTES) as form:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise HTTPException(
-                422, "file is missing: send a form with a picture, video or template as its file"
-            )
-        upload, new = await run_in_threadpool(service.keep, file.file, file.filename or "file")
+    upload, new = await _brought(request, service)
     if not new:
         response.status_code = 200
     return view_of_upload(upload)
@@ -81,6 +76,14 @@ def get_source(source: str, service: Shared) -> SourceView:
     if upload := service.uploads.find(source):
         return view_of_upload(upload)
     raise HTTPException(404, f"there is no file {source[:64]!r} here: post it")
+
+
+@router.post("/verify", tags=["files"], openapi_extra=SOURCE_BODY, responses=refusals(401, 413, 415, 422))
+async def post_verify(request: Request, service: Shared) -> VerdictView:
+    """What a picture or video, whoever made it, says of how it was made. It is kept as other files are."""
+    upload, _ = await _brought(request, service)
+    verdict = await run_in_threadpool(service.verdict, upload)
+    return VerdictView.model_validate(verdict.as_json())
 
 
 @router.get("/motions", tags=["files"])
@@ -176,6 +179,17 @@ def delete_job(job: str, status: Known, service: Shared) -> JobView:
     """Stop a job after the frames that it is at, within a second or two; of one that is done, forget the result."""
     service.cancel(job)
     return view_of(service.status(job) or status)
+
+
+async def _brought(request: Request, service: Service) -> tuple[Upload, bool]:
+    """The file of a form, kept, and whether it is new."""
+    async with request.form(max_files=1, max_fields=1, max_part_size=_FIELD_BYTES) as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise HTTPException(
+                422, "file is missing: send a form with a picture, video or template as its file"
+            )
+        return await run_in_threadpool(service.keep, file.file, file.filename or "file")
 
 
 async def _asked(request: Request, service: Service) -> JobRequest:

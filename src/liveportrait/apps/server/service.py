@@ -35,7 +35,7 @@ from liveportrait.apps.server.access import Tokens
 from liveportrait.apps.server.metrics import Metrics
 from liveportrait.apps.server.settings import ServerSettings
 from liveportrait.apps.server.store import JobStore, Record, Upload
-from liveportrait.apps.server.uploads import Uploads
+from liveportrait.apps.server.uploads import Uploads, WrongType
 from liveportrait.apps.server.workers import Ticket, Workers
 from liveportrait.errors import UserError
 from liveportrait.types import Progress, no_progress
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
     from liveportrait.animation.portrait import Portrait
     from liveportrait.animation.report import Report
+    from liveportrait.marking.verdict import Verdict
 
 MOST_PORTRAITS = 8  # that stay open, the last used ones
 _TIDY_S = 60.0
@@ -130,6 +131,14 @@ class Service:
             return self._animator
 
     # Files
+
+    def verdict(self, upload: Upload) -> Verdict:
+        """What a picture or video that is kept says of how it was made. Raises `WrongType` for anything else."""
+        from liveportrait.marking.verdict import verify
+
+        if upload.kind not in ("picture", "video"):
+            raise WrongType(f"{upload.name} is neither a picture nor a video")
+        return verify(self.uploads.path(upload))
 
     def keep(self, stream: BinaryIO, name: str) -> tuple[Upload, bool]:
         """Keep a file that somebody brought, see `Uploads.keep`: the upload, and whether it is new."""

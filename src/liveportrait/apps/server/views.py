@@ -26,6 +26,31 @@ class SourceView(BaseModel):
     seconds: float = Field(examples=[0.0])
 
 
+class CredentialsView(BaseModel):
+    """What a file's content credentials (C2PA) say."""
+
+    state: str = Field(
+        description="trusted, valid (by a signer who is not known), broken, unreadable or elsewhere",
+        examples=["valid"],
+    )
+    signer: str = Field(examples=["LivePortrait development certificate"])
+    program: str = Field(examples=["LivePortrait 0.1.0"])
+    generated: bool = Field(description="whether they say that the material is generated")
+    source_types: list[str] = Field(examples=[["compositeWithTrainedAlgorithmicMedia"]])
+    facts: dict[str, Any] = Field(
+        description="of results of this program",
+        examples=[{"kind": "animate", "weights": {"name": "compact"}}],
+    )
+    problems: list[str] = []
+
+
+class VerdictView(BaseModel):
+    """What a picture or video says of how it was made."""
+
+    marked: bool = Field(description="whether it says that it is generated, and is intact")
+    credentials: CredentialsView | None
+
+
 class JobRequest(BaseModel):
     """What to do with files that are kept here."""
 

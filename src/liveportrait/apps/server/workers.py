@@ -189,7 +189,7 @@ class Workers:
         with unfinished_beside(self.result(record)) as folder:
             folder.mkdir()
             report = self._perform(record, folder / f"{record.id}{record.suffix}", ticket.progress)
-            known = {"frames": report.frames, "seconds": report.elapsed, "notes": report.notes}
+            known = {"frames": report.frames, "seconds": report.elapsed, "notes": report.remarks}
             self._store.change(record.id, "running", **known)
             if report.compare:
                 report.compare.replace(self.result(record, compare=True))
