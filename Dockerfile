@@ -9,7 +9,8 @@
 FROM python:3.11-slim-bookworm AS base
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    LIVEPORTRAIT_CREDENTIALS=/data/credentials
 RUN useradd --create-home --uid 10001 liveportrait \
     && install --directory --owner liveportrait --mode 700 /data
 WORKDIR /source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import socket
 import stat
 import subprocess
 import sys
@@ -271,3 +272,31 @@ def test_credentials_that_do_not_speak_of_generation_do_not_mark(tmp_path, monke
     found = verify(signed(tmp_path / "camera.jpg"))
     assert found.credentials.intact and not found.marked
     assert found.credentials.source_types == ("digitalCapture",)
+
+
+def test_nothing_is_fetched_for_a_file_that_asks_for_it(tmp_path):
+    """Credentials that are kept at an address stay there: the address is told, and nobody knocks at it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        context = c2pa.Context.from_dict({"builder": {"thumbnail": {"enabled": False}}})
+        signer, statement = development_signer(), Statement("edit")
+        information = c2pa.C2paSignerInfo(signer.algorithm.encode(), signer.chain, signer.key, None)
+        path = tmp_path / "out.jpg"
+        with c2pa.Builder(statement.manifest(has_parent=False), context) as builder:
+            builder.set_no_embed()
+            builder.set_remote_url(f"http://127.0.0.1:{server.getsockname()[1]}/manifest")
+            with written(tmp_path / "plain.jpg").open("rb") as plain, path.open("w+b") as out:
+                builder.sign(c2pa.Signer.from_info(information), "image/jpeg", plain, out)
+        found = verify(path)
+        assert found.credentials.state == "elsewhere" and not found.marked
+        assert "not fetched" in found.lines()[1]
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_what_others_wrote_does_nothing_to_a_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("liveportrait.marking.statement.PROGRAM", "Evil\x1b[2J\nout.mp4: marked")
+    monkeypatch.setattr(Statement, "facts", lambda self: {"kind": ["\x1b[31m", {"\x07": 1}]})
+    main(["verify", str(signed(tmp_path / "out.png"))])
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\x07" not in out and "\nout.mp4" not in out

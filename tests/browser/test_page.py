@@ -23,7 +23,8 @@ from liveportrait.apps.server.application import create_application
 from liveportrait.apps.server.settings import Limits, ServerSettings
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.media import VideoWriter
+from liveportrait.marking.seal import Marker
+from liveportrait.media import VideoWriter, save_image
 from liveportrait.motion import bundled_templates, write_template
 from liveportrait.motion.templates import Template
 
@@ -152,6 +153,22 @@ def test_what_cannot_be_used_is_told_in_a_sentence(page_at, address, tmp_path):
     shot(page, "page-refused")
     choose(page, "animate-source", large)
     page.get_by_text("exceed the maximum allowed size").first.wait_for()
+
+
+def test_a_file_is_checked_for_its_mark(page_at, address, tmp_path):
+    path = tmp_path / "smile.jpg"
+    save_image(path, portrait())
+    seal = Marker("compact").seal(True, "edit", path, None, ())
+    page = page_at(address)
+    page.get_by_role("tab", name="Check").click()
+    choose(page, "check-source", path)
+    page.get_by_text("smile.jpg: not marked as generated").wait_for()
+    seal(path, path)
+    choose(page, "check-source", path)
+    page.get_by_text("smile.jpg: marked as generated").wait_for()
+    page.get_by_text("source type: compositeWithTrainedAlgorithmicMedia").wait_for()
+    shot(page, "page-check")
+    assert page_at.foreign == [] and page_at.errors == []
 
 
 def test_faces_have_drivers_of_their_own(page_at, address, motion):

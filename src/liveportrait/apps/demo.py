@@ -33,7 +33,7 @@ class Demo:
 
     def run(self) -> None:
         """Write both files, and print what was done."""
-        from liveportrait.media import IMAGE_OUTPUTS, check_output, save_image
+        from liveportrait.media import IMAGE_OUTPUTS, Names, check_output, save_image
         from liveportrait.motion import bundled_templates, concatenate
 
         portrait = sample_portrait()
@@ -55,7 +55,9 @@ class Demo:
             )
         lengths = {name: len(template) for name, template in templates.items()}
         face = animator.analyzer.detect(portrait)[0]
-        save_image(sheet, motion_sheet(portrait, video, lengths, around(face.box, portrait)), self.overwrite)
+        pictures = motion_sheet(portrait, video, lengths, around(face.box, portrait))
+        with Names(animator.marker.seal(self.marking.mark, "animate", sheet, None, ())) as names:
+            save_image(sheet, pictures, self.overwrite, names)
         show(report, animator)
         print(f"wrote {sheet}")
 

@@ -30,6 +30,7 @@ _SETTINGS: dict[str, Any] = {
     "builder": {"thumbnail": {"enabled": False}},
 }
 _UNTRUSTED = "signingCredential.untrusted"
+_LONGEST = 200  # letters of a word from a file
 
 State = Literal["trusted", "valid", "broken", "unreadable", "elsewhere"]
 
@@ -141,36 +142,54 @@ def read_credentials(path: Path, trust: bytes | None = None) -> Credentials | No
             return None if reader is None else _read(reader)
     except c2pa.C2paError.NotSupported:
         return None
-    except c2pa.C2paError.RemoteManifest as error:
-        return Credentials("elsewhere", problems=(str(error),))
     except c2pa.C2paError as error:
-        return Credentials("unreadable", problems=(str(error),))
+        elsewhere = str(error).startswith("Remote")  # "must fetch ...", which is not done
+        return Credentials("elsewhere" if elsewhere else "unreadable", problems=(printed(error),))
     except OSError as error:
         raise UserError(f"{path} cannot be opened: {error.strerror}") from error
 
 
 def _read(reader: Any) -> Credentials:
     with reader:
-        manifest = reader.get_active_manifest() or {}
-        results = reader.get_validation_results() or {}
-        state = str(reader.get_validation_state())
-    found = results.get("activeManifest", {}).get("failure", [])
+        content = _mapping(json.loads(reader.json()))
+    manifests, results = _mapping(content.get("manifests")), _mapping(content.get("validation_results"))
+    manifest = _mapping(manifests.get(str(content.get("active_manifest"))))
+    state = str(content.get("validation_state"))
+    found = _mappings(_mapping(results.get("activeManifest")).get("failure"))
     failures = [each for each in found if each.get("code") != _UNTRUSTED]
-    assertions = {each.get("label"): each.get("data", {}) for each in manifest.get("assertions", [])}
+    assertions = {
+        str(each.get("label")): _mapping(each.get("data")) for each in _mappings(manifest.get("assertions"))
+    }
     actions = [
         action
         for label, data in assertions.items()
-        if str(label).startswith("c2pa.actions")
-        for action in data.get("actions", [])
+        if label.startswith("c2pa.actions")
+        for action in _mappings(data.get("actions"))
     ]
-    kinds = [str(action.get("digitalSourceType", "")) for action in actions]
-    by = manifest.get("signature_info", {})
-    programs = manifest.get("claim_generator_info") or [{}]
+    kinds = [printed(action.get("digitalSourceType")) for action in actions]
+    by = _mapping(manifest.get("signature_info"))
+    program = next(iter(_mappings(manifest.get("claim_generator_info"))), {})
     return Credentials(
-        state="trusted" if state == "Trusted" else "broken" if failures or state == "Invalid" else "valid",
-        signer=str(by.get("issuer") or by.get("common_name") or ""),
-        program=" ".join(str(programs[0][key]) for key in ("name", "version") if programs[0].get(key)),
+        state="trusted" if state == "Trusted" else "valid" if state == "Valid" and not failures else "broken",
+        signer=printed(by.get("issuer") or by.get("common_name")),
+        program=" ".join(printed(program[key]) for key in ("name", "version") if program.get(key)),
         source_types=tuple(dict.fromkeys(kind.removeprefix(SOURCE_TYPES) for kind in kinds if kind)),
         facts=assertions.get(ASSERTION, {}),
-        problems=tuple(str(each.get("explanation") or each.get("code")) for each in failures),
+        problems=tuple(printed(each.get("explanation") or each.get("code")) for each in failures),
     )
+
+
+# What a file of somebody's holds may be anything.
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _mappings(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def printed(value: object) -> str:
+    """A word of a file's as one short line that does nothing to a terminal."""
+    return "".join(letter for letter in str(value or "") if letter.isprintable())[:_LONGEST]

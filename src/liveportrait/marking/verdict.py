@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from liveportrait.errors import UserError
-from liveportrait.marking.credentials import Credentials, is_available, read_credentials
+from liveportrait.marking.credentials import Credentials, is_available, printed, read_credentials
 from liveportrait.media import media_kind
 
 
@@ -69,7 +69,7 @@ class Verdict:
         if found.source_types:
             lines.append(f"source type: {', '.join(found.source_types)}")
         for name, value in found.facts.items():
-            lines.append(f"{name}: {_in_words(value)}")
+            lines.append(f"{printed(name)}: {_in_words(value)}")
         lines += [f"problem: {problem}" for problem in found.problems]
         return [f"  {line}" for line in lines]
 
@@ -77,10 +77,10 @@ class Verdict:
 def _in_words(value: Any) -> str:
     """A fact from a file, on one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_in_words(each)}" for key, each in value.items())
+        return ", ".join(f"{printed(key)} {_in_words(each)}" for key, each in value.items())
     if isinstance(value, list):
         return "; ".join(map(_in_words, value))
-    return str(value)
+    return printed(value)
 
 
 def verify(path: str | Path, trust: str | Path | None = None) -> Verdict:
