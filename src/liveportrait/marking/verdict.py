@@ -57,8 +57,8 @@ class Verdict:
             return ["  no content credentials"]
         by = found.signer or "an unnamed signer"
         first = {
-            "trusted": f"content credentials: valid, by {by}, who is known here",
-            "valid": f"content credentials: valid, by {by}, who is not known here",
+            "trusted": f"content credentials: valid, by {by} (known here)",
+            "valid": f"content credentials: valid, by {by} (not known here)",
             "broken": f"content credentials: broken, once by {by}: the file was altered since",
             "unreadable": "content credentials: cannot be read",
             "elsewhere": "content credentials: kept at an address, which is not fetched",
