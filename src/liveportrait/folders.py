@@ -21,7 +21,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
-from liveportrait.errors import UserError
+from liveportrait.errors import UserError, refusal
 
 try:
     import fcntl
@@ -76,13 +76,19 @@ def unfinished_beside(path: Path, suffix: str = "") -> Iterator[Path]:
 
     However the block ends, nothing is left under it. Nor is anything left where the block cannot end, if
     `remove_unfinished` is called in time; and what a killed process leaves, the next one that writes into the folder
-    removes. Raises OSError where the folder cannot be written to.
+    removes. Raises UserError, in the block too, where the disk is full or takes nothing.
     """
     if path.parent not in _SWEPT:
         sweep_unfinished(path.parent)
         _SWEPT.add(path.parent)
-    with _held(path.parent) as name, unfinished(path.with_name(f"{name}{suffix}")) as hidden:
-        yield hidden
+    try:
+        with _held(path.parent) as name, unfinished(path.with_name(f"{name}{suffix}")) as hidden:
+            yield hidden
+    except Exception as error:
+        folder = path.parent.parent if path.parent.name.startswith(HIDDEN) else path.parent
+        if isinstance(error, UserError) or not (refused := refusal(error, folder)):
+            raise
+        raise refused from error
 
 
 @contextmanager

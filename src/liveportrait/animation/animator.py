@@ -219,7 +219,7 @@ class Animator:
             driver = open_driver(session, resolved, options)
             template, held = _recorded(session, driver), driver.held
         write_template(out, template, overwrite)
-        notes = [held_note(held)] if held else []
+        notes = [*([held_note(held)] if held else []), *self.engine.notes]
         if template.eye_ratios is None:
             notes.append(
                 f"{name} says nothing of how far eyes and lips open: the template drives, but not by"

@@ -119,7 +119,7 @@ class Live:
         if self._last is None or self._reference is None:
             return self._compositor.compose(picture, [])
         rendered = []
-        cue = Cue([row / float(self._fps)], self._last)
+        cue = Cue([row / float(self._fps)], self._last, [row])
         for number, (own, poser) in enumerate(
             zip(self._source.faces, self._reference.transfers, strict=True)
         ):

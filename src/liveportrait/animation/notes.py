@@ -72,6 +72,7 @@ def notes_on(
     carries_source = rendering.session.engine.variant.carries_source
     photo_drives = any(each.driver.is_photo for each in rendering.drivers)
     yield from idle_notes(options, carries_source, photo_drives, source.fps is not None)
+    yield from rendering.session.engine.notes
     if stitching and not rendering.session.engine.can_stitch:
         yield f"these weights bring no stitching module: {done} without stitching"
 

@@ -25,6 +25,7 @@ from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FacePlacement, FaceView, Source, SourceFace
+from liveportrait.engine.numbers import LEFT_OUT, OTHER_WEIGHTS, check_finite
 from liveportrait.face.composition import FaceLayers
 from liveportrait.face.paste import MASK_SIDE, outline_in_crop
 from liveportrait.motion import move_points
@@ -38,6 +39,7 @@ class Cue(NamedTuple):
 
     times: Sequence[float]  # s since its beginning
     driving: DrivingBatch | None = None  # of the face's driver; None where it has none
+    frames: Sequence[int] = ()  # their numbers
 
 
 class Poser(Protocol):
@@ -134,7 +136,7 @@ def _render_job(
             driving = job.driving[driven.driver]
             driving = driving if here == list(range(len(driving))) else driving.take(here)
         view = driven.face.view(session, rows, [job.pictures[index] for index in here])
-        cue = Cue([row / float(fps) for row in rows], driving)
+        cue = Cue([row / float(fps) for row in rows], driving, rows)
         made = render_faces(session, number, driven.poser, view, cue, follows_outlines)
         for index, face in zip(here, made, strict=True):
             rendered[index].append(face)
@@ -148,8 +150,12 @@ def render_faces(
     with session.clock.step("render"):
         home = pose_of(view.motion)
         poses = poser.poses(view, cue)
+        frames = cue.frames or range(poses.batch)
+        check_finite("the pose of the source", frames, (*home, *poses), LEFT_OUT)
         cues = cue.driving.cues if cue.driving and poser.moves_mouth else None
-        layers = FaceLayers.of(session.engine.layers(view.features, home, poses, cues))
+        rendered_layers = session.engine.layers(view.features, home, poses, cues)
+        check_finite("the rendered face", frames, rendered_layers, OTHER_WEIGHTS)
+        layers = FaceLayers.of(rendered_layers)
     rendered = []
     for row, own_layers in enumerate(layers):
         own = row if len(view.crops) > 1 else 0  # a still face looks the same in all frames

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -23,7 +22,7 @@ from liveportrait.apps.terminal import Stopped, lenient_streams, stopping
 from liveportrait.apps.train import Prepare, Train
 from liveportrait.apps.verify import Verify
 from liveportrait.apps.weights import Export, Weights
-from liveportrait.errors import UserError
+from liveportrait.errors import user_error
 from liveportrait.folders import remove_unfinished
 
 Command = (
@@ -41,13 +40,6 @@ Command = (
     | Annotated[Export, subcommand("export")]
     | Annotated[Prepare, subcommand("prepare")]
     | Annotated[Train, subcommand("train")]
-)
-
-# Of PyTorch, OpenCV and OpenVINO.
-NO_MEMORY = ("can't allocate memory", "Insufficient memory", "std::bad_alloc")
-TOO_LITTLE_MEMORY = (
-    "there is too little memory: choose a smaller --max-size, close other programs, "
-    "or take a machine that has more"
 )
 
 
@@ -78,12 +70,11 @@ def main(args: Sequence[str] | None = None) -> int:
         except Exception as error:
             # Whatever fails while everything is being stopped fails because of that.
             if not stopper.stopped:
-                if _is_lack_of_memory(error):
-                    error = UserError(TOO_LITTLE_MEMORY)
-                if not isinstance(error, UserError):
+                told = user_error(error)
+                if told is None:
                     raise
-                print(f"liveportrait: {error}", file=sys.stderr)
-                return error.status
+                print(f"liveportrait: {told}", file=sys.stderr)
+                return told.status
         finally:
             remove_unfinished()  # an interruption may come between a block's end and its cleaning up
         if stopper.stopped:
@@ -98,17 +89,3 @@ def command_for(args: Sequence[str]) -> Any:
         return Command
     animate, *others = get_args(Command)
     return Union[Annotated[AnimateAsPublished, *animate.__metadata__], *others]
-
-
-def _is_lack_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or what led to it, is that memory ran out: each library says so in a way of its own."""
-    while error is not None:
-        named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        if (
-            named
-            or getattr(error, "errno", None) == errno.ENOMEM
-            or any(word in str(error) for word in NO_MEMORY)
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from liveportrait.errors import UserError
 from liveportrait.folders import unfinished_beside, user_cache
 from liveportrait.networks import Networks
 
@@ -60,7 +61,7 @@ def load_or_make(name: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
 def replace_artefact(name: str, artefact: bytes) -> bytes:
     """Keeps the artefact under that file name; returns it."""
     path = cache_folder() / name
-    with suppress(OSError):
+    with suppress(OSError, UserError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished_beside(path) as partial:
             partial.write_bytes(_digest(artefact) + artefact)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from liveportrait.choices import BackendName, PrecisionChoice
-from liveportrait.engine.backend import make_backend
+from liveportrait.engine.backend import Backend, make_backend
+from liveportrait.engine.guard import GuardedBackend
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.compact.painter import CUES
@@ -33,7 +34,8 @@ def pick_device(name: str = "auto") -> str:
 
 
 class Engine:
-    """Runs the networks of one variant, batched. It keeps no state between calls, which may come from any thread.
+    """Runs the networks of one variant, batched. Calls may come from any thread; of one call the next knows no more
+    than what `notes` tell.
 
     Motions and poses go in and come out on the networks' device. `threads` sets PyTorch's CPU threads for
     the whole process; None leaves them alone. `backend` runs F, M, W and G, in `precision`; either may be "auto", and
@@ -56,7 +58,12 @@ class Engine:
         self._stitching = networks.stitching
         self._eye_retargeting, self._lip_retargeting = networks.eye_retargeting, networks.lip_retargeting
         self._expression = networks.expression
-        self._backend, choice = make_backend(backend, networks, precision, threads)
+        made, choice = make_backend(backend, networks, precision, threads)
+
+        def wider() -> Backend:
+            return make_backend(choice.backend, networks, "fp32", threads)[0]
+
+        self._backend = GuardedBackend(made, wider if choice.precision == "fp16" else None)
         self.backend, self.precision, self.reason = choice.backend, choice.precision, choice.reason
         self.threads = torch.get_num_threads()  # of the CPU, in all
         # How many frames should go through the networks together: more are no faster, and cannot be interrupted.
@@ -75,6 +82,11 @@ class Engine:
         """A block in which so many batches are run, by as many workers as they, the back end and the CPU allow."""
         runs_here = self._backend.concurrent and self.device.type == "cpu"
         return divided(self.threads, batches if runs_here else 1)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done otherwise than asked so far, a sentence each: see `GuardedBackend`."""
+        return self._backend.notes
 
     @property
     def can_stitch(self) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor
 from liveportrait.animation.report import Jitter, Stretches
 from liveportrait.animation.session import Session
 from liveportrait.choices import Reference
+from liveportrait.engine.numbers import check_motion
 from liveportrait.media.arrays import DEFAULT_FPS
 from liveportrait.motion import JitterMeter, MotionSmoother, crop_points
 from liveportrait.motion.expression import REACH, smoothing_weights
@@ -193,8 +194,11 @@ class TimedDriver:
         """The same frames with smoothed motion; smoothing starts anew at cuts."""
         smoother = MotionSmoother(self._strength, self.driver.fps)
         waiting: list[DrivingBatch] = []  # single frames whose smoothed motion is not known yet
-        scene = 0
+        scene = number = 0
         for part, is_start in _split(play, self.driver.cuts):
+            frames = range(number, number + len(part))
+            check_motion(self.driver.name, frames, part.motion)
+            number += len(part)
             if self.driver.cuts:
                 scene += is_start
                 numbers = torch.full((len(part),), scene, device=part.motion.scale.device)

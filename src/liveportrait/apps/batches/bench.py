@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.jobs import Job, Opening, opening_of, run_job
-from liveportrait.errors import UserError
+from liveportrait.errors import UserError, typed_errors
 from liveportrait.types import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -46,11 +46,12 @@ class Bench:
     def make(self, job: Job, progress: Progress = no_progress) -> Report:
         """Do a job, see `run_job`. Raises `UserError`."""
         opening = opening_of(job)
-        if opening and opening != self._opening:
-            self._let_go()
-            self._portrait = self.animator.open(*opening, progress)
-            self._opening = opening
-        return run_job(self.animator, job, progress, self._portrait if opening else None)
+        with typed_errors():
+            if opening and opening != self._opening:
+                self._let_go()
+                self._portrait = self.animator.open(*opening, progress)
+                self._opening = opening
+            return run_job(self.animator, job, progress, self._portrait if opening else None)
 
     def do(self, job: Job, progress: Progress = no_progress) -> Outcome:
         """Do a job; what it fails of is told by the outcome. Raises `UserError` where nothing can be done at all."""

@@ -37,7 +37,7 @@ from liveportrait.apps.server.settings import ServerSettings
 from liveportrait.apps.server.store import JobStore, Record, Upload
 from liveportrait.apps.server.uploads import Uploads, WrongType
 from liveportrait.apps.server.workers import Ticket, Workers
-from liveportrait.errors import UserError
+from liveportrait.errors import UserError, typed_errors
 from liveportrait.types import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -293,7 +293,8 @@ class Service:
     def _callers_words(self, record: Record, out: Path) -> Iterator[None]:
         """A block whose `UserError`s name files as the caller does."""
         try:
-            yield
+            with typed_errors():
+                yield
         except UserError as error:
             told = str(error).replace(str(out), "the result")
             for upload in filter(None, map(self.uploads.find, record.uploads)):

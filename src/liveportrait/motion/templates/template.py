@@ -59,7 +59,10 @@ class Template:
                 )
             known_absent = name == "canonical" and bool(tensor.isnan().all())
             if not known_absent and not tensor.isfinite().all():
-                raise UserError(f"the motion template's {name} holds numbers that are not finite")
+                frame = int((~tensor.flatten(1).isfinite().all(1)).nonzero()[0])
+                raise UserError(
+                    f"the motion template's {name} holds numbers that are not finite in frame {frame}"
+                )
         if (self.motion.scale <= 0).any():
             raise UserError("the motion template has a frame whose scale is not positive")
         rotation = self.motion.rotation

@@ -1,0 +1,111 @@
+"""What a back end cannot do as asked is done in another way, and told: smaller batches, a wider precision."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from liveportrait.engine.backend import Backend
+from liveportrait.engine.numbers import is_finite
+from liveportrait.networks.interface import Features, Layers, Motion, Pose
+
+T = TypeVar("T", Motion, Layers, Features)
+
+
+class GuardedBackend:
+    """A back end that survives a GPU with too little memory, and 16 bits that are too few for the numbers.
+
+    Where memory runs out, batches are halved, from then on; frames do not depend on what else is in their batch. Where
+    a result of float16 is not finite (numbers beyond 65,504, which the published program shows as black boxes), it is
+    made again by `wider`, and so is everything after it. `notes` tell of both.
+    """
+
+    def __init__(self, backend: Backend, wider: Callable[[], Backend] | None = None) -> None:
+        """`wider` makes the back end in float32; None where `backend` has no float16."""
+        self._backend, self._wider = backend, wider
+        self._most: int | None = None  # rows at once
+        self._changing = threading.Lock()
+        self._notes: dict[str, str] = {}
+        self.device, self.concurrent = backend.device, backend.concurrent
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence on each thing that is done otherwise."""
+        return tuple(self._notes.values())
+
+    def appearance(self, images: Tensor) -> Features:
+        """F."""
+        return self._run(len(images), lambda backend, rows: backend.appearance(images[rows]), _joined)
+
+    def motion(self, images: Tensor) -> Motion:
+        """M."""
+        return self._run(len(images), lambda backend, rows: backend.motion(images[rows]), Motion.cat)
+
+    def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
+        """W, then G."""
+
+        def run(backend: Backend, rows: slice) -> Layers:
+            own = {name: value[rows] for name, value in features.items()}
+            return backend.render(own, source.rows(rows), driving.rows(rows), cues[rows])
+
+        return self._run(driving.batch, run, Layers.cat)
+
+    def _run(self, count: int, run: Callable[[Backend, slice], T], join: Callable[[Iterable[T]], T]) -> T:
+        """The results of all rows, as many at once as memory was found to be enough for."""
+        parts: list[T] = []
+        done = 0
+        while done < count:
+            size = min(self._most or count, count - done)
+            part = self._fitting(lambda backend: run(backend, slice(done, done + size)), size)  # noqa: B023
+            if part is not None:
+                parts.append(part)
+                done += size
+        return parts[0] if len(parts) == 1 else join(parts)
+
+    def _fitting(self, run: Callable[[Backend], T], size: int) -> T | None:
+        """The result of so many rows; None where memory is too little for them, and fewer are to be tried."""
+        try:
+            return self._finite(run)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        # Out of the block: an error holds what was computed up to it.
+        with self._changing:
+            self._most = min(self._most or size, size // 2)
+            self._notes["memory"] = (
+                f"the memory of the device was too little for batches of {2 * self._most} or more frames: the networks"
+                f" took {self._most} at a time"
+            )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _finite(self, run: Callable[[Backend], T]) -> T:
+        """The result, by the wider precision where the other one's numbers overflow."""
+        backend = self._backend
+        result = run(backend)
+        if self._wider is None or is_finite(_tensors(result)):
+            return result
+        with self._changing:
+            if self._backend is backend:
+                self._backend = self._wider()
+                self._notes["precision"] = (
+                    "numbers overflowed in float16: the networks computed in float32 from there on;"
+                    " --precision bf16 or fp32 begins with it"
+                )
+            self._wider = None
+            backend = self._backend
+        return run(backend)
+
+
+def _tensors(result: Motion | Layers | Features) -> Iterable[Tensor]:
+    return result.values() if isinstance(result, dict) else result
+
+
+def _joined(parts: Iterable[Features]) -> Features:
+    several = list(parts)
+    return {name: torch.cat([part[name] for part in several]) for name in several[0]}
