@@ -100,6 +100,9 @@ class LenientStream:
         except OSError as error:
             self._give_up(error)
 
+    def close(self) -> None:
+        """Nothing: the stream is Python's own, and others who kept this one may not close it."""
+
     def _give_up(self, error: OSError) -> None:
         """Send the rest nowhere: what the stream holds back would fail once more when Python ends."""
         self.error = self.error or error
