@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from animation_samples import driving_frames, people, portrait, write_sound, write_video
 from skimage.data import chelsea
+from test_marking_credentials import own_certificate
 
 from liveportrait.apps import demo
 from liveportrait.apps.cli import main
@@ -48,7 +49,9 @@ REPLACED = {  # so that a test neither opens this machine to others nor takes a 
     "--port 8000": "",
     "/shared/service": "service",
 }
-ENDS_WITH: dict[str, int] = {}  # commands that end with another status than 0
+ENDS_WITH = {  # commands that end with another status than 0
+    "liveportrait verify out.mp4 photo.jpg": 1,  # the photo is not marked
+}
 SERVERS = ("app", "serve", "live")
 OUTPUTS = ("-o", "--output", "--record")
 KEYFRAMES = {
@@ -98,9 +101,10 @@ MAKERS: dict[str, Callable[[Path], object]] = {  # by name, then by suffix
     "group.jpg": lambda path: save_image(path, row_of_faces(4)),
     "group.mp4": lambda path: film(path, [row_of_faces(3)] * 2),
     "keys.json": lambda path: path.write_text(json.dumps(KEYFRAMES)),
+    "studio.pem": lambda path: own_certificate(path.parent),  # with studio.key
     ".jpg": lambda path: save_image(path, portrait()),
     ".png": lambda path: save_image(path, portrait()),
-    ".mp4": lambda path: film(path, driving_frames(3)),
+    ".mp4": lambda path: film(path, driving_frames(2)),
     ".wav": lambda path: write_sound(path, 0.5),
     ".csv": lambda path: path.write_text("source,driving,smile\nme.jpg,driving.mp4,\nme.jpg,,0.5\n"),
     ".pkl": published_template,
@@ -113,10 +117,11 @@ def prepare(arguments: list[str], folder: Path) -> None:
         path = folder / argument
         if before in OUTPUTS:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        elif not path.exists() and not argument.startswith("-") and Path(argument).suffix:
-            make = MAKERS.get(argument) or MAKERS.get(path.suffix)
-            if make and path.parent.is_dir():
-                make(path)
+        elif argument in MAKERS:  # other pages may have written a result of that name
+            path.unlink(missing_ok=True)
+            MAKERS[argument](path)
+        elif not path.exists() and path.suffix in MAKERS and path.parent.is_dir():
+            MAKERS[path.suffix](path)
             if path.suffix == ".csv":
                 prepare(["me.jpg", "driving.mp4"], folder)
 
@@ -127,10 +132,8 @@ def prepare(arguments: list[str], folder: Path) -> None:
 class Session:
     """Somebody who types the commands of a page, one after another."""
 
-    done: set[str] = set()  # what other pages say alike is run once
-
-    def __init__(self, page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.page, self.folder = page, folder
+    def __init__(self, page: Path, folder: Path, done: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.page, self.folder, self.done = page, folder, done
         self.known: dict[str, str] = {}
         self.while_served: list[str] = []
         self.served: list[str] = []
@@ -222,8 +225,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scratch")
 
 
+@pytest.fixture(scope="module")
+def done() -> set[str]:
+    """The commands that were run: what other pages say alike is run once."""
+    return set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_of_a_page_runs(page, folder, monkeypatch):
+def test_every_command_of_a_page_runs(page, folder, done, monkeypatch):
     lines = list(commands(page.read_text(encoding="utf-8")))
     if not any(not reason_not_to_run(line) for line in lines):
         pytest.skip("the page has no command that runs here")
@@ -231,7 +240,7 @@ def test_every_command_of_a_page_runs(page, folder, monkeypatch):
     short = Template(whole.motion.rows([0, 1]), whole.fps, whole.layout)
     monkeypatch.setattr("liveportrait.motion.bundled_templates", lambda: {name: short})
     monkeypatch.setattr(demo, "sample_portrait", portrait)
-    Session(page, folder, monkeypatch).type(lines)
+    Session(page, folder, done, monkeypatch).type(lines)
 
 
 def test_commands_are_found_as_they_are_typed():
