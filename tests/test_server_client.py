@@ -49,7 +49,7 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatc
     tokens = tmp_path / "tokens"
     tokens.write_text(TOKEN)
     animator = Animator(Engine(bundled_networks(), "fp32", backend="eager"))
-    with serving(tmp_path / "data", animator, tokens=tokens, limits=Limits(queue=1)) as url:
+    with serving(tmp_path / "data", animator, tokens=tokens, limits=Limits(queue=1, always_mark=True)) as url:
         with Client(url) as stranger, pytest.raises(ServiceError) as refused:
             stranger.submit("edit", "an id")
         assert refused.value.status == 401
@@ -83,6 +83,8 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatc
                 client.cancel(each)
             with pytest.raises(ServiceError, match="the job was cancelled"):
                 client.wait(long[0])
+            with pytest.raises(ServiceError, match="always marked"):
+                client.submit("edit", source, options={"no-mark": True})
             with pytest.raises(ServiceError, match="smile is 9"):
                 client.submit("edit", source, options={"smile": 9})
             with pytest.raises(ServiceError, match="the job is cancelled"):
@@ -96,6 +98,8 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatc
                 assert reply.header["face"] and picture.shape == (150, 150, 3)
                 with pytest.raises(ServiceError, match="neither JPEG nor WebP"):
                     stream(b"no picture")
+            with pytest.raises(ServiceError, match="always marked"):
+                client.stream(photo, {"mark": False})
             with pytest.raises(ServiceError, match="no portrait 'nobody'"):
                 client.stream("nobody")
 

@@ -32,7 +32,7 @@ from liveportrait.apps.live.frames import (
 )
 from liveportrait.apps.live.gallery import Gallery
 from liveportrait.apps.live.newest import NewestFirst
-from liveportrait.apps.server.settings import LiveLimits
+from liveportrait.apps.server.settings import ALWAYS_MARKED, LiveLimits
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
@@ -242,6 +242,8 @@ class Conversation:
         if not isinstance(values, dict):
             raise UserError(f"options are {values!r}: give an object of names and values")
         options = live_options(values)
+        if self._limits.always_mark and not options.mark:
+            raise UserError(ALWAYS_MARKED)
         if self._follower:
             self._follower.change(options)
         self._options = options

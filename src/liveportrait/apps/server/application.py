@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -82,7 +83,8 @@ def create_application(
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     application.include_router(routes.router)
-    application.include_router(live_router(gallery, settings.live))
+    live = replace(settings.live, always_mark=settings.limits.always_mark)
+    application.include_router(live_router(gallery, live))
     return application
 
 

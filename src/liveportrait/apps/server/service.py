@@ -33,7 +33,7 @@ from liveportrait.apps.jobs import (
 )
 from liveportrait.apps.server.access import Tokens
 from liveportrait.apps.server.metrics import Metrics
-from liveportrait.apps.server.settings import ServerSettings
+from liveportrait.apps.server.settings import ALWAYS_MARKED, ServerSettings
 from liveportrait.apps.server.store import JobStore, Record, Upload
 from liveportrait.apps.server.uploads import Uploads, WrongType
 from liveportrait.apps.server.workers import Ticket, Workers
@@ -275,6 +275,8 @@ class Service:
                 raise UserError(f"there is no file {spelled(name)} of {record.kind}: leave it out")
         paths = {name: self.path_of(upload) for name, upload in record.files.items()}
         options = options_from(record.kind, {**record.options, **paths})
+        if self.settings.limits.always_mark and not getattr(options, "mark", True):
+            raise UserError(ALWAYS_MARKED)
         driving = tuple(self.path_of(each) for each in record.driving)
         return Job(record.kind, self.path_of(record.source) if record.source else None, driving, out, options)
 

@@ -10,6 +10,8 @@ from liveportrait.apps.animate import LoadOptions
 from liveportrait.errors import UserError
 from liveportrait.folders import user_cache
 
+ALWAYS_MARKED = "results of this service are always marked as generated: leave out no-mark"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -29,11 +31,13 @@ class Limits:
     """jobs that may wait; more are refused with status 429 and the time after which to try again"""
     keep_hours: float = 24.0
     """hours for which results, and uploads that nobody uses, are kept"""
+    always_mark: bool = False
+    """refuse jobs and streams that ask for no-mark (see docs/guide/marking.md)"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for a limit that lets nothing through."""
         for name, value in vars(self).items():
-            if not value > 0:
+            if not isinstance(value, bool) and not value > 0:
                 raise UserError(f"{name.replace('_', '-')} is {value}: choose a number above 0")
 
 
@@ -51,6 +55,8 @@ class LiveLimits:
     """photos of its own that a stream keeps at once"""
     silence: float = 30.0
     """seconds after which a stream that sends nothing is closed"""
+    always_mark: bool = False
+    """refuse options that ask for no-mark"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for a number of streams that cannot be."""
