@@ -44,6 +44,7 @@ from liveportrait.media import VideoReader, load_image
 from liveportrait.motion import read_template
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGKILL")
+GIVE_UP = 2  # kills after which a service is let be
 MOST_S = 120.0  # that a run may take
 JOBS = ("first", "second")  # of the service
 TRAINING = """
@@ -169,6 +170,8 @@ class Run:
 
 def _work(inputs: Path, errors: Path, arguments: Sequence[str], folder: Path) -> None:
     os.setsid()
+    for name in SIGNALS[:2]:  # a shell has what it runs in the background ignore the first one
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     tempfile.tempdir = str(folder)
     os.environ["TMPDIR"] = str(folder)
     command_line(inputs, errors, arguments)
@@ -245,11 +248,14 @@ def try_signal(
             faults.append(f"{where}: a traceback, {errors.strip().splitlines()[-1]}")
         if not kills and (left := hidden(folder)):
             faults.append(f"{where}: {left[0].relative_to(folder)} is left")
-        if finished:
+        if finished or (task.names and all((folder / name).exists() for name in task.names)):
             row.finished += 1
-            folder = renewed(folder)
+            renew(folder)
             continue
         row.points += 1
+        if kills and task.serves and row.points % GIVE_UP == 0:  # a job is not tried for ever
+            complete(task, inputs, folder, faults)
+            renew(folder)
         if status != 128 + number and not (task.serves and status == 0):
             faults.append(f"{where}: status {status}, {errors.strip()[-80:]}")
         row.clock, row.processor = max(row.clock, clock), max(row.processor, processor)
@@ -275,11 +281,13 @@ def complete(task: Task, inputs: Path, folder: Path, faults: list[str]) -> tuple
     return seconds, [] if missing else digests(task, folder)
 
 
-def renewed(folder: Path) -> Path:
-    """An empty folder in the place of one that was filled."""
-    shutil.rmtree(folder)
-    folder.mkdir()
-    return folder
+def renew(folder: Path) -> None:
+    """Remove a result; what is hidden stays for the next run to sweep."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.name.startswith("."):
+            shutil.rmtree(path)
+        elif not path.name.startswith("."):
+            path.unlink()
 
 
 def main() -> int:

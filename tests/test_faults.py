@@ -36,7 +36,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_image(folder / "scene.png", scene(smile=-15))
     smile = bundled_templates()["smile"]
     write_template(
-        folder / "moves.safetensors", Template(smile.motion.rows(range(12)), smile.fps, smile.layout)
+        folder / "moves.safetensors", Template(smile.motion.rows(range(6)), smile.fps, smile.layout)
     )
     (folder / "jobs.csv").write_text("source,smile\nface.png,0.5\n")
     return folder
@@ -59,8 +59,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 # What is written, as the command line says it; DISK stands for the folder.
 COMMANDS = {
     "video": "animate face.png moves.safetensors -o DISK/out.mp4",
-    "compared": "animate face.png moves.safetensors -o DISK/out.mkv --compare",
-    "gif": "animate face.png moves.safetensors -o DISK/out.gif",
     "frames": "animate face.png moves.safetensors -o DISK/out",
     "picture": "animate face.png face.png -o DISK/out.jpg",
     "edit": "edit face.png --smile 0.5 -o DISK/out.png",
@@ -156,6 +154,19 @@ def refused(act: str, folder: Path) -> Exception:
 @pytest.mark.parametrize("act", ["torch", "numpy", "python"])
 def test_libraries_without_memory(act, tmp_path):
     assert isinstance(user_error(refused(act, tmp_path)), NoMemory)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libopenvino.so: failed to map segment from shared object"),
+        RuntimeError("Exception from src/inference/src/cpp/core.cpp:117:\ncan't alloc"),
+        RuntimeError("can't start new thread"),
+        ValueError("(-4:Insufficient memory) Failed to allocate 100000000 bytes"),
+    ],
+)
+def test_other_words_for_too_little_memory(error):
+    assert isinstance(user_error(error), NoMemory)
 
 
 @pytest.mark.parametrize("act", ["safetensors", "file"])

@@ -9,12 +9,13 @@ from pathlib import Path
 
 # How PyTorch, OpenCV, OpenVINO and Python say that memory ran out, where the type of their error does not.
 _NO_MEMORY = (
-    "can't allocate memory",
+    "can't alloc",
     "Cannot allocate memory",
     "Insufficient memory",
     "std::bad_alloc",
     "bad allocation",
     "can't start new thread",
+    "failed to map segment from shared object",
     "CUDA out of memory",
 )
 # How safetensors and SQLite say that the disk is full, and what cannot be written to.

@@ -151,7 +151,7 @@ def render_faces(
         home = pose_of(view.motion)
         poses = poser.poses(view, cue)
         frames = cue.frames or range(poses.batch)
-        check_finite("the pose of the source", frames, (*home, *poses), LEFT_OUT)
+        check_finite("the pose of the source", frames, (home.keypoints, poses.keypoints), LEFT_OUT)
         cues = cue.driving.cues if cue.driving and poser.moves_mouth else None
         rendered_layers = session.engine.layers(view.features, home, poses, cues)
         check_finite("the rendered face", frames, rendered_layers, OTHER_WEIGHTS)
