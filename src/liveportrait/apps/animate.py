@@ -15,6 +15,7 @@ from liveportrait.animation.published.options import PublishedOptions
 from liveportrait.apps.progress import progress_bar
 from liveportrait.choices import BackendName, PrecisionChoice
 from liveportrait.errors import UserError
+from liveportrait.limits import MediaLimits
 
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
@@ -67,6 +68,7 @@ class Animate:
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
     """the video to write (.mp4, .mov, .mkv, .webm, .gif), or a picture when DRIVING is a photo"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    limits: OmitArgPrefixes[MediaLimits] = field(default_factory=MediaLimits)
     as_published: bool = False
     """do what the published program does, for those who bring its weights: other defaults (see --as-published --help),
     which options given beside it override, and its own ways (see docs/reference/published.md)"""
@@ -80,6 +82,7 @@ class Animate:
         """Animate, and print what was done."""
         if not self.driving:
             raise UserError("DRIVING is missing: name a video, a photo or a motion template after SOURCE")
+        self.limits.apply()
         animator = self.networks.load()
         with progress_bar() as progress:
             report = animator.animate(self.source, self.driving, self.out, self.animation, progress)
@@ -107,6 +110,7 @@ class MakeTemplate:
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
     """the template to write: .safetensors, or .pkl for the published weights' motions"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    limits: OmitArgPrefixes[MediaLimits] = field(default_factory=MediaLimits)
     cropping: OmitArgPrefixes[DrivingOptions] = field(default_factory=DrivingOptions)
     as_published: bool = False
     """as the published program: what is not square is cropped, by one window, and the head goes where it goes there"""
@@ -115,6 +119,7 @@ class MakeTemplate:
 
     def run(self) -> None:
         """Write the template, and print what was done."""
+        self.limits.apply()
         animator = self.networks.load()
         with progress_bar() as progress:
             crops, crop, framing = (
@@ -148,11 +153,13 @@ class Edit:
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
     """what to write: a picture (.png, .jpg), or a video (.mp4, .mov, .mkv, .webm, .gif) when SOURCE is one"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    limits: OmitArgPrefixes[MediaLimits] = field(default_factory=MediaLimits)
     edit: OmitArgPrefixes[EditOptions] = field(default_factory=EditOptions)
 
     def run(self) -> None:
         """Edit, and print what was done."""
 
+        self.limits.apply()
         animator = self.networks.load()
         with progress_bar() as progress:
             report = animator.edit(self.source, self.out, self.edit, progress)

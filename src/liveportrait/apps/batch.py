@@ -14,6 +14,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.progress import batch_bars
 from liveportrait.errors import UserError
+from liveportrait.limits import MediaLimits
 
 if TYPE_CHECKING:
     from liveportrait.apps.batches.bench import Outcome
@@ -45,11 +46,13 @@ class Batch:
     ray: Annotated[str | None, arg(metavar="ADDRESS")] = None
     """do the jobs on a Ray cluster: its address, auto to find it, or local for one on this machine"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    limits: OmitArgPrefixes[MediaLimits] = field(default_factory=MediaLimits)
 
     def run(self) -> None:
         """Do what is not done yet, and print each result. Raises `JobsFailed`."""
         if self.jobs is not None and self.jobs < 1:
             raise UserError(f"jobs is {self.jobs}: give at least 1")
+        self.limits.apply()
         from liveportrait.apps.batches.manifest import read_manifest
         from liveportrait.apps.batches.record import Record
 

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liveportrait.errors import UserError
+from liveportrait.media.container import OPEN_OPTIONS
+from liveportrait.media.files import check_input
 
 LANDMARKS = 111
 BLENDSHAPES = 52
@@ -69,7 +71,7 @@ class Entry:
                 raise ValueError("not a picture")
             return np.asarray(decoded, np.uint8)[None]
         keep = None if wanted is None else set(wanted.tolist())
-        with av.open(io.BytesIO(self.media), "r") as container:
+        with av.open(io.BytesIO(self.media), "r", options=OPEN_OPTIONS) as container:
             stream = container.streams.video[0]
             # Otherwise the decoder paints over damage and says nothing; with threads it does so all the same.
             stream.codec_context.options = {"err_detect": "explode"}
@@ -126,6 +128,7 @@ _BROKEN = (
     zipfile.BadZipFile,
     ValueError,
     TypeError,
+    RecursionError,
     OSError,
     EOFError,
     av.FFmpegError,
@@ -137,6 +140,8 @@ def _groups(path: Path, on_broken: OnBroken | None) -> Iterator[tuple[str, dict[
     """Key and members by suffix, for each run of members of one key."""
     key, parts = "", dict[str, bytes]()
     opened = False
+    if path.exists():
+        check_input(path)  # a pipe would never end
     try:
         with tarfile.open(path) as tar:
             opened = True
@@ -190,7 +195,7 @@ def _entry(key: str, parts: dict[str, bytes]) -> Entry:
 
 def _video_frames(media: bytes) -> int:
     """Whole frames of a video, counted by its packets. Raises ValueError or FFmpegError where it is broken."""
-    with av.open(io.BytesIO(media), "r") as container:
+    with av.open(io.BytesIO(media), "r", options=OPEN_OPTIONS) as container:
         if not container.streams.video:
             raise ValueError("an mp4 without a video track")
         stream = container.streams.video[0]

@@ -24,10 +24,11 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from liveportrait.errors import UserError
+from liveportrait.limits import check_pixels, max_pixels, picture_bytes
 from liveportrait.media.files import check_input
 
 _DEMUXERS = "mov,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac,aac"
-_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
+OPEN_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}  # of all that is read
 
 PICTURES = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP or TIFF"
 VIDEOS = "MP4, MOV, MKV, WebM, AVI, or an animated GIF, WebP, PNG or AVIF"
@@ -72,8 +73,10 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     """The opened container of a video or sound file. Raises UserError where it cannot be opened."""
     check_input(path)
     try:
-        container = av.open(os.path.abspath(path), options=_OPTIONS, metadata_errors="replace")
-    except (FFmpegError, OSError) as error:
+        # The limit holds for the frames, too, that are decoded in order to learn what the file holds.
+        options = {**OPEN_OPTIONS, "max_pixels": str(max_pixels())}
+        container = av.open(os.path.abspath(path), options=options, metadata_errors="replace")
+    except (FFmpegError, OSError, ValueError) as error:
         raise _unreadable(path) from error
     with container:
         yield container
@@ -116,6 +119,8 @@ def require_video(container: InputContainer, path: Path) -> VideoStream:
         raise UserError(f"{path} has no video track: a file with moving pictures is needed")
     if stream.codec_context is None:
         raise UserError(f"{path}: its video codec is unknown here: convert it to MP4 with H.264")
+    check_pixels(path, stream.width, stream.height)
+    stream.codec_context.options = {"max_pixels": str(max_pixels())}
     return stream
 
 
@@ -154,12 +159,12 @@ def _format_by_brand(head: bytes) -> str | None:
 def is_animated(path: Path, picture: str) -> bool:
     """Whether a file of a picture format other than GIF holds several frames; False where it is damaged."""
     sign = _SIGNS_OF_ANIMATION.get(picture)
-    if sign is None or sign not in path.read_bytes():
+    if sign is None or sign not in picture_bytes(path):
         return False
     import PIL.Image  # takes a while, and few files need it
 
     try:
-        with PIL.Image.open(path) as opened:
+        with PIL.Image.open(path, formats=[picture]) as opened:
             # A still picture may stand in front of the frames, for those who cannot show them.
             return int(getattr(opened, "n_frames", 1)) > 1 + bool(opened.info.get("default_image"))
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):

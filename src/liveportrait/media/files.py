@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from liveportrait.folders import check_new_folder, unfinished_beside
 
 def check_input(path: Path | str) -> Path:
     """The path, if it names a file with something in it that can be opened; otherwise UserError."""
-    path = Path(path)
+    path = _named(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file inside it")
     if not path.exists():
@@ -37,7 +38,7 @@ def check_output(path: Path | str, suffixes: Collection[str] = (), overwrite: bo
     `suffixes` are the allowed ones in lower case with their dot; none given allows any. Call it before long
     work begins, so that a mistake shows at once.
     """
-    path = Path(path)
+    path = _named(path)
     if suffixes and path.suffix.lower() not in suffixes:
         named = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
         raise UserError(f"{path} {named}: choose one of {' '.join(suffixes)}")
@@ -53,6 +54,19 @@ def check_output(path: Path | str, suffixes: Collection[str] = (), overwrite: bo
         raise UserError(f"{path} is a link that leads nowhere: remove it, or choose another name") from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written to: choose another folder")
+    return path
+
+
+def _named(path: Path | str) -> Path:
+    """The path, if a file may have that name here; otherwise UserError."""
+    path = Path(path)
+    try:
+        path.lstat()
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            told = ascii(str(path))
+            told = f"{told[:80]}…" if len(told) > 80 else told
+            raise UserError(f"no file can be named {told}: choose a shorter, plain name") from error
     return path
 
 

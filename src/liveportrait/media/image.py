@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from liveportrait.errors import UserError
+from liveportrait.limits import announced_size, check_pixels, picture_bytes
 from liveportrait.media.colour import flatten
 from liveportrait.media.container import PICTURES, UNREADABLE, media_kind, picture_format
 from liveportrait.media.files import Names, check_input, check_output, output_folder
@@ -39,7 +40,6 @@ _COLOUR_MARKS = {
     "TIFF": (b"acsp",),
 }
 # A chunk that says that colours are sRGB (PNG 1.2, 4.2.2.3), to follow the header. Other formats mean sRGB without.
-_LONGEST_PNG = 10**6  # px, sides that libpng decodes
 _PNG_HEADER = 33  # bytes, signature included
 _PNG_SRGB = b"\0\0\0\1sRGB\0\xae\xce\x1c\xe9"
 _ORIENTATION_TAG = 0x0112
@@ -64,20 +64,21 @@ def load_image(path: Path | str) -> Image:
         raise UserError(f"{path} is a {picture} picture, which cannot be read here: export it as JPEG or PNG")
     if picture in ("AVIF", "HEIC"):
         return _pillow().load_modern(path, picture)
-    data = path.read_bytes()
-    # libpng complains aloud about a lost end and about long sides, which are refused below.
-    noisy = picture == "PNG" and (b"IEND" not in data or max(_png_size(data)) > _LONGEST_PNG)
-    image = None if noisy else _decoded(data, picture)
-    if image is None:
+    data = picture_bytes(path)
+    # Before it is decoded: a file of some kilobytes may hold gigabytes of one colour.
+    if size := announced_size(data, picture):
+        check_pixels(path, *size)
+    else:
         _pillow().check_size(path, data, picture)
-        if whole := _pillow().completed(data, picture):
-            image = _decoded(whole, picture)
+    noisy = picture == "PNG" and b"IEND" not in data  # libpng complains aloud about a lost end
+    image = None if noisy else _decoded(data, picture)
+    if image is None and (whole := _pillow().completed(data, picture)):
+        image = _decoded(whole, picture)
     if image is None:
         raise UserError(f"{path} cannot be decoded: the {picture} is damaged or cut off; copy it again")
     if image.dtype != np.uint8:
         raise UserError(f"{path} has {image.dtype} pixels: save it with 8 or 16 bits a channel")
     if any(mark in data for mark in _COLOUR_MARKS.get(picture, ())):
-        _pillow().check_size(path, data, picture)
         return _pillow().in_srgb(image, data, picture)
     return image
 
@@ -92,11 +93,6 @@ def picture_size(path: Path | str) -> tuple[int, int]:
     if picture is None or picture in UNREADABLE:
         load_image(path)  # its error says more
     return _pillow().size_of(path, str(picture))
-
-
-def _png_size(data: bytes) -> tuple[int, int]:
-    """Width and height in a PNG's header."""
-    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
 
 
 def _pillow() -> ModuleType:

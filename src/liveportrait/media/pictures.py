@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import PIL.Image
 from PIL import ImageOps
-from PIL.Image import DecompressionBombError, DecompressionBombWarning
+from PIL.Image import DecompressionBombError
 from PIL.Image import Image as Picture
 
 from liveportrait.errors import UserError
+from liveportrait.limits import check_frames, check_pixels, picture_bytes
 from liveportrait.media.colour import flatten
 from liveportrait.media.gamut import ADOBE_RGB, GAMMA_22, profile_to_srgb, signal_to_srgb
 from liveportrait.media.probe import LONGEST_END_S, Timeline, laid_out
@@ -32,9 +33,6 @@ _INSTEAD_S = 0.1  # for so long, as browsers do
 
 _EXIF, _COLOUR_SPACE, _INTEROPERABILITY = 0x8769, 0xA001, 0xA005  # EXIF 2.3
 _UNCALIBRATED, _ADOBE = 0xFFFF, "R03"
-
-# What OpenCV decodes: pixels in all (its CV_IO_MAX_IMAGE_PIXELS), and px of a side (libpng).
-_MOST_PIXELS, _LONGEST_SIDE = 2**30, 10**6
 
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -49,7 +47,8 @@ def load_modern(path: Path, picture: str) -> Image:
     with _reported(path, picture):
         if picture == "HEIC":
             return _rgb(_open_heic(path), path.read_bytes())
-        with PIL.Image.open(path) as opened:
+        with _opened(picture_bytes(path), picture) as opened:
+            check_pixels(path, *opened.size)
             return _rgb(opened, path.read_bytes())
 
 
@@ -58,14 +57,13 @@ def size_of(path: Path, picture: str) -> tuple[int, int]:
     with _reported(path, picture):
         if picture == "HEIC":
             return tuple(_heif(path).size)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DecompressionBombWarning)
-            with PIL.Image.open(path) as opened:
-                return opened.size
+        with _opened(picture_bytes(path), picture) as opened:
+            return opened.size
 
 
 def _open_heic(path: Path) -> Picture:
     heif = _heif(path)
+    check_pixels(path, *heif.size)
     picture: Picture = heif.to_pillow()
     # Without its EXIF data: the picture is upright already, and the orientation there is that of the camera.
     picture.info["icc_profile"] = heif.info.get("icc_profile")
@@ -84,14 +82,13 @@ def _heif(path: Path) -> Any:
 
 
 def check_size(path: Path, data: bytes, picture: str) -> None:
-    """Raise UserError where a file's header speaks of more pixels, or a longer side, than OpenCV decodes."""
+    """Raise UserError where a file's header speaks of more pixels, or a longer side, than are read."""
     try:
         with _opened(data, picture) as opened:
             width, height = opened.size
     except _BROKEN:
         return
-    if width * height > _MOST_PIXELS or max(width, height) > _LONGEST_SIDE:
-        raise UserError(f"{path} has too many pixels, {width}x{height}: reduce it, 4096 px a side are enough")
+    check_pixels(path, width, height)
 
 
 def in_srgb(image: Image, data: bytes, picture: str) -> Image:
@@ -171,10 +168,12 @@ class AnimatedPicture:
 
     def _frames(self) -> Iterator[tuple[float, float, Image]]:
         """Times, durations in s, and frames."""
-        with _reported(self.path, self._picture), PIL.Image.open(self.path) as opened:
+        with _reported(self.path, self._picture), _opened(picture_bytes(self.path), self._picture) as opened:
             time = 0.0
             # The picture that stands in for an animated PNG where it cannot be shown is none of its frames.
             first, count = bool(opened.info.get("default_image")), getattr(opened, "n_frames", 1)
+            check_pixels(self.path, *opened.size)
+            check_frames(self.path, count)
             for number in range(first, count):
                 opened.seek(number)
                 opened.load()
@@ -224,9 +223,10 @@ def _is_adobe_rgb(opened: Picture) -> bool:
 def _opened(data: bytes, picture: str) -> Iterator[Picture]:
     """A file of a kind that OpenCV decodes too; Pillow's limit, less than a large sensor's pixels, does not hold."""
     PIL.Image.init()
-    opened = PIL.Image.OPEN[picture.upper()][0](io.BytesIO(data), "")
-    with opened:
-        yield opened
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged notes beside the pixels
+        with PIL.Image.OPEN[picture.upper()][0](io.BytesIO(data), "") as opened:
+            yield opened
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from liveportrait.errors import UserError
+from liveportrait.limits import check_frames
 from liveportrait.media.container import audio_stream, open_media, require_video
 from liveportrait.media.timing import (
     FILE_JOINTS,
@@ -126,6 +127,7 @@ def probe(path: Path) -> Timeline:
             if container.format.name == "gif":
                 end = min(packets.end_s, float(times[-1]) + LONGEST_END_S)
             timeline = laid_out(times, declared, end, gap_s=gap, joints=joints, **facts)
+        check_frames(path, timeline.frame_count)
         _require_whole(container, stream, packets, timeline, path)
     return timeline
 

@@ -16,6 +16,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from liveportrait.errors import UserError
+from liveportrait.limits import check_pixels
 from liveportrait.media.colour import FrameConverter
 from liveportrait.media.container import alpha_decoder, is_animated, open_media, picture_format, require_video
 from liveportrait.media.files import check_input
@@ -53,6 +54,11 @@ class VideoReader:
             _, first = next(frames, (None, None))
         if first is None:
             raise UserError(f"{path}: not one frame can be decoded; copy it again or convert it to MP4")
+        if isinstance(first, VideoFrame):  # its pixels may be said to be as wide as a thousand are high
+            aspect = timeline.pixel_aspect
+            check_pixels(
+                self.path, round(first.width * max(aspect, 1)), round(first.height * max(1 / aspect, 1))
+            )
         height, width = self._converter(first)(first).shape[:2]
         self.info = VideoInfo(
             width,

@@ -106,7 +106,7 @@ def read_keyframes(path: str | Path, check: Callable[[str, float], None]) -> Key
             except UserError as error:
                 raise UserError(f"keyframe {number}: {error}") from error
         return keyframes
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read the keyframes {path}: it is no JSON text ({error})") from error
     except UserError as error:
         raise UserError(f"cannot use the keyframes {path}: {error}") from error
@@ -135,4 +135,8 @@ def _keyframe(row: Any, number: int) -> Keyframe:
     if not isinstance(row["slider"], str):
         raise UserError(f"keyframe {number} has a slider that is no name")
     slider = row["slider"].replace("-", "_")
-    return Keyframe(float(row["time"]), slider, float(row["value"]), row.get("interpolation", "linear"))
+    try:
+        time, value = map(float, numbers)
+    except OverflowError:
+        raise UserError(f"keyframe {number} has a time or value that is too large") from None
+    return Keyframe(time, slider, value, row.get("interpolation", "linear"))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from liveportrait.errors import UserError
+from liveportrait.media.files import check_input
 
 Settings = TypeVar("Settings")
 # Former names of keys, still read.
@@ -40,6 +41,10 @@ def check_shares(settings: object, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         check(name, value, 0 <= value <= 1, "it must be from 0 to 1")
+
+
+MAX_BYTES = 2**20  # of a configuration
+MAX_DOTS = 200  # in a line of it
 
 
 @dataclass(frozen=True)
@@ -117,10 +122,18 @@ def read_toml(kind: type[Settings], path: Path) -> Settings:
     Unknown keys, wrong types and impossible values are errors that name the file and the key.
     """
     try:
-        raw = tomllib.loads(path.read_text())
+        if path.exists() and check_input(path).stat().st_size > MAX_BYTES:
+            raise UserError(f"{path} is larger than the {MAX_BYTES} bytes that a configuration may have.")
+        text = path.read_text(encoding="utf-8")
+        # The reader's memory grows with the square of a key's depth.
+        if any(line.count(".") > MAX_DOTS for line in text.splitlines()):
+            raise UserError(f"{path} has a line with more than {MAX_DOTS} dots: no key is as deep.")
+        raw = tomllib.loads(text)
     except FileNotFoundError as error:
         raise UserError(f"No configuration at {path}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or nested without end
         raise UserError(f"{path} is not valid TOML: {error}.") from error
     settings: Settings = _build(kind, raw, "", path)
     return settings

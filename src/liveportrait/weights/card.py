@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from liveportrait.errors import UserError
+from liveportrait.media.files import check_input
 from liveportrait.networks.expression import ExpressionSizes
 from liveportrait.networks.retargeting import RetargetingSizes
 from liveportrait.networks.variants import ARCHITECTURES, Variant
@@ -18,6 +19,8 @@ CARD_FILE = "model.json"
 FORMAT = "liveportrait-weights"
 VERSION = 1
 FORMER_BORDER = "continues_border"  # what earlier cards call `Variant.replicate_border`
+
+MAX_BYTES = 2**22  # of a card
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ def read_card(folder: Path) -> Card:
     Raises UserError where it is damaged, or was written by a later version of the program.
     """
     path = folder / CARD_FILE
+    if path.exists() and check_input(path).stat().st_size > MAX_BYTES:
+        raise UserError(f"{path} is damaged: it is larger than the {MAX_BYTES} bytes that it may have")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
@@ -75,7 +80,7 @@ def read_card(folder: Path) -> Card:
             )
     except KeyError as error:
         raise UserError(f"{path} is damaged: it has no entry {error}") from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
     raise UserError(f"{path} has version {version}, but this program reads {VERSION}: update liveportrait")
 

@@ -10,7 +10,7 @@ The animals' networks are used with the human stitching file, as the published p
 from __future__ import annotations
 
 import os
-import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from liveportrait.errors import UserError
+from liveportrait.media.files import check_input
 from liveportrait.networks import BASE, Networks, build
 from liveportrait.networks.base import apply_spectral_norm, fold_spectral_norm
 from liveportrait.weights.store import blueprint, check_state
@@ -109,8 +110,13 @@ def _is_state(value: object) -> bool:
 
 def _read_pth(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        check_input(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PyTorch, about files that it then refuses
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except Exception as error:  # its reader raises whatever bytes that are no checkpoint lead it to
         raise UserError(f"{path} is no checkpoint, or is cut short: download it again") from error
     if not _is_state(content):
         raise UserError(f"{path} is no checkpoint: it holds a {type(content).__name__}, not named tensors")

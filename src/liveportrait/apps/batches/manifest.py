@@ -25,6 +25,7 @@ from liveportrait.media import IMAGE_OUTPUTS, check_alpha, check_input, media_ki
 
 SEVERAL = ";"  # between several drivers in a cell of a table
 SHOWN = 10  # mistakes of a manifest that are told
+MAX_BYTES = 64 * 2**20
 LONGEST_NAME = 120  # letters: systems allow 255 bytes, and some is added
 KINDS: tuple[JobKind, ...] = get_args(JobKind)
 FORMATS = {"template": TEMPLATE_SUFFIXES}
@@ -80,9 +81,11 @@ def read_manifest(path: Path, folder: Path, weights: str) -> list[Row]:
     Relative paths start at the manifest's folder. A result's name is the row's own, or that of its source and drivers,
     with a number where an earlier row has it. Raises `UserError` that tells every wrong row, before any work.
     """
+    if check_input(path).stat().st_size > MAX_BYTES:
+        raise UserError(f"{path} is larger than the {MAX_BYTES} bytes that a manifest may have: split it")
     drafts: list[_Draft] = []
     mistakes: list[str] = []
-    for line, values in _lines(check_input(path)):
+    for line, values in _lines(path):
         try:
             drafts.append(_draft(line, values, path.parent))
         except UserError as error:
@@ -144,7 +147,7 @@ def _table(table: csv.DictReader[str], path: Path) -> Iterator[tuple[int, dict[s
 def _object(text: str, place: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is no JSON: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f'{place} is no JSON object: write {{"source": ..., "driving": ...}}')

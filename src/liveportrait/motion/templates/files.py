@@ -13,7 +13,6 @@ Animal templates bring no ratios. The canonical keypoints (`kp`) came last, and 
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from liveportrait.errors import UserError
+from liveportrait.limits import check_frames
 from liveportrait.media.files import check_input, check_output, output_file
 from liveportrait.motion.groups import PUBLISHED
 from liveportrait.motion.templates import pickled_arrays
@@ -195,6 +195,9 @@ def _read_safetensors(path: Path) -> Template:
     missing = [name for name in _REQUIRED if name not in found]
     if missing:
         raise UserError(f"it lacks {', '.join(missing)}")
+    if not found["rotation"].ndim:
+        raise UserError("its rotation is one number, it should be a matrix for each frame")
+    check_frames("it", len(found["rotation"]))
     try:
         fps = Fraction(metadata.get("fps", ""))
     except (ValueError, ZeroDivisionError):
@@ -231,7 +234,7 @@ def _ratios(
 
 
 def _fps(value: Any) -> Fraction:
-    valid = isinstance(value, int | float) and math.isfinite(value) and 0 < value <= MAX_FPS
+    valid = isinstance(value, int | float) and 0 < value <= MAX_FPS  # false for NaN
     if not valid:
         raise UserError(f"its output_fps is not a number above 0 and up to {MAX_FPS}")
     return Fraction(value).limit_denominator(1001)
