@@ -1,0 +1,15 @@
+"""Random inputs for what reads files: `python scripts/fuzz.py [EXAMPLES]`, 5000 for each reader by default."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TEST = Path(__file__).parents[1] / "tests" / "test_fuzzing.py"
+
+if __name__ == "__main__":
+    examples = sys.argv[1] if len(sys.argv) > 1 else "5000"
+    environment = {**os.environ, "FUZZ_EXAMPLES": examples}
+    sys.exit(subprocess.run([sys.executable, "-m", "pytest", "-v", str(TEST)], env=environment).returncode)
