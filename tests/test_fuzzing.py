@@ -1,6 +1,5 @@
 """Random inputs for what reads files: an answer, or one sentence."""
 
-# ruff: noqa: E501 (strategies)
 from __future__ import annotations
 
 import csv
