@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo app test lint clean
+.PHONY: demo app test lint licences sbom locks clean
 
 demo: .venv/installed-demo  ## animate a sample portrait: out/demo.mp4 and out/contact-sheet.png
 	$(BIN)/liveportrait demo -o out --overwrite
@@ -17,10 +17,21 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check src tests scripts benchmarks integrations docs/notebooks
 	$(BIN)/mypy
 
+licences: .venv/installed-web  ## what is installed and on which terms; fails where one is not allowed
+	$(BIN)/python scripts/list_licences.py web --check
+
+sbom: .venv/installed-web  ## out/sbom.json, a list of all that is installed, as CycloneDX
+	$(PYTHON) -m venv .venv-tools && .venv-tools/bin/pip install --quiet cyclonedx-bom
+	mkdir -p out && .venv-tools/bin/cyclonedx-py environment $(BIN)/python --output-file out/sbom.json
+
+locks:  ## locks/*.txt after a change of what is pinned
+	$(PYTHON) -m venv .venv-tools && .venv-tools/bin/pip install --quiet uv
+	PATH="$(CURDIR)/.venv-tools/bin:$$PATH" $(PYTHON) scripts/make_lock.py
+
 .venv/installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
 clean:
-	rm -rf .venv out build dist
+	rm -rf .venv .venv-tools out build dist
