@@ -228,7 +228,7 @@ def test_truncated_checkpoint_is_one_sentence(copy: Path, share: float) -> None:
     path.unlink()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(
-        UserError, match=r"appearance_feature_extractor\.pth is no checkpoint, or is cut short"
+        UserError, match=r"appearance_feature_extractor\.pth is (no checkpoint, or is cut short|empty)"
     ):
         weights.load(copy)
 
