@@ -25,6 +25,7 @@ from liveportrait.face.paste import (
     with_detail,
     yielding,
 )
+from liveportrait.marking import Watermark
 from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image
 
@@ -50,9 +51,18 @@ class Compositor:
     """Lays faces into the frames of one source. Where it is still, masks and places are worked out once."""
 
     def __init__(
-        self, source: Source, options: PasteOptions, variant: Variant, largest: int | None = None
+        self,
+        source: Source,
+        options: PasteOptions,
+        variant: Variant,
+        largest: int | None = None,
+        watermark: Watermark | None = None,
     ) -> None:
-        """`largest`: px, side up to which a crop is composed where the options name none; None is any."""
+        """`largest`: px, side up to which a crop is composed where the options name none; None is any.
+
+        `watermark` goes into what was generated, and nowhere else.
+        """
+        self._watermark = watermark
         self._source, self._options, self._variant = source, options, variant
         self._largest = options.resolution or largest
         self._pastes = options.paste_back and source.crops
@@ -84,18 +94,25 @@ class Compositor:
         if self._pastes:
             return self._pasted(frame, faces)
         if faces and faces[0].layers.is_painted:
-            return faces[0].generated
+            return self._marked(faces[0].generated.copy() if self._watermark else faces[0].generated)
         crop = self._crops.get(0)
         if crop is None:
             crop = self._source.faces[0].crop(row, frame, self.shape[0], self._variant.replicate_border)
         if self._is_still:
             self._crops[0] = crop
-        return composed(crop, faces[0].layers) if faces else crop.copy()
+        return self._marked(composed(crop, faces[0].layers)) if faces else crop.copy()
+
+    def _marked(self, crop: Image) -> Image:
+        """A crop that is a frame by itself, marked in place."""
+        if self._watermark:
+            self._watermark.embed(crop)
+        return crop
 
     def _pasted(self, frame: Image, faces: Sequence[RenderedFace]) -> Image:
         placed = [(face, face.placement) for face in faces if face.placement is not None]
         alpha = self._options.alpha
         result = np.zeros((*self._source.shape, 4), np.uint8) if alpha else frame.copy()
+        covers = []
         for face, placement in sorted(placed, key=lambda item: item[1].side):
             others = [other.outline for _, other in placed if other is not placement]
             others = [] if self._options.as_published else [*others, *self._source.bystanders]
@@ -106,6 +123,9 @@ class Compositor:
             if self._options.match_colour:
                 layers = layers.coloured(seam_correction(face.generated, face.crop, ready.mask))
             self._lay(result, frame, face, placement, layers, ready.paster)
+            covers.append(ready.paster.covered)
+        if self._watermark:
+            self._watermark.embed_all(result, [cover for cover in covers if cover])
         return result
 
     def _lay(

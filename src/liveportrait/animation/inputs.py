@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from liveportrait.media import (
 )
 from liveportrait.motion import Template, read_template
 from liveportrait.types import Array, Image
+from liveportrait.weights.store import sha256_of
 
 TEMPLATE_SUFFIXES = (".safetensors", ".pkl")
 
@@ -47,13 +49,14 @@ def open_source(session: Session, source: SourceInput, options: SourceOptions) -
         return open_photo(session, source, options)
     if isinstance(source, str | Path):
         if media_kind(source) == "image":
-            return open_photo(session, Path(source), options)
+            return replace(open_photo(session, Path(source), options), sha256=sha256_of(Path(source)))
         if options.box or options.subject == "animal":
             asked = "box" if options.box else "subject animal"
             raise UserError(
                 f"{asked} is for a photo, and {source} is a video: animals and boxes move in photos only"
             )
-        return open_video(session, VideoReader(source), options)
+        opened = open_video(session, VideoReader(source), options)
+        return replace(opened, sha256=sha256_of(Path(source)))
     return open_video(session, _frames(source, "the source's frames"), options)
 
 

@@ -19,6 +19,7 @@ from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.pipeline import Cue, render_faces
 from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
+from liveportrait.animation.marks import watermark_for
 from liveportrait.animation.source.base import Source
 from liveportrait.animation.source.photo import SMALLEST_CROPPED
 from liveportrait.errors import UserError
@@ -80,7 +81,9 @@ class Live:
         self._fps = Fraction(fps).limit_denominator(1000)
         smallest = SMALLEST_DRIVER if options.crop_driving else SMALLEST_CROPPED
         self._tracker = SceneTracker(session.analyzer, smallest)
-        self._compositor = Compositor(source, options, session.engine.variant, LIVE_SIDE)
+        variant = session.engine.variant
+        watermark = watermark_for(source, variant, options, "live")
+        self._compositor = Compositor(source, options, variant, LIVE_SIDE, watermark)
         self._pictures = self._played()
         self._reference: _Reference | None = None
         self._last: DrivingBatch | None = None

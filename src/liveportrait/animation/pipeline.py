@@ -24,6 +24,7 @@ from liveportrait.animation.driver.base import PHOTO_FPS, DrivingBatch, Play, Ti
 from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.session import Session
+from liveportrait.animation.marks import watermark_for
 from liveportrait.animation.source.base import FacePlacement, FaceView, Source, SourceFace
 from liveportrait.engine.numbers import LEFT_OUT, OTHER_WEIGHTS, check_finite
 from liveportrait.face.composition import FaceLayers
@@ -201,7 +202,8 @@ class Rendering:
         """frames that each moving driver lasts for at the rate of the result"""
         self.total = min([*self.lengths, *([source.count] if source.count else [])], default=1)
         """how many frames there will be, as far as the files tell the truth"""
-        self.compositor = Compositor(source, paste, session.engine.variant)
+        watermark = watermark_for(source, session.engine.variant, paste, "animated" if drivers else "edited")
+        self.compositor = Compositor(source, paste, session.engine.variant, watermark=watermark)
         is_still = not self.lengths and source.count is None
         self._rendered = render(
             session,

@@ -67,6 +67,7 @@ class Paster:
             mask = np.asarray(
                 cv2.warpAffine(cover, self._scaled_to_box(cover.shape[0]), self._extent), np.uint8
             )
+            self._cover = mask
             # Seven eighths of a window have a full mask: copied, which is much faster than blended.
             self._full = (mask == 255).astype(np.uint8)
             self._edge = np.nonzero((mask > 0) & (mask < 255))
@@ -75,6 +76,11 @@ class Paster:
     @property
     def _visible(self) -> bool:
         return min(self._extent) > 0
+
+    @property
+    def covered(self) -> tuple[tuple[slice, slice], Image] | None:
+        """Rows and columns of the frame that the window's bounding box takes, and the mask (h,w) uint8 there."""
+        return (self._place, self._cover) if self._visible else None
 
     def paste(self, generated: Image, frame: Image) -> Image:
         """A copy of `frame` (H,W,3) with `generated` (S,S,3) in its window, both RGB uint8.

@@ -113,6 +113,7 @@ class Source(ABC):
     cuts: tuple[int, ...] = ()  # frames at which a new scene begins
     jitter: tuple[Jitter, ...] = ()
     note: str = ""  # for the user, about its faces
+    sha256: str = ""  # of its file, hexadecimal; empty where it came from memory
 
     @abstractmethod
     def frames(self, session: Session) -> AbstractContextManager[Iterator[Image]]:
