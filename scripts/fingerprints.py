@@ -68,7 +68,7 @@ def make_inputs(folder: Path, animator: Animator) -> None:
     animator.edit(
         portrait,
         folder / "other.png",
-        EditOptions(lips=0.7, smile=0.5, yaw=8, paste_back=True, overwrite=True),
+        EditOptions(lips=0.7, smile=0.5, yaw=8, paste_back=True, overwrite=True, mark=False),
     )
     for name, image in (("driving.mp4", portrait), ("other.mp4", load_image(folder / "other.png"))):
         with VideoWriter(folder / name, Fraction(25), 300, 300, overwrite=True) as writer:
@@ -107,13 +107,13 @@ def main(folder: Path) -> None:
     for name, (source, driving, chosen) in ANIMATIONS.items():
         drivers = [motions[each] if each in motions else folder / each for each in driving]
         target = out.with_suffix(".png") if name == "photo, photo" else out
-        options = AnimateOptions(overwrite=True, **chosen)  # type: ignore[arg-type]
+        options = AnimateOptions(overwrite=True, mark=False, **chosen)  # type: ignore[arg-type]
         report = animator.animate(folder / source, drivers, target, options)
         print(f"{name}: {' '.join(digest(path) for path in (target, report.compare) if path)}", flush=True)
     for name, (source, chosen) in EDITS.items():
         chosen = {key: folder / value if isinstance(value, str) else value for key, value in chosen.items()}
         target = out.with_suffix(".png") if source.endswith("png") else out
-        animator.edit(folder / source, target, EditOptions(overwrite=True, **chosen))  # type: ignore[arg-type]
+        animator.edit(folder / source, target, EditOptions(overwrite=True, mark=False, **chosen))  # type: ignore[arg-type]
         print(f"{name}: {digest(target)}", flush=True)
     animator.template(folder / "driving.mp4", folder / "motion.safetensors", overwrite=True)
     print(f"template: {digest(folder / 'motion.safetensors')}", flush=True)

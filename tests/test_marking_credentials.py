@@ -174,7 +174,9 @@ def test_a_certificate_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setenv("LIVEPORTRAIT_CERTIFICATE", str(certificate))
     monkeypatch.setenv("LIVEPORTRAIT_KEY", str(key))
     assert load_signer().name == "Studio"
-    assert Marker().seal(True, "edit", path, None, ()).told == "marked: content credentials (Studio)"
+    assert (
+        Marker().seal(True, "edit", path, None, ()).told == "marked: watermark, content credentials (Studio)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,8 +235,8 @@ def test_where_signing_fails_nothing_is_left(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "mark", "told"),
     [
-        ("a.webm", True, "not marked: .webm takes no content credentials"),
-        ("frames", True, "not marked: a folder of PNG has no content credentials"),
+        ("a.webm", True, "marked: watermark (.webm takes no content credentials)"),
+        ("frames", True, "marked: watermark (a folder of PNG has no content credentials)"),
         ("a.mp4", False, "not marked: --no-mark"),
     ],
 )

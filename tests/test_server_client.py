@@ -66,7 +66,7 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatc
             assert load_image(smile).shape == (150, 150, 3)
             said = client.verify(smile)
             assert said["marked"] and said["credentials"]["facts"]["source"] == {"sha256": source}
-            assert "marked: content credentials" in seen[-1].notes[-1]
+            assert "marked: watermark, content credentials" in seen[-1].notes[-1]
             assert f"{source}.png" in [path.name for path in (tmp_path / "data/uploads").iterdir()]
 
             long = [client.submit("animate", source, ["talk"])]

@@ -25,7 +25,7 @@ from liveportrait.face.paste import (
     with_detail,
     yielding,
 )
-from liveportrait.marking import Watermark
+from liveportrait.marking.watermark import Watermark
 from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image
 

@@ -21,6 +21,7 @@ from liveportrait.animation.source.video import open_video
 from liveportrait.choices import AudioMode
 from liveportrait.errors import UserError
 from liveportrait.face.choice import parse_numbers
+from liveportrait.marking.statement import sha256_of
 from liveportrait.media import (
     VIDEO_OUTPUTS,
     FrameArrays,
@@ -32,7 +33,6 @@ from liveportrait.media import (
 )
 from liveportrait.motion import Template, read_template
 from liveportrait.types import Array, Image
-from liveportrait.weights.store import sha256_of
 
 TEMPLATE_SUFFIXES = (".safetensors", ".pkl")
 

@@ -6,8 +6,8 @@ import hashlib
 
 from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.source.base import Source
-from liveportrait.marking import Payload, Watermark
-from liveportrait.marking.payload import Work
+from liveportrait.marking.payload import Payload, Work
+from liveportrait.marking.watermark import Watermark
 from liveportrait.networks.variants import Variant
 
 

@@ -265,9 +265,6 @@ class PasteOptions(MarkOptions, OptionGroup):
     """published weights: put SOURCE's own detail, finer than the model's, where the result shows it, moved or not"""
     alpha: bool = False
     """write the moving faces alone, on transparency, to be laid over SOURCE: .mov, .webm or a folder of PNG"""
-    mark: bool = True
-    """put a watermark into the generated pixels and content credentials into files; --no-mark leaves both out, and
-    the duty to tell with you (see docs/guide/marking.md)"""
 
 
 @dataclass(frozen=True)

@@ -147,5 +147,3 @@ def _soft(found: Found) -> Array:
         2j * np.pi * (where[:, 0] * row + where[:, 1] * column) / SIDE
     )
     return np.stack([turned.real, turned.imag], axis=1).ravel()
-
-

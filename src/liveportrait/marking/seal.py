@@ -49,9 +49,11 @@ class Marker:
             return Seal(told="not marked: --no-mark")
         if not can_sign(out):
             what = f"{out.suffix} takes" if out.suffix else "a folder of PNG has"
-            return Seal(told=f"not marked: {what} no content credentials")
+            return Seal(told=f"marked: watermark ({what} no content credentials)")
         if not is_available():
-            return Seal(told="not marked: c2pa-python, which writes content credentials, is not installed")
+            return Seal(
+                told="marked: watermark (c2pa-python, which writes content credentials, is not installed)"
+            )
         signer = load_signer(self.certificate, self.key)
         statement = Statement(
             kind,
@@ -61,5 +63,5 @@ class Marker:
             tuple(sha256_of(path) for path in driving if path),
             source,
         )
-        told = f"marked: content credentials ({signer.name})"
+        told = f"marked: watermark, content credentials ({signer.name})"
         return Seal(statement, signer, told, (signer.note,) if signer.note else ())

@@ -40,8 +40,8 @@ from liveportrait.metrics.patches import face_saturation
 from liveportrait.metrics.perceptual import features
 from liveportrait.types import Array, Image
 
-OPTIONS = DriveOptions(crop_driving=False)
-UNSTITCHED = DriveOptions(crop_driving=False, stitching=False)
+OPTIONS = DriveOptions(crop_driving=False, mark=False)
+UNSTITCHED = DriveOptions(crop_driving=False, stitching=False, mark=False)
 
 
 class Made(NamedTuple):

@@ -44,7 +44,7 @@ from liveportrait.types import Array, Image
 DRIVERS = 4  # people
 FARTHEST_TURN = 40.0  # degrees
 FRAMES = 24  # of a driver, spread evenly over the clip; then its consecutive ones
-OPTIONS = DriveOptions(crop_driving=False)
+OPTIONS = DriveOptions(crop_driving=False, mark=False)
 
 
 @dataclass(frozen=True, eq=False)

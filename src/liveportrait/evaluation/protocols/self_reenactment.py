@@ -40,7 +40,7 @@ from liveportrait.metrics.patches import change, detail_energy, eye_patches, mou
 from liveportrait.metrics.perceptual import compare, patch_distances
 from liveportrait.types import Array, Image
 
-OPTIONS = DriveOptions(crop_driving=False, reference="first", stitching=False)
+OPTIONS = DriveOptions(crop_driving=False, reference="first", stitching=False, mark=False)
 GREY_FRAMES = 6  # those with the widest mouths, on which a grey source is tried
 
 
