@@ -59,7 +59,7 @@ def test_reenactment_shows_what_animate_writes(protocol: str, tmp_path: Path) ->
         face,
         clip().frames,
         tmp_path / "frames",
-        AnimateOptions(crop=False, crop_driving=False, paste_back=False, **options),
+        AnimateOptions(crop=False, crop_driving=False, paste_back=False, mark=False, **options),
     )
     assert report.frames == len(clip().frames)
     written = [load_image(path) for path in sorted((tmp_path / "frames").iterdir())]
@@ -77,5 +77,5 @@ def test_control_shows_what_edit_writes(tmp_path: Path) -> None:
         for number in (0, len(REQUESTS) - 1):
             out = tmp_path / f"{part}{number}.png"
             sliders = {f"{part}_opening": REQUESTS[number]}
-            animator.edit(source().face, out, EditOptions(crop=False, **sliders))
+            animator.edit(source().face, out, EditOptions(crop=False, mark=False, **sliders))
             assert np.array_equal(load_image(out), outcome.tiles[first + number])

@@ -224,7 +224,7 @@ def test_live_motion_starts_from_the_first_frame(opened, frames):
 def test_live_frames_are_those_of_a_recording(opened, frames, crops, most):
     """Where the crop is cut through the same window, to rounding; a recording's window fits all of its frames."""
     # What is added to expressions is smoothed, live by the past alone.
-    options = DriveOptions(reference="first", crop_driving=crops, expression="landmarks")
+    options = DriveOptions(reference="first", crop_driving=crops, expression="landmarks", mark=False)
     recorded = np.stack(list(opened.drive(frames, options))).astype(int)
     with opened.live(options) as live:
         seen = np.stack([live(frame) for frame in frames])

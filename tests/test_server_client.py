@@ -57,7 +57,7 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatc
             stranger.stream("astronaut")
 
         with Client(url, TOKEN) as client:
-            assert client.verify(photo) == {"marked": False, "credentials": None}
+            assert client.verify(photo) == {"marked": False, "credentials": None, "watermark": []}
             source = client.post_source(photo)
             job = client.submit("edit", photo, options={"smile": 1}, format=".jpg", patience=20)
             seen = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ from liveportrait.face.paste import (
     with_detail,
     yielding,
 )
+from liveportrait.marking.payload import Payload, Work
 from liveportrait.marking.watermark import Watermark
 from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image
@@ -178,3 +180,11 @@ class _Ready(NamedTuple):
 
     paster: Paster
     mask: Image
+
+
+def watermark_for(source: Source, variant: Variant, options: PasteOptions, work: Work) -> Watermark | None:
+    """The watermark that says what was done to which source by which weights; None where options leave marks out."""
+    if not options.mark:
+        return None
+    weights = hashlib.sha256(variant.name.encode()).digest()[0]
+    return Watermark(Payload(work, int(source.sha256[:4] or "0", 16), weights))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from liveportrait.animation.source.video import open_video
 from liveportrait.choices import AudioMode
 from liveportrait.errors import UserError
 from liveportrait.face.choice import parse_numbers
-from liveportrait.marking.statement import sha256_of
 from liveportrait.media import (
     VIDEO_OUTPUTS,
     FrameArrays,
@@ -49,14 +47,13 @@ def open_source(session: Session, source: SourceInput, options: SourceOptions) -
         return open_photo(session, source, options)
     if isinstance(source, str | Path):
         if media_kind(source) == "image":
-            return replace(open_photo(session, Path(source), options), sha256=sha256_of(Path(source)))
+            return open_photo(session, Path(source), options)
         if options.box or options.subject == "animal":
             asked = "box" if options.box else "subject animal"
             raise UserError(
                 f"{asked} is for a photo, and {source} is a video: animals and boxes move in photos only"
             )
-        opened = open_video(session, VideoReader(source), options)
-        return replace(opened, sha256=sha256_of(Path(source)))
+        return open_video(session, VideoReader(source), options)
     return open_video(session, _frames(source, "the source's frames"), options)
 
 

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import torch
 
-from liveportrait.animation.compositor import Compositor
+from liveportrait.animation.compositor import Compositor, watermark_for
 from liveportrait.animation.driver.base import DrivingBatch, Start, Surroundings
 from liveportrait.animation.driver.framing import LiveWindow
 from liveportrait.animation.driver.tracking import cut_driving
@@ -19,7 +19,6 @@ from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.pipeline import Cue, render_faces
 from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
-from liveportrait.animation.marks import watermark_for
 from liveportrait.animation.source.base import Source
 from liveportrait.animation.source.photo import SMALLEST_CROPPED
 from liveportrait.errors import UserError

@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from liveportrait.animation.compositor import Compositor, RenderedFace
+from liveportrait.animation.compositor import Compositor, RenderedFace, watermark_for
 from liveportrait.animation.driver.base import PHOTO_FPS, DrivingBatch, Play, TimedDriver
 from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.session import Session
-from liveportrait.animation.marks import watermark_for
 from liveportrait.animation.source.base import FacePlacement, FaceView, Source, SourceFace
 from liveportrait.engine.numbers import LEFT_OUT, OTHER_WEIGHTS, check_finite
 from liveportrait.face.composition import FaceLayers

@@ -25,8 +25,6 @@ SURE = 7.0  # standard deviations of the pilot above chance from which on a payl
 CERTAIN = 9.0  # from which on no other scale is looked at
 TRIES = 12  # payloads looked for in one picture, the likeliest first
 PART = 4  # squares: side of the parts that are looked at by themselves
-LONGEST = 2200  # px: larger pictures are looked at in their middle
-BATCH = 12  # pictures of a film that are read together
 
 
 class Found(NamedTuple):
@@ -99,7 +97,7 @@ def _pilots(level: Array, scales: Iterable[float] | None) -> Iterator[Found]:
 
 def _part_sums(level: Array, scale: float) -> Array:
     """Squares laid on each other (n,64,64): those of the whole picture, and of parts of it that overlap."""
-    height, width = (int(round(side / scale)) for side in level.shape)
+    height, width = (round(side / scale) for side in level.shape)
     across, down = (max(1, -(-side // SIDE)) for side in (width, height))
     if scale != 1:
         kind = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR

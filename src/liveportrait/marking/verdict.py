@@ -8,6 +8,7 @@ from typing import Any
 
 from liveportrait.errors import UserError
 from liveportrait.marking.credentials import Credentials, is_available, printed, read_credentials
+from liveportrait.marking.film import Stretch, watermarks
 from liveportrait.media import media_kind
 
 
@@ -17,16 +18,20 @@ class Verdict:
 
     path: Path
     credentials: Credentials | None = None
+    watermark: tuple[Stretch, ...] = ()  # the frames that carry one
 
     @property
     def marked(self) -> bool:
         """Whether it says that it is generated, and nothing speaks against it."""
-        return self.credentials is not None and self.credentials.intact and self.credentials.generated
+        found = self.credentials
+        if found is not None and found.state == "broken":
+            return False
+        return bool(self.watermark) or (found is not None and found.intact and found.generated)
 
     def lines(self, name: str = "") -> list[str]:
         """The same for people, a line for each thing that was found; `name` is what the file is called."""
         said = "marked as generated" if self.marked else self._why_not()
-        return [f"{name or self.path}: {said}", *self._credentials()]
+        return [f"{name or self.path}: {said}", *self._credentials(), *self._watermark()]
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs; the file has no name here."""
@@ -40,7 +45,17 @@ class Verdict:
             "facts": dict(found.facts),
             "problems": list(found.problems),
         }
-        return {"marked": self.marked, "credentials": credentials}
+        watermark = [
+            {
+                "first": each.first,
+                "last": each.last,
+                "work": each.payload.work,
+                "source": f"{each.payload.source:04x}",
+                "weights": f"{each.payload.weights:02x}",
+            }
+            for each in self.watermark
+        ]
+        return {"marked": self.marked, "credentials": credentials, "watermark": watermark}
 
     def _why_not(self) -> str:
         if (
@@ -50,6 +65,14 @@ class Verdict:
         ):
             return "altered since it was marked"
         return "not marked as generated"
+
+    def _watermark(self) -> list[str]:
+        lines = []
+        for first, last, payload in self.watermark:
+            frames = f" in frames {first} to {last}" if last else ""
+            source = f", source's SHA-256 begins with {payload.source:04x}" if payload.source else ""
+            lines.append(f"  watermark{frames}: {payload.work}{source}")
+        return lines or ["  no watermark"]
 
     def _credentials(self) -> list[str]:
         found = self.credentials
@@ -93,7 +116,7 @@ def verify(path: str | Path, trust: str | Path | None = None) -> Verdict:
     media_kind(path)
     if not is_available():
         raise UserError("reading content credentials needs c2pa-python: pip install c2pa-python")
-    return Verdict(path, read_credentials(path, _trusted(trust)))
+    return Verdict(path, read_credentials(path, _trusted(trust)), watermarks(path))
 
 
 def _trusted(trust: str | Path | None) -> bytes | None:

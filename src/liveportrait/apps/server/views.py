@@ -44,11 +44,22 @@ class CredentialsView(BaseModel):
     problems: list[str] = []
 
 
+class WatermarkView(BaseModel):
+    """Frames that carry a watermark of this program."""
+
+    first: int = Field(description="from 0", examples=[0])
+    last: int = Field(examples=[249])
+    work: str = Field(description="what was done", examples=["animated"])
+    source: str = Field(description="with what the SHA-256 of the source begins", examples=[_ID[:4]])
+    weights: str = Field(description="with what the SHA-256 of the weights' name begins", examples=["3a"])
+
+
 class VerdictView(BaseModel):
     """What a picture or video says of how it was made."""
 
     marked: bool = Field(description="whether it says that it is generated, and is intact")
     credentials: CredentialsView | None
+    watermark: list[WatermarkView]
 
 
 class JobRequest(BaseModel):

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from liveportrait.animation.edit_options import EditOptions
 from liveportrait.engine import Engine
 from liveportrait.evaluation.context import EvalContext, compared
 from liveportrait.evaluation.inputs import EvalSource
@@ -18,6 +19,7 @@ from liveportrait.motion.lifting import INNER_LIPS_MESH, LEFT_EYE_MESH, OUTER_LI
 from liveportrait.types import Array, Image
 
 REQUESTS = tuple(np.round(np.arange(0, 0.61, 0.1), 2).tolist())  # openings, height over width
+UNMARKED = EditOptions(mark=False)
 Part = Literal["eye", "lip"]
 PARTS: tuple[Part, ...] = ("eye", "lip")
 
@@ -50,7 +52,7 @@ def measure_control(
     row = [source.face]
     for part in parts:
         outputs = {
-            "model": compared(portrait.edit(**{f"{part}_opening": each}) for each in REQUESTS),
+            "model": compared(portrait.edit(UNMARKED, **{f"{part}_opening": each}) for each in REQUESTS),
             "landmark_warp": np.stack([_bent(source.face, face.landmarks, part, each) for each in REQUESTS]),
         }
         near = [face] * len(REQUESTS)
