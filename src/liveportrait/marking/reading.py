@@ -134,7 +134,7 @@ def _expected(spectra: Waves) -> Array:
     power = np.square(np.abs(spectra))
     count = np.bincount(ring.ravel())
     means = np.stack([np.bincount(ring.ravel(), one.ravel()) / count for one in power])
-    return np.sqrt(means[:, ring]) + 1e-9
+    return np.asarray(np.sqrt(means[:, ring]) + 1e-9, np.float32)
 
 
 def _soft(found: Found) -> Array:
@@ -144,4 +144,4 @@ def _soft(found: Found) -> Array:
     turned = found.square[where[:, 0], where[:, 1]] * np.exp(
         2j * np.pi * (where[:, 0] * row + where[:, 1] * column) / SIDE
     )
-    return np.stack([turned.real, turned.imag], axis=1).ravel()
+    return np.stack([turned.real, turned.imag], axis=1).ravel().astype(np.float32)

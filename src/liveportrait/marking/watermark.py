@@ -36,7 +36,7 @@ class Watermark:
         """
         if not frame.size:
             return
-        grey = cv2.cvtColor(np.ascontiguousarray(frame[..., :3]), cv2.COLOR_RGB2GRAY)
+        grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(frame[..., :3]), cv2.COLOR_RGB2GRAY), np.uint8)
         added = cv2.multiply(_strength(grey), self._laid(grey.shape, corner))
         if region is not None:
             added = cv2.multiply(added, region, scale=1 / 255, dtype=cv2.CV_32F)
@@ -75,7 +75,7 @@ def _strength(grey: Image) -> Array:
     exact = cv2.resize(grey, half, interpolation=cv2.INTER_AREA).astype(np.float32)
     size = (AROUND, AROUND)
     mean = cv2.blur(exact, size)
-    spread = cv2.sqrt(cv2.max(cv2.blur(cv2.multiply(exact, exact), size) - mean * mean, 0.0))
+    spread = np.sqrt(np.maximum(cv2.blur(exact * exact, size) - mean * mean, 0))
     strength = np.clip(FAINTEST + BUSY * spread, FAINTEST, STRONGEST)
     strength *= min(1.0, LARGEST / float(np.sqrt(np.square(strength).mean())))
     return np.asarray(cv2.resize(strength, (width, height)), np.float32)
