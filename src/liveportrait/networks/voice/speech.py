@@ -6,7 +6,9 @@ beyond it, because lips take their places before they are heard.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -47,9 +49,12 @@ class SpeechNetwork(nn.Module):
             nn.Conv1d(sizes.width, sizes.width, 1), nn.SiLU(), nn.Conv1d(sizes.width, OUTPUTS, 1)
         )
 
+    def _gated(self) -> Iterator[GatedBlock]:
+        return (cast(GatedBlock, block) for block in self.blocks)
+
     def start(self, batch: int = 1) -> Tails:
         """What is remembered before the first sound."""
-        return (self.into.start(batch), *(block.conv.start(batch) for block in self.blocks))
+        return (self.into.start(batch), *(block.conv.start(batch) for block in self._gated()))
 
     def step(self, sound: Tensor, style: Tensor, tails: Tails) -> tuple[Tensor, Tails]:
         """Output (B,T,1+27) for log-mel columns (B,T,128) of unit variance and styles (B,3), and what is remembered.
@@ -59,7 +64,7 @@ class SpeechNetwork(nn.Module):
         """
         hidden, first = self.into.step(sound.transpose(1, 2), tails[0])
         kept = [first]
-        for block, tail in zip(self.blocks, tails[1:], strict=True):
+        for block, tail in zip(self._gated(), tails[1:], strict=True):
             hidden, tail = block.step(hidden, style, tail)
             kept.append(tail)
         return self.head(hidden).transpose(1, 2), tuple(kept)

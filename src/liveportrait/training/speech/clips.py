@@ -85,7 +85,7 @@ def _clip(key: str, about: dict[str, Any], parts: dict[str, bytes]) -> SpeechCli
 
 
 def _decoded(stored: bytes) -> Array:
-    with av.open(io.BytesIO(stored)) as container:
+    with av.open(io.BytesIO(stored), "r") as container:
         resampler = av.AudioResampler("flt", "mono", SOUND_RATE)
         frames = [*container.decode(audio=0), None]
         return np.concatenate(
