@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
-from liveportrait.motion.speech import Performance
 from liveportrait.motion.voice import Voice
 from liveportrait.motion.voice.features import SOUND_RATE
+from liveportrait.motion.voice.performance import Performance
 from liveportrait.weights.store import parameter_count
 
 LOOK_AHEAD = 0.2  # s

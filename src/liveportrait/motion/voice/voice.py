@@ -19,7 +19,6 @@ from torch import Tensor
 from liveportrait import weights
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
-from liveportrait.motion.speech import Performance
 from liveportrait.motion.voice.features import FLOOR, SOUND_RATE, STILL, Hearing
 from liveportrait.motion.voice.free import (
     ACROSS,
@@ -31,6 +30,7 @@ from liveportrait.motion.voice.free import (
     FreeMotion,
     FreeNumbers,
 )
+from liveportrait.motion.voice.performance import Performance
 from liveportrait.networks.expression import SCORES
 from liveportrait.networks.voice.speech import (
     BANDS,
