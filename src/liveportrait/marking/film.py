@@ -22,7 +22,7 @@ class Stretch(NamedTuple):
 
     first: int
     last: int
-    payload: Payload
+    payload: Payload | None  # None where too much of it was lost to be read
 
 
 def watermarks(path: Path) -> tuple[Stretch, ...]:

@@ -21,9 +21,12 @@ from liveportrait.types import Array, Image
 
 SCALES = (0.45, 1.55)  # sizes, as parts of the original's, at which it is looked for
 STEP = 0.004  # from one scale to the next
-SURE = 7.0  # standard deviations of the pilot above chance from which on a payload is looked for
-CERTAIN = 9.0  # from which on no other scale is looked at
+CERTAIN = 9.0  # standard deviations of the pilot above chance from which on no other scale is looked at
+PRESENT = 6.0  # from which on the watermark is there, even if its payload cannot be read; chance reaches 5
+WORTH = 5.2  # from which on a payload is looked for, which has a checksum of its own
 TRIES = 12  # payloads looked for in one picture, the likeliest first
+FINE, CALM, TONED = 3.0, 2.0, 1.75  # px; grey levels; power of the local spread that content is divided by
+HIGHEST = 9.0
 PART = 4  # squares: side of the parts that are looked at by themselves
 
 
@@ -38,9 +41,9 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """A watermark that was read."""
+    """A watermark that was found."""
 
-    payload: Payload
+    payload: Payload | None  # None where too much of it was lost
     scale: float  # size of the picture as part of what it was when it was marked
     sure: float  # standard deviations of the pilot above chance
 
@@ -59,25 +62,25 @@ def read_levelled(level: Array, scales: Iterable[float] | None = None) -> Readin
     """The same for levelled pictures (H,W), or the sum of several; it ends at the first that is beyond doubt."""
     candidates = []
     for found in _pilots(level, scales):
-        if found.sure >= CERTAIN and (reading := _read(found)):
+        if found.sure >= CERTAIN and (reading := _read(found)).payload:
             return reading
-        if found.sure >= SURE:
+        if found.sure >= WORTH:
             candidates.append(found)
-    likeliest = sorted(candidates, key=lambda found: -found.sure)[:TRIES]
-    return next(filter(None, map(_read, likeliest)), None)
+    likeliest = [_read(found) for found in sorted(candidates, key=lambda found: -found.sure)[:TRIES]]
+    whole = next((reading for reading in likeliest if reading.payload), None)
+    return whole or next((reading for reading in likeliest if reading.sure >= PRESENT), None)
 
 
-def _read(found: Found) -> Reading | None:
-    payload = Payload.from_bits(decode(_soft(found)))
-    return Reading(payload, found.scale, found.sure) if payload else None
+def _read(found: Found) -> Reading:
+    return Reading(Payload.from_bits(decode(_soft(found))), found.scale, found.sure)
 
 
 def levelled(picture: Image) -> Array:
-    """A picture (H,W,3) uint8 as (H,W) of about unit variance, without its slow changes and its edges."""
+    """A picture (H,W,3) uint8 as (H,W) without its slow changes, its busy places toned down the more the busier."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    fine = grey - cv2.GaussianBlur(grey, (0, 0), 5.0)
-    spread = cv2.sqrt(cv2.GaussianBlur(fine * fine, (0, 0), 6.0))
-    return np.clip(fine / (spread + 1.0), -2.5, 2.5)
+    fine = grey - cv2.GaussianBlur(grey, (0, 0), FINE)
+    spread = np.sqrt(cv2.GaussianBlur(fine * fine, (0, 0), 1.2 * FINE))
+    return np.asarray(np.clip(fine / (spread + CALM) ** TONED, -HIGHEST, HIGHEST), np.float32)
 
 
 def all_scales() -> list[float]:

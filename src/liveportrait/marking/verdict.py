@@ -49,9 +49,9 @@ class Verdict:
             {
                 "first": each.first,
                 "last": each.last,
-                "work": each.payload.work,
-                "source": f"{each.payload.source:04x}",
-                "weights": f"{each.payload.weights:02x}",
+                "work": each.payload and each.payload.work,
+                "source": each.payload and f"{each.payload.source:04x}",
+                "weights": each.payload and f"{each.payload.weights:02x}",
             }
             for each in self.watermark
         ]
@@ -70,8 +70,12 @@ class Verdict:
         lines = []
         for first, last, payload in self.watermark:
             frames = f" in frames {first} to {last}" if last else ""
-            source = f", source's SHA-256 begins with {payload.source:04x}" if payload.source else ""
-            lines.append(f"  watermark{frames}: {payload.work}{source}")
+            if payload is None:
+                said = "there, too weak for what it says"
+            else:
+                known = f", source's SHA-256 begins with {payload.source:04x}" if payload.source else ""
+                said = f"{payload.work}{known}"
+            lines.append(f"  watermark{frames}: {said}")
         return lines or ["  no watermark"]
 
     def _credentials(self) -> list[str]:
