@@ -17,6 +17,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from skimage.data import chelsea
 from test_marking_credentials import own_certificate
 
 from liveportrait.apps import demo
+from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.cli import main
 from liveportrait.media import save_image
 from liveportrait.motion import Template, bundled_templates
@@ -52,6 +54,7 @@ REPLACED = {  # so that a test neither opens this machine to others nor takes a 
 ENDS_WITH = {  # commands that end with another status than 0
     "liveportrait verify out.mp4 photo.jpg": 1,  # the photo is not marked
 }
+load_once = cache(LoadOptions.load)  # the same weights for all commands
 SERVERS = ("app", "serve", "live")
 OUTPUTS = ("-o", "--output", "--record")
 KEYFRAMES = {
@@ -141,6 +144,7 @@ class Session:
         monkeypatch.chdir(folder)
         monkeypatch.setenv("CURL_HOME", str(folder))
         monkeypatch.setattr("webbrowser.open", lambda address: True)
+        monkeypatch.setattr(LoadOptions, "load", load_once)
         uvicorn = pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
         run = uvicorn.Server.run
 
