@@ -1,4 +1,4 @@
-"""`liveportrait train` (stage-one, stage-two, expression, painter, fine-tune, animal-detector); `prepare`: its data."""
+"""`liveportrait train` (stage-one to animal-detector); `prepare`: its data."""
 
 from __future__ import annotations
 
@@ -107,6 +107,25 @@ class Painter:
 
 
 @dataclass(frozen=True)
+class Speech:
+    """The network that a voice moves a face by, and its sync scorer; started again, goes on where it was."""
+
+    config: Annotated[Path, arg(metavar="FILE")]
+    """configuration file"""
+    output: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
+    """folder of the run; the configuration's by default"""
+
+    def run(self) -> None:
+        """Train to the configuration's end, and write RUN/voice.safetensors and its figures."""
+        from liveportrait.media import check_input
+
+        config = check_input(self.config)
+        from liveportrait.training.speech import run as speech  # slow to import
+
+        speech(config, None if self.output is None else str(self.output))
+
+
+@dataclass(frozen=True)
 class FineTune:
     """Given weights to one person, to a style or to animals, in minutes; measured before and after."""
 
@@ -181,6 +200,7 @@ class Train:
         | Annotated[StageTwo, subcommand("stage-two")]
         | Annotated[Expression, subcommand("expression")]
         | Annotated[Painter, subcommand("painter")]
+        | Annotated[Speech, subcommand("speech")]
         | Annotated[FineTune, subcommand("fine-tune")]
         | Annotated[AnimalDetector, subcommand("animal-detector")]
     ]

@@ -29,6 +29,7 @@ from liveportrait.types import Array
 STRIDE = 2  # frames of the labels in a step
 RIDGE = 1e-2
 KEPT = 2000  # innovations
+LEAST = 1e-3  # of a bound
 BOUND = 0.995  # quantile of the channels' size that bounds are
 SHUT = 0.45  # score from which lids count as closed
 
@@ -82,7 +83,7 @@ def fit_free(clips: Sequence[SpeechClip], mean: Array, deviation: Array, seed: i
     innovations = outputs - inputs @ matrix.T
     chosen = np.random.default_rng(seed).choice(len(innovations), min(KEPT, len(innovations)), replace=False)
     picked = innovations[chosen] - innovations.mean(0)
-    bounds = np.quantile(np.abs(np.concatenate(all_channels)), BOUND, axis=0)
+    bounds = np.maximum(np.quantile(np.abs(np.concatenate(all_channels)), BOUND, axis=0), LEAST)
     hazard, blink = fit_blinks(clips)
     return FreeNumbers(matrix, picked, bounds, hazard, blink)
 

@@ -1,0 +1,132 @@
+"""What the speech network and the sync scorer learn from: columns and targets of clips, varied, in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from liveportrait.motion.voice.features import BEFORE, SOUND_RATE, Hearing, log_mel
+from liveportrait.motion.voice.voice import style_of
+from liveportrait.networks.voice.speech import BANDS
+from liveportrait.networks.voice.sync import SOUND_STEPS, WINDOW
+from liveportrait.training.data.batches import generator
+from liveportrait.training.speech.calibration import targets
+from liveportrait.training.speech.clips import SpeechClip
+from liveportrait.types import Array
+
+FRAMES = 100  # of an example: 4 s
+PER_CLIP = 8  # windows of one clip in the scorer's batch
+APART = (4, 6)  # frames from one of them to the next: 0.16 s and more
+# How fast a clip is played, and its pitch with it.
+SPEEDS = (1.0, 0.9, 1.1, 0.95, 1.05)
+STYLED = 0.5  # share of examples with their clip's own style
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A clip as V hears and should answer it: steps (2 T,128) float16 and targets (T,28)."""
+
+    steps: Tensor
+    wanted: Tensor
+    style: Tensor  # (3,)
+
+
+def usual_levels(clips: Sequence[SpeechClip]) -> tuple[Array, Array]:
+    """Mean and standard deviation (64,) of the bands over all clips."""
+    columns = torch.cat([log_mel(torch.from_numpy(clip.sound)) for clip in clips])
+    return columns.mean(0).numpy(), columns.std(0).numpy()
+
+
+def heard_clip(clip: SpeechClip, speed: float, mean: Array, deviation: Array) -> Heard:
+    """A clip played at a speed."""
+    count = int(len(clip.lips) / speed)
+    sound = np.interp(
+        np.arange(int(len(clip.sound) / speed)) * speed, np.arange(len(clip.sound)), clip.sound
+    ).astype(np.float32)
+    after = np.zeros(2 * BEFORE + SOUND_RATE // 25, np.float32)
+    columns, _ = Hearing(mean, deviation).feed(np.concatenate([sound, after]))
+    steps = columns[: 4 * count].reshape(2 * count, 2 * BANDS).half()
+    place = np.minimum(np.arange(count) * speed, len(clip.lips) - 1)
+    below, share = place.astype(int), torch.from_numpy((place % 1).astype(np.float32))[:, None]
+    all_wanted = targets(clip)
+    wanted = torch.lerp(all_wanted[below], all_wanted[np.minimum(below + 1, len(clip.lips) - 1)], share)
+    return Heard(steps, wanted, torch.tensor(style_of(clip.openings)))
+
+
+class Examples:
+    """All clips at all speeds, and batches drawn from them."""
+
+    def __init__(self, clips: Sequence[SpeechClip], mean: Array, deviation: Array) -> None:
+        self.clips = [[heard_clip(clip, speed, mean, deviation) for speed in SPEEDS] for clip in clips]
+        lengths = np.array([len(each[0].wanted) for each in self.clips])
+        self._odds = np.sqrt(lengths) / np.sqrt(lengths).sum()
+        self.deviation = torch.cat([each[0].wanted for each in self.clips]).std(0).clamp(min=0.02)
+
+    def batches(self, seed: int, size: int, start: int = 0) -> Iterator[tuple[Tensor, ...]]:
+        """Endless: steps (B,200,128), targets (B,100,28), styles (B,3) and which frames there are (B,100)."""
+        while True:
+            drawn = [self._window(generator(seed, start, place)) for place in range(size)]
+            yield tuple(torch.stack(parts) for parts in zip(*drawn, strict=True))
+            start += 1
+
+    def sync_batches(self, seed: int, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Endless: sounds (8 B,20,128) and lips (8 B,10,28) of windows of `size` clips, each clip's together."""
+        span = PER_CLIP * APART[1] + WINDOW
+        while True:
+            sounds, lips = [], []
+            for place in range(size):
+                rng = generator(seed, start, place)
+                chosen = self._chosen(rng)
+                while len(chosen.wanted) < span:
+                    chosen = self._chosen(rng)
+                steps = varied(chosen.steps.float(), rng)
+                begins = rng.integers(len(chosen.wanted) - span + 1) + np.cumsum(
+                    rng.integers(*APART, PER_CLIP)
+                )
+                for begin in begins - APART[0]:
+                    sounds.append(steps[2 * begin : 2 * begin + SOUND_STEPS])
+                    lips.append(chosen.wanted[begin : begin + WINDOW] / self.deviation)
+            yield torch.stack(sounds), torch.stack(lips)
+            start += 1
+
+    def _chosen(self, rng: np.random.Generator) -> Heard:
+        return self.clips[rng.choice(len(self.clips), p=self._odds)][rng.integers(len(SPEEDS))]
+
+    def _window(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        chosen = self._chosen(rng)
+        begin = int(rng.integers(max(len(chosen.wanted) - FRAMES, 0) + 1))
+        part = replace(
+            chosen,
+            steps=chosen.steps[2 * begin : 2 * (begin + FRAMES)].float(),
+            wanted=chosen.wanted[begin : begin + FRAMES],
+        )
+        missing = FRAMES - len(part.wanted)
+        there = torch.cat([torch.ones(len(part.wanted)), torch.zeros(missing)])
+        steps = torch.nn.functional.pad(blanked(varied(part.steps, rng), rng), (0, 0, 0, 2 * missing))
+        wanted = torch.nn.functional.pad(part.wanted, (0, 0, 0, missing))
+        return steps, wanted, part.style * float(rng.random() < STYLED), there
+
+
+def varied(steps: Tensor, rng: np.random.Generator) -> Tensor:
+    """Steps (n,128) as another room and microphone would give them: equalised, louder or softer, with noise."""
+    knots = torch.from_numpy(rng.normal(0, 0.25, BANDS // 8 + 1).astype(np.float32))
+    equaliser = torch.nn.functional.interpolate(knots[None, None], size=BANDS, mode="linear")[0, 0]
+    steps = (steps + equaliser.repeat(2) + float(rng.normal(0, 0.2))) * float(np.exp(rng.normal(0, 0.1)))
+    if rng.random() < 0.5:
+        floor = rng.uniform(-2, -0.2) + 0.3 * rng.normal(size=tuple(steps.shape))
+        steps = torch.maximum(steps, torch.from_numpy(floor.astype(np.float32)))
+    return steps
+
+
+def blanked(steps: Tensor, rng: np.random.Generator) -> Tensor:
+    """Steps with two bands and two moments left out (SpecAugment, Park et al. 2019)."""
+    steps = steps.clone()
+    for _ in range(2):
+        band, moment = rng.integers(BANDS), rng.integers(len(steps))
+        steps.view(-1, 2, BANDS)[:, :, band : band + rng.integers(10)] = 0
+        steps[moment : moment + rng.integers(10)] = 0
+    return steps

@@ -1,0 +1,66 @@
+"""Figures of V on people that it has not learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from liveportrait.metrics.sync import Sync, closures_found, sync, velocity_ratio
+from liveportrait.motion.voice.features import Hearing
+from liveportrait.motion.voice.voice import Voice
+from liveportrait.networks.voice.speech import BANDS, SPEECH_SCORES, STYLES, SpeechNetwork
+from liveportrait.networks.voice.sync import SyncScorer
+from liveportrait.training.speech.calibration import targets
+from liveportrait.training.speech.clips import SpeechClip
+from liveportrait.training.speech.examples import Heard
+
+
+@torch.no_grad()
+def correlation(network: SpeechNetwork, clips: Sequence[Heard]) -> float:
+    """Of the openings with the true ones: the median over clips."""
+    found = []
+    for clip in clips:
+        answer = network(clip.steps.float()[None], torch.zeros(1, STYLES))[0, ::2, 0]
+        found.append(float(np.corrcoef(answer[: len(clip.wanted)], clip.wanted[: len(answer), 0])[0, 1]))
+    return float(np.nanmedian(found))
+
+
+def tells(scorer: SyncScorer, clips: Sequence[tuple[Tensor, Tensor]]) -> Sync:
+    """What the scorer, in evaluation mode, says of clips, see `metrics.sync`."""
+    return sync(scorer.eval(), clips)
+
+
+def speech_figures(
+    voice: Voice, clips: Sequence[SpeechClip], scorer: SyncScorer, deviation: Tensor
+) -> dict[str, float]:
+    """Voice against truth: medians over clips, shares of closures, and the scorer's opinion of both."""
+    correlations, speeds, spreads = [], [], []
+    pauses: list[bool] = []
+    plosives: list[bool] = []
+    real, ours = [], []
+    for clip in clips:
+        made, wanted = voice.speak(clip.sound), targets(clip)
+        found, true = made.lips.numpy(), clip.openings.clip(0)
+        correlations.append(float(np.corrcoef(found, true)[0, 1]))
+        speeds.append(velocity_ratio(found, true))
+        spreads.append(float(found.std() / true.std()))
+        for every, some in zip((pauses, plosives), closures_found(found, true), strict=True):
+            every += some
+        columns, _ = Hearing(voice.mean, voice.deviation).feed(clip.sound)
+        steps = columns[: len(columns) // 2 * 2].reshape(-1, 2 * BANDS)
+        answer = torch.cat([made.lips[:, None], made.scores[:, list(SPEECH_SCORES)]], dim=1)
+        real.append((steps, wanted / deviation))
+        ours.append((steps, answer / deviation))
+    of_real, of_ours = tells(scorer, real), tells(scorer, ours)
+    return {
+        "correlation": float(np.nanmedian(correlations)),
+        "velocity_ratio": float(np.median(speeds)),
+        "spread_ratio": float(np.median(spreads)),
+        "pauses": float(np.mean(pauses)) if pauses else 1.0,
+        "plosives": float(np.mean(plosives)) if plosives else 1.0,
+        **{f"real_{name}": value for name, value in of_real._asdict().items()},
+        **{f"ours_{name}": value for name, value in of_ours._asdict().items()},
+    }
