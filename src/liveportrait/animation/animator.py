@@ -14,6 +14,7 @@ from liveportrait.animation.driver.base import Driver, DrivingBatch
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.inputs import (
     DrivingInput,
+    Resolved,
     SourceInput,
     is_template,
     open_driver,
@@ -30,6 +31,8 @@ from liveportrait.animation.posers import SliderPoser
 from liveportrait.animation.published.options import PublishedOptions
 from liveportrait.animation.report import ANIMATE, Report, Stretches, held_note
 from liveportrait.animation.session import Session
+from liveportrait.animation.speech import SpeechInput, open_speech_driver
+from liveportrait.animation.speech_options import SpeakOptions, SpeechOptions
 from liveportrait.animation.writer import (
     MOVING_OUTPUTS,
     is_picture,
@@ -44,6 +47,7 @@ from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.face.choice import DRIVING_CROP, DrivingCrop
 from liveportrait.marking.seal import Marker
 from liveportrait.media import IMAGE_OUTPUTS, media_kind
+from liveportrait.media.sound.speech import is_sound
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.types import Progress, no_progress
 
@@ -125,13 +129,44 @@ class Animator:
         complete. Raises `UserError`.
         """
         options = options or AnimateOptions()
+        drivers = resolve_driving(driving)  # a mistyped name is refused before the source is followed
+        return self._animated("animate", source, drivers, out, options, progress)
+
+    def speak(
+        self,
+        source: SourceInput | Portrait,
+        speech: SpeechInput,
+        out: str | Path,
+        options: SpeakOptions | None = None,
+        progress: Progress = no_progress,
+    ) -> Report:
+        """Let `source` say what is heard in `speech`, see `open` and `Portrait.speak`, and write the frames to `out`.
+
+        The result has the sound of `speech` where that is a file. In a video the mouth speaks, and head and eyes go on
+        as they did. `out` is a video or a folder of PNG. Raises `UserError`.
+        """
+        options = options or SpeakOptions()
+        is_video = _is_video(source)
+        session = self._session(progress)
+        driver = open_speech_driver(session, speech, options, is_video)
+        return self._animated("speak", source, [driver], out, options.animation(is_video), progress)
+
+    def _animated(
+        self,
+        kind: str,
+        source: SourceInput | Portrait,
+        drivers: list[Resolved],
+        out: str | Path,
+        options: AnimateOptions,
+        progress: Progress,
+    ) -> Report:
         paths = output_paths(Path(out), options, options)
         if isinstance(source, str | Path):
             media_kind(source)
-        drivers = resolve_driving(driving)  # a mistyped name is refused before the source is followed
         try_sound(_file(source), drivers, options.audio, paths[0])
-        driving_files = [each if isinstance(each, Path) else None for each in drivers]
-        seal = self.marker.seal(options.mark, "animate", paths[0], _path(source), driving_files)
+        named = [each.audio if isinstance(each, Driver) else each for each in drivers]
+        driving_files = [each if isinstance(each, Path) else None for each in named]
+        seal = self.marker.seal(options.mark, kind, paths[0], _path(source), driving_files)
         session = self._session(progress)
         drivers = open_early(session, drivers, options)
         with self._opened(session, source, options) as portrait:
@@ -190,13 +225,15 @@ class Animator:
         crop: DrivingCrop = DRIVING_CROP,
         as_published: bool = False,
         framing: Framing = "steady",
+        speaking: SpeechOptions | None = None,
     ) -> Report:
         """Write the motion of a driver, see `Portrait.drive`, as a motion template.
 
         A file that is a template already is written in the format of `out`.
         `crop_driving`: find its face and cut it out, as `crop` says; otherwise its frames are crops. `as_published`:
         what is not square is cropped, by one window, whatever `crop_driving` says, and the head goes where it goes
-        there. `out` ends in .safetensors, or in .pkl for the published weights' motions. Raises `UserError`.
+        there. `speaking`: how a sound becomes motion; the template of a sound drives with `lip_opening` of "driver".
+        `out` ends in .safetensors, or in .pkl for the published weights' motions. Raises `UserError`.
         """
         session = self._session(progress)
         held: Stretches = ()
@@ -215,8 +252,7 @@ class Animator:
                 reference="first",
                 framing="follow" if as_published else framing,
             )
-            (resolved,) = resolve_driving(driving)
-            driver = open_driver(session, resolved, options)
+            driver = self._template_driver(session, driving, options, speaking)
             template, held = _recorded(session, driver), driver.held
         write_template(out, template, overwrite)
         notes = [*([held_note(held)] if held else []), *self.engine.notes]
@@ -233,6 +269,18 @@ class Animator:
             held=held,
             notes=tuple(notes),
         )
+
+    def _template_driver(
+        self,
+        session: Session,
+        driving: DrivingInput,
+        options: TransferOptions,
+        speaking: SpeechOptions | None,
+    ) -> Driver:
+        if isinstance(driving, str | Path) and is_sound(Path(driving)):
+            return open_speech_driver(session, driving, speaking or SpeechOptions())
+        (resolved,) = resolve_driving(driving)
+        return open_driver(session, resolved, options)
 
     def _open(self, session: Session, source: SourceInput, options: SourceOptions) -> Portrait:
         opened = replace(open_source(session, source, options), file=_path(source))

@@ -75,9 +75,10 @@ def try_sound(source: SourceInput | None, drivers: Sequence[Resolved], mode: Aud
     if mode == "none" or suffix not in VIDEO_OUTPUTS:
         return
     for each in (source, *drivers) if mode == "source" else (*drivers, source):
-        if not isinstance(each, str | Path) or is_template(Path(each)) or media_kind(each) == "image":
+        path = each.audio if isinstance(each, Driver) else each
+        if not isinstance(path, str | Path) or is_template(Path(path)):
             continue
-        if plan_sound(Path(each), suffix):
+        if plan_sound(Path(path), suffix):
             return
 
 

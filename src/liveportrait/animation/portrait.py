@@ -8,6 +8,7 @@ from types import TracebackType
 
 from liveportrait.animation.clashes import check_together
 from liveportrait.animation.driver.base import Driver, TimedDriver
+from liveportrait.animation.driver.speech import SpeechDriver
 from liveportrait.animation.edit_options import EditOptions, Sliders
 from liveportrait.animation.inputs import (
     DrivingInput,
@@ -28,6 +29,8 @@ from liveportrait.animation.posers import MotionTransfer, SliderPoser
 from liveportrait.animation.published.transfer import frame_by_frame, transfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
+from liveportrait.animation.speech import SpeechInput, open_speech_driver
+from liveportrait.animation.speech_options import SpeakingOptions
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer
@@ -78,11 +81,31 @@ class Portrait:
         """
         return self.driven(self.session(progress), resolve_driving(driving), options or DriveOptions())
 
+    def speak(
+        self,
+        speech: SpeechInput,
+        options: SpeakingOptions | None = None,
+        progress: Progress = no_progress,
+    ) -> Rendering:
+        """The portrait saying what is heard in `speech`: frames (H,W,3) uint8 RGB, one after the other.
+
+        `speech` is the path of a sound or video, or samples (N,) of mono sound at 16 kHz, floats in [-1, 1]. A photo
+        speaks, moves its head and blinks, at `options.fps`; in a video the lips, jaw and chin speak in place of the
+        film's own, and the rest goes on as it did. The result lasts as long as the speech, or as the video where that
+        is shorter. Raises `UserError`.
+        """
+        options = options or SpeakingOptions()
+        session = self.session(progress)
+        is_video = self.source.fps is not None
+        driver = open_speech_driver(session, speech, options, is_video)
+        return self.driven(session, [driver], options.driving(is_video))
+
     def driven(self, session: Session, driving: Sequence[Resolved], options: DriveOptions) -> Rendering:
         """The same for drivers as `resolve_driving` gives them, within a session."""
         source = self._checked(options)
         inputs = [
-            each.at(source.fps) if isinstance(each, FrameArrays) and source.fps else each for each in driving
+            each.at(source.fps) if isinstance(each, FrameArrays | SpeechDriver) and source.fps else each
+            for each in driving
         ]
         numbers = assign_drivers(len(source.faces), len(inputs), options.assign)
         moved: list[list[int]] = [[] for _ in inputs]  # the faces that each driver moves

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -63,7 +65,7 @@ class MotionTransfer:
     @property
     def moves_mouth(self) -> bool:
         """Whether the mouth does what the driver's does."""
-        return self._options.region in OPENS_LIPS and self._options.mouth == "follow"
+        return self._options.region in OPENS_LIPS and self._options.mouth in ("follow", "replace")
 
     @property
     def makes_own(self) -> bool:
@@ -96,7 +98,7 @@ class MotionTransfer:
         if view is None or view.ratios is None or shape is None or shape.is_of(start.identity):
             return None
         mask = self._groups.relative_mask(options.region)
-        if options.mouth != "follow":
+        if options.mouth in ("own", "silent"):
             mask = mask & ~self._groups.mouth_mask()
         mask = mask.to(view.motion.scale.device)
         strength = options.expression_strength
@@ -110,7 +112,8 @@ class MotionTransfer:
             added = own.addition(near).smoothed(driving.around.weights)
         else:
             added = own.addition(change)
-        expression = own.source.expression + (change.expression + added.expression) @ moved.rotation
+        base = self._base(own.source).expression
+        expression = base + (change.expression + added.expression) @ moved.rotation
         moved = self._with_mouth(moved._replace(expression=expression), own.source)
         return own.posed(pose_of(moved), change, added)
 
@@ -127,15 +130,22 @@ class MotionTransfer:
         return moved, Change(expression, lips, scores)
 
     def _plain_pose(self, view: FaceView, cue: Cue) -> Pose:
+        view = replace(view, motion=self._base(view.motion))
         moved = self._locked(self._moved(view, cue), view.motion)
         if self._is_relative and self._options.expression_strength != 1:
             change = self._options.expression_strength * (moved.expression - view.motion.expression)
             moved = moved._replace(expression=view.motion.expression + change)
         return pose_of(self._with_mouth(moved, view.motion))
 
+    def _base(self, source: Motion) -> Motion:
+        """What the driver's change is added to: the source, or the same with its mouth at rest."""
+        if self._options.mouth != "replace":
+            return source
+        return motions.with_mouth(source, source, True, self._groups)
+
     def _with_mouth(self, moved: Motion, source: Motion) -> Motion:
         """The motion with the mouth that the options ask for."""
-        if self._options.mouth == "follow":
+        if self._options.mouth in ("follow", "replace"):
             return moved
         return motions.with_mouth(moved, source, self._options.mouth == "silent", self._groups)
 

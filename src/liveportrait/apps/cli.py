@@ -18,6 +18,7 @@ from liveportrait.apps.demo import Demo
 from liveportrait.apps.evaluate import Evaluate
 from liveportrait.apps.live.command import LivePortrait
 from liveportrait.apps.serve import Serve
+from liveportrait.apps.speak import Speak
 from liveportrait.apps.terminal import Stopped, lenient_streams, stopping
 from liveportrait.apps.train import Prepare, Train
 from liveportrait.apps.verify import Verify
@@ -27,6 +28,7 @@ from liveportrait.folders import remove_unfinished
 
 Command = (
     Annotated[Animate, subcommand("animate")]
+    | Annotated[Speak, subcommand("speak")]
     | Annotated[MakeTemplate, subcommand("template")]
     | Annotated[Edit, subcommand("edit")]
     | Annotated[Batch, subcommand("batch")]

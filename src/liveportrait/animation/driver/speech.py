@@ -1,0 +1,153 @@
+"""A voice as driver: V hears, the mean face speaks, and the portrait follows it as it follows anybody."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Protocol
+
+import torch
+
+from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, on_clock
+from liveportrait.animation.session import Session
+from liveportrait.animation.speech_options import SpeechOptions
+from liveportrait.engine import Engine
+from liveportrait.errors import UserError
+from liveportrait.face.canonical import EYE_BLINK
+from liveportrait.media.sound.speech import Speech
+from liveportrait.motion import change_since, groups_for
+from liveportrait.motion.speech import Performance, act
+
+LOWER_FACE = tuple(range(22, 52))  # jaw and mouth among the 52 blendshapes, nose and all
+
+
+class VoiceStream(Protocol):
+    """V on a sound that arrives piece by piece."""
+
+    def feed(self, samples: Speech) -> Performance:
+        """The frames that are known once these samples (mono, 16 kHz) have been heard."""
+        ...
+
+    def finish(self) -> Performance:
+        """The frames that were waiting for sound to come."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SpeechDriver(Driver):
+    """A voice. Its first frame is at rest, and motion starts from it."""
+
+    engine: Engine
+    sound: Callable[[], Iterator[Speech]]  # the whole sound from its beginning
+    hear: Callable[[Fraction], VoiceStream]  # V anew, at a rate of frames
+    head: Driver | None  # who moves the head
+    options: SpeechOptions
+    speaks_only: bool  # nothing but the lower face moves
+
+    def at(self, fps: Fraction) -> SpeechDriver:
+        """The same voice at another rate of frames."""
+        return replace(self, fps=fps, frames=max(1, math.ceil(self.frames * fps / self.fps)))
+
+    def start(self, face: int) -> Start:
+        """The mean face at rest."""
+        rest = act(self.engine, Performance.at_rest(1))
+        return Start(rest.motion, rest.ratios, rest.scores)
+
+    def play(self, session: Session) -> Play:
+        """All frames in batches."""
+        with closing(self._heads(session)) as heads:
+            yield from on_clock(self._acted(heads), Fraction(1), session.batch)
+
+    def _acted(self, heads: Iterator[DrivingBatch]) -> Iterator[DrivingBatch]:
+        done = 0
+        for performance in self._performed():
+            count = min(len(performance.lips), self.frames - done)
+            if not count:
+                continue
+            batch = driving_batch(self.engine, Performance(*(part[:count] for part in performance)))
+            if self.head:
+                batch = _with_heads(batch, heads, self.head.start(0))
+            yield batch
+            done += count
+        if done < self.frames:  # the sound ends a little earlier than it said
+            yield driving_batch(self.engine, Performance.at_rest(self.frames - done))
+
+    def _performed(self) -> Iterator[Performance]:
+        """What V makes of the sound; the first frame is at rest."""
+        voice = self.hear(self.fps)
+        is_first = True
+        for samples in self._pieces():
+            heard = voice.finish() if samples is None else voice.feed(samples)
+            performance = chosen(heard, self.options, self.speaks_only, self.head is not None)
+            if is_first and len(performance.lips):
+                rest = Performance.at_rest(1)
+                performance = Performance(
+                    *(torch.cat([a, b[1:]]) for a, b in zip(rest, performance, strict=True))
+                )
+                is_first = False
+            yield performance
+
+    def _pieces(self) -> Iterator[Speech | None]:
+        """The sound in pieces of a second at most, then None."""
+        for samples in self.sound():
+            for begin in range(0, len(samples), 16000):
+                yield samples[begin : begin + 16000]
+        yield None
+
+    def _heads(self, session: Session) -> Generator[DrivingBatch, None, None]:
+        """Frames of the one who moves the head, one at a time, again and again."""
+        if self.head is None:
+            return
+        while True:
+            with closing(self.head.play(session)) as play:
+                for batch in on_clock(play, self.head.fps / self.fps, session.batch):
+                    yield from batch.slices(1)
+
+
+def driving_batch(engine: Engine, performance: Performance) -> DrivingBatch:
+    """A performance as a driver's frames."""
+    acted = act(engine, performance)
+    return DrivingBatch(acted.motion, acted.ratios, (None,) * len(performance.lips), acted.scores)
+
+
+def chosen(
+    performance: Performance, options: SpeechOptions, speaks_only: bool, has_head: bool
+) -> Performance:
+    """What the options leave of a performance."""
+    scores = performance.scores.clone()
+    mouth = list(LOWER_FACE)
+    scores[:, mouth] = scores[:, mouth] * options.strength
+    if speaks_only:
+        scores[:, : LOWER_FACE[0]] = 0
+    elif not options.blink:
+        scores[:, list(EYE_BLINK)] = 0
+    angles, shift = performance.angles, performance.shift
+    if speaks_only or has_head or options.head == "still":
+        angles, shift = torch.zeros_like(angles), torch.zeros_like(shift)
+    return Performance(scores, performance.lips * options.strength, angles, shift)
+
+
+def require_speaker(engine: Engine) -> None:
+    """Raise `UserError` where the weights cannot be spoken through."""
+    if not (engine.can_express and groups_for(engine.variant).keypoints_are_landmarks):
+        raise UserError(
+            "these weights bring no expression module, by which a voice moves a face: use compact"
+        )
+
+
+def _with_heads(batch: DrivingBatch, heads: Iterator[DrivingBatch], start: Start) -> DrivingBatch:
+    """Frames whose head turns and moves as somebody else's since a start."""
+    change = change_since(DrivingBatch.cat([next(heads) for _ in range(len(batch))]).motion, start.motion)
+    own = batch.motion
+    local = own.expression @ own.rotation.transpose(1, 2)
+    rotation = change.rotation @ own.rotation
+    moved = own._replace(
+        rotation=rotation,
+        translation=own.translation + change.translation,
+        scale=own.scale * change.scale,
+        expression=local @ rotation,
+    )
+    return replace(batch, motion=moved)

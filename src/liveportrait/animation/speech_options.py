@@ -1,0 +1,82 @@
+"""What a user can choose about a portrait that speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from liveportrait.animation.options import (
+    AnimateOptions,
+    DriveOptions,
+    OptionGroup,
+    OutputOptions,
+    PasteOptions,
+    RetargetOptions,
+    SourceOptions,
+    is_within,
+)
+from liveportrait.errors import UserError
+
+HEADS = ("still", "gentle")
+
+
+@dataclass(frozen=True)
+class SpeechOptions(OptionGroup):
+    """How a voice becomes motion."""
+
+    head: str = "gentle"
+    """what the head of a photo does: still; gentle, it moves as heads of speakers do; or the path of a video or motion
+    template to move it. A video's head moves by itself"""
+    blink: bool = True
+    """let a photo blink; --no-blink leaves its eyes open. A video's eyes do what they do"""
+    strength: float = 1.0
+    """how far the mouth moves, 0 to 2"""
+    seed: int = 0
+    """another number, another way for head and eyes to move; the same number, the same film"""
+    style: Path | None = None
+    """a video of somebody whose manner of speaking, how wide and how lively, is taken on"""
+    fps: float = 25.0
+    """frames a second of a photo that speaks, 1 to 60; a video keeps its own"""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a number out of range."""
+        super().__post_init__()
+        if not is_within(self.strength, 0, 2):
+            raise UserError(f"strength is {self.strength}: choose a number from 0 to 2")
+        if not is_within(self.fps, 1, 60):
+            raise UserError(f"fps is {self.fps}: choose a number from 1 to 60")
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}: choose a whole number from 0 on")
+
+    @property
+    def head_file(self) -> Path | None:
+        """The file that moves the head, if one does."""
+        return None if self.head in HEADS else Path(self.head)
+
+
+@dataclass(frozen=True)
+class SpeakingOptions(PasteOptions, SpeechOptions):
+    """How a portrait that is open already speaks."""
+
+    def driving(self, is_video: bool) -> DriveOptions:
+        """The options by which a photo or a video follows the voice's motion."""
+        own = {each.name: getattr(self, each.name) for each in fields(PasteOptions)}
+        return DriveOptions(**own, **_transfer(is_video))
+
+
+@dataclass(frozen=True)
+class SpeakOptions(OutputOptions, SpeakingOptions, SourceOptions):
+    """How a portrait speaks, from file to file."""
+
+    def animation(self, is_video: bool) -> AnimateOptions:
+        """The options by which a photo or a video follows the voice's motion, from file to file."""
+        groups = (OutputOptions, PasteOptions, SourceOptions)
+        own = {each.name: getattr(self, each.name) for group in groups for each in fields(group)}
+        return AnimateOptions(**own, **_transfer(is_video))
+
+
+def _transfer(is_video: bool) -> dict[str, Any]:
+    """Lips as far open as the voice says. In a video they take the place of the film's own."""
+    opened: dict[str, Any] = {"retarget": RetargetOptions(lip_opening="driver")}
+    return opened | ({"region": "expression", "mouth": "replace"} if is_video else {})

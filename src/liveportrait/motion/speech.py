@@ -1,0 +1,87 @@
+"""A voice's motion on the mean face: what makes it a driver, or a template, like that of anybody else.
+
+V says how blendshapes change from rest, how far the lips part and how the head moves. E gives the mean face these
+blendshapes; whoever is driven by it makes the change its own, as it does with any driver's (`motion.expression`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from liveportrait.engine import Engine
+from liveportrait.face.canonical import EYE_BLINK, canonical_face
+from liveportrait.motion.expression import OF_E
+from liveportrait.motion.framing import IN_CROP, NECK
+from liveportrait.motion.lifting import RIGID_MESH, canonical_points, rigid_centre
+from liveportrait.networks.expression import LANDMARKS, SCORES
+from liveportrait.networks.geometry import rotation_matrix, without_depth
+from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
+
+OPEN_EYE = 0.35  # height over width
+
+
+class Performance(NamedTuple):
+    """What a speaking face does in N frames."""
+
+    scores: Tensor  # (N,52) blendshapes, as change from rest
+    lips: Tensor  # (N,) height over width of the lips' opening, 0 where they are closed
+    angles: Tensor  # (N,3) degrees that the head turns: pitch, yaw, roll
+    shift: (
+        Tensor  # (N,3) of the neck, in units of the crop (half its side is 1): right, down; depth is left out
+    )
+
+    @classmethod
+    def at_rest(cls, count: int) -> Performance:
+        """A face that does nothing."""
+        return cls(
+            torch.zeros(count, SCORES), torch.zeros(count), torch.zeros(count, 3), torch.zeros(count, 3)
+        )
+
+    def since(self, first: int) -> Performance:
+        """The frames from that one on."""
+        return Performance(*(part[first:] for part in self))
+
+
+class Acted(NamedTuple):
+    """A performance as a driver's face shows it."""
+
+    motion: Motion  # batch N
+    ratios: Tensor  # (N,3) openings of left eye, right eye and lips
+    scores: Tensor  # (N,52) blendshapes
+
+
+def act(engine: Engine, performance: Performance) -> Acted:
+    """The mean face in N frames of a performance, seen in a driver's usual crop.
+
+    The weights must bring E, whose keypoints are landmarks.
+    """
+    count = len(performance.lips)
+    scores, lips, angles, shift = (part.to(engine.device).float() for part in performance)
+    own, mean = scores.new_zeros(1, SCORES), scores.new_zeros(1, LANDMARKS, 2)
+    wanted = scores.clamp(0, 1)
+    planar = OF_E * engine.express(mean, own, wanted)
+    local = torch.cat([planar, torch.zeros_like(planar[..., :1])], dim=-1)
+    rotation = rotation_matrix(*angles.unbind(1))
+    radius = float(_radius())
+    scale = IN_CROP * radius
+    neck = scores.new_tensor(NECK) / radius
+    turned = scale * (neck - neck @ rotation)
+    canonical = torch.from_numpy(canonical_points()[0]).to(scores)
+    motion = Motion(
+        rotation=rotation,
+        translation=without_depth(turned + shift),
+        scale=scores.new_full((count, 1), scale),
+        canonical=canonical.expand(count, NUM_KEYPOINTS, 3).clone(),
+        expression=local @ rotation,
+    )
+    eyes = OPEN_EYE * (1 - wanted[:, list(EYE_BLINK)])
+    return Acted(motion, torch.cat([eyes, lips[:, None].clamp(min=0)], dim=1), wanted)
+
+
+def _radius() -> float:
+    """RMS radius of the canonical face's rigid points, cm."""
+    rigid = canonical_face().vertices[list(RIGID_MESH)] - rigid_centre()
+    return float((rigid**2).sum(1).mean() ** 0.5)

@@ -1,0 +1,62 @@
+"""Sounds to speak, and a voice that knows nothing but how loud they are."""
+
+from __future__ import annotations
+
+import wave
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
+from liveportrait.media.sound.speech import SPEECH_RATE, Speech
+from liveportrait.motion.speech import Performance
+
+
+class LoudVoice:
+    """Opens the mouth as the sound is loud, nods a little, and blinks every two seconds."""
+
+    def __init__(self, fps: Fraction = Fraction(25), seed: int = 0) -> None:
+        self._fps, self._seed = fps, seed
+        self._rest, self._heard, self._given = np.zeros(0, np.float32), 0, 0
+
+    def feed(self, samples: Speech) -> Performance:
+        """The frames that end within what was heard."""
+        self._rest = np.concatenate([self._rest, samples])
+        self._heard += len(samples)
+        return self._frames(int(self._heard * self._fps / SPEECH_RATE))
+
+    def finish(self) -> Performance:
+        """The last frame, if one has begun."""
+        return self._frames(-(-self._heard * self._fps // SPEECH_RATE))
+
+    def _frames(self, end: int) -> Performance:
+        count, first = end - self._given, self._given
+        edges = [int((first + row) * SPEECH_RATE / self._fps) for row in range(count + 1)]
+        done = self._heard - len(self._rest)
+        loud = [
+            float(np.sqrt(np.mean(np.square(self._rest[a - done : b - done])))) if b > a else 0.0
+            for a, b in pairwise(edges)
+        ]
+        self._rest, self._given = self._rest[max(edges[-1] - done, 0) :], end
+        lips = torch.nan_to_num(torch.tensor(loud).reshape(-1) * 3).clamp(0, 0.5)
+        times = torch.arange(first, end) / float(self._fps)
+        performance = Performance.at_rest(count)
+        performance.scores[:, JAW_OPEN] = lips
+        for eye in EYE_BLINK:
+            performance.scores[:, eye] = ((times % 2 - 1.8).abs() < 0.1).float()
+        performance.angles[:, 0] = 3 * torch.sin(3 * times + self._seed)
+        performance.angles[:, 1] = 4 * torch.sin(1.7 * times)
+        return performance._replace(lips=lips)
+
+
+def sound_file(path: Path, samples: np.ndarray, rate: int) -> Path:
+    """Samples (N,C) in [-1, 1] as a WAV file."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(samples.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
+    return path

@@ -1,0 +1,160 @@
+"""A portrait that speaks: sound in, motion like anybody's out."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from animation_samples import portrait, source_frames, write_sound, write_video
+from speech_samples import LoudVoice, sound_file
+
+from liveportrait import Animator, UserError
+from liveportrait.animation.driver.speech import SpeechDriver
+from liveportrait.animation.speech import open_speech_driver
+from liveportrait.animation.speech_options import SpeakingOptions, SpeakOptions, SpeechOptions
+from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
+from liveportrait.face.measures import lip_ratio
+from liveportrait.media import VideoReader, save_image
+from liveportrait.media.sound.speech import SPEECH_RATE, is_sound, read_speech, speech_samples
+from liveportrait.motion.speech import OPEN_EYE, Performance, act
+from liveportrait.networks.geometry import euler_degrees
+
+
+@pytest.fixture(scope="module")
+def animator() -> Animator:
+    return Animator.load("compact", threads=1)
+
+
+@pytest.fixture(autouse=True)
+def loud(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "liveportrait.animation.speech.voice_for", lambda session, options, fps: LoudVoice(fps, options.seed)
+    )
+
+
+def bursts(seconds: float = 1.2, rate: int = SPEECH_RATE) -> np.ndarray:
+    """Silence, a tone, silence: a third each."""
+    times = np.arange(int(seconds * rate)) / rate
+    loud = (times > seconds / 3) & (times < 2 * seconds / 3)
+    return (0.15 * np.sin(2 * math.pi * 220 * times) * loud).astype(np.float32)
+
+
+def opened(animator: Animator, speech: object, **options: object) -> SpeechDriver:
+    session = animator.open(portrait()).session()
+    return open_speech_driver(session, speech, SpeechOptions(**options))
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (192000, 1), (48000, 8), (44100, 2)])
+def test_any_rate_and_number_of_channels_is_heard(tmp_path: Path, rate: int, channels: int) -> None:
+    path = sound_file(tmp_path / "a.wav", np.tile(bursts(1.2, rate)[:, None], (1, channels)), rate)
+    heard = np.concatenate(list(read_speech(path)))
+    assert abs(len(heard) - 1.2 * SPEECH_RATE) < 0.02 * SPEECH_RATE
+    before, loud, after = (float(third.std()) for third in np.array_split(heard, 3))
+    assert loud > 0.05 and before < 0.005 and after < 0.01
+
+
+def test_what_has_no_sound_is_refused_in_a_sentence(tmp_path: Path, animator: Animator) -> None:
+    silent = write_video(tmp_path / "silent.mp4", source_frames(3, 3))
+    picture = tmp_path / "a.png"
+    save_image(picture, portrait())
+    text = tmp_path / "a.wav"
+    text.write_text("no sound")
+    for path, told in ((silent, "has no sound"), (picture, "is a picture"), (text, "cannot be read")):
+        with pytest.raises(UserError, match=told):
+            opened(animator, path)
+    with pytest.raises(UserError, match="mono samples"):
+        opened(animator, np.zeros((2, 100), np.float32))
+
+
+def test_one_sample_is_one_frame_at_rest(animator: Animator, tmp_path: Path) -> None:
+    path = sound_file(tmp_path / "a.wav", np.ones((1, 1), np.float32), SPEECH_RATE)
+    driver = opened(animator, path)
+    (batch,) = driver.play(animator.open(portrait()).session())
+    assert len(batch) == driver.frames == 1
+    assert torch.equal(batch.motion.expression, driver.start(0).motion.expression)
+
+
+def test_clipped_and_broken_samples_stay_finite(animator: Animator) -> None:
+    noise = np.random.default_rng(0).normal(0, 50, SPEECH_RATE // 4).astype(np.float32)
+    noise[::7], noise[1::7] = np.nan, np.inf
+    driver = opened(animator, noise)
+    for batch in driver.play(animator.open(portrait()).session()):
+        assert batch.motion.expression.isfinite().all() and batch.ratios.max() <= 0.8
+
+
+def test_the_mean_face_acts(animator: Animator) -> None:
+    performance = Performance.at_rest(3)
+    performance.scores[1, JAW_OPEN] = 0.6
+    performance.scores[2, list(EYE_BLINK)] = 1
+    performance.lips[1] = 0.3
+    performance.angles[2, 1] = 10
+    acted = act(animator.engine, performance)
+    assert not acted.motion.expression[0].any()
+    assert torch.allclose(acted.ratios[:, 2], torch.tensor([0.0, 0.3, 0.0]))
+    assert torch.allclose(acted.ratios[:, 0], torch.tensor([OPEN_EYE, OPEN_EYE, 0.0]))
+    assert acted.motion.expression[1, 17, 1] > 0.1  # the chin goes down
+    assert float(euler_degrees(acted.motion.rotation)[1][2]) == pytest.approx(10, abs=0.1)
+
+
+def test_a_mouth_opens_with_the_voice_and_rests_in_silence(animator: Animator) -> None:
+    shown = list(animator.open(portrait()).speak(bursts(), SpeakingOptions(fps=10, head="still")))
+    assert len(shown) == 12
+    ratios = [
+        float(lip_ratio(animator.analyzer.detect(frame)[0].landmarks)[0])
+        for frame in (shown[0], shown[6], shown[11])
+    ]
+    assert ratios[1] > 0.15
+    assert max(ratios[0], ratios[2]) < 0.06
+
+
+def test_options_still_the_head_and_the_lids(animator: Animator) -> None:
+    speech = np.tile(bursts(), 2)
+
+    def acted(**options: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        driver = opened(animator, speech, **options)
+        parts = list(driver.play(animator.open(portrait()).session()))
+        angles = torch.cat([euler_degrees(part.motion.rotation)[1] for part in parts])
+        ratios = torch.cat([part.ratios for part in parts])
+        return angles, ratios[:, 0], ratios[:, 2]
+
+    angles, eyes, lips = acted()
+    assert angles.abs().max() > 1 and eyes.min() < 0.05
+    angles, eyes, half = acted(head="still", blink=False, strength=0.5)
+    assert not angles.any() and eyes.min() > 0.3
+    assert torch.allclose(half, lips / 2)
+
+
+def test_a_template_of_a_sound_drives_as_the_sound_does(animator: Animator, tmp_path: Path) -> None:
+    path = sound_file(tmp_path / "a.wav", bursts()[:, None], SPEECH_RATE)
+    assert is_sound(path)
+    report = animator.template(path, tmp_path / "talk.safetensors")
+    assert (report.frames, report.fps) == (30, Fraction(25))
+    options = SpeakOptions().driving(False)
+    with animator.open(portrait()) as opened:
+        spoken, driven = opened.speak(path), opened.drive(tmp_path / "talk.safetensors", options)
+        with spoken, driven:
+            for _ in range(14):
+                one, other = next(spoken), next(driven)
+        assert np.abs(one.astype(int) - other).max() <= 2
+
+
+def test_a_film_says_something_else(animator: Animator, tmp_path: Path) -> None:
+    film = write_video(tmp_path / "film.mp4", source_frames(12, 12), write_sound(tmp_path / "own.wav"))
+    path = sound_file(tmp_path / "a.wav", bursts(0.4)[:, None], SPEECH_RATE)
+    report = animator.speak(film, path, tmp_path / "out.mp4")
+    assert report.frames == 12 and report.fps == Fraction(30000, 1001)
+    before, after = list(VideoReader(film)), list(VideoReader(tmp_path / "out.mp4"))
+    assert speech_samples(tmp_path / "out.mp4") > 0.3 * SPEECH_RATE
+    head = np.s_[:40]  # above the eyes
+    assert np.abs(before[6][head].astype(int) - after[6][head]).mean() < 6
+    assert len(after) == 12
+
+
+def test_options_out_of_range_are_refused() -> None:
+    for wrong in ({"strength": 3}, {"fps": 0}, {"seed": -1}):
+        with pytest.raises(UserError):
+            SpeechOptions(**wrong)
