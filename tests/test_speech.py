@@ -13,9 +13,10 @@ from animation_samples import portrait, source_frames, write_sound, write_video
 from speech_samples import LoudVoice, sound_file
 
 from liveportrait import Animator, UserError
+from liveportrait.animation.driver import voice as voices
 from liveportrait.animation.driver.speech import SpeechDriver
 from liveportrait.animation.speech import open_speech_driver
-from liveportrait.animation.speech_options import SpeakingOptions, SpeakOptions, SpeechOptions
+from liveportrait.animation.speech_options import SpeakingOptions, SpeechOptions
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
 from liveportrait.face.measures import lip_ratio
 from liveportrait.media import VideoReader, save_image
@@ -31,9 +32,7 @@ def animator() -> Animator:
 
 @pytest.fixture(autouse=True)
 def loud(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "liveportrait.animation.speech.voice_for", lambda session, options, fps: LoudVoice(fps, options.seed)
-    )
+    monkeypatch.setattr(voices, "voice_for", lambda session, options, fps: LoudVoice(fps, options.seed))
 
 
 def bursts(seconds: float = 1.2, rate: int = SPEECH_RATE) -> np.ndarray:
@@ -131,13 +130,16 @@ def test_options_still_the_head_and_the_lids(animator: Animator) -> None:
 def test_a_template_of_a_sound_drives_as_the_sound_does(animator: Animator, tmp_path: Path) -> None:
     path = sound_file(tmp_path / "a.wav", bursts()[:, None], SPEECH_RATE)
     assert is_sound(path)
-    report = animator.template(path, tmp_path / "talk.safetensors")
-    assert (report.frames, report.fps) == (30, Fraction(25))
-    options = SpeakOptions().driving(False)
+    report = animator.template(path, tmp_path / "talk.safetensors", speaking=SpeechOptions(fps=10))
+    assert (report.frames, report.fps) == (12, Fraction(10))
+    options = SpeakingOptions(fps=10)
     with animator.open(portrait()) as opened:
-        spoken, driven = opened.speak(path), opened.drive(tmp_path / "talk.safetensors", options)
+        spoken, driven = (
+            opened.speak(path, options),
+            opened.drive(tmp_path / "talk.safetensors", options.driving(False)),
+        )
         with spoken, driven:
-            for _ in range(14):
+            for _ in range(7):
                 one, other = next(spoken), next(driven)
         assert np.abs(one.astype(int) - other).max() <= 2
 
@@ -158,3 +160,43 @@ def test_options_out_of_range_are_refused() -> None:
     for wrong in ({"strength": 3}, {"fps": 0}, {"seed": -1}):
         with pytest.raises(UserError):
             SpeechOptions(**wrong)
+
+
+def test_a_live_voice_gives_pictures_with_their_sound(animator: Animator) -> None:
+    speech = bursts(0.6)
+    with animator.open(portrait()).live() as live, live.voice(SpeechOptions(fps=10, head="still")) as voice:
+        idle = voice.frame()
+        voice.feed(speech[:5000])
+        voice.feed(speech[5000:])
+        assert voice.waiting == pytest.approx(0.6)
+        given = [voice.frame() for _ in range(4)]
+        rest = voice.skip()
+        voice.interrupt()
+        assert voice.waiting == 0 and not voice.skip().any()
+    sound = np.concatenate([*(frame.sound for frame in given), rest])
+    assert not idle.sound.any() and np.array_equal(sound, speech[: len(sound)])
+    opened = [
+        float(lip_ratio(animator.analyzer.detect(each.picture)[0].landmarks)[0]) for each in (idle, given[3])
+    ]
+    assert opened[0] < 0.06 and opened[1] > 0.12
+    with pytest.raises(UserError, match="closed"):
+        voice.frame()
+
+
+def test_late_frames_are_left_out_and_their_sound_is_not(
+    animator: Animator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("liveportrait.animation.live_voice.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("liveportrait.animation.live_voice.time.sleep", lambda seconds: None)
+    speech = bursts(0.6)
+    with animator.open(portrait()).live() as live, live.voice(SpeechOptions(fps=25)) as voice:
+        voice.feed(speech)
+        heard = []
+        for frame in voice.frames():
+            heard.append(frame.sound)
+            now[0] += 0.1
+            if now[0] > 0.35:
+                break
+    assert max(map(len, heard)) >= 2 * 640 and sum(map(len, heard)) >= 0.3 * SPEECH_RATE
+    assert np.array_equal(np.concatenate(heard), speech[: sum(map(len, heard))])

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import TracebackType
 
 import torch
 
-from liveportrait.animation.compositor import Compositor, watermark_for
+from liveportrait.animation.driver import voice as voices
 from liveportrait.animation.driver.base import DrivingBatch, Start, Surroundings
 from liveportrait.animation.driver.framing import LiveWindow
+from liveportrait.animation.driver.speech import require_speaker
 from liveportrait.animation.driver.tracking import cut_driving
+from liveportrait.animation.live_stage import LiveStage
+from liveportrait.animation.live_voice import LiveVoice
 from liveportrait.animation.options import DriveOptions
-from liveportrait.animation.pipeline import Cue, render_faces
 from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
 from liveportrait.animation.source.photo import SMALLEST_CROPPED
+from liveportrait.animation.speech_options import SpeechOptions
 from liveportrait.errors import UserError
 from liveportrait.face import Face
 from liveportrait.face.crop import CropWindow, driving_square, driving_window, to_input, whole_window
@@ -34,8 +36,6 @@ from liveportrait.motion.framing import steadied
 from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
 from liveportrait.types import Image
-
-LIVE_SIDE = 512  # px, to which crops are composed unless the options say more: a camera does not wait
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +80,7 @@ class Live:
         self._fps = Fraction(fps).limit_denominator(1000)
         smallest = SMALLEST_DRIVER if options.crop_driving else SMALLEST_CROPPED
         self._tracker = SceneTracker(session.analyzer, smallest)
-        variant = session.engine.variant
-        watermark = watermark_for(source, variant, options, "live")
-        self._compositor = Compositor(source, options, variant, LIVE_SIDE, watermark)
-        self._pictures = self._played()
+        self._stage = LiveStage(session, source, options, self._fps)
         self._reference: _Reference | None = None
         self._last: DrivingBatch | None = None
         # Of a frame each, without crops.
@@ -117,20 +114,18 @@ class Live:
             around = Surroundings.of(self._past, batch, (), self._fps)
             self._last, self._shape = replace(batch, around=around), shape
             self._past.append(replace(batch, crops=(None,)))
-        row, picture = next(self._pictures)
-        if self._last is None or self._reference is None:
-            return self._compositor.compose(picture, [])
-        rendered = []
-        cue = Cue([row / float(self._fps)], self._last, [row])
-        for number, (own, poser) in enumerate(
-            zip(self._source.faces, self._reference.transfers, strict=True)
-        ):
-            if own.shown(range(row, row + 1)):
-                view = own.view(self._session, [row], [picture])
-                follows = self._options.mask == "face"
-                rendered += render_faces(self._session, number, poser, view, cue, follows)
-        with self._session.clock.step("paste"):
-            return self._compositor.compose(picture, rendered)
+        transfers = self._reference.transfers if self._reference else ()
+        return self._stage.show(transfers, self._last if self._reference else None)
+
+    def voice(self, options: SpeechOptions | None = None) -> LiveVoice:
+        """A voice instead of a camera: sound in, frames with their sound out, see `LiveVoice`. Raises `UserError`."""
+        options = options or SpeechOptions()
+        require_speaker(self._session.engine)
+        if options.head_file:
+            raise UserError(f"head is {options.head}: live, a head is still or gentle")
+        rate = Fraction(options.fps).limit_denominator(1001)
+        hear = voices.voice_for(self._session, options, rate)
+        return LiveVoice(self._session, self._source, self._options, options, hear)
 
     def reset(self) -> None:
         """Start anew: motion starts from the next frame that shows a face."""
@@ -142,7 +137,7 @@ class Live:
     def close(self) -> None:
         """Stop reading a video source. No frame is taken any more."""
         self._is_closed = True
-        self._pictures.close()
+        self._stage.close()
 
     def __enter__(self) -> Live:
         return self
@@ -205,9 +200,3 @@ class Live:
         return cut_driving(
             frame, window if self._options.crop_driving else None, self._session.engine.variant
         )
-
-    def _played(self) -> Generator[tuple[int, Image], None, None]:
-        """The source's frames with their numbers, again and again."""
-        while True:
-            with self._source.frames(self._session) as frames:
-                yield from enumerate(frames)

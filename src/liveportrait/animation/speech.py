@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from liveportrait.animation.driver import voice as voices
 from liveportrait.animation.driver.base import Driver
 from liveportrait.animation.driver.speech import SpeechDriver, require_speaker
-from liveportrait.animation.driver.voice import voice_for
 from liveportrait.animation.inputs import open_driver, resolve_driving
 from liveportrait.animation.options import TransferOptions
 from liveportrait.animation.session import Session
@@ -60,7 +60,7 @@ def open_speech_driver(
         audio=audio,
         engine=session.engine,
         sound=sound,
-        hear=partial(voice_for, session, options),
+        hear=partial(voices.voice_for, session, options),
         head=head,
         options=options,
         speaks_only=is_video,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +80,8 @@ def _transfer(is_video: bool) -> dict[str, Any]:
     """Lips as far open as the voice says. In a video they take the place of the film's own."""
     opened: dict[str, Any] = {"retarget": RetargetOptions(lip_opening="driver")}
     return opened | ({"region": "expression", "mouth": "replace"} if is_video else {})
+
+
+def speaking(options: DriveOptions, is_video: bool) -> DriveOptions:
+    """The options of a live portrait, for a voice instead of a camera."""
+    return replace(options, **_transfer(is_video))

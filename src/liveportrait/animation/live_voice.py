@@ -1,0 +1,191 @@
+"""A portrait that speaks what it hears at this moment, and breathes, blinks and moves a little while nobody speaks."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+
+from liveportrait.animation.driver.base import DrivingBatch, Start, Surroundings
+from liveportrait.animation.driver.speech import VoiceStream, chosen, driving_batch
+from liveportrait.animation.live_stage import LiveStage
+from liveportrait.animation.options import DriveOptions
+from liveportrait.animation.posers import MotionTransfer
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import Source
+from liveportrait.animation.speech_options import SpeechOptions, speaking
+from liveportrait.errors import UserError
+from liveportrait.media.sound.speech import SPEECH_RATE, Speech, clean
+from liveportrait.motion.expression import REACH
+from liveportrait.motion.speech import Performance, act
+from liveportrait.types import Image
+
+MOST_WAITING = 600  # s of sound that may wait to be spoken: agents' services send faster than one speaks
+
+
+class SpokenFrame(NamedTuple):
+    """A picture, and the sound that belongs to it."""
+
+    picture: Image  # (H,W,3) uint8 RGB
+    sound: Speech  # (n,) mono at 16 kHz, to be heard from when the picture is shown
+
+
+class LiveVoice:
+    """Gives frames of a portrait that speaks what is fed, each with its sound, and an idle one where nothing waits.
+
+    `feed` may be called from any thread; everything else belongs to one. Sound comes out as much later than it went in
+    as the voice network looks ahead, together with its picture.
+
+    >>> with portrait.live() as live, live.voice() as voice:
+    ...     voice.feed(samples)
+    ...     for picture, sound in voice.frames():
+    ...         send(picture, sound)
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        source: Source,
+        options: DriveOptions,
+        speech: SpeechOptions,
+        hear: VoiceStream,
+    ) -> None:
+        """`hear`: V on the sound to come, at `speech.fps`."""
+        is_video = source.fps is not None
+        self._session, self._speech, self._hear, self._is_video = session, speech, hear, is_video
+        self._fps = Fraction(speech.fps).limit_denominator(1001)
+        options = speaking(options, is_video)
+        self._stage = LiveStage(session, source, options, self._fps)
+        rest = act(session.engine, Performance.at_rest(1))
+        start = Start(rest.motion, rest.ratios, rest.scores)
+        self._transfers = [MotionTransfer(session.engine, own, start, False, options) for own in source.faces]
+        self._rest = driving_batch(session.engine, Performance.at_rest(1))
+        self._lock = threading.Lock()
+        self._waiting: deque[Speech] = deque()
+        self._waits = 0  # samples
+        self._known: deque[DrivingBatch] = deque()  # of a frame each
+        self._heard: deque[Speech] = deque()  # of each frame that V has heard and that was not shown
+        self._past: deque[DrivingBatch] = deque(maxlen=math.ceil(REACH * speech.fps))
+        self._given = 0  # frames
+        self._is_closed = False
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+        return float(self._fps)
+
+    @property
+    def waiting(self) -> float:
+        """Seconds of sound that were fed and are still to be spoken."""
+        return self._waits / SPEECH_RATE
+
+    @property
+    def delay(self) -> float:
+        """Seconds by which pictures and sound come after what was fed: as far as V looks ahead."""
+        return len(self._heard) / float(self._fps)
+
+    def feed(self, samples: Speech) -> None:
+        """Say these samples (n,), mono at 16 kHz in [-1, 1], after what waits already.
+
+        Raises `UserError` for samples of another kind, and where far more waits than anybody would hear.
+        """
+        array = np.asarray(samples)
+        if array.ndim != 1 or array.dtype.kind != "f":
+            raise UserError(
+                f"the sound is {array.dtype} {array.shape}: give mono samples (n,) at 16 kHz, floats"
+            )
+        with self._lock:
+            if self._waits + len(array) > MOST_WAITING * SPEECH_RATE:
+                raise UserError(
+                    f"{self.waiting:.0f} s of sound wait to be spoken: take frames as fast as sound is fed"
+                )
+            self._waiting.append(clean(array.astype(np.float32)))
+            self._waits += len(array)
+
+    def interrupt(self) -> None:
+        """Forget what waits to be spoken: somebody else has begun to speak."""
+        with self._lock:
+            self._waiting.clear()
+            self._waits = 0
+
+    def frame(self) -> SpokenFrame:
+        """The next frame, 1 / `fps` s after the one before, with its sound."""
+        batch, sound = self._next()
+        around = Surroundings.of(self._past, batch, (), self._fps)
+        picture = self._stage.show(self._transfers, replace(batch, around=around))
+        self._past.append(batch)
+        return SpokenFrame(picture, sound)
+
+    def skip(self) -> Speech:
+        """Let one frame go by; its sound."""
+        batch, sound = self._next()
+        self._past.append(batch)
+        self._stage.skip()
+        return sound
+
+    def frames(self) -> Iterator[SpokenFrame]:
+        """Frames at the rate of `fps` by the clock, without end.
+
+        Where rendering takes longer, frames are left out; their sound comes with the next one.
+        """
+        begun = time.monotonic()
+        shown = 0
+        while not self._is_closed:
+            late = int((time.monotonic() - begun) * self._fps) - shown
+            left_out = [self.skip() for _ in range(late)]
+            picture, sound = self.frame()
+            shown += max(late, 0) + 1
+            yield SpokenFrame(picture, np.concatenate([*left_out, sound]))
+            time.sleep(max(0.0, begun + shown / float(self._fps) - time.monotonic()))
+
+    def close(self) -> None:
+        """Stop. No frame is given any more."""
+        self._is_closed = True
+        self._stage.close()
+
+    def __enter__(self) -> LiveVoice:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _next(self) -> tuple[DrivingBatch, Speech]:
+        """Let V hear another frame's worth of sound; the frame that is known by now, or one at rest."""
+        if self._is_closed:
+            raise UserError("this voice is closed: ask the live portrait for another one")
+        first = int(self._given * SPEECH_RATE / self._fps)
+        self._given += 1
+        sound = self._take(int(self._given * SPEECH_RATE / self._fps) - first)
+        with self._session.clock.step("motion"):
+            performance = chosen(self._hear.feed(sound), self._speech, self._is_video, has_head=False)
+            if len(performance.lips):
+                self._known.extend(driving_batch(self._session.engine, performance).slices(1))
+        self._heard.append(sound)
+        if not self._known:
+            return self._rest, np.zeros_like(sound)
+        return self._known.popleft(), self._heard.popleft()
+
+    def _take(self, count: int) -> Speech:
+        """So many samples of those that wait, silence where there are fewer."""
+        taken = np.zeros(count, np.float32)
+        done = 0
+        with self._lock:
+            while self._waiting and done < count:
+                part = self._waiting.popleft()
+                here = part[: count - done]
+                taken[done : done + len(here)] = here
+                done += len(here)
+                if len(part) > len(here):
+                    self._waiting.appendleft(part[len(here) :])
+            self._waits -= done
+        return taken
