@@ -12,7 +12,7 @@ import torch
 
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
 from liveportrait.media.sound.speech import SPEECH_RATE, Speech
-from liveportrait.motion.speech import Performance
+from liveportrait.motion.voice import Performance
 
 
 class LoudVoice:

@@ -13,15 +13,16 @@ from animation_samples import portrait, source_frames, write_sound, write_video
 from speech_samples import LoudVoice, sound_file
 
 from liveportrait import Animator, UserError
-from liveportrait.animation.driver import voice as voices
-from liveportrait.animation.driver.speech import SpeechDriver
-from liveportrait.animation.speech import open_speech_driver
-from liveportrait.animation.speech_options import SpeakingOptions, SpeechOptions
+from liveportrait.animation.speaking import voice as voices
+from liveportrait.animation.speaking.driver import SpeechDriver
+from liveportrait.animation.speaking.opening import open_speech_driver
+from liveportrait.animation.speaking.options import SpeakingOptions, SpeechOptions
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
 from liveportrait.face.measures import lip_ratio
 from liveportrait.media import VideoReader, save_image
 from liveportrait.media.sound.speech import SPEECH_RATE, is_sound, read_speech, speech_samples
-from liveportrait.motion.speech import OPEN_EYE, Performance, act
+from liveportrait.motion.voice import Performance, act
+from liveportrait.motion.voice.performance import OPEN_EYE
 from liveportrait.networks.geometry import euler_degrees
 
 
@@ -132,7 +133,7 @@ def test_a_template_of_a_sound_drives_as_the_sound_does(animator: Animator, tmp_
     assert is_sound(path)
     report = animator.template(path, tmp_path / "talk.safetensors", speaking=SpeechOptions(fps=10))
     assert (report.frames, report.fps) == (12, Fraction(10))
-    options = SpeakingOptions(fps=10)
+    options = SpeakingOptions(fps=10, mark=False)  # marks say what moved it
     with animator.open(portrait()) as opened:
         spoken, driven = (
             opened.speak(path, options),
@@ -187,8 +188,8 @@ def test_late_frames_are_left_out_and_their_sound_is_not(
     animator: Animator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("liveportrait.animation.live_voice.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("liveportrait.animation.live_voice.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("liveportrait.animation.speaking.live.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("liveportrait.animation.speaking.live.time.sleep", lambda seconds: None)
     speech = bursts(0.6)
     with animator.open(portrait()).live() as live, live.voice(SpeechOptions(fps=25)) as voice:
         voice.feed(speech)

@@ -31,8 +31,8 @@ from liveportrait.animation.posers import SliderPoser
 from liveportrait.animation.published.options import PublishedOptions
 from liveportrait.animation.report import ANIMATE, Report, Stretches, held_note
 from liveportrait.animation.session import Session
-from liveportrait.animation.speech import SpeechInput, open_speech_driver
-from liveportrait.animation.speech_options import SpeakOptions, SpeechOptions
+from liveportrait.animation.speaking.opening import SpeechInput, open_speech_driver
+from liveportrait.animation.speaking.options import SpeakOptions, SpeechOptions
 from liveportrait.animation.writer import (
     MOVING_OUTPUTS,
     is_picture,

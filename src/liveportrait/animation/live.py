@@ -10,19 +10,19 @@ from types import TracebackType
 
 import torch
 
-from liveportrait.animation.driver import voice as voices
 from liveportrait.animation.driver.base import DrivingBatch, Start, Surroundings
 from liveportrait.animation.driver.framing import LiveWindow
-from liveportrait.animation.driver.speech import require_speaker
 from liveportrait.animation.driver.tracking import cut_driving
-from liveportrait.animation.live_stage import LiveStage
-from liveportrait.animation.live_voice import LiveVoice
 from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
 from liveportrait.animation.source.photo import SMALLEST_CROPPED
-from liveportrait.animation.speech_options import SpeechOptions
+from liveportrait.animation.speaking import voice as voices
+from liveportrait.animation.speaking.driver import require_speaker
+from liveportrait.animation.speaking.live import LiveVoice
+from liveportrait.animation.speaking.options import SpeechOptions
+from liveportrait.animation.speaking.stage import LiveStage
 from liveportrait.errors import UserError
 from liveportrait.face import Face
 from liveportrait.face.crop import CropWindow, driving_square, driving_window, to_input, whole_window

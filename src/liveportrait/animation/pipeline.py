@@ -201,7 +201,9 @@ class Rendering:
         """frames that each moving driver lasts for at the rate of the result"""
         self.total = min([*self.lengths, *([source.count] if source.count else [])], default=1)
         """how many frames there will be, as far as the files tell the truth"""
-        watermark = watermark_for(source, session.engine.variant, paste, "animated" if drivers else "edited")
+        watermark = watermark_for(
+            source, session.engine.variant, paste, drivers[0].driver.work if drivers else "edited"
+        )
         self.compositor = Compositor(source, paste, session.engine.variant, watermark=watermark)
         is_still = not self.lengths and source.count is None
         self._rendered = render(

@@ -8,7 +8,6 @@ from types import TracebackType
 
 from liveportrait.animation.clashes import check_together
 from liveportrait.animation.driver.base import Driver, TimedDriver
-from liveportrait.animation.driver.speech import SpeechDriver
 from liveportrait.animation.edit_options import EditOptions, Sliders
 from liveportrait.animation.inputs import (
     DrivingInput,
@@ -29,8 +28,9 @@ from liveportrait.animation.posers import MotionTransfer, SliderPoser
 from liveportrait.animation.published.transfer import frame_by_frame, transfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
-from liveportrait.animation.speech import SpeechInput, open_speech_driver
-from liveportrait.animation.speech_options import SpeakingOptions
+from liveportrait.animation.speaking.driver import SpeechDriver
+from liveportrait.animation.speaking.opening import SpeechInput, open_speech_driver
+from liveportrait.animation.speaking.options import SpeakingOptions
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer

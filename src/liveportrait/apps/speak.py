@@ -9,10 +9,9 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from liveportrait.animation.speech_options import SpeakOptions
+from liveportrait.animation.speaking.options import SpeakOptions
 from liveportrait.apps.animate import LoadOptions, show
 from liveportrait.apps.progress import progress_bar
-from liveportrait.apps.text import spoken
 from liveportrait.errors import UserError
 
 
@@ -37,6 +36,8 @@ class Speak:
 
     def run(self) -> None:
         """Speak, and print what was done."""
+        from liveportrait.media.sound.text import spoken  # slow to import
+
         if (self.speech is None) == (not self.text):
             raise UserError("give one of SPEECH, a sound file, and --text, what to say")
         if self.voice and not self.text:

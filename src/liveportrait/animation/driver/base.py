@@ -20,6 +20,7 @@ from liveportrait.animation.report import Jitter, Stretches
 from liveportrait.animation.session import Session
 from liveportrait.choices import Reference
 from liveportrait.engine.numbers import check_motion
+from liveportrait.marking.payload import Work
 from liveportrait.media.arrays import DEFAULT_FPS
 from liveportrait.motion import JitterMeter, MotionSmoother, crop_points
 from liveportrait.motion.expression import REACH, smoothing_weights
@@ -147,6 +148,7 @@ class Driver(ABC):
     cuts: tuple[int, ...] = ()  # frames at which a new scene begins
     held: Stretches = ()  # frames without a face, through which the last motion is held
     is_steadied: bool = False  # whether a camera's movement was taken out, or place or size bounded
+    work: Work = "animated"  # what the watermark calls it
 
     @abstractmethod
     def start(self, face: int) -> Start:

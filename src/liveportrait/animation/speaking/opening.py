@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from liveportrait.animation.driver import voice as voices
 from liveportrait.animation.driver.base import Driver
-from liveportrait.animation.driver.speech import SpeechDriver, require_speaker
 from liveportrait.animation.inputs import open_driver, resolve_driving
 from liveportrait.animation.options import TransferOptions
 from liveportrait.animation.session import Session
-from liveportrait.animation.speech_options import SpeechOptions
+from liveportrait.animation.speaking import voice as voices
+from liveportrait.animation.speaking.driver import SpeechDriver, require_speaker
+from liveportrait.animation.speaking.options import SpeechOptions
 from liveportrait.errors import UserError
 from liveportrait.media.sound.speech import (
     SPEECH_RATE,
@@ -64,6 +64,7 @@ def open_speech_driver(
         head=head,
         options=options,
         speaks_only=is_video,
+        work="spoken",
     )
 
 

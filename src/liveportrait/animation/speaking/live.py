@@ -15,17 +15,17 @@ from typing import NamedTuple
 import numpy as np
 
 from liveportrait.animation.driver.base import DrivingBatch, Start, Surroundings
-from liveportrait.animation.driver.speech import VoiceStream, chosen, driving_batch
-from liveportrait.animation.live_stage import LiveStage
 from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
-from liveportrait.animation.speech_options import SpeechOptions, speaking
+from liveportrait.animation.speaking.driver import VoiceStream, chosen, driving_batch
+from liveportrait.animation.speaking.options import SpeechOptions, speaking
+from liveportrait.animation.speaking.stage import LiveStage
 from liveportrait.errors import UserError
 from liveportrait.media.sound.speech import SPEECH_RATE, Speech, clean
 from liveportrait.motion.expression import REACH
-from liveportrait.motion.speech import Performance, act
+from liveportrait.motion.voice import Performance, act
 from liveportrait.types import Image
 
 MOST_WAITING = 600  # s of sound that may wait to be spoken: agents' services send faster than one speaks
@@ -63,7 +63,7 @@ class LiveVoice:
         self._session, self._speech, self._hear, self._is_video = session, speech, hear, is_video
         self._fps = Fraction(speech.fps).limit_denominator(1001)
         options = speaking(options, is_video)
-        self._stage = LiveStage(session, source, options, self._fps)
+        self._stage = LiveStage(session, source, options, self._fps, "spoken")
         rest = act(session.engine, Performance.at_rest(1))
         start = Start(rest.motion, rest.ratios, rest.scores)
         self._transfers = [MotionTransfer(session.engine, own, start, False, options) for own in source.faces]

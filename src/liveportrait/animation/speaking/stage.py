@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from fractions import Fraction
 
-from liveportrait.animation.compositor import Compositor
+from liveportrait.animation.compositor import Compositor, watermark_for
 from liveportrait.animation.driver.base import DrivingBatch
 from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.pipeline import Cue, render_faces
 from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
+from liveportrait.marking.payload import Work
 from liveportrait.types import Image
 
 LIVE_SIDE = 512  # px, to which crops are composed unless the options say more: a camera does not wait
@@ -20,9 +21,13 @@ LIVE_SIDE = 512  # px, to which crops are composed unless the options say more: 
 class LiveStage:
     """Gives one frame of a source at a time. It belongs to one thread."""
 
-    def __init__(self, session: Session, source: Source, options: DriveOptions, fps: Fraction) -> None:
+    def __init__(
+        self, session: Session, source: Source, options: DriveOptions, fps: Fraction, work: Work = "live"
+    ) -> None:
         self._session, self._source, self._options, self._fps = session, source, options, fps
-        self._compositor = Compositor(source, options, session.engine.variant, LIVE_SIDE)
+        variant = session.engine.variant
+        watermark = watermark_for(source, variant, options, work)
+        self._compositor = Compositor(source, options, variant, LIVE_SIDE, watermark)
         self._pictures = self._played()
 
     def show(self, transfers: Sequence[MotionTransfer], driving: DrivingBatch | None) -> Image:
@@ -33,7 +38,7 @@ class LiveStage:
         row, picture = next(self._pictures)
         rendered = []
         if driving is not None:
-            cue = Cue([row / float(self._fps)], driving)
+            cue = Cue([row / float(self._fps)], driving, [row])
             for number, (own, poser) in enumerate(zip(self._source.faces, transfers, strict=True)):
                 if own.shown(range(row, row + 1)):
                     view = own.view(self._session, [row], [picture])

@@ -13,13 +13,13 @@ import torch
 
 from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, on_clock
 from liveportrait.animation.session import Session
-from liveportrait.animation.speech_options import SpeechOptions
+from liveportrait.animation.speaking.options import SpeechOptions
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
 from liveportrait.media.sound.speech import Speech
 from liveportrait.motion import change_since, groups_for
-from liveportrait.motion.speech import Performance, act
+from liveportrait.motion.voice import Performance, act
 
 LOWER_FACE = tuple(range(22, 52))  # jaw and mouth among the 52 blendshapes, nose and all
 

@@ -1,0 +1,1 @@
+"""Portraits that speak: a voice as driver, and live."""
