@@ -46,6 +46,7 @@ from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.face.choice import DRIVING_CROP, DrivingCrop
 from liveportrait.marking.seal import Marker
+from liveportrait.marking.statement import sha256_of
 from liveportrait.media import IMAGE_OUTPUTS, media_kind
 from liveportrait.media.sound.speech import is_sound
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
@@ -283,7 +284,9 @@ class Animator:
         return open_driver(session, resolved, options)
 
     def _open(self, session: Session, source: SourceInput, options: SourceOptions) -> Portrait:
-        opened = replace(open_source(session, source, options), file=_path(source))
+        file = _path(source)
+        digest = sha256_of(file) if file else ""
+        opened = replace(open_source(session, source, options), file=file, sha256=digest)
         return Portrait(self.engine, self.analyzer, self.batch, opened, options)
 
     def _opened(

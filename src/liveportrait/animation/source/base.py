@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,7 +18,6 @@ from liveportrait.animation.report import Jitter
 from liveportrait.animation.session import Session
 from liveportrait.errors import UserError
 from liveportrait.face.crop import CropWindow
-from liveportrait.marking.statement import sha256_of
 from liveportrait.motion.animals import AnimalMotion
 from liveportrait.motion.expression import FaceShape
 from liveportrait.networks.interface import Features, Motion
@@ -112,14 +110,10 @@ class Source(ABC):
     count: int | None = None  # of the frames; None for a photo
     audio: Path | None = None  # a file with sound
     file: Path | None = None  # what it was opened from; None for pictures from Python
+    sha256: str = ""  # of that file, which may be gone by now, hexadecimal
     cuts: tuple[int, ...] = ()  # frames at which a new scene begins
     jitter: tuple[Jitter, ...] = ()
     note: str = ""  # for the user, about its faces
-
-    @cached_property
-    def sha256(self) -> str:
-        """Of its file, hexadecimal; empty for pictures from Python."""
-        return sha256_of(self.file) if self.file else ""
 
     @abstractmethod
     def frames(self, session: Session) -> AbstractContextManager[Iterator[Image]]:
