@@ -284,9 +284,8 @@ class Animator:
         return open_driver(session, resolved, options)
 
     def _open(self, session: Session, source: SourceInput, options: SourceOptions) -> Portrait:
-        file = _path(source)
-        digest = sha256_of(file) if file else ""
-        opened = replace(open_source(session, source, options), file=file, sha256=digest)
+        opened, file = open_source(session, source, options), _path(source)
+        opened = replace(opened, file=file, sha256=sha256_of(file) if file else "")
         return Portrait(self.engine, self.analyzer, self.batch, opened, options)
 
     def _opened(
