@@ -15,6 +15,7 @@ NEUTRAL = 0
 EYE_BLINK = (9, 10)  # left, right
 MOUTH_SMILE = (44, 45)
 EYE_LOOK = (11, 12, 13, 14, 15, 16, 17, 18)  # where the eyes look: down, in, out and up, left and right
+BROWS_DOWN, BROW_INNER_UP, BROWS_OUTER_UP = (1, 2), 3, (4, 5)  # left, right
 JAW_OPEN = 25
 
 # Landmark numbers. Right and left are the subject's: the right eye lies on the left of an unmirrored picture.

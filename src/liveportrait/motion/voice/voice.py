@@ -18,7 +18,7 @@ from torch import Tensor
 
 from liveportrait import weights
 from liveportrait.errors import UserError
-from liveportrait.face.canonical import EYE_BLINK
+from liveportrait.face.canonical import BROW_INNER_UP, BROWS_DOWN, BROWS_OUTER_UP, EYE_BLINK
 from liveportrait.motion.voice.features import FLOOR, SOUND_RATE, STILL, Hearing
 from liveportrait.motion.voice.free import (
     ACROSS,
@@ -52,7 +52,6 @@ FADES = 0.8  # log power above stillness at which it is not
 LOUDNESS_COLUMNS = 8  # of a step of the free part
 # Columns of eyes' scores, by where they look: down, in, out and up, left and right eye each.
 _DOWN, _LEFT_IN, _RIGHT_IN, _LEFT_OUT, _RIGHT_OUT, _UP = (11, 12), 13, 14, 15, 16, (17, 18)
-_INNER_BROW, _OUTER_BROWS, _FROWNS = 3, (4, 5), (1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,9 +220,9 @@ def performance_of(moved: Tensor, channels: Array, closed: Array) -> Performance
     scores[:, [_LEFT_IN, _RIGHT_OUT]] = (-across).clamp(min=0)[:, None]
     scores[:, list(_UP)] = up.clamp(min=0)[:, None]
     scores[:, list(_DOWN)] = (-up).clamp(min=0)[:, None]
-    scores[:, _INNER_BROW] = free[:, INNER_BROW]
-    scores[:, list(_OUTER_BROWS)] = free[:, OUTER_BROW, None]
-    scores[:, list(_FROWNS)] = free[:, FROWN, None]
+    scores[:, BROW_INNER_UP] = free[:, INNER_BROW]
+    scores[:, list(BROWS_OUTER_UP)] = free[:, OUTER_BROW, None]
+    scores[:, list(BROWS_DOWN)] = free[:, FROWN, None]
     scores[:, list(EYE_BLINK)] = torch.from_numpy(closed)[:, None]
     return Performance(scores, moved[:, 0].clamp(min=0), free[:, :3].clone(), torch.zeros(count, 3))
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from liveportrait.face.canonical import EYE_BLINK
+from liveportrait.face.canonical import BROW_INNER_UP, BROWS_DOWN, BROWS_OUTER_UP, EYE_BLINK
 from liveportrait.motion.lifting import label_turns
 from liveportrait.motion.voice.features import Hearing
 from liveportrait.motion.voice.free import (
@@ -40,7 +40,9 @@ def free_channels(clip: SpeechClip) -> NDArray[np.float64]:
     s = clip.scores.astype(np.float64)
     across = (s[:, 15] + s[:, 14] - s[:, 13] - s[:, 16]) / 2
     up = (s[:, 17] + s[:, 18] - s[:, 11] - s[:, 12]) / 2
-    brows = np.stack([s[:, 3], s[:, [4, 5]].mean(1), s[:, [1, 2]].mean(1)], axis=1)
+    brows = np.stack(
+        [s[:, BROW_INNER_UP], s[:, list(BROWS_OUTER_UP)].mean(1), s[:, list(BROWS_DOWN)].mean(1)], axis=1
+    )
     channels = np.concatenate([angles, across[:, None], up[:, None], brows], axis=1)
     # A blink pulls the gaze down and the brows along: between its edges they are interpolated.
     closed = s[:, list(EYE_BLINK)].mean(1) > SHUT / 2
