@@ -20,7 +20,7 @@ Reference = int | ReferenceName  # frame of a driver: its number from 0, or how 
 Precision = Literal["fp32", "bf16", "fp16"]
 PrecisionChoice = Literal["auto"] | Precision
 BackendName = Literal["auto", "eager", "compile", "cudagraphs", "onnx", "openvino", "tensorrt", "winograd"]
-ExportFormat = Literal["onnx", "openvino", "tensorrt"]
+ExportFormat = Literal["onnx", "openvino", "tensorrt", "web"]
 Opening = (
     float | Literal["driver"] | None
 )  # of an eye or the lips, height over width; None: as the motion has it

@@ -120,7 +120,8 @@ class Export:
     """Write the networks as files for another runtime: appearance, motion, and warping with generator."""
 
     to: ExportFormat
-    """onnx, openvino, or tensorrt (an engine for the GPU of this machine)"""
+    """onnx, openvino, tensorrt (an engine for the GPU of this machine), or web (ONNX for browsers, with the small
+    networks)"""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")]
     """the folder to make"""
     weights: str = "compact"

@@ -18,6 +18,7 @@ from liveportrait.engine.graphs import (
     motion_graph,
     openvino_layout,
     render_graph,
+    small_graphs,
 )
 from liveportrait.engine.rewrites import optimised
 from liveportrait.errors import UserError
@@ -31,6 +32,7 @@ PRECISIONS: dict[ExportFormat, tuple[Precision, ...]] = {
     "onnx": ("fp32", "fp16"),
     "openvino": ("fp32",),  # its plug-ins choose when they compile
     "tensorrt": ("fp32", "fp16"),
+    "web": ("fp32",),  # its weights are stored in 16 bits, its arithmetic is not
 }
 
 
@@ -46,16 +48,17 @@ def export(
 
     `sampling`: how volumes are looked up; None is native where the format has it. `precision`: of
     convolutions. `graphs.json` names what goes in and out of each graph, with shapes: all of it float32, pictures RGB
-    in [0, 1]. The folder appears complete
-    or not at all. Raises UserError where it exists, a package is missing, or a setting does not fit.
+    in [0, 1]. For browsers the small networks that are there are written too. The folder appears complete or not at
+    all. Raises UserError where it exists, a package is missing, or a setting does not fit.
     """
     if to not in get_args(ExportFormat):
         raise UserError(f"cannot export to {to!r}: choose one of {', '.join(get_args(ExportFormat))}")
     if batch < 1:
         raise UserError(f"cannot export graphs of {batch} pictures: give at least 1")
     require_precision(f"the export to {to}", precision, PRECISIONS[to])
-    if to == "openvino" and sampling == "native":
-        raise UserError("OpenVINO has no 5-D grid sampling: choose --sampling decomposed")
+    if to in ("openvino", "web") and sampling == "native":
+        runtime = "OpenVINO has" if to == "openvino" else "browsers have"
+        raise UserError(f"{runtime} no 5-D grid sampling: choose --sampling decomposed")
     folder = Path(folder)
     if not folder.parent.is_dir():
         raise UserError(f"cannot write to {folder}: there is no folder {folder.parent}")
@@ -68,8 +71,8 @@ def export(
         with unfinished_beside(folder) as partial:
             partial.mkdir()
             described = {}
-            for make in MAKERS:
-                graph = make(fast, batch, precision)
+            graphs = [make(fast, batch, precision) for make in MAKERS]
+            for graph in graphs + (small_graphs(fast, batch) if to == "web" else []):
                 write(graph, partial)
                 described[graph.name] = _describe(graph)
             facts = {
@@ -99,6 +102,10 @@ def _writer(to: ExportFormat, sampling: Form | None) -> tuple[Callable[[Graph, P
 
         form = sampling or sampling_for(import_tensorrt().__version__)
         return lambda graph, into: _write(into / f"{graph.name}.plan", build_engine(graph, form)), form
+    if to == "web":
+        from liveportrait.engine.web import export_web
+
+        return lambda graph, into: _write(into / f"{graph.name}.onnx", export_web(graph)), "decomposed"
     from liveportrait.engine.onnx import export_onnx
 
     onnx_form: Form = sampling or "native"
@@ -112,6 +119,7 @@ def _write(path: Path, data: bytes) -> None:
 def _describe(graph: Graph) -> dict[str, object]:
     with torch.no_grad():
         made = graph.module(*graph.inputs)
+        made = (made,) if isinstance(made, torch.Tensor) else made
     return {
         "inputs": {n: list(t.shape) for n, t in zip(graph.input_names, graph.inputs, strict=True)},
         "outputs": {n: list(t.shape) for n, t in zip(graph.output_names, made, strict=True)},

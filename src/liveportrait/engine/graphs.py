@@ -19,6 +19,7 @@ from liveportrait.engine.backend import autocast_for
 from liveportrait.networks import Networks, compact
 from liveportrait.networks.compact.generator import GROUPS, SpatialModulation
 from liveportrait.networks.compact.painter import CUES
+from liveportrait.networks.expression import LANDMARKS, SCORES
 from liveportrait.networks.geometry import Form, sampling_form
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import Renderer
@@ -132,6 +133,28 @@ def render_graph(networks: Networks, batch: int = 1, precision: Precision = "fp3
     told = {} if networks.mouth_painter is None else {"cues": source.scale.new_zeros(batch, CUES)}
     inputs = (*features.values(), *source, *driving, *told.values())
     return Graph("render", module, inputs, (*names, *pose_names, *told), Layers._fields)
+
+
+def small_graphs(networks: Networks, batch: int = 1) -> list[Graph]:
+    """S, the eye and lip retargeting and E, those that are present: each a graph of its module's own arguments."""
+    keypoints = example_pose(networks, batch).keypoints
+    ratios = keypoints.new_full((batch, 3), 0.3)
+    scores = keypoints.new_full((batch, SCORES), 0.2)
+    known: dict[str, dict[str, Tensor]] = {
+        "stitching": {"source": keypoints, "driving": keypoints + 0.01},
+        "eye_retargeting": {"source": keypoints, "ratios": ratios},
+        "lip_retargeting": {"source": keypoints, "ratios": ratios[:, :2].clone()},
+        "expression": {
+            "landmarks": keypoints.new_zeros(batch, LANDMARKS, 2),
+            "own": scores,
+            "wanted": scores + 0.1,
+        },
+    }
+    return [
+        Graph(name, module, tuple(known[name].values()), tuple(known[name]), ("moved",))
+        for name, module in networks.modules().items()
+        if name in known
+    ]
 
 
 @torch.no_grad()
