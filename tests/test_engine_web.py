@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from back_end_samples import cues, poses
@@ -18,7 +17,7 @@ from liveportrait.engine.export import export
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 
-PICTURE = 90.0  # dB of the layers, float16 weights against float32
+PICTURE = 105.0  # dB of the layers; rounded coordinates of lookups alone cost 88
 COORDINATES = 5e-4  # of M and the small networks: what rounding their weights costs
 
 
@@ -85,9 +84,6 @@ def test_webgpu_takes_every_lookup_and_weights_are_stored_in_half(folder, networ
     for path in folder.glob("*.onnx"):
         model: Any = onnx.load(path)
         assert {opset.version for opset in model.opset_import if not opset.domain} == {19}
-        types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-        wide = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
-        assert all(np.prod(tensor.dims) < 64 for tensor in wide), types
         for node in model.graph.node:
             if node.op_type == "GridSample":
                 lookups += 1

@@ -32,30 +32,36 @@ def export_web(graph: Graph) -> bytes:
             for attribute in node.attribute:
                 if attribute.name == "mode" and attribute.s == b"linear":  # its name since set 20
                     attribute.s = b"bilinear"
-    _store_in_half(model)
+    weights = {name for name, tensor in graph.module.named_parameters() if tensor.ndim > 1}
+    _store_in_half(model, weights)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 
 
-def _store_in_half(model: Any) -> None:
-    """Weights in float16, each behind a cast that bears the weight's name."""
+def _store_in_half(model: Any, weights: set[str]) -> None:
+    """Weights in float16, each behind a cast that bears its name; other constants where float16 holds them exactly.
+
+    Coordinates of lookups and biases are constants too: rounded, they move the picture more than all weights do.
+    """
     import onnx
 
     casts = []
     for tensor in model.graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT:
             continue
-        values = onnx.numpy_helper.to_array(tensor)
+        name, values = tensor.name, onnx.numpy_helper.to_array(tensor)
         if values.size < SMALLEST or np.abs(values).max() > np.finfo(np.float16).max:
             continue
-        name = tensor.name
-        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        half = values.astype(np.float16)
+        if name not in weights and not np.array_equal(half.astype(np.float32), values):
+            continue
+        tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
         casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     # What the exporter noted of the weights' types no longer holds of their stored forms.
-    weights = {tensor.name.removesuffix(".half") for tensor in model.graph.initializer}
-    kept = [info for info in model.graph.value_info if info.name not in weights]
+    stored = {tensor.name.removesuffix(".half") for tensor in model.graph.initializer}
+    kept = [info for info in model.graph.value_info if info.name not in stored]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
