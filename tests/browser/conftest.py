@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from camera_film import camera_frames, write_y4m
 from serving import served
+from web_browser import Modules, modules
 
 PATIENCE = 30_000  # ms, for whatever a page waits for: other tests may be using the cores
 
@@ -102,3 +103,10 @@ def page_at(browser) -> Iterator[Visits]:
 def serve() -> Serve:
     """A function that serves an ASGI application while its `with` block lasts, and gives the address."""
     return served
+
+
+@pytest.fixture(scope="session")
+def web(browser) -> Iterator[Modules]:
+    """The modules of the page that needs no server, run in the browser: see `web_browser`."""
+    with modules(browser) as running:
+        yield running

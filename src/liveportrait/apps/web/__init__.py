@@ -1,0 +1,1 @@
+"""The page that animates in the browser, without a server."""

@@ -1,0 +1,54 @@
+/**
+ * The types that the page's modules share, for editors and readers; nothing is run. Names and meanings are Python's.
+ *
+ * @typedef {object} Picture
+ * @property {number} width px
+ * @property {number} height px
+ * @property {Uint8ClampedArray} data (height·width·4) RGBA, as in ImageData; opaque
+ *
+ * @typedef {object} Tensor
+ * @property {number[]} dims
+ * @property {Float32Array} data
+ *
+ * @typedef {(inputs: Tensor[]) => Promise<Tensor[]>} Network inputs and outputs in the order of the manifest
+ *
+ * @typedef {Object<string, Network>} Networks by the names of their graphs; what runs them is injected
+ *
+ * @typedef {object} Face one face in one picture
+ * @property {Float32Array} landmarks (478·3) px: x right, y down, z away from the camera in the same scale
+ * @property {number} score 0..1: how sure the landmark network is that this is a face
+ *
+ * @typedef {[number, number, number, number]} Box x0, y0, x1, y1, px
+ *
+ * @typedef {object} CropWindow the place of a square crop in the original picture
+ * @property {Float32Array} matrix (2·3) px of the original -> px of the crop, pixel centres at whole numbers
+ * @property {number} size side of the crop, px
+ *
+ * @typedef {object} Square a square in the original picture
+ * @property {[number, number]} centre px
+ * @property {number} side px
+ * @property {number} roll radians, positive clockwise on the screen
+ *
+ * @typedef {object} HeadPose landmarks ≈ scale · canonical @ rotation + translation, row vectors
+ * @property {Float64Array} rotation (3·3) orthonormal, determinant 1
+ * @property {number} scale px of the picture per centimetre
+ * @property {Float64Array} translation (3) px: where the middle of the head lies
+ *
+ * @typedef {object} Motion one frame's motion, as `networks.interface.Motion`
+ * @property {Float32Array} rotation (3·3) for row vectors
+ * @property {Float32Array} translation (3)
+ * @property {Float32Array} scale (1)
+ * @property {Float32Array} canonical (21·3) identity
+ * @property {Float32Array} expression (21·3)
+ *
+ * @typedef {object} SeenKeypoints a tracker's knowledge of one frame
+ * @property {Float32Array} points (21·2) px of the frame
+ * @property {Float32Array} rotation (3·3) head pose, row vectors
+ *
+ * @typedef {object} SeenHead a tracker's knowledge of one frame's head
+ * @property {SeenKeypoints} keypoints
+ * @property {number} scale px of the frame per centimetre
+ * @property {Float32Array} centre (2) px of the frame: the middle of the head's rigid points
+ */
+
+export {};
