@@ -1,13 +1,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo app test lint licences sbom locks clean
+.PHONY: demo app web test lint licences sbom locks clean
 
 demo: .venv/installed-demo  ## animate a sample portrait: out/demo.mp4 and out/contact-sheet.png
 	$(BIN)/liveportrait demo -o out --overwrite
 
 app: .venv/installed-web  ## the web page: animate and edit portraits in a browser
 	$(BIN)/liveportrait app
+
+web: .venv/installed-onnx  ## dist/: the page that animates in the browser itself, for any static host (needs npm)
+	npm ci --ignore-scripts --no-audit --no-fund --prefix web
+	$(BIN)/python -m liveportrait.apps.web.build dist --packages web/node_modules
 
 test: lint  ## everything that runs without a GPU, in minutes
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
@@ -34,4 +38,4 @@ locks:  ## locks/*.txt after a change of what is pinned
 	touch $@
 
 clean:
-	rm -rf .venv .venv-tools out build dist
+	rm -rf .venv .venv-tools out build dist web/node_modules

@@ -44,6 +44,7 @@ NOT_HERE = {  # what a command begins with or contains, and why it is not run
     r"--ray auto": "needs a cluster; tests/test_cluster.py has one of its own",
     r"--weights base-": "needs the published weights, which are fetched",
     r"weights fetch": "needs a network",
+    r"^make web|^liveportrait web": "needs npm and a network; tests/browser/test_web_page.py builds and opens the page",
     r"train animal-detector": "needs data and hours; tests/test_training_animals.py trains a little",
 }
 REPLACED = {  # so that a test neither opens this machine to others nor takes a port that is in use

@@ -22,6 +22,7 @@ from liveportrait.apps.speak import Speak
 from liveportrait.apps.terminal import Stopped, lenient_streams, stopping
 from liveportrait.apps.train import Prepare, Train
 from liveportrait.apps.verify import Verify
+from liveportrait.apps.web.command import Web
 from liveportrait.apps.weights import Export, Weights
 from liveportrait.errors import user_error
 from liveportrait.folders import remove_unfinished
@@ -36,6 +37,7 @@ Command = (
     | Annotated[App, subcommand("app")]
     | Annotated[Serve, subcommand("serve")]
     | Annotated[LivePortrait, subcommand("live")]
+    | Annotated[Web, subcommand("web")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Weights, subcommand("weights")]
     | Annotated[Evaluate, subcommand("evaluate")]

@@ -1,1 +1,1 @@
-"""The page that animates in the browser, without a server."""
+"""The page that needs no server: its files, the folder that they are built into, and the command that serves it."""

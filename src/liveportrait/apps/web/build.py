@@ -1,0 +1,158 @@
+"""Builds the page that needs no server into a folder for any static host: `make web`.
+
+    python -m liveportrait.apps.web.build dist --packages web/node_modules
+
+The folder holds the page's own files, the networks as graphs for browsers, the bundled motions, ONNX Runtime and
+mediabunny, and manifest.json, which names every file with its size and checksum, what goes in and out of each graph,
+and the numbers that the program owns and the page needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+from liveportrait import weights
+from liveportrait.apps.web.server import MANIFEST
+from liveportrait.engine.export import DESCRIPTION, export
+from liveportrait.errors import UserError
+from liveportrait.folders import unfinished_beside
+
+PAGE = Path(__file__).with_name("page")
+FACE_MODELS = Path(__file__).parents[2] / "face" / "models"
+TEMPLATES = Path(__file__).parents[2] / "motion" / "templates"
+WEIGHTS = "compact"
+# What is taken of each package, and where it goes. Of ONNX Runtime a browser loads one pair of the three.
+RUNTIMES = ("ort.wasm.min.mjs", "ort.jspi.min.mjs", "ort.webgpu.min.mjs")
+BINARIES = ("ort-wasm-simd-threaded", "ort-wasm-simd-threaded.jspi", "ort-wasm-simd-threaded.asyncify")
+PACKAGES = {
+    "onnxruntime-web": [*RUNTIMES, *(f"{name}.{kind}" for name in BINARIES for kind in ("mjs", "wasm"))],
+    "mediabunny": ["bundles/mediabunny.min.mjs"],
+}
+GRAPHS, MOTIONS, VENDOR = "graphs", "motions", "vendor"  # folders
+
+
+def build(folder: Path, packages: Path, graphs: Path | None = None) -> Path:
+    """Build the page into a folder, in place of one that was built before; returns the folder.
+
+    `packages`: the node_modules in which `npm ci` put the runtimes; `graphs`: the folder of an export for browsers that
+    was made before, None makes one of the bundled weights. Raises `UserError` where a package is missing, or the folder
+    holds something else.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder} exists and was not built by this: choose another name or remove it")
+    if not folder.parent.is_dir():
+        raise UserError(f"cannot write to {folder}: there is no folder {folder.parent}")
+    with unfinished_beside(folder) as partial:
+        shutil.copytree(PAGE, partial)
+        _copy_packages(packages, partial / VENDOR)
+        described = _copy_graphs(graphs, partial / GRAPHS)
+        (partial / MOTIONS).mkdir()
+        for path in sorted(TEMPLATES.glob("*.safetensors")):
+            shutil.copy(path, partial / MOTIONS)
+        manifest = {
+            "versions": {"liveportrait": version("liveportrait"), **_versions(packages)},
+            "graphs": described,
+            "motions": {
+                path.stem: f"{MOTIONS}/{path.name}" for path in sorted((partial / MOTIONS).iterdir())
+            },
+            "constants": _constants(),
+            "files": {
+                path.relative_to(partial).as_posix(): _told(path)
+                for path in sorted(partial.rglob("*"))
+                if path.is_file()
+            },
+        }
+        (partial / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    return folder
+
+
+def _copy_packages(packages: Path, into: Path) -> None:
+    into.mkdir()
+    for name, files in PACKAGES.items():
+        for file in files:
+            source = packages / name / "dist" / file
+            if not source.is_file():
+                raise UserError(f"{source} is missing: run `npm ci --ignore-scripts` in the folder web")
+            shutil.copy(source, into)
+
+
+def _versions(packages: Path) -> dict[str, str]:
+    return {name: json.loads((packages / name / "package.json").read_text())["version"] for name in PACKAGES}
+
+
+def _copy_graphs(graphs: Path | None, into: Path) -> dict[str, Any]:
+    """All graphs in one folder; returns what goes in and out of each, and its file."""
+    if graphs is None:
+        export(weights.load(WEIGHTS), "web", into)
+    else:
+        shutil.copytree(graphs, into)
+    described: dict[str, Any] = json.loads((into / DESCRIPTION).read_text())["graphs"]
+    (into / DESCRIPTION).unlink()
+    for path in sorted(FACE_MODELS.glob("*.onnx")):
+        shutil.copy(path, into)
+        described[path.stem] = _ports(path)
+    return {name: {"file": f"{GRAPHS}/{name}.onnx", **ports} for name, ports in described.items()}
+
+
+def _ports(path: Path) -> dict[str, dict[str, list[int]]]:
+    """What goes in and out of an ONNX file, with shapes."""
+    import onnx
+
+    graph: Any = onnx.load(path).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    return {
+        side: {
+            value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+            for value in values
+            if value.name not in stored
+        }
+        for side, values in (("inputs", graph.input), ("outputs", graph.output))
+    }
+
+
+def _constants() -> dict[str, Any]:
+    return {}
+
+
+def _told(path: Path) -> dict[str, object]:
+    data = path.read_bytes()
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+@dataclass(frozen=True)
+class _Build:
+    """Build the page that needs no server."""
+
+    folder: Positional[Path] = Path("dist")
+    """where to"""
+    packages: Path = Path("web/node_modules")
+    """where `npm ci` put the runtimes"""
+    graphs: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """an export for browsers that was made before; by default the bundled weights are exported"""
+
+
+def main() -> None:
+    """The command line of this file."""
+    asked = tyro.cli(_Build)
+    try:
+        built = build(asked.folder, asked.packages, asked.graphs)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+    size = sum(path.stat().st_size for path in built.rglob("*") if path.is_file())
+    print(f"built {built}: {size / 1e6:.0f} MB, of which a browser loads a half")
+
+
+if __name__ == "__main__":
+    main()

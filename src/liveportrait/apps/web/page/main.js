@@ -1,0 +1,171 @@
+/** The page: what a visitor brings and chooses goes to the workers, and what they make is shown. */
+
+import { told, UserError } from "./errors.js";
+import { Studio } from "./studio.js";
+import { askForPhotos, Camera } from "./view/photos.js";
+import { motionChoices, optionsOf, showValues, sliderRows } from "./view/options.js";
+import { Stage } from "./view/stage.js";
+
+const $ = (id) => document.getElementById(id);
+const stage = new Stage();
+const asked = new URLSearchParams(location.search);
+const camera = new Camera($("viewfinder"));
+let studio = null;
+let driver = null; // a driving video file, once one was chosen
+let busy = null; // what is being made: "video" or "live"
+
+/** Do something that may fail; a failure is told. */
+async function attempt(work) {
+    try {
+        return await work();
+    } catch (error) {
+        if (error?.name !== "AbortError") {
+            console.error(error);
+            stage.warn(told(error));
+        }
+        return null;
+    }
+}
+
+function enable() {
+    const ready = Boolean(studio?.isOpen) && !busy;
+    $("animate").disabled = !ready;
+    $("sliders").disabled = !ready;
+    $("change").disabled = $("camera").disabled = Boolean(busy) && busy !== "camera";
+}
+
+/** Begin with a photo. @param {Blob} file */
+async function openPhoto(file) {
+    if (busy) {
+        return;
+    }
+    stage.say("Looking for the face…");
+    await attempt(async () => {
+        const { width, height } = await studio.open(file);
+        stage.showPortrait(width, height);
+        stage.say("Choose a motion, then animate.");
+        $("sliders").reset?.();
+    });
+    enable();
+}
+
+/** Make the video that is asked for. */
+async function animate() {
+    const options = optionsOf($("options"));
+    if (options.motion === "live") {
+        return live();
+    }
+    if (options.motion === "video" && !driver) {
+        $("driver").click();
+        return;
+    }
+    busy = "video";
+    enable();
+    stage.working("Animating…");
+    await attempt(async () => {
+        const motion = options.motion === "video" ? driver : options.motion;
+        const made = await studio.animate(motion, options);
+        stage.showResult(made);
+    });
+    busy = null;
+    stage.rest();
+    enable();
+}
+
+/** Follow the camera until it is cancelled. */
+async function live() {
+    busy = "live";
+    enable();
+    stage.working("The camera starts…", true);
+    await attempt(async () => {
+        await camera.start();
+        stage.showCamera(true);
+        await studio.live(camera, optionsOf($("options")), (text) => stage.say(text));
+    });
+    camera.stop();
+    stage.showCamera(false);
+    busy = null;
+    stage.rest();
+    enable();
+}
+
+async function takePhoto() {
+    if (busy === "camera") {
+        await attempt(async () => {
+            const photo = await camera.photo();
+            stopCamera();
+            await openPhoto(photo);
+        });
+        return;
+    }
+    await attempt(async () => {
+        await camera.start();
+        busy = "camera";
+        stage.showViewfinder(true);
+        $("camera").textContent = "Take it";
+        stage.say("Look straight into the camera.");
+    });
+    enable();
+}
+
+function stopCamera() {
+    camera.stop();
+    busy = null;
+    stage.showViewfinder(false);
+    $("camera").textContent = "Take a photo";
+    enable();
+}
+
+async function start() {
+    stage.say("Loading the networks…");
+    studio = new Studio(asked, (news) => stage.heard(news));
+    const { runtime, motions, sliders } = await studio.start(stage.canvas);
+    $("runtime").textContent = runtime;
+    motionChoices($("motions"), motions);
+    sliderRows($("sliders"), sliders);
+    showValues($("options"));
+    askForPhotos($("frame"), $("photo"), openPhoto);
+    stage.say("");
+    document.body.dataset.ready = "yes";
+}
+
+$("animate").addEventListener("click", animate);
+$("cancel").addEventListener("click", () => studio.stop());
+$("change").addEventListener("click", () => $("photo").click());
+$("camera").addEventListener("click", takePhoto);
+$("driver").addEventListener("change", ({ target }) => {
+    driver = target.files[0] ?? driver;
+    if (driver) {
+        stage.say(`The portrait will follow ${driver.name}.`);
+    }
+});
+$("motions").addEventListener("click", ({ target }) => {
+    if (target.value === "video") {
+        $("driver").click();
+    }
+});
+$("options").addEventListener("input", ({ target }) => {
+    showValues($("options"));
+    if ($("sliders").contains(target) && studio?.isOpen && !busy) {
+        attempt(() => studio.edit(optionsOf($("options")).sliders));
+    }
+});
+$("options").addEventListener("submit", (event) => event.preventDefault());
+addEventListener("keydown", ({ key }) => {
+    if (key === "Escape") {
+        if (busy === "camera") {
+            stopCamera();
+        } else if (busy) {
+            studio.stop();
+        }
+    }
+});
+addEventListener("beforeunload", (event) => {
+    if (busy === "video") {
+        event.preventDefault(); // the browser asks whether to leave
+    }
+});
+
+if (await attempt(() => start()) === null && !document.body.dataset.ready) {
+    $("photo").disabled = $("camera").disabled = true;
+}

@@ -1,0 +1,178 @@
+/** A video file, written frame by frame: MP4 or WebM in what this browser encodes, into a file of the browser's own. */
+
+import {
+    BufferTarget,
+    canEncodeVideo,
+    EncodedAudioPacketSource,
+    EncodedPacketSink,
+    Mp4OutputFormat,
+    Output,
+    QUALITY_HIGH,
+    StreamTarget,
+    VideoSample,
+    VideoSampleSource,
+    WebMOutputFormat,
+} from "../vendor/mediabunny.min.mjs";
+
+import { UserError } from "../errors.js";
+
+const CODECS = ["avc", "vp9", "av1"]; // in this order: what plays everywhere comes first
+const WEBM_CODECS = ["vp9", "av1", "vp8"];
+const KEY_FRAMES = 2; // s between frames that can be jumped to
+const PREFIX = "liveportrait-"; // of files in the browser's own storage
+
+/** Writes one video. */
+export class VideoOutput {
+    /**
+     * @param {{width: number, height: number, rate: [number, number], webm?: boolean}} options sides are even px
+     * @param {?import("mediabunny").InputAudioTrack} sound whose packets are copied as they are
+     */
+    static async open(options, sound = null) {
+        const { width, height, webm = false } = options;
+        const format = webm ? new WebMOutputFormat() : new Mp4OutputFormat({ fastStart: false });
+        const codec = await firstEncodable(webm ? WEBM_CODECS : CODECS, width, height);
+        if (!codec) {
+            throw new UserError(
+                `This browser encodes no video of ${width}x${height} px: use a current Chrome, Edge, Firefox or Safari, or a smaller photo.`,
+            );
+        }
+        const made = new VideoOutput();
+        Object.assign(made, { options, codec, kind: webm ? "video/webm" : "video/mp4", suffix: webm ? "webm" : "mp4" });
+        made.store = await Store.open();
+        made.output = new Output({ format, target: made.store.target });
+        made.video = new VideoSampleSource({ codec, bitrate: QUALITY_HIGH, keyFrameInterval: KEY_FRAMES });
+        made.output.addVideoTrack(made.video, { frameRate: options.rate[0] / options.rate[1] });
+        await made.addSound(sound, format);
+        await made.output.start();
+        return made;
+    }
+
+    async addSound(track, format) {
+        const codec = await track?.getCodec();
+        this.silent = Boolean(track) && !(codec && format.getSupportedAudioCodecs().includes(codec));
+        if (!track || this.silent) {
+            return;
+        }
+        this.audio = new EncodedAudioPacketSource(codec);
+        this.output.addAudioTrack(this.audio);
+        this.packets = new EncodedPacketSink(track).packets();
+        this.decoderConfig = await track.getDecoderConfig();
+        this.waiting = (await this.packets.next()).value ?? null;
+    }
+
+    /** Add the next frame. @param {import("../types.js").Picture} picture @param {number} index counted from 0 */
+    async add({ data, width, height }, index) {
+        const [numerator, denominator] = this.options.rate;
+        const time = (index * denominator) / numerator;
+        const sample = new VideoSample(data, {
+            format: "RGBA",
+            codedWidth: width,
+            codedHeight: height,
+            timestamp: time,
+            duration: denominator / numerator,
+        });
+        try {
+            await this.video.add(sample);
+        } finally {
+            sample.close();
+        }
+        await this.addSoundUntil(time + denominator / numerator);
+    }
+
+    async addSoundUntil(time) {
+        while (this.waiting && this.waiting.timestamp < time) {
+            await this.audio.add(this.waiting, { decoderConfig: this.decoderConfig });
+            this.waiting = (await this.packets.next()).value ?? null;
+        }
+    }
+
+    /** End the file. @returns {Promise<File | Blob>} */
+    async finish() {
+        await this.packets?.return();
+        await this.output.finalize();
+        return this.store.file(this.kind);
+    }
+
+    /** Stop, and leave nothing. */
+    async cancel() {
+        await this.packets?.return();
+        await this.output.cancel();
+        await this.store.remove();
+    }
+}
+
+async function firstEncodable(codecs, width, height) {
+    for (const codec of codecs) {
+        if (await canEncodeVideo(codec, { width, height, bitrate: QUALITY_HIGH })) {
+            return codec;
+        }
+    }
+    return null;
+}
+
+let letGo = () => {}; // of the last file: the next one takes its place
+
+/** A file in the browser's own storage, or in memory where the browser has none. */
+class Store {
+    static async open() {
+        const made = new Store();
+        try {
+            made.folder = await navigator.storage.getDirectory();
+            letGo();
+            await removeOld(made.folder);
+            made.name = `${PREFIX}${crypto.randomUUID()}`;
+            await hold(made.name);
+            made.handle = await made.folder.getFileHandle(made.name, { create: true });
+            const access = (made.access = await made.handle.createSyncAccessHandle());
+            const stream = new WritableStream({
+                write({ data, position }) {
+                    access.write(data, { at: position });
+                },
+            });
+            made.target = new StreamTarget(stream, { chunked: true, chunkSize: 2 ** 20 });
+        } catch {
+            made.handle = null;
+            made.target = new BufferTarget();
+        }
+        return made;
+    }
+
+    async file(kind) {
+        if (!this.handle) {
+            return new Blob([this.target.buffer], { type: kind });
+        }
+        this.access.flush();
+        this.access.close();
+        return new File([await this.handle.getFile()], this.name, { type: kind });
+    }
+
+    async remove() {
+        if (this.handle) {
+            this.access.close();
+            await this.folder.removeEntry(this.name);
+        }
+    }
+}
+
+/** Keep a name for as long as this tab lives, or until the next file. */
+function hold(name) {
+    return new Promise((held) => {
+        navigator.locks.request(name, () => {
+            held();
+            return new Promise((resolve) => {
+                letGo = resolve;
+            });
+        });
+    });
+}
+
+/** Remove what this tab no longer needs, and what closed tabs left. */
+async function removeOld(folder) {
+    const { held } = await navigator.locks.query();
+    const names = new Set(held.map((lock) => lock.name));
+    for await (const name of folder.keys()) {
+        if (name.startsWith(PREFIX) && !names.has(name)) {
+            await folder.removeEntry(name).catch(() => {});
+        }
+    }
+}

@@ -1,0 +1,147 @@
+/**
+ * The networks in ONNX Runtime: on the GPU where the browser gives one (WebGPU), else in WebAssembly, with threads where
+ * the page is isolated from others.
+ */
+
+import { UserError } from "./errors.js";
+
+/** @typedef {import("./types.js").Tensor} Tensor */
+
+const ROOT = new URL("./", import.meta.url);
+const MOST_THREADS = 8;
+// The smallest module that uses a 128-bit instruction: v128.const, i8x16.popcnt.
+const SIMD = Uint8Array.of(
+    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+);
+
+/** Throw one sentence where this browser cannot run the networks at all. */
+export function requireWebAssembly() {
+    if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
+        throw new UserError("This browser has no WebAssembly SIMD: use a current Chrome, Edge, Firefox or Safari.");
+    }
+}
+
+/**
+ * What the networks shall run on, and why.
+ *
+ * @param {?string} wish "webgpu" or "wasm", null is what suits @param {?number} threads of WebAssembly, likewise
+ * @returns {Promise<{kind: "webgpu" | "wasm", threads: number, told: string}>}
+ */
+export async function chosenRuntime(wish = null, threads = null) {
+    const adapter = wish === "wasm" ? null : await navigator.gpu?.requestAdapter().catch(() => null);
+    // What computes on the CPU behind WebGPU's interface is slower than WebAssembly.
+    if (adapter && (wish === "webgpu" || !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter))) {
+        return { kind: "webgpu", threads: 1, told: "WebGPU: the graphics processor computes." };
+    }
+    const why = wish === "wasm" ? "as asked for" : "this browser gives no graphics processor";
+    if (!self.crossOriginIsolated) {
+        return {
+            kind: "wasm",
+            threads: 1,
+            told: `WebAssembly, one thread: ${why}, and the page's host sends no headers that allow more.`,
+        };
+    }
+    const cores = navigator.hardwareConcurrency || 1;
+    const count = threads ?? Math.min(MOST_THREADS, Math.max(2, Math.ceil(cores / 2)), cores);
+    return { kind: "wasm", threads: count, told: `WebAssembly, ${count} thread${count > 1 ? "s" : ""}: ${why}.` };
+}
+
+/** Networks by name, loaded as they are asked for. */
+export class Runtime {
+    /** @param {object} manifest @param {{kind: string, threads: number}} choice */
+    constructor(manifest, choice) {
+        Object.assign(this, { manifest, choice });
+        /** @type {import("./types.js").Networks} */
+        this.networks = {};
+        this.turn = Promise.resolve(); // sessions run one after the other
+    }
+
+    /** Make networks ready. @param {string[]} names @param {(bytes: number) => void} onBytes as they arrive */
+    async load(names, onBytes = () => {}) {
+        this.ort ??= await importRuntime(this.choice);
+        for (const name of names.filter((name) => !(name in this.networks))) {
+            const { file, inputs, outputs } = this.manifest.graphs[name];
+            const data = await fetched(file, this.manifest, onBytes);
+            const session = await this.ort.InferenceSession.create(data, {
+                executionProviders: [this.choice.kind],
+                graphOptimizationLevel: "all",
+                // What F makes of a photo stays on the GPU: every frame reads it.
+                preferredOutputLocation: this.choice.kind === "webgpu" && name === "appearance" ? "gpu-buffer" : "cpu",
+            });
+            const ports = Object.keys(inputs);
+            const made = Object.keys(outputs);
+            this.networks[name] = (tensors) => this.run(session, ports, made, tensors);
+        }
+        return this.networks;
+    }
+
+    /** @param {Tensor[]} tensors in the order of the ports @returns {Promise<Tensor[]>} */
+    run(session, ports, made, tensors) {
+        const feeds = {};
+        ports.forEach((port, index) => {
+            if (session.inputNames.includes(port)) {
+                const { device, data, dims } = tensors[index];
+                feeds[port] = device ?? new this.ort.Tensor("float32", data, dims);
+            }
+        });
+        const answered = this.turn.then(() => session.run(feeds));
+        this.turn = answered.catch(() => {});
+        return answered.then((results) =>
+            made.map((name) => {
+                const result = results[name];
+                const { dims } = result;
+                return result.location === "gpu-buffer" ? { dims, device: result } : { dims, data: result.data };
+            }),
+        );
+    }
+}
+
+async function importRuntime({ kind, threads }) {
+    const suspends = "Suspending" in WebAssembly; // JSPI: half the download for WebGPU
+    const file = kind === "wasm" ? "ort.wasm.min.mjs" : suspends ? "ort.jspi.min.mjs" : "ort.webgpu.min.mjs";
+    const ort = await import(new URL(`vendor/${file}`, ROOT).href);
+    ort.env.logLevel = "error";
+    ort.env.wasm.wasmPaths = new URL("vendor/", ROOT).href;
+    ort.env.wasm.numThreads = threads;
+    return ort;
+}
+
+/** The manifest of this page. */
+export async function loadManifest() {
+    const response = await fetch(new URL("manifest.json", ROOT)).catch(() => null);
+    if (!response?.ok) {
+        throw new UserError("The page is incomplete: manifest.json is missing, build it again with make web.");
+    }
+    return response.json();
+}
+
+/** A file of this page, by its checksum: one that was kept from another version is never taken. */
+export async function fetched(file, manifest, onBytes = () => {}) {
+    const address = new URL(`${file}?sha256=${manifest.files[file].sha256}`, ROOT);
+    const response = await fetch(address).catch(() => null);
+    if (!response?.ok) {
+        throw new UserError(`${file} could not be loaded: are you still connected? Reload the page.`);
+    }
+    const data = new Uint8Array(manifest.files[file].bytes);
+    let filled = 0;
+    for await (const part of parts(response.body)) {
+        if (filled + part.length > data.length) {
+            throw new UserError(`${file} is not the file that was built: reload the page.`);
+        }
+        data.set(part, filled);
+        filled += part.length;
+        onBytes(part.length);
+    }
+    if (filled < data.length) {
+        throw new UserError(`${file} arrived incomplete: reload the page.`);
+    }
+    return data;
+}
+
+/** The parts of a stream. (Safari's streams cannot be looped over.) */
+async function* parts(stream) {
+    const reader = stream.getReader();
+    for (let read = await reader.read(); !read.done; read = await reader.read()) {
+        yield read.value;
+    }
+}

@@ -1,0 +1,69 @@
+/** The workers, as the page sees them: one looks for faces, one renders. */
+
+import { requireWebAssembly } from "./runtime.js";
+import { Calls } from "./workers/calls.js";
+
+export class Studio {
+    isOpen = false;
+
+    /** @param {URLSearchParams} asked what the address asks for @param {(news: object) => void} onNews */
+    constructor(asked, onNews) {
+        requireWebAssembly();
+        this.wish = { runtime: asked.get("runtime"), threads: Number(asked.get("threads")) || null };
+        this.loaded = [0, 0];
+        this.onNews = onNews;
+        [this.face, this.render] = ["face", "render"].map((name, index) => {
+            const worker = new Worker(new URL(`workers/${name}.js`, import.meta.url), { type: "module", name });
+            return new Calls(worker, (news) => this.heard(news, index));
+        });
+    }
+
+    heard(news, index) {
+        if (news.kind === "loading") {
+            this.loaded[index] = news;
+            const [bytes, all] = ["bytes", "all"].map((part) => this.loaded.reduce((sum, each) => sum + (each[part] ?? 0), 0));
+            this.onNews({ kind: "loading", share: bytes / all });
+        } else {
+            this.onNews(news);
+        }
+    }
+
+    /** Load everything. @param {HTMLCanvasElement} canvas on which portraits are drawn */
+    async start(canvas) {
+        const offscreen = canvas.transferControlToOffscreen();
+        const [facts] = await Promise.all([
+            this.render.call("start", { ...this.wish, canvas: offscreen }, [offscreen]),
+            this.face.call("start", {}),
+        ]);
+        return facts;
+    }
+
+    /** Open a photo. @param {Blob} file @returns {Promise<{width: number, height: number}>} */
+    async open(file) {
+        const seen = await this.face.call("open", { file, name: file.name });
+        const size = await this.render.call("open", seen, [seen.picture.data.buffer]);
+        this.isOpen = true;
+        return size;
+    }
+
+    /** Show the portrait with its face changed. The last wish counts. @param {Record<string, number>} sliders */
+    async edit(sliders) {
+        this.wanted = sliders;
+        while (this.wanted && !this.editing) {
+            this.editing = this.wanted;
+            this.wanted = null;
+            await this.render.call("edit", this.editing).finally(() => (this.editing = null));
+        }
+    }
+
+    /** A video of the portrait. @param {string | File} motion */
+    animate(motion, options) {
+        return this.render.call("animate", { motion, ...options });
+    }
+
+    /** Stop what is being made. */
+    stop() {
+        this.stopped = true;
+        return this.render.call("stop");
+    }
+}

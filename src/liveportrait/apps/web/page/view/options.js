@@ -1,0 +1,58 @@
+/** The form: motions to choose from, options, sliders. */
+
+const OWN = { video: "Own video…", live: "Camera, live" };
+const SHOWN = ["smile", "eyebrow", "wink", "eye_opening", "lip_opening", "gaze_x", "gaze_y", "yaw", "pitch", "roll"];
+const STEPS = 100; // of a slider from end to end
+
+/** A radio button for each motion. @param {HTMLElement} box @param {string[]} motions names of the bundled ones */
+export function motionChoices(box, motions) {
+    const choices = [...motions.map((name) => [name, spelled(name)]), ...Object.entries(OWN)];
+    box.replaceChildren(
+        ...choices.map(([value, text], index) => {
+            const input = element("input", { type: "radio", name: "motion", value, checked: index === 0, className: "unseen" });
+            return element("label", {}, input, element("span", { textContent: text }));
+        }),
+    );
+}
+
+/** A row for each slider. @param {HTMLFieldSetElement} box @param {Record<string, {low: number, high: number, rest: ?number}>} sliders */
+export function sliderRows(box, sliders) {
+    for (const name of SHOWN.filter((name) => name in sliders)) {
+        const { low, high, rest } = sliders[name];
+        const value = rest ?? low; // an opening at rest is the face's own
+        const input = element("input", { type: "range", name: `slider-${name}`, min: low, max: high, step: (high - low) / STEPS, value });
+        input.defaultValue = value;
+        const row = element("label", {}, element("span", { textContent: spelled(name) }), input, element("output"));
+        box.append(row);
+    }
+}
+
+/** The value of every slider beside it. @param {HTMLFormElement} form */
+export function showValues(form) {
+    for (const input of form.querySelectorAll("input[type=range]")) {
+        input.nextElementSibling.textContent = Number(Number(input.value).toFixed(2));
+    }
+}
+
+/** What the form says. @param {HTMLFormElement} form */
+export function optionsOf(form) {
+    const { motion, region, multiplier, format } = Object.fromEntries(new FormData(form));
+    const sliders = {};
+    for (const input of form.querySelectorAll("[name^=slider-]")) {
+        if (input.value !== input.defaultValue) {
+            sliders[input.name.slice("slider-".length)] = Number(input.value);
+        }
+    }
+    return { motion, transfer: { region, multiplier: Number(multiplier) }, webm: format === "webm", sliders };
+}
+
+function spelled(name) {
+    const words = name.replaceAll(/[_-]/g, " ");
+    return words[0].toUpperCase() + words.slice(1);
+}
+
+function element(tag, properties = {}, ...children) {
+    const made = Object.assign(document.createElement(tag), properties);
+    made.append(...children);
+    return made;
+}

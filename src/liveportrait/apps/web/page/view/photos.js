@@ -1,0 +1,79 @@
+/** Where photos come from: a file, a drop, the clipboard, the camera. */
+
+import { UserError } from "../errors.js";
+
+/**
+ * Take photos wherever they come from.
+ *
+ * @param {HTMLElement} frame on which files are dropped @param {HTMLInputElement} input
+ * @param {(file: Blob) => void} onPhoto
+ */
+export function askForPhotos(frame, input, onPhoto) {
+    input.addEventListener("change", () => {
+        if (input.files[0]) {
+            onPhoto(input.files[0]);
+        }
+        input.value = ""; // the same file may be chosen again
+    });
+    addEventListener("dragover", (event) => {
+        event.preventDefault();
+        frame.classList.add("over");
+    });
+    addEventListener("dragleave", () => frame.classList.remove("over"));
+    addEventListener("drop", (event) => {
+        event.preventDefault();
+        frame.classList.remove("over");
+        const [file] = event.dataTransfer.files;
+        if (file) {
+            onPhoto(file);
+        }
+    });
+    addEventListener("paste", ({ clipboardData }) => {
+        const file = [...clipboardData.files].find(({ type }) => type.startsWith("image/"));
+        if (file) {
+            onPhoto(file);
+        }
+    });
+}
+
+/** This machine's camera, shown in a video element. */
+export class Camera {
+    /** @param {HTMLVideoElement} video */
+    constructor(video) {
+        this.video = video;
+    }
+
+    /** Ask for it and start it. Throws one sentence where there is none. */
+    async start() {
+        if (!navigator.mediaDevices?.getUserMedia) {
+            throw new UserError("Browsers give cameras to pages on https or on this machine only.");
+        }
+        const wanted = { video: { facingMode: "user", width: { ideal: 1280 } } };
+        try {
+            this.video.srcObject = await navigator.mediaDevices.getUserMedia(wanted);
+        } catch (error) {
+            const refused = error.name === "NotAllowedError";
+            throw new UserError(refused ? "The browser was not allowed to use the camera." : "There is no camera, or another program uses it.");
+        }
+        await this.video.play();
+    }
+
+    /** The next picture that differs from the last. @returns {Promise<VideoFrame>} */
+    async frame() {
+        await new Promise((seen) => this.video.requestVideoFrameCallback(seen));
+        return new VideoFrame(this.video);
+    }
+
+    /** A photo. @returns {Promise<Blob>} */
+    async photo() {
+        const canvas = new OffscreenCanvas(this.video.videoWidth, this.video.videoHeight);
+        canvas.getContext("2d").drawImage(this.video, 0, 0);
+        return canvas.convertToBlob();
+    }
+
+    /** Let go of it. */
+    stop() {
+        this.video.srcObject?.getTracks().forEach((track) => track.stop());
+        this.video.srcObject = null;
+    }
+}

@@ -1,0 +1,99 @@
+/** What is seen: the portrait, the result, messages and progress. */
+
+const $ = (id) => document.getElementById(id);
+
+export class Stage {
+    canvas = $("canvas");
+
+    /** Tell something. */
+    say(text) {
+        $("message").textContent = text;
+        $("message").classList.remove("warning");
+    }
+
+    /** Tell what went wrong. */
+    warn(text) {
+        this.say(text);
+        $("message").classList.add("warning");
+    }
+
+    /** News of the workers. */
+    heard({ kind, share, frame, frames, rate }) {
+        if (kind === "loading") {
+            this.say(share < 1 ? `Loading the networks… ${Math.round(100 * share)} %` : "Making the networks ready…");
+        } else if (kind === "frame") {
+            $("progress").value = frame / frames;
+            document.body.dataset.frames = frame;
+            const left = Math.ceil((frames - frame) / rate);
+            this.say(`Frame ${frame} of ${frames}, ${rate.toFixed(1)} a second, ${spelled(left)} left.`);
+        }
+    }
+
+    /** The portrait, in its own size, in place of what was there. */
+    showPortrait() {
+        $("frame").classList.add("filled");
+        $("invitation").hidden = true;
+        $("frame").hidden = this.canvas.hidden = false;
+        $("change").hidden = $("sliders").hidden = false;
+        this.forget();
+    }
+
+    /** @param {{file: Blob, name: string, frames: number, seconds: number, note: string}} made */
+    showResult({ file, name, frames, seconds, note }) {
+        this.forget();
+        const address = URL.createObjectURL(file);
+        const [result, download] = [$("result"), $("download")];
+        result.src = address;
+        Object.assign(download, { href: address, download: name, hidden: false });
+        $("frame").hidden = true;
+        result.hidden = false;
+        this.say(`${frames} frames in ${seconds.toFixed(1)} s. ${note}`.trim());
+        download.focus();
+    }
+
+    /** Let go of the last result. */
+    forget() {
+        const result = $("result");
+        if (result.src) {
+            URL.revokeObjectURL(result.src);
+            result.removeAttribute("src");
+            result.load();
+        }
+        $("frame").hidden = false;
+        result.hidden = $("download").hidden = true;
+    }
+
+    /** Something is being made. @param {boolean} endless that it has no end of its own */
+    working(text, endless = false) {
+        this.forget();
+        this.say(text);
+        $("work").hidden = false;
+        $("progress").hidden = endless;
+        $("progress").value = 0;
+        $("cancel").textContent = endless ? "Stop" : "Cancel";
+        $("animate").hidden = true;
+    }
+
+    /** Nothing is being made. */
+    rest() {
+        $("work").hidden = true;
+        $("animate").hidden = false;
+    }
+
+    /** The camera's own picture, in a corner of the portrait. */
+    showCamera(shown) {
+        $("viewfinder").hidden = !shown;
+        $("viewfinder").classList.toggle("corner", shown);
+    }
+
+    /** The camera's picture, in place of the portrait. */
+    showViewfinder(shown) {
+        $("viewfinder").hidden = !shown;
+        $("invitation").hidden = shown || $("frame").classList.contains("filled");
+        this.canvas.hidden = shown || !$("frame").classList.contains("filled");
+    }
+}
+
+function spelled(seconds) {
+    return seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+}

@@ -1,0 +1,72 @@
+/** Calls between the page and its workers: a name, an argument, and an answer or an error; and news meanwhile. */
+
+import { told, UserError } from "../errors.js";
+
+/** The caller's end of a worker. */
+export class Calls {
+    /** @param {Worker} worker @param {(news: any) => void} onNews what a call tells before it is answered */
+    constructor(worker, onNews = () => {}) {
+        this.worker = worker;
+        this.waiting = new Map();
+        this.count = 0;
+        worker.addEventListener("message", ({ data }) => {
+            if ("news" in data) {
+                onNews(data.news);
+                return;
+            }
+            const { resolve, reject } = this.waiting.get(data.id);
+            this.waiting.delete(data.id);
+            if ("error" in data) {
+                reject(Object.assign(new UserError(data.error), { name: data.name }));
+            } else {
+                resolve(data.value);
+            }
+        });
+        worker.addEventListener("error", (event) => {
+            const error = new UserError(`Part of the page could not be loaded: ${event.message ?? "reload it"}`);
+            this.waiting.forEach(({ reject }) => reject(error));
+            this.waiting.clear();
+        });
+    }
+
+    /** What the worker answers; throws what it throws. @param {Transferable[]} transfer */
+    call(name, argument, transfer = []) {
+        return new Promise((resolve, reject) => {
+            const id = this.count++;
+            this.waiting.set(id, { resolve, reject });
+            this.worker.postMessage({ id, name, argument }, transfer);
+        });
+    }
+}
+
+/** What a worker answers with, where something is to be moved rather than copied. */
+export class Moved {
+    /** @param {any} value @param {Transferable[]} transfer */
+    constructor(value, transfer) {
+        Object.assign(this, { value, transfer });
+    }
+}
+
+/** Answer calls in a worker. @param {Record<string, (argument: any) => any>} handlers by name */
+export function answer(handlers) {
+    self.addEventListener("message", async ({ data: { id, name, argument } }) => {
+        try {
+            const made = await handlers[name](argument);
+            if (made instanceof Moved) {
+                self.postMessage({ id, value: made.value }, made.transfer);
+            } else {
+                self.postMessage({ id, value: made });
+            }
+        } catch (error) {
+            if (!["UserError", "AbortError"].includes(error?.name)) {
+                console.error(error);
+            }
+            self.postMessage({ id, error: told(error), name: error?.name });
+        }
+    });
+}
+
+/** Tell the page something before a call is answered. @param {Transferable[]} transfer */
+export function tell(news, transfer = []) {
+    self.postMessage({ news }, transfer);
+}

@@ -1,0 +1,120 @@
+"""Serves a built page: files of one folder, with the headers that let a browser use threads and forbid it to call out.
+
+Threads of WebAssembly need memory that they share, which browsers give to pages that are isolated from others.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from liveportrait.errors import UserError
+
+MANIFEST = "manifest.json"  # of every folder that was built
+# What the page may load and ask: its own origin and nothing else. The page says so itself too, for other hosts.
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; style-src 'self';"
+    " img-src 'self' blob: data:; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+KEPT = "public, max-age=31536000, immutable"  # a file asked for by its checksum: it never changes
+ASKED_AGAIN = "no-cache"  # everything else: the browser asks whether it changed
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".wasm": "application/wasm",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+
+class WebServer(ThreadingHTTPServer):
+    """Serves the files of a folder, each request on a thread of its own; the folder is read and never written."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 0, isolated: bool = True) -> None:
+        """`port` 0 takes a free one; without `isolated` the two headers that give threads are left out.
+
+        Raises `UserError` where no page was built in the folder, or the address is taken.
+        """
+        if not (folder / MANIFEST).is_file():
+            raise UserError(
+                f"{folder}: no page was built there: run `make web`, or name the folder with the built one"
+            )
+        left_out = () if isolated else ("Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy")
+        headers = {name: value for name, value in HEADERS.items() if name not in left_out}
+        handler = partial(_Handler, folder=folder.resolve(), headers=headers)
+        try:
+            super().__init__((host, port), handler)
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"cannot listen on {host}:{port}: {error}: choose another --host or --port"
+            ) from error
+
+    @property
+    def address(self) -> str:
+        """Where browsers find it."""
+        host, port = self.server_address[:2]
+        shown = "127.0.0.1" if host == "0.0.0.0" else str(host)
+        return f"http://{shown}:{port}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a browser that hung up is no fault."""
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """GET and HEAD of files; no listings, nothing outside the folder, nothing hidden."""
+
+    extensions_map = TYPES
+    server_version, sys_version = "liveportrait", ""
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, *args: Any, folder: Path, headers: dict[str, str]) -> None:
+        self._folder, self._headers = folder, headers
+        super().__init__(*args, directory=str(folder))
+
+    def send_head(self) -> Any:
+        """As the library does, for files inside the folder only."""
+        if self._file() is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
+        return super().send_head()
+
+    def translate_path(self, path: str) -> str:
+        """The file that a path names; one that does not exist where there is none to show."""
+        return str(self._file() or self._folder / ".none")
+
+    def _file(self) -> Path | None:
+        path = unquote(urlsplit(self.path).path)
+        parts = path.removeprefix("/").split("/")
+        if parts[-1] == "":
+            parts[-1] = "index.html"
+        if "\0" in path or any(part.startswith(".") or "\\" in part for part in parts):
+            return None
+        file = self._folder.joinpath(*parts).resolve()
+        return file if file.is_file() and file.is_relative_to(self._folder) else None
+
+    def end_headers(self) -> None:
+        for name, value in self._headers.items():
+            self.send_header(name, value)
+        by_checksum = urlsplit(self.path).query.startswith("sha256=") and self._file() is not None
+        self.send_header("Cache-Control", KEPT if by_checksum else ASKED_AGAIN)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: who looks at what is nobody's business."""
