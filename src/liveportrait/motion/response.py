@@ -19,12 +19,12 @@ WIDE, WIDEST = (
     0.6,
 )  # mouths fall short by that times the square of the opening, up to which it was measured
 LAG, PARTED = 0.1, 0.1  # of closed lips, in mouth widths, and the opening by which it has fallen to 1/e
-_FULL_FROM = 0.035  # change of the opening from which on the lag counts in full
-_CLOSED, _OPEN = 0.005, 0.03  # ratios of the source at which lips lag in full and no longer
+FULL_FROM = 0.035  # change of the opening from which on the lag counts in full
+CLOSED, OPEN = 0.005, 0.03  # ratios of the source at which lips lag in full and no longer
 # Openings of an eye in the picture, and what its keypoints are asked for. Asked for more, they show no more than 0.5.
 EYES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, WIDEST_OPENING)
 EYES_ASKED = (0.0, 0.06, 0.147, 0.182, 0.221, 0.297, 0.425, 0.59, 0.62, WIDEST_OPENING)
-_NEAR = 0.1  # change of the opening from which on a correction counts in full
+NEAR = 0.1  # change of the opening from which on a correction counts in full
 
 
 def asked_of_lips(opening: Tensor, own: Tensor) -> Tensor:
@@ -36,8 +36,8 @@ def asked_of_lips(opening: Tensor, own: Tensor) -> Tensor:
 
 def lag_of_lips(opening: Tensor, own: Tensor) -> Tensor:
     """What lips that the source holds closed lack of an opening (B,)."""
-    more = ((opening - own) / _FULL_FROM).clamp(0, 1)
-    closed = ((_OPEN - own) / (_OPEN - _CLOSED)).clamp(0, 1)
+    more = ((opening - own) / FULL_FROM).clamp(0, 1)
+    closed = ((OPEN - own) / (OPEN - CLOSED)).clamp(0, 1)
     return LAG * (-opening / PARTED).exp() * more * closed
 
 
@@ -52,4 +52,4 @@ def asked_of_eyes(opening: Tensor, own: Tensor) -> Tensor:
 
 def _moved(opening: Tensor, own: Tensor) -> Tensor:
     """How much of a correction counts, by how far the opening is from the source's own."""
-    return ((opening - own).abs() / _NEAR).clamp(0, 1)
+    return ((opening - own).abs() / NEAR).clamp(0, 1)

@@ -40,10 +40,10 @@ Targets = tuple[Opening, Opening, Opening]  # left eye, right eye, lips
 LIPS_OPEN = 0.03  # from here on a source's lips count as open, and lip normalisation closes them
 SHUT, OPENED = 0.18, 0.39  # eyes less open than the one are shut, and opened so far by normalisation of eyes
 
-_EDGES = (RIGHT_LIDS, LEFT_LIDS, INNER_LIPS)  # upper and lower edge of what opens, in the order of the ratios
+EDGES = (RIGHT_LIDS, LEFT_LIDS, INNER_LIPS)  # upper and lower edge of what opens, in the order of the ratios
 _LIPS_COLUMN = 2
 # Width of an eye over the distance of the irises, and how much this guess weighs against a measured ratio.
-_EYE_WIDTH, _GUESS = 0.45, 0.05
+EYE_WIDTH, GUESS = 0.45, 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,9 +150,9 @@ def eye_widths(source: Pose, ratios: Tensor) -> Tensor:
     """
     unit = source.scale[:, 0] * _across(source)
     irises = source.keypoints[:, LEFT_IRIS, :2] - source.keypoints[:, RIGHT_IRIS, :2]
-    guess = _EYE_WIDTH * irises.norm(dim=-1) / unit
+    guess = EYE_WIDTH * irises.norm(dim=-1) / unit
     gaps = torch.stack([_gap(source.keypoints, column, source) for column in (0, 1)], dim=1) / unit[:, None]
-    return (gaps.clamp(min=0) + _GUESS * guess[:, None]) / (ratios[:, :2] + _GUESS)
+    return (gaps.clamp(min=0) + GUESS * guess[:, None]) / (ratios[:, :2] + GUESS)
 
 
 def amount_to_close(pose: Pose, name: str) -> Tensor:
@@ -196,7 +196,7 @@ def _moved(direction: Tensor, pose: Pose) -> Tensor:
 
 def _gap(points: Tensor, column: int, pose: Pose) -> Tensor:
     """Signed distance (B,) in the picture from upper to lower edge, along the head's own down."""
-    upper, lower = _EDGES[column]
+    upper, lower = EDGES[column]
     down = pose.rotation[:, 1, :2]
     down = down / down.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     return ((points[:, lower, :2] - points[:, upper, :2]) * down).sum(-1)

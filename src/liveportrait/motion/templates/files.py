@@ -39,7 +39,7 @@ MAX_BYTES = 2**30
 
 _FOLDER = Path(__file__).parent  # of the bundled ones
 _ORDER = ("talk", "smile", "look-around", "blink")
-_REQUIRED = ("rotation", "translation", "scale", "expression")
+REQUIRED = ("rotation", "translation", "scale", "expression")
 _OPTIONAL = ("canonical", "eye_ratios", "lip_ratios", "blendshapes")
 _DEFAULT_FPS = 25  # of a published template that names none
 _POINTS = (1, NUM_KEYPOINTS, 3)
@@ -185,14 +185,14 @@ def _read_safetensors(path: Path) -> Template:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             names = set(file.keys())
-            found = {name: file.get_tensor(name) for name in (*_REQUIRED, *_OPTIONAL) if name in names}
+            found = {name: file.get_tensor(name) for name in (*REQUIRED, *_OPTIONAL) if name in names}
     except (SafetensorError, OSError) as error:
         raise UserError("it is not a readable safetensors file") from error
     if metadata.get("format") != FORMAT:
         raise UserError("it is a safetensors file, but not a motion template")
     if metadata.get("version") != VERSION:
         raise UserError(f"its version is {metadata.get('version')!r}, this program reads {VERSION!r}")
-    missing = [name for name in _REQUIRED if name not in found]
+    missing = [name for name in REQUIRED if name not in found]
     if missing:
         raise UserError(f"it lacks {', '.join(missing)}")
     if not found["rotation"].ndim:

@@ -41,6 +41,13 @@
  * @property {Float32Array} canonical (21·3) identity
  * @property {Float32Array} expression (21·3)
  *
+ * @typedef {object} Pose posed keypoints, as `networks.interface.Pose`
+ * @property {Float32Array} keypoints (21·3)
+ * @property {Float32Array} rotation (3·3)
+ * @property {Float32Array} translation (3)
+ * @property {Float32Array} scale (1)
+ * @property {Float32Array} pin (1)
+ *
  * @typedef {object} SeenKeypoints a tracker's knowledge of one frame
  * @property {Float32Array} points (21·2) px of the frame
  * @property {Float32Array} rotation (3·3) head pose, row vectors

@@ -1,0 +1,128 @@
+"""Numbers that the page's scripts need and Python owns, ready for JSON: they are typed nowhere twice."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, get_args
+
+from torch import Tensor
+
+from liveportrait.animation.edit_options import SLIDERS
+from liveportrait.animation.options import TransferOptions
+from liveportrait.choices import Region
+from liveportrait.face.choice import DRIVING_SCALE
+from liveportrait.motion import editing, expression, framing, response, retargeting, transfer
+from liveportrait.motion.directions import LIDS, LIPS, face_mesh_directions
+from liveportrait.motion.groups import FACE_MESH
+from liveportrait.motion.templates import files
+from liveportrait.motion.templates.template import MAX_FPS
+from liveportrait.networks import keypoints
+from liveportrait.networks.expression import SCORES
+from liveportrait.networks.interface import NUM_KEYPOINTS
+
+Numbers = dict[str, Any]
+
+
+def motion_constants() -> Numbers:
+    """What the scripts of `page/motion` and `page/animation` read; keypoints are those of the compact weights."""
+    regions = get_args(Region)
+    return {
+        "groups": {
+            "layout": FACE_MESH.layout,
+            "eyes": FACE_MESH.eyes,
+            "mouth": FACE_MESH.mouth,
+            "neutral": _flat(FACE_MESH.neutral_expression()),
+            "relative": {region: _flat(FACE_MESH.relative_mask(region)) for region in regions},
+            "absolute": {region: _flat(FACE_MESH.absolute_mask(region)) for region in regions},
+        },
+        "directions": {
+            name: {"positive": _flat(direction.positive), "negative": _flat(direction.negative)}
+            for name, direction in face_mesh_directions().items()
+        },
+        "transfer": {"neckInCrop": transfer.NECK_IN_CROP, "reach": transfer.REACH, "base": transfer.BASE},
+        "framing": {
+            "neck": framing.NECK,
+            "unit": framing.IN_CROP,
+            "farthest": framing.THIRD * framing.FACE * framing.IN_CROP,
+            "smallest": framing.SMALLEST,
+            "largest": framing.LARGEST,
+            "free": framing.FREE,
+            "drivingScale": DRIVING_SCALE,
+        },
+        "expression": {
+            "seconds": expression.SECONDS,
+            "reach": expression.REACH,
+            "share": expression.SHARE,
+            "gain": expression.GAIN,
+            "ofE": expression.OF_E,
+            "fades": expression.FADES,
+            "lipsGain": expression.LIPS_GAIN,
+            "lipsFade": expression.LIPS_FADE,
+            "lag": expression.LAG,
+            "lagFade": expression.LAG_FADE,
+            "fullFrom": expression.FULL_FROM,
+            "closed": expression.CLOSED,
+            "open": expression.OPEN,
+            "sameFace": expression.SAME_FACE,
+            "mouth": keypoints.MOUTH,
+            "mouthCorners": keypoints.MOUTH_CORNERS,
+        },
+        "response": {
+            "wide": response.WIDE,
+            "widest": response.WIDEST,
+            "lag": response.LAG,
+            "parted": response.PARTED,
+            "fullFrom": response.FULL_FROM,
+            "closed": response.CLOSED,
+            "open": response.OPEN,
+            "near": response.NEAR,
+            "eyes": response.EYES,
+            "eyesAsked": response.EYES_ASKED,
+        },
+        "retargeting": {
+            "directions": (*LIDS, LIPS),
+            "edges": retargeting.EDGES,
+            "irises": (keypoints.RIGHT_IRIS, keypoints.LEFT_IRIS),
+            "mouthCorners": keypoints.MOUTH_CORNERS,
+            "eyeWidth": retargeting.EYE_WIDTH,
+            "guess": retargeting.GUESS,
+            "lipsOpen": retargeting.LIPS_OPEN,
+            "shut": retargeting.SHUT,
+            "opened": retargeting.OPENED,
+        },
+        "editing": {"neckInHead": editing.NECK_IN_HEAD},
+        "sliders": {name: limits._asdict() for name, limits in SLIDERS.items()},
+        "options": _camel(asdict(TransferOptions())),
+        "templates": {
+            "format": files.FORMAT,
+            "version": files.VERSION,
+            "maxFps": MAX_FPS,
+            "required": files.REQUIRED,
+            "shapes": {
+                "rotation": (3, 3),
+                "translation": (3,),
+                "scale": (1,),
+                "expression": (NUM_KEYPOINTS, 3),
+                "canonical": (NUM_KEYPOINTS, 3),
+                "eye_ratios": (2,),
+                "lip_ratios": (1,),
+                "blendshapes": (SCORES,),
+            },
+        },
+    }
+
+
+def _flat(tensor: Tensor) -> list[float]:
+    values: list[float] = tensor.flatten().tolist()
+    return values
+
+
+def _camel(options: Numbers) -> Numbers:
+    """The names as scripts spell them."""
+    return {
+        first + "".join(word.capitalize() for word in rest): _camel(value)
+        if isinstance(value, dict)
+        else value
+        for name, value in options.items()
+        for first, *rest in [name.split("_")]
+    }

@@ -1,0 +1,41 @@
+/**
+ * What keypoints must be asked for, so that the picture shows an opening (motion/response.py).
+ *
+ * Near the source's own opening nothing is corrected.
+ */
+
+import { constants } from "../constants.js";
+import { clamp } from "./geometry.js";
+
+/** The ratio that lips go to, to show an opening; `own` is the source's. */
+export function askedOfLips(opening, own) {
+    const { wide, widest } = constants.motion.response;
+    const correction = wide * Math.min(opening, widest) ** 2;
+    return opening + moved(opening, own) * correction + lagOfLips(opening, own);
+}
+
+/** What lips that the source holds closed lack of an opening. */
+export function lagOfLips(opening, own) {
+    const { lag, parted, fullFrom, closed, open } = constants.motion.response;
+    const more = clamp((opening - own) / fullFrom, 0, 1);
+    const shut = clamp((open - own) / (open - closed), 0, 1);
+    return lag * Math.exp(-opening / parted) * more * shut;
+}
+
+/** The ratio that a lid goes to by its network, to show an opening; `own` is the source's. */
+export function askedOfEye(opening, own) {
+    const { eyes, eyesAsked } = constants.motion.response;
+    const within = clamp(opening, 0, eyes.at(-1));
+    let piece = 0;
+    while (piece < eyes.length - 2 && within >= eyes[piece + 1]) {
+        piece++;
+    }
+    const share = (within - eyes[piece]) / (eyes[piece + 1] - eyes[piece]);
+    const asked = eyesAsked[piece] + share * (eyesAsked[piece + 1] - eyesAsked[piece]);
+    return opening + moved(opening, own) * (asked - within);
+}
+
+/** How much of a correction counts, by how far the opening is from the source's own. */
+function moved(opening, own) {
+    return clamp(Math.abs(opening - own) / constants.motion.response.near, 0, 1);
+}

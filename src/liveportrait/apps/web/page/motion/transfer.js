@@ -1,0 +1,161 @@
+/**
+ * From a driver's motion to the motion that the source should take, for one frame (motion/transfer.py).
+ *
+ * All functions are pure. The canonical keypoints are always the source's own: they are its identity. Keypoints are
+ * landmarks, as those of the compact weights are.
+ */
+
+import { constants } from "../constants.js";
+import {
+    clamp,
+    combined,
+    difference,
+    multiply,
+    nearestRotation,
+    scaled,
+    sum,
+    transposed,
+    withoutDepth,
+} from "./geometry.js";
+
+/** @typedef {import("../types.js").Motion} Motion @typedef {import("../types.js").Pose} Pose */
+
+const movesHead = (region) => region === "all" || region === "pose";
+
+/** The change from `first` to `driving`, as a motion to add to another face: R·R_0ᵀ, t − t_0, s/s_0, δ − δ_0. */
+export function changeSince(driving, first) {
+    return {
+        rotation: multiply(driving.rotation, transposed(first.rotation)),
+        translation: difference(driving.translation, first.translation),
+        scale: combined(driving.scale, first.scale, (now, then) => now / then),
+        canonical: driving.canonical,
+        expression: difference(driving.expression, first.expression),
+    };
+}
+
+/** The driver's motion told with the canonical keypoints of its first frame; those it does not know are NaN. */
+export function fixCanonical(driving, first) {
+    const excess = combined(driving.canonical, first.canonical, (now, then) => now - then || 0);
+    const expression = sum(driving.expression, multiply(excess, driving.rotation));
+    return { ...driving, canonical: first.canonical, expression };
+}
+
+/** The source moved by a driver's change (`changeSince`), within a region of the face. */
+export function relative(source, change, region) {
+    const mask = constants.motion.groups.relative[region];
+    const moves = movesHead(region);
+    const translation = moves ? sum(source.translation, change.translation) : source.translation;
+    return {
+        rotation: moves ? multiply(change.rotation, source.rotation) : source.rotation,
+        translation: withoutDepth(translation),
+        scale: region === "all" ? scaled(source.scale, change.scale[0]) : source.scale,
+        canonical: source.canonical,
+        expression: source.expression.map((own, index) => own + (mask[index] ? change.expression[index] : 0)),
+    };
+}
+
+/** A still source with a driving photo's expression added: its δ less that of a face at rest, eyes alone in full. */
+export function relativeFromPhoto(source, driving, region) {
+    const rest = constants.motion.groups.neutral;
+    const stay = {
+        rotation: Float32Array.of(1, 0, 0, 0, 1, 0, 0, 0, 1),
+        translation: new Float32Array(3),
+        scale: Float32Array.of(1),
+        canonical: driving.canonical,
+        expression: region === "eyes" ? driving.expression : difference(driving.expression, rest),
+    };
+    return relative(source, stay, region);
+}
+
+/** The motion with the source's own mouth, or, `silent`, that of a face at rest. */
+export function withMouth(motion, source, silent) {
+    const { mouth, neutral } = constants.motion.groups;
+    const own = silent ? neutral : source.expression;
+    const expression = motion.expression.slice();
+    for (const keypoint of mouth) {
+        for (let index = 3 * keypoint; index < 3 * keypoint + 3; index++) {
+            expression[index] = own[index];
+        }
+    }
+    return { ...motion, expression };
+}
+
+/** The motion with the driver's own head rotation: what a driving photo shows of its pose. */
+export function takePose(motion, driving) {
+    return { ...motion, rotation: driving.rotation };
+}
+
+/** The source with the driver's own pose, position and expression; the scale stays the source's. */
+export function absolute(source, driving, region) {
+    const mask = constants.motion.groups.absolute[region];
+    const head = movesHead(region) ? driving : source;
+    return {
+        rotation: head.rotation,
+        translation: withoutDepth(head.translation),
+        scale: source.scale,
+        canonical: source.canonical,
+        expression: source.expression.map((own, index) => (mask[index] ? driving.expression[index] : own)),
+    };
+}
+
+/** The motion with the source's own rotation, position and scale: the expression alone changes. */
+export function lockHead(motion, source) {
+    const { rotation, translation, scale } = source;
+    return { ...motion, rotation, translation, scale };
+}
+
+/** The motion with the source's own scale: the head comes no nearer. */
+export function lockScale(motion, source) {
+    return { ...motion, scale: source.scale };
+}
+
+/** The motion whose head turns about the base of the neck, which stays where the source has it. */
+export function lockShoulders(motion, source) {
+    const neck = constants.motion.transfer.neckInCrop;
+    const own = multiply(scaled(neck, 1 / source.scale[0]), transposed(source.rotation));
+    const turned = scaled(multiply(own, motion.rotation), motion.scale[0]);
+    return { ...motion, translation: withoutDepth(sum(source.translation, difference(neck, turned))) };
+}
+
+/** x_s + (x_d − x_s)·multiplier, the rigid motion along with it: 0 is the source, 1 the driver. */
+export function amplify(source, driving, multiplier) {
+    if (multiplier === 1) {
+        return driving;
+    }
+    const blend = (start, end) => combined(start, end, (from, to) => from + (to - from) * multiplier);
+    const scale = blend(source.scale, driving.scale);
+    return {
+        keypoints: blend(source.keypoints, driving.keypoints),
+        rotation: nearestRotation(blend(source.rotation, driving.rotation)),
+        translation: blend(source.translation, driving.translation),
+        scale: Float32Array.of(clamp(scale[0], 0.1 * source.scale[0], Infinity)),
+        pin: driving.pin,
+    };
+}
+
+/** Points (n,3) of the source's face, in the coordinates of its crop, as they lie in the driving pose: (n,3). */
+export function movePoints(points, source, driving) {
+    const { reach, base } = constants.motion.transfer;
+    const rigid = movedRigidly(points, source, driving);
+    const beyond = difference(driving.keypoints, movedRigidly(source.keypoints, source, driving));
+    for (let start = 0; start < points.length; start += 3) {
+        let total = base;
+        const moved = [0, 0, 0];
+        for (let keypoint = 0; keypoint < beyond.length; keypoint += 3) {
+            const x = points[start] - source.keypoints[keypoint];
+            const y = points[start + 1] - source.keypoints[keypoint + 1];
+            const weight = Math.exp(-(x * x + y * y) / (2 * reach * reach));
+            total += weight;
+            moved.forEach((_, axis) => (moved[axis] += weight * beyond[keypoint + axis]));
+        }
+        moved.forEach((amount, axis) => (rigid[start + axis] += amount / total));
+    }
+    return rigid;
+}
+
+/** Points moved rigidly from the source's pose to the driving one. */
+function movedRigidly(points, source, driving) {
+    const own = points.map((value, index) => (value - source.translation[index % 3]) / source.scale[0]);
+    const turned = multiply(multiply(own, transposed(source.rotation)), driving.rotation);
+    return turned.map((value, index) => driving.scale[0] * value + driving.translation[index % 3]);
+}
