@@ -41,7 +41,7 @@ from liveportrait.face.crop import (
     OUTLINE_GROWTH,
     CropWindow,
     Square,
-    _outline_points,
+    outline_points,
     crop,
     driving_square,
     face_square,
@@ -90,7 +90,7 @@ def square_of(points: np.ndarray, eyes: np.ndarray, mouth: np.ndarray) -> Square
     """The square of `face_square` for a face whose eyes, mouth and outline are given: its mesh is made of them."""
     landmarks = np.repeat(points.mean(0)[None], 478, axis=0)
     fixed = [*mesh.RIGHT_EYE_CORNERS, *mesh.RIGHT_EYE_LIDS, *mesh.LEFT_EYE_CORNERS, *mesh.LEFT_EYE_LIDS]
-    free = [point for point in _outline_points() if point not in (*fixed, *mesh.MOUTH_CORNERS)]
+    free = [point for point in outline_points() if point not in (*fixed, *mesh.MOUTH_CORNERS)]
     landmarks[free[: len(points)]] = points
     landmarks[fixed] = eyes
     landmarks[list(mesh.MOUTH_CORNERS)] = mouth

@@ -8,7 +8,7 @@ Arguments and results are JSON with arrays in it: an array arrives as a typed ar
 
 from __future__ import annotations
 
-import base64
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -36,45 +35,91 @@ Network = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
 _HARNESS = """async ({script, values, names}) => {
     const kinds = {Uint8ClampedArray, Uint8Array, Int32Array, Float32Array, Float64Array};
-    const unpack = (value) => {
-        if (Array.isArray(value)) return value.map(unpack);
+    const mapped = async (value, change) => Object.fromEntries(
+        await Promise.all(Object.entries(value).map(async ([key, part]) => [key, await change(part)])));
+    const unpack = async (value) => {
+        if (Array.isArray(value)) return Promise.all(value.map(unpack));
         if (value === null || typeof value !== "object") return value;
-        if (!("$kind" in value)) {
-            return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, unpack(part)]));
-        }
-        const data = new kinds[value.$kind](Uint8Array.fromBase64(value.$bytes).buffer);
+        if (!("$kind" in value)) return mapped(value, unpack);
+        const data = new kinds[value.$kind](await (await fetch(value.$at)).arrayBuffer());
         return value.dims.length === 1 ? data : {dims: value.dims, data};
     };
-    const pack = (value) => {
+    const pack = async (value) => {
         if (ArrayBuffer.isView(value)) {
-            const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-            return {$kind: value.constructor.name, $bytes: bytes.toBase64(), dims: [value.length]};
+            const body = new Blob([value]);
+            const $at = await (await fetch("/bytes", {method: "POST", body})).text();
+            return {$kind: value.constructor.name, $at, dims: [value.length]};
         }
-        if (Array.isArray(value)) return value.map(pack);
+        if (Array.isArray(value)) return Promise.all(value.map(pack));
         if (value === null || value === undefined) return null;
         if (typeof value === "number" && !Number.isFinite(value)) return {$number: String(value)};
         if (typeof value !== "object") return value;
         const isTensor = Array.isArray(value.dims) && ArrayBuffer.isView(value.data);
-        if (isTensor) return {...pack(value.data), dims: value.dims};
-        return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, pack(part)]));
+        if (isTensor) return {...await pack(value.data), dims: value.dims};
+        return mapped(value, pack);
     };
     const networks = Object.fromEntries(names.map((name) => [
         name,
-        async (tensors) => unpack(await askPython(name, pack(tensors))),
+        async (tensors) => unpack(await askPython(name, await pack(tensors))),
     ]));
     const load = (path) => import(new URL(path, location.origin + "/").href);
-    const given = unpack(values);
+    const given = await unpack(values);
     const AsyncFunction = (async () => {}).constructor;
     const body = new AsyncFunction("load", "networks", ...Object.keys(given), script);
     return pack(await body(load, networks, ...Object.values(given)));
 }"""
 
 
+class Bytes:
+    """Arrays on their way between Python and the browser: each is fetched once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+        self._count = itertools.count()
+
+    def put(self, data: bytes) -> str:
+        """The path at which the bytes can be had."""
+        path = f"/bytes/{next(self._count)}"
+        self._kept[path] = data
+        return path
+
+    def take(self, path: str) -> bytes:
+        """What was put there."""
+        return self._kept.pop(path)
+
+    def packed(self, value: Any) -> Any:
+        """A value for the browser."""
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, np.ndarray):
+            kind = np.dtype({"bool": "uint8", "int64": "int32"}.get(value.dtype.name, value.dtype.name))
+            path = self.put(np.ascontiguousarray(value, kind).tobytes())
+            return {"$kind": _KINDS[kind.name], "$at": path, "dims": list(value.shape)}
+        if isinstance(value, Mapping):
+            return {key: self.packed(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.packed(part) for part in value]
+        return value
+
+    def unpacked(self, value: Any) -> Any:
+        """A value that the browser gave."""
+        if isinstance(value, list):
+            return [self.unpacked(part) for part in value]
+        if not isinstance(value, dict):
+            return value
+        if "$number" in value:
+            return float(value["$number"].replace("Infinity", "inf"))
+        if "$kind" in value:
+            data = np.frombuffer(self.take(value["$at"]), _TYPES[value["$kind"]])
+            return data.reshape(value["dims"])
+        return {key: self.unpacked(part) for key, part in value.items()}
+
+
 class Modules:
     """Runs scripts on an empty page at the origin of the page's files."""
 
-    def __init__(self, page: Any, origin: str) -> None:
-        self._page = page
+    def __init__(self, page: Any, origin: str, arrays: Bytes) -> None:
+        self._page, self._arrays = page, arrays
         self._networks: Mapping[str, Network] = {}
         page.expose_function("askPython", self._ask)
         page.goto(f"{origin}/types.js")  # shown as text: a page without scripts
@@ -85,12 +130,15 @@ class Modules:
         A network takes a list of tensors `{dims, data}` and gives such a list.
         """
         self._networks = networks or {}
-        arguments = {"script": script, "values": _packed(values), "names": list(self._networks)}
-        return _unpacked(self._page.evaluate(_HARNESS, arguments))
+        arguments = {"script": script, "values": self._arrays.packed(values), "names": list(self._networks)}
+        return self._arrays.unpacked(self._page.evaluate(_HARNESS, arguments))
 
     def _ask(self, name: str, tensors: Any) -> Any:
-        results = self._networks[name](_unpacked(tensors))
-        return [{"dims": list(result.shape), "data": _packed(result.reshape(-1))} for result in results]
+        results = self._networks[name](self._arrays.unpacked(tensors))
+        return [
+            {"dims": list(result.shape), "data": self._arrays.packed(result.reshape(-1))}
+            for result in results
+        ]
 
 
 @contextmanager
@@ -98,17 +146,18 @@ def modules(browser: Any, folder: Path = PAGE) -> Iterator[Modules]:
     """The page's modules in a window of their own, which can reach nothing but them."""
     context = browser.new_context()
     try:
-        with served_folder(folder) as origin:
-            context.route("**/*", lambda route: _own(route, origin))
-            yield Modules(context.new_page(), origin)
+        arrays = Bytes()
+        with served_folder(folder, arrays) as origin:
+            context.route(lambda url: not url.startswith(origin), lambda route: route.abort())
+            yield Modules(context.new_page(), origin, arrays)
     finally:
         context.close()
 
 
 @contextmanager
-def served_folder(folder: Path) -> Iterator[str]:
+def served_folder(folder: Path, arrays: Bytes | None = None) -> Iterator[str]:
     """The address at which a folder's files are served by a thread, on a free port of this machine alone."""
-    handler = partial(_Quiet, directory=str(folder))
+    handler = partial(_Files, arrays or Bytes(), directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -132,8 +181,24 @@ def image_of(result: Mapping[str, Any]) -> np.ndarray:
     return result["data"].reshape(result["height"], result["width"], 4)[..., :3]
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    """Serves files without a word; nothing is kept by the browser."""
+class _Files(SimpleHTTPRequestHandler):
+    """Serves files without a word, and carries arrays; nothing is kept by the browser."""
+
+    def __init__(self, arrays: Bytes, *args: Any, **options: Any) -> None:
+        self._arrays = arrays
+        super().__init__(*args, **options)
+
+    def do_GET(self) -> None:
+        """Give a file, or an array that is waiting."""
+        if self.path.startswith("/bytes/"):
+            self._answer(self._arrays.take(self.path))
+        else:
+            super().do_GET()
+
+    def do_POST(self) -> None:
+        """Take an array; the answer is where it waits."""
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(self._arrays.put(data).encode())
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -143,40 +208,8 @@ class _Quiet(SimpleHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         super().end_headers()
 
-
-def _own(route: Any, origin: str) -> None:
-    if f"{urlsplit(route.request.url).scheme}://{urlsplit(route.request.url).netloc}" == origin:
-        route.continue_()
-    else:
-        route.abort()
-
-
-def _packed(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        kind = np.dtype({"bool": "uint8", "int64": "int32"}.get(value.dtype.name, value.dtype.name))
-        data = np.ascontiguousarray(value, kind).tobytes()
-        return {
-            "$kind": _KINDS[kind.name],
-            "$bytes": base64.b64encode(data).decode(),
-            "dims": list(value.shape),
-        }
-    if isinstance(value, Mapping):
-        return {key: _packed(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_packed(part) for part in value]
-    return value
-
-
-def _unpacked(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_unpacked(part) for part in value]
-    if not isinstance(value, dict):
-        return value
-    if "$number" in value:
-        return float(value["$number"].replace("Infinity", "inf"))
-    if "$kind" in value:
-        data = np.frombuffer(base64.b64decode(value["$bytes"]), _TYPES[value["$kind"]])
-        return data.reshape(value["dims"])
-    return {key: _unpacked(part) for key, part in value.items()}
+    def _answer(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)

@@ -3,7 +3,7 @@
 docs/notes/crop-derivation.md derives it.
 
 The published program takes the rectangle from 106 landmarks (photos) or 203 (videos), which trace brows,
-eyes, nose, mouth and the outline of the face up to the eyes. `_outline_points` are the mesh points of that
+eyes, nose, mouth and the outline of the face up to the eyes. `outline_points` are the mesh points of that
 area.
 """
 
@@ -26,6 +26,7 @@ from liveportrait.types import Array, Image
 
 # Annotated outlines lie a little outside the mesh: by this much on the photographs of docs/notes/crop-derivation.md.
 OUTLINE_GROWTH = 1.015
+SIZE = 512  # side of a crop in which a face is measured, px
 SHORTEST_AXIS = 1e-3  # px between eyes and mouth from which the roll is meaningful
 
 
@@ -67,7 +68,7 @@ class Square(NamedTuple):
         down = np.array([-right[1], right[0]])
         return Square(self.centre + side * (x * right + y * down), side, self.roll)
 
-    def window(self, size: int = 512) -> CropWindow:
+    def window(self, size: int = SIZE) -> CropWindow:
         """The square as a crop of `size` px."""
         zoom = size / self.side
         cos, sin = zoom * np.cos(self.roll), zoom * np.sin(self.roll)
@@ -78,7 +79,7 @@ class Square(NamedTuple):
 
 def source_window(
     landmarks: Array,
-    size: int = 512,
+    size: int = SIZE,
     scale: float = 2.3,
     x: float = 0.0,
     y: float = -0.125,
@@ -96,7 +97,7 @@ def source_window(
 
 
 def driving_window(
-    landmarks: Iterable[Array], size: int = 512, crop: DrivingCrop = DRIVING_CROP
+    landmarks: Iterable[Array], size: int = SIZE, crop: DrivingCrop = DRIVING_CROP
 ) -> CropWindow:
     """One window for a whole driving video, never rotated: the mean of the frames' boxes.
 
@@ -116,7 +117,7 @@ def whole_window(size: int) -> CropWindow:
     return CropWindow(np.eye(2, 3, dtype=np.float32), size)
 
 
-def mean_window(squares: Sequence[Square], size: int = 512) -> CropWindow:
+def mean_window(squares: Sequence[Square], size: int = SIZE) -> CropWindow:
     """The window of the mean of some squares, not rotated. Raises UserError where there is none."""
     if not squares:
         raise UserError("The driving video shows no face to crop around: give one with a visible face.")
@@ -154,7 +155,7 @@ def to_input(image: Image, size: int = 256, reduction: Reduction = "area") -> Im
 
 
 @cache
-def _outline_points() -> NDArray[np.int64]:
+def outline_points() -> NDArray[np.int64]:
     """Numbers of the landmarks whose box stands for the published one: all up to the eyes, and the brows."""
     height = mesh.canonical_face().vertices[:, 1]
     below_temples = np.flatnonzero(height >= height[mesh.TEMPLES[0]])
@@ -179,7 +180,7 @@ def face_square(landmarks: Array, scale: float = 1.0, x: float = 0.0, y: float =
     right = np.array([down[1], -down[0]])
 
     axes = np.stack([right, down])  # rows: the face's own axes
-    own = points[_outline_points()] @ axes.T
+    own = points[outline_points()] @ axes.T
     low, high = own.min(axis=0), own.max(axis=0)
     side = float((high - low).max()) * OUTLINE_GROWTH
     if not 0 < side < np.inf:

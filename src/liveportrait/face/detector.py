@@ -18,6 +18,7 @@ from liveportrait.face.runtime import Network
 from liveportrait.types import Array, Image
 
 SIDE = 128  # input of the network, px
+GRIDS = ((16, 2), (8, 6))  # of its anchors: cells a side, anchors a cell
 MIN_SCORE = 0.5  # of a detection in the whole frame
 MIN_SCORE_TILE = 0.7  # in a tile: there are many, and accidental patterns reach 0.7 where faces reach 0.8
 OVERLAP = 0.3  # intersection over union from which two boxes of one view are one face
@@ -47,7 +48,7 @@ class View(NamedTuple):
 def anchors() -> Array:
     """Anchor centres (896,2) in [0, 1]: two a cell of the 16×16 grid, six a cell of the 8×8 grid."""
     grids = []
-    for cells, each in ((16, 2), (8, 6)):
+    for cells, each in GRIDS:
         y, x = np.mgrid[:cells, :cells]
         centres = (np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) / cells
         grids.append(np.repeat(centres, each, axis=0))

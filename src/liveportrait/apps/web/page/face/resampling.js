@@ -16,6 +16,17 @@ export function blackPicture(width, height) {
     return { width, height, data };
 }
 
+/** The pixels from (x0, y0) to before (x1, y1), which lie in the picture. @returns {Picture} */
+export function cutOut(picture, x0, y0, x1, y1) {
+    const [width, height] = [x1 - x0, y1 - y0];
+    const data = new Uint8ClampedArray(4 * width * height);
+    for (let y = 0; y < height; y++) {
+        const start = 4 * ((y0 + y) * picture.width + x0);
+        data.set(picture.data.subarray(start, start + 4 * width), 4 * width * y);
+    }
+    return { width, height, data };
+}
+
 /** The inverse (2·3) of an affine map (2·3) of column vectors. @returns {Float64Array} */
 export function invertAffine(matrix) {
     const [a, b, x, c, d, y] = matrix;
