@@ -20,7 +20,7 @@ from liveportrait.animation.speaking.options import SpeakingOptions, SpeechOptio
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
 from liveportrait.face.measures import lip_ratio
 from liveportrait.media import VideoReader, save_image
-from liveportrait.media.sound.speech import SPEECH_RATE, is_sound, read_speech, speech_samples
+from liveportrait.media.sound.speech import SPEECH_RATE, AtSpeechRate, is_sound, read_speech, speech_samples
 from liveportrait.motion.voice import Performance, act
 from liveportrait.motion.voice.performance import OPEN_EYE
 from liveportrait.networks.geometry import euler_degrees
@@ -201,3 +201,46 @@ def test_late_frames_are_left_out_and_their_sound_is_not(
                 break
     assert max(map(len, heard)) >= 2 * 640 and sum(map(len, heard)) >= 0.3 * SPEECH_RATE
     assert np.array_equal(np.concatenate(heard), speech[: sum(map(len, heard))])
+
+
+def test_a_live_voice_takes_sound_at_its_rate(animator: Animator) -> None:
+    speech = bursts(0.6, 24000)
+    with (
+        animator.open(portrait()).live() as live,
+        live.voice(SpeechOptions(fps=10, head="still"), 24000) as voice,
+    ):
+        voice.feed(speech)
+        assert (voice.said, voice.due, voice.waiting) == (0, len(speech), pytest.approx(0.6))
+        given = [voice.skip() for _ in range(3)]
+        assert voice.said == 2 * 2400 and voice.due == len(speech)  # a frame late
+        voice.interrupt()
+        assert voice.due == voice.said and not any(voice.skip().any() for _ in range(3))
+    sound = np.concatenate(given)
+    assert np.array_equal(sound[sound.nonzero()[0][0] :], speech[speech.nonzero()[0][0] : len(sound)])
+    with animator.open(portrait()).live() as live, pytest.raises(UserError, match="rate is 4000 Hz"):
+        live.voice(rate=4000)
+
+
+@pytest.mark.parametrize("rate", [8000, 24000, 192000])
+def test_a_sound_in_pieces_is_brought_to_one_rate(rate: int) -> None:
+    times = np.arange(rate) / rate
+    sound = (0.5 * np.sin(2 * math.pi * 300 * times)).astype(np.float32)
+    change = AtSpeechRate(rate)
+    found = np.concatenate([change(part) for part in np.array_split(sound, 77)])
+    assert SPEECH_RATE - 64 <= len(found) <= SPEECH_RATE
+    wanted = 0.5 * np.sin(2 * math.pi * 300 * np.arange(len(found)) / SPEECH_RATE)
+    assert np.abs(found - wanted)[200:].max() < 0.02
+
+
+def test_who_asks_for_no_frame_for_long_finds_the_voice_waiting(
+    animator: Animator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("liveportrait.animation.speaking.live.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("liveportrait.animation.speaking.live.time.sleep", lambda seconds: None)
+    with animator.open(portrait()).live() as live, live.voice(SpeechOptions(fps=10)) as voice:
+        frames = voice.frames()
+        next(frames)
+        now[0] += 30
+        voice.feed(bursts(0.6))
+        assert len(next(frames).sound) == SPEECH_RATE // 10

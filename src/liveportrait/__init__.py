@@ -23,6 +23,7 @@ from liveportrait.animation.options import (
 )
 from liveportrait.animation.published.options import PublishedOptions
 from liveportrait.animation.report import Report
+from liveportrait.animation.speaking.options import SpeechOptions
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from liveportrait.animation.live import Live
     from liveportrait.animation.pipeline import Rendering
     from liveportrait.animation.portrait import Portrait
+    from liveportrait.animation.speaking.live import LiveVoice
     from liveportrait.marking.verdict import Verdict, verify
     from liveportrait.media import FrameArrays
     from liveportrait.motion import Template
@@ -41,6 +43,7 @@ __all__ = [
     "EditOptions",
     "FrameArrays",
     "Live",
+    "LiveVoice",
     "PasteOptions",
     "Portrait",
     "PublishedOptions",
@@ -48,6 +51,7 @@ __all__ = [
     "Report",
     "Sliders",
     "SourceOptions",
+    "SpeechOptions",
     "Template",
     "TransferOptions",
     "UserError",
@@ -60,6 +64,7 @@ _LAZY = {
     "Animator": "animation.animator",
     "FrameArrays": "media",
     "Live": "animation.live",
+    "LiveVoice": "animation.speaking.live",
     "Portrait": "animation.portrait",
     "Rendering": "animation.pipeline",
     "Template": "motion",

@@ -30,6 +30,7 @@ from liveportrait.face.measures import mouth_cues, opening_ratios
 from liveportrait.face.scenes import SceneTracker
 from liveportrait.face.tracker import SMALLEST_DRIVER
 from liveportrait.media import check_picture
+from liveportrait.media.sound.speech import SPEECH_RATE
 from liveportrait.motion import MotionSmoother, SeenHeads, groups_for, motion_from_heads
 from liveportrait.motion.expression import REACH
 from liveportrait.motion.framing import steadied
@@ -117,15 +118,17 @@ class Live:
         transfers = self._reference.transfers if self._reference else ()
         return self._stage.show(transfers, self._last if self._reference else None)
 
-    def voice(self, options: SpeechOptions | None = None) -> LiveVoice:
-        """A voice instead of a camera: sound in, frames with their sound out, see `LiveVoice`. Raises `UserError`."""
+    def voice(self, options: SpeechOptions | None = None, rate: int = SPEECH_RATE) -> LiveVoice:
+        """A voice instead of a camera: sound in, frames with their sound out, see `LiveVoice`.
+
+        `rate`: samples a second of the sound, 8000 to 192000. Raises `UserError`.
+        """
         options = options or SpeechOptions()
         require_speaker(self._session.engine)
         if options.head_file:
             raise UserError(f"head is {options.head}: live, a head is still or gentle")
-        rate = Fraction(options.fps).limit_denominator(1001)
-        hear = voices.voice_for(self._session, options, rate)
-        return LiveVoice(self._session, self._source, self._options, options, hear)
+        hear = voices.voice_for(self._session, options, Fraction(options.fps).limit_denominator(1001))
+        return LiveVoice(self._session, self._source, self._options, options, hear, rate)
 
     def reset(self) -> None:
         """Start anew: motion starts from the next frame that shows a face."""

@@ -23,26 +23,34 @@ from liveportrait.animation.speaking.driver import VoiceStream, chosen, driving_
 from liveportrait.animation.speaking.options import SpeechOptions, speaking
 from liveportrait.animation.speaking.stage import LiveStage
 from liveportrait.errors import UserError
-from liveportrait.media.sound.speech import SPEECH_RATE, Speech, clean
+from liveportrait.media.sound.speech import SPEECH_RATE, AtSpeechRate, Speech, clean
 from liveportrait.motion.expression import REACH
 from liveportrait.motion.voice import Performance, act
 from liveportrait.types import Image
 
 MOST_WAITING = 600  # s of sound that may wait to be spoken: agents' services send faster than one speaks
+MOST_CAUGHT_UP = 2.0  # s by which frames may be late and are left out
 
 
 class SpokenFrame(NamedTuple):
     """A picture, and the sound that belongs to it."""
 
     picture: Image  # (H,W,3) uint8 RGB
-    sound: Speech  # (n,) mono at 16 kHz, to be heard from when the picture is shown
+    sound: Speech  # (n,) mono at the voice's rate, to be heard from when the picture is shown
+
+
+class _Sound(NamedTuple):
+    """A frame's worth of sound."""
+
+    samples: Speech
+    fed: int  # how many of them were fed; the others are silence where nothing waited
 
 
 class LiveVoice:
     """Gives frames of a portrait that speaks what is fed, each with its sound, and an idle one where nothing waits.
 
-    `feed` may be called from any thread; everything else belongs to one. Sound comes out as much later than it went in
-    as the voice network looks ahead, together with its picture.
+    `feed`, `interrupt`, `said` and `due` serve any thread; everything else belongs to one. Sound comes out as much
+    later than it went in as the voice network looks ahead, together with its picture.
 
     >>> with portrait.live() as live, live.voice() as voice:
     ...     voice.feed(samples)
@@ -57,8 +65,9 @@ class LiveVoice:
         options: DriveOptions,
         speech: SpeechOptions,
         hear: VoiceStream,
+        rate: int = SPEECH_RATE,
     ) -> None:
-        """`hear`: V on the sound to come, at `speech.fps`."""
+        """`hear`: V on the sound to come, at `speech.fps`; `rate`: samples a second of what is fed and given."""
         is_video = source.fps is not None
         self._session, self._speech, self._hear, self._is_video = session, speech, hear, is_video
         self._fps = Fraction(speech.fps).limit_denominator(1001)
@@ -68,11 +77,13 @@ class LiveVoice:
         start = Start(rest.motion, rest.ratios, rest.scores)
         self._transfers = [MotionTransfer(session.engine, own, start, False, options) for own in source.faces]
         self._rest = driving_batch(session.engine, Performance.at_rest(1))
-        self._lock = threading.Lock()
+        self._rate, self._at_speech_rate = rate, AtSpeechRate(rate)
+        self._lock = threading.Lock()  # of what waits, what is heard, and what is said
         self._waiting: deque[Speech] = deque()
         self._waits = 0  # samples
         self._known: deque[DrivingBatch] = deque()  # of a frame each
-        self._heard: deque[Speech] = deque()  # of each frame that V has heard and that was not shown
+        self._heard: deque[_Sound] = deque()  # of each frame that V has heard and that was not shown
+        self._said = 0
         self._past: deque[DrivingBatch] = deque(maxlen=math.ceil(REACH * speech.fps))
         self._given = 0  # frames
         self._is_closed = False
@@ -85,7 +96,18 @@ class LiveVoice:
     @property
     def waiting(self) -> float:
         """Seconds of sound that were fed and are still to be spoken."""
-        return self._waits / SPEECH_RATE
+        return self._waits / self._rate
+
+    @property
+    def said(self) -> int:
+        """How many of the samples that were fed have come out with a frame."""
+        return self._said
+
+    @property
+    def due(self) -> int:
+        """What `said` will be once everything that was fed by now has come out."""
+        with self._lock:
+            return self._said + self._waits + sum(each.fed for each in self._heard)
 
     @property
     def delay(self) -> float:
@@ -93,17 +115,17 @@ class LiveVoice:
         return len(self._heard) / float(self._fps)
 
     def feed(self, samples: Speech) -> None:
-        """Say these samples (n,), mono at 16 kHz in [-1, 1], after what waits already.
+        """Say these samples (n,), mono in [-1, 1] at the voice's rate, after what waits already.
 
         Raises `UserError` for samples of another kind, and where far more waits than anybody would hear.
         """
         array = np.asarray(samples)
         if array.ndim != 1 or array.dtype.kind != "f":
             raise UserError(
-                f"the sound is {array.dtype} {array.shape}: give mono samples (n,) at 16 kHz, floats"
+                f"the sound is {array.dtype} {array.shape}: give mono samples (n,) at {self._rate} Hz, floats"
             )
         with self._lock:
-            if self._waits + len(array) > MOST_WAITING * SPEECH_RATE:
+            if self._waits + len(array) > MOST_WAITING * self._rate:
                 raise UserError(
                     f"{self.waiting:.0f} s of sound wait to be spoken: take frames as fast as sound is fed"
                 )
@@ -111,10 +133,14 @@ class LiveVoice:
             self._waits += len(array)
 
     def interrupt(self) -> None:
-        """Forget what waits to be spoken: somebody else has begun to speak."""
+        """Fall silent at once, and forget what waits to be spoken: somebody else has begun to speak.
+
+        The mouth closes within the time that V looks ahead.
+        """
         with self._lock:
             self._waiting.clear()
             self._waits = 0
+            self._heard = deque(_Sound(np.zeros_like(each.samples), 0) for each in self._heard)
 
     def frame(self) -> SpokenFrame:
         """The next frame, 1 / `fps` s after the one before, with its sound."""
@@ -132,14 +158,18 @@ class LiveVoice:
         return sound
 
     def frames(self) -> Iterator[SpokenFrame]:
-        """Frames at the rate of `fps` by the clock, without end.
+        """Frames at the rate of `fps` by the clock, until it is closed.
 
-        Where rendering takes longer, frames are left out; their sound comes with the next one.
+        Where rendering takes longer, frames are left out; their sound comes with the next one. Where nobody has asked
+        for a frame for more than two seconds, the voice has waited instead.
         """
         begun = time.monotonic()
         shown = 0
         while not self._is_closed:
             late = int((time.monotonic() - begun) * self._fps) - shown
+            if late > MOST_CAUGHT_UP * self._fps:
+                begun += late / float(self._fps)
+                late = 0
             left_out = [self.skip() for _ in range(late)]
             picture, sound = self.frame()
             shown += max(late, 0) + 1
@@ -163,20 +193,23 @@ class LiveVoice:
         """Let V hear another frame's worth of sound; the frame that is known by now, or one at rest."""
         if self._is_closed:
             raise UserError("this voice is closed: ask the live portrait for another one")
-        first = int(self._given * SPEECH_RATE / self._fps)
+        first = int(self._given * self._rate / self._fps)
         self._given += 1
-        sound = self._take(int(self._given * SPEECH_RATE / self._fps) - first)
+        taken = self._take(int(self._given * self._rate / self._fps) - first)
         with self._session.clock.step("motion"):
-            performance = chosen(self._hear.feed(sound), self._speech, self._is_video, has_head=False)
+            heard = self._hear.feed(self._at_speech_rate(taken))
+            performance = chosen(heard, self._speech, self._is_video, has_head=False)
             if len(performance.lips):
                 self._known.extend(driving_batch(self._session.engine, performance).slices(1))
-        self._heard.append(sound)
         if not self._known:
-            return self._rest, np.zeros_like(sound)
-        return self._known.popleft(), self._heard.popleft()
+            return self._rest, np.zeros_like(taken)
+        with self._lock:
+            sound = self._heard.popleft()
+            self._said += sound.fed
+        return self._known.popleft(), sound.samples
 
     def _take(self, count: int) -> Speech:
-        """So many samples of those that wait, silence where there are fewer."""
+        """So many samples of those that wait, silence where there are fewer; they count as heard."""
         taken = np.zeros(count, np.float32)
         done = 0
         with self._lock:
@@ -188,4 +221,5 @@ class LiveVoice:
                 if len(part) > len(here):
                     self._waiting.appendleft(part[len(here) :])
             self._waits -= done
+            self._heard.append(_Sound(taken, done))
         return taken

@@ -7,15 +7,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from av import AudioResampler
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from liveportrait.errors import UserError
 from liveportrait.media.container import audio_stream, open_media, picture_format, video_stream
 from liveportrait.media.files import check_input
-from liveportrait.media.sound.samples import blocks, laid
+from liveportrait.media.sound.samples import audio_frame, blocks, laid
 
 SPEECH_RATE = 16000  # samples a second
+RATES = (8000, 192000)  # of live sound
 
 Speech = NDArray[np.float32]  # (N,) in [-1, 1]
 
@@ -45,6 +47,26 @@ def read_speech(path: Path) -> Iterator[Speech]:
 def speech_samples(path: Path) -> int:
     """How many samples `read_speech` gives. Raises `UserError` as it does."""
     return sum(map(len, read_speech(path)))
+
+
+class AtSpeechRate:
+    """Brings a mono sound that comes in pieces to 16 kHz. What it gives is less than a millisecond late."""
+
+    def __init__(self, rate: int) -> None:
+        """`rate`: samples a second, 8000 to 192000. Raises `UserError` for another one."""
+        if not (isinstance(rate, int) and RATES[0] <= rate <= RATES[1]):
+            raise UserError(f"the sound's rate is {rate} Hz: choose a whole number from 8000 to 192000")
+        self._rate, self._given = rate, 0
+        self._resampler = None if rate == SPEECH_RATE else AudioResampler("fltp", "mono", SPEECH_RATE)
+
+    def __call__(self, samples: Speech) -> Speech:
+        """What is known at 16 kHz once these samples (n,) are."""
+        if self._resampler is None or not len(samples):
+            return samples
+        frame = audio_frame(samples[None], self._rate, self._given)
+        self._given += len(samples)
+        found = [np.asarray(each.to_ndarray(), np.float32)[0] for each in self._resampler.resample(frame)]
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
 def clean(samples: Speech) -> Speech:
