@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from liveportrait.metrics.sync import closures_found, sync, velocity_ratio
+from liveportrait.data.speech import SpeechClip
+from liveportrait.metrics.sync import SyncMeter, closures_found, sync, velocity_ratio
 from liveportrait.motion.voice import Voice
 from liveportrait.networks.voice.speech import OUTPUTS, SpeechSizes
 from liveportrait.networks.voice.sync import SyncScorer
 from liveportrait.training.config import Schedule
 from liveportrait.training.speech.calibration import calibrated, heard
-from liveportrait.training.speech.clips import SpeechClip
 from liveportrait.training.speech.examples import Examples, usual_levels
 from liveportrait.training.speech.free import blinks_of, fit_free
 from liveportrait.training.speech.run import SpeechConfig, train, train_scorer
@@ -120,7 +120,9 @@ def test_the_scorer_tells_the_true_moment(
     assert true.told > 0.75 and true.margin > 0.05 and abs(true.offset) <= 1
     assert abs(late.offset - 7) <= 1 and late.margin < true.margin
     voice = Voice.load()
-    figures = speech_figures(voice, [clip(9)], scorer, examples.deviation)
+    meter = SyncMeter(scorer, *levels, examples.deviation)
+    meter.save(tmp_path / "scorer.safetensors")
+    figures = speech_figures(voice, [clip(9)], SyncMeter.load(tmp_path / "scorer.safetensors"))
     assert figures["real_told"] > 0.75 and 0 <= figures["pauses"] <= 1
 
 

@@ -24,8 +24,9 @@ class Evaluate:
     """shards (.tar, or patterns such as 'shards/*.tar'), videos and photos; the latter are taken whole"""
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="FOLDER")] = None
     """folder for metrics.jsonl, table.md, clips.json and the sheets; it is made if it is missing"""
-    protocol: Literal["self", "cross", "people", "control", "all"] = "all"
-    """self- or cross-reenactment, lively drivers on portraits of every kind, control of eyes and lips, or all"""
+    protocol: Literal["self", "cross", "people", "control", "all", "speech"] = "all"
+    """self- or cross-reenactment, lively drivers on portraits of every kind, control of eyes and lips, or all of these;
+    or speech: the bundled voice on shards with sound, spoken by the photos among DATA"""
     stride: int = 1
     """measure every so-many-th frame"""
     held_out_one_in: int = 12
@@ -37,7 +38,8 @@ class Evaluate:
     seed: int = 0
     """of the pairing of sources and drivers"""
     portraits: int = 4
-    """people: so many portraits of each kind (photo, generated, stylized; of files, each folder is a kind)"""
+    """people: so many portraits of each kind (photo, generated, stylized; of files, each folder is a kind); speech: so
+    many clips spoken by each photo"""
     tracker: bool = True
     """keypoints that are landmarks lie where the face was found, as in `animate`; --no-tracker: where M sees them"""
     device: str = "auto"
@@ -55,23 +57,28 @@ class Evaluate:
         from liveportrait.engine import Engine, pick_device
         from liveportrait.evaluation import report
         from liveportrait.evaluation.context import EvalContext
-        from liveportrait.evaluation.evaluate import Plan, evaluate
+        from liveportrait.evaluation.evaluate import Plan, evaluate, evaluate_speech
         from liveportrait.evaluation.inputs import open_items
-        from liveportrait.evaluation.results import PROTOCOLS
+        from liveportrait.evaluation.protocols.speech import open_speech
+        from liveportrait.evaluation.results import PICTURE_PROTOCOLS
         from liveportrait.face import default_analyzer
 
         if self.out is not None:
             report.prepare_folder(self.out, self.sheets, self.overwrite)
         elif self.sheets:
             raise UserError("contact sheets need a folder: name one with -o")
-        protocols = PROTOCOLS if self.protocol == "all" else (self.protocol,)
+        protocols = PICTURE_PROTOCOLS if self.protocol == "all" else (self.protocol,)
         plan = Plan(protocols, self.stride, self.seed, self.portraits, with_tiles=self.sheets)
         engine = Engine(weights.load(self.weights, pick_device(self.device)), self.precision, self.threads)
         context = EvalContext.of(engine, default_analyzer(), self.tracker)
         held_out_one_in = None if self.all else self.held_out_one_in
-        items = open_items(self.data, context, held_out_one_in, _note)
         with progress_bar() as progress:
-            found = evaluate(context, items, plan, progress)
+            if self.protocol == "speech":
+                speech = open_speech(self.data, held_out_one_in)
+                found = evaluate_speech(context, speech, plan, progress)
+            else:
+                items = open_items(self.data, context, held_out_one_in, _note)
+                found = evaluate(context, items, plan, progress)
         print(report.table(report.figures(found), Path(self.weights).name))
         if self.out is None:
             return

@@ -113,7 +113,7 @@ def read_entries(path: Path, on_broken: OnBroken | None = None) -> Iterator[Entr
 
     Looked at are the labels' shapes, counts and places, and whether the media is whole; pixels are not decoded.
     """
-    for key, parts in _groups(path, on_broken):
+    for key, parts in read_groups(path, on_broken):
         try:
             yield _entry(key, parts)
         except _BROKEN as error:
@@ -136,8 +136,8 @@ _BROKEN = (
 )
 
 
-def _groups(path: Path, on_broken: OnBroken | None) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and members by suffix, for each run of members of one key."""
+def read_groups(path: Path, on_broken: OnBroken | None) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Key and members by suffix, for each run of members of one key. Errors as `read_shard`."""
     key, parts = "", dict[str, bytes]()
     opened = False
     if path.exists():

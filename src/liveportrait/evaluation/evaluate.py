@@ -14,7 +14,8 @@ from liveportrait.evaluation.protocols.control import PARTS, measure_control, mi
 from liveportrait.evaluation.protocols.cross_reenactment import draw, measure_pair, pairings
 from liveportrait.evaluation.protocols.people import Driver, lively_clips, measure_people, portraits
 from liveportrait.evaluation.protocols.self_reenactment import measure_clip
-from liveportrait.evaluation.results import PROTOCOLS, Outcome, Protocol
+from liveportrait.evaluation.protocols.speech import SpeechData, measure_speech
+from liveportrait.evaluation.results import PICTURE_PROTOCOLS, PROTOCOLS, Outcome, Protocol
 from liveportrait.evaluation.tracks import find
 from liveportrait.types import Array, Progress, no_progress
 
@@ -28,13 +29,13 @@ TRIES = 5  # sources without a face before a clip is left out
 class Plan:
     """The protocols to run, and on which frames."""
 
-    protocols: tuple[Protocol, ...] = PROTOCOLS
+    protocols: tuple[Protocol, ...] = PICTURE_PROTOCOLS
     stride: int = 1
     """every so-many-th frame of a clip; it drives what is left, and heads that jump are followed less exactly"""
     seed: int = 0
     """of the pairing of sources and drivers"""
     portraits: int = 4
-    """between people: so many of each kind"""
+    """between people: so many of each kind; speech: clips that each portrait says"""
     with_tiles: bool = False
     """keep pictures for contact sheets"""
 
@@ -86,6 +87,17 @@ def evaluate(
                 missing["control", f"{part}_control"] = reason
     centre, people = mean_identity(context, items)
     return Evaluation(tuple(outcomes), centre, people, missing)
+
+
+def evaluate_speech(
+    context: EvalContext, data: SpeechData, plan: Plan, progress: Progress = no_progress
+) -> Evaluation:
+    """Run the speech protocol."""
+    found = tuple(measure_speech(context, data, plan.portraits, plan.with_tiles, progress))
+    missing: dict[tuple[Protocol, str], str] = {}
+    if not data.portraits:
+        missing["speech", "found"] = "nothing is rendered without a portrait: name a photo after the shards"
+    return Evaluation(found, None, 0, missing)
 
 
 def mean_identity(context: EvalContext, items: Sequence[EvalItem]) -> tuple[Array | None, int]:

@@ -206,7 +206,7 @@ def open_items(
         raise UserError("There is nothing to evaluate on: name shards, videos or photos after the weights.")
     items: list[EvalItem] = []
     passed_over = 0
-    for path in _paths(data):
+    for path in paths_of(data):
         if path.suffix.lower() != SHARD_SUFFIX:
             items.append(FileItem(path, context))
             continue
@@ -222,7 +222,8 @@ def open_items(
     return items
 
 
-def _paths(data: Sequence[str]) -> Iterator[Path]:
+def paths_of(data: Sequence[str]) -> Iterator[Path]:
+    """The files that paths, patterns and folders stand for. Raises `UserError` where one of them names nothing."""
     for name in data:
         if Path(name).is_dir():
             yield from sorted(path for path in Path(name).iterdir() if path.suffix.lower() in READ_IN_FOLDERS)

@@ -14,7 +14,15 @@ from liveportrait import weights
 from liveportrait.errors import UserError
 from liveportrait.evaluation.evaluate import Evaluation
 from liveportrait.evaluation.inputs import BURST
-from liveportrait.evaluation.results import DEFINITIONS, METHODS, PROTOCOLS, Outcome, Protocol, summary
+from liveportrait.evaluation.results import (
+    DEFINITIONS,
+    METHODS,
+    PROTOCOLS,
+    SPEECH_METHODS,
+    Outcome,
+    Protocol,
+    summary,
+)
 from liveportrait.media import check_output, contact_sheet, output_file, save_image
 from liveportrait.types import Image
 
@@ -81,7 +89,7 @@ def _figures(evaluation: Evaluation) -> Iterator[Figure]:
         for group in _groups(evaluation, protocol):
             outcomes = _group(evaluation, protocol, group)
             frames = group if group.split()[0] in SPLIT else None
-            for method in METHODS if outcomes else ():
+            for method in _methods(protocol) if outcomes else ():
                 found = summary(outcomes, method, evaluation.centre, frames)
                 for name, each in found.items():
                     definition = DEFINITIONS[name]
@@ -113,8 +121,10 @@ def table(found: Sequence[Figure], name: str) -> str:
 
 def _table(found: Sequence[Figure], name: str, protocol: str) -> str:
     own = [figure for figure in found if figure.protocol == protocol]
-    titles = {"model": name, "copy": "copy", "landmark_warp": "landmark warp"}
-    columns = [(group, method) for group in GROUPS for method in METHODS]
+    methods = _methods(protocol)
+    groups = GROUPS if protocol != "speech" else (ALL,)
+    titles = {method: method.replace("_", " ") for method in methods} | {"model": name}
+    columns = [(group, method) for group in groups for method in methods]
     heads = [titles[method] + ("" if group == ALL else ", well exposed") for group, method in columns]
     rows = [["measure", "unit", "better", *heads, "n"]]
     values = {
@@ -123,7 +133,7 @@ def _table(found: Sequence[Figure], name: str, protocol: str) -> str:
     for definition in DEFINITIONS.values():
         cells = [values.get((definition.name, *column)) for column in columns]
         if any(cells):
-            counts = [f"{cell.n}" for cell in (cells[0], cells[len(METHODS)]) if cell]
+            counts = [f"{cell.n}" for cell in cells[:: len(methods)] if cell]
             shown = ["–" if cell is None else f"{cell.value:.4g}" for cell in cells]
             rows.append([definition.name, definition.unit, definition.better, *shown, " / ".join(counts)])
     lines = [f"### {protocol}", ""] if own else []
@@ -179,7 +189,7 @@ def clip_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
                     for name, figure in summary([outcome], method, evaluation.centre).items()
                     if name != "fid"
                 }
-                for method in METHODS
+                for method in _methods(outcome.protocol)
             },
         }
         for outcome in evaluation.outcomes
@@ -267,6 +277,10 @@ def _about(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
         "people_of_the_mean_identity": evaluation.people,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
     }
+
+
+def _methods(protocol: str) -> tuple[str, ...]:
+    return SPEECH_METHODS if protocol == "speech" else METHODS
 
 
 def _label(outcome: Outcome) -> str:

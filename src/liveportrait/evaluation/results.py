@@ -16,9 +16,11 @@ from liveportrait.metrics.perceptual import frechet_distance
 from liveportrait.metrics.temporal import centred_correlation
 from liveportrait.types import Array, Image
 
-Protocol = Literal["self", "cross", "people", "control"]
-PROTOCOLS: tuple[Protocol, ...] = ("self", "cross", "people", "control")
+Protocol = Literal["self", "cross", "people", "control", "speech"]
+PICTURE_PROTOCOLS: tuple[Protocol, ...] = ("self", "cross", "people", "control")
+PROTOCOLS: tuple[Protocol, ...] = (*PICTURE_PROTOCOLS, "speech")
 METHODS = ("model", "copy", "landmark_warp")
+SPEECH_METHODS = ("model", "rendered", "other_sound", "labels")
 Mask = NDArray[np.bool_]
 
 Better = Literal["higher", "lower", "one", "zero"]
@@ -87,6 +89,15 @@ DEFINITIONS = {
         Definition("lip_control", "opening", "lower"),
         Definition("eye_response", "correlation", "higher"),
         Definition("lip_response", "correlation", "higher"),
+        Definition("lips", "correlation", "higher"),
+        Definition("lips_as_stored", "correlation", "higher"),
+        Definition("lip_speed", "share of the true one", "one"),
+        Definition("pauses", "share closed", "higher"),
+        Definition("short_closures", "share closed", "higher"),
+        Definition("true_closures", "share of closures", "higher"),
+        Definition("sync_told", "share of windows", "higher"),
+        Definition("sync_margin", "score", "higher"),
+        Definition("sync_offset", "ms", "zero"),
         Definition("found", "share", "higher"),
     )
 }
@@ -106,6 +117,8 @@ class Measured:
     """the same over the consecutive frames"""
     clip_values: dict[str, float] = field(default_factory=dict)
     """by measure, a number for the whole clip"""
+    clip_medians: dict[str, float] = field(default_factory=dict)
+    """by measure, a number for the whole clip: the figure is the median over clips"""
     curves: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
     """by measure, the output's curves and the driver's: the figure is their pooled correlation"""
     responses: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
@@ -172,6 +185,7 @@ def summary(
         for name, value in each.clip_values.items():
             pooled[name].append(np.array([value], np.float32))
     figures = {name: _mean(np.concatenate(parts)) for name, parts in pooled.items()}
+    figures |= _medians(measured)
     figures |= _ratios(measured) | _shares(measured) | _correlations(measured) | _responses(measured)
     real = [outcome.real for outcome in outcomes if outcome.real is not None]
     made = [each.features for each in measured if each.features is not None]
@@ -190,6 +204,15 @@ def _identity_values(measured: Measured, centre: Array | None) -> dict[str, Arra
     if centre is not None:
         values["csim"] = [centred_cosine(a, b, centre) for a, b in pairs]
     return {name: np.array(each, np.float32) for name, each in values.items()}
+
+
+def _medians(measured: list[Measured]) -> dict[str, Value]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for each in measured:
+        for name, value in each.clip_medians.items():
+            if np.isfinite(value):
+                found[name].append(value)
+    return {name: Value(float(np.median(values)), len(values)) for name, values in found.items()}
 
 
 def _ratios(measured: list[Measured]) -> dict[str, Value]:

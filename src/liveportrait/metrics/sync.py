@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from liveportrait import weights
+from liveportrait.errors import UserError
+from liveportrait.media import output_file
+from liveportrait.motion.voice.features import heard_steps
+from liveportrait.networks.voice.speech import BANDS, OUTPUTS
 from liveportrait.networks.voice.sync import SOUND_STEPS, WINDOW, SyncScorer
 from liveportrait.types import Array
+from liveportrait.weights.store import check_state
 
+FILE = Path(weights.__file__).parent / "voice" / "scorer.safetensors"
 SHIFT = 5  # frames: 0.2 s
 FARTHEST = 15  # frames to each side that a clip's offset is looked for in
 CLOSED = 0.25  # share of a clip's usual widest opening (95 % quantile) below which lips count as closed
@@ -28,28 +40,88 @@ class Sync(NamedTuple):
     within: float  # share of clips whose offset is one frame or none
 
 
+@dataclass(frozen=True, eq=False)
+class SyncMeter:
+    """The sync scorer with what it has to know of sounds and lips."""
+
+    scorer: SyncScorer
+    mean: Array  # (64,) usual level of each band
+    deviation: Array  # (64,)
+    lips: Tensor  # (28,) deviations of the speech network's outputs among people
+
+    @classmethod
+    @cache
+    def load(cls, path: Path = FILE) -> SyncMeter:
+        """The bundled one, or that of a file written by `liveportrait train speech`. Raises `UserError`."""
+        try:
+            state = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"cannot read the sync scorer {path} ({error}): give one that train speech wrote"
+            ) from error
+        scorer = SyncScorer()
+        own = {f"scorer.{key}": value for key, value in scorer.state_dict().items()}
+        levels = {"mean": torch.zeros(BANDS), "deviation": torch.zeros(BANDS), "lips": torch.zeros(OUTPUTS)}
+        check_state(state, own | levels, str(path))
+        scorer.load_state_dict({key: state[f"scorer.{key}"].float() for key in scorer.state_dict()})
+        scorer.eval().requires_grad_(False)
+        return cls(scorer, state["mean"].numpy(), state["deviation"].numpy(), state["lips"])
+
+    def save(self, path: Path) -> None:
+        """Write it, matrices in float16."""
+        state = {f"scorer.{key}": value for key, value in self.scorer.state_dict().items()}
+        kept = {key: (value.half() if value.ndim > 1 else value.float()) for key, value in state.items()}
+        levels = {"mean": torch.from_numpy(self.mean), "deviation": torch.from_numpy(self.deviation)}
+        with output_file(path, overwrite=True) as temporary:
+            save_file({**kept, **levels, "lips": self.lips}, temporary)
+            temporary.chmod(0o644)
+
+    def scores(self, sound: Array, lips: Array) -> dict[int, Tensor]:
+        """By frames that lips are taken from later: scores (n,) of a sound (N,) with lips (T,28) as V gives them.
+
+        Empty where the clip is too short to be judged.
+        """
+        steps = heard_steps(sound, self.mean, self.deviation)
+        return shifted_scores(self.scorer, steps, torch.from_numpy(np.asarray(lips, np.float32)) / self.lips)
+
+
+def shifted_scores(scorer: SyncScorer, steps: Tensor, lips: Tensor) -> dict[int, Tensor]:
+    """The same for steps (2 T,128) and lips (T,28) in units of their deviation.
+
+    Empty for a clip that is too short.
+    """
+    begins = range(FARTHEST, min(len(lips), len(steps) // 2) - WINDOW - FARTHEST, 2)
+    if len(begins) < 2:
+        return {}
+    with torch.no_grad():
+        sounds = torch.stack([steps[2 * begin : 2 * begin + SOUND_STEPS] for begin in begins])
+        heard, seen = scorer.codes(sounds, lips.unfold(0, WINDOW, 1).transpose(1, 2))
+    rows = torch.tensor(begins)
+    return {shift: (heard * seen[rows + shift]).sum(1) for shift in range(-FARTHEST, FARTHEST + 1)}
+
+
+def margins(scores: dict[int, Tensor]) -> Tensor:
+    """By how much (2 n,) the true moment scores higher than those 0.2 s earlier and later."""
+    return torch.cat([scores[0] - scores[shift] for shift in (-SHIFT, SHIFT)])
+
+
+def best_offset(scores: dict[int, Tensor]) -> int:
+    """Frames by which lips lie later where they score highest on average."""
+    return max(scores, key=lambda shift: float(scores[shift].mean()))
+
+
 def sync(scorer: SyncScorer, clips: Iterable[tuple[Tensor, Tensor]]) -> Sync:
     """Of clips as steps (2 T,128) and lips (T,28) in units of their deviation. Short clips do not count."""
-    told, margins, offsets = [], [], []
-    for steps, lips in clips:
-        begins = range(FARTHEST, min(len(lips), len(steps) // 2) - WINDOW - FARTHEST, 2)
-        if len(begins) < 2:
-            continue
-        with torch.no_grad():
-            sounds = torch.stack([steps[2 * begin : 2 * begin + SOUND_STEPS] for begin in begins])
-            windows = lips.unfold(0, WINDOW, 1).transpose(1, 2)
-            heard, seen = scorer.codes(sounds, windows)
-        rows = torch.tensor(begins)
-        scores = {shift: (heard * seen[rows + shift]).sum(1) for shift in range(-FARTHEST, FARTHEST + 1)}
-        for shift in (-SHIFT, SHIFT):
-            margins.append(scores[0] - scores[shift])
-        offsets.append(max(scores, key=lambda shift: float(scores[shift].mean())))
-    told = [(margin > 0).float() for margin in margins]
-    if not offsets:
+    judged = [scores for clip in clips if (scores := shifted_scores(scorer, *clip))]
+    if not judged:
         return Sync(0.0, 0.0, 0.0, 0.0)
-    within = float(np.mean(np.abs(offsets) <= 1))
+    margin = torch.cat([margins(scores) for scores in judged])
+    offsets = np.array([best_offset(scores) for scores in judged])
     return Sync(
-        float(torch.cat(told).mean()), float(torch.cat(margins).mean()), float(np.median(offsets)), within
+        float((margin > 0).float().mean()),
+        float(margin.mean()),
+        float(np.median(offsets)),
+        float((np.abs(offsets) <= 1).mean()),
     )
 
 

@@ -26,11 +26,17 @@ FARTHEST = 6.0  # standard deviations
 
 
 @cache
-def mel_bank() -> Tensor:
-    """Triangles (257,64) evenly spaced in mel = 2595 log10(1 + f/700)."""
-    frequencies = np.linspace(0, SOUND_RATE / 2, FFT // 2 + 1)
+def band_edges() -> NDArray[np.float64]:
+    """Frequencies (66,) in Hz, evenly spaced in mel = 2595 log10(1 + f/700): band k rises from k and ends at k + 2."""
     lowest, highest = (2595 * np.log10(1 + edge / 700) for edge in (LOWEST, HIGHEST))
-    edges = 700 * (10 ** (np.linspace(lowest, highest, BANDS + 2) / 2595) - 1)
+    return np.asarray(700 * (10 ** (np.linspace(lowest, highest, BANDS + 2) / 2595) - 1))
+
+
+@cache
+def mel_bank() -> Tensor:
+    """Triangles (257,64), one for each band."""
+    frequencies = np.linspace(0, SOUND_RATE / 2, FFT // 2 + 1)
+    edges = band_edges()
     left, middle, right = (edges[start : start + BANDS, None] for start in range(3))
     rising, falling = (frequencies - left) / (middle - left), (right - frequencies) / (right - middle)
     return torch.from_numpy(np.maximum(0, np.minimum(rising, falling)).T.astype(np.float32))
@@ -86,3 +92,10 @@ class Hearing:
             return before[None]
         after, _ = lfilter([1.0], [1.0, -keep], values, axis=0, zi=keep * before[None])
         return np.concatenate([before[None], after])
+
+
+def heard_steps(sound: Array, mean: Array, deviation: Array) -> Tensor:
+    """What the networks hear of a whole sound (n,): steps (m,128), 50 a second, and one more at the end."""
+    after = np.zeros(2 * BEFORE + 4 * HOP, np.float32)
+    columns, _ = Hearing(mean, deviation).feed(np.concatenate([sound, after]))
+    return columns[: len(columns) // 2 * 2].reshape(-1, 2 * BANDS)

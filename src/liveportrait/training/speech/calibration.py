@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from liveportrait.motion.voice.features import Hearing
+from liveportrait.data.speech import SpeechClip
+from liveportrait.motion.voice.features import heard_steps
 from liveportrait.motion.voice.voice import Voice
-from liveportrait.networks.voice.speech import BANDS, OUTPUTS, SPEECH_SCORES, STYLES
-from liveportrait.training.speech.clips import SpeechClip
+from liveportrait.networks.voice.speech import OUTPUTS, STYLES
 
 MOST = 2.5  # that an output is raised by
 STRANGERS = 1.15  # strangers are answered more timidly than the people of the training
@@ -21,16 +20,9 @@ FEWEST = 50  # frames of a clip that tells
 
 def heard(voice: Voice, clip: SpeechClip) -> Tensor:
     """What the network says of a clip (T,28), before gain and offset."""
-    sound = np.concatenate([clip.sound, np.zeros(800, np.float32)])
-    columns, _ = Hearing(voice.mean, voice.deviation).feed(sound)
-    steps = columns[: len(columns) // 2 * 2].reshape(1, -1, 2 * BANDS)
+    steps = heard_steps(clip.sound, voice.mean, voice.deviation)
     with torch.no_grad():
-        return voice.speech(steps, torch.zeros(1, STYLES))[0, ::2][: len(clip.lips)]
-
-
-def targets(clip: SpeechClip) -> Tensor:
-    """What the network should say of a clip (T,28)."""
-    return torch.from_numpy(np.concatenate([clip.openings[:, None], clip.changes[:, list(SPEECH_SCORES)]], 1))
+        return voice.speech(steps[None], torch.zeros(1, STYLES))[0, ::2][: len(clip.lips)]
 
 
 def calibrated(voice: Voice, clips: Sequence[SpeechClip]) -> Voice:
@@ -42,7 +34,7 @@ def calibrated(voice: Voice, clips: Sequence[SpeechClip]) -> Voice:
     for clip in clips:
         if len(clip.lips) < FEWEST:
             continue
-        found, wanted = heard(voice, clip), targets(clip)
+        found, wanted = heard(voice, clip), torch.from_numpy(clip.targets)
         spread = wanted.std(0) / found.std(0).clamp(min=1e-4)
         speed = wanted.diff(dim=0).abs().mean(0) / found.diff(dim=0).abs().mean(0).clamp(min=1e-5)
         ratios.append((spread * speed).sqrt())

@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from liveportrait.motion.voice.features import BEFORE, SOUND_RATE, Hearing, log_mel
+from liveportrait.data.speech import SpeechClip
+from liveportrait.motion.voice.features import band_edges, heard_steps, log_mel
 from liveportrait.motion.voice.voice import style_of
 from liveportrait.networks.voice.speech import BANDS
 from liveportrait.networks.voice.sync import SOUND_STEPS, WINDOW
 from liveportrait.training.data.batches import generator
-from liveportrait.training.speech.calibration import targets
-from liveportrait.training.speech.clips import SpeechClip
 from liveportrait.types import Array
 
 FRAMES = 100  # of an example: 4 s
 PER_CLIP = 8  # windows of one clip in the scorer's batch
 APART = (4, 6)  # frames from one of them to the next: 0.16 s and more
 # How fast a clip is played, and its pitch with it.
-SPEEDS = (1.0, 0.9, 1.1, 0.95, 1.05)
+SPEEDS = (1.0, 0.92, 1.08)
+TRACTS = 0.12  # the largest change of the length of a vocal tract
 STYLED = 0.5  # share of examples with their clip's own style
 
 
@@ -47,12 +47,10 @@ def heard_clip(clip: SpeechClip, speed: float, mean: Array, deviation: Array) ->
     sound = np.interp(
         np.arange(int(len(clip.sound) / speed)) * speed, np.arange(len(clip.sound)), clip.sound
     ).astype(np.float32)
-    after = np.zeros(2 * BEFORE + SOUND_RATE // 25, np.float32)
-    columns, _ = Hearing(mean, deviation).feed(np.concatenate([sound, after]))
-    steps = columns[: 4 * count].reshape(2 * count, 2 * BANDS).half()
+    steps = heard_steps(sound, mean, deviation)[: 2 * count].half()
     place = np.minimum(np.arange(count) * speed, len(clip.lips) - 1)
     below, share = place.astype(int), torch.from_numpy((place % 1).astype(np.float32))[:, None]
-    all_wanted = targets(clip)
+    all_wanted = torch.from_numpy(clip.targets)
     wanted = torch.lerp(all_wanted[below], all_wanted[np.minimum(below + 1, len(clip.lips) - 1)], share)
     return Heard(steps, wanted, torch.tensor(style_of(clip.openings)))
 
@@ -60,8 +58,14 @@ def heard_clip(clip: SpeechClip, speed: float, mean: Array, deviation: Array) ->
 class Examples:
     """All clips at all speeds, and batches drawn from them."""
 
-    def __init__(self, clips: Sequence[SpeechClip], mean: Array, deviation: Array) -> None:
-        self.clips = [[heard_clip(clip, speed, mean, deviation) for speed in SPEEDS] for clip in clips]
+    def __init__(
+        self,
+        clips: Sequence[SpeechClip],
+        mean: Array,
+        deviation: Array,
+        speeds: tuple[float, ...] = SPEEDS,
+    ) -> None:
+        self.clips = [[heard_clip(clip, speed, mean, deviation) for speed in speeds] for clip in clips]
         lengths = np.array([len(each[0].wanted) for each in self.clips])
         self._odds = np.sqrt(lengths) / np.sqrt(lengths).sum()
         self.deviation = torch.cat([each[0].wanted for each in self.clips]).std(0).clamp(min=0.02)
@@ -83,18 +87,18 @@ class Examples:
                 chosen = self._chosen(rng)
                 while len(chosen.wanted) < span:
                     chosen = self._chosen(rng)
-                steps = varied(chosen.steps.float(), rng)
-                begins = rng.integers(len(chosen.wanted) - span + 1) + np.cumsum(
-                    rng.integers(*APART, PER_CLIP)
-                )
-                for begin in begins - APART[0]:
+                first = int(rng.integers(len(chosen.wanted) - span + 1))
+                steps = varied(chosen.steps[2 * first : 2 * (first + span)].float(), rng)
+                wanted = chosen.wanted[first : first + span] / self.deviation
+                for begin in np.cumsum(rng.integers(*APART, PER_CLIP)) - APART[0]:
                     sounds.append(steps[2 * begin : 2 * begin + SOUND_STEPS])
-                    lips.append(chosen.wanted[begin : begin + WINDOW] / self.deviation)
+                    lips.append(wanted[begin : begin + WINDOW])
             yield torch.stack(sounds), torch.stack(lips)
             start += 1
 
     def _chosen(self, rng: np.random.Generator) -> Heard:
-        return self.clips[rng.choice(len(self.clips), p=self._odds)][rng.integers(len(SPEEDS))]
+        played = self.clips[rng.choice(len(self.clips), p=self._odds)]
+        return played[rng.integers(len(played))]
 
     def _window(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         chosen = self._chosen(rng)
@@ -112,7 +116,8 @@ class Examples:
 
 
 def varied(steps: Tensor, rng: np.random.Generator) -> Tensor:
-    """Steps (n,128) as another room and microphone would give them: equalised, louder or softer, with noise."""
+    """Steps (n,128) as another throat, room and microphone would give them: equalised, louder or softer, with noise."""
+    steps = of_tract(steps, float(rng.uniform(1 - TRACTS, 1 + TRACTS)))
     knots = torch.from_numpy(rng.normal(0, 0.25, BANDS // 8 + 1).astype(np.float32))
     equaliser = torch.nn.functional.interpolate(knots[None, None], size=BANDS, mode="linear")[0, 0]
     steps = (steps + equaliser.repeat(2) + float(rng.normal(0, 0.2))) * float(np.exp(rng.normal(0, 0.1)))
@@ -120,6 +125,16 @@ def varied(steps: Tensor, rng: np.random.Generator) -> Tensor:
         floor = rng.uniform(-2, -0.2) + 0.3 * rng.normal(size=tuple(steps.shape))
         steps = torch.maximum(steps, torch.from_numpy(floor.astype(np.float32)))
     return steps
+
+
+def of_tract(steps: Tensor, stretch: float) -> Tensor:
+    """Steps (n,128) whose frequencies are `stretch` times theirs (Jaitly and Hinton 2013)."""
+    middles = band_edges()[1:-1]
+    places = np.interp(middles / stretch, middles, np.arange(BANDS))
+    below = np.minimum(places.astype(int), BANDS - 2)
+    share = torch.from_numpy((places - below).astype(np.float32))
+    bands = steps.view(-1, 2, BANDS)
+    return torch.lerp(bands[..., below], bands[..., below + 1], share).reshape(steps.shape)
 
 
 def blanked(steps: Tensor, rng: np.random.Generator) -> Tensor:

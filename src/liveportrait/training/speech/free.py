@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from liveportrait.data.speech import SpeechClip
 from liveportrait.face.canonical import BROW_INNER_UP, BROWS_DOWN, BROWS_OUTER_UP, EYE_BLINK
 from liveportrait.motion.lifting import label_turns
 from liveportrait.motion.voice.features import Hearing
@@ -23,7 +24,6 @@ from liveportrait.motion.voice.free import (
 )
 from liveportrait.motion.voice.voice import LOUDNESS_COLUMNS, loudness_of
 from liveportrait.networks.geometry import euler_degrees
-from liveportrait.training.speech.clips import SpeechClip
 from liveportrait.types import Array
 
 STRIDE = 2  # frames of the labels in a step

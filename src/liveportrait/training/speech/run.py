@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
+from liveportrait.data.speech import SpeechClip, read_clips
 from liveportrait.errors import UserError
+from liveportrait.metrics.sync import SyncMeter
 from liveportrait.motion.voice.voice import Voice
 from liveportrait.networks.voice.speech import OUTPUTS, SpeechNetwork, SpeechSizes
 from liveportrait.networks.voice.sync import SyncScorer
@@ -21,7 +22,6 @@ from liveportrait.training.config import LossWeights, RunConfig, Schedule, read_
 from liveportrait.training.data.corpora import matching_shards
 from liveportrait.training.phase import Objective, Terms, network_phase, weighted
 from liveportrait.training.speech.calibration import calibrated
-from liveportrait.training.speech.clips import SpeechClip, read_clips
 from liveportrait.training.speech.examples import PER_CLIP, Examples, usual_levels
 from liveportrait.training.speech.free import fit_free
 from liveportrait.training.speech.validation import correlation, speech_figures, tells
@@ -29,6 +29,7 @@ from liveportrait.training.speech.validation import correlation, speech_figures,
 NAME, SCORER = "speech", "sync"
 VALIDATE_EVERY = 200  # steps
 BETA = 0.5  # deviations from which on an error counts by its size, not by its square
+SHUT = 0.5  # deviations of the opening up to which lips count as closed
 JAW = 1 + 2  # column of jawOpen among the outputs
 OTHERS = 0.2  # weight of telling a clip's windows from those of other clips
 
@@ -42,6 +43,7 @@ class SpeechWeights(LossWeights):
     velocity: float = 1.0
     correlation: float = 1.0
     jaw_correlation: float = 0.5
+    closure: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class SpeechConfig(RunConfig):
         default_factory=lambda: Schedule(14_400, 12, 2e-3, final_ratio=0.02, weight_decay=0.2)
     )
     scorer: Schedule = field(
-        default_factory=lambda: Schedule(19_200, 24, 2e-3, final_ratio=0.02, weight_decay=0.2)
+        default_factory=lambda: Schedule(12_000, 24, 2e-3, final_ratio=0.02, weight_decay=0.2)
     )
 
 
@@ -84,7 +86,8 @@ def run(config_file: Path, output: str | None = None) -> Path:
     voice = calibrated(
         Voice(network, torch.ones(OUTPUTS), torch.zeros(OUTPUTS), mean, deviation, free), clips
     )
-    figures = speech_figures(voice, held_out, scorer, examples.deviation)
+    meter = SyncMeter(scorer, mean, deviation, examples.deviation)
+    figures = speech_figures(voice, held_out, meter)
     print(", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
     folder = Path(config.output)
     seen = samples_seen(folder / f"{NAME}.safetensors")
@@ -94,8 +97,7 @@ def run(config_file: Path, output: str | None = None) -> Path:
         "held_out": figures, "config": dataclasses.asdict(config),
     }  # fmt: skip
     voice.save(folder / "voice.safetensors", about)
-    state = {f"scorer.{key}": value.half().contiguous() for key, value in scorer.state_dict().items()}
-    save_file({**state, "deviation": examples.deviation}, folder / "scorer.safetensors")
+    meter.save(folder / "scorer.safetensors")
     return folder / "voice.safetensors"
 
 
@@ -110,7 +112,7 @@ def train(
     torch.manual_seed(config.seed)
     network = SpeechNetwork(config.sizes)
     phase, average = network_phase(NAME, NAME, network, config, config.schedule)
-    checks = Examples(held_out, mean, deviation)
+    checks = Examples(held_out, mean, deviation, speeds=(1.0,))
 
     def terms(batch: tuple[Tensor, ...]) -> Terms:
         steps, wanted, style, there = batch
@@ -136,6 +138,7 @@ def speech_terms(found: Tensor, wanted: Tensor, there: Tensor, deviation: Tensor
         "velocity": change[..., 0].mean() + change[..., 1:].mean(),
         "correlation": 1 - correlations(found[..., 0], wanted[..., 0], there).mean(),
         "jaw_correlation": 1 - correlations(found[..., JAW], wanted[..., JAW], there).mean(),
+        "closure": ((found[..., 0] - SHUT).relu() * (wanted[..., 0] < SHUT) * there).mean(),
     }
 
 
@@ -158,7 +161,7 @@ def train_scorer(
     torch.manual_seed(config.seed)
     network = SyncScorer()
     phase, average = network_phase(SCORER, SCORER, network, config, config.scorer)
-    checks = Examples(held_out, mean, deviation)
+    checks = Examples(held_out, mean, deviation, speeds=(1.0,))
 
     def losses(batch: tuple[Tensor, Tensor]) -> list[Objective]:
         heard, seen = network.codes(*batch)

@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from liveportrait.metrics.sync import Sync, closures_found, sync, velocity_ratio
-from liveportrait.motion.voice.features import Hearing
+from liveportrait.data.speech import SpeechClip
+from liveportrait.metrics.sync import Sync, SyncMeter, closures_found, sync, velocity_ratio
+from liveportrait.motion.voice.features import heard_steps
 from liveportrait.motion.voice.voice import Voice
-from liveportrait.networks.voice.speech import BANDS, SPEECH_SCORES, STYLES, SpeechNetwork
+from liveportrait.networks.voice.speech import SPEECH_SCORES, STYLES, SpeechNetwork
 from liveportrait.networks.voice.sync import SyncScorer
-from liveportrait.training.speech.calibration import targets
-from liveportrait.training.speech.clips import SpeechClip
 from liveportrait.training.speech.examples import Heard
 
 
@@ -33,28 +32,25 @@ def tells(scorer: SyncScorer, clips: Sequence[tuple[Tensor, Tensor]]) -> Sync:
     return sync(scorer.eval(), clips)
 
 
-def speech_figures(
-    voice: Voice, clips: Sequence[SpeechClip], scorer: SyncScorer, deviation: Tensor
-) -> dict[str, float]:
+def speech_figures(voice: Voice, clips: Sequence[SpeechClip], meter: SyncMeter) -> dict[str, float]:
     """Voice against truth: medians over clips, shares of closures, and the scorer's opinion of both."""
     correlations, speeds, spreads = [], [], []
     pauses: list[bool] = []
     plosives: list[bool] = []
     real, ours = [], []
     for clip in clips:
-        made, wanted = voice.speak(clip.sound), targets(clip)
+        made = voice.speak(clip.sound)
         found, true = made.lips.numpy(), clip.openings.clip(0)
         correlations.append(float(np.corrcoef(found, true)[0, 1]))
         speeds.append(velocity_ratio(found, true))
         spreads.append(float(found.std() / true.std()))
         for every, some in zip((pauses, plosives), closures_found(found, true), strict=True):
             every += some
-        columns, _ = Hearing(voice.mean, voice.deviation).feed(clip.sound)
-        steps = columns[: len(columns) // 2 * 2].reshape(-1, 2 * BANDS)
+        steps = heard_steps(clip.sound, voice.mean, voice.deviation)
         answer = torch.cat([made.lips[:, None], made.scores[:, list(SPEECH_SCORES)]], dim=1)
-        real.append((steps, wanted / deviation))
-        ours.append((steps, answer / deviation))
-    of_real, of_ours = tells(scorer, real), tells(scorer, ours)
+        real.append((steps, torch.from_numpy(clip.targets) / meter.lips))
+        ours.append((steps, answer / meter.lips))
+    of_real, of_ours = tells(meter.scorer, real), tells(meter.scorer, ours)
     return {
         "correlation": float(np.nanmedian(correlations)),
         "velocity_ratio": float(np.median(speeds)),
