@@ -17,7 +17,9 @@ def served(application: Any) -> Iterator[str]:
     """The address at which an ASGI application is served by a thread, on a free port of this machine alone."""
     uvicorn = pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=5))
+        server = uvicorn.Server(
+            uvicorn.Config(application, log_level="warning", log_config=None, timeout_graceful_shutdown=5)
+        )
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         while not server.started and thread.is_alive():

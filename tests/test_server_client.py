@@ -32,7 +32,9 @@ def serving(data, animator, **settings):
     """The address of a service in a thread."""
     application = create_application(ServerSettings(data=data, end_seconds=0.01, **settings), animator)
     with listening("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(
+            uvicorn.Config(application, log_level="warning", log_config=None, timeout_graceful_shutdown=1)
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:

@@ -58,6 +58,8 @@ def cluster(address: str, purpose: str, *libraries: str) -> Iterator[Any]:
     sentence for whoever lacks Ray or one of its `libraries` ("ray.data"). Raises UserError where one is not installed
     or the cluster cannot be reached.
     """
+    # A background task of Ray's would start a cluster of its own once this one is left. Ray reads it when imported.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         ray = import_module("ray")
         for library in libraries:

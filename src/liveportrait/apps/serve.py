@@ -118,7 +118,12 @@ def serve(
         print(f"serving on {address}, described at /openapi.json", flush=True)
         if opened:
             opened(address)
-        config = uvicorn.Config(application, timeout_graceful_shutdown=CONNECTIONS_END_S, log_level="warning")
+        config = uvicorn.Config(
+            application,
+            timeout_graceful_shutdown=CONNECTIONS_END_S,
+            log_level="warning",
+            log_config=None,  # uvicorn's own would close the handlers of other libraries, and their streams
+        )
         Server(config).run(sockets=[listener])
 
 
