@@ -23,10 +23,11 @@ from media_samples import quadrants
 
 from liveportrait.apps.cli import main
 from liveportrait.errors import UserError
+from liveportrait.folders import sha256_of
 from liveportrait.marking.certificate import FILE, development_signer, load_signer
 from liveportrait.marking.credentials import FORMATS, read_credentials, sign
 from liveportrait.marking.seal import Marker
-from liveportrait.marking.statement import COMPOSITE, Statement, sha256_of
+from liveportrait.marking.statement import COMPOSITE, Statement
 from liveportrait.marking.verdict import verify
 from liveportrait.media import Names, VideoWriter, load_image, save_image
 from liveportrait.media.gif import GifWriter
@@ -174,9 +175,7 @@ def test_a_certificate_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setenv("LIVEPORTRAIT_CERTIFICATE", str(certificate))
     monkeypatch.setenv("LIVEPORTRAIT_KEY", str(key))
     assert load_signer().name == "Studio"
-    assert (
-        Marker().seal(True, "edit", path, None, ()).told == "marked: watermark, content credentials (Studio)"
-    )
+    assert Marker().seal(True, "edit", path).told == "marked: watermark, content credentials (Studio)"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +192,7 @@ def test_a_certificate_that_cannot_sign_is_told_before_any_work(damage, said, tm
     certificate, key = own_certificate(tmp_path)
     damage(certificate, key)
     with pytest.raises(UserError, match=said):
-        Marker("compact", "", certificate, key).seal(True, "edit", tmp_path / "out.jpg", None, ())
+        Marker("compact", "", certificate, key).seal(True, "edit", tmp_path / "out.jpg")
     with pytest.raises(UserError, match="give both"):
         load_signer(certificate)
 
@@ -211,7 +210,7 @@ def test_the_key_made_on_first_use_is_the_users_alone_and_made_once(folder):
 def test_a_folder_that_cannot_be_used_is_told_and_signs_all_the_same(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("LIVEPORTRAIT_CREDENTIALS", str(tmp_path / "file" / "below"))
-    seal = Marker().seal(True, "edit", tmp_path / "out.png", None, ())
+    seal = Marker().seal(True, "edit", tmp_path / "out.png")
     assert "for this run" in seal.notes[0]
     path = written(tmp_path / "out.png")
     seal(path, path)
@@ -220,7 +219,7 @@ def test_a_folder_that_cannot_be_used_is_told_and_signs_all_the_same(tmp_path, m
 
 def test_where_signing_fails_nothing_is_left(tmp_path, monkeypatch):
     """Of two files that appear together neither does, and there is one sentence about the right one."""
-    seal = Marker().seal(True, "animate", tmp_path / "a.png", None, ())
+    seal = Marker().seal(True, "animate", tmp_path / "a.png")
 
     def full(*_: object) -> None:
         raise c2pa.C2paError.Io("no space")
@@ -241,7 +240,7 @@ def test_where_signing_fails_nothing_is_left(tmp_path, monkeypatch):
     ],
 )
 def test_what_is_not_signed_is_told(name, mark, told, tmp_path):
-    seal = Marker().seal(mark, "animate", tmp_path / name, None, ())
+    seal = Marker().seal(mark, "animate", tmp_path / name)
     assert seal.told == told
     path = written(tmp_path / "a.mp4")
     before = path.read_bytes()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
+from pathlib import Path
 
+import c2pa
 import cv2
 import numpy as np
 import pytest
@@ -13,14 +15,17 @@ from PIL import Image as Pillow
 from skimage.data import astronaut
 
 from liveportrait import Animator, DriveOptions, EditOptions, metrics
+from liveportrait.apps.server.views import VerdictView
+from liveportrait.folders import sha256_of
 from liveportrait.marking.code import CODED, decode, encode
-from liveportrait.marking.film import watermarks
+from liveportrait.marking.film import Stretch, watermarks
 from liveportrait.marking.payload import BITS, Payload
 from liveportrait.marking.reading import levelled, read_levelled, read_picture
+from liveportrait.marking.statement import ASSERTION, WATERMARK
 from liveportrait.marking.tile import square
-from liveportrait.marking.verdict import verify
+from liveportrait.marking.verdict import Verdict, verify
 from liveportrait.marking.watermark import Watermark
-from liveportrait.media import VideoWriter, save_image
+from liveportrait.media import VideoWriter, load_image, save_image
 
 PAYLOAD = Payload("animated", 0xBEEF, 0x17)
 FIRST = [-0.16222, 0.07540, 0.01538, -0.33514]
@@ -138,3 +143,33 @@ def test_every_result_carries_it_unless_asked_otherwise(animator, tmp_path):
     save_image(tmp_path / "mine.png", edited)
     found = verify(tmp_path / "mine.png")  # no credentials: somebody else wrote the file
     assert found.marked and found.credentials is None and found.watermark[0].payload.work == "edited"
+
+
+def test_a_copy_that_lost_its_credentials_is_found_by_what_they_say_of_the_watermark(animator, tmp_path):
+    """The C2PA library reads it as a soft binding. The source's file is read once: it may be gone by then."""
+    source, out, copy = (tmp_path / name for name in ("me.png", "out.png", "copy.jpg"))
+    save_image(source, portrait())
+    with animator.open(source) as opened:
+        digest = sha256_of(source)
+        source.unlink()
+        animator.edit(opened, out, EditOptions(smile=0.5))
+    with c2pa.Reader(str(out)) as reader:
+        assert reader.get_validation_state() in ("Valid", "Trusted")
+        told = {each["label"]: each["data"] for each in reader.get_active_manifest()["assertions"]}
+    (block,) = told["c2pa.soft-binding"]["blocks"]
+    assert told["c2pa.soft-binding"]["alg"] == WATERMARK
+    assert told["c2pa.actions.v2"]["actions"][-1]["action"] == "c2pa.watermarked.bound"
+    assert told[ASSERTION]["source"]["sha256"] == digest
+    first = verify(out)
+    assert "the credentials name it" in first.lines()[-1]
+    save_image(copy, load_image(out))
+    found = verify(copy)
+    assert found.credentials is None
+    assert found.watermark[0].payload.text == block["value"] == first.credentials.watermark
+    assert block["value"][2:6] == digest[:4]
+
+
+def test_a_service_says_that_a_watermark_is_there_where_it_cannot_be_read():
+    weak = Verdict(Path("out.png"), None, (Stretch(0, 0, None),))
+    said = VerdictView.model_validate(weak.as_json())
+    assert said.marked and said.watermark[0].work is None and "too weak" in weak.lines()[-1]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from animation_samples import driving_frames, portrait, write_video
 
 from liveportrait.media import save_image
+from liveportrait.processes import cluster
 
 ROOT = Path(__file__).parents[1]
 AGAIN = "run python scripts/make_lock.py"
@@ -139,3 +142,15 @@ def test_nothing_is_asked_of_the_network(tmp_path):
     done = subprocess.run([sys.executable, "-c", CALLS_HOME], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "away: []"
+
+
+def test_a_cluster_that_is_begun_here_sends_no_statistics(monkeypatch):
+    monkeypatch.setitem(os.environ, "RAY_USAGE_STATS_ENABLED", "1")
+    del os.environ["RAY_USAGE_STATS_ENABLED"]
+    said = []
+    ray = SimpleNamespace(
+        init=lambda **_: said.append(os.environ["RAY_USAGE_STATS_ENABLED"]), shutdown=lambda: None
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with cluster("local", "batch"):
+        assert said == ["0"]

@@ -16,7 +16,7 @@ from synthetic_shards import make_shard
 from liveportrait import weights
 from liveportrait.apps.cli import main
 from liveportrait.errors import UserError
-from liveportrait.media.image import load_image
+from liveportrait.media.image import load_image, save_image
 from liveportrait.training.data.corpus import build_corpus, load_corpus
 from liveportrait.training.data.samplers import PairMix
 from liveportrait.training.fine_tune import run as fine_tune
@@ -59,6 +59,12 @@ def test_from_shards_to_weights_with_figures(
 ) -> None:
     monkeypatch.setattr(fine_tune, "HELD_OUT_BATCHES", 2)
     out = tmp_path / "tuned"
+
+    def last(path: Path, picture: np.ndarray) -> None:
+        assert not out.exists(), "everything is there before the folder has its name"
+        save_image(path, picture)
+
+    monkeypatch.setattr(fine_tune, "save_image", last)
     data = str(shards / f"{to}.tar")
     line = [
         "train",

@@ -1,4 +1,4 @@
-"""Folders of the user: the cache, new ones for results, and what is being written. Every room may import this.
+"""Files and folders of the user: the cache, new ones for results, what is being written. Every room may import this.
 
 What is being written has a hidden name, and beside it lies an empty file that its process holds locked. The system
 lets go of a lock however a process ends. So whoever next writes into a folder knows which unfinished files nobody
@@ -8,6 +8,7 @@ old, for file systems differ in whether locks reach across machines.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -42,6 +43,12 @@ def user_cache(variable: str, name: str) -> Path:
         return Path(chosen).expanduser()
     user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(user_cache).expanduser() / "liveportrait" / name
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_new_folder(path: Path | str, may_be_empty: bool = False) -> Path:

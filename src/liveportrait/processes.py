@@ -68,6 +68,7 @@ def cluster(address: str, purpose: str, *libraries: str) -> Iterator[Any]:
         raise UserError(
             f"{purpose} over a cluster needs Ray, which is not installed: pip install 'liveportrait[cluster]'"
         ) from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster begun here; it would send them off
     try:
         quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
         ray.init(address=address, include_dashboard=False, **quiet)

@@ -158,7 +158,7 @@ def test_what_cannot_be_used_is_told_in_a_sentence(page_at, address, tmp_path):
 def test_a_file_is_checked_for_its_mark(page_at, address, tmp_path):
     path = tmp_path / "smile.jpg"
     save_image(path, portrait())
-    seal = Marker("compact").seal(True, "edit", path, None, ())
+    seal = Marker("compact").seal(True, "edit", path)
     page = page_at(address)
     page.get_by_role("tab", name="Check").click()
     choose(page, "check-source", path)

@@ -45,8 +45,8 @@ from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.face.choice import DRIVING_CROP, DrivingCrop
+from liveportrait.folders import sha256_of
 from liveportrait.marking.seal import Marker
-from liveportrait.marking.statement import sha256_of
 from liveportrait.media import IMAGE_OUTPUTS, media_kind
 from liveportrait.media.sound.speech import is_sound
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
@@ -167,7 +167,7 @@ class Animator:
         try_sound(_file(source), drivers, options.audio, paths[0])
         named = [each.audio if isinstance(each, Driver) else each for each in drivers]
         driving_files = [each if isinstance(each, Path) else None for each in named]
-        seal = self.marker.seal(options.mark, kind, paths[0], _path(source), driving_files)
+        seal = self.marker.seal(options.mark, kind, paths[0], driving_files)
         session = self._session(progress)
         drivers = open_early(session, drivers, options)
         with self._opened(session, source, options) as portrait:
@@ -206,7 +206,7 @@ class Animator:
         if options.keyframes and not is_video:
             raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
         try_sound(_file(source), (), options.audio, paths[0])
-        seal = self.marker.seal(options.mark, "edit", paths[0], _path(source), ())
+        seal = self.marker.seal(options.mark, "edit", paths[0])
         session = self._session(progress)
         poser = SliderPoser(session, options)
         with self._opened(session, source, options) as portrait:

@@ -64,7 +64,7 @@ class Compositor:
 
         `watermark` goes into what was generated, and nowhere else.
         """
-        self._watermark = watermark
+        self.watermark = watermark
         self._source, self._options, self._variant = source, options, variant
         self._largest = options.resolution or largest
         self._pastes = options.paste_back and source.crops
@@ -96,7 +96,7 @@ class Compositor:
         if self._pastes:
             return self._pasted(frame, faces)
         if faces and faces[0].layers.is_painted:
-            return self._marked(faces[0].generated.copy() if self._watermark else faces[0].generated)
+            return self._marked(faces[0].generated.copy() if self.watermark else faces[0].generated)
         crop = self._crops.get(0)
         if crop is None:
             crop = self._source.faces[0].crop(row, frame, self.shape[0], self._variant.replicate_border)
@@ -106,8 +106,8 @@ class Compositor:
 
     def _marked(self, crop: Image) -> Image:
         """A crop that is a frame by itself, marked in place."""
-        if self._watermark:
-            self._watermark.embed(crop)
+        if self.watermark:
+            self.watermark.embed(crop)
         return crop
 
     def _pasted(self, frame: Image, faces: Sequence[RenderedFace]) -> Image:
@@ -126,8 +126,8 @@ class Compositor:
                 layers = layers.coloured(seam_correction(face.generated, face.crop, ready.mask))
             self._lay(result, frame, face, placement, layers, ready.paster)
             covers.append(ready.paster.covered)
-        if self._watermark:
-            self._watermark.embed_all(result, [cover for cover in covers if cover])
+        if self.watermark:
+            self.watermark.embed_all(result, [cover for cover in covers if cover])
         return result
 
     def _lay(

@@ -93,7 +93,9 @@ class FrameWriter:
     ) -> None:
         """`paths` as `output_paths` gives them, `audio` a file with sound; `seal` marks the finished files."""
         self._rendering, self._paths, self._audio, self._options = rendering, paths, audio, options
-        self._seal = seal
+        source, watermark = rendering.source, rendering.compositor.watermark
+        payload = watermark.payload if watermark else None
+        self._seal = seal and seal.about(source.file, source.sha256, payload)
         self._side = rendering.session.engine.variant.output_size
         self._compare: Write | None = None
         self.unchanged: list[bool] = []  # of each frame so far, whether it went through as it was

@@ -56,7 +56,7 @@ class Demo:
         lengths = {name: len(template) for name, template in templates.items()}
         face = animator.analyzer.detect(portrait)[0]
         pictures = motion_sheet(portrait, video, lengths, around(face.box, portrait))
-        with Names(animator.marker.seal(self.marking.mark, "animate", sheet, None, ())) as names:
+        with Names(animator.marker.seal(self.marking.mark, "animate", sheet)) as names:
             save_image(sheet, pictures, self.overwrite, names)
         show(report, animator)
         print(f"wrote {sheet}")

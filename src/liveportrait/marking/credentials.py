@@ -11,7 +11,15 @@ from typing import Any, BinaryIO, Literal
 from liveportrait.errors import UserError
 from liveportrait.folders import unfinished_beside
 from liveportrait.marking.certificate import Signer, development_root
-from liveportrait.marking.statement import ASSERTION, GENERATED, PARENT, SOURCE_TYPES, Statement
+from liveportrait.marking.statement import (
+    ASSERTION,
+    GENERATED,
+    PARENT,
+    SOFT_BINDING,
+    SOURCE_TYPES,
+    WATERMARK,
+    Statement,
+)
 
 # Files that are written here and take credentials; .webm and .mkv do not.
 FORMATS = {
@@ -48,6 +56,7 @@ class Credentials:
     facts: Mapping[str, Any] = field(
         default_factory=dict
     )  # of results of this program, see `Statement.facts`
+    watermark: str = ""  # what they say of the one in the pixels, see `Payload.text`
     problems: tuple[str, ...] = ()  # in the words of the C2PA library
 
     @property
@@ -119,8 +128,8 @@ def _media_type(path: Path) -> str:
 
 
 def _has_credentials(path: Path | None) -> bool:
-    """Whether a file brings credentials that can be read."""
-    if path is None:
+    """Whether a file, which may be gone since it was opened, brings credentials that can be read."""
+    if path is None or not path.is_file():
         return False
     found = read_credentials(path)
     return found is not None and found.intact
@@ -175,8 +184,15 @@ def _read(reader: Any) -> Credentials:
         program=" ".join(printed(program[key]) for key in ("name", "version") if program.get(key)),
         source_types=tuple(dict.fromkeys(kind.removeprefix(SOURCE_TYPES) for kind in kinds if kind)),
         facts=assertions.get(ASSERTION, {}),
+        watermark=_watermark(assertions.get(SOFT_BINDING, {})),
         problems=tuple(printed(each.get("explanation") or each.get("code")) for each in failures),
     )
+
+
+def _watermark(binding: Mapping[str, Any]) -> str:
+    """What a soft binding says of our watermark."""
+    block = next(iter(_mappings(binding.get("blocks"))), {})
+    return printed(block.get("value")) if binding.get("alg") == WATERMARK else ""
 
 
 # What a file of somebody's holds may be anything.

@@ -27,9 +27,14 @@ class Payload:
 
     def bits(self) -> Bits:
         """(48,): version (4), work (4), source (16), weights (8), checksum (16), each from its highest bit."""
-        number = VERSION << 28 | WORKS.index(self.work) << 24 | self.source << 8 | self.weights
-        number = number << 16 | _checksum(number.to_bytes(4, "big"))
+        number = int(self.text, 16)
         return np.array([number >> place & 1 for place in range(BITS - 1, -1, -1)], np.uint8)
+
+    @property
+    def text(self) -> str:
+        """The bits as 12 hexadecimal digits."""
+        said = VERSION << 28 | WORKS.index(self.work) << 24 | self.source << 8 | self.weights
+        return f"{said << 16 | _checksum(said.to_bytes(4, 'big')):012x}"
 
     @classmethod
     def from_bits(cls, bits: Bits) -> Payload | None:

@@ -6,7 +6,6 @@ types. Nothing in it names a file, a folder, a person or a machine.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +23,8 @@ GENERATED = (
     f"{SOURCE_TYPES}compositeSynthetic",
 )
 ASSERTION = "org.liveportrait.result"
+SOFT_BINDING = "c2pa.soft-binding"
+WATERMARK = "org.liveportrait.watermark.1"  # the name of our watermark and its version
 PARENT = "source"  # the name of the source among the ingredients
 
 
@@ -37,6 +38,7 @@ class Statement:
     source_sha256: str = ""  # of the source's file; "" of pictures from Python
     driving_sha256: tuple[str, ...] = ()  # of the drivers' files
     source: Path | None = None  # the source's file: its own credentials, if it has any, go along
+    watermark: str = ""  # what the one in the pixels says, see `Payload.text`; "" where there is none
 
     def manifest(self, has_parent: bool) -> dict[str, Any]:
         """The manifest as c2pa's builder takes it; `has_parent`: the source's credentials go along."""
@@ -47,11 +49,20 @@ class Statement:
             actions = [opened, {"action": "c2pa.edited", **made}]
         else:
             actions = [{"action": "c2pa.created", **made}]
+        assertions: dict[str, Mapping[str, Any]] = {
+            "c2pa.actions.v2": {"actions": actions},
+            ASSERTION: self.facts(),
+        }
+        if self.watermark:  # by which these credentials are found again once a copy has lost them
+            actions.append({"action": "c2pa.watermarked.bound", "softwareAgent": program})
+            assertions[SOFT_BINDING] = {
+                "alg": WATERMARK,
+                "blocks": [{"scope": {}, "value": self.watermark}],
+            }
         return {
             "claim_generator_info": [program],
             "assertions": [
-                {"label": "c2pa.actions.v2", "data": {"actions": actions}, "created": True},
-                {"label": ASSERTION, "data": self.facts(), "created": True},
+                {"label": label, "data": data, "created": True} for label, data in assertions.items()
             ],
         }
 
@@ -75,9 +86,3 @@ def program_version() -> str:
         return version("liveportrait")
     except PackageNotFoundError:  # its sources, not installed
         return "unknown"
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

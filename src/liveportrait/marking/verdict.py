@@ -9,6 +9,7 @@ from typing import Any
 from liveportrait.errors import UserError
 from liveportrait.marking.credentials import Credentials, is_available, printed, read_credentials
 from liveportrait.marking.film import Stretch, watermarks
+from liveportrait.marking.payload import Payload
 from liveportrait.media import media_kind
 
 
@@ -43,6 +44,7 @@ class Verdict:
             "generated": found.generated,
             "source_types": list(found.source_types),
             "facts": dict(found.facts),
+            "watermark": found.watermark,
             "problems": list(found.problems),
         }
         watermark = [
@@ -52,6 +54,7 @@ class Verdict:
                 "work": each.payload and each.payload.work,
                 "source": each.payload and f"{each.payload.source:04x}",
                 "weights": each.payload and f"{each.payload.weights:02x}",
+                "text": each.payload and each.payload.text,
             }
             for each in self.watermark
         ]
@@ -74,9 +77,20 @@ class Verdict:
                 said = "there, too weak for what it says"
             else:
                 known = f", source's SHA-256 begins with {payload.source:04x}" if payload.source else ""
-                said = f"{payload.work}{known}"
+                said = f"{payload.work}{known}{self._compared(payload)}"
             lines.append(f"  watermark{frames}: {said}")
         return lines or ["  no watermark"]
+
+    def _compared(self, payload: Payload) -> str:
+        """Whether the credentials speak of a watermark, if they hold."""
+        found = self.credentials
+        if found is None or not found.intact or not found.watermark:
+            return ""
+        return (
+            "; the credentials name it"
+            if found.watermark == payload.text
+            else "; the credentials name another"
+        )
 
     def _credentials(self) -> list[str]:
         found = self.credentials

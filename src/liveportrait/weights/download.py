@@ -15,7 +15,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
 
 from liveportrait.errors import UserError
-from liveportrait.weights.store import sha256_of
+from liveportrait.folders import sha256_of
 
 
 def download(

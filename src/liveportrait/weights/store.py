@@ -6,7 +6,6 @@ the data type asked for; biases and statistics of normalisations stay float32, s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from liveportrait.errors import UserError
-from liveportrait.folders import check_new_folder, unfinished_beside
+from liveportrait.folders import check_new_folder, sha256_of, unfinished_beside
 from liveportrait.networks import Networks, Variant, build
 from liveportrait.networks.base import fold_spectral_norm
 from liveportrait.weights.card import CARD_FILE, Card, Metadata, read_card, write_card
@@ -28,10 +27,17 @@ WEIGHTS_FILE = "model.safetensors"
 OPTIONAL = ("stitching", "eye_retargeting", "lip_retargeting", "expression", "mouth_painter")
 
 
-def save(networks: Networks, folder: Path, metadata: Metadata, dtype: torch.dtype = torch.float16) -> None:
+def save(
+    networks: Networks,
+    folder: Path,
+    metadata: Metadata,
+    dtype: torch.dtype = torch.float16,
+    accompany: Callable[[Path], None] = lambda partial: None,
+) -> None:
     """Writes the networks that are present into a new folder, spectral norm folded.
 
-    The folder appears complete or not at all. Raises UserError where it holds something already or cannot
+    The folder appears complete or not at all; `accompany` is given it before, to
+    add files of its own. Raises UserError where it holds something already or cannot
     be written.
     """
     check_new_folder(folder, may_be_empty=True)
@@ -48,6 +54,7 @@ def save(networks: Networks, folder: Path, metadata: Metadata, dtype: torch.dtyp
             card = Card(networks.variant, tuple(modules), sha256_of(path), metadata)
             write_card(card, partial / CARD_FILE)
             path.chmod((partial / CARD_FILE).stat().st_mode)  # safetensors lets nobody else read its files
+            accompany(partial)
             partial.rename(folder)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write weights to {folder}: {error}") from error
@@ -112,12 +119,6 @@ def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
         fits = value.ndim > 1 and value.abs().max() <= torch.finfo(dtype).max
         value = value.to(dtype if fits else torch.float32)
     return value.contiguous()
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 NAMED = 3  # keys that a message spells out; it counts the others

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from liveportrait.animation.compositor import watermark_for
 from liveportrait.animation.options import DriveOptions, SourceOptions
 from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.serve import serve
@@ -132,9 +133,12 @@ class LivePortrait:
                 outputs.append(virtual)
             animator = self.networks.load()
             if recording and self.record:
-                seal = animator.marker.seal(self.options.mark, "live", self.record, self.portraits[0], ())
-                recording.seal = seal
+                seal = animator.marker.seal(self.options.mark, "live", self.record)
             portraits = [animator.open(path, self._options) for path in self.portraits]
+            if recording:
+                source = portraits[0].source
+                mark = watermark_for(source, animator.engine.variant, self._options, "live")
+                recording.seal = seal.about(source.file, source.sha256, mark.payload if mark else None)
             loop = LocalLoop(portraits, self._options, camera)
             window: Window | None = None
             if self.window:

@@ -41,6 +41,10 @@ class CredentialsView(BaseModel):
         description="of results of this program",
         examples=[{"kind": "animate", "weights": {"name": "compact"}}],
     )
+    watermark: str = Field(
+        description="what they say of the watermark, its text; nothing where they are silent",
+        examples=["11a2b33a1c5f"],
+    )
     problems: list[str] = []
 
 
@@ -49,9 +53,15 @@ class WatermarkView(BaseModel):
 
     first: int = Field(description="from 0", examples=[0])
     last: int = Field(examples=[249])
-    work: str = Field(description="what was done", examples=["animated"])
-    source: str = Field(description="with what the SHA-256 of the source begins", examples=[_ID[:4]])
-    weights: str = Field(description="with what the SHA-256 of the weights' name begins", examples=["3a"])
+    work: str | None = Field(
+        description="what was done; null, as are the others, where the watermark is too weak to be read",
+        examples=["animated"],
+    )
+    source: str | None = Field(description="with what the SHA-256 of the source begins", examples=[_ID[:4]])
+    weights: str | None = Field(
+        description="with what the SHA-256 of the weights' name begins", examples=["3a"]
+    )
+    text: str | None = Field(description="all that it says, hexadecimal", examples=["11a2b33a1c5f"])
 
 
 class VerdictView(BaseModel):

@@ -168,12 +168,15 @@ def run(start: str | Path, shards: Sequence[Path], output: Path, options: Option
         )
         about = {"fine_tuned_from": str(start), **asdict(report), "settings": asdict(settings)}
         origin = f"fine-tuning of {start} to {options.to} with this program"
-        weights.save(tuned, output, weights.Metadata(origin, LICENCE, about))
-        log = scratch / LOG_FILE
-        if log.exists():
-            (output / LOG_FILE).write_text(log.read_text())
-    (output / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n")
-    save_image(output / SHEET_FILE, _sheet(rows_before, rows_after))
+        sheet, log = _sheet(rows_before, rows_after), scratch / LOG_FILE
+
+        def accompany(folder: Path) -> None:
+            if log.exists():
+                (folder / LOG_FILE).write_text(log.read_text())
+            (folder / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n")
+            save_image(folder / SHEET_FILE, sheet)
+
+        weights.save(tuned, output, weights.Metadata(origin, LICENCE, about), accompany=accompany)
     return report
 
 
