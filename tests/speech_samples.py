@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import wave
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
@@ -60,3 +62,18 @@ def sound_file(path: Path, samples: np.ndarray, rate: int) -> Path:
         file.setframerate(rate)
         file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
     return path
+
+
+def reader(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a speech engine in the place of espeak-ng: it hums for 0.2 s, and writes to `folder`/asked what it got."""
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    hum = 0.3 * np.sin(np.arange(3200) / 12)[:, None]
+    sound_file(folder / "hum.wav", hum, SPEECH_RATE)
+    program = programs / "espeak-ng"
+    # It is asked: --stdin -b 1 -w OUT, perhaps -v VOICE.
+    program.write_text(
+        f'#!/bin/sh\nout="$5"\necho "$1 $2 $3 $6 $7 $(cat)" > "{folder}/asked"\ncp "{folder}/hum.wav" "$out"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)

@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 from animation_samples import driving_frames, people, portrait, write_sound, write_video
 from skimage.data import chelsea
+from speech_samples import reader
 from test_marking_credentials import own_certificate
 
 from liveportrait.apps import demo
@@ -245,6 +246,8 @@ def test_every_command_of_a_page_runs(page, folder, done, monkeypatch):
     short = Template(whole.motion.rows([0, 1]), whole.fps, whole.layout)
     monkeypatch.setattr("liveportrait.motion.bundled_templates", lambda: {name: short})
     monkeypatch.setattr(demo, "sample_portrait", portrait)
+    if not shutil.which("espeak-ng"):
+        reader(folder, monkeypatch)
     Session(page, folder, done, monkeypatch).type(lines)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tyro
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
+from speech_samples import reader
 
 from liveportrait import AnimateOptions, Animator, EditOptions, UserError
 from liveportrait.animation.options import RetargetOptions
@@ -15,6 +16,7 @@ from liveportrait.apps.cli import Command
 from liveportrait.apps.jobs import Job, TemplateJobOptions, choices_of, options_from, run_job, suffix_for
 from liveportrait.engine import Engine
 from liveportrait.media import VideoReader, load_image, save_image
+from liveportrait.media.sound.speech import SPEECH_RATE, speech_samples
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,7 @@ def test_every_option_is_the_command_line_s():
         "animate": {"faces": "1,3", "max-size": "640", "lip-opening": "driver", "eye-opening": "0.2"}
         | {"region": "lips", "codec": "prores", "audio": "none"},
         "edit": {"smile": "0.5", "lip-opening": "0.3", "expression-from": "x.png", "mask": "face"},
+        "speak": {"head": "still", "seed": "3", "strength": "0.5", "text": "Hello.", "voice": "de"},
         "template": {},
     }
     for kind, values in texts.items():
@@ -45,7 +48,7 @@ def test_every_option_is_the_command_line_s():
         line += [f"--{name}" for name in flags]
         command = tyro.cli(Command, args=line, config=(tyro.conf.FlagCreatePairsOff,))
         options = options_from(kind, values | dict.fromkeys(flags, "true"))
-        parsed = getattr(command, {"animate": "animation"}.get(kind, kind), command)
+        parsed = getattr(command, {"animate": "animation", "speak": "speaking"}.get(kind, kind), command)
         for field in fields(options):
             group = parsed if hasattr(parsed, field.name) else parsed.cropping
             assert getattr(options, field.name) == getattr(group, field.name)
@@ -87,6 +90,8 @@ def test_values_are_those_of_json_too():
         ("edit", {"smile": None}, "smile is None"),
         ("edit", {"smile": 10**400}, "smile is 1"),
         ("edit", {"expression_from": ""}, "expression_from is '': choose a file or none"),
+        ("speak", {"strength": 3}, "strength is 3"),
+        ("speak", {"seed": 0.5}, "seed is 0.5: choose a whole number"),
         ("edit", {"no-crop": True, "crop": True}, "crop says again what no-crop says"),
     ],
 )
@@ -115,8 +120,22 @@ def test_jobs_of_each_kind_write_their_file(animator, files, tmp_path):
     smiling = load_image(run("edit", source, (), smile="1"))
     assert smiling.shape == (150, 150, 3) and (smiling != load_image(source)).any()
     assert suffix_for("animate", source, (source,)) == ".png"
+    assert suffix_for("speak", source, (), alpha=True) == ".mov"
     assert suffix_for("animate", driving, (source,)) == ".mp4"
     assert suffix_for("edit", driving, (), alpha=True) == ".mov"
+
+
+def test_a_text_is_read_by_the_machine_and_spoken(animator, files, tmp_path, monkeypatch):
+    reader(tmp_path, monkeypatch)
+    out = tmp_path / "talk.mp4"
+    options = options_from("speak", {"text": "Hello.", "voice": "de", "fps": 10})
+    report = run_job(animator, Job("speak", files / "me.png", (), out, options))
+    assert (report.out, report.frames, report.fps) == (out, 2, 10)
+    assert speech_samples(out) > 0.1 * SPEECH_RATE
+    assert (tmp_path / "asked").read_text().split() == ["--stdin", "-b", "1", "-v", "de", "Hello."]
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match="no speech engine was found"):
+        run_job(animator, Job("speak", files / "me.png", (), tmp_path / "none.mp4", options))
 
 
 @pytest.mark.parametrize(
@@ -127,6 +146,8 @@ def test_jobs_of_each_kind_write_their_file(animator, files, tmp_path):
         ("edit", "s.png", ("d.mp4",), "leave it out"),
         ("template", "s.png", ("d.mp4",), "leave out SOURCE"),
         ("template", None, ("d.mp4", "e.mp4"), "one motion"),
+        ("speak", "s.png", ("a.wav", "b.wav"), "says one thing"),
+        ("speak", "s.png", (), "give one of SPEECH"),
     ],
 )
 def test_files_that_do_not_fit_are_told(kind, source, driving, said):

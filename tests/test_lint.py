@@ -34,6 +34,7 @@ MAY_CONNECT = {
     "src/liveportrait/weights/download.py": "fetches weights when it is asked to",
     "src/liveportrait/weights/catalogue.py": "names the hub's errors",
     "src/liveportrait/apps/server/client.py": "the service's client",
+    "src/liveportrait/apps/live/client.py": "the live stream's client",
     "src/liveportrait/apps/serve.py": "listens",
     "src/liveportrait/folders.py": "asks for this machine's name",
     "benchmarks/service_load.py": "measures the service on this machine",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from animation_samples import bundled_networks, driving_frames, portrait
 from serving import served
+from speech_samples import LoudVoice
 
 pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
 
@@ -19,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from liveportrait.animation.animator import Animator
+from liveportrait.animation.speaking import voice as voices
 from liveportrait.apps.live.command import LiveOptions
 from liveportrait.apps.live.frames import encode_frame, pack, unpack
 from liveportrait.apps.server.application import create_application
@@ -159,6 +161,64 @@ def test_late_frames_are_dropped_and_pictures_wait_for_a_slow_reader(address):
             visitor.socket.recv(timeout=0.5)
         visitor.send(frame, 41, seen=2)
         assert visitor.picture()[0]["frame"] == 41
+
+
+def test_a_portrait_says_what_is_sent_and_idles(address, monkeypatch):
+    monkeypatch.setattr(voices, "voice_for", lambda session, options, fps: LoudVoice(fps, options.seed))
+    hum = (8000 * np.sin(np.arange(9600) / 12)).astype("<i2")
+
+    def utterance(visitor):
+        message = visitor.socket.recv(timeout=60)
+        assert isinstance(message, bytes), message
+        header, body = unpack(message)
+        visitor.command(seen=header["reply"])
+        picture = cv2.imdecode(np.frombuffer(body[: header["picture"]], np.uint8), cv2.IMREAD_COLOR_RGB)
+        sound = np.frombuffer(body[header["picture"] :], "<i2")
+        assert len(sound) == header["samples"] == 3200 * (1 + header["skipped"])
+        return header, picture, sound
+
+    with Visitor(address) as visitor:
+        visitor.socket.send(pack({"sound": 1}, hum.tobytes()))
+        assert "follows a camera" in visitor.told()["error"]
+        for wrong, word in (
+            ({"head": "me.mp4"}, "head"),
+            ({"region": "lips"}, "region"),
+            ({"fps": 90}, "fps"),
+        ):
+            visitor.command(voice=wrong)
+            assert word in visitor.told()["error"]
+        visitor.command(voice={"fps": 5, "head": "still", "no-blink": True}, seen=0)
+        visitor.socket.send(pack({"sound": 1}, hum.tobytes()))  # before it is ready
+        assert visitor.told() == {"voice": {"fps": 5, "head": "still", "no-blink": True}}
+        heard, pictures = [], []
+        while sum(map(len, heard)) < 4 * 3200:
+            header, picture, sound = utterance(visitor)
+            heard.append(sound)
+            pictures.append(picture.astype(int))
+        said = np.concatenate(heard)
+        assert np.abs(said[:9600].astype(int) - hum).max() <= 1 and not said[9600:].any()  # then silence
+        assert header["waiting"] == 0 and {"motion", "render", "paste", "whole", "encode"} <= set(
+            header["stages"]
+        )
+        mouth = np.s_[100:, 100:200]
+        assert np.abs(pictures[-1] - portrait()).mean() < 4
+        assert (
+            np.abs(pictures[0] - pictures[-1])[mouth].mean()
+            > 2 * np.abs(pictures[0] - pictures[-1])[:100].mean()
+        )
+        # What waits is forgotten, a camera is not followed meanwhile, and then it is again.
+        visitor.socket.send(pack({"sound": 2}, np.tile(hum, 50).tobytes()))
+        visitor.command(interrupt=True)
+        visitor.send(driving_frames(1)[0])
+        assert "speaks" in visitor.told()["error"]
+        assert utterance(visitor)[0]["waiting"] == 0
+        visitor.command(voice=False)
+        assert visitor.told() == {"voice": False}
+        visitor.send(driving_frames(1)[0], 7)
+        assert visitor.picture()[0]["frame"] == 7
+        visitor.command(voice=True)
+        visitor.socket.send(pack({"sound": 3}, b"odd"))
+        assert visitor.refused()[0] == 1003
 
 
 def cut(data: bytes) -> bytes:

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
 from fastapi.testclient import TestClient
+from speech_samples import reader, sound_file
 
 from liveportrait import Animator, UserError
 from liveportrait.apps.server.application import create_application
 from liveportrait.apps.server.settings import Limits, ServerSettings
 from liveportrait.engine import Engine
 from liveportrait.media import load_image, save_image
+from liveportrait.media.sound.speech import SPEECH_RATE, speech_samples
 from liveportrait.motion import bundled_templates, read_template, write_template
 from liveportrait.motion.templates import Template
 
@@ -314,6 +316,49 @@ def test_what_is_kept_goes_when_its_time_is_over(files, tmp_path):
         assert not list((tmp_path / "uploads").iterdir())
         assert client.get(f"/v1/jobs/{job}/result").status_code in (404, 410)
         assert client.get(f"/v1/sources/{source}").status_code == 404
+
+
+def test_a_portrait_speaks_a_sound_or_a_text(animator, files, tmp_path, monkeypatch):
+    reader(tmp_path, monkeypatch)
+    hum, video = tmp_path / "hum.wav", files / "driving.mp4"
+    with started(tmp_path / "data", animator, limits=Limits(max_seconds=1)) as client:
+        source = post_file(client, files / "me.png").json()["id"]
+        sound = post_file(client, hum).json()
+        assert (sound["kind"], sound["seconds"], sound["frames"], sound["width"]) == ("sound", 0.2, 0, 0)
+        data = {"kind": "speak", "source": source, "options": '{"fps": 10, "head": "still", "seed": 4}'}
+        said = client.post("/v1/jobs", data=data, files={"driving": ("hum.wav", hum.read_bytes())})
+        done = ended(client, said.json()["id"])
+        assert (done["state"], done["frames"], done["error"]) == ("done", 2, "")
+        (tmp_path / "said.mp4").write_bytes(client.get(done["result"]).content)
+        assert speech_samples(tmp_path / "said.mp4") > 0.1 * SPEECH_RATE
+        options = {"text": "Hello.", "fps": 5}
+        read = {"kind": "speak", "source": source, "options": options, "files": {"head": "smile"}}
+        assert ended(client, client.post("/v1/jobs", json=read).json()["id"])["state"] == "done"
+
+        speak = {"kind": "speak", "source": source}
+        long = sound_file(tmp_path / "long.wav", np.zeros((17000, 1)), 16000)
+        assert post_file(client, long).status_code == 413
+        silent = post_file(client, video).json()["id"]
+        failed = ended(client, client.post("/v1/jobs", json=speak | {"driving": [silent]}).json()["id"])
+        assert (
+            failed["state"] == "failed"
+            and failed["error"] == "driving.mp4 has no sound: name a file in which somebody speaks"
+        )
+        for asked, told in (
+            (speak, "give one of SPEECH"),
+            (speak | {"driving": [sound["id"]], "options": {"text": "Hello."}}, "give one of SPEECH"),
+            (speak | {"options": {"text": "Hello.", "voice": "/etc/passwd"}}, "name a voice of espeak-ng"),
+            (speak | {"options": {"text": "Hello.", "head": "/etc/passwd"}}, "head is a file"),
+            (speak | {"options": {"text": "Hello.", "style": "me.mp4"}}, "style is a file"),
+            (speak | {"options": {"text": "Hello." * 10}}, "has 60 characters: at most 20 are read"),
+            (speak | {"options": {"text": "Hello.", "strength": 9}}, "strength is 9"),
+            (speak | {"driving": [sound["id"]], "format": "png"}, "choose one of .mp4"),
+        ):
+            refused = client.post("/v1/jobs", json=asked)
+            assert refused.status_code == 422 and told in refused.json()["detail"], refused.text
+        monkeypatch.setenv("PATH", "")
+        refused = client.post("/v1/jobs", json=speak | {"options": {"text": "Hello."}})
+        assert "no speech engine was found" in refused.json()["detail"]
 
 
 def test_openapi_shows_an_example_of_every_body(tmp_path):

@@ -100,6 +100,21 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatc
                 assert reply.header["face"] and picture.shape == (150, 150, 3)
                 with pytest.raises(ServiceError, match="neither JPEG nor WebP"):
                     stream(b"no picture")
+            hum = (8000 * np.sin(np.arange(6400) / 12)).astype("<i2").tobytes()
+            with client.voice(photo, {"fps": 5, "head": "still"}) as voice:
+                voice.feed(hum)
+                heard = b""
+                for said in voice:
+                    picture = cv2.imdecode(np.frombuffer(said.picture, np.uint8), cv2.IMREAD_COLOR)
+                    assert picture.shape == (150, 150, 3)
+                    heard += said.sound.lstrip(b"\0")
+                    if len(heard) >= 6400:
+                        break
+                voice.interrupt()
+            with pytest.raises(ServiceError, match="strength is 5"):
+                client.voice(photo, {"strength": 5})
+            with pytest.raises(ServiceError, match="seed is -1"):
+                client.speak(photo, "no id", options={"seed": -1})
             with pytest.raises(ServiceError, match="always marked"):
                 client.stream(photo, {"mark": False})
             with pytest.raises(ServiceError, match="no portrait 'nobody'"):

@@ -111,6 +111,15 @@ def test_a_mouth_opens_with_the_voice_and_rests_in_silence(animator: Animator) -
     assert max(ratios[0], ratios[2]) < 0.06
 
 
+def test_a_sound_that_begins_loud_opens_the_mouth_by_and_by(animator: Animator) -> None:
+    loud = (0.15 * np.sin(np.arange(SPEECH_RATE // 2) / 12)).astype(np.float32)
+    driver = opened(animator, loud, head="still")
+    ratios = torch.cat([part.ratios for part in driver.play(animator.open(portrait()).session())])
+    lips = ratios[:, 2]
+    assert lips[0] == 0 and lips[4:].min() > 0.2
+    assert float(lips.diff().abs().max()) < 0.4 * float(lips.max())
+
+
 def test_options_still_the_head_and_the_lids(animator: Animator) -> None:
     speech = np.tile(bursts(), 2)
 

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from animation_samples import bundled_networks, portrait
+from speech_samples import reader
 
 pytest.importorskip("gradio", reason="the extra [web] is not installed")
 
@@ -93,6 +94,37 @@ def test_a_portrait_is_animated_and_plays(page_at, address, motion):
     assert httpx.get(f"{address}/{compared}").headers["content-type"] == "video/mp4"
     assert download.value.suggested_filename == "astronaut-short.mp4"
     shot(page, "page-animated")
+    assert page_at.foreign == [] and page_at.errors == []
+
+
+def test_a_portrait_speaks_a_file_or_a_text(page_at, address, tmp_path, monkeypatch):
+    reader(tmp_path, monkeypatch)
+    page = page_at(address)
+    page.get_by_role("tab", name="Speak").click()
+    page.locator("#speak-run").click()
+    page.get_by_role("alert").filter(has_text="Choose a portrait first").wait_for()
+    page.locator("button:visible", has_text="Try the astronaut").click()
+    page.locator("#speak-crop .lp-crop img").wait_for()
+    page.locator("#speak-run").click()
+    page.get_by_role("alert").filter(has_text="Choose what the portrait says").wait_for()
+    choose(page, "speak-recording", tmp_path / "hum.wav")
+    page.locator("#speak-recording").get_by_role("button", name="Play", exact=True).wait_for()
+    page.locator("#speak-run").click()
+    film = page.locator("#speak-result video")
+    film.wait_for()
+    page.wait_for_function("document.querySelector('#speak-result video').currentTime > 0")
+    assert film.evaluate("video => [video.videoWidth, video.muted, video.loop]") == [512, False, False]
+    assert page.locator("#speak-result a").get_attribute("download") == "astronaut-hum-speaks.mp4"
+    first = film.get_attribute("src")
+    page.get_by_label("A text").check()
+    page.locator("#speak-text textarea").fill("Hello.")
+    shot(page, "page-speak")
+    page.locator("#speak-run").click()
+    page.wait_for_function(
+        "first => document.querySelector('#speak-result video')?.getAttribute('src') !== first", arg=first
+    )
+    page.locator("#speak-result video").wait_for()
+    assert "Hello." in (tmp_path / "asked").read_text()
     assert page_at.foreign == [] and page_at.errors == []
 
 

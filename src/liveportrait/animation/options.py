@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import ClassVar, get_args, get_type_hints
+from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from liveportrait.animation.clashes import check_together
 from liveportrait.choices import (
@@ -50,6 +50,7 @@ RANGES = {
     "driving_crop_scale": (1.0, 10.0),
     "driving_crop_x": (-1.0, 1.0),
     "driving_crop_y": (-1.0, 1.0),
+    "strength": (0.0, 2.0),
     "max_size": (64, 16384),
     "resolution": (256, 16384),
 }
@@ -71,7 +72,8 @@ class OptionGroup:
     def __post_init__(self) -> None:
         """Raise `UserError` for a word that is no choice, a number out of range, or options that clash."""
         for name, kind in get_type_hints(type(self)).items():
-            value, choices = getattr(self, name), get_args(kind)
+            value = getattr(self, name)
+            choices = get_args(kind) if get_origin(kind) is Literal else ()
             if isinstance(value, str) and choices and value not in choices:
                 raise UserError(f"{spelled(name)} is {value!r}: choose one of {', '.join(choices)}")
             if name in RANGES and value is not None:

@@ -7,6 +7,7 @@ read from the dataclasses that define them, so that nothing here lists options.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.options import AnimateOptions, DrivingOptions, SourceOptions, spelled
 from liveportrait.animation.published.options import PublishedOptions
+from liveportrait.animation.speaking.options import SpeakOptions
 from liveportrait.errors import UserError
 from liveportrait.types import Progress, no_progress
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from liveportrait.animation.portrait import Portrait
     from liveportrait.animation.report import Report
 
-JobKind = Literal["animate", "edit", "template"]
+JobKind = Literal["animate", "edit", "speak", "template"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,23 @@ class TemplateJobOptions(DrivingOptions):
     """replace OUT if it exists"""
 
 
+@dataclass(frozen=True)
+class SpeakJobOptions(SpeakOptions):
+    """How a portrait speaks, and what, where it is no file."""
+
+    text: str = ""
+    """what to say, in place of SPEECH: read by espeak-ng, or with --voice by piper"""
+    voice: str = ""
+    """with --text: a voice of espeak-ng such as de or en-gb, or the .onnx file of a voice of piper-tts"""
+
+
 Opening = tuple[Path, SourceOptions]  # what is opened, and how
-JobOptions = AnimateOptions | EditOptions | TemplateJobOptions
+JobOptions = AnimateOptions | EditOptions | SpeakJobOptions | TemplateJobOptions
 AS_PUBLISHED = "as_published"  # gives the other options of `animate` other defaults
 OPTIONS: dict[JobKind, type[JobOptions]] = {
     "animate": AnimateOptions,
     "edit": EditOptions,
+    "speak": SpeakJobOptions,
     "template": TemplateJobOptions,
 }
 
@@ -58,13 +71,13 @@ _KINDS = {int: "a whole number", float: "a number", str: "a text", Path: "a file
 
 @dataclass(frozen=True)
 class Job:
-    """A portrait to animate or edit, or a motion to keep. Raises `UserError` where files and kind do not fit."""
+    """A portrait to animate, edit or let speak, or a motion to keep. Raises `UserError` where files do not fit it."""
 
     kind: JobKind
     source: Path | None
     """the portrait; None for a template"""
     driving: tuple[Path, ...]
-    """what moves it: one or several to animate, one for a template, none to edit"""
+    """what moves it: one or several to animate, one for a template, none to edit; to speak, a sound or none"""
     out: Path
     options: JobOptions
 
@@ -76,6 +89,9 @@ class Job:
             raise UserError(f"{self.source}: a template is made of DRIVING alone: leave out SOURCE")
         if self.kind != "template" and not self.source:
             raise UserError(f"SOURCE is missing: name the photo or video to {self.kind}")
+        if isinstance(self.options, SpeakJobOptions):
+            _check_said(self.driving, self.options)
+            return
         if self.kind == "edit" and self.driving:
             raise UserError(
                 f"{self.driving[0]}: sliders edit a portrait, not DRIVING: leave it out, or animate"
@@ -86,9 +102,19 @@ class Job:
             raise UserError(f"{self.driving[1]}: a template holds one motion: name one of DRIVING")
 
 
+def _check_said(speech: tuple[Path, ...], options: SpeakJobOptions) -> None:
+    """Raise `UserError` unless there is one thing to say."""
+    if len(speech) > 1:
+        raise UserError(f"{speech[1]}: a portrait says one thing: name one of SPEECH")
+    if bool(speech) == bool(options.text):
+        raise UserError("give one of SPEECH, a sound file, and --text, what to say")
+    if options.voice and not options.text:
+        raise UserError("--voice reads --text, and there is none: leave it out")
+
+
 def opening_of(job: Job) -> Opening | None:
     """What a job opens: jobs with the same one share a portrait. None for a template."""
-    if job.source is None or not isinstance(job.options, AnimateOptions | EditOptions):
+    if job.source is None or isinstance(job.options, TemplateJobOptions):
         return None
     own = {each.name: getattr(job.options, each.name) for each in fields(SourceOptions)}
     return job.source, (PublishedOptions if job.options.as_published else SourceOptions)(**own)
@@ -111,6 +137,14 @@ def run_job(
     assert source is not None
     if isinstance(options, EditOptions):
         return animator.edit(source, job.out, options, progress)
+    if isinstance(options, SpeakJobOptions):
+        with ExitStack() as stack:
+            from liveportrait.media.sound.text import spoken
+
+            speech = (
+                job.driving[0] if job.driving else stack.enter_context(spoken(options.text, options.voice))
+            )
+            return animator.speak(source, speech, job.out, options, progress)
     return animator.animate(source, job.driving, job.out, options, progress)
 
 
@@ -124,6 +158,8 @@ def suffix_for(kind: JobKind, source: Path | None, driving: tuple[Path, ...], al
 
     if kind == "template":
         return ".safetensors"
+    if kind == "speak":
+        return ".mov" if alpha else ".mp4"
     shown = [path for path in (source, *driving) if path]
     if any(is_template(path) or media_kind(path) == "video" for path in shown):
         return ".mov" if alpha else ".mp4"
@@ -153,6 +189,13 @@ def file_options(kind: JobKind) -> tuple[str, ...]:
     return tuple(
         name for name, choice in choices_of(kind).items() if Path in (choice.kind, *get_args(choice.kind))
     )
+
+
+def is_word(kind: JobKind, name: str, value: object) -> bool:
+    """Whether a value is one of the words that an option takes, such as `still` of `head`."""
+    choice = choices_of(kind)[name].kind
+    words = (choice, *get_args(choice))
+    return any(value in get_args(each) for each in words if get_origin(each) is Literal)
 
 
 def options_from(kind: JobKind, values: Mapping[str, object]) -> JobOptions:

@@ -21,6 +21,7 @@ from liveportrait.media.sound.speech import Speech
 from liveportrait.motion import change_since, groups_for
 from liveportrait.motion.voice import Performance, act
 
+ONSET = 0.12  # s in which a face that is at rest in its first frame begins to do what the sound asks for
 LOWER_FACE = tuple(range(22, 52))  # jaw and mouth among the 52 blendshapes, nose and all
 
 
@@ -76,19 +77,18 @@ class SpeechDriver(Driver):
             yield driving_batch(self.engine, Performance.at_rest(self.frames - done))
 
     def _performed(self) -> Iterator[Performance]:
-        """What V makes of the sound; the first frame is at rest."""
+        """What V makes of the sound; the first frame is at rest, and motion sets in from there."""
         voice = self.hear(self.fps)
-        is_first = True
+        done, onset = 0, max(1.0, float(ONSET * self.fps))
         for samples in self._pieces():
             heard = voice.finish() if samples is None else voice.feed(samples)
             performance = chosen(heard, self.options, self.speaks_only, self.head is not None)
-            if is_first and len(performance.lips):
-                rest = Performance.at_rest(1)
-                performance = Performance(
-                    *(torch.cat([a, b[1:]]) for a, b in zip(rest, performance, strict=True))
-                )
-                is_first = False
-            yield performance
+            count = len(performance.lips)
+            share = ((done + torch.arange(count)) / onset).clamp(max=1)
+            done += count
+            scores, lips, angles, shift = performance
+            rows = share[:, None]
+            yield Performance(rows * scores, share * lips, rows * angles, rows * shift)
 
     def _pieces(self) -> Iterator[Speech | None]:
         """The sound in pieces of a second at most, then None."""

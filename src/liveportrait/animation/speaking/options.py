@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from liveportrait.animation.options import (
     AnimateOptions,
@@ -18,14 +18,14 @@ from liveportrait.animation.options import (
 )
 from liveportrait.errors import UserError
 
-HEADS = ("still", "gentle")
+HeadWord = Literal["still", "gentle"]
 
 
 @dataclass(frozen=True)
 class SpeechOptions(OptionGroup):
     """How a voice becomes motion."""
 
-    head: str = "gentle"
+    head: HeadWord | Path = "gentle"
     """what the head of a photo does: still; gentle, it moves as heads of speakers do; or the path of a video or motion
     template to move it. A video's head moves by itself"""
     blink: bool = True
@@ -42,8 +42,6 @@ class SpeechOptions(OptionGroup):
     def __post_init__(self) -> None:
         """Raise `UserError` for a number out of range."""
         super().__post_init__()
-        if not is_within(self.strength, 0, 2):
-            raise UserError(f"strength is {self.strength}: choose a number from 0 to 2")
         if not is_within(self.fps, 1, 60):
             raise UserError(f"fps is {self.fps}: choose a number from 1 to 60")
         if self.seed < 0:
@@ -52,7 +50,7 @@ class SpeechOptions(OptionGroup):
     @property
     def head_file(self) -> Path | None:
         """The file that moves the head, if one does."""
-        return None if self.head in HEADS else Path(self.head)
+        return None if self.head in get_args(HeadWord) else Path(self.head)
 
 
 @dataclass(frozen=True)

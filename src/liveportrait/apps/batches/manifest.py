@@ -22,6 +22,7 @@ from liveportrait.apps.jobs import Job, JobKind, JobOptions, options_from, suffi
 from liveportrait.data.preparation.run import fingerprint
 from liveportrait.errors import UserError
 from liveportrait.media import IMAGE_OUTPUTS, check_alpha, check_input, media_kind
+from liveportrait.media.sound.speech import check_speech, is_sound
 
 SEVERAL = ";"  # between several drivers in a cell of a table
 SHOWN = 10  # mistakes of a manifest that are told
@@ -162,7 +163,7 @@ def _draft(line: int, values: Mapping[str, Any], folder: Path) -> _Draft:
     named = named if isinstance(named, list) else [named]
     driving = tuple(path for each in named if (path := _path(each, "driving", folder)))
     name = values.pop("name", "")
-    kind = values.pop("kind", None) or ("template" if not source else "animate" if driving else "edit")
+    kind = values.pop("kind", None) or _usual_kind(source, driving, "text" in values)
     if kind not in KINDS:
         raise UserError(f"kind is {kind!r}: choose one of {', '.join(KINDS)}")
     if not isinstance(name, str):
@@ -172,9 +173,21 @@ def _draft(line: int, values: Mapping[str, Any], folder: Path) -> _Draft:
     options = replace(_with_files(options_from(kind, values), folder), overwrite=True)
     if source:
         media_kind(check_input(source))
-    if driving:
+    says = kind == "speak" or (kind == "template" and any(map(is_sound, driving)))
+    for path in driving if says else ():
+        check_speech(path)
+    if driving and not says:
         resolve_driving(list(driving))
     return _Draft(line, kind, source, driving, options, name.strip())
+
+
+def _usual_kind(source: Path | None, driving: tuple[Path, ...], has_text: bool) -> JobKind:
+    """What a row asks for that does not say it. Raises `UserError` where a file is missing."""
+    if not source:
+        return "template"
+    if has_text or (driving and is_sound(driving[0])):
+        return "speak"
+    return "animate" if driving else "edit"
 
 
 def _with_files(options: JobOptions, folder: Path) -> JobOptions:

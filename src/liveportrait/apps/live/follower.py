@@ -43,6 +43,11 @@ class Follower:
         return self._start is not None
 
     @property
+    def portrait(self) -> Portrait:
+        """Whose frames come out."""
+        return self._portrait
+
+    @property
     def rate(self) -> float:
         """Frames/s, a mean over the last ones."""
         return self._rate

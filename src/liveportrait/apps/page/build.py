@@ -16,10 +16,12 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
 from liveportrait.apps.page.desk import Desk
-from liveportrait.apps.page.tabs.animate import QUIET, AnimateTab
+from liveportrait.apps.page.portrait import QUIET
+from liveportrait.apps.page.tabs.animate import AnimateTab
 from liveportrait.apps.page.tabs.check import CheckTab
 from liveportrait.apps.page.tabs.edit import EditTab
 from liveportrait.apps.page.tabs.many_faces import ManyFacesTab
+from liveportrait.apps.page.tabs.speak import SpeakTab
 from liveportrait.apps.page.theme import STYLES, theme
 from liveportrait.apps.page.uploads import refuse_addresses
 from liveportrait.apps.server.service import Service
@@ -31,6 +33,7 @@ HEADER = (
 )
 PARTS: dict[str, Callable[[Desk], object]] = {
     "Animate": AnimateTab,
+    "Speak": SpeakTab,
     "Edit": EditTab,
     "Many faces": ManyFacesTab,
     "Animals": partial(AnimateTab, animals=True),

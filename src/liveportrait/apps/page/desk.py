@@ -78,15 +78,19 @@ class Desk:
         for job in visitor.jobs.values() if visitor else ():
             self.service.cancel(job)
 
-    def take(self, upload: str | None) -> Upload:
-        """A file that gradio received, kept within the service's limits. Raises `UserError`."""
+    def take(self, upload: str | None, stays: bool = False) -> Upload:
+        """A file that gradio received, kept within the service's limits. Raises `UserError`.
+
+        `stays`: gradio shows it still, and removes it itself.
+        """
         if not upload or not (path := Path(upload)).is_file():
             raise UserError("the file did not arrive: choose it again")
         try:
             with path.open("rb") as stream:
                 return self.service.keep(stream, path.name)[0]
         finally:
-            path.unlink()
+            if not stays:
+                path.unlink()
 
     def submit(
         self,
@@ -124,7 +128,12 @@ class Desk:
         stems = [
             Path(upload.name).stem if upload else part for part, upload in zip(parts, uploads, strict=True)
         ]
-        return "-".join(stems)[:80] + ("-edited" if record.kind == "edit" else "") + record.suffix
+        return (
+            "-".join(stems)[:80]
+            + ("-edited" if record.kind == "edit" else "")
+            + ("-speaks" if record.kind == "speak" else "")
+            + record.suffix
+        )
 
     def told(self, error: BaseException) -> str:
         """What a visitor is told when something goes wrong, as HTML: a sentence."""

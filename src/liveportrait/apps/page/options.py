@@ -94,10 +94,16 @@ CROP = (
     Shown("crop", "Find the face and cut it out"),
 )
 
+SPEAKING = (
+    Shown("head", "Head of a photo", "gentle: it moves as those of speakers do"),
+    Shown("blink", "A photo blinks"),
+    Shown("strength", "Strength of the mouth"),
+    Shown("seed", "Seed", "another number, another way for head and eyes to move"),
+)
 _STARTS = (("Best match", "match"), ("First frame", "first"), ("Most neutral", "auto"))
 _OPENINGS = (("As they move", "none"), ("As the driver's", "driver"), ("Closed", "0"), ("Open", "0.35"))
 _STEPS = {"scale": 0.1, "x": 0.005, "y": 0.005}  # of crops
-_CHOICES = choices_of("animate")
+_CHOICES = {**choices_of("speak"), **choices_of("animate")}
 Widget = gr.Checkbox | gr.Dropdown | gr.Slider | gr.Number | gr.Textbox
 
 
@@ -135,14 +141,14 @@ def _widget(option: Shown) -> Widget:
     said: dict[str, Any] = {"label": label, "info": info or None}
     if kind is bool:
         return gr.Checkbox(default, **said)
-    if get_origin(kind) is Literal:
-        return gr.Dropdown(
-            [(word.replace("-", " ").capitalize(), word) for word in get_args(kind)], value=default, **said
-        )
     if kind == Opening:
         return gr.Dropdown(list(_OPENINGS), value=default, allow_custom_value=True, **said)
     if name == "reference":
         return gr.Dropdown(list(_STARTS), value=default, allow_custom_value=True, **said)
+    if words := next((each for each in (kind, *get_args(kind)) if get_origin(each) is Literal), None):
+        return gr.Dropdown(
+            [(word.replace("-", " ").capitalize(), word) for word in get_args(words)], value=default, **said
+        )
     if kind is float:
         low, high = RANGES[name]
         return gr.Slider(low, high, default, step=_STEPS.get(name.rsplit("_", 1)[-1], 0.05), **said)

@@ -117,13 +117,18 @@ def progress(words: str, share: float | None, details: str = "") -> str:
     )
 
 
-def result(url: str, name: str, details: str, notes: Sequence[str], compares: bool = False) -> str:
-    """A result that plays, with what to know about it and links that download it, and its comparison."""
+def result(
+    url: str, name: str, details: str, notes: Sequence[str], compares: bool = False, speaks: bool = False
+) -> str:
+    """A result that plays, with what to know about it and links that download it, and its comparison.
+
+    `speaks`: it plays once and is heard.
+    """
     is_picture = name.endswith((".png", ".jpg", ".webp", ".gif"))
     tag = (
         f'<img src="{url}" alt="the result">'
         if is_picture
-        else f'<video src="{url}" controls autoplay loop muted playsinline></video>'
+        else f'<video src="{url}" controls autoplay {"" if speaks else "loop muted "}playsinline></video>'
     )
     said = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (

@@ -57,9 +57,9 @@ class Work:
             return self.idle(shown.message(record.error))
         rate = f" · {pace(record.frames / record.seconds)}" if record.frames > 1 and record.seconds else ""
         details = f"{count(record.frames)} in {record.seconds:.1f} s{rate}"
-        name = self._desk.name(record)
+        address, name = self._desk.address(record), self._desk.name(record)
         compares = bool(record.options.get("compare"))
-        return self.idle(shown.result(self._desk.address(record), name, details, record.notes, compares))
+        return self.idle(shown.result(address, name, details, record.notes, compares, record.kind == "speak"))
 
     def idle(self, text: str) -> tuple[Any, ...]:
         """Values for `outputs` while nothing runs."""

@@ -1,4 +1,4 @@
-"""A client of the service in one file, which needs nothing but httpx: copy it to wherever it is called from.
+"""A client of the service, which needs httpx and none of the networks.
 
 >>> with Client("http://127.0.0.1:8000") as client:
 ...     job = client.submit("animate", source=Path("me.jpg"), driving=["smile"], options={"lock-head": True})
@@ -8,40 +8,25 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import secrets
-import socket
-import ssl
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import httpx
 
+from liveportrait.apps.live.client import File, ServiceError, Stream, VoiceStream
 from liveportrait.folders import unfinished_beside
 
-JobKind = Literal["animate", "edit", "template"]
-File = str | Path  # a path is posted; a text is the id of a file that was, or the name of a bundled motion
-
+JobKind = Literal["animate", "edit", "speak", "template"]
 _CHUNK = 2**20
 _TRY_AGAIN_S = 1.0
-_TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10  # RFC 6455, 5.2
-_ACCEPT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-
-
-class ServiceError(Exception):
-    """The service refuses, or the job failed: its sentence, and the HTTP status (0 where there is none)."""
-
-    def __init__(self, sentence: str, status: int = 0) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 @dataclass(frozen=True)
@@ -131,6 +116,21 @@ class Client:
                     raise ServiceError(f"{self._url} does not answer: {error}") from error
             time.sleep(pause)
 
+    def speak(
+        self,
+        source: File,
+        speech: File | None = None,
+        text: str = "",
+        options: Mapping[str, object] | None = None,
+        files: Mapping[str, File] | None = None,
+        format: str = "",
+        patience: float = 0.0,
+    ) -> str:
+        """Post a job in which `source` says what is heard in `speech`, or a text, and return its id; see `submit`."""
+        said = {"text": text} if text else {}
+        driving = [] if speech is None else [speech]
+        return self.submit("speak", source, driving, {**(options or {}), **said}, files, format, patience)
+
     def status(self, job: str) -> JobStatus:
         """How a job stands. Raises `ServiceError`."""
         return _status(self._json("GET", f"/v1/jobs/{job}"))
@@ -186,6 +186,10 @@ class Client:
         """
         return Stream(self._url, self._token, portrait, options or {})
 
+    def voice(self, portrait: File | None = None, speech: Mapping[str, object] | None = None) -> VoiceStream:
+        """A live stream in which a portrait says what it is sent, with the options of speech. Raises `ServiceError`."""
+        return VoiceStream(self._url, self._token, portrait, speech or {})
+
     def close(self) -> None:
         """Let go of the connection."""
         self._http.close()
@@ -203,161 +207,6 @@ class Client:
 
     def _json(self, method: str, place: str, **sent: Any) -> dict[str, Any]:
         return _content(self._http.request(method, place, **sent))
-
-
-class Reply(NamedTuple):
-    """A picture of a live stream."""
-
-    picture: bytes
-    """JPEG"""
-    header: Mapping[str, Any]
-    """`frame`, `face` (whether the camera showed one), `stages` (ms) and more"""
-
-
-class Stream:
-    """A live stream: a frame of the camera in, a picture of the portrait out. It belongs to one thread.
-
-    >>> with client.stream(Path("me.jpg")) as stream:
-    ...     for frame in camera:  # bytes of a JPEG or WebP
-    ...         show(stream(frame).picture)
-    """
-
-    def __init__(self, url: str, token: str, portrait: File | None, options: Mapping[str, object]) -> None:
-        self._frame = 0
-        self._socket = _WebSocket(f"{url}/v1/live/stream", token)
-        self.portraits: list[str] = self._answer()["portraits"]
-        """the names of the service's own portraits"""
-        if isinstance(portrait, Path):
-            self._socket.send(_BINARY, _packed({"portrait": portrait.name}, portrait.read_bytes()))
-            self._answer()
-        elif portrait is not None:
-            self._command({"portrait": portrait})
-        if options:
-            self._command({"options": dict(options)})
-
-    def __call__(self, frame: bytes) -> Reply:
-        """The portrait's picture for a frame, the bytes of a JPEG or WebP. Raises `ServiceError`."""
-        self._frame += 1
-        self._socket.send(_BINARY, _packed({"frame": self._frame}, frame))
-        kind, message = self._socket.receive()
-        if kind == _TEXT:
-            raise _refusal(json.loads(message))
-        length = int.from_bytes(message[:4], "big")
-        return Reply(message[4 + length :], json.loads(message[4 : 4 + length]))
-
-    def reset(self) -> None:
-        """Motion starts from the next frame: look straight ahead."""
-        self._socket.send(_TEXT, b'{"reset": true}')
-
-    def close(self) -> None:
-        """End the stream."""
-        self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _command(self, command: Mapping[str, object]) -> None:
-        self._socket.send(_TEXT, json.dumps(command).encode())
-        self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        _, message = self._socket.receive()
-        answer: dict[str, Any] = json.loads(message)
-        if "error" in answer:
-            self.close()
-            raise _refusal(answer)
-        return answer
-
-
-class _WebSocket:
-    """As much of RFC 6455 as a stream needs."""
-
-    def __init__(self, url: str, token: str) -> None:
-        place = httpx.URL(url)
-        secure = place.scheme == "https"
-        plain = socket.create_connection((place.host, place.port or (443 if secure else 80)), timeout=60)
-        context = ssl.create_default_context() if secure else None
-        self._socket = context.wrap_socket(plain, server_hostname=place.host) if context else plain
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file = self._socket.makefile("rb")
-        key = base64.b64encode(secrets.token_bytes(16)).decode()
-        lines = [
-            f"GET {place.raw_path.decode()} HTTP/1.1",
-            f"Host: {place.netloc.decode()}",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            f"Sec-WebSocket-Key: {key}",
-            "Sec-WebSocket-Version: 13",
-            *([f"Authorization: Bearer {token}"] if token else []),
-        ]
-        self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
-        status = int(self._file.readline().split()[1:2][0] or 0)
-        head = self._file.readline()
-        accepted = b""
-        while head.strip():
-            name, _, value = head.partition(b":")
-            accepted = value.strip() if name.lower() == b"sec-websocket-accept" else accepted
-            head = self._file.readline()
-        digest = hashlib.sha1(f"{key}{_ACCEPT}".encode(), usedforsecurity=False).digest()
-        if status != 101 or accepted != base64.b64encode(digest):
-            self._socket.close()
-            raise ServiceError(f"{url} gives no stream: status {status}", status)
-
-    def send(self, kind: int, data: bytes) -> None:
-        """Send a message in one masked frame."""
-        size = len(data)
-        head = bytes([0x80 | kind])
-        if size < 126:
-            head += bytes([0x80 | size])
-        else:
-            head += struct.pack(">BH", 0xFE, size) if size < 2**16 else struct.pack(">BQ", 0xFF, size)
-        mask = secrets.token_bytes(4)
-        whole = int.from_bytes((mask * (size // 4 + 1))[:size], "big") ^ int.from_bytes(data, "big")
-        self._socket.sendall(head + mask + whole.to_bytes(size, "big"))
-
-    def receive(self) -> tuple[int, bytes]:
-        """The next message and its kind, text or binary. Raises `ServiceError` where the stream ends."""
-        kind, message = 0, b""
-        while True:
-            first, size = self._read(2)
-            if size > 125:
-                size = int.from_bytes(self._read(2 if size == 126 else 8), "big")
-            data = self._read(size)
-            code = first & 0xF
-            if code == _CLOSE:
-                raise ServiceError(data[2:].decode(errors="replace") or "the stream has ended")
-            if code == _PING:
-                self.send(_PONG, data)
-            elif code != _PONG:
-                kind, message = kind or code, message + data
-                if first & 0x80:
-                    return kind, message
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self.send(_CLOSE, struct.pack(">H", 1000))
-        self._file.close()
-        self._socket.close()
-
-    def _read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        if len(data) < size:
-            raise ServiceError("the stream has ended")
-        return data
-
-
-def _packed(header: Mapping[str, object], body: bytes) -> bytes:
-    head = json.dumps(header).encode()
-    return struct.pack(">I", len(head)) + head + body
-
-
-def _refusal(answer: Mapping[str, Any]) -> ServiceError:
-    return ServiceError(str(answer.get("error", answer)))
 
 
 def _status(content: Mapping[str, Any]) -> JobStatus:

@@ -63,7 +63,7 @@ Known = Annotated[Status, Depends(_status)]
     responses=refusals(401, 413, 415, 422),
 )
 async def post_source(request: Request, response: Response, service: Shared) -> SourceView:
-    """Post a file: a portrait, or what drives one. Posting it again costs nothing and gives the same id (200)."""
+    """Post a file: a portrait, what drives it, or what it says. Posting it again costs nothing, same id (200)."""
     upload, new = await _brought(request, service)
     if not new:
         response.status_code = 200
@@ -187,7 +187,7 @@ async def _brought(request: Request, service: Service) -> tuple[Upload, bool]:
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise HTTPException(
-                422, "file is missing: send a form with a picture, video or template as its file"
+                422, "file is missing: send a form with a picture, video, sound or template as its file"
             )
         return await run_in_threadpool(service.keep, file.file, file.filename or "file")
 

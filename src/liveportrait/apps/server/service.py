@@ -5,10 +5,7 @@ The HTTP routes, the live loop and the page are all fronts of this: what they po
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
-import secrets
 import sqlite3
 import threading
 import time
@@ -19,25 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.options import AnimateOptions, PasteOptions, SourceOptions, spelled
-from liveportrait.apps.jobs import (
-    Job,
-    JobKind,
-    Opening,
-    file_options,
-    opening_of,
-    options_from,
-    run_job,
-    suffix_for,
-)
+from liveportrait.animation.options import SourceOptions
+from liveportrait.apps.jobs import Job, JobKind, Opening, SpeakJobOptions, opening_of, run_job
 from liveportrait.apps.server.access import Tokens
 from liveportrait.apps.server.metrics import Metrics
-from liveportrait.apps.server.settings import ALWAYS_MARKED, ServerSettings
+from liveportrait.apps.server.orders import checked_suffix, id_of, job_of
+from liveportrait.apps.server.settings import ServerSettings
 from liveportrait.apps.server.store import JobStore, Record, Upload
 from liveportrait.apps.server.uploads import Uploads, WrongType
 from liveportrait.apps.server.workers import Ticket, Workers
 from liveportrait.errors import UserError, typed_errors
+from liveportrait.media.sound.text import espeak
 from liveportrait.types import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -191,17 +180,20 @@ class Service:
         """
         if self.why_not_ready:
             raise NotReady(self.why_not_ready)
-        record = Record(_id_of(owner, key), kind, source, tuple(driving), options, suffix, files or {}, owner)
+        record = Record(id_of(owner, key), kind, source, tuple(driving), options, suffix, files or {}, owner)
         out = self.settings.data / "results" / "result"
         with self._callers_words(record, out):
-            record = replace(record, suffix=_checked_suffix(self._job_of(record, out), suffix))
+            job = self._job_of(record, out)
+            if isinstance(job.options, SpeakJobOptions) and job.options.text and not self.settings.cluster:
+                espeak()  # a missing one is told now
+            record = replace(record, suffix=checked_suffix(job, suffix))
         record = self.store.add(record, self.settings.limits.queue)
         self.workers.wake()
         return record
 
     def known(self, owner: str, key: str) -> Status | None:
         """The job that its owner gave a key, as it stands."""
-        return self.status(_id_of(owner, key)) if key else None
+        return self.status(id_of(owner, key)) if key else None
 
     @property
     def is_full(self) -> bool:
@@ -264,21 +256,7 @@ class Service:
 
     def _job_of(self, record: Record, out: Path) -> Job:
         """The job that a record tells of. Raises `UserError`, in the caller's words."""
-        values = {name.replace("-", "_"): value for name, value in record.options.items()}
-        for name in file_options(record.kind):
-            if name in values:
-                raise UserError(
-                    f"{spelled(name)} is a file: send it along under that name, not among the options"
-                )
-        for name in record.files:
-            if name not in file_options(record.kind):
-                raise UserError(f"there is no file {spelled(name)} of {record.kind}: leave it out")
-        paths = {name: self.path_of(upload) for name, upload in record.files.items()}
-        options = options_from(record.kind, {**record.options, **paths})
-        if self.settings.limits.always_mark and not getattr(options, "mark", True):
-            raise UserError(ALWAYS_MARKED)
-        driving = tuple(self.path_of(each) for each in record.driving)
-        return Job(record.kind, self.path_of(record.source) if record.source else None, driving, out, options)
+        return job_of(record, out, self.path_of, self.settings.limits)
 
     def _perform(self, record: Record, out: Path, progress: Progress) -> Report:
         """Do a job. Raises `UserError`."""
@@ -302,33 +280,6 @@ class Service:
             for upload in filter(None, map(self.uploads.find, record.uploads)):
                 told = told.replace(str(self.uploads.path(upload)), upload.name)
             raise UserError(told) from error
-
-
-def _id_of(owner: str, key: str) -> str:
-    """A job's id: of a key always the same, without one that of no other job."""
-    if not key:
-        return secrets.token_urlsafe(16)
-    digest = hashlib.sha256(f"{owner}\n{key}".encode()).digest()
-    return base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")
-
-
-def _checked_suffix(job: Job, suffix: str) -> str:
-    """The suffix of a job's result; without one asked for, what `suffix_for` gives. Raises `UserError`."""
-    from liveportrait.animation.inputs import TEMPLATE_SUFFIXES
-    from liveportrait.animation.writer import MOVING_OUTPUTS, output_paths
-    from liveportrait.media import IMAGE_OUTPUTS
-
-    options = job.options
-    alpha = isinstance(options, PasteOptions) and options.alpha
-    usual = suffix_for(job.kind, job.source, job.driving, alpha)
-    out = job.out.with_suffix(suffix or usual)
-    if isinstance(options, AnimateOptions | EditOptions):
-        both = (*MOVING_OUTPUTS, *IMAGE_OUTPUTS)
-        kinds = IMAGE_OUTPUTS if usual in IMAGE_OUTPUTS else MOVING_OUTPUTS
-        output_paths(out, options, options, kinds if job.kind == "edit" else both)
-    elif out.suffix not in TEMPLATE_SUFFIXES:
-        raise UserError(f"a template is written as .safetensors or .pkl, not as {out.suffix}")
-    return out.suffix
 
 
 class _Portraits:

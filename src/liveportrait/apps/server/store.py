@@ -20,7 +20,7 @@ from liveportrait.apps.jobs import JobKind
 from liveportrait.errors import UserError
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
-MediaKind = Literal["picture", "video", "template", "other"]
+MediaKind = Literal["picture", "video", "sound", "template", "other"]
 
 R = TypeVar("R", "Upload", "Record")
 

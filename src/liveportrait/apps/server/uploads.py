@@ -21,6 +21,7 @@ _SUFFIXES = {
     *_TEMPLATES,
     *(".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".gif", ".bmp", ".tif", ".tiff"),
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".json"),
+    *(".wav", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".flac"),
 }
 
 
@@ -45,7 +46,7 @@ class Uploads:
         """Keep what a stream holds; the upload, and whether it is new.
 
         `name` is the caller's, of which only a known suffix is used. Raises `TooLarge`, and `WrongType` where the
-        file is no picture, video, motion template or (.json) keyframes.
+        file is no picture, video, sound, motion template or (.json) keyframes.
         """
         name = shown_name(name)
         suffix = Path(name).suffix.lower()
@@ -96,6 +97,7 @@ def shown_name(name: str) -> str:
 def _look(path: Path, upload: Upload, limits: Limits) -> Upload:
     """What the file is. Raises `UserError` where it is nothing that is read, or beyond a limit."""
     from liveportrait.media import VideoReader, load_image, media_kind
+    from liveportrait.media.sound.speech import is_sound
     from liveportrait.motion import read_template
 
     if upload.suffix == ".json":
@@ -104,6 +106,8 @@ def _look(path: Path, upload: Upload, limits: Limits) -> Upload:
         template = read_template(path)
         seconds = float(len(template) / template.fps)
         return _lasting(replace(upload, kind="template", frames=len(template), seconds=seconds), limits)
+    if is_sound(path):
+        return _sound(path, upload, limits)
     moves = media_kind(path) == "video"
     # What the header says comes first: nothing too large is decoded.
     width, height = _size(path)
@@ -126,6 +130,18 @@ def _keyframes(path: Path, upload: Upload) -> Upload:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{upload.name} is no JSON: {error}") from error
     return upload
+
+
+def _sound(path: Path, upload: Upload, limits: Limits) -> Upload:
+    """A sound, decoded as far as the limit on its length."""
+    from liveportrait.media.sound.speech import SPEECH_RATE, read_speech
+
+    seconds = 0.0
+    for samples in read_speech(path):
+        seconds += len(samples) / SPEECH_RATE
+        if seconds > limits.max_seconds:
+            raise TooLarge(f"{upload.name} lasts longer than the {limits.max_seconds:g} s taken")
+    return replace(upload, kind="sound", frames=0, seconds=seconds)
 
 
 def _lasting(upload: Upload, limits: Limits) -> Upload:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,13 +14,13 @@ _ID = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 
 class SourceView(BaseModel):
-    """A file that is kept: a portrait, or what drives one."""
+    """A file that is kept: a portrait, what drives one, or what one says."""
 
     id: str = Field(description="SHA-256 of its bytes", examples=[_ID])
     name: str = Field(examples=["me.jpg"])
-    kind: str = Field(description="picture, video, template or other", examples=["picture"])
+    kind: str = Field(description="picture, video, sound, template or other", examples=["picture"])
     bytes: int
-    width: int = Field(description="px, 0 for a template", examples=[1024])
+    width: int = Field(description="px, 0 for a sound or template", examples=[1024])
     height: int = Field(examples=[1024])
     frames: int = Field(examples=[1])
     seconds: float = Field(examples=[0.0])
@@ -79,7 +79,9 @@ class JobRequest(BaseModel):
     kind: JobKind = Field(examples=["animate"])
     source: str | None = Field(default=None, description="a file's id; none for a template", examples=[_ID])
     driving: list[str] = Field(
-        default=[], description="ids, or names of bundled motions", examples=[["smile"]]
+        default=[],
+        description="ids, or names of bundled motions; to speak, the id of a sound or of a video",
+        examples=[["smile"]],
     )
     options: dict[str, Any] = Field(
         {}, description="by their names on the command line", examples=[{"region": "expression"}]
@@ -172,13 +174,15 @@ JOB_BODY = {
             },
             **_form(
                 {
-                    "kind": {"type": "string", "enum": ["animate", "edit", "template"]},
+                    "kind": {"type": "string", "enum": list(get_args(JobKind))},
                     "source": _EITHER,
                     "driving": {"type": "array", "items": _EITHER},
                     "options": {"type": "string", "description": "a JSON object"},
                     "format": {"type": "string"},
                     "expression-from": _EITHER,
                     "keyframes": _EITHER,
+                    "head": _EITHER,
+                    "style": _EITHER,
                 },
                 ["kind"],
                 {"kind": "edit", "source": "(me.jpg)", "options": '{"smile": 0.8}', "format": ".jpg"},

@@ -46,14 +46,19 @@ def spoken(text: str, voice: str = "") -> Iterator[Path]:
         yield path
 
 
-def _espeak(voice: str, out: Path) -> list[str]:
+def espeak() -> str:
+    """The program of this machine that reads texts without a voice file. Raises `UserError` where there is none."""
     program = shutil.which("espeak-ng") or shutil.which("espeak")
     if program is None:
         raise UserError(
-            "no speech engine was found to read --text: install espeak-ng, or 'liveportrait[text]' and name a voice"
-            " file of piper by --voice; or give a recording as SPEECH"
+            "no speech engine was found to read a text: install espeak-ng, or 'liveportrait[text]' and name a voice"
+            " file of piper as the voice; or give a recording"
         )
-    return [program, "--stdin", "-b", "1", "-w", str(out), *(["-v", voice] if voice else [])]
+    return program
+
+
+def _espeak(voice: str, out: Path) -> list[str]:
+    return [espeak(), "--stdin", "-b", "1", "-w", str(out), *(["-v", voice] if voice else [])]
 
 
 def _piper(voice: Path, out: Path) -> list[str]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from starlette.concurrency import run_in_threadpool
 
-from liveportrait.animation.options import AnimateOptions
-from liveportrait.apps.jobs import options_from
 from liveportrait.apps.page import options
 from liveportrait.apps.page.desk import Desk, Visitor
-from liveportrait.apps.page.examples import example
-from liveportrait.apps.page.sources import Look, driver_card, look_at
+from liveportrait.apps.page.portrait import LOOKING, QUIET, PortraitCard
+from liveportrait.apps.page.sources import driver_card
 from liveportrait.apps.page.uploads import PICTURES, TEMPLATES, VIDEOS, drop
 from liveportrait.apps.page.work import Work
 from liveportrait.apps.server.store import Upload
@@ -22,8 +20,6 @@ from liveportrait.errors import UserError
 from liveportrait.motion import bundled_files
 
 OWN = "own"  # the choice of a driver that is not bundled
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-LOOKING: dict[str, Any] = {**QUIET, "concurrency_limit": 2, "concurrency_id": "look"}
 
 
 def motions() -> list[tuple[str, str]]:
@@ -35,7 +31,6 @@ def motions() -> list[tuple[str, str]]:
 class Chosen:
     """What a visitor has chosen on one of these tabs."""
 
-    look: Look | None = None
     driver: Upload | None = None
 
 
@@ -45,8 +40,6 @@ class AnimateTab:
     def __init__(self, desk: Desk, animals: bool = False) -> None:
         self._desk, self._animals = desk, animals
         self._name = "animals" if animals else "animate"
-        self._example = "cat" if animals else "astronaut"
-        self._fixed = {"subject": "animal"} if animals else {}
         with gr.Row(elem_classes="lp-columns"):
             with gr.Column(scale=5, min_width=320):
                 self._build_choices()
@@ -57,15 +50,7 @@ class AnimateTab:
         self._listen()
 
     def _build_choices(self) -> None:
-        with gr.Column(elem_classes="lp-card"):
-            gr.Markdown("### Portrait", elem_classes="lp-heading")
-            types = PICTURES if self._animals else PICTURES + VIDEOS
-            what = "Photo of a cat or dog" if self._animals else "Photo or video"
-            self._drop = drop(what, types, f"{self._name}-source")
-            self._try = gr.Button(f"Try the {self._example}", size="sm", elem_classes="lp-quiet")
-            self._source = gr.HTML(visible=False, elem_id=f"{self._name}-crop")
-            with gr.Accordion("Crop", open=False, elem_classes="lp-fold"):
-                self._crop = options.widgets(options.CROP)
+        self._portrait = PortraitCard(self._desk, self._name, self._animals)
         with gr.Column(elem_classes="lp-card"):
             gr.Markdown("### What moves it", elem_classes="lp-heading")
             choices = motions()
@@ -85,19 +70,12 @@ class AnimateTab:
             self._options = options.grouped_widgets(left_out)
 
     def _listen(self) -> None:
-        crop = list(self._crop.values())
-        looked = [self._drop, self._source]
-        self._drop.upload(self._choose, [self._drop, *crop], looked, **LOOKING)
-        self._try.click(self._choose_example, crop, looked, **LOOKING)
-        for widget in crop:
-            event = widget.release if isinstance(widget, gr.Slider) else widget.change
-            event(self._look_again, crop, self._source, **LOOKING)
         driver = [self._driver_drop, self._driver]
         self._motion.change(self._choose_motion, self._motion, driver, **QUIET)
         self._driver_drop.upload(self._choose_driver, self._driver_drop, driver, **LOOKING)
         self._work.start.click(
             self._animate,
-            [self._motion, *crop, *self._options.values()],
+            [self._motion, *self._portrait.crop.values(), *self._options.values()],
             self._work.outputs,
             concurrency_limit=None,
             **QUIET,
@@ -106,35 +84,6 @@ class AnimateTab:
     def _of(self, request: gr.Request) -> tuple[Visitor, Chosen]:
         visitor = self._desk.visitor(request)
         return visitor, visitor.part(self._name, Chosen)
-
-    def _choose(self, request: gr.Request, upload: str | None, *crop: Any) -> tuple[Any, Any]:
-        return gr.update(value=None), self._looked(request, lambda: self._desk.take(upload), crop)
-
-    def _choose_example(self, request: gr.Request, *crop: Any) -> tuple[Any, Any]:
-        def kept() -> Upload:
-            return self._desk.service.keep(example(self._example), f"{self._example}.png")[0]
-
-        return gr.update(value=None), self._looked(request, kept, crop)
-
-    def _look_again(self, request: gr.Request, *crop: Any) -> Any:
-        _, chosen = self._of(request)
-        if chosen.look is None:
-            return gr.skip()
-        upload = chosen.look.upload
-        return self._looked(request, lambda: upload, crop)
-
-    def _looked(self, request: gr.Request, take: Callable[[], Upload], crop: Sequence[Any]) -> Any:
-        """The portrait's card, or what is wrong with it."""
-        _, chosen = self._of(request)
-        try:
-            upload = take()
-            values = {**self._fixed, **options.changed(list(self._crop), crop)}
-            animation = options_from("animate", values)
-            assert isinstance(animation, AnimateOptions)
-            chosen.look = look_at(self._desk.service, upload, animation)
-            return gr.update(value=chosen.look.card(), visible=True)
-        except Exception as error:
-            return gr.update(value=self._desk.told(error), visible=True)
 
     def _choose_motion(self, request: gr.Request, motion: str) -> tuple[Any, Any]:
         _, chosen = self._of(request)
@@ -154,20 +103,19 @@ class AnimateTab:
     async def _animate(
         self, request: gr.Request, motion: str, *values: Any
     ) -> AsyncIterator[tuple[Any, ...]]:
-        visitor, chosen = self._of(request)
         try:
-            job = await run_in_threadpool(self._submit, visitor, chosen, motion, values)
+            job = await run_in_threadpool(self._submit, request, motion, values)
             async for shown in self._work.followed(job):
                 yield shown
         except Exception as error:
             yield self._work.idle(self._desk.told(error))
 
-    def _submit(self, visitor: Visitor, chosen: Chosen, motion: str, values: Sequence[Any]) -> str:
+    def _submit(self, request: gr.Request, motion: str, values: Sequence[Any]) -> str:
         """Ask for the work. Raises `UserError` where something is not chosen yet."""
-        if chosen.look is None:
-            raise UserError("choose a portrait first: a photo or a video")
+        visitor, chosen = self._of(request)
+        source = self._portrait.look(request).upload.id
         if motion == OWN and chosen.driver is None:
             raise UserError("choose what moves the portrait: a motion, or a file of your own")
         driver = chosen.driver.id if motion == OWN and chosen.driver else motion
-        changed = {**self._fixed, **options.changed([*self._crop, *self._options], values)}
-        return self._desk.submit(visitor, self._name, "animate", chosen.look.upload.id, [driver], changed)
+        changed = {**self._portrait.fixed, **options.changed([*self._portrait.crop, *self._options], values)}
+        return self._desk.submit(visitor, self._name, "animate", source, [driver], changed)

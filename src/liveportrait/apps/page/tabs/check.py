@@ -8,7 +8,7 @@ import gradio as gr
 
 from liveportrait.apps.page import shown
 from liveportrait.apps.page.desk import Desk
-from liveportrait.apps.page.tabs.animate import LOOKING
+from liveportrait.apps.page.portrait import LOOKING
 from liveportrait.apps.page.uploads import PICTURES, VIDEOS, drop
 from liveportrait.marking.verdict import Verdict
 

@@ -16,8 +16,8 @@ from liveportrait.apps.page import shown
 from liveportrait.apps.page.desk import Desk, Visitor
 from liveportrait.apps.page.examples import example
 from liveportrait.apps.page.keyframes import Timeline
+from liveportrait.apps.page.portrait import LOOKING, QUIET
 from liveportrait.apps.page.sources import Look, look_at, look_at_moment
-from liveportrait.apps.page.tabs.animate import LOOKING, QUIET
 from liveportrait.apps.page.uploads import PICTURES, VIDEOS, drop
 from liveportrait.apps.page.view import view
 from liveportrait.apps.page.work import Work

@@ -13,8 +13,9 @@ from liveportrait.animation.options import SourceOptions
 from liveportrait.apps.page import shown
 from liveportrait.apps.page.desk import Desk, Visitor
 from liveportrait.apps.page.examples import example
+from liveportrait.apps.page.portrait import LOOKING, QUIET
 from liveportrait.apps.page.sources import Look, driver_card, look_at
-from liveportrait.apps.page.tabs.animate import LOOKING, OWN, QUIET, motions
+from liveportrait.apps.page.tabs.animate import OWN, motions
 from liveportrait.apps.page.uploads import PICTURES, TEMPLATES, VIDEOS, drop
 from liveportrait.apps.page.work import Work
 from liveportrait.apps.server.store import Upload

@@ -1,0 +1,93 @@
+"""A portrait that speaks for a visitor of the live stream: sound comes at any time, frames go out by the clock."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from liveportrait.animation.options import DriveOptions
+from liveportrait.animation.portrait import Portrait
+from liveportrait.animation.speaking.live import MOST_CAUGHT_UP, MOST_WAITING, LiveVoice
+from liveportrait.animation.speaking.options import SpeechOptions
+from liveportrait.apps.live.frames import NOT_TAKEN, Refusal
+from liveportrait.errors import UserError
+from liveportrait.media.sound.speech import SPEECH_RATE, Speech
+from liveportrait.types import Image
+
+
+class Speaker:
+    """Takes sound from any thread, before it has a portrait already. Everything else belongs to one thread."""
+
+    def __init__(self, options: SpeechOptions) -> None:
+        self.options = options
+        self._lock = threading.Lock()
+        self._early: list[bytes] = []  # what came before the voice was there
+        self._voice: LiveVoice | None = None
+        self.stages: dict[str, float] = {}
+        """seconds that each stage of the last frame took"""
+
+    @property
+    def waiting(self) -> float:
+        """Seconds of sound that are still to be said."""
+        return self._voice.waiting if self._voice else 0.0
+
+    def begin(self, portrait: Portrait, options: DriveOptions) -> None:
+        """Speak through a portrait from now on; what waited to be said is forgotten. Raises `UserError`."""
+        session = portrait.session()
+        voice = portrait.following(session, options, self.options.fps).voice(self.options)
+        with self._lock:
+            if self._voice:
+                self._voice.close()
+            self._session, self._voice = session, voice
+            early, self._early = self._early, []
+        for samples in early:
+            voice.feed(_floats(samples))
+
+    def feed(self, samples: bytes) -> None:
+        """Say this after what waits: 16-bit mono sound at 16 kHz, little end first.
+
+        Raises `Refusal` for half a sample, `UserError` where far too much waits.
+        """
+        if len(samples) % 2:
+            raise Refusal(NOT_TAKEN, f"{len(samples)} bytes of sound are no 16-bit samples")
+        with self._lock:
+            if self._voice is None:
+                self._early.append(samples)
+                if sum(map(len, self._early)) > 2 * SPEECH_RATE * MOST_WAITING:
+                    raise UserError("the portrait is not ready to speak: wait for its first frame")
+                return
+        self._voice.feed(_floats(samples))
+
+    def interrupt(self) -> None:
+        """Forget what waits to be said."""
+        with self._lock:
+            self._early.clear()
+        if self._voice:
+            self._voice.interrupt()
+
+    def frame(self, skipped: int) -> tuple[Image, bytes, int]:
+        """The next picture after some that are left out, the sound of them all, and how many were left out.
+
+        Where more were missed than `MOST_CAUGHT_UP`, the voice has waited instead.
+        """
+        assert self._voice
+        skipped = skipped if skipped <= MOST_CAUGHT_UP * self.options.fps else 0
+        begun = self._spent()
+        sounds = [self._voice.skip() for _ in range(skipped)]
+        picture, sound = self._voice.frame()
+        self.stages = {name: busy - begun.get(name, 0.0) for name, busy in self._spent().items()}
+        samples = np.concatenate([*sounds, sound])
+        return picture, (samples * 32767).round().astype("<i2").tobytes(), skipped
+
+    def _spent(self) -> dict[str, float]:
+        return {name: spent.busy for name, spent in self._session.clock.profile(0).stages.items()}
+
+    def close(self) -> None:
+        """Say nothing more."""
+        if self._voice:
+            self._voice.close()
+
+
+def _floats(samples: bytes) -> Speech:
+    return np.frombuffer(samples, "<i2").astype(np.float32) / np.float32(32768)
