@@ -10,6 +10,7 @@ import pytest
 import torch
 from back_end_samples import cues, poses
 from torch import Tensor
+from web_dist import web_graphs
 
 from liveportrait import weights
 from liveportrait.engine import make_backend
@@ -27,12 +28,8 @@ def networks() -> Networks:
 
 
 @pytest.fixture(scope="module")
-def folder(networks: Networks, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-    pytest.importorskip("onnxscript", reason="the ONNX exporter is not installed")
-    made = tmp_path_factory.mktemp("web") / "graphs"
-    export(networks, "web", made)
-    return made
+def folder(pytestconfig: pytest.Config) -> Path:
+    return web_graphs(pytestconfig.cache.mkdir("web"))
 
 
 def call(folder: Path, name: str, *tensors: Tensor) -> list[Tensor]:

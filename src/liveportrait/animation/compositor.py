@@ -186,5 +186,9 @@ def watermark_for(source: Source, variant: Variant, options: PasteOptions, work:
     """The watermark that says what was done to which source by which weights; None where options leave marks out."""
     if not options.mark:
         return None
-    weights = hashlib.sha256(variant.name.encode()).digest()[0]
-    return Watermark(Payload(work, int(source.sha256[:4] or "0", 16), weights))
+    return Watermark(Payload(work, int(source.sha256[:4] or "0", 16), weights_mark(variant.name)))
+
+
+def weights_mark(variant: str) -> int:
+    """What the watermark says of the weights, by the name of their variant: 8 bits."""
+    return hashlib.sha256(variant.encode()).digest()[0]

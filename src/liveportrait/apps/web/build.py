@@ -21,10 +21,17 @@ import tyro
 from tyro.conf import Positional, arg
 
 from liveportrait import weights
+from liveportrait.animation.compositor import weights_mark
+from liveportrait.animation.source.base import SMALLEST_SIDE
+from liveportrait.animation.source.photo import PHOTO_SIDE
+from liveportrait.apps.web.constants import motion_constants
+from liveportrait.apps.web.face_constants import face_constants
+from liveportrait.apps.web.measure_constants import measure_constants
 from liveportrait.apps.web.server import MANIFEST
 from liveportrait.engine.export import DESCRIPTION, export
 from liveportrait.errors import UserError
 from liveportrait.folders import unfinished_beside
+from liveportrait.networks.compact.painter import CUES
 
 PAGE = Path(__file__).with_name("page")
 FACE_MODELS = Path(__file__).parents[2] / "face" / "models"
@@ -54,7 +61,7 @@ def build(folder: Path, packages: Path, graphs: Path | None = None) -> Path:
     with unfinished_beside(folder) as partial:
         shutil.copytree(PAGE, partial)
         _copy_packages(packages, partial / VENDOR)
-        described = _copy_graphs(graphs, partial / GRAPHS)
+        variant, described = _copy_graphs(graphs, partial / GRAPHS)
         (partial / MOTIONS).mkdir()
         for path in sorted(TEMPLATES.glob("*.safetensors")):
             shutil.copy(path, partial / MOTIONS)
@@ -64,7 +71,7 @@ def build(folder: Path, packages: Path, graphs: Path | None = None) -> Path:
             "motions": {
                 path.stem: f"{MOTIONS}/{path.name}" for path in sorted((partial / MOTIONS).iterdir())
             },
-            "constants": _constants(),
+            "constants": _constants(variant),
             "files": {
                 path.relative_to(partial).as_posix(): _told(path)
                 for path in sorted(partial.rglob("*"))
@@ -86,24 +93,29 @@ def _copy_packages(packages: Path, into: Path) -> None:
             if not source.is_file():
                 raise UserError(f"{source} is missing: run `npm ci --ignore-scripts` in the folder web")
             shutil.copy(source, into)
+    shutil.copy(packages / "mediabunny" / "LICENSE", into / "LICENSE-mediabunny.txt")
+    shutil.copy(FACE_MODELS / "LICENSE-Apache-2.0.txt", into)
 
 
 def _versions(packages: Path) -> dict[str, str]:
     return {name: json.loads((packages / name / "package.json").read_text())["version"] for name in PACKAGES}
 
 
-def _copy_graphs(graphs: Path | None, into: Path) -> dict[str, Any]:
-    """All graphs in one folder; returns what goes in and out of each, and its file."""
+def _copy_graphs(graphs: Path | None, into: Path) -> tuple[str, dict[str, Any]]:
+    """All graphs in one folder; returns the variant, and what goes in and out of each graph, with its file."""
     if graphs is None:
         export(weights.load(WEIGHTS), "web", into)
     else:
         shutil.copytree(graphs, into)
-    described: dict[str, Any] = json.loads((into / DESCRIPTION).read_text())["graphs"]
+    told = json.loads((into / DESCRIPTION).read_text())
+    described: dict[str, Any] = told["graphs"]
     (into / DESCRIPTION).unlink()
     for path in sorted(FACE_MODELS.glob("*.onnx")):
         shutil.copy(path, into)
         described[path.stem] = _ports(path)
-    return {name: {"file": f"{GRAPHS}/{name}.onnx", **ports} for name, ports in described.items()}
+    return told["variant"], {
+        name: {"file": f"{GRAPHS}/{name}.onnx", **ports} for name, ports in described.items()
+    }
 
 
 def _ports(path: Path) -> dict[str, dict[str, list[int]]]:
@@ -122,8 +134,15 @@ def _ports(path: Path) -> dict[str, dict[str, list[int]]]:
     }
 
 
-def _constants() -> dict[str, Any]:
-    return {}
+def _constants(variant: str) -> dict[str, Any]:
+    """The numbers that scripts need and the program owns."""
+    return {
+        "motion": motion_constants(),
+        "face": face_constants(),
+        "measures": measure_constants(),
+        "photo": {"side": PHOTO_SIDE, "smallest": SMALLEST_SIDE},
+        "weights": {"mark": weights_mark(variant), "cues": CUES},
+    }
 
 
 def _told(path: Path) -> dict[str, object]:

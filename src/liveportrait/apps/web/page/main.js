@@ -1,9 +1,9 @@
 /** The page: what a visitor brings and chooses goes to the workers, and what they make is shown. */
 
-import { told, UserError } from "./errors.js";
+import { told } from "./errors.js";
 import { Studio } from "./studio.js";
 import { askForPhotos, Camera } from "./view/photos.js";
-import { motionChoices, optionsOf, showValues, sliderRows } from "./view/options.js";
+import { motionChoices, optionsOf, resetSliders, showValues, sliderRows } from "./view/options.js";
 import { Stage } from "./view/stage.js";
 
 const $ = (id) => document.getElementById(id);
@@ -22,6 +22,8 @@ async function attempt(work) {
         if (error?.name !== "AbortError") {
             console.error(error);
             stage.warn(told(error));
+        } else {
+            stage.say("Cancelled.");
         }
         return null;
     }
@@ -31,7 +33,12 @@ function enable() {
     const ready = Boolean(studio?.isOpen) && !busy;
     $("animate").disabled = !ready;
     $("sliders").disabled = !ready;
-    $("change").disabled = $("camera").disabled = Boolean(busy) && busy !== "camera";
+    $("change").disabled = $("camera").disabled = !studio || (Boolean(busy) && busy !== "camera");
+}
+
+function restSliders() {
+    resetSliders($("sliders"));
+    showValues($("options"));
 }
 
 /** Begin with a photo. @param {Blob} file */
@@ -44,7 +51,7 @@ async function openPhoto(file) {
         const { width, height } = await studio.open(file);
         stage.showPortrait(width, height);
         stage.say("Choose a motion, then animate.");
-        $("sliders").reset?.();
+        restSliders();
     });
     enable();
 }
@@ -87,6 +94,14 @@ async function live() {
     busy = null;
     stage.rest();
     enable();
+}
+
+/** The portrait as it is shown, as a file. */
+async function savePicture() {
+    const file = await attempt(() => studio.picture());
+    if (file) {
+        stage.save(file, "portrait.png");
+    }
 }
 
 async function takePhoto() {
@@ -133,6 +148,16 @@ $("animate").addEventListener("click", animate);
 $("cancel").addEventListener("click", () => studio.stop());
 $("change").addEventListener("click", () => $("photo").click());
 $("camera").addEventListener("click", takePhoto);
+$("save").addEventListener("click", savePicture);
+$("still").addEventListener("click", () => {
+    restSliders();
+    attempt(() => studio.edit({}));
+});
+$("frame").addEventListener("click", (event) => {
+    if ($("frame").classList.contains("filled")) {
+        event.preventDefault(); // another portrait is asked for by its button
+    }
+});
 $("driver").addEventListener("change", ({ target }) => {
     driver = target.files[0] ?? driver;
     if (driver) {
@@ -147,6 +172,7 @@ $("motions").addEventListener("click", ({ target }) => {
 $("options").addEventListener("input", ({ target }) => {
     showValues($("options"));
     if ($("sliders").contains(target) && studio?.isOpen && !busy) {
+        stage.forget();
         attempt(() => studio.edit(optionsOf($("options")).sliders));
     }
 });
@@ -166,6 +192,8 @@ addEventListener("beforeunload", (event) => {
     }
 });
 
-if (await attempt(() => start()) === null && !document.body.dataset.ready) {
+await attempt(start);
+if (!document.body.dataset.ready) {
     $("photo").disabled = $("camera").disabled = true;
+    document.body.dataset.ready = "no";
 }

@@ -31,9 +31,10 @@ export class Studio {
     /** Load everything. @param {HTMLCanvasElement} canvas on which portraits are drawn */
     async start(canvas) {
         const offscreen = canvas.transferControlToOffscreen();
+        const { port1, port2 } = new MessageChannel(); // from one worker to the other
         const [facts] = await Promise.all([
-            this.render.call("start", { ...this.wish, canvas: offscreen }, [offscreen]),
-            this.face.call("start", {}),
+            this.render.call("start", { ...this.wish, canvas: offscreen, port: port1 }, [offscreen, port1]),
+            this.face.call("start", { port: port2 }, [port2]),
         ]);
         return facts;
     }
@@ -56,14 +57,38 @@ export class Studio {
         }
     }
 
+    /** The portrait as it is shown. @returns {Promise<Blob>} a PNG file */
+    picture() {
+        return this.render.call("picture");
+    }
+
     /** A video of the portrait. @param {string | File} motion */
     animate(motion, options) {
-        return this.render.call("animate", { motion, ...options });
+        return this.render.call("animate", { ...options, motion });
+    }
+
+    /** Follow a camera until `stop`. @param {import("./view/photos.js").Camera} camera */
+    async live(camera, { transfer }, onTold) {
+        this.following = true;
+        let [rendered, begins, count] = [Promise.resolve(), true, 0];
+        const begun = performance.now();
+        while (this.following) {
+            const frame = await camera.frame();
+            const sight = await this.face.call("see", { frame, begins }, [frame]);
+            await rendered; // the last frame, meanwhile
+            rendered = this.render.call("follow", { sight, begins, rate: camera.rate, transfer });
+            begins = false;
+            count += 1;
+            const rate = (1000 * count) / (performance.now() - begun);
+            onTold(sight.face ? `The portrait follows: ${rate.toFixed(1)} frames a second.` : "No face in sight: the portrait waits.", count);
+        }
+        await rendered;
+        await this.render.call("rest");
     }
 
     /** Stop what is being made. */
     stop() {
-        this.stopped = true;
+        this.following = false;
         return this.render.call("stop");
     }
 }

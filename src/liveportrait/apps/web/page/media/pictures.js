@@ -1,10 +1,12 @@
 /** Photos into pixels. */
 
+import { constants } from "../constants.js";
 import { UserError } from "../errors.js";
+import { resizeArea } from "../face/resampling.js";
 
-const SMALLEST = 32; // px of a side, below which there is nothing to see
+/** @typedef {import("../types.js").Picture} Picture */
 
-/** A photo's pixels, upright. @param {Blob} file @returns {Promise<import("../types.js").Picture>} */
+/** A photo's pixels, upright, of even sides and not too large. @param {Blob} file @returns {Promise<Picture>} */
 export async function readPicture(file, name = "The photo") {
     let bitmap;
     try {
@@ -17,16 +19,17 @@ export async function readPicture(file, name = "The photo") {
         throw new UserError(`${name} is no photo that this browser reads: choose a JPEG, PNG or WebP picture.`);
     }
     try {
-        return pixelsOf(bitmap, bitmap.width, bitmap.height, name);
+        return limitSize(pixelsOf(bitmap, bitmap.width, bitmap.height, name));
     } finally {
         bitmap.close();
     }
 }
 
-/** The pixels of something that can be drawn, transparency laid on white. @returns {import("../types.js").Picture} */
-export function pixelsOf(drawable, width, height, name = "The picture") {
-    if (Math.min(width, height) < SMALLEST) {
-        throw new UserError(`${name} is ${width}x${height} px: use one of at least ${SMALLEST} px a side.`);
+/** The pixels of something that can be drawn, transparency laid on white, or as in a mirror. @returns {Picture} */
+export function pixelsOf(drawable, width, height, name = "The picture", mirrored = false) {
+    const { smallest } = constants.photo;
+    if (Math.min(width, height) < smallest) {
+        throw new UserError(`${name} is ${width}x${height} px: use one of at least ${smallest} px a side.`);
     }
     const canvas = new OffscreenCanvas(width, height);
     const pen = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
@@ -35,6 +38,33 @@ export function pixelsOf(drawable, width, height, name = "The picture") {
     }
     pen.fillStyle = "white";
     pen.fillRect(0, 0, width, height);
+    if (mirrored) {
+        pen.setTransform(-1, 0, 0, 1, width, 0);
+    }
     pen.drawImage(drawable, 0, 0, width, height);
     return { width, height, data: pen.getImageData(0, 0, width, height).data };
+}
+
+/** The picture with its longer side reduced to what players take and both sides made even (source/photo.py). */
+export function limitSize(picture, limit = constants.photo.side) {
+    const longer = Math.max(picture.width, picture.height);
+    const [width, height] = [picture.width, picture.height].map((side) => {
+        const shorter = longer > limit ? Math.trunc((side * limit) / longer) : side;
+        return side === longer && longer > limit ? limit : shorter;
+    });
+    const reduced = longer > limit ? resizeArea(picture, Math.max(width, 2), Math.max(height, 2)) : picture;
+    return evened(reduced);
+}
+
+/** The picture without an odd row at the bottom and an odd column at the right. */
+function evened({ width, height, data }) {
+    const [wide, high] = [width - (width % 2), height - (height % 2)];
+    if (wide === width && high === height) {
+        return { width, height, data };
+    }
+    const kept = new Uint8ClampedArray(4 * wide * high);
+    for (let row = 0; row < high; row++) {
+        kept.set(data.subarray(4 * row * width, 4 * (row * width + wide)), 4 * row * wide);
+    }
+    return { width: wide, height: high, data: kept };
 }

@@ -1,6 +1,7 @@
 /** The form: motions to choose from, options, sliders. */
 
 const OWN = { video: "Own video…", live: "Camera, live" };
+const FIRST = "talk"; // of the motions, chosen until a visitor chooses
 const SHOWN = ["smile", "eyebrow", "wink", "eye_opening", "lip_opening", "gaze_x", "gaze_y", "yaw", "pitch", "roll"];
 const STEPS = 100; // of a slider from end to end
 
@@ -9,7 +10,8 @@ export function motionChoices(box, motions) {
     const choices = [...motions.map((name) => [name, spelled(name)]), ...Object.entries(OWN)];
     box.replaceChildren(
         ...choices.map(([value, text], index) => {
-            const input = element("input", { type: "radio", name: "motion", value, checked: index === 0, className: "unseen" });
+            const checked = value === FIRST || (index === 0 && !motions.includes(FIRST));
+            const input = element("input", { type: "radio", name: "motion", value, checked, className: "unseen" });
             return element("label", {}, input, element("span", { textContent: text }));
         }),
     );
@@ -22,15 +24,24 @@ export function sliderRows(box, sliders) {
         const value = rest ?? low; // an opening at rest is the face's own
         const input = element("input", { type: "range", name: `slider-${name}`, min: low, max: high, step: (high - low) / STEPS, value });
         input.defaultValue = value;
+        input.dataset.rest = rest === null ? "as it is" : "";
         const row = element("label", {}, element("span", { textContent: spelled(name) }), input, element("output"));
         box.append(row);
+    }
+}
+
+/** All sliders back at rest. @param {HTMLFieldSetElement} box */
+export function resetSliders(box) {
+    for (const input of box.querySelectorAll("input")) {
+        input.value = input.defaultValue;
     }
 }
 
 /** The value of every slider beside it. @param {HTMLFormElement} form */
 export function showValues(form) {
     for (const input of form.querySelectorAll("input[type=range]")) {
-        input.nextElementSibling.textContent = Number(Number(input.value).toFixed(2));
+        const isAtRest = input.value === input.defaultValue;
+        input.nextElementSibling.textContent = (isAtRest && input.dataset.rest) || Number(Number(input.value).toFixed(2));
     }
 }
 

@@ -55,6 +55,7 @@ export class Camera {
             const refused = error.name === "NotAllowedError";
             throw new UserError(refused ? "The browser was not allowed to use the camera." : "There is no camera, or another program uses it.");
         }
+        this.rate = this.video.srcObject.getVideoTracks()[0].getSettings().frameRate || 25;
         await this.video.play();
     }
 

@@ -30,7 +30,8 @@ export class Stage {
     }
 
     /** The portrait, in its own size, in place of what was there. */
-    showPortrait() {
+    showPortrait(width, height) {
+        this.canvas.ariaLabel = `The portrait, ${width} by ${height} pixels`;
         $("frame").classList.add("filled");
         $("invitation").hidden = true;
         $("frame").hidden = this.canvas.hidden = false;
@@ -49,6 +50,13 @@ export class Stage {
         result.hidden = false;
         this.say(`${frames} frames in ${seconds.toFixed(1)} s. ${note}`.trim());
         download.focus();
+    }
+
+    /** Give a file to the visitor. @param {Blob} file */
+    save(file, name) {
+        const address = URL.createObjectURL(file);
+        Object.assign(document.createElement("a"), { href: address, download: name }).click();
+        setTimeout(() => URL.revokeObjectURL(address), 60_000);
     }
 
     /** Let go of the last result. */

@@ -1,10 +1,10 @@
-/** Calls between the page and its workers: a name, an argument, and an answer or an error; and news meanwhile. */
+/** Calls between the page and its workers, and between these: a name, an argument, and an answer or an error; and news meanwhile. */
 
 import { told, UserError } from "../errors.js";
 
 /** The caller's end of a worker. */
 export class Calls {
-    /** @param {Worker} worker @param {(news: any) => void} onNews what a call tells before it is answered */
+    /** @param {Worker | MessagePort} worker @param {(news: any) => void} onNews what a call tells meanwhile */
     constructor(worker, onNews = () => {}) {
         this.worker = worker;
         this.waiting = new Map();
@@ -17,7 +17,7 @@ export class Calls {
             const { resolve, reject } = this.waiting.get(data.id);
             this.waiting.delete(data.id);
             if ("error" in data) {
-                reject(Object.assign(new UserError(data.error), { name: data.name }));
+                reject(Object.assign(new UserError(data.error), data.stopped ? { name: "AbortError" } : {}));
             } else {
                 resolve(data.value);
             }
@@ -27,6 +27,7 @@ export class Calls {
             this.waiting.forEach(({ reject }) => reject(error));
             this.waiting.clear();
         });
+        worker.start?.(); // a port waits until it is told to
     }
 
     /** What the worker answers; throws what it throws. @param {Transferable[]} transfer */
@@ -48,22 +49,23 @@ export class Moved {
 }
 
 /** Answer calls in a worker. @param {Record<string, (argument: any) => any>} handlers by name */
-export function answer(handlers) {
-    self.addEventListener("message", async ({ data: { id, name, argument } }) => {
+export function answer(handlers, port = self) {
+    port.addEventListener("message", async ({ data: { id, name, argument } }) => {
         try {
             const made = await handlers[name](argument);
             if (made instanceof Moved) {
-                self.postMessage({ id, value: made.value }, made.transfer);
+                port.postMessage({ id, value: made.value }, made.transfer);
             } else {
-                self.postMessage({ id, value: made });
+                port.postMessage({ id, value: made });
             }
         } catch (error) {
             if (!["UserError", "AbortError"].includes(error?.name)) {
                 console.error(error);
             }
-            self.postMessage({ id, error: told(error), name: error?.name });
+            port.postMessage({ id, error: told(error), stopped: error?.name === "AbortError" });
         }
     });
+    port.start?.();
 }
 
 /** Tell the page something before a call is answered. @param {Transferable[]} transfer */

@@ -1,26 +1,32 @@
 /** The worker that renders: networks of the portrait, frames, and the video that they become. */
 
 import { Animator } from "../animation/animator.js";
+import { Follower } from "../animation/follower.js";
+import { TemplatePlay, VideoPlay } from "../animation/drivers.js";
 import { UserError } from "../errors.js";
+import { VideoInput } from "../media/input.js";
 import { VideoOutput } from "../media/output.js";
-import { readTemplate, TemplateDriver } from "../motion/templates.js";
+import { readTemplate } from "../motion/templates.js";
 import { fetched } from "../runtime.js";
-import { answer, tell } from "./calls.js";
+import { answer, Calls, tell } from "./calls.js";
 import { load } from "./loading.js";
 
 const NETWORKS = ["appearance", "render", "stitching", "expression", "eye_retargeting", "motion"];
 
 let animator = null;
 let manifest = null;
+let faces = null; // the worker that looks for them
 let portrait = null;
 let canvas = null;
 let pen = null;
 let stopping = null; // an AbortController while something is made
+let live = null; // {follower, transfer, options} while a camera is followed
 
 answer({
-    async start({ canvas: given, ...wish }) {
+    async start({ canvas: given, port, ...wish }) {
         canvas = given;
         pen = canvas.getContext("2d", { alpha: false });
+        faces = new Calls(port);
         const loaded = await load(NETWORKS, wish);
         manifest = loaded.manifest;
         animator = new Animator(loaded.networks);
@@ -38,12 +44,34 @@ answer({
         show(await portrait.edit(sliders));
     },
 
+    picture() {
+        return canvas.convertToBlob({ type: "image/png" });
+    },
+
     animate({ motion, transfer, webm }) {
         return stoppable((signal) => animate(motion, transfer, webm, signal));
     },
 
     stop() {
         stopping?.abort();
+    },
+
+    /** The portrait as a camera's frame wants it. @param {import("../animation/follower.js").Sight} sight */
+    async follow({ sight, begins, rate, transfer }) {
+        if (begins) {
+            live = { follower: new Follower(animator.networks, rate), transfer: null };
+        }
+        const driving = await live.follower.push(sight);
+        if (driving) {
+            live.transfer ??= portrait.transfer(live.follower.start, transfer);
+            show(await portrait.driven(live.transfer, driving));
+        }
+    },
+
+    /** The portrait as it is. */
+    rest() {
+        live = null;
+        show(portrait.picture);
     },
 });
 
@@ -60,13 +88,11 @@ async function stoppable(work) {
     if (stopping) {
         throw new UserError("Something is being made already: cancel it first.");
     }
-    stopping = new AbortController();
+    const { signal } = (stopping = new AbortController());
     try {
-        return await work(stopping.signal);
+        return await work(signal);
     } catch (error) {
-        if (stopping.signal.aborted) {
-            show(portrait.picture);
-        }
+        show(portrait.picture);
         throw error;
     } finally {
         stopping = null;
@@ -74,12 +100,13 @@ async function stoppable(work) {
 }
 
 async function animate(motion, transfer, webm, signal) {
-    const driver = await openDriver(motion);
-    const { picture } = portrait;
-    const output = await VideoOutput.open({ width: picture.width, height: picture.height, rate: driver.rate, webm });
+    const { driver, sound, close } = await openDriver(motion);
+    const { width, height } = portrait.picture;
     const begun = performance.now();
+    let output = null;
     let done = 0;
     try {
+        output = await VideoOutput.open({ width, height, rate: driver.rate, webm }, sound);
         for await (const frame of portrait.drive(driver, transfer)) {
             signal.throwIfAborted();
             show(frame);
@@ -88,18 +115,31 @@ async function animate(motion, transfer, webm, signal) {
             const rate = (1000 * done) / (performance.now() - begun);
             tell({ kind: "frame", frame: done, frames: driver.length, rate });
         }
+        const file = await output.finish();
+        const seconds = (performance.now() - begun) / 1000;
+        const name = `${typeof motion === "string" ? motion : "animated"}.${output.suffix}`;
+        const note = output.silent ? "The driver's sound is of a kind that this file cannot hold: it was left out." : "";
+        return { file, name, frames: done, seconds, codec: output.codec, note };
     } catch (error) {
-        await output.cancel();
+        await output?.cancel();
         throw error;
+    } finally {
+        await close();
     }
-    const file = await output.finish();
-    const seconds = (performance.now() - begun) / 1000;
-    const name = `${typeof motion === "string" ? motion : "animated"}.${output.suffix}`;
-    return { file, name, frames: done, seconds, codec: output.codec, note: "" };
 }
 
-/** The driver in a bundled motion. @param {string} name */
-async function openDriver(name) {
-    const data = await fetched(manifest.motions[name], manifest);
-    return new TemplateDriver(readTemplate(data.buffer, name));
+/** The driver in a bundled motion, or in a visitor's video. @param {string | File} motion */
+async function openDriver(motion) {
+    if (typeof motion === "string") {
+        const data = await fetched(manifest.motions[motion], manifest);
+        return { driver: new TemplatePlay(readTemplate(data.buffer, motion)), sound: null, close() {} };
+    }
+    const video = await VideoInput.open(motion);
+    await faces.call("follow", motion);
+    const close = async () => {
+        video.close();
+        await faces.call("end");
+    };
+    const driver = new VideoPlay(video, new Follower(animator.networks, video.rate[0] / video.rate[1]), () => faces.call("next"));
+    return { driver, sound: video.sound, close };
 }

@@ -1,0 +1,36 @@
+"""Numbers of the faces' measures that scripts need and Python owns, ready for JSON: they are typed nowhere twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from liveportrait.face import canonical, measures
+from liveportrait.motion import lifting
+from liveportrait.networks import keypoints
+
+
+def measure_constants() -> dict[str, Any]:
+    """What `page/face/measures.js` and `page/motion/{landmarks,lifting}.js` read."""
+    vertices, weights = canonical.canonical_face()
+    rigid = [row for row in range(len(weights)) if weights[row] > 0]
+    return {
+        # Of the rigid fit: landmarks that count, where they lie on the mean face, and how much they count.
+        "fit": {
+            "rows": rigid,
+            "vertices": vertices[rigid].flatten().tolist(),
+            "weights": weights[rigid].tolist(),
+        },
+        "eyes": [
+            {"lids": canonical.RIGHT_EYE_LIDS, "corners": canonical.RIGHT_EYE_CORNERS},
+            {"lids": canonical.LEFT_EYE_LIDS, "corners": canonical.LEFT_EYE_CORNERS},
+        ],
+        "lips": {"lids": canonical.INNER_LIPS, "corners": canonical.MOUTH_CORNERS},
+        "epsilon": measures.EPSILON,
+        "keypoints": keypoints.MESH,
+        "rigidCentre": lifting.rigid_centre().tolist(),
+        "lifting": {
+            "rows": lifting.MESH_ROWS,
+            "rigid": lifting.RIGID,
+            "mean": lifting.mean_landmarks().flatten().tolist(),
+        },
+    }

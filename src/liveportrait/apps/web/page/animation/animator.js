@@ -1,0 +1,116 @@
+/** The way of a frame: a photo opened once, then driven or edited (animation/animator.py, portrait.py). */
+
+import { constants } from "../constants.js";
+import { cut, sourceWindow, toTensor } from "../face/crop.js";
+import { openingRatios } from "../face/measures.js";
+import { seenKeypoints, snapToLandmarks, through } from "../motion/landmarks.js";
+import { flattened } from "../motion/lifting.js";
+import { poseOf } from "../motion/geometry.js";
+import { Compositor } from "./compositor.js";
+import { MotionTransfer, SliderPoser } from "./posers.js";
+import { Watermark } from "./watermark.js";
+
+/** @typedef {import("../types.js").Tensor} Tensor @typedef {import("../types.js").Picture} Picture */
+
+/** Opens portraits; the networks are loaded once. */
+export class Animator {
+    /** @param {import("../types.js").Networks} networks */
+    constructor(networks) {
+        this.networks = networks;
+    }
+
+    /**
+     * The portrait in a photo.
+     *
+     * @param {{picture: Picture, face: import("../types.js").Face, scores: Float32Array, mark: ?number}} seen the photo,
+     * the face in it, its blendshapes (52,), and what the watermark says of the photo; null leaves the watermark out
+     */
+    async open({ picture, face, scores, mark }) {
+        const window = sourceWindow(face.landmarks);
+        const pixels = toTensor(cut(picture, window));
+        const seen = through(seenKeypoints(face.landmarks), window);
+        const motion = snapToLandmarks(motionOf(await this.networks.motion([pixels])), seen, window.size);
+        const features = await this.networks.appearance([pixels]);
+        const own = { motion, ratios: openingRatios(face.landmarks), shape: shapeOf(face, scores, seen, window) };
+        return new Portrait(this.networks, picture, own, features, window, mark);
+    }
+}
+
+/** A photo whose face was found, cut out and measured once. */
+export class Portrait {
+    constructor(networks, picture, face, features, window, mark) {
+        Object.assign(this, { networks, picture, face, features });
+        this.home = poseOf(face.motion);
+        this.compositor = new Compositor(picture, window);
+        this.marks = {};
+        for (const work of mark === null ? [] : ["animated", "edited"]) {
+            this.marks[work] = new Watermark({ work, source: mark, weights: constants.weights.mark });
+        }
+    }
+
+    /** The photo moving as a driver does, frame by frame; each is valid until the next. @returns {AsyncGenerator<Picture>} */
+    async *drive(driver, options) {
+        let transfer = null;
+        for await (const driving of driver.play()) {
+            transfer ??= this.transfer(driver.start, options);
+            yield this.driven(transfer, driving);
+        }
+    }
+
+    /** The transfer from a driver's start to this face. @param {object} options those of `TransferOptions` */
+    transfer(start, options) {
+        return new MotionTransfer(this.networks, this.face, start, false, options);
+    }
+
+    /** The frame for one of the driver. @param {MotionTransfer} transfer @returns {Promise<Picture>} */
+    async driven(transfer, driving) {
+        const pose = await transfer.pose(driving);
+        return this.rendered(pose, transfer.movesMouth ? driving.cues : null, "animated");
+    }
+
+    /** The photo as sliders ask for. @param {Record<string, number>} sliders @returns {Promise<Picture>} */
+    async edit(sliders) {
+        const pose = await new SliderPoser(this.networks, this.face).pose(sliders);
+        return this.rendered(pose, null, "edited");
+    }
+
+    /** A frame with the face in a pose. @param {import("../types.js").Pose} pose @param {?Float32Array} cues (5,) */
+    async rendered(pose, cues, work) {
+        const poses = [this.home, pose].flatMap(tensorsOf);
+        const { cues: count } = constants.weights;
+        const told = { dims: [1, count], data: cues ?? new Float32Array(count) };
+        const layers = await this.networks.render([...this.features, ...poses, told]);
+        this.compositor.watermark = this.marks[work] ?? null;
+        return this.compositor.compose(layers);
+    }
+}
+
+/** M's outputs as a motion. @param {Tensor[]} tensors @returns {import("../types.js").Motion} */
+export function motionOf(tensors) {
+    const [rotation, translation, scale, canonical, expression] = tensors.map(({ data }) => Float32Array.from(data));
+    return { rotation, translation, scale, canonical, expression };
+}
+
+function tensorsOf({ keypoints, rotation, translation, scale, pin }) {
+    return [
+        { dims: [1, keypoints.length / 3, 3], data: keypoints },
+        { dims: [1, 3, 3], data: rotation },
+        { dims: [1, 3], data: translation },
+        { dims: [1, 1], data: scale },
+        { dims: [1, 1], data: pin },
+    ];
+}
+
+/** What makes expressions this face's own (motion/expression.py's FaceShape). */
+function shapeOf(face, scores, seen, window) {
+    const rows = constants.measures.lifting.rows;
+    const [a, b, x, c, d, y] = window.matrix;
+    const points = new Float32Array(2 * rows.length);
+    rows.forEach((row, index) => {
+        const [px, py] = face.landmarks.subarray(3 * row, 3 * row + 2);
+        points[2 * index] = (a * px + b * py + x) * (2 / window.size) - 1;
+        points[2 * index + 1] = (c * px + d * py + y) * (2 / window.size) - 1;
+    });
+    const { landmarks, unit } = flattened(points, seen.rotation);
+    return { landmarks, unit, scores };
+}

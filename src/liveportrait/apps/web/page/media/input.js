@@ -1,0 +1,79 @@
+/** A driving video: its frames at an even rate, and its sound. */
+
+import { ALL_FORMATS, BlobSource, Input, VideoSampleSink } from "../vendor/mediabunny.min.mjs";
+
+import { UserError } from "../errors.js";
+import { pixelsOf } from "./pictures.js";
+
+const MOST = 60; // frames/s: faster films are read at this rate
+const COUNTED = 200; // packets of which the rate is taken
+const DENOMINATOR = 1000;
+
+/** A video file that a visitor brought. */
+export class VideoInput {
+    /** @param {File} file Throws one sentence where this browser cannot read it. */
+    static async open(file) {
+        const input = new Input({ source: new BlobSource(file), formats: ALL_FORMATS });
+        const track = await input.getPrimaryVideoTrack().catch(() => null);
+        if (!track) {
+            input.dispose();
+            throw new UserError(`${file.name} is no video that this browser reads: choose an MP4, MOV or WebM file.`);
+        }
+        if (!(await track.canDecode())) {
+            const codec = (await track.getCodec()) ?? "an unknown codec";
+            input.dispose();
+            throw new UserError(`This browser cannot decode ${file.name} (${codec}): convert it to H.264, or use another browser.`);
+        }
+        const made = new VideoInput();
+        const { averagePacketRate } = await track.computePacketStats(COUNTED);
+        const rate = Math.min(averagePacketRate, MOST);
+        const begin = await track.getFirstTimestamp();
+        const duration = (await track.computeDuration()) - begin;
+        const fraction = [Math.round(rate * DENOMINATOR), DENOMINATOR];
+        const length = Math.max(1, Math.round((duration * fraction[0]) / DENOMINATOR));
+        const sound = await input.getPrimaryAudioTrack().catch(() => null);
+        return Object.assign(made, { input, track, name: file.name, rate: fraction, length, begin, sound });
+    }
+
+    /** The frames in order, each valid until the next. @returns {AsyncGenerator<import("../types.js").Picture>} */
+    async *frames() {
+        const [numerator, denominator] = this.rate;
+        const { begin, length } = this;
+        // Just after each frame's beginning: timestamps are rounded.
+        const times = Array.from({ length }, (_, index) => begin + ((index + 0.01) * denominator) / numerator);
+        const sink = new VideoSampleSink(this.track);
+        let last = null;
+        try {
+            for await (const sample of sink.samplesAtTimestamps(times)) {
+                if (sample) {
+                    last = pixelsOfSample(sample);
+                    sample.close();
+                }
+                if (last) {
+                    yield last;
+                }
+            }
+        } catch (error) {
+            if (error.name === "UserError" || error.name === "InputDisposedError") {
+                throw error;
+            }
+            throw new UserError(`${this.name} cannot be decoded: it is damaged, or this browser does not know its codec.`);
+        }
+    }
+
+    /** Let go of the file. */
+    close() {
+        this.input.dispose();
+    }
+}
+
+function pixelsOfSample(sample) {
+    const frame = sample.toCanvasImageSource();
+    const { displayWidth, displayHeight, rotation } = sample;
+    if (!rotation) {
+        return pixelsOf(frame, displayWidth, displayHeight, "The video");
+    }
+    const canvas = new OffscreenCanvas(displayWidth, displayHeight);
+    sample.draw(canvas.getContext("2d"), 0, 0);
+    return pixelsOf(canvas, displayWidth, displayHeight, "The video");
+}
