@@ -29,7 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     PyTorch's compiler shall believe what the processor says of itself, and not compile a test of it.
     """
     os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # as `processes.cluster` does, before a test imports Ray
+    os.environ.setdefault(
+        "RAY_ENABLE_AUTO_CONNECT", "0"
+    )  # as `processes.cluster` does, before a test imports Ray
     kept = getattr(config, "cache", None)
     if kept is not None:
         os.environ["LIVEPORTRAIT_CACHE"] = str(Path(kept.mkdir("compiled")))

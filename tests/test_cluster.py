@@ -79,7 +79,16 @@ def test_two_workers_give_the_files_of_one_process(address, animator, inputs, tm
         "mirror.png,driving.mp4,mirror.gif,,lips,no\nface.png,,,0.5,,no\n,driving.mp4,,,,\nface.png,,,0.2,,no\n"
     )
     monkeypatch.chdir(tmp_path)  # another folder than that of the cluster's processes
-    asked = ["batch", str(manifest), "-o", "there", "--ray", address, "--precision", "fp32"]  # as the animator here
+    asked = [
+        "batch",
+        str(manifest),
+        "-o",
+        "there",
+        "--ray",
+        address,
+        "--precision",
+        "fp32",
+    ]  # as the animator here
     assert main([*asked, "--jobs", "2"]) == 0
     bench = Bench(LoadOptions(), animator)
     (tmp_path / "here").mkdir()

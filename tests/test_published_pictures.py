@@ -41,11 +41,11 @@ from liveportrait.face.crop import (
     OUTLINE_GROWTH,
     CropWindow,
     Square,
-    outline_points,
     crop,
     driving_square,
     face_square,
     mean_window,
+    outline_points,
     to_input,
 )
 from liveportrait.face.measures import opening_ratios

@@ -33,12 +33,12 @@ def export_web(graph: Graph) -> bytes:
                 if attribute.name == "mode" and attribute.s == b"linear":  # its name since set 20
                     attribute.s = b"bilinear"
     weights = {name for name, tensor in graph.module.named_parameters() if tensor.ndim > 1}
-    _store_in_half(model, weights)
+    store_in_half(model, weights)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 
 
-def _store_in_half(model: Any, weights: set[str]) -> None:
+def store_in_half(model: Any, weights: set[str]) -> None:
     """Weights in float16, each behind a cast that bears its name; other constants where float16 holds them exactly.
 
     Coordinates of lookups and biases are constants too: rounded, they move the picture more than all weights do.

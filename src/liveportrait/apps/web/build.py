@@ -26,15 +26,16 @@ from liveportrait.animation.source.base import SMALLEST_SIDE
 from liveportrait.animation.source.photo import PHOTO_SIDE
 from liveportrait.apps.web.constants import motion_constants
 from liveportrait.apps.web.face_constants import face_constants
+from liveportrait.apps.web.face_graphs import face_graphs
 from liveportrait.apps.web.measure_constants import measure_constants
 from liveportrait.apps.web.server import MANIFEST
 from liveportrait.engine.export import DESCRIPTION, export
 from liveportrait.errors import UserError
+from liveportrait.face.runtime import FOLDER as FACE_MODELS
 from liveportrait.folders import unfinished_beside
 from liveportrait.networks.compact.painter import CUES
 
 PAGE = Path(__file__).with_name("page")
-FACE_MODELS = Path(__file__).parents[2] / "face" / "models"
 TEMPLATES = Path(__file__).parents[2] / "motion" / "templates"
 WEIGHTS = "compact"
 # What is taken of each package, and where it goes. Of ONNX Runtime a browser loads one pair of the three.
@@ -110,9 +111,10 @@ def _copy_graphs(graphs: Path | None, into: Path) -> tuple[str, dict[str, Any]]:
     told = json.loads((into / DESCRIPTION).read_text())
     described: dict[str, Any] = told["graphs"]
     (into / DESCRIPTION).unlink()
-    for path in sorted(FACE_MODELS.glob("*.onnx")):
-        shutil.copy(path, into)
-        described[path.stem] = _ports(path)
+    for name, data in face_graphs():
+        path = into / f"{name}.onnx"
+        path.write_bytes(data)
+        described[name] = _ports(path)
     return told["variant"], {
         name: {"file": f"{GRAPHS}/{name}.onnx", **ports} for name, ports in described.items()
     }
