@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from liveportrait.marking.payload import BITS, Bits
 
-_MEMORY = 6
-_GENERATORS = (0o133, 0o165, 0o171)
-CODED = (BITS + _MEMORY) * len(_GENERATORS)
+MEMORY = 6
+GENERATORS = (0o133, 0o165, 0o171)
+CODED = (BITS + MEMORY) * len(GENERATORS)
 
 
 def encode(bits: Bits) -> Bits:
     """Code bits (162,) of a message (48,)."""
     state, coded = 0, []
-    for bit in [*bits.tolist(), *[0] * _MEMORY]:
+    for bit in [*bits.tolist(), *[0] * MEMORY]:
         coded += _outputs(state, bit)
-        state = (state << 1 | bit) & (1 << _MEMORY) - 1
+        state = (state << 1 | bit) & (1 << MEMORY) - 1
     return np.array(coded, np.uint8)
 
 
@@ -34,7 +34,7 @@ def decode(soft: NDArray[np.floating]) -> Bits:
     scores = np.full(states, -np.inf)
     scores[0] = 0.0
     choices = []
-    for values in soft.reshape(-1, len(_GENERATORS)):
+    for values in soft.reshape(-1, len(GENERATORS)):
         paths = scores[before] + signs @ values  # (states,2): of the two states that lead to each
         choice = paths.argmax(axis=1)
         choices.append(choice)
@@ -48,13 +48,13 @@ def decode(soft: NDArray[np.floating]) -> Bits:
 
 def _outputs(state: int, bit: int) -> list[int]:
     register = state << 1 | bit
-    return [(register & generator).bit_count() & 1 for generator in _GENERATORS]
+    return [(register & generator).bit_count() & 1 for generator in GENERATORS]
 
 
 @cache
 def _trellis() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """For each state the two before it (64,2), and the signs (64,2,3) of what the step between them puts out."""
-    states = 1 << _MEMORY
+    states = 1 << MEMORY
     before = np.array([[state >> 1, state >> 1 | states >> 1] for state in range(states)])
     outputs = [[_outputs(int(old), state & 1) for old in pair] for state, pair in enumerate(before)]
     return before, 2.0 * np.array(outputs) - 1

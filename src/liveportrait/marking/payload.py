@@ -14,7 +14,7 @@ Work = Literal["animated", "edited", "live", "spoken"]
 VERSION = 1
 WORKS: tuple[Work, ...] = ("animated", "edited", "live", "spoken")  # by number; at most 16
 BITS = 48
-_POLYNOMIAL, _START = 0x1021, 0xFFFF  # CRC-16/IBM-3740
+POLYNOMIAL, START = 0x1021, 0xFFFF  # CRC-16/IBM-3740
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Payload:
 
 
 def _checksum(octets: bytes) -> int:
-    value = _START
+    value = START
     for octet in octets:
         value ^= octet << 8
         for _ in range(8):
-            value = (value << 1 ^ _POLYNOMIAL if value & 0x8000 else value << 1) & 0xFFFF
+            value = (value << 1 ^ POLYNOMIAL if value & 0x8000 else value << 1) & 0xFFFF
     return value

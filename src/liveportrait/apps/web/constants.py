@@ -10,7 +10,9 @@ from torch import Tensor
 from liveportrait.animation.edit_options import SLIDERS
 from liveportrait.animation.options import TransferOptions
 from liveportrait.choices import Region
+from liveportrait.face import composition, paste
 from liveportrait.face.choice import DRIVING_SCALE
+from liveportrait.marking import code, payload, tile, watermark
 from liveportrait.motion import editing, expression, framing, response, retargeting, transfer
 from liveportrait.motion.directions import LIDS, LIPS, face_mesh_directions
 from liveportrait.motion.groups import FACE_MESH
@@ -18,7 +20,7 @@ from liveportrait.motion.templates import files
 from liveportrait.motion.templates.template import MAX_FPS
 from liveportrait.networks import keypoints
 from liveportrait.networks.expression import SCORES
-from liveportrait.networks.interface import NUM_KEYPOINTS
+from liveportrait.networks.interface import HALF_SIDE, NUM_KEYPOINTS
 
 Numbers = dict[str, Any]
 
@@ -109,6 +111,37 @@ def motion_constants() -> Numbers:
                 "blendshapes": (SCORES,),
             },
         },
+        "composition": {
+            "halfSide": HALF_SIDE,
+            "still": composition.STILL,
+            "kept": composition.KEPT,
+        },
+        "paste": {"edge": paste.EDGE, "same": paste.SAME},
+        "watermark": watermark_constants(),
+    }
+
+
+def watermark_constants() -> Numbers:
+    """What `page/animation/watermark.js` makes the mark of; waves are those that docs/reference/watermark.md draws."""
+    pilot, carrying = tile.places()
+    return {
+        "version": payload.VERSION,
+        "works": payload.WORKS,
+        "polynomial": payload.POLYNOMIAL,
+        "start": payload.START,
+        "memory": code.MEMORY,
+        "generators": code.GENERATORS,
+        "side": tile.SIDE,
+        "pilot": [
+            [*place, int(wave.real), int(wave.imag)]
+            for place, wave in zip(pilot.tolist(), tile.pilot(), strict=True)
+        ],
+        "places": carrying.tolist(),
+        "faintest": watermark.FAINTEST,
+        "strongest": watermark.STRONGEST,
+        "busy": watermark.BUSY,
+        "around": watermark.AROUND,
+        "largest": watermark.LARGEST,
     }
 
 

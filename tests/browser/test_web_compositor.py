@@ -1,0 +1,192 @@
+"""The browser's finished picture is Python's: composed, pasted and marked, on the same layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from animation_samples import bundled_networks
+from skimage.data import astronaut
+from web_browser import Modules, image_of, picture
+
+from liveportrait.animation.compositor import Compositor, RenderedFace, watermark_for
+from liveportrait.animation.options import PasteOptions, SourceOptions
+from liveportrait.animation.session import Session
+from liveportrait.animation.source.photo import PhotoSource, open_photo
+from liveportrait.apps.web.constants import motion_constants
+from liveportrait.engine import Engine
+from liveportrait.face import default_analyzer
+from liveportrait.face.composition import FaceLayers
+from liveportrait.face.paste import Paster
+from liveportrait.marking.payload import WORKS, Payload
+from liveportrait.marking.reading import read_pictures
+from liveportrait.marking.tile import square
+from liveportrait.motion import bundled_templates, change_since, relative
+from liveportrait.motion.groups import FACE_MESH
+from liveportrait.networks.geometry import pose_of
+from liveportrait.networks.interface import Layers
+from liveportrait.types import Image
+
+ROWS = (20, 45, 70, 95)  # frames of a template in which the head has moved far
+ALIKE = 60.0  # dB
+
+
+class Scene(NamedTuple):
+    """A photo and what the networks made of its face in some frames."""
+
+    source: PhotoSource
+    layers: Layers
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return Session(Engine(bundled_networks()), default_analyzer(), batch=4)
+
+
+def scene(session: Session, photo: Image) -> Scene:
+    source = open_photo(session, photo, SourceOptions())
+    face = source.faces[0].still
+    template = bundled_templates()["look-around"]
+    driving = template.motion.rows(list(ROWS))
+    moved = relative(face.motion, change_since(driving, template.frame(0)), "all", FACE_MESH)
+    return Scene(source, session.engine.layers(face.features, pose_of(face.motion), pose_of(moved)))
+
+
+@pytest.fixture(scope="module")
+def large(session) -> Scene:
+    """A photo of 800 px, whose face is tilted and whose crop reaches over its upper edge."""
+    photo = astronaut()
+    matrix = cv2.getRotationMatrix2D((224, 120), 12, 1.7)
+    matrix[:, 2] += (150, 40)
+    return scene(session, cv2.warpAffine(photo, matrix, (800, 711), flags=cv2.INTER_CUBIC))
+
+
+@pytest.fixture(scope="module")
+def small(session) -> Scene:
+    return scene(session, np.ascontiguousarray(astronaut()[:300, 70:370]))
+
+
+def composed(scene: Scene, mark: bool) -> tuple[list[Image], Payload | None]:
+    """Python's frames, and what their mark says."""
+    options = PasteOptions(mark=mark)
+    source = replace(scene.source, sha256="beef" + 60 * "0")
+    variant = bundled_networks().variant
+    watermark = watermark_for(source, variant, options, "animated")
+    compositor = Compositor(source, options, variant, watermark=watermark)
+    face = source.faces[0].still
+    frames = [
+        compositor.compose(
+            source.image, [RenderedFace(0, layers, face.placements[0], face.crops[0], None)]
+        ).copy()
+        for layers in FaceLayers.of(scene.layers)
+    ]
+    return frames, watermark and watermark.payload
+
+
+def run(web: Modules, script: str, **values: Any) -> Any:
+    script = "const {setConstants} = await load('constants.js'); setConstants({motion: constants});" + script
+    return web.run(script, constants=motion_constants(), **values)
+
+
+def in_browser(web: Modules, scene: Scene, payload: Payload | None) -> list[Image]:
+    window = scene.source.faces[0].still.placements[0].window
+    made = run(
+        web,
+        """const {Compositor} = await load("animation/compositor.js");
+        const {Watermark} = await load("animation/watermark.js");
+        const compositor = new Compositor(photo, window, payload && new Watermark(payload));
+        return frames.map((layers) => {
+            const {width, height, data} = compositor.compose(layers);
+            return {width, height, data: data.slice()};
+        });""",
+        photo=picture(scene.source.image),
+        window={"matrix": window.matrix.flatten(), "size": window.size},
+        frames=[[part.numpy() for part in scene.layers.rows([row])] for row in range(len(ROWS))],
+        payload=payload and vars(payload),
+    )
+    return [image_of(frame) for frame in made]
+
+
+def psnr(image: Image, expected: Image) -> float:
+    error = np.square(image.astype(np.float64) - expected).mean()
+    return float(-10 * np.log10(max(error, 1e-6) / 255**2))
+
+
+@pytest.mark.parametrize("size", ["large", "small"])
+def test_a_face_is_composed_in_its_photo_as_in_python(web, size, request):
+    scene = request.getfixturevalue(size)
+    expected, _ = composed(scene, mark=False)
+    made = in_browser(web, scene, None)
+    for frame, wanted in zip(made, expected, strict=True):
+        assert (wanted != scene.source.image).any(axis=2).mean() > 0.01  # something moved
+        assert psnr(frame, wanted) > ALIKE
+        assert np.abs(frame.astype(int) - wanted).max() <= 3
+
+
+def test_the_mark_in_the_browsers_picture_is_read_by_verify(web, large):
+    expected, payload = composed(large, mark=True)
+    made = in_browser(web, large, payload)
+    for frame, wanted in zip(made, expected, strict=True):
+        assert psnr(frame, wanted) > ALIKE
+    reading = read_pictures(made)
+    assert reading and reading.payload == payload
+
+
+def test_the_pattern_of_any_payload_is_pythons(web):
+    payloads = [Payload(work, 0x1234 * number, 57 * number) for number, work in enumerate(WORKS)]
+    made = run(
+        web,
+        """const {square} = await load("animation/watermark.js");
+        return payloads.map(square);""",
+        payloads=[vars(payload) for payload in payloads],
+    )
+    for pattern, payload in zip(made, payloads, strict=True):
+        np.testing.assert_allclose(pattern, square(payload).flatten(), atol=1e-4)
+
+
+def test_the_mask_lies_where_python_lays_it(web, large):
+    window = large.source.faces[0].still.placements[0].window
+    (rows, columns), cover = Paster(window, large.source.shape).covered
+    made = run(
+        web,
+        """const {Place} = await load("face/paste.js");
+        const {box, mask} = new Place(window, ...size);
+        return {box, mask};""",
+        window={"matrix": window.matrix.flatten(), "size": window.size},
+        size=large.source.shape[::-1],
+    )
+    width, height = columns.stop - columns.start, rows.stop - rows.start
+    assert made["box"] == {"left": columns.start, "top": rows.start, "width": width, "height": height}
+    assert np.abs(made["mask"].reshape(height, width).astype(int) - cover).max() <= 1
+
+
+def test_a_face_beyond_the_photo_changes_nothing(web, small):
+    away = small.source.faces[0].still.placements[0].window.matrix.copy()
+    away[:, 2] += 5000
+    made = run(
+        web,
+        """const {Compositor} = await load("animation/compositor.js");
+        const {Watermark} = await load("animation/watermark.js");
+        const mark = new Watermark({work: "edited", source: 1, weights: 2});
+        return new Compositor(photo, {matrix, size: 512}, mark).compose(layers);""",
+        photo=picture(small.source.image),
+        matrix=away.flatten(),
+        layers=[part.numpy() for part in small.layers.rows([0])],
+    )
+    np.testing.assert_array_equal(image_of(made), small.source.image)
+
+
+def test_what_rests_is_the_photo_bit_for_bit(web, small):
+    flow = torch.from_numpy(np.mgrid[:256, :256][::-1].transpose(1, 2, 0).copy()).float()[None]
+    still = Layers(
+        (flow + 0.5) / 128 - 1 + 0.03 / 128,
+        torch.full((1, 1, 256, 256), 0.98),
+        torch.full((1, 3, 256, 256), 0.01),
+    )
+    scene = Scene(small.source, Layers.cat([still] * len(ROWS)))
+    for frame in in_browser(web, scene, None):
+        np.testing.assert_array_equal(frame, small.source.image)
