@@ -1,13 +1,15 @@
 """The live loop: rate, latency and where the time goes, without a browser and in one.
 
-    python benchmarks/live_stream.py                        # the loop alone, the stream, the page
+    python benchmarks/live_stream.py                        # the loop alone, a voice, the stream, the page
     python benchmarks/live_stream.py loop stream --seconds 20 --threads 2
     python benchmarks/live_stream.py page --write figures.jsonl
 
 The camera is the tests' film of scikit-image's astronaut at 30 frames/s, who moves her own photo. `loop` calls the
-portrait frame by frame in this process. `stream` and `page` run `liveportrait live` as users do, and look at it from
-outside: a WebSocket client that sends every frame, or Chromium. Latency is from a frame's sending (page: its capture)
-to its picture; `cpu_ms` is the server's processor time a frame, of all threads, by which a busy machine is compared.
+portrait frame by frame in this process. `voice` speaks by the clock what is fed by the clock, in pieces of 20 ms: its
+latency is from a sample's arrival to when it can be heard, its picture rendered, and `shown` the share of due pictures
+that were. `stream` and `page` run `liveportrait live` as users do, and look at it from outside: a WebSocket client that
+sends every frame, or Chromium. Latency is from a frame's sending (page: its capture) to its picture; `cpu_ms` is the
+server's processor time a frame, of all threads, by which a busy machine is compared.
 """
 
 from __future__ import annotations
@@ -29,13 +31,18 @@ import numpy as np
 import torch
 from measuring import Figure, machine, table, write
 
+from liveportrait.animation.session import Session
+from liveportrait.media.sound.speech import SPEECH_RATE
+
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from camera_film import camera_frames, write_y4m
+from speech_samples import syllables
 
 RATE = 30  # frames/s of the camera
-CASES = ("loop", "stream", "page")
-COLUMNS = ("case", "frames_per_s", "p50_ms", "p95_ms", "cpu_ms", "stages_ms", "load")
+PIECE = SPEECH_RATE // 50  # samples that arrive together
+CASES = ("loop", "voice", "stream", "page")
+COLUMNS = ("case", "frames_per_s", "shown", "p50_ms", "p95_ms", "cpu_ms", "stages_ms", "load")
 
 
 def loop(options: argparse.Namespace) -> Figure:
@@ -61,6 +68,50 @@ def loop(options: argparse.Namespace) -> Figure:
     spent_cpu = time.process_time() - cpu
     per_frame = {name: 1000 * spent / len(times) for name, spent in stages.items()}
     return _figure("loop", len(times) / sum(times), times, spent_cpu / len(times), per_frame)
+
+
+def voice(options: argparse.Namespace) -> Figure:
+    """A portrait that speaks a sound which arrives in real time."""
+    from skimage.data import astronaut
+
+    from liveportrait import Animator, DriveOptions
+
+    portrait = Animator.load("compact", threads=options.threads).open(astronaut())
+    session = portrait.session()
+    sound = syllables(options.seconds + 5)
+    ended = threading.Event()
+    with portrait.following(session, DriveOptions(), 25.0) as live, live.voice() as spoken:
+        for _ in range(8):
+            spoken.frame()
+        warm, begin, cpu = _busy(session), time.perf_counter(), time.process_time()
+
+        def speak() -> None:
+            for first in range(0, len(sound), PIECE):
+                if ended.wait(max(0.0, begin + (first + PIECE) / SPEECH_RATE - time.perf_counter())):
+                    return
+                spoken.feed(sound[first : first + PIECE])
+
+        speaker = threading.Thread(target=speak)
+        speaker.start()
+        latencies, said = [], 0
+        for _ in spoken.frames():
+            now, cut = time.perf_counter() - begin, said
+            said = spoken.said
+            if said > cut:
+                latencies.append(now - cut / SPEECH_RATE)
+            if now > options.seconds:
+                break
+        elapsed, cpu = time.perf_counter() - begin, time.process_time() - cpu
+        ended.set()
+        speaker.join()
+    count = len(latencies)
+    stages = {name: 1000 * (spent - warm.get(name, 0.0)) / count for name, spent in _busy(session).items()}
+    figure = _figure("voice", count / elapsed, latencies, cpu / count, stages)
+    return figure | {"shown": round(count / elapsed / spoken.fps, 3)}
+
+
+def _busy(session: Session) -> dict[str, float]:
+    return {name: spent.cpu for name, spent in session.clock.profile(0).stages.items()}
 
 
 def stream(options: argparse.Namespace) -> Figure:
@@ -202,7 +253,7 @@ def main() -> None:
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--write", type=Path, help="a file of JSON lines to write")
     options = parser.parse_args()
-    taken = {"loop": loop, "stream": stream, "page": page}
+    taken = {"loop": loop, "voice": voice, "stream": stream, "page": page}
     if unknown := set(options.cases) - set(CASES):
         parser.error(f"no such case: {', '.join(unknown)}")
     figures = [taken[case](options) for case in options.cases or CASES]

@@ -54,6 +54,16 @@ class LoudVoice:
         return performance._replace(lips=lips)
 
 
+def syllables(seconds: float, seed: int = 0) -> np.ndarray:
+    """Four syllables a second: a buzz through two formants that comes and goes."""
+    times = np.arange(int(seconds * SPEECH_RATE)) / SPEECH_RATE
+    buzz = np.sign(np.sin(2 * np.pi * 130 * times)) + 0.05 * np.random.default_rng(seed).normal(
+        size=len(times)
+    )
+    vowel = buzz * (np.sin(2 * np.pi * 700 * times) + 0.6 * np.sin(2 * np.pi * 1200 * times))
+    return (0.2 * vowel * np.maximum(np.sin(2 * np.pi * 4 * times), 0) ** 2).astype(np.float32)
+
+
 def sound_file(path: Path, samples: np.ndarray, rate: int) -> Path:
     """Samples (N,C) in [-1, 1] as a WAV file."""
     with wave.open(str(path), "wb") as file:

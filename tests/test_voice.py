@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from speech_samples import syllables
 
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
@@ -23,16 +24,6 @@ LOOK_AHEAD = 0.2  # s
 @pytest.fixture(scope="module")
 def voice() -> Voice:
     return Voice.load()
-
-
-def syllables(seconds: float, seed: int = 0) -> np.ndarray:
-    """Four syllables a second: a buzz through two formants that comes and goes."""
-    times = np.arange(int(seconds * SOUND_RATE)) / SOUND_RATE
-    buzz = np.sign(np.sin(2 * np.pi * 130 * times)) + 0.05 * np.random.default_rng(seed).normal(
-        size=len(times)
-    )
-    vowel = buzz * (np.sin(2 * np.pi * 700 * times) + 0.6 * np.sin(2 * np.pi * 1200 * times))
-    return (0.2 * vowel * np.maximum(np.sin(2 * np.pi * 4 * times), 0) ** 2).astype(np.float32)
 
 
 def pieces(voice: Voice, sound: np.ndarray, sizes: tuple[int, ...], fps: Fraction) -> Performance:

@@ -31,6 +31,7 @@ from liveportrait.motion.voice.free import (
     FreeNumbers,
 )
 from liveportrait.motion.voice.performance import Performance
+from liveportrait.motion.voice.voicing import Gate
 from liveportrait.networks.expression import SCORES
 from liveportrait.networks.voice.speech import (
     BANDS,
@@ -138,7 +139,7 @@ class VoiceStream:
         self._style = torch.zeros(1, STYLES) if style is None else torch.tensor([list(style)]).float()
         if self._style.shape != (1, STYLES):
             raise UserError(f"a style is {STYLES} numbers, not {list(style or ())}")
-        self._hearing = Hearing(voice.mean, voice.deviation)
+        self._hearing, self._gate = Hearing(voice.mean, voice.deviation), Gate(AROUND)
         self._free = FreeMotion(voice.free, seed)
         self._tails = voice.speech.start()
         self._odd = torch.zeros(0, BANDS)  # columns that have not become steps
@@ -164,6 +165,7 @@ class VoiceStream:
     @torch.no_grad()
     def _hear(self, samples: Array) -> None:
         columns, loud = self._hearing.feed(samples)
+        self._gate.feed(samples)
         columns = torch.cat([self._odd, columns])
         self._count_loudness(loud)
         steps = len(columns) // 2
@@ -176,7 +178,7 @@ class VoiceStream:
         loudest = self._loud.unfold(0, 2 * AROUND + 2, 2)[:steps].amax(1)
         self._loud = self._loud[2 * steps :]
         moved = self._voice.gain * (found[0] - self._voice.offset)
-        moved = moved * ((loudest - STILL) / FADES).clamp(0, 1)[:, None]
+        moved = moved * (((loudest - STILL) / FADES).clamp(0, 1) * self._gate.steps(steps))[:, None]
         self._known = torch.cat([self._known, moved])
 
     def _count_loudness(self, loud: Tensor) -> None:

@@ -1,0 +1,81 @@
+"""How much of a sound has a pitch, by which a voice is told from noise of any colour.
+
+The spectrum of a moment is flattened, so that neither a colour nor a level counts; what repeats itself at the pitch of
+a voice then stands out of the autocorrelation.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from liveportrait.motion.voice.features import BEFORE, HOP, SOUND_RATE, WINDOW
+from liveportrait.types import Array
+
+SPAN, FFT = 640, 2048  # samples: two periods of the lowest voice
+LAGS = slice(SOUND_RATE // 400, SOUND_RATE // 70 + 1)  # samples: voices of 70 to 400 Hz
+HIGHEST = 4000.0  # Hz: above it harmonics are lost in breath
+SMOOTH = 600.0  # Hz, over which the spectrum is made flat
+MEAN_OF = 5  # columns
+NOISE, VOICE = 0.28, 0.34  # mean periodicity of what is surely noise, and surely a voice
+STAYS = 150  # columns that the gate stays open after a voice: pauses and breaths are the network's to judge
+
+
+class Voicing:
+    """Measures the columns that `Hearing` makes of a sound in pieces, each by what was heard up to its end."""
+
+    def __init__(self) -> None:
+        self._rest = torch.zeros(BEFORE + SPAN - WINDOW)
+
+    def feed(self, samples: Array) -> Tensor:
+        """How periodic each new column is (n,), 0 to 1: noise is below 0.25, a clear vowel above 0.5."""
+        known = torch.cat([self._rest, torch.from_numpy(samples).float()])
+        if len(known) < SPAN:
+            self._rest = known
+            return torch.zeros(0)
+        frames = known.unfold(0, SPAN, HOP)
+        self._rest = known[len(frames) * HOP :]
+        return periodicity(frames)
+
+
+class Gate:
+    """Shuts where nothing around a moment has a pitch, so that noise does not open a mouth."""
+
+    def __init__(self, ahead: int) -> None:
+        """`ahead`: columns that are heard before a moment is judged. A step is two columns."""
+        self._counts, self._voicing = STAYS + ahead + 2, Voicing()
+        self._columns = torch.zeros(STAYS + ahead + MEAN_OF - 1)
+
+    def feed(self, samples: Array) -> None:
+        """Hear these samples (n,), mono at 16 kHz."""
+        self._columns = torch.cat([self._columns, self._voicing.feed(samples)])
+
+    def steps(self, count: int) -> Tensor:
+        """How far it is open (count,), 0 to 1, at the next steps."""
+        means = torch.nn.functional.avg_pool1d(self._columns[None], MEAN_OF, 1)[0]
+        highest = means.unfold(0, self._counts, 2)[:count].amax(1)
+        self._columns = self._columns[2 * count :]
+        return ((highest - NOISE) / (VOICE - NOISE)).clamp(0, 1)
+
+
+def periodicity(frames: Tensor) -> Tensor:
+    """Of windows of sound (n,640): the highest normalised autocorrelation (n,) at the pitch of a voice."""
+    power = torch.fft.rfft(frames * torch.hann_window(SPAN), FFT).abs().square()
+    width = int(SMOOTH / SOUND_RATE * FFT) | 1
+    level = torch.nn.functional.avg_pool1d(power[:, None], width, 1, width // 2, count_include_pad=False)[
+        :, 0
+    ]
+    flat = power / (level + 1e-9)
+    flat[:, int(HIGHEST / SOUND_RATE * FFT) :] = 0
+    similar = torch.fft.irfft(flat, FFT)
+    found = similar[:, LAGS] / similar[:, :1].clamp(min=1e-9) / _overlap()
+    return found.amax(1).clamp(0, 1)
+
+
+@cache
+def _overlap() -> Tensor:
+    """What the window alone leaves of the autocorrelation at each lag."""
+    alike = torch.fft.irfft(torch.fft.rfft(torch.hann_window(SPAN), FFT).abs().square(), FFT)
+    return alike[LAGS] / alike[0]
