@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from liveportrait.data.shards import is_held_out, read_groups
 from liveportrait.errors import UserError
@@ -96,15 +97,19 @@ def moved(sound: Array, lag: float) -> Array:
 
 def _clip(key: str, about: dict[str, Any], parts: dict[str, bytes], lag: float) -> SpeechClip:
     with np.load(io.BytesIO(parts["npz"]), allow_pickle=False) as labels:
-        points = labels["lmk"].astype(np.float32) / 64
-        rotation, scores = labels["rot"].astype(np.float32), labels["bs"].astype(np.float32) / np.float32(255)
+        return clip_of(key, str(about["identity"]), moved(_decoded(parts["ogg"]), lag), labels)
+
+
+def clip_of(key: str, identity: str, sound: Array, labels: Mapping[str, NDArray[Any]]) -> SpeechClip:
+    """A clip of its sound (n,), cut off or filled with silence to fit, and its labels as shards hold them."""
+    points = labels["lmk"].astype(np.float32) / 64
+    rotation, scores = labels["rot"].astype(np.float32), labels["bs"].astype(np.float32) / np.float32(255)
     up, down, left, right = (points[:, row] for row in LIP_ROWS)
     width = np.maximum(np.linalg.norm(left - right, axis=1), 1e-3)
     lips = np.asarray(np.linalg.norm(up - down, axis=1) / width, np.float32)
     count = len(lips) * SOUND_RATE // FRAMES_A_SECOND
-    sound = moved(_decoded(parts["ogg"]), lag)[:count]
-    sound = np.pad(sound, (0, count - len(sound)))
-    return SpeechClip(key, str(about["identity"]), sound, rotation, scores, lips)
+    fitted = np.pad(sound[:count], (0, max(count - len(sound), 0)))
+    return SpeechClip(key, identity, fitted, rotation, scores, lips)
 
 
 def encoded(sound: Array) -> bytes:

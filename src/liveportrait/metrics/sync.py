@@ -110,6 +110,26 @@ def best_offset(scores: dict[int, Tensor]) -> int:
     return max(scores, key=lambda shift: float(scores[shift].mean()))
 
 
+class Moment(NamedTuple):
+    """When lips and sound of a clip belong together."""
+
+    late: float  # frames by which the sound comes after its lips
+    lead: float  # by how much that moment scores higher than every one farther than 0.2 s from it
+
+
+def moment(scores: dict[int, Tensor]) -> Moment:
+    """The moment of the highest mean score, to a part of a frame by the parabola through it and its neighbours."""
+    shifts = sorted(scores)
+    curve = np.array([float(scores[shift].mean()) for shift in shifts])
+    best = int(curve.argmax())
+    lead = curve[best] - curve[np.abs(np.arange(len(curve)) - best) > SHIFT].max()
+    part = 0.0
+    if 0 < best < len(curve) - 1:
+        before, peak, after = curve[best - 1 : best + 2]
+        part = (before - after) / (2 * min(before - 2 * peak + after, -1e-9))
+    return Moment(-(shifts[best] + float(np.clip(part, -0.5, 0.5))), float(lead))
+
+
 def sync(scorer: SyncScorer, clips: Iterable[tuple[Tensor, Tensor]]) -> Sync:
     """Of clips as steps (2 T,128) and lips (T,28) in units of their deviation. Short clips do not count."""
     judged = [scores for clip in clips if (scores := shifted_scores(scorer, *clip))]

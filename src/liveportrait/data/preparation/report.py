@@ -29,6 +29,7 @@ class Statistics:
         self._kinds: Counter[str] = Counter()
         self._domains: Counter[str] = Counter()
         self._frames = 0
+        self._speech = 0.0  # s
         self._seconds_of: defaultdict[str, float] = defaultdict(float)
         self._angles = {name: np.zeros(len(ANGLE_EDGES) - 1, np.int64) for name in ("yaw", "pitch", "roll")}
         self._shapes = np.zeros((52, len(SHAPE_EDGES) - 1), np.int64)
@@ -40,6 +41,7 @@ class Statistics:
         self._domains[str(sample.about["domain"])] += 1
         self._seconds_of[identity] += sample.frames / self._fps if sample.is_video else 0.0
         self._frames += sample.frames
+        self._speech += sample.frames / self._fps if "sound" in sample.about else 0.0
         self._quality += np.histogram(sample.score, QUALITY_EDGES)[0]
         if labels is None:
             self._kinds["unlabelled"] += 1
@@ -63,6 +65,7 @@ class Statistics:
             "domains": dict(sorted(self._domains.items())),
             "frames": self._frames,
             "seconds": round(sum(lengths), 3),
+            "seconds_of_speech": round(self._speech, 3),
             "identities": len(lengths),
             "seconds_of_an_identity": {
                 "median": round(float(np.median(lengths)), 3) if lengths else 0.0,

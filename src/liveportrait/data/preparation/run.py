@@ -19,7 +19,7 @@ from liveportrait.errors import UserError
 from liveportrait.media import output_file
 from liveportrait.types import Progress, no_progress
 
-VERSION = 1  # of the parts: another one is not resumed
+VERSION = 2  # of the parts: another one is not resumed
 MARK, STATISTICS, DROPPED, SHEET = "prepare.json", "statistics.json", "dropped.jsonl", "contact-sheet.png"
 
 LIST_SUFFIX = ".txt"

@@ -1,7 +1,7 @@
 """The samples of one input: of a picture one for every face, of a video its clips.
 
-A video is read twice: a pass that follows faces and decides, and a pass that cuts out what was decided on. Of an
-animal's picture the middle square is taken, without labels.
+A video is read twice: a pass that follows faces and decides, and a pass that cuts out what was decided on; its sound
+is kept where the lips follow it. Of an animal's picture the middle square is taken, without labels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from liveportrait.data.preparation.quality import (
     quality,
     quality_reason,
 )
+from liveportrait.data.preparation.sound import kept_sounds
 from liveportrait.data.preparation.tracks import DETECTOR_SHARE, TrackCollector, at_rate
+from liveportrait.data.speech import FRAMES_A_SECOND
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.media import VideoInfo, VideoReader, load_image
 from liveportrait.types import Image
@@ -132,6 +134,11 @@ def prepare_video(
         dropped = [*divider.dropped, *_without_face(collector, spans, options.fps)]
         clips = sorted(divider.clips, key=lambda clip: (clip.start, clip.window))
         samples, members = _cut(reader, clips, key, options)
+    if options.fps == FRAMES_A_SECOND:
+        for sample, (sound, about) in zip(samples, kept_sounds(path, clips), strict=True):
+            sample.about.update(about)
+            if sound is not None:
+                members[f"{sample.key}.ogg"] = sound
     seconds = collector.frames / options.fps
     return Part("video", seconds, tuple(samples), tuple(merged(dropped, 1 / options.fps))), members
 
