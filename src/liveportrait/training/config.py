@@ -19,6 +19,7 @@ from liveportrait.errors import UserError
 from liveportrait.media.files import check_input
 
 Settings = TypeVar("Settings")
+Run = TypeVar("Run", bound="RunConfig")
 # Former names of keys, still read.
 RENAMED = {"discriminator_pace": "discriminator_lr_scale", "imitation": "closed_form_steps"}
 
@@ -137,6 +138,12 @@ def read_toml(kind: type[Settings], path: Path) -> Settings:
         raise UserError(f"{path} is not valid TOML: {error}.") from error
     settings: Settings = _build(kind, raw, "", path)
     return settings
+
+
+def read_run(kind: type[Run], path: Path, output: str | None) -> Run:
+    """The settings of a run from a TOML file, in the folder `output` if that is given. Errors as `read_toml`."""
+    settings = read_toml(kind, path)
+    return settings if output is None else dataclasses.replace(settings, output=output)
 
 
 def _build(kind: Any, value: Any, where: str, path: Path) -> Any:

@@ -20,7 +20,7 @@ from liveportrait.motion.lifting import KEYPOINTS
 from liveportrait.networks import keypoints as k
 from liveportrait.networks.expression import ExpressionNetwork, ExpressionSizes
 from liveportrait.training.checkpoint import samples_seen
-from liveportrait.training.config import RunConfig, Schedule, check_shares, read_toml
+from liveportrait.training.config import RunConfig, Schedule, check_shares, read_run
 from liveportrait.training.data.corpora import matching_shards
 from liveportrait.training.expression_faces import LabelledFaces, keypoint_change, read_faces
 from liveportrait.training.phase import Objective, network_phase
@@ -55,9 +55,7 @@ def run(config_file: Path, weights_name: str, output: str | None = None) -> Path
 
     Raises UserError where no shard matches.
     """
-    config = read_toml(ExpressionConfig, config_file)
-    if output is not None:
-        config = dataclasses.replace(config, output=output)
+    config = read_run(ExpressionConfig, config_file, output)
     torch.set_num_threads(config.threads)
     shards = matching_shards(config.data, config_file.parent)
     one_in = config.data.hold_out_one_in

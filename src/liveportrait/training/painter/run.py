@@ -34,7 +34,7 @@ from liveportrait.training.config import (
     RunConfig,
     Schedule,
     check,
-    read_toml,
+    read_run,
 )
 from liveportrait.training.data.corpora import open_corpora
 from liveportrait.training.painter.pairs import render_pairs
@@ -87,9 +87,7 @@ def run(
     `share` is the number of this process, and of how many, that render. Part "train" may run while they do: it reads
     new pairs as they come. Raises UserError where no shard matches, and for weights of another architecture.
     """
-    config = read_toml(PainterConfig, config_file)
-    if output is not None:
-        config = dataclasses.replace(config, output=output)
+    config = read_run(PainterConfig, config_file, output)
     torch.set_num_threads(config.threads)
     networks, folder = weights.load(weights_name), Path(config.output)
     check("weights", weights_name, networks.variant.architecture == "compact", "choose compact ones")

@@ -18,7 +18,7 @@ from liveportrait.motion.voice.voice import Voice
 from liveportrait.networks.voice.speech import OUTPUTS, SpeechNetwork, SpeechSizes
 from liveportrait.networks.voice.sync import SyncScorer
 from liveportrait.training.checkpoint import samples_seen
-from liveportrait.training.config import LossWeights, RunConfig, Schedule, read_toml
+from liveportrait.training.config import LossWeights, RunConfig, Schedule, read_run
 from liveportrait.training.data.corpora import matching_shards
 from liveportrait.training.phase import Objective, Terms, network_phase, weighted
 from liveportrait.training.speech.calibration import calibrated
@@ -67,9 +67,7 @@ def run(config_file: Path, output: str | None = None) -> Path:
 
     Raises UserError where no shard matches, or one side of the split has no clips.
     """
-    config = read_toml(SpeechConfig, config_file)
-    if output is not None:
-        config = dataclasses.replace(config, output=output)
+    config = read_run(SpeechConfig, config_file, output)
     torch.set_num_threads(config.threads)
     shards = matching_shards(config.data, config_file.parent)
     one_in = config.data.hold_out_one_in
