@@ -63,8 +63,7 @@ def kept_sound(sound: Speech, labels: Labels) -> tuple[bytes | None, dict[str, A
 def kept_sounds(path: Path, clips: Sequence[PreparedClip]) -> list[tuple[bytes | None, dict[str, Any]]]:
     """For each clip of a video, which has 25 frames a second, what `kept_sound` says of it."""
     spans = [(clip.start * FRAME, (clip.start + clip.frames) * FRAME) for clip in clips]
-    sounds = sounds_of(path, spans) or [None] * len(clips)
-    return [
-        (None, {}) if sound is None else kept_sound(sound, clip.labels)
-        for sound, clip in zip(sounds, clips, strict=True)
-    ]
+    sounds = sounds_of(path, spans)
+    if not sounds:
+        return [(None, {})] * len(clips)
+    return [kept_sound(sound, clip.labels) for sound, clip in zip(sounds, clips, strict=True)]
