@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
 from left_behind import leave_behind
+from speech_samples import sound_file
 
 from liveportrait import Animator, UserError
 from liveportrait.apps.animate import LoadOptions
@@ -101,6 +102,35 @@ WRONG = {
     "overwrite": ("face.png,gone.mp4,yes", "overwrite is for the batch"),
     "detail": ("face.png,gone.mp4,yes", "gone.mp4: no such file"),
 }
+
+
+def test_a_row_with_a_sound_or_a_text_speaks(inputs, tmp_path):
+    sound_file(inputs / "hum.wav", np.zeros((160, 1)), 16000)
+    head = "source,driving,kind,text,head"
+    rows = rows_of(
+        inputs,
+        tmp_path,
+        head,
+        "face.png,hum.wav,,,still",
+        "face.png,,,Hello.,driving.mp4",
+        ",hum.wav,,,",
+        "driving.mp4,hum.wav,,,",
+    )
+    assert [(row.name, row.job.kind) for row in rows] == [
+        ("face-hum.mp4", "speak"),
+        ("face.mp4", "speak"),
+        ("hum.safetensors", "template"),
+        ("driving-hum.mp4", "speak"),
+    ]
+    assert rows[1].job.options.head == inputs / "driving.mp4"
+    for wrong, told in (
+        ("face.png,face.png,speak,,", "is a picture"),
+        ("face.png,,speak,,", "give one of SPEECH"),
+        ("face.png,hum.wav,animate,,", "hum.wav"),
+        ("face.png,,,Hello.,none.mp4", "none.mp4"),
+    ):
+        with pytest.raises(UserError, match=told):
+            rows_of(inputs, tmp_path, head, wrong)
 
 
 @pytest.mark.parametrize("column", WRONG)

@@ -110,7 +110,7 @@ MAKERS: dict[str, Callable[[Path], object]] = {  # by name, then by suffix
     ".jpg": lambda path: save_image(path, portrait()),
     ".png": lambda path: save_image(path, portrait()),
     ".mp4": lambda path: film(path, driving_frames(2)),
-    ".wav": lambda path: write_sound(path, 0.5),
+    ".wav": lambda path: write_sound(path, 0.2),
     ".csv": lambda path: path.write_text("source,driving,smile\nme.jpg,driving.mp4,\nme.jpg,,0.5\n"),
     ".pkl": published_template,
 }

@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from liveportrait.apps.animate import LoadOptions, show
 from liveportrait.apps.jobs import Job, SpeakJobOptions, run_job
 from liveportrait.apps.progress import progress_bar
+from liveportrait.limits import MediaLimits
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Speak:
     speech: Annotated[Positional[Path | None], arg(metavar="SPEECH")] = None
     """a sound (.wav, .mp3, .ogg, .m4a, .flac), or a video for its sound"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
+    limits: OmitArgPrefixes[MediaLimits] = field(default_factory=MediaLimits)
     speaking: OmitArgPrefixes[SpeakJobOptions] = field(default_factory=SpeakJobOptions)
     profile: bool = False
     """also print a table of where the time went"""
 
     def run(self) -> None:
         """Speak, and print what was done."""
+        self.limits.apply()
         driving = (self.speech,) if self.speech else ()
         job = Job("speak", self.source, driving, self.out, self.speaking)
         animator = self.networks.load()
