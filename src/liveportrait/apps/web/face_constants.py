@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from liveportrait.animation.options import SourceOptions
-from liveportrait.face import analyzer, canonical, choice, crop, detector, mesh, tracker
+from liveportrait.face import analyzer, canonical, choice, crop, detector, measures, mesh, scenes, tracker
+from liveportrait.media import cuts
+from liveportrait.motion import framing, gliding
+from liveportrait.networks import keypoints
+from liveportrait.networks.compact import painter
 from liveportrait.networks.interface import CROP_SIDE
 
 Numbers = dict[str, Any]
@@ -52,6 +57,36 @@ def face_constants() -> Numbers:
             "largestJump": tracker.LARGEST_JUMP,
             "largestGrowth": tracker.LARGEST_GROWTH,
             "far": tracker.FAR,
+        },
+        "cuts": {
+            "memory": cuts.MEMORY,
+            "sampled": cuts.SAMPLED,
+            "small": cuts.SMALL,
+            "regionSide": cuts.REGION_SIDE,
+            "wholeFrame": asdict(cuts.WHOLE_FRAME),
+            "faceRegion": asdict(cuts.FACE_REGION),
+        },
+        "scenes": {
+            "smallerJump": scenes.SMALLER_JUMP,
+            "smallerGrowth": scenes.SMALLER_GROWTH,
+            "region": scenes.REGION,
+        },
+        "gliding": {
+            "cutoff": gliding.CUTOFF,
+            "lazy": gliding.LAZY._asdict(),
+            "goesBack": gliding.RETURN,
+            "face": framing.FACE,
+        },
+        "cues": {
+            "around": [
+                keypoints.MESH[keypoint] for keypoint in (*keypoints.MOUTH_CORNERS, *keypoints.OUTER_LIPS)
+            ],
+            "mouth": [keypoints.MESH[keypoint] for keypoint in keypoints.MOUTH],
+            "halfWidth": measures.MOUTH_HALF_WIDTH,
+            "width": painter.WIDTH,
+            "height": painter.HEIGHT,
+            "luma": painter.LUMA,
+            "parted": painter.PARTED,
         },
         "outline": canonical.OVAL,
     }

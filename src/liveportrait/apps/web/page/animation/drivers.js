@@ -19,7 +19,7 @@ export class TemplatePlay extends TemplateDriver {
 export class VideoPlay {
     /**
      * @param {import("../media/input.js").VideoInput} video @param {import("./follower.js").Follower} follower
-     * @param {() => Promise<?import("./follower.js").Sight>} next what the next frame shows
+     * @param {() => Promise<?import("./sight.js").Sight>} next what the next frame shows
      */
     constructor(video, follower, next) {
         const { name, rate, length } = video;

@@ -1,63 +1,64 @@
 /**
  * The motion of a face that is seen frame by frame, in a video or by a camera (animation/live.py): it starts from the
- * first frame that shows the face; M looks at that one alone, and every other is measured against it.
+ * first frame that shows the face, and anew after a cut; M looks at those alone, and every other is measured against
+ * them.
  */
 
 import { constants } from "../constants.js";
-import { toTensor } from "../face/crop.js";
+import { drivingSquare, toTensor } from "../face/crop.js";
 import { openingRatios } from "../face/measures.js";
 import { smoothingWeights } from "../motion/expression.js";
 import { steadied } from "../motion/framing.js";
 import { motionFromHeads, seenHead, seenKeypoints, snapToLandmarks, through, throughHead } from "../motion/landmarks.js";
 import { motionOf } from "./animator.js";
+import { LiveWindow } from "./windows.js";
 
-/**
- * @typedef {object} Sight one frame, as the worker for faces saw it
- * @property {?import("../types.js").Face} face null where none is in sight
- * @property {Float32Array} scores (52,) blendshapes
- * @property {?Float32Array} cues (5,) what the mouth shows
- * @property {?{picture: import("../types.js").Picture, window: import("../types.js").CropWindow}} crop of the first face
- */
+/** @typedef {import("./sight.js").Sight} Sight */
 
 /** Makes motion of what is seen. */
 export class Follower {
     /** @param {import("../types.js").Networks} networks @param {number} fps of the frames */
     constructor(networks, fps) {
-        Object.assign(this, { networks, fps, start: null, last: null, past: [], count: 0 });
+        Object.assign(this, { networks, fps, start: null, home: null, scene: null, last: null, past: [] });
     }
 
     /** The driver's next frame; null before the first face, the last one again while none is in sight. @param {Sight} sight */
     async push({ face, scores, cues, crop }) {
-        this.count += 1;
         if (!face) {
             return this.last;
         }
         const head = seenHead(face.landmarks);
         const ratios = openingRatios(face.landmarks);
-        if (!this.start) {
+        if (crop) {
             await this.begin(face, head, crop, { ratios, scores });
         }
-        const { reference, window } = this;
-        const moved = motionFromHeads(reference, this.head, throughHead(head, window), window.size);
-        const driving = { motion: steadied(moved, reference, reference), ratios, scores, cues, around: null, start: null };
+        const { scene, home } = this;
+        const window = scene.gliding.next(head);
+        const moved = motionFromHeads(scene.motion, scene.head, throughHead(head, window), window.size);
+        const motion = steadied(moved, scene.motion, home);
+        const driving = { motion, ratios, scores, cues, around: null, start: scene.start };
         this.last = { ...driving, around: this.around(driving) };
         return this.last;
     }
 
+    /** Take a frame as the one that expressions start from; head poses go on from the first. */
     async begin(face, head, { picture, window }, known) {
-        const motion = motionOf(await this.networks.motion([toTensor(picture)]));
-        const seen = through(seenKeypoints(face.landmarks), window);
-        const reference = snapToLandmarks(motion, seen, window.size);
-        Object.assign(this, { reference, window, head: throughHead(head, window) });
-        this.start = { motion: reference, ...known, cues: null, around: null, start: null };
+        const found = motionOf(await this.networks.motion([toTensor(picture)]));
+        const motion = snapToLandmarks(found, through(seenKeypoints(face.landmarks), window), window.size);
+        this.home ??= motion;
+        const { canonical, expression } = motion;
+        const start = { motion: { ...this.home, canonical, expression }, ...known, cues: null, around: null, start: null };
+        this.start ??= start;
+        const gliding = new LiveWindow(head, drivingSquare(face.landmarks), this.fps);
+        this.scene = { motion, start, gliding, head: throughHead(head, window) };
+        this.past = [];
     }
 
     /** The frames before, as far as they count, and the weights of them all. */
     around(driving) {
-        const now = this.count / this.fps;
-        const near = this.past.filter(({ time }) => now - time <= constants.motion.expression.reach);
-        this.past = [...near, { time: now, driving }];
-        const weights = smoothingWeights(now, this.past.map(({ time }) => time));
-        return { frames: this.past.map((each) => each.driving), weights };
+        const frames = [...this.past, driving];
+        const times = frames.map((_, index) => index / this.fps);
+        this.past = frames.slice(-Math.ceil(constants.motion.expression.reach * this.fps));
+        return { frames, weights: smoothingWeights(times.at(-1), times) };
     }
 }

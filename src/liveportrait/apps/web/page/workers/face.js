@@ -1,8 +1,9 @@
 /** The worker that looks for faces: in the photo, and in every frame of a driver. */
 
+import { sightOf } from "../animation/sight.js";
 import { UserError } from "../errors.js";
 import { FaceAnalyzer } from "../face/analyzer.js";
-import { cut, drivingSquare, meanWindow } from "../face/crop.js";
+import { SceneTracker } from "../face/scenes.js";
 import { VideoInput } from "../media/input.js";
 import { pixelsOf, readPicture } from "../media/pictures.js";
 import { answer, Moved } from "./calls.js";
@@ -11,7 +12,7 @@ import { load } from "./loading.js";
 const NETWORKS = ["face_detector", "face_landmarks", "face_blendshapes"];
 
 let analyzer = null;
-let last = null; // the face in the last frame of a driver that shows one
+let tracker = null; // of the driver's face
 let video = null;
 let frames = null; // of the video
 
@@ -36,10 +37,10 @@ answer({
     /** What a camera's frame shows, as in a mirror. @param {VideoFrame} frame */
     async see({ frame, begins }) {
         if (begins) {
-            last = null;
+            tracker = new SceneTracker(analyzer);
         }
         try {
-            return sight(pixelsOf(frame, frame.displayWidth, frame.displayHeight, "The camera's picture", true));
+            return sightOf(analyzer, tracker, pixelsOf(frame, frame.displayWidth, frame.displayHeight, "The camera's picture", true));
         } finally {
             frame.close();
         }
@@ -48,7 +49,7 @@ answer({
 
 /** Begin with a driving video. @param {File} file */
 async function follow(file) {
-    last = null;
+    tracker = new SceneTracker(analyzer);
     video = await VideoInput.open(file);
     frames = video.frames();
 }
@@ -56,7 +57,7 @@ async function follow(file) {
 /** What its next frame shows; null after the last one. */
 async function next() {
     const { value, done } = await frames.next();
-    return done ? null : sight(value);
+    return done ? null : sightOf(analyzer, tracker, value);
 }
 
 /** Let go of it. */
@@ -64,23 +65,6 @@ async function end() {
     await frames?.return();
     video?.close();
     video = frames = null;
-}
-
-/** What a frame shows. The first face comes with its crop. @returns {Promise<import("../animation/follower.js").Sight>} */
-async function sight(picture) {
-    const begins = !last;
-    const face = (last && (await analyzer.track(picture, last))) ?? (await analyzer.detect(picture))[0] ?? null;
-    if (!face) {
-        return { face, scores: null, cues: null, crop: null };
-    }
-    last = face;
-    const scores = await analyzer.blendshapes(face);
-    let crop = null;
-    if (begins) {
-        const window = meanWindow([drivingSquare(face.landmarks)]);
-        crop = { picture: cut(picture, window), window };
-    }
-    return { face, scores, cues: null, crop };
 }
 
 /** What the watermark says of a photo: the first 16 bits of its checksum; 0 on hosts without https, where browsers have none. */

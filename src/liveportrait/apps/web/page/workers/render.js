@@ -56,7 +56,7 @@ answer({
         stopping?.abort();
     },
 
-    /** The portrait as a camera's frame wants it. @param {import("../animation/follower.js").Sight} sight */
+    /** The portrait as a camera's frame wants it. @param {import("../animation/sight.js").Sight} sight */
     async follow({ sight, begins, rate, transfer }) {
         if (begins) {
             live = { follower: new Follower(animator.networks, rate), transfer: null };
