@@ -9,13 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage.data import astronaut
 
+from liveportrait import weights
 from liveportrait.apps.cli import main
 from liveportrait.data.preparation.parts import add_member
 from liveportrait.data.speech import LIP_ROWS, encoded, moved, read_clips, remaining_lag
+from liveportrait.engine import Engine
 from liveportrait.errors import UserError
-from liveportrait.evaluation.protocols.speech import open_speech
+from liveportrait.evaluation.context import EvalContext
+from liveportrait.evaluation.protocols import speech
+from liveportrait.evaluation.protocols.speech import measure_speech, open_speech
+from liveportrait.face import default_analyzer
+from liveportrait.media import save_image
 from liveportrait.metrics.sync import SyncMeter, best_offset, margins
+from liveportrait.types import no_progress
 
 FRAMES = 150
 
@@ -95,3 +103,18 @@ def test_data_without_speech_are_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(UserError, match="clips have sound"):
         open_speech([str(tmp_path / "none.tar")], None)
+
+
+def test_a_photo_says_it_and_its_lips_are_read_from_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech, "RENDERED_SECONDS", 1)
+    photo = tmp_path / "face.png"
+    save_image(photo, np.ascontiguousarray(astronaut()[:300, 100:400]))
+    data = open_speech([str(speech_shard(tmp_path / "speech.tar")), str(photo)], None)
+    context = EvalContext.of(Engine(weights.load("compact", "cpu")), default_analyzer())
+    *heard, shown = measure_speech(context, data, count=1, with_tiles=True, progress=no_progress)
+    assert [each.driver for each in heard] == ["c0", "c1"] and shown.source == "face.png"
+    rendered = shown.methods["rendered"]
+    assert rendered.values["found"].mean() == 1 and len(shown.tiles) == 6
+    assert rendered.clip_medians["lips"] > 0.2

@@ -15,8 +15,8 @@ from liveportrait.motion.voice import Voice
 from liveportrait.networks.voice.speech import OUTPUTS, SpeechSizes
 from liveportrait.networks.voice.sync import SyncScorer
 from liveportrait.training.config import Schedule
-from liveportrait.training.speech.calibration import calibrated, heard
-from liveportrait.training.speech.examples import Examples, usual_levels
+from liveportrait.training.speech.calibration import calibrated, closing, heard
+from liveportrait.training.speech.examples import Examples, of_tract, usual_levels
 from liveportrait.training.speech.free import blinks_of, fit_free
 from liveportrait.training.speech.run import SpeechConfig, train, train_scorer
 from liveportrait.training.speech.validation import speech_figures
@@ -25,12 +25,14 @@ FRAMES = 150
 
 
 def clip(seed: int) -> SpeechClip:
-    """Six seconds of noise that swells and fades, and lips that open with it; a nod, and two blinks."""
+    """Six seconds of a hoarse buzz that swells and fades, and lips that open with it; a nod, and two blinks."""
     rng = np.random.default_rng(seed)
     knots = rng.uniform(0, 1, 60) * (rng.random(60) < 0.7)
     times = np.arange(FRAMES) / 25
     level = np.interp(times, np.arange(60) / 9, knots)
-    sound = np.interp(np.arange(640 * FRAMES) / 16000, times, level) * rng.normal(size=640 * FRAMES) * 0.2
+    moments = np.arange(640 * FRAMES) / 16000
+    buzz = np.sign(np.sin(2 * np.pi * 120 * moments)) + 0.3 * rng.normal(size=len(moments))
+    sound = np.interp(moments, times, level) * buzz * 0.2
     scores = np.full((FRAMES, 52), 0.1, np.float32)
     scores[:, 25] = 0.5 * level
     for blink in (40, 100):
@@ -146,3 +148,20 @@ def test_blinks_are_counted_and_closed_eyes_are_none(people: list[SpeechClip]) -
     free = fit_free(people, *usual_levels(people))
     assert free.blink.max() > 0.9 and free.blink[0] == 0
     assert (free.hazard > 0).all()
+
+
+def test_lips_that_hesitate_are_closed() -> None:
+    true = np.abs(np.sin(np.arange(200) / 3)).astype(np.float32) * 0.3
+    shy = 0.06 + 0.6 * true  # never closed
+    zone, faster = closing([(shy, true)])
+    assert 0 < zone < 0.08 and faster >= 0.99
+    assert np.mean(closures_found((shy - zone).clip(0), true)[1]) >= 0.87
+    assert closing([(true, true)])[0] == 0
+
+
+def test_another_throat_moves_the_bands(examples: Examples) -> None:
+    steps = torch.zeros(4, 128)
+    steps[:, [20, 84]] = 1  # one band of both columns
+    longer, shorter, same = (of_tract(steps, stretch).view(4, 2, 64) for stretch in (0.9, 1.1, 1.0))
+    assert torch.equal(same, steps.view(4, 2, 64))
+    assert (longer.argmax(-1) < 20).all() and (shorter.argmax(-1) > 20).all()

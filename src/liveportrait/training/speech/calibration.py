@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from liveportrait.data.speech import SpeechClip
+from liveportrait.metrics.sync import closures_found
 from liveportrait.motion.voice.features import heard_steps
 from liveportrait.motion.voice.voice import Voice
 from liveportrait.networks.voice.speech import OUTPUTS, STYLES
+from liveportrait.types import Array
 
 MOST = 2.5  # that an output is raised by
 STRANGERS = 1.15  # strangers are answered more timidly than the people of the training
+CLOSURES = (
+    0.87  # share of the closures of the training people that V shall find, about 0.85 of those of strangers
+)
+WIDEST_ZONE = 0.25  # of how wide lips open (95 % quantile), that counts as closed
 FEWEST = 50  # frames of a clip that tells
 
 
@@ -28,13 +35,14 @@ def heard(voice: Voice, clip: SpeechClip) -> Tensor:
 def calibrated(voice: Voice, clips: Sequence[SpeechClip]) -> Voice:
     """The voice with gains by which spread and speed of its outputs are those of the clips, in the geometric mean.
 
-    They turn about the mean, so that a gain changes nothing of how far a mouth is open on average.
+    They turn about the mean, so that a gain changes nothing of how far a mouth is open on average. Lips are then
+    closed where they are hardly open, see `closing`.
     """
+    pairs = [
+        (heard(voice, clip), torch.from_numpy(clip.targets)) for clip in clips if len(clip.lips) >= FEWEST
+    ]
     ratios, means = [], []
-    for clip in clips:
-        if len(clip.lips) < FEWEST:
-            continue
-        found, wanted = heard(voice, clip), torch.from_numpy(clip.targets)
+    for found, wanted in pairs:
         spread = wanted.std(0) / found.std(0).clamp(min=1e-4)
         speed = wanted.diff(dim=0).abs().mean(0) / found.diff(dim=0).abs().mean(0).clamp(min=1e-5)
         ratios.append((spread * speed).sqrt())
@@ -42,4 +50,32 @@ def calibrated(voice: Voice, clips: Sequence[SpeechClip]) -> Voice:
     gain = (STRANGERS * torch.stack(ratios).median(0).values).clamp(1.0, MOST)
     found_mean, wanted_mean = torch.stack(means).mean(0)
     assert gain.shape == (OUTPUTS,)
-    return replace(voice, gain=gain, offset=found_mean - wanted_mean / gain)
+    offset = found_mean - wanted_mean / gain
+    openings = [
+        ((gain[0] * (found[:, 0] - offset[0])).numpy(), wanted[:, 0].numpy()) for found, wanted in pairs
+    ]
+    zone, faster = closing(openings)
+    offset[0] += zone / gain[0]
+    gain[0] *= faster
+    return replace(voice, gain=gain, offset=offset)
+
+
+def closing(openings: Sequence[tuple[Array, Array]]) -> tuple[float, float]:
+    """The opening below which V's lips shall be closed, and by how much the rest is to be faster, to make up for it.
+
+    Of openings found and true, (T,) each: V hesitates where people close their lips. The least one, in steps of 0.01,
+    at which `CLOSURES` of the true closures are found.
+    """
+    zone, found = 0.0, [(lips.clip(0), true) for lips, true in openings]
+    before = found
+    widest = WIDEST_ZONE * float(np.median([np.quantile(lips, 0.95) for lips, _ in openings]))
+    while zone < widest:
+        found = [((lips - zone).clip(0), true) for lips, true in openings]
+        closed = [each for pair in found for kind in closures_found(*pair) for each in kind]
+        if not closed or np.mean(closed) >= CLOSURES:
+            break
+        zone += 0.01
+    slow, fast = (
+        float(np.median([np.abs(np.diff(lips)).mean() for lips, _ in each])) for each in (found, before)
+    )
+    return zone, fast / max(slow, 1e-6)
