@@ -12,16 +12,16 @@ import torch
 from animation_samples import bundled_networks
 from skimage.data import astronaut
 from web_browser import Modules, image_of, picture
+from web_records import run
 
 from liveportrait.animation.compositor import Compositor, RenderedFace, watermark_for
 from liveportrait.animation.options import PasteOptions, SourceOptions
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.photo import PhotoSource, open_photo
-from liveportrait.apps.web.constants import motion_constants
 from liveportrait.engine import Engine
 from liveportrait.face import default_analyzer
 from liveportrait.face.composition import FaceLayers
-from liveportrait.face.paste import Paster
+from liveportrait.face.paste import HEAD, RAISED, Paster, outline_in_crop, outline_mask
 from liveportrait.marking.payload import WORKS, Payload
 from liveportrait.marking.reading import read_pictures
 from liveportrait.marking.tile import square
@@ -87,13 +87,7 @@ def composed(scene: Scene, mark: bool) -> tuple[list[Image], Payload | None]:
     return frames, watermark and watermark.payload
 
 
-def run(web: Modules, script: str, **values: Any) -> Any:
-    script = "const {setConstants} = await load('constants.js'); setConstants({motion: constants});" + script
-    return web.run(script, constants=motion_constants(), **values)
-
-
 def in_browser(web: Modules, scene: Scene, payload: Payload | None) -> list[Image]:
-    window = scene.source.faces[0].still.placements[0].window
     made = run(
         web,
         """const {Compositor} = await load("animation/compositor.js");
@@ -104,7 +98,7 @@ def in_browser(web: Modules, scene: Scene, payload: Payload | None) -> list[Imag
             return {width, height, data: data.slice()};
         });""",
         photo=picture(scene.source.image),
-        window={"matrix": window.matrix.flatten(), "size": window.size},
+        window=_window(scene),
         frames=[[part.numpy() for part in scene.layers.rows([row])] for row in range(len(ROWS))],
         payload=payload and vars(payload),
     )
@@ -190,3 +184,65 @@ def test_what_rests_is_the_photo_bit_for_bit(web, small):
     scene = Scene(small.source, Layers.cat([still] * len(ROWS)))
     for frame in in_browser(web, scene, None):
         np.testing.assert_array_equal(frame, small.source.image)
+
+
+def test_the_mask_of_an_outline_is_pythons(web, small):
+    placement = small.source.faces[0].still.placements[0]
+    made = run(
+        web,
+        """const {outlineInCrop, outlineMask} = await load("face/outlines.js");
+        const seen = outlineInCrop(outline, window);
+        return [outlineMask(seen, 1), outlineMask(seen, 1.45, 0.12)];""",
+        outline=placement.outline.flatten(),
+        window=_window(small),
+    )
+    outline = outline_in_crop(placement.outline, placement.window)
+    for mask, wanted in zip(
+        made, (outline_mask(outline, 256, 1.0), outline_mask(outline, 256, HEAD, RAISED)), strict=True
+    ):
+        assert 0.05 < (wanted > 128).mean() < 0.9
+        assert np.abs(mask.reshape(256, 256).astype(int) - wanted).max() <= 5
+
+
+def test_other_heads_are_left_alone_as_in_python(web, session, small):
+    """Somebody stands beside the face, and somebody else far away."""
+    face = small.source.faces[0].still
+    own = face.placements[0].outline
+    others = (own + np.float32([70, 10, 0]), own + np.float32([900, 0, 0]))
+    source = replace(small.source, bystanders=others)
+    layers = small.layers.rows([1])
+    rendered = RenderedFace(0, FaceLayers.of(layers)[0], face.placements[0], face.crops[0], None)
+    compositor = Compositor(source, PasteOptions(mark=False), session.engine.variant)
+    expected = compositor.compose(source.image, [rendered])
+    made = run(
+        web,
+        """const {Compositor} = await load("animation/compositor.js");
+        return new Compositor(photo, window, null, {own, others}).compose(layers);""",
+        photo=picture(source.image),
+        window=_window(small),
+        own=own.flatten(),
+        others=[other.flatten() for other in others],
+        layers=[part.numpy() for part in layers],
+    )
+    assert psnr(expected, composed(small, mark=False)[0][1]) < 40  # the mask makes a difference
+    assert psnr(image_of(made), expected) > 55
+
+
+def test_the_crop_alone_is_composed_as_in_python(web, session, large):
+    expected = Compositor(large.source, PasteOptions(mark=False, paste_back=False), session.engine.variant)
+    face = large.source.faces[0].still
+    rendered = RenderedFace(0, FaceLayers.of(large.layers.rows([2]))[0], None, face.crops[0], None)
+    made = run(
+        web,
+        """const {Compositor} = await load("animation/compositor.js");
+        return Compositor.ofCrop(photo, window).compose(layers);""",
+        photo=picture(large.source.image),
+        window=_window(large),
+        layers=[part.numpy() for part in large.layers.rows([2])],
+    )
+    assert psnr(image_of(made), expected.compose(large.source.image, [rendered])) > ALIKE
+
+
+def _window(scene: Scene) -> dict[str, Any]:
+    window = scene.source.faces[0].still.placements[0].window
+    return {"matrix": window.matrix.flatten(), "size": window.size}

@@ -23,7 +23,7 @@ FEATHER = 0.06  # of the face's width: standard deviation of the soft edge
 SAME = 1e-3  # grey levels: rounding errors, so that two equal colours blend to the same
 _SHIFT = 4  # binary digits of a polygon's corners after the point
 
-_TOP, _CHIN = 0, 18  # of the outline
+TOP, CHIN = 0, 18  # of the outline
 EDGE = 32  # the soft edge of the published mask is this part of the crop's side: 16 px of 512
 
 
@@ -154,7 +154,7 @@ def outline_mask(outline: Array, size: int, grow: float, raised: float = 0.0) ->
     """Mask (size,size) uint8, soft-edged, of what the outline (36,2 or more) px encloses, grown about its middle."""
     points = outline[:, :2].astype(np.float64)
     middle = points.mean(axis=0)
-    lift = raised * (points[_TOP] - points[_CHIN])
+    lift = raised * (points[TOP] - points[CHIN])
     hull = cv2.convexHull((middle + lift + grow * (points - middle)).astype(np.float32))
     mask = np.zeros((size, size), np.uint8)
     corners = np.rint(hull[:, 0].clip(-8 * size, 8 * size) * (1 << _SHIFT)).astype(np.int32)

@@ -20,7 +20,7 @@ _HEAD_REGIONS = ("all", "pose")
 # reaches from -1 to 1). The face's box is about 0.87 high there: this is below the chin and behind it.
 NECK_IN_CROP = (0.0, 0.75, 0.25)
 REACH = 0.15  # of a keypoint's expression on points near it, in units of the crop (half its side is 1)
-BASE = 0.1  # weight of staying with the head: far from all keypoints nothing but the head moves
+_BASE = 0.1  # weight of staying with the head: far from all keypoints nothing but the head moves
 
 
 def change_since(driving: Motion, first: Motion) -> Motion:
@@ -229,7 +229,7 @@ def move_points(points: Tensor, source: Pose, driving: Pose) -> Tensor:
     beyond = driving.keypoints - _move_rigidly(source.keypoints, source, driving)
     distance = (points[None, :, None, :2] - source.keypoints[:, None, :, :2]).square().sum(-1)
     weight = (-distance / (2 * REACH**2)).exp()  # (B or 1, P, 21)
-    return rigid + (weight @ beyond) / (weight.sum(-1, keepdim=True) + BASE)
+    return rigid + (weight @ beyond) / (weight.sum(-1, keepdim=True) + _BASE)
 
 
 def _move_rigidly(points: Tensor, source: Pose, driving: Pose) -> Tensor:

@@ -41,7 +41,7 @@ def motion_constants() -> Numbers:
             name: {"positive": _flat(direction.positive), "negative": _flat(direction.negative)}
             for name, direction in face_mesh_directions().items()
         },
-        "transfer": {"neckInCrop": transfer.NECK_IN_CROP, "reach": transfer.REACH, "base": transfer.BASE},
+        "transfer": {"neckInCrop": transfer.NECK_IN_CROP},
         "framing": {
             "neck": framing.NECK,
             "unit": framing.IN_CROP,
@@ -116,7 +116,16 @@ def motion_constants() -> Numbers:
             "still": composition.STILL,
             "kept": composition.KEPT,
         },
-        "paste": {"edge": paste.EDGE, "same": paste.SAME},
+        "paste": {
+            "edge": paste.EDGE,
+            "same": paste.SAME,
+            "maskSide": paste.MASK_SIDE,
+            "head": paste.HEAD,
+            "raised": paste.RAISED,
+            "feather": paste.FEATHER,
+            "top": paste.TOP,
+            "chin": paste.CHIN,
+        },
         "watermark": watermark_constants(),
     }
 

@@ -48,12 +48,18 @@ async function openPhoto(file) {
     }
     stage.say("Looking for the face…");
     await attempt(async () => {
-        const { width, height } = await studio.open(file);
-        stage.showPortrait(width, height);
+        await studio.open(file);
+        await showView();
         stage.say("Choose a motion, then animate.");
         restSliders();
     });
     enable();
+}
+
+/** The portrait as it is, as much of it as is asked for. */
+async function showView() {
+    const { width, height } = await studio.view(optionsOf($("options")).view);
+    stage.showPortrait(width, height);
 }
 
 /** Make the video that is asked for. */
@@ -70,6 +76,7 @@ async function animate() {
     enable();
     stage.working("Animating…");
     await attempt(async () => {
+        await studio.view(options.view);
         const motion = options.motion === "video" ? driver : options.motion;
         const made = await studio.animate(motion, options);
         stage.showResult(made);
@@ -87,7 +94,9 @@ async function live() {
     await attempt(async () => {
         await camera.start();
         stage.showCamera(true);
-        await studio.live(camera, optionsOf($("options")), (text) => stage.say(text));
+        const options = optionsOf($("options"));
+        await studio.view(options.view);
+        await studio.live(camera, options, (text) => stage.say(text));
     });
     camera.stop();
     stage.showCamera(false);
@@ -171,6 +180,10 @@ $("motions").addEventListener("click", ({ target }) => {
 });
 $("options").addEventListener("input", ({ target }) => {
     showValues($("options"));
+    if (target.name === "view" && studio?.isOpen && !busy) {
+        restSliders();
+        attempt(showView);
+    }
     if ($("sliders").contains(target) && studio?.isOpen && !busy) {
         stage.forget();
         attempt(() => studio.edit(optionsOf($("options")).sliders));

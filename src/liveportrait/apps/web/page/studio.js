@@ -39,12 +39,16 @@ export class Studio {
         return facts;
     }
 
-    /** Open a photo. @param {Blob} file @returns {Promise<{width: number, height: number}>} */
+    /** Open a photo. @param {Blob} file */
     async open(file) {
         const seen = await this.face.call("open", { file, name: file.name });
-        const size = await this.render.call("open", seen, [seen.picture.data.buffer]);
+        await this.render.call("open", seen, [seen.picture.data.buffer]);
         this.isOpen = true;
-        return size;
+    }
+
+    /** Show the whole photo, or the face alone. @param {"photo" | "face"} view @returns {Promise<{width: number, height: number}>} */
+    view(view) {
+        return this.render.call("view", view);
     }
 
     /** Show the portrait with its face changed. The last wish counts. @param {Record<string, number>} sliders */

@@ -3,6 +3,7 @@
 import { constants } from "../constants.js";
 import { cut, sourceWindow, toTensor } from "../face/crop.js";
 import { openingRatios } from "../face/measures.js";
+import { outlineOf } from "../face/outlines.js";
 import { seenKeypoints, snapToLandmarks, through } from "../motion/landmarks.js";
 import { flattened } from "../motion/lifting.js";
 import { poseOf } from "../motion/geometry.js";
@@ -22,30 +23,42 @@ export class Animator {
     /**
      * The portrait in a photo.
      *
-     * @param {{picture: Picture, face: import("../types.js").Face, scores: Float32Array, mark: ?number}} seen the photo,
-     * the face in it, its blendshapes (52,), and what the watermark says of the photo; null leaves the watermark out
+     * @param {{picture: Picture, face: import("../types.js").Face, scores: Float32Array, outlines: Float32Array[],
+     * mark: ?number}} seen the photo, the face in it, its blendshapes (52,), the outlines (36·3) px of the other faces, and
+     * what the watermark says of the photo; null leaves the watermark out
      */
-    async open({ picture, face, scores, mark }) {
+    async open({ picture, face, scores, outlines, mark }) {
         const window = sourceWindow(face.landmarks);
         const pixels = toTensor(cut(picture, window));
         const seen = through(seenKeypoints(face.landmarks), window);
         const motion = snapToLandmarks(motionOf(await this.networks.motion([pixels])), seen, window.size);
         const features = await this.networks.appearance([pixels]);
         const own = { motion, ratios: openingRatios(face.landmarks), shape: shapeOf(face, scores, seen, window) };
-        return new Portrait(this.networks, picture, own, features, window, mark);
+        const compositors = {
+            photo: new Compositor(picture, window, null, { own: outlineOf(face), others: outlines }),
+            face: Compositor.ofCrop(picture, window),
+        };
+        return new Portrait(this.networks, own, features, compositors, mark);
     }
 }
 
 /** A photo whose face was found, cut out and measured once. */
 export class Portrait {
-    constructor(networks, picture, face, features, window, mark) {
-        Object.assign(this, { networks, picture, face, features });
+    /** What of it is seen: the whole photo, or the face alone. @type {"photo" | "face"} */
+    view = "photo";
+
+    constructor(networks, face, features, compositors, mark) {
+        Object.assign(this, { networks, face, features, compositors });
         this.home = poseOf(face.motion);
-        this.compositor = new Compositor(picture, window);
         this.marks = {};
         for (const work of mark === null ? [] : ["animated", "edited"]) {
             this.marks[work] = new Watermark({ work, source: mark, weights: constants.weights.mark });
         }
+    }
+
+    /** The portrait as it is. @returns {Picture} */
+    get picture() {
+        return this.compositors[this.view].photo;
     }
 
     /** The photo moving as a driver does, frame by frame; each is valid until the next. @returns {AsyncGenerator<Picture>} */
@@ -80,8 +93,9 @@ export class Portrait {
         const { cues: count } = constants.weights;
         const told = { dims: [1, count], data: cues ?? new Float32Array(count) };
         const layers = await this.networks.render([...this.features, ...poses, told]);
-        this.compositor.watermark = this.marks[work] ?? null;
-        return this.compositor.compose(layers);
+        const compositor = this.compositors[this.view];
+        compositor.watermark = this.marks[work] ?? null;
+        return compositor.compose(layers);
     }
 }
 

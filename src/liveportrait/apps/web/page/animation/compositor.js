@@ -1,19 +1,24 @@
 /** A rendered face laid into its photo, at the photo's own resolution (animation/compositor.py). */
 
+import { constants } from "../constants.js";
 import { composeInto, FaceLayers } from "../face/composition.js";
-import { Place } from "../face/paste.js";
+import { cropTo, sideOf } from "../face/crop.js";
+import { outlineInCrop, reaches } from "../face/outlines.js";
+import { coarseMask, Place, yielding } from "../face/paste.js";
 import { invertAffine } from "../face/resampling.js";
 
 /** @typedef {import("../types.js").Picture} Picture @typedef {import("../types.js").Tensor} Tensor */
+/** @typedef {import("../types.js").CropWindow} CropWindow */
 
 /** Lays the frames of one face into one photo. */
 export class Compositor {
     /**
-     * @param {Picture} photo
-     * @param {import("../types.js").CropWindow} window of the face's crop
+     * @param {Picture} photo @param {CropWindow} window of the face's crop
      * @param {?import("./watermark.js").Watermark} watermark goes into what was generated, and nowhere else
+     * @param {?{own: Float32Array, others: Float32Array[]}} outlines (36·3) px of the face, and of the photo's other faces,
+     * over which it is not pasted
      */
-    constructor(photo, window, watermark = null) {
+    constructor(photo, window, watermark = null, outlines = null) {
         Object.assign(this, { photo, watermark });
         this.place = new Place(window, photo.width, photo.height);
         /** What changes from frame to frame. */
@@ -21,6 +26,21 @@ export class Compositor {
         this.frame = { ...photo, data: photo.data.slice() };
         /** @type {?FaceLayers} */
         this.layers = null;
+        const others = (outlines?.others ?? []).map((other) => outlineInCrop(other, window)).filter(reaches);
+        if (others.length) {
+            const mask = yielding(coarseMask(), outlineInCrop(outlines.own, window), others);
+            this.place.cover(mask, constants.motion.paste.maskSide);
+        }
+    }
+
+    /** The face's crop of a photo as a picture of its own, as fine as the photo has it; frames have no surroundings. */
+    static ofCrop(photo, window, watermark = null) {
+        const finest = Math.max(Math.round(sideOf(window)), 2 * constants.motion.composition.halfSide);
+        const size = 2 * Math.floor(finest / 2);
+        const whole = { matrix: Float32Array.of(1, 0, 0, 0, 1, 0), size };
+        const made = new Compositor(cropTo(photo, window, size, true), whole, watermark);
+        made.place.mask.fill(255);
+        return made;
     }
 
     /**

@@ -1,6 +1,7 @@
 /** Where a crop lies in its frame, and the soft mask through which it is pasted back (face/paste.py). */
 
 import { constants } from "../constants.js";
+import { outlineMask } from "./outlines.js";
 import { invertAffine } from "./resampling.js";
 
 /** @typedef {import("./composition.js").Box} Box */
@@ -20,13 +21,34 @@ export function pasteMask(size) {
     return mask;
 }
 
-/** A window's place in frames of one size: worked out once. */
+/** The mask with soft edges of a crop of 512 px at half that size. */
+export function coarseMask() {
+    const side = constants.motion.paste.maskSide;
+    const fine = pasteMask(2 * side);
+    return Uint8Array.from({ length: side * side }, (_, index) => {
+        const at = 4 * side * Math.floor(index / side) + 2 * (index % side);
+        return (fine[at] + fine[at + 1] + fine[at + 2 * side] + fine[at + 2 * side + 1] + 2) >> 2;
+    });
+}
+
+/** A mask (256·256) without other people's heads, except where the own head is in front of them; outlines are px of 256. */
+export function yielding(mask, own, others) {
+    const { head, raised } = constants.motion.paste;
+    const kept = Float32Array.from(mask);
+    const mine = outlineMask(own, head, raised);
+    for (const other of others) {
+        const theirs = outlineMask(other, head, raised);
+        kept.forEach((value, index) => {
+            kept[index] = value * (1 - (theirs[index] / 255) * (1 - mine[index] / 255));
+        });
+    }
+    return Uint8Array.from(kept, Math.round);
+}
+
+/** A window's place in frames of one size, and the mask there. */
 export class Place {
-    /**
-     * @param {CropWindow} window
-     * @param {?{data: Uint8Array, size: number}} mask covers the crop, of any size; by default the one with soft edges
-     */
-    constructor(window, width, height, mask = null) {
+    /** @param {CropWindow} window; the mask is the one with soft edges until `cover` says otherwise */
+    constructor(window, width, height) {
         const inverse = Float32Array.from(invertAffine(window.matrix));
         const ends = [-1, window.size];
         const corners = ends.flatMap((x) => ends.map((y) => applied(inverse, x, y)));
@@ -41,9 +63,13 @@ export class Place {
         this.toBox[2] -= left;
         this.toBox[5] -= top;
         this.size = window.size;
-        const { data, size } = mask ?? { data: pasteMask(window.size), size: window.size };
+        this.cover(pasteMask(window.size), window.size);
+    }
+
+    /** Take a mask (size·size) that covers the crop. @param {Uint8Array} mask */
+    cover(mask, size) {
         /** (h·w) of the box */
-        this.mask = warpedMask(data, size, invertAffine(this.scaled(size)), this.box);
+        this.mask = warpedMask(mask, size, invertAffine(this.scaled(size)), this.box);
     }
 
     /** From px of a picture of the crop with `size` px to px of the box. */

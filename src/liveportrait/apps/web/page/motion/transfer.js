@@ -132,30 +132,3 @@ export function amplify(source, driving, multiplier) {
         pin: driving.pin,
     };
 }
-
-/** Points (n,3) of the source's face, in the coordinates of its crop, as they lie in the driving pose: (n,3). */
-export function movePoints(points, source, driving) {
-    const { reach, base } = constants.motion.transfer;
-    const rigid = movedRigidly(points, source, driving);
-    const beyond = difference(driving.keypoints, movedRigidly(source.keypoints, source, driving));
-    for (let start = 0; start < points.length; start += 3) {
-        let total = base;
-        const moved = [0, 0, 0];
-        for (let keypoint = 0; keypoint < beyond.length; keypoint += 3) {
-            const x = points[start] - source.keypoints[keypoint];
-            const y = points[start + 1] - source.keypoints[keypoint + 1];
-            const weight = Math.exp(-(x * x + y * y) / (2 * reach * reach));
-            total += weight;
-            moved.forEach((_, axis) => (moved[axis] += weight * beyond[keypoint + axis]));
-        }
-        moved.forEach((amount, axis) => (rigid[start + axis] += amount / total));
-    }
-    return rigid;
-}
-
-/** Points moved rigidly from the source's pose to the driving one. */
-function movedRigidly(points, source, driving) {
-    const own = points.map((value, index) => (value - source.translation[index % 3]) / source.scale[0]);
-    const turned = multiply(multiply(own, transposed(source.rotation)), driving.rotation);
-    return turned.map((value, index) => driving.scale[0] * value + driving.translation[index % 3]);
-}

@@ -47,14 +47,14 @@ export function showValues(form) {
 
 /** What the form says. @param {HTMLFormElement} form */
 export function optionsOf(form) {
-    const { motion, region, multiplier, format } = Object.fromEntries(new FormData(form));
+    const { motion, region, multiplier, view, format } = Object.fromEntries(new FormData(form));
     const sliders = {};
     for (const input of form.querySelectorAll("[name^=slider-]")) {
         if (input.value !== input.defaultValue) {
             sliders[input.name.slice("slider-".length)] = Number(input.value);
         }
     }
-    return { motion, transfer: { region, multiplier: Number(multiplier) }, webm: format === "webm", sliders };
+    return { motion, transfer: { region, multiplier: Number(multiplier) }, view, webm: format === "webm", sliders };
 }
 
 function spelled(name) {

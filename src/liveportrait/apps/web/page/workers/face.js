@@ -3,6 +3,7 @@
 import { sightOf } from "../animation/sight.js";
 import { UserError } from "../errors.js";
 import { FaceAnalyzer } from "../face/analyzer.js";
+import { outlineOf } from "../face/outlines.js";
 import { SceneTracker } from "../face/scenes.js";
 import { VideoInput } from "../media/input.js";
 import { pixelsOf, readPicture } from "../media/pictures.js";
@@ -23,15 +24,16 @@ answer({
         answer({ follow, next, end }, port);
     },
 
-    /** A photo and the largest face in it. */
+    /** A photo, the largest face in it, and the outlines of the others. */
     async open({ file, name }) {
         const picture = await readPicture(file, name);
-        const [face] = await analyzer.detect(picture);
+        const [face, ...others] = await analyzer.detect(picture);
         if (!face) {
             throw new UserError(`No face was found in ${name}: use a photo that shows one from the front.`);
         }
         const scores = await analyzer.blendshapes(face);
-        return new Moved({ picture, face, scores, mark: await markOf(file) }, [picture.data.buffer]);
+        const outlines = others.map(outlineOf);
+        return new Moved({ picture, face, scores, outlines, mark: await markOf(file) }, [picture.data.buffer]);
     },
 
     /** What a camera's frame shows, as in a mirror. @param {VideoFrame} frame */

@@ -36,6 +36,11 @@ answer({
 
     async open(seen) {
         portrait = await animator.open(seen);
+    },
+
+    /** The portrait as it is: the whole photo, or the face alone. @param {"photo" | "face"} wanted */
+    view(wanted) {
+        portrait.view = wanted;
         show(portrait.picture);
         return { width: portrait.picture.width, height: portrait.picture.height };
     },
