@@ -13,6 +13,7 @@ from speech_samples import LoudVoice, sound_file
 from liveportrait import Animator, Portrait, SpeechOptions, UserError
 from liveportrait.animation.speaking import voice as voices
 from liveportrait.animation.speaking.opening import open_speech_driver
+from liveportrait.apps.jobs import SpeakJobOptions
 from liveportrait.apps.speak import Speak
 from liveportrait.media.sound.speech import SPEECH_RATE
 from liveportrait.motion.voice import Voice
@@ -94,8 +95,9 @@ def test_half_a_file_speaks_or_is_refused(opened: Portrait, loud: None, tmp_path
 
 def test_an_empty_text_is_refused(tmp_path: Path) -> None:
     for text in ("", "  \n"):
+        speaking = SpeakJobOptions(text=text)
         with pytest.raises(UserError, match="what to say"):
-            Speak(Path("me.jpg"), tmp_path / "out.mp4", text=text).run()
+            Speak(Path("me.jpg"), tmp_path / "out.mp4", speaking=speaking).run()
     assert not list(tmp_path.iterdir())
 
 
