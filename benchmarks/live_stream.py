@@ -99,7 +99,7 @@ def voice(options: argparse.Namespace) -> Figure:
             said = spoken.said
             if said > cut:
                 latencies.append(now - cut / SPEECH_RATE)
-            if now > options.seconds:
+            if now > options.seconds and latencies:
                 break
         elapsed, cpu = time.perf_counter() - begin, time.process_time() - cpu
         ended.set()

@@ -240,6 +240,19 @@ def test_a_sound_in_pieces_is_brought_to_one_rate(rate: int) -> None:
     assert np.abs(found - wanted)[200:].max() < 0.02
 
 
+def test_frames_left_out_at_once_are_those_left_out_one_by_one(animator: Animator) -> None:
+    speech, options = bursts(0.6), SpeechOptions(fps=10)
+    opened = animator.open(portrait())
+    with opened.live() as live, live.voice(options) as one, live.voice(options) as other:
+        one.feed(speech)
+        other.feed(speech)
+        sounds = [one.skip() for _ in range(3)]
+        picture, sound = one.frame()
+        both = other.frame(left_out=3)
+    assert np.array_equal(both.sound, np.concatenate([*sounds, sound])) and both.sound.any()
+    assert np.abs(both.picture.astype(int) - picture).max() <= 1
+
+
 def test_who_asks_for_no_frame_for_long_finds_the_voice_waiting(
     animator: Animator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from types import TracebackType
 from typing import NamedTuple
 
@@ -142,17 +143,23 @@ class LiveVoice:
             self._waits = 0
             self._heard = deque(_Sound(np.zeros_like(each.samples), 0) for each in self._heard)
 
-    def frame(self) -> SpokenFrame:
-        """The next frame, 1 / `fps` s after the one before, with its sound."""
-        batch, sound = self._next()
+    def frame(self, left_out: int = 0) -> SpokenFrame:
+        """The next frame, 1 / `fps` s after the one before, with its sound.
+
+        `left_out`: how many frames are passed over before; their sound comes with this one.
+        """
+        *passed, (batch, sound) = self._next(left_out + 1)
+        for before, _ in passed:
+            self._past.append(before)
+            self._stage.skip()
         around = Surroundings.of(self._past, batch, (), self._fps)
         picture = self._stage.show(self._transfers, replace(batch, around=around))
         self._past.append(batch)
-        return SpokenFrame(picture, sound)
+        return SpokenFrame(picture, np.concatenate([*(each for _, each in passed), sound]))
 
     def skip(self) -> Speech:
         """Let one frame go by; its sound."""
-        batch, sound = self._next()
+        ((batch, sound),) = self._next(1)
         self._past.append(batch)
         self._stage.skip()
         return sound
@@ -166,14 +173,13 @@ class LiveVoice:
         begun = time.monotonic()
         shown = 0
         while not self._is_closed:
-            late = int((time.monotonic() - begun) * self._fps) - shown
+            late = max(int((time.monotonic() - begun) * self._fps) - shown, 0)
             if late > MOST_CAUGHT_UP * self._fps:
                 begun += late / float(self._fps)
                 late = 0
-            left_out = [self.skip() for _ in range(late)]
-            picture, sound = self.frame()
-            shown += max(late, 0) + 1
-            yield SpokenFrame(picture, np.concatenate([*left_out, sound]))
+            frame = self.frame(late)
+            shown += late + 1
+            yield frame
             time.sleep(max(0.0, begun + shown / float(self._fps) - time.monotonic()))
 
     def close(self) -> None:
@@ -189,24 +195,26 @@ class LiveVoice:
     ) -> None:
         self.close()
 
-    def _next(self) -> tuple[DrivingBatch, Speech]:
-        """Let V hear another frame's worth of sound; the frame that is known by now, or one at rest."""
+    def _next(self, count: int) -> list[tuple[DrivingBatch, Speech]]:
+        """Let V hear so many more frames' worth of sound; as many frames that are known by now, or at rest."""
         if self._is_closed:
             raise UserError("this voice is closed: ask the live portrait for another one")
-        first = int(self._given * self._rate / self._fps)
-        self._given += 1
-        taken = self._take(int(self._given * self._rate / self._fps) - first)
+        edges = [int((self._given + row) * self._rate / self._fps) for row in range(count + 1)]
+        self._given += count
+        taken = [self._take(end - begin) for begin, end in pairwise(edges)]
         with self._session.clock.step("motion"):
-            heard = self._hear.feed(self._at_speech_rate(taken))
+            heard = self._hear.feed(self._at_speech_rate(np.concatenate(taken)))
             performance = chosen(heard, self._speech, self._is_video, has_head=False)
             if len(performance.lips):
                 self._known.extend(driving_batch(self._session.engine, performance).slices(1))
-        if not self._known:
-            return self._rest, np.zeros_like(taken)
+        early = max(count - len(self._known), 0)  # nothing is known of the sound yet
+        frames = [(self._rest, np.zeros_like(sound)) for sound in taken[:early]]
         with self._lock:
-            sound = self._heard.popleft()
-            self._said += sound.fed
-        return self._known.popleft(), sound.samples
+            for _ in range(count - early):
+                sound = self._heard.popleft()
+                self._said += sound.fed
+                frames.append((self._known.popleft(), sound.samples))
+        return frames
 
     def _take(self, count: int) -> Speech:
         """So many samples of those that wait, silence where there are fewer; they count as heard."""

@@ -74,10 +74,8 @@ class Speaker:
         assert self._voice
         skipped = skipped if skipped <= MOST_CAUGHT_UP * self.options.fps else 0
         begun = self._spent()
-        sounds = [self._voice.skip() for _ in range(skipped)]
-        picture, sound = self._voice.frame()
+        picture, samples = self._voice.frame(skipped)
         self.stages = {name: busy - begun.get(name, 0.0) for name, busy in self._spent().items()}
-        samples = np.concatenate([*sounds, sound])
         return picture, (samples * 32767).round().astype("<i2").tobytes(), skipped
 
     def _spent(self) -> dict[str, float]:
