@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from animation_samples import portrait, source_frames, write_sound, write_video
+from skimage.data import chelsea
 from speech_samples import LoudVoice, sound_file
 
-from liveportrait import Animator, UserError
+from liveportrait import Animator, SourceOptions, UserError
 from liveportrait.animation.speaking import voice as voices
 from liveportrait.animation.speaking.driver import SpeechDriver
 from liveportrait.animation.speaking.opening import open_speech_driver
-from liveportrait.animation.speaking.options import SpeakingOptions, SpeechOptions
+from liveportrait.animation.speaking.options import SpeakingOptions, SpeakOptions, SpeechOptions
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
 from liveportrait.face.measures import lip_ratio
 from liveportrait.media import VideoReader, save_image
@@ -170,6 +171,24 @@ def test_options_out_of_range_are_refused() -> None:
     for wrong in ({"strength": 3}, {"fps": 0}, {"seed": -1}):
         with pytest.raises(UserError):
             SpeechOptions(**wrong)
+
+
+def test_an_animal_and_a_missing_face_do_not_speak(animator: Animator) -> None:
+    cat = np.pad(chelsea(), ((50, 100), (50, 100), (0, 0)), "edge")
+    with animator.open(cat) as opened, pytest.raises(UserError, match="shows an animal: a voice moves"):
+        opened.speak(bursts())
+    with (
+        animator.open(cat) as opened,
+        opened.live() as live,
+        pytest.raises(UserError, match="shows an animal"),
+    ):
+        live.voice()
+    plain = np.full((256, 256, 3), 128, np.uint8)
+    uncut = animator.open(plain, SourceOptions(crop=False))
+    with uncut, pytest.raises(UserError, match="no face was found"):
+        uncut.speak(bursts())
+    with pytest.raises(UserError, match="subject animal"):
+        SpeakOptions(subject="animal")
 
 
 def test_a_live_voice_gives_pictures_with_their_sound(animator: Animator) -> None:

@@ -19,7 +19,7 @@ from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
 from liveportrait.animation.source.photo import SMALLEST_CROPPED
 from liveportrait.animation.speaking import voice as voices
-from liveportrait.animation.speaking.driver import require_speaker
+from liveportrait.animation.speaking.driver import require_speaker, require_speaking_face
 from liveportrait.animation.speaking.live import LiveVoice
 from liveportrait.animation.speaking.options import SpeechOptions
 from liveportrait.animation.speaking.stage import LiveStage
@@ -125,6 +125,7 @@ class Live:
         """
         options = options or SpeechOptions()
         require_speaker(self._session.engine)
+        require_speaking_face(self._source)
         if options.head_file:
             raise UserError(f"head is {options.head}: live, a head is still or gentle")
         hear = voices.voice_for(self._session, options, Fraction(options.fps).limit_denominator(1001))

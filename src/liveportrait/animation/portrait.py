@@ -28,7 +28,7 @@ from liveportrait.animation.posers import MotionTransfer, SliderPoser
 from liveportrait.animation.published.transfer import frame_by_frame, transfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
-from liveportrait.animation.speaking.driver import SpeechDriver
+from liveportrait.animation.speaking.driver import SpeechDriver, require_speaking_face
 from liveportrait.animation.speaking.opening import SpeechInput, open_speech_driver
 from liveportrait.animation.speaking.options import SpeakingOptions
 from liveportrait.engine import Engine
@@ -102,6 +102,8 @@ class Portrait:
 
     def driven(self, session: Session, driving: Sequence[Resolved], options: DriveOptions) -> Rendering:
         """The same for drivers as `resolve_driving` gives them, within a session."""
+        if any(isinstance(each, SpeechDriver) for each in driving):
+            require_speaking_face(self.source)
         source = self._checked(options)
         inputs = [
             each.at(source.fps) if isinstance(each, FrameArrays | SpeechDriver) and source.fps else each

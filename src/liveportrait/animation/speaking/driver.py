@@ -13,6 +13,7 @@ import torch
 
 from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, on_clock
 from liveportrait.animation.session import Session
+from liveportrait.animation.source.base import Source
 from liveportrait.animation.speaking.options import SpeechOptions
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
@@ -136,6 +137,14 @@ def require_speaker(engine: Engine) -> None:
         raise UserError(
             "these weights bring no expression module, by which a voice moves a face: use compact"
         )
+
+
+def require_speaking_face(source: Source) -> None:
+    """Raise `UserError` where the faces of a source are not those of people, or were not found."""
+    if any(face.is_animal for face in source.faces):
+        raise UserError(f"{source.name} shows an animal: a voice moves the faces of people")
+    if any(face.openings is None for face in source.faces):
+        raise UserError(f"no face was found in {source.name}, whose lips could speak: leave out --no-crop")
 
 
 def _with_heads(batch: DrivingBatch, heads: Iterator[DrivingBatch], start: Start) -> DrivingBatch:

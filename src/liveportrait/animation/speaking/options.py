@@ -67,6 +67,12 @@ class SpeakingOptions(PasteOptions, SpeechOptions):
 class SpeakOptions(OutputOptions, SpeakingOptions, SourceOptions):
     """How a portrait speaks, from file to file."""
 
+    def __post_init__(self) -> None:
+        """Raise `UserError` for choices that do not go together."""
+        super().__post_init__()
+        if self.subject == "animal":
+            raise UserError("a voice moves the faces of people: leave out subject animal")
+
     def animation(self, is_video: bool) -> AnimateOptions:
         """The options by which a photo or a video follows the voice's motion, from file to file."""
         groups = (OutputOptions, PasteOptions, SourceOptions)
