@@ -98,6 +98,9 @@ ATTACKS: dict[str, Callable[[Film], Film]] = {
 }
 
 
+COLUMNS = ("films", "pictures", "films, payload", "pictures, payload")  # that are read, and read in full
+
+
 def pictures(paths: list[Path]) -> Iterator[Image]:
     """The pictures of files and shards, in order."""
     for path in paths:
@@ -112,7 +115,7 @@ def pictures(paths: list[Path]) -> Iterator[Image]:
 def attacks(options: argparse.Namespace) -> list[Figure]:
     """How often films, and their first frames alone, are read after each attack."""
     animator = Animator.load("compact", threads=options.threads)
-    read = {name: [0, 0, 0, 0] for name in ATTACKS}  # films and pictures, then those whose payload is read
+    read = {name: [0] * len(COLUMNS) for name in ATTACKS}
     count, worst = 0, np.inf
     for picture, motion, times in zip(
         pictures(options.files), cycle(TEMPLATES.values()), cycle(ENLARGED), strict=False
@@ -146,10 +149,9 @@ def attacks(options: argparse.Namespace) -> list[Figure]:
         {
             "attack": name,
             "outputs": count,
-            "films": f"{film / count:.1%}",
-            "pictures": f"{single / count:.1%}",
+            **{column: f"{found / count:.1%}" for column, found in zip(COLUMNS, numbers, strict=True)},
         }
-        for name, (film, single) in read.items()
+        for name, numbers in read.items()
     ] + [{"attack": f"least PSNR on the region of {count}, dB", "films": f"{worst:.2f}"}]
 
 
