@@ -50,10 +50,8 @@ export class Portrait {
     constructor(networks, face, features, compositors, mark) {
         Object.assign(this, { networks, face, features, compositors });
         this.home = poseOf(face.motion);
-        this.marks = {};
-        for (const work of mark === null ? [] : ["animated", "edited"]) {
-            this.marks[work] = new Watermark({ work, source: mark, weights: constants.weights.mark });
-        }
+        this.mark = mark;
+        this.watermarks = {}; // by what was done
     }
 
     /** The portrait as it is. @returns {Picture} */
@@ -76,9 +74,9 @@ export class Portrait {
     }
 
     /** The frame for one of the driver. @param {MotionTransfer} transfer @returns {Promise<Picture>} */
-    async driven(transfer, driving) {
+    async driven(transfer, driving, work = "animated") {
         const pose = await transfer.pose(driving);
-        return this.rendered(pose, transfer.movesMouth ? driving.cues : null, "animated");
+        return this.rendered(pose, transfer.movesMouth ? driving.cues : null, work);
     }
 
     /** The photo as sliders ask for. @param {Record<string, number>} sliders @returns {Promise<Picture>} */
@@ -94,8 +92,17 @@ export class Portrait {
         const told = { dims: [1, count], data: cues ?? new Float32Array(count) };
         const layers = await this.networks.render([...this.features, ...poses, told]);
         const compositor = this.compositors[this.view];
-        compositor.watermark = this.marks[work] ?? null;
+        compositor.watermark = this.watermark(work);
         return compositor.compose(layers);
+    }
+
+    /** What marks pictures as the result of some work; null where none is wanted. */
+    watermark(work) {
+        if (this.mark === null) {
+            return null;
+        }
+        this.watermarks[work] ??= new Watermark({ work, source: this.mark, weights: constants.weights.mark });
+        return this.watermarks[work];
     }
 }
 

@@ -51,11 +51,13 @@ export function square(payload) {
     const cosines = Float64Array.from({ length: side }, (_, step) => Math.cos((2 * Math.PI * step) / side));
     const result = new Float64Array(side * side);
     for (const [row, column, real, imaginary] of [...pilot, ...carried]) {
+        const along = column & (side - 1); // steps a pixel; the side is a power of 2
         for (let y = 0, index = 0; y < side; y++) {
+            let step = (row * y) & (side - 1);
             for (let x = 0; x < side; x++, index++) {
-                const step = (((row * y + column * x) % side) + side) % side;
-                const sine = cosines[(step + (3 * side) / 4) % side];
+                const sine = cosines[(step + (3 * side) / 4) & (side - 1)];
                 result[index] += real * cosines[step] - imaginary * sine;
+                step = (step + along) & (side - 1);
             }
         }
     }

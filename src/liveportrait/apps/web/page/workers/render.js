@@ -69,7 +69,7 @@ answer({
         const driving = await live.follower.push(sight);
         if (driving) {
             live.transfer ??= portrait.transfer(live.follower.start, transfer);
-            show(await portrait.driven(live.transfer, driving));
+            show(await portrait.driven(live.transfer, driving, "live"));
         }
     },
 
