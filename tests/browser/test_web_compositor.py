@@ -92,9 +92,10 @@ def in_browser(web: Modules, scene: Scene, payload: Payload | None) -> list[Imag
         web,
         """const {Compositor} = await load("animation/compositor.js");
         const {Watermark} = await load("animation/watermark.js");
-        const compositor = new Compositor(photo, window, payload && new Watermark(payload));
+        const compositor = new Compositor(photo, window);
+        const watermark = payload && new Watermark(payload);
         return frames.map((layers) => {
-            const {width, height, data} = compositor.compose(layers);
+            const {width, height, data} = compositor.compose(layers, watermark);
             return {width, height, data: data.slice()};
         });""",
         photo=picture(scene.source.image),
@@ -166,7 +167,7 @@ def test_a_face_beyond_the_photo_changes_nothing(web, small):
         """const {Compositor} = await load("animation/compositor.js");
         const {Watermark} = await load("animation/watermark.js");
         const mark = new Watermark({work: "edited", source: 1, weights: 2});
-        return new Compositor(photo, {matrix, size: 512}, mark).compose(layers);""",
+        return new Compositor(photo, {matrix, size: 512}).compose(layers, mark);""",
         photo=picture(small.source.image),
         matrix=away.flatten(),
         layers=[part.numpy() for part in small.layers.rows([0])],
@@ -217,7 +218,7 @@ def test_other_heads_are_left_alone_as_in_python(web, session, small):
     made = run(
         web,
         """const {Compositor} = await load("animation/compositor.js");
-        return new Compositor(photo, window, null, {own, others}).compose(layers);""",
+        return new Compositor(photo, window, {own, others}).compose(layers);""",
         photo=picture(source.image),
         window=_window(small),
         own=own.flatten(),

@@ -21,7 +21,7 @@ from liveportrait.apps.web.face_constants import face_constants
 from liveportrait.apps.web.measure_constants import measure_constants
 from liveportrait.engine import Engine
 from liveportrait.face import Face, default_analyzer
-from liveportrait.face.crop import face_square, source_window
+from liveportrait.face.crop import source_window
 from liveportrait.face.measures import head_pose, mouth_cues, opening_ratios
 from liveportrait.face.tracker import FaceTracker
 from liveportrait.motion import SeenHeads
@@ -132,7 +132,8 @@ def test_landmarks_are_freed_of_the_pose_as_in_python(web, face):
 
 
 def test_a_window_glides_as_in_python(web):
-    rows = np.cumsum(np.random.default_rng(0).normal(0, 1, (80, 3)) * [9, 7, 0.05], axis=0) + [300, 200, 4.6]
+    steps = np.random.default_rng(0).normal(0, 1, (80, 3)) * [9, 7, 0.05]
+    rows = np.cumsum(steps, axis=0) + np.array([300, 200, 4.6])
     script = """const {LiveGlide} = await load("motion/gliding.js");
         const glide = new LiveGlide(25);
         return rows.map((row) => glide.next(row));"""
@@ -176,7 +177,8 @@ def test_a_driver_moves_the_portrait_as_in_python(web, session, film, monkeypatc
             const driving = await follower.push(sight);
             const {motion, ratios, scores, cues, around, start} = driving;
             const weights = around.weights;
-            told.push({face: sight.face !== null, begins: sight.crop !== null, motion, ratios, scores, cues, weights, start});
+            const [face, begins] = [sight.face !== null, sight.crop !== null];
+            told.push({face, begins, motion, ratios, scores, cues, weights, start});
         }
         return told;""",
         session,

@@ -35,8 +35,8 @@ export class Animator {
         const features = await this.networks.appearance([pixels]);
         const own = { motion, ratios: openingRatios(face.landmarks), shape: shapeOf(face, scores, seen, window) };
         const compositors = {
-            photo: new Compositor(picture, window, null, { own: outlineOf(face), others: outlines }),
-            face: Compositor.ofCrop(picture, window),
+            photo: () => new Compositor(picture, window, { own: outlineOf(face), others: outlines }),
+            face: () => Compositor.ofCrop(picture, window),
         };
         return new Portrait(this.networks, own, features, compositors, mark);
     }
@@ -44,19 +44,25 @@ export class Animator {
 
 /** A photo whose face was found, cut out and measured once. */
 export class Portrait {
-    /** What of it is seen: the whole photo, or the face alone. @type {"photo" | "face"} */
-    view = "photo";
-
+    /** @param {Record<"photo" | "face", () => Compositor>} compositors by what of it is seen: the whole photo, or the face alone */
     constructor(networks, face, features, compositors, mark) {
-        Object.assign(this, { networks, face, features, compositors });
+        Object.assign(this, { networks, face, features, compositors, mark });
         this.home = poseOf(face.motion);
-        this.mark = mark;
         this.watermarks = {}; // by what was done
+        this.show("photo");
+    }
+
+    /** See the whole photo, or the face alone. @param {"photo" | "face"} view */
+    show(view) {
+        if (this.view !== view) {
+            this.view = view;
+            this.compositor = this.compositors[view]();
+        }
     }
 
     /** The portrait as it is. @returns {Picture} */
     get picture() {
-        return this.compositors[this.view].photo;
+        return this.compositor.photo;
     }
 
     /** The photo moving as a driver does, frame by frame; each is valid until the next. @returns {AsyncGenerator<Picture>} */
@@ -91,9 +97,7 @@ export class Portrait {
         const { cues: count } = constants.weights;
         const told = { dims: [1, count], data: cues ?? new Float32Array(count) };
         const layers = await this.networks.render([...this.features, ...poses, told]);
-        const compositor = this.compositors[this.view];
-        compositor.watermark = this.watermark(work);
-        return compositor.compose(layers);
+        return this.compositor.compose(layers, this.watermark(work));
     }
 
     /** What marks pictures as the result of some work; null where none is wanted. */

@@ -14,12 +14,11 @@ import { invertAffine } from "../face/resampling.js";
 export class Compositor {
     /**
      * @param {Picture} photo @param {CropWindow} window of the face's crop
-     * @param {?import("./watermark.js").Watermark} watermark goes into what was generated, and nowhere else
      * @param {?{own: Float32Array, others: Float32Array[]}} outlines (36·3) px of the face, and of the photo's other faces,
      * over which it is not pasted
      */
-    constructor(photo, window, watermark = null, outlines = null) {
-        Object.assign(this, { photo, watermark });
+    constructor(photo, window, outlines = null) {
+        this.photo = photo;
         this.place = new Place(window, photo.width, photo.height);
         /** What changes from frame to frame. */
         this.box = this.place.box;
@@ -34,11 +33,11 @@ export class Compositor {
     }
 
     /** The face's crop of a photo as a picture of its own, as fine as the photo has it; frames have no surroundings. */
-    static ofCrop(photo, window, watermark = null) {
+    static ofCrop(photo, window) {
         const finest = Math.max(Math.round(sideOf(window)), 2 * constants.motion.composition.halfSide);
         const size = 2 * Math.floor(finest / 2);
         const whole = { matrix: Float32Array.of(1, 0, 0, 0, 1, 0), size };
-        const made = new Compositor(cropTo(photo, window, size, true), whole, watermark);
+        const made = new Compositor(cropTo(photo, window, size, true), whole);
         made.place.mask.fill(255);
         return made;
     }
@@ -46,9 +45,10 @@ export class Compositor {
     /**
      * The photo with its face as rendered; the picture is good until the next call.
      * @param {Tensor[]} layers flow (1,S,S,2), keep (1,1,S,S) and paint (1,3,S,S), as the graph `render` gives them
+     * @param {?import("./watermark.js").Watermark} watermark goes into what was generated, and nowhere else
      * @returns {Picture}
      */
-    compose(layers) {
+    compose(layers, watermark = null) {
         const side = layers[1].dims.at(-1);
         if (this.layers?.side !== side) {
             this.layers = new FaceLayers(side);
@@ -59,7 +59,7 @@ export class Compositor {
         this.restore();
         this.layers.settle(layers, this.linear);
         composeInto(this.frame, this.photo, this.layers, this.box, this.toCell, this.place.mask);
-        this.watermark?.embed(this.frame, this.box, this.place.mask);
+        watermark?.embed(this.frame, this.box, this.place.mask);
         return this.frame;
     }
 

@@ -40,7 +40,7 @@ answer({
 
     /** The portrait as it is: the whole photo, or the face alone. @param {"photo" | "face"} wanted */
     view(wanted) {
-        portrait.view = wanted;
+        portrait.show(wanted);
         show(portrait.picture);
         return { width: portrait.picture.width, height: portrait.picture.height };
     },
