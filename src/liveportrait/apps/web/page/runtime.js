@@ -8,6 +8,7 @@ import { UserError } from "./errors.js";
 /** @typedef {import("./types.js").Tensor} Tensor */
 
 const ROOT = new URL("./", import.meta.url);
+const PLAIN = "ort.wasm.min.mjs"; // ONNX Runtime without WebGPU
 const MOST_THREADS = 8;
 // The smallest module that uses a 128-bit instruction: v128.const, i8x16.popcnt.
 const SIMD = Uint8Array.of(
@@ -25,30 +26,34 @@ export function requireWebAssembly() {
  * What the networks shall run on, and why.
  *
  * @param {?string} wish "webgpu" or "wasm", null is what suits @param {?number} threads of WebAssembly, likewise
- * @returns {Promise<{kind: "webgpu" | "wasm", threads: number, told: string}>}
+ * @returns {Promise<{kind: "webgpu" | "wasm", file: string, threads: number, told: string}>} `file`: of ONNX Runtime
  */
 export async function chosenRuntime(wish = null, threads = null) {
     const adapter = wish === "wasm" ? null : await navigator.gpu?.requestAdapter().catch(() => null);
     // What computes on the CPU behind WebGPU's interface is slower than WebAssembly.
     if (adapter && (wish === "webgpu" || !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter))) {
-        return { kind: "webgpu", threads: 1, told: "WebGPU: the graphics processor computes." };
+        const suspends = "Suspending" in WebAssembly; // JSPI: half the download
+        const file = suspends ? "ort.jspi.min.mjs" : "ort.webgpu.min.mjs";
+        return { kind: "webgpu", file, threads: 1, told: "WebGPU: the graphics processor computes." };
     }
     const why = wish === "wasm" ? "as asked for" : "this browser gives no graphics processor";
     if (!self.crossOriginIsolated) {
         return {
             kind: "wasm",
+            file: PLAIN,
             threads: 1,
             told: `WebAssembly, one thread: ${why}, and the page's host sends no headers that allow more.`,
         };
     }
     const cores = navigator.hardwareConcurrency || 1;
     const count = threads ?? Math.min(MOST_THREADS, Math.max(2, Math.ceil(cores / 2)), cores);
-    return { kind: "wasm", threads: count, told: `WebAssembly, ${count} thread${count > 1 ? "s" : ""}: ${why}.` };
+    const told = `WebAssembly, ${count} thread${count > 1 ? "s" : ""}: ${why}.`;
+    return { kind: "wasm", file: PLAIN, threads: count, told };
 }
 
 /** Networks by name, loaded as they are asked for. */
 export class Runtime {
-    /** @param {object} manifest @param {{kind: string, threads: number}} choice */
+    /** @param {object} manifest @param {{kind: string, file: string, threads: number}} choice see `chosenRuntime` */
     constructor(manifest, choice) {
         Object.assign(this, { manifest, choice });
         /** @type {import("./types.js").Networks} */
@@ -96,9 +101,7 @@ export class Runtime {
     }
 }
 
-async function importRuntime({ kind, threads }) {
-    const suspends = "Suspending" in WebAssembly; // JSPI: half the download for WebGPU
-    const file = kind === "wasm" ? "ort.wasm.min.mjs" : suspends ? "ort.jspi.min.mjs" : "ort.webgpu.min.mjs";
+async function importRuntime({ file, threads }) {
     const ort = await import(new URL(`vendor/${file}`, ROOT).href);
     ort.env.logLevel = "error";
     ort.env.wasm.wasmPaths = new URL("vendor/", ROOT).href;

@@ -34,7 +34,7 @@ export class Studio {
         const { port1, port2 } = new MessageChannel(); // from one worker to the other
         const [facts] = await Promise.all([
             this.render.call("start", { ...this.wish, canvas: offscreen, port: port1 }, [offscreen, port1]),
-            this.face.call("start", { port: port2 }, [port2]),
+            this.face.call("start", { ...this.wish, port: port2 }, [port2]),
         ]);
         return facts;
     }

@@ -7,7 +7,7 @@ import { pixelsOf } from "./pictures.js";
 
 const MOST = 60; // frames/s: faster films are read at this rate
 const COUNTED = 200; // packets of which the rate is taken
-const DENOMINATOR = 1000;
+const NEAR = 0.01; // frames/s by which a measured rate is taken for a usual one
 
 /** A video file that a visitor brought. */
 export class VideoInput {
@@ -26,13 +26,12 @@ export class VideoInput {
         }
         const made = new VideoInput();
         const { averagePacketRate } = await track.computePacketStats(COUNTED);
-        const rate = Math.min(averagePacketRate, MOST);
+        const rate = fractionOf(Math.min(averagePacketRate, MOST));
         const begin = await track.getFirstTimestamp();
         const duration = (await track.computeDuration()) - begin;
-        const fraction = [Math.round(rate * DENOMINATOR), DENOMINATOR];
-        const length = Math.max(1, Math.round((duration * fraction[0]) / DENOMINATOR));
+        const length = Math.max(1, Math.round((duration * rate[0]) / rate[1]));
         const sound = await input.getPrimaryAudioTrack().catch(() => null);
-        return Object.assign(made, { input, track, name: file.name, rate: fraction, length, begin, sound });
+        return Object.assign(made, { input, track, name: file.name, rate, length, begin, sound });
     }
 
     /** The frames in order, each valid until the next. @returns {AsyncGenerator<import("../types.js").Picture>} */
@@ -65,6 +64,17 @@ export class VideoInput {
     close() {
         this.input.dispose();
     }
+}
+
+/** A rate as a fraction: whole, NTSC's, or in thousandths. @returns {[number, number]} */
+function fractionOf(rate) {
+    for (const denominator of [1, 1001 / 1000]) {
+        const whole = Math.round(rate * denominator);
+        if (Math.abs(whole / denominator - rate) < NEAR) {
+            return denominator === 1 ? [whole, 1] : [1000 * whole, 1001];
+        }
+    }
+    return [Math.round(1000 * rate), 1000];
 }
 
 function pixelsOfSample(sample) {

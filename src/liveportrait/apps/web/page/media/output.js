@@ -7,7 +7,7 @@ import {
     EncodedPacketSink,
     Mp4OutputFormat,
     Output,
-    QUALITY_HIGH,
+    QUALITY_VERY_HIGH,
     StreamTarget,
     VideoSample,
     VideoSampleSource,
@@ -40,7 +40,7 @@ export class VideoOutput {
         Object.assign(made, { options, codec, kind: webm ? "video/webm" : "video/mp4", suffix: webm ? "webm" : "mp4" });
         made.store = await Store.open();
         made.output = new Output({ format, target: made.store.target });
-        made.video = new VideoSampleSource({ codec, bitrate: QUALITY_HIGH, keyFrameInterval: KEY_FRAMES });
+        made.video = new VideoSampleSource({ codec, bitrate: QUALITY_VERY_HIGH, keyFrameInterval: KEY_FRAMES });
         made.output.addVideoTrack(made.video, { frameRate: options.rate[0] / options.rate[1] });
         await made.addSound(sound, format);
         await made.output.start();
@@ -103,7 +103,7 @@ export class VideoOutput {
 
 async function firstEncodable(codecs, width, height) {
     for (const codec of codecs) {
-        if (await canEncodeVideo(codec, { width, height, bitrate: QUALITY_HIGH })) {
+        if (await canEncodeVideo(codec, { width, height, bitrate: QUALITY_VERY_HIGH })) {
             return codec;
         }
     }

@@ -19,7 +19,7 @@ export class Stage {
 
     /** News of the workers. */
     heard({ kind, share, frame, frames, rate }) {
-        if (kind === "loading") {
+        if (kind === "loading" && !document.body.dataset.ready) {
             this.say(share < 1 ? `Loading the networks… ${Math.round(100 * share)} %` : "Making the networks ready…");
         } else if (kind === "frame") {
             $("progress").value = frame / frames;

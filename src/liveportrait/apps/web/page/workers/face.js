@@ -18,8 +18,8 @@ let video = null;
 let frames = null; // of the video
 
 answer({
-    async start({ port }) {
-        const { networks } = await load(NETWORKS, { runtime: "wasm", threads: 1 });
+    async start({ port, ...wish }) {
+        const { networks } = await load(NETWORKS, { ...wish, small: true });
         analyzer = new FaceAnalyzer(networks);
         answer({ follow, next, end }, port);
     },

@@ -7,12 +7,15 @@ import { tell } from "./calls.js";
 /**
  * Load networks and tell how far that is.
  *
- * @param {string[]} names of the graphs @param {{runtime?: ?string, threads?: ?number}} wish
+ * @param {string[]} names of the graphs
+ * @param {{runtime?: ?string, threads?: ?number, small?: boolean}} wish `small`: these networks are so small that one
+ * thread of the processor is best, in the same file of ONNX Runtime that the others take
  */
-export async function load(names, { runtime: kind = null, threads = null } = {}) {
+export async function load(names, { runtime: kind = null, threads = null, small = false } = {}) {
     const manifest = await loadManifest();
     setConstants(manifest.constants);
-    const choice = await chosenRuntime(kind, threads);
+    const suits = await chosenRuntime(kind, threads);
+    const choice = small ? { ...suits, kind: "wasm", threads: 1 } : suits;
     const runtime = new Runtime(manifest, choice);
     const all = names.reduce((sum, name) => sum + manifest.files[manifest.graphs[name].file].bytes, 0);
     let bytes = 0;

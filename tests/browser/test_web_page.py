@@ -1,0 +1,259 @@
+"""The page that needs no server: a photo and a motion become a video in the browser, as Python would make it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from animation_samples import driving_frames, people, write_sound, write_video
+from skimage.data import astronaut
+from test_web_server import serving
+from web_browser import image_of, modules
+from web_dist import FRAMES, web_page
+
+from liveportrait import Animator
+from liveportrait.apps.web.server import WebServer
+from liveportrait.marking.film import watermarks
+from liveportrait.media import VideoReader, save_image
+from liveportrait.media.sound.speech import read_speech
+from liveportrait.motion import read_template
+
+PHONE = 390, 844
+PATIENCE = 240_000  # ms: networks are compiled, and other tests may be using the cores
+ALIKE = 45.0  # dB of frames against Python's
+ENCODED = 30.0  # dB, the same behind a video encoder
+ONE_THREAD = "?threads=1"  # threads wait for one another, and other tests may have the cores
+NO_SIMD = "WebAssembly.validate = () => false"
+
+Open = Callable[..., Any]
+
+FIRST_FRAMES = """
+const {Runtime, loadManifest} = await load("runtime.js");
+const {setConstants} = await load("constants.js");
+const {FaceAnalyzer} = await load("face/analyzer.js");
+const {readPicture} = await load("media/pictures.js");
+const {Animator} = await load("animation/animator.js");
+const {TemplatePlay} = await load("animation/drivers.js");
+const {readTemplate} = await load("motion/templates.js");
+const manifest = await loadManifest();
+setConstants(manifest.constants);
+const runtime = new Runtime(manifest, {kind: "wasm", file: "ort.wasm.min.mjs", threads: 1});
+const loaded = await runtime.load(Object.keys(manifest.graphs).filter((name) => name !== "lip_retargeting"));
+const picture = await readPicture(new Blob([photo]));
+const analyzer = new FaceAnalyzer(loaded);
+const [face] = await analyzer.detect(picture);
+const scores = await analyzer.blendshapes(face);
+const portrait = await new Animator(loaded).open({picture, face, scores, outlines: [], mark});
+const template = await (await fetch(manifest.motions.talk)).arrayBuffer();
+const frames = [];
+for await (const {width, height, data} of portrait.drive(new TemplatePlay(readTemplate(template)), {})) {
+    frames.push({width, height, data: data.slice()});
+}
+const {width, height, data} = await portrait.edit({smile: 0.8, yaw: 8});
+return [...frames, {width, height, data: data.slice()}];
+"""
+
+
+@pytest.fixture(scope="module")
+def built(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page, with motions of a few frames."""
+    return web_page(pytestconfig.cache.mkdir("web"), tmp_path_factory.mktemp("web") / "dist")
+
+
+@pytest.fixture(scope="module")
+def server(built: Path) -> Iterator[WebServer]:
+    with serving(built) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo whose face is small, not in the middle, and whose sides are odd."""
+    path = tmp_path_factory.mktemp("photo") / "astronaut.png"
+    save_image(path, np.ascontiguousarray(astronaut()[:401, 40:443]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made_by_python(photo: Path, built: Path) -> list[np.ndarray]:
+    """The frames of the motion `talk`, and the photo edited."""
+    with Animator.load("compact", threads=1, backend="eager").open(photo) as portrait:
+        frames = list(portrait.drive(read_template(built / "motions/talk.safetensors")))
+        return [*frames, portrait.edit(smile=0.8, yaw=8)]
+
+
+@pytest.fixture
+def open_page(page_at, server) -> Iterator[Open]:
+    """A function that opens the page and waits until it is ready; nothing else may be asked for."""
+
+    def opened(address: str = server.address + ONE_THREAD, **settings: Any) -> Any:
+        page = page_at(address, accept_downloads=True, **settings)
+        page.set_default_timeout(PATIENCE)
+        page.locator("body[data-ready=yes]").wait_for()
+        return page
+
+    yield opened
+    assert page_at.foreign == [] and page_at.errors == []
+
+
+def mark_of(photo: Path) -> int:
+    """What the watermark says of a photo."""
+    return int(hashlib.sha256(photo.read_bytes()).hexdigest()[:4], 16)
+
+
+def says(page: Any, sentence: str) -> None:
+    """Wait until the page tells something."""
+    page.get_by_role("status").filter(has_text=sentence).wait_for()
+
+
+def shot(page: Any, name: str) -> None:
+    """Keep a screenshot where the environment names a folder for them."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def bring(page: Any, photo: Path) -> None:
+    """Give the page a photo and wait for its face."""
+    page.locator("#photo").set_input_files(photo)
+    says(page, "Choose a motion, then animate.")
+
+
+def video_of(page: Any, folder: Path) -> Path:
+    """Animate, and download the result."""
+    page.get_by_role("button", name="Animate").click()
+    link = page.get_by_role("link", name="Download")
+    link.wait_for()
+    with page.expect_download() as saved:
+        link.click()
+    path = folder / saved.value.suggested_filename
+    saved.value.save_as(path)
+    return path
+
+
+def test_frames_are_pythons(browser, built, photo, made_by_python):
+    data = np.frombuffer(photo.read_bytes(), np.uint8)
+    with modules(browser, built) as running:
+        made = [image_of(each) for each in running.run(FIRST_FRAMES, photo=data, mark=mark_of(photo))]
+    assert len(made) == len(made_by_python) == FRAMES + 1
+    likeness = [cv2.PSNR(ours, theirs) for ours, theirs in zip(made, made_by_python, strict=True)]
+    assert min(likeness) >= ALIKE, likeness
+    assert cv2.PSNR(made[0], made[-1]) < ALIKE  # something moves
+
+
+def test_a_photo_becomes_a_marked_video(open_page, photo, made_by_python, tmp_path):
+    page = open_page()
+    assert "WebAssembly, 1 thread:" in page.locator("#runtime").inner_text()
+    shot(page, "web-before")
+    bring(page, photo)
+    path = video_of(page, tmp_path)
+    shot(page, "web-after")
+    assert path.name == "talk.mp4"
+    frames = list(VideoReader(path))
+    assert len(frames) == FRAMES and frames[0].shape == made_by_python[0].shape
+    assert min(map(cv2.PSNR, frames, made_by_python)) >= ENCODED
+    assert watermarks(path)  # what it says is read from the picture below, which no encoder changed
+    assert page.locator("#result").is_visible()
+    # Sliders lead back to the portrait; the picture is as Python edits it.
+    page.get_by_label("Smile").last.fill("0.8")
+    page.locator("#canvas").wait_for()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save picture").click()
+    saved.value.save_as(tmp_path / "portrait.png")
+    (mark,) = watermarks(tmp_path / "portrait.png")
+    assert mark.payload and (mark.payload.work, mark.payload.source) == ("edited", mark_of(photo))
+
+
+def test_a_driving_video_moves_the_portrait_and_brings_its_sound(open_page, photo, tmp_path):
+    page = open_page(size=PHONE, dark=True, is_mobile=True, has_touch=True)
+    bring(page, photo)
+    film = write_video(tmp_path / "film.mp4", driving_frames(5, [0]), write_sound(tmp_path / "tone.wav", 0.2))
+    with page.expect_file_chooser() as chooser:
+        page.get_by_text("Own video…").click()
+    chooser.value.set_files(film)
+    says(page, "The portrait will follow film.mp4.")
+    path = video_of(page, tmp_path)
+    shot(page, "web-phone")
+    reader = VideoReader(path)
+    assert len(list(reader)) == 5 and abs(float(reader.info.fps) - 30000 / 1001) < 0.1
+    assert sum(map(len, read_speech(path))) > 0
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= PHONE[0]
+
+
+def test_a_camera_is_followed_and_a_film_can_be_cancelled(open_page, photo):
+    page = open_page()
+    bring(page, photo)
+    page.get_by_text("Camera, live").click()
+    page.get_by_role("button", name="Animate").click()
+    says(page, "The portrait follows:")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Animate").wait_for()
+    page.get_by_text("Smile").first.click()
+    page.get_by_role("button", name="Animate").click()
+    says(page, "Frame 1 of")
+    page.get_by_role("button", name="Cancel").click()
+    says(page, "Cancelled.")
+    assert page.get_by_role("button", name="Animate").is_enabled()
+
+
+def test_what_cannot_be_used_is_told_in_one_sentence(open_page, photo, tmp_path):
+    page = open_page()
+    (tmp_path / "notes.txt").write_text("no picture")
+    page.locator("#photo").set_input_files(tmp_path / "notes.txt")
+    says(page, "notes.txt is no photo that this browser reads: choose a JPEG, PNG or WebP picture.")
+    save_image(tmp_path / "grey.png", np.full((200, 200, 3), 128, np.uint8))
+    page.locator("#photo").set_input_files(tmp_path / "grey.png")
+    says(page, "No face was found in grey.png: use a photo that shows one from the front.")
+    save_image(tmp_path / "dot.png", np.zeros((8, 8, 3), np.uint8))
+    page.locator("#photo").set_input_files(tmp_path / "dot.png")
+    says(page, "dot.png is 8x8 px: use one of at least 32 px a side.")
+    assert page.get_by_role("button", name="Animate").is_disabled()
+    bring(page, photo)
+    page.get_by_text("Own video…").click()
+    write_video(tmp_path / "empty.mp4", [np.full((64, 64, 3), 128, np.uint8)] * 3)
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "empty.mp4").read_bytes()[:200])
+    for name, told in {
+        "notes.txt": "notes.txt is no video that this browser reads: choose an MP4, MOV or WebM file.",
+        "cut.mp4": "cut.mp4",
+        "empty.mp4": "No face was found in empty.mp4: use a video that shows one.",
+    }.items():
+        page.locator("#driver").set_input_files(tmp_path / name)
+        page.get_by_role("button", name="Animate").click()
+        page.locator("#message.warning").filter(has_text=told).wait_for()
+        assert page.locator("#message").inner_text().count(".") <= 3
+
+
+def test_a_browser_without_simd_is_told(page_at, server):
+    page = page_at(f"{server.address}style.css")
+    page.add_init_script(NO_SIMD)
+    page.goto(server.address)
+    says(page, "This browser has no WebAssembly SIMD")
+    assert page.locator("#photo").is_disabled()
+    assert page_at.foreign == []
+
+
+def test_an_isolated_page_has_threads_and_one_without_headers_has_none(open_page, built, server):
+    page = open_page(server.address)
+    cores = page.evaluate("navigator.hardwareConcurrency")
+    assert ("threads:" in page.locator("#runtime").inner_text()) == (cores > 1)
+    with serving(built, isolated=False) as plain:
+        page = open_page(plain.address)
+        told = page.locator("#runtime").inner_text()
+        assert "one thread" in told and "sends no headers" in told
+        # The page itself forbids to ask anybody else, whatever its host says: nothing reaches the network.
+        asked = "fetch('https://example.org/').then(() => 'sent', () => 'refused')"
+        assert page.evaluate(asked) == "refused"
+
+
+def test_another_persons_photo_takes_the_place_of_the_first(open_page, photo, tmp_path):
+    page = open_page()
+    bring(page, photo)
+    save_image(tmp_path / "other.png", people()[1])
+    page.locator("#photo").set_input_files(tmp_path / "other.png")
+    page.locator("canvas[aria-label*='300 by 300']").wait_for()
