@@ -146,12 +146,19 @@ def modules(browser: Any, folder: Path = PAGE) -> Iterator[Modules]:
     """The page's modules in a window of their own, which can reach nothing but them."""
     context = browser.new_context()
     try:
-        arrays = Bytes()
-        with served_folder(folder, arrays) as origin:
-            context.route(lambda url: not url.startswith(origin), lambda route: route.abort())
-            yield Modules(context.new_page(), origin, arrays)
+        with served_modules(context.new_page(), folder) as running:
+            yield running
     finally:
         context.close()
+
+
+@contextmanager
+def served_modules(page: Any, folder: Path) -> Iterator[Modules]:
+    """A folder's modules in a window."""
+    arrays = Bytes()
+    with served_folder(folder, arrays) as origin:
+        page.route(lambda url: not url.startswith(origin), lambda route: route.abort())
+        yield Modules(page, origin, arrays)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from web_browser import Modules, modules
 PATIENCE = 30_000  # ms, for whatever a page waits for: other tests may be using the cores
 
 Serve = Callable[[Any], AbstractContextManager[str]]
+Launch = Callable[..., Any]
 
 
 def chromium() -> Path | None:
@@ -27,27 +28,38 @@ def chromium() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory) -> Iterator[Any]:
-    """Chromium, run by playwright; it grants the camera without asking. The test is skipped where there is none."""
+def playwright() -> Iterator[Any]:
+    """What drives browsers; one a process. The test is skipped where it is not installed."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def launch(playwright) -> Launch:
+    """A function that launches Chromium with some switches; the test is skipped where there is none."""
     program = chromium()
     if program is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
+    return lambda *switches: playwright.chromium.launch(
+        executable_path=program,
+        args=[*switches, "--disable-dev-shm-usage"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="session")
+def browser(launch, tmp_path_factory) -> Iterator[Any]:
+    """Chromium, run by playwright; it grants the camera without asking."""
     film = write_y4m(tmp_path_factory.mktemp("camera") / "astronaut.y4m", camera_frames())
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=program,
-            args=[
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-video-capture={film}",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-            ],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        yield launched
-        launched.close()
+    launched = launch(
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+        "--disable-gpu",
+    )
+    yield launched
+    launched.close()
 
 
 class Visits:
