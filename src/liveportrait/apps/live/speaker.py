@@ -22,7 +22,7 @@ class Speaker:
     def __init__(self, options: SpeechOptions) -> None:
         self.options = options
         self._lock = threading.Lock()
-        self._early: list[bytes] = []  # what came before the voice was there
+        self._early = bytearray()  # what came before the voice was there
         self._voice: LiveVoice | None = None
         self.stages: dict[str, float] = {}
         """seconds that each stage of the last frame took"""
@@ -40,9 +40,8 @@ class Speaker:
             if self._voice:
                 self._voice.close()
             self._session, self._voice = session, voice
-            early, self._early = self._early, []
-        for samples in early:
-            voice.feed(_floats(samples))
+            voice.feed(_floats(bytes(self._early)))
+            self._early.clear()
 
     def feed(self, samples: bytes) -> None:
         """Say this after what waits: 16-bit mono sound at 16 kHz, little end first.
@@ -53,9 +52,9 @@ class Speaker:
             raise Refusal(NOT_TAKEN, f"{len(samples)} bytes of sound are no 16-bit samples")
         with self._lock:
             if self._voice is None:
-                self._early.append(samples)
-                if sum(map(len, self._early)) > 2 * SPEECH_RATE * MOST_WAITING:
+                if len(self._early) + len(samples) > 2 * SPEECH_RATE * MOST_WAITING:
                     raise UserError("the portrait is not ready to speak: wait for its first frame")
+                self._early += samples
                 return
         self._voice.feed(_floats(samples))
 
