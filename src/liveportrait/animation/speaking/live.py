@@ -30,7 +30,7 @@ from liveportrait.motion.voice import Performance, act
 from liveportrait.types import Image
 
 MOST_WAITING = 600  # s of sound that may wait to be spoken: agents' services send faster than one speaks
-MOST_CAUGHT_UP = 2.0  # s by which frames may be late and are left out
+MOST_CAUGHT_UP = 2.0  # s for which nobody asks for a frame, and frames are left out
 
 
 class SpokenFrame(NamedTuple):
@@ -174,12 +174,12 @@ class LiveVoice:
         shown = 0
         while not self._is_closed:
             late = max(int((time.monotonic() - begun) * self._fps) - shown, 0)
-            if late > MOST_CAUGHT_UP * self._fps:
-                begun += late / float(self._fps)
-                late = 0
             frame = self.frame(late)
             shown += late + 1
+            given = time.monotonic()
             yield frame
+            if (away := time.monotonic() - given) > MOST_CAUGHT_UP:
+                begun += away
             time.sleep(max(0.0, begun + shown / float(self._fps) - time.monotonic()))
 
     def close(self) -> None:
