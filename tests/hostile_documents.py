@@ -136,6 +136,35 @@ def safetensors() -> Files:
     yield "other.safetensors", save({"a": torch.zeros(2)})
 
 
+def checkpoints() -> Files:
+    """Of trainings of one small network, see `hostile_roles`."""
+    shapes = {"weight": (3, 4), "bias": (3,)}
+    groups = [f"{group}.small" for group in ("module", "average")]
+    good = {f"{group}.{key}": torch.zeros(shape) for group in groups for key, shape in shapes.items()}
+    slots = {f"optimizer.small.0.{slot}": torch.zeros(3, 4) for slot in ("exp_avg", "exp_avg_sq")}
+    good |= slots | {"optimizer.small.0.step": torch.tensor(1.0)}
+    said = {"step": 1, "samples": 2, "history": {}}
+    for name, tensors, about in (
+        ("good", good, said),
+        ("no-tensors", {"a": torch.zeros(1)}, said),
+        ("other-shape", good | {"module.small.bias": torch.zeros(9)}, said),
+        ("great-shape", good | {"module.small.bias": torch.zeros(3, 2**20)}, said),
+        ("slot", good | {"optimizer.small.0.exp_avg": torch.zeros(7)}, said),
+        ("parameter", good | {"optimizer.small.99999999.exp_avg": torch.zeros(3, 4)}, said),
+        ("parameter-name", good | {"optimizer.small.$(touch x).exp_avg": torch.zeros(3, 4)}, said),
+        ("no-step", good, {"samples": 2, "history": {}}),
+        ("step-text", good, {**said, "step": "many"}),
+        ("step-infinite", good, {**said, "step": float("inf")}),
+        ("history-list", good, {**said, "history": [1]}),
+        ("list", good, [1, 2]),
+        ("number", good, 3),
+    ):
+        yield f"training-{name}.safetensors", save(tensors, {"state": json.dumps(about)})
+    yield "training-deep.safetensors", save(good, {"state": "[" * 50_000})
+    yield "training-text.safetensors", save(good, {"state": "$(touch x)"})
+    yield "training-silent.safetensors", save(good)
+
+
 def texts() -> Files:
     row = '{"time": 0, "slider": "smile", "value": %s}'
     bodies = {
@@ -169,6 +198,7 @@ def shards() -> Files:
 def documents(mark: Path) -> Files:
     yield from templates(mark)
     yield from safetensors()
+    yield from checkpoints()
     yield from texts()
     yield from shards()
 

@@ -167,16 +167,65 @@ def odd(folder: Path) -> Files:
         for n, h, w in ((1, 64, 96), (2, 96, 64))
     ]
     yield "size-changes.ts", b"".join(parts)
-    many = [np.zeros((16, 16, 3), np.uint8)]
-    yield (
-        "many-tiny-frames.mp4",
-        written(
-            folder,
-            "many.mp4",
-            lambda path: make_video(path, many * 3000, rate=1000, options={"preset": "ultrafast"}),
-        ),
-    )
+    yield "many-tiny-frames.mp4", written(folder, "many.mp4", lambda path: endless(path, 100_000))
     yield "face.mp4", written(folder, "face.mp4", lambda path: make_video(path, [FACE] * 3))
+
+
+def endless(path: Path, frames: int) -> None:
+    """A film of 16x16 px, 1.8 MB for 100,000 frames: one packet again and again."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=1000)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 90, np.uint8), format="rgb24")
+        frame.pts = 0
+        data = b"".join(bytes(packet) for packet in (*stream.encode(frame), *stream.encode(None)))
+        for tick in range(frames):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, TICKS, True
+            packet.pts, packet.dts, packet.duration = tick, tick, 1
+            out.mux_one(packet)
+
+
+def accompanied(path: Path, film: Path, words: Path | None = None, font: str = "", data: str = "") -> None:
+    """A film with subtitles, an attached font of a name, or a stream of data first."""
+    with av.open(str(path), "w") as out, av.open(str(film)) as base:
+        others = out.add_data_stream(data) if data else None
+        video = out.add_stream_from_template(base.streams.video[0])
+        if font:
+            out.add_attachment(font, "application/x-truetype-font", b"\0\1\0\0" + bytes(5000))
+        if words:
+            with av.open(str(words)) as text:
+                stream = out.add_stream_from_template(text.streams.subtitles[0])
+                for packet in text.demux(0):
+                    if packet.dts is not None:
+                        packet.stream = stream
+                        out.mux_one(packet)
+        for packet in base.demux(0):
+            if packet.dts is None:
+                continue
+            if others:
+                other = av.Packet(b"\xff" * 50)
+                other.stream, other.time_base = others, packet.time_base
+                other.pts = other.dts = packet.dts
+                out.mux_one(other)
+            packet.stream = video
+            out.mux_one(packet)
+
+
+def sides(folder: Path) -> Files:
+    """What is neither picture nor sound."""
+    film, words = make_video(folder / "film.mp4", 4), folder / "words.srt"
+    words.write_bytes(b"1\n00:00:00,000 --> 00:00:09,000\n<font face='$(touch x)'>{\\p9}hello</font>\n")
+    for name, beside in {
+        "subtitles.mkv": {"words": words}, "font.mkv": {"font": "font.ttf"}, "font-outside.mkv": {"font": "../../x"},
+        "font-shell.mkv": {"font": "$(touch x);\n"}, "data.ts": {"data": "klv"}, "all.mkv": {"words": words, "font": "f"},
+    }.items():  # fmt: skip
+        yield name, written(folder, name, lambda path, b=beside: accompanied(path, film, **b))
+    good = written(folder, "sides.mkv", lambda path: accompanied(path, film, words, "font.ttf"))
+    yield "font-without-end.mkv", good.replace(b"\0\1\0\0" + bytes(60), b"\xff" * 64)
+    yield "sides-cut.mkv", good[: len(good) // 2]
+    film.unlink()
+    words.unlink()
 
 
 def lists(secret: Path, port: int) -> Files:
@@ -211,5 +260,5 @@ def lists(secret: Path, port: int) -> Files:
 
 
 def films(folder: Path) -> Files:
-    for group in (broken, boxes, times, odd):
+    for group in (broken, boxes, times, odd, sides):
         yield from group(folder)

@@ -24,18 +24,23 @@ SECONDS = 60  # for one reading, on a busy machine
 
 def roles(scratch: Path) -> dict[str, Callable[[Path], object]]:
     """What the program does with a file in each place where a user may put it."""
+    import torch
+
     from liveportrait.apps.batches.manifest import read_manifest
     from liveportrait.apps.server.settings import Limits
     from liveportrait.apps.server.store import JobStore
     from liveportrait.apps.server.uploads import Uploads
     from liveportrait.data.shards import read_entries
+    from liveportrait.folders import sha256_of
     from liveportrait.media import VideoReader, check_input, load_image, media_kind, plan_sound
     from liveportrait.motion import read_template
     from liveportrait.motion.keyframes import read_keyframes
+    from liveportrait.training.checkpoint import TrainingState, ema_copy
     from liveportrait.training.config import read_toml
     from liveportrait.training.stage_one.config import StageOneConfig
-    from liveportrait.weights import published
+    from liveportrait.weights import published, resolve
     from liveportrait.weights.card import CARD_FILE, read_card
+    from liveportrait.weights.store import WEIGHTS_FILE, load_folder
 
     uploads = Uploads(scratch / "uploads", JobStore(scratch / "jobs.sqlite"), Limits(max_bytes=2**24))
 
@@ -56,6 +61,27 @@ def roles(scratch: Path) -> dict[str, Callable[[Path], object]]:
         card.symlink_to(path.resolve() if path.exists() else path)
         return read_card(place)
 
+    def weights(path: Path) -> object:
+        place = scratch / "networks"
+        place.mkdir(exist_ok=True)
+        if not (
+            place / CARD_FILE
+        ).exists():  # it names another digest, which only the smallest files are given
+            (place / CARD_FILE).write_bytes((resolve("compact") / CARD_FILE).read_bytes())
+        if path.is_file() and path.stat().st_size < 2**20:
+            about = json.loads((place / CARD_FILE).read_text())
+            (place / CARD_FILE).write_text(json.dumps(about | {"sha256": sha256_of(path)}))
+        stored = place / WEIGHTS_FILE
+        stored.unlink(missing_ok=True)
+        stored.symlink_to(path.resolve() if path.exists() else path)
+        return load_folder(place)
+
+    def training(path: Path) -> object:
+        network = torch.nn.Linear(4, 3)
+        optimizers = {"small": torch.optim.AdamW(network.parameters())}
+        state = TrainingState({"small": network}, dict(optimizers), {"small": ema_copy(network)})
+        return state.load(path)
+
     def upload(path: Path) -> object:
         with check_input(path).open("rb") as stream:  # callers send bytes, whatever is their own file
             return uploads.keep(stream, path.name)
@@ -66,6 +92,8 @@ def roles(scratch: Path) -> dict[str, Callable[[Path], object]]:
         "template": read_template,
         "checkpoint": checkpoint,
         "card": folder,
+        "weights": weights,
+        "training": training,
         "keyframes": lambda path: read_keyframes(path, lambda slider, value: None),
         "manifest": lambda path: read_manifest(path, scratch, "compact"),
         "config": lambda path: read_toml(StageOneConfig, path),

@@ -16,6 +16,18 @@ from liveportrait.motion.lifting import AXES, MESH_ROWS
 
 SIDE = 256
 
+TRAINING = """
+bf16 = false
+checkpoint_seconds = 0.0
+[data]
+shards = ["*.tar"]
+frames_per_clip = 4
+hold_out_one_in = 4
+mode = "resident"
+[motion]
+schedule = {{ samples = {samples}, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }}
+"""
+
 
 def turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
     """A rotation (3,3) for column vectors, angles in radians."""

@@ -155,3 +155,55 @@ def test_lack_of_memory_is_told_as_such(monkeypatch, capsys, error, told_as_dama
     monkeypatch.setattr(LoadOptions, "load", fails)
     assert animate("out.mp4") == 2
     assert capsys.readouterr().err.startswith("liveportrait: there is too little memory")
+
+
+def program(code: str) -> subprocess.Popen[str]:
+    """The program with something in the place of its command line."""
+    code = f"import os, signal, sys, time\nfrom liveportrait.__main__ import run\n{code}\nsys.exit(run([]))"
+
+    def usual() -> None:  # whoever started the tests in the background had it ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=usual,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_a_signal_ends_the_program_however_busy_it_is(tmp_path):
+    busy = f"""
+import liveportrait.apps.cli as cli
+from pathlib import Path
+from liveportrait.apps.terminal import stopping
+from liveportrait.folders import unfinished_beside
+def main(args):
+    with stopping(), unfinished_beside(Path({str(tmp_path)!r}) / "out.txt") as hidden:
+        hidden.write_text("half")
+        try:
+            print("here", flush=True)
+            time.sleep(60)
+        finally:
+            time.sleep(60)  # as an encoder that has much to write
+cli.main = main
+"""
+    with program(busy) as process:
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=30)[1] == "liveportrait: stopped by SIGTERM\n"
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_ctrl_c_while_modules_are_read_has_no_traceback():
+    imports = """
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "liveportrait.apps.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+"""
+    with program(imports) as process:
+        assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == -signal.SIGINT

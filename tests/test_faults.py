@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,6 +164,7 @@ def test_libraries_without_memory(act, tmp_path):
         ImportError("libopenvino.so: failed to map segment from shared object"),
         RuntimeError("Exception from src/inference/src/cpp/core.cpp:117:\ncan't alloc"),
         RuntimeError("can't start new thread"),
+        RuntimeError("Exception from src/inference/src/dev/plugin.cpp:54:\nResource temporarily unavailable"),
         ValueError("(-4:Insufficient memory) Failed to allocate 100000000 bytes"),
     ],
 )
@@ -182,3 +185,18 @@ def test_what_led_to_an_error_tells_what_it_is_about(tmp_path):
     later = RuntimeError("while the first was handled")
     later.__context__ = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "out.mp4"))
     assert str(user_error(later)) == f"the disk of {tmp_path} is full: make room there, or write elsewhere"
+
+
+def test_a_limit_of_addresses_is_one_sentence_before_libraries_wait_for_more(tmp_path):
+    resource = pytest.importorskip("resource")
+    most = 400 << 20
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "liveportrait", "edit", "face.png", "--smile", "1", "-o", "out.png"],
+        cwd=tmp_path, capture_output=True, text=True, preexec_fn=limited, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert re.fullmatch(r"liveportrait: .*400 MB of addresses, and \d+ MB or more are needed\n", ended.stderr)

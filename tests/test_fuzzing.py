@@ -7,14 +7,20 @@ import io
 import json
 import os
 import pickle
+import re
 import string
+from urllib.parse import quote
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from hostile_documents import header, published
+from hostile_pictures import FACE, encoded
 
 from liveportrait import UserError
 from liveportrait.apps.batches.manifest import read_manifest
+from liveportrait.apps.server.application import create_application
+from liveportrait.apps.server.settings import Limits, ServerSettings
 from liveportrait.data.shards import read_entries
 from liveportrait.motion import read_template
 from liveportrait.motion.keyframes import read_keyframes
@@ -119,3 +125,67 @@ def test_template(tmp_path, data):
 @given(st.binary(max_size=2000))
 def test_shard(tmp_path, data):
     refused_or_read(lambda path: list(read_entries(path)), tmp_path / "s.tar", data)
+
+
+class Nobody:
+    """Stands for an animator that does nothing."""
+
+    def open(self, source, options, progress):
+        raise UserError("nobody is there")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """A client of a service, and what it says of itself. Whatever it does not foresee is raised here."""
+    settings = ServerSettings(data=tmp_path_factory.mktemp("data"), limits=Limits(queue=5, max_bytes=2**20))
+    application = create_application(settings, Nobody())
+    with TestClient(application, base_url="http://127.0.0.1:8000") as client:
+        while client.get("/readyz").status_code != 200:
+            pass
+        yield client, application.openapi()["paths"]
+
+
+PICTURE = encoded("PNG", FACE[:32, :32])
+NAMES = st.sampled_from(["file", "source", "driving", "kind", "options", "format"]) | st.text(max_size=5)
+FORMS = st.lists(
+    st.tuples(NAMES, st.sampled_from([PICTURE, PICTURE[:99], b"", b"edit", b"{}", b"\xff"]) | st.binary(max_size=30)),
+    max_size=5,
+)  # fmt: skip
+JOBS = st.fixed_dictionaries({}, optional={
+    "kind": st.sampled_from(["edit", "animate", "template", "speak"]) | LEAVES, "source": st.just("0" * 64) | LEAVES,
+    "driving": st.lists(st.sampled_from(["smile", "talk", "0" * 64]) | LEAVES, max_size=3) | LEAVES,
+    "format": st.sampled_from([".png", ".mp4", "..", "/x"]) | LEAVES,
+    "options": st.dictionaries(st.sampled_from(["smile", "region", "batch"]) | st.text(max_size=6), LEAVES, max_size=3),
+})  # fmt: skip
+BODIES = st.one_of(
+    st.builds(lambda value: {"json": value}, JOBS | JSON.filter(lambda value: "nan" not in repr(value))),
+    st.builds(lambda parts: {"files": [(name, ("me.png", body)) for name, body in parts]}, FORMS),
+    st.builds(lambda parts: {"files": [(name, (None, body)) for name, body in parts]}, FORMS),
+    st.builds(
+        lambda body: {"content": body, "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
+        st.binary(max_size=60) | st.sampled_from([b"--b\r\n-3--b--\r\n", b"--b\r\n\r\n\r\n--b--\r\n"]),
+    ),
+    st.builds(
+        lambda kind, body: {"content": body, "headers": {"Content-Type": kind}},
+        st.sampled_from(["application/json", "text/plain", "multipart/form-data", "image/png", ""]),
+        st.binary(max_size=60),
+    ),
+)
+
+
+@given(st.data())
+def test_service(service, data):
+    """Whatever is asked of the service, it answers as its description says."""
+    client, paths = service
+    path = data.draw(st.sampled_from(sorted(paths)))
+    method = data.draw(st.sampled_from(sorted(paths[path])))
+    name = data.draw(
+        st.sampled_from(["astronaut", "x", "%00", "..", "0" * 64]) | st.text("ab/é\n?#", max_size=6)
+    )
+    place = re.sub(r"\{\w+\}", lambda _: quote(name, safe=""), path)
+    answer = client.request(method, place, **(data.draw(BODIES) if method == "post" else {}))
+    if "{" not in path or re.fullmatch("[a-z0-9]+", name):
+        assert str(answer.status_code) in paths[path][method]["responses"], (method, place, answer.text)
+    assert answer.status_code < 500
+    if answer.status_code >= 400:
+        assert answer.json()["detail"]

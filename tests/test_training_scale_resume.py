@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from synthetic_shards import make_shard
+from synthetic_shards import TRAINING, make_shard
 from torch import Tensor, nn
 
 from liveportrait.errors import UserError
@@ -24,16 +24,9 @@ from liveportrait.training.phase import Losses, Objective, Phase, compile_networ
 from liveportrait.training.stage_one import run as stage_one
 from liveportrait.training.stage_one.config import StageOneConfig
 
-CONFIG = """
-bf16 = false
-checkpoint_seconds = 0.0
-[data]
-shards = ["*.tar"]
-frames_per_clip = 4
-hold_out_one_in = 4
-mode = "resident"
-[motion]
-schedule = { samples = 12, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
+CONFIG = (
+    TRAINING.format(samples=12)
+    + """
 [[render]]
 size = 64
 schedule = { samples = 24, batch = 4, learning_rate = 1e-3, warmup_steps = 1, accumulate = 2 }
@@ -45,6 +38,7 @@ identity = "none"
 schedule = { samples = 10, batch = 2, learning_rate = 1e-4, warmup_steps = 1 }
 weights = { perceptual_whole = 0.0, perceptual_face = 0.0, perceptual_lips = 0.0, labels = 1.0 }
 """
+)
 PHASES = {"motion": 6, "render-0": 6, "joint": 5}  # and their steps
 
 

@@ -13,25 +13,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from liveportrait.animation.edit_options import EditOptions, Sliders
-from liveportrait.animation.options import (
-    AnimateOptions,
-    DriveOptions,
-    PasteOptions,
-    SourceOptions,
-    TransferOptions,
-)
-from liveportrait.animation.published.options import PublishedOptions
-from liveportrait.animation.report import Report
-from liveportrait.animation.speaking.options import SpeechOptions
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
+    from liveportrait.animation.edit_options import EditOptions, Sliders
     from liveportrait.animation.live import Live
+    from liveportrait.animation.options import (
+        AnimateOptions,
+        DriveOptions,
+        PasteOptions,
+        SourceOptions,
+        TransferOptions,
+    )
     from liveportrait.animation.pipeline import Rendering
     from liveportrait.animation.portrait import Portrait
+    from liveportrait.animation.published.options import PublishedOptions
+    from liveportrait.animation.report import Report
     from liveportrait.animation.speaking.live import LiveVoice
+    from liveportrait.animation.speaking.options import SpeechOptions
     from liveportrait.marking.verdict import Verdict, verify
     from liveportrait.media import FrameArrays
     from liveportrait.motion import Template
@@ -59,15 +59,25 @@ __all__ = [
     "verify",
 ]
 
-# These bring PyTorch or codecs along, which take seconds: they are loaded when they are asked for.
+# Loaded when they are asked for: many bring NumPy, PyTorch or codecs along, which take seconds.
 _LAZY = {
+    "AnimateOptions": "animation.options",
     "Animator": "animation.animator",
+    "DriveOptions": "animation.options",
+    "EditOptions": "animation.edit_options",
     "FrameArrays": "media",
     "Live": "animation.live",
     "LiveVoice": "animation.speaking.live",
+    "PasteOptions": "animation.options",
     "Portrait": "animation.portrait",
+    "PublishedOptions": "animation.published.options",
     "Rendering": "animation.pipeline",
+    "Report": "animation.report",
+    "Sliders": "animation.edit_options",
+    "SourceOptions": "animation.options",
+    "SpeechOptions": "animation.speaking.options",
     "Template": "motion",
+    "TransferOptions": "animation.options",
     "Verdict": "marking.verdict",
     "verify": "marking.verdict",
 }

@@ -17,6 +17,7 @@ _NO_MEMORY = (
     "can't start new thread",
     "failed to map segment from shared object",
     "CUDA out of memory",
+    "Resource temporarily unavailable",  # where no thread can be started
 )
 # How safetensors and SQLite say that the disk is full, and what cannot be written to.
 _NO_ROOM = ("No space left on device", "os error 28", "database or disk is full", "Disk quota exceeded")
@@ -75,7 +76,9 @@ def _is_lack_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: each library says so in a way of its own."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     code = getattr(error, "errno", None)
-    return named or code == errno.ENOMEM or any(word in str(error) for word in _NO_MEMORY)
+    if isinstance(error, OSError):
+        return code == errno.ENOMEM
+    return named or any(word in str(error) for word in _NO_MEMORY)
 
 
 def refusal(error: BaseException, folder: Path | None = None) -> UserError | None:

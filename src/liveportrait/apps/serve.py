@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,13 +18,13 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.server.settings import ClusterSettings, Limits, LiveLimits, ServerSettings
+from liveportrait.apps.terminal import GRACE_S, Stopped, end_at_once
 from liveportrait.errors import UserError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 BACKLOG = 2048  # connections that wait to be taken
-CONNECTIONS_END_S = 5  # that connections may take when the service ends
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Serve:
     """how many jobs run at once"""
     live_sessions: int = 4
     """how many live streams run at once, each in a thread of its own"""
-    end_seconds: float = 20.0
+    end_seconds: float = 0.0
     """for which running jobs may go on when the service is told to end; then they wait for its next start"""
     ray: Annotated[str | None, arg(metavar="ADDRESS")] = None
     """do the jobs on a Ray cluster: its address, auto to find it, or local for one on this machine"""
@@ -110,8 +112,16 @@ def serve(
         class Server(uvicorn.Server):
             """Tells the service at once that it ends: uvicorn itself waits for all connections first."""
 
+            late = threading.Timer(0, end_at_once)
+
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
                 service.end()
+                if not self.late.is_alive():  # it has time for connections, then for jobs
+                    self.late = threading.Timer(
+                        2 * settings.end_seconds + GRACE_S, end_at_once, (Stopped(sig),)
+                    )
+                    self.late.daemon = True
+                    self.late.start()
                 super().handle_exit(sig, frame)
 
         address = address_of(listener)
@@ -120,11 +130,15 @@ def serve(
             opened(address)
         config = uvicorn.Config(
             application,
-            timeout_graceful_shutdown=CONNECTIONS_END_S,
+            timeout_graceful_shutdown=max(math.ceil(settings.end_seconds), 1),
             log_level="warning",
             log_config=None,  # uvicorn's own would close the handlers of other libraries, and their streams
         )
-        Server(config).run(sockets=[listener])
+        server = Server(config)
+        try:
+            server.run(sockets=[listener])
+        finally:
+            server.late.cancel()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any, TextIO, cast
 from liveportrait.folders import remove_unfinished
 
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # the last one is of Windows
+GRACE_S = 1.7  # for which frames and files that are at work may hold up the end
 
 
 class Stopped(KeyboardInterrupt):
@@ -70,6 +71,49 @@ def stopping() -> Iterator[Stopper]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def insisting() -> Iterator[None]:
+    """A block in which the process ends soon after a signal that a `Stopper` handles, however busy it is.
+
+    Python handles a signal once the library returns that it is in, which may open a network for seconds. A thread
+    hears of it at once. For the main thread of a program; on Windows, which has no pipes for it, it does nothing.
+    """
+    if os.name != "posix":
+        yield
+        return
+    ear, mouth = os.pipe()
+    os.set_blocking(mouth, False)
+    over = threading.Event()
+    thread = threading.Thread(target=_hear, args=(ear, over), name="signals", daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        over.set()
+        os.close(mouth)
+        thread.join()
+        os.close(ear)
+
+
+def _hear(ear: int, over: threading.Event) -> None:
+    """Read numbers of signals until the pipe is closed."""
+    while heard := os.read(ear, 1):
+        if isinstance(signal.getsignal(heard[0]), Stopper):  # whoever else handles it ends in time
+            remove_unfinished()
+            if not over.wait(GRACE_S):
+                end_at_once(Stopped(heard[0]))
+
+
+def end_at_once(stopped: Stopped) -> None:
+    """End the process whatever it does; nothing unfinished is left."""
+    remove_unfinished()
+    with suppress(OSError):
+        os.write(2, f"liveportrait: {stopped.reason}\n".encode())
+    os._exit(stopped.status)
 
 
 class LenientStream:

@@ -6,20 +6,23 @@ import copy
 import importlib.metadata
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from liveportrait.errors import UserError
 from liveportrait.folders import unfinished_beside
 
 Network = TypeVar("Network", bound=nn.Module)
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
 @dataclass
@@ -50,23 +53,49 @@ class TrainingState:
             temporary.replace(path)
 
     def load(self, path: Path) -> dict[str, Any]:
-        """Restore from `path` and return what it says about the run."""
+        """Restore from `path` and return what it says about the run.
+
+        Raises UserError where it is damaged or of other networks; what was restored until then is of no use.
+        """
+        with _checked(path):
+            return self._load(path)
+
+    def _load(self, path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as stored:
-            about: dict[str, Any] = json.loads(stored.metadata()["state"])
+            about = _about(stored)
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         for group, modules in (("module", self.modules), ("average", self.averages)):
             for name, module in modules.items():
                 module.load_state_dict(_under(tensors, f"{group}.{name}."))
         for name, optimizer in self.optimizers.items():
             state: dict[int, dict[str, Tensor]] = {}
+            parameters = [each for group in optimizer.param_groups for each in group["params"]]
             for key, value in _under(tensors, f"optimizer.{name}.").items():
                 index, _, slot = key.partition(".")
+                if value.ndim and value.shape != parameters[int(index)].shape:
+                    raise ValueError(f"{slot} of parameter {index} is {tuple(value.shape)}")
                 state.setdefault(int(index), {})[slot] = value
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.step, self.samples = about.pop("step"), about.pop("samples")
-        self.history = about.pop("history")
+        self.step, self.samples = int(about.pop("step")), int(about.pop("samples"))
+        self.history = dict(about.pop("history"))
         return about
+
+
+@contextmanager
+def _checked(path: Path) -> Iterator[None]:
+    """A block that reads a checkpoint, which may hold anything. Raises UserError."""
+    try:
+        yield
+    except (SafetensorError, OSError, RuntimeError, *_DAMAGE) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"{path} is damaged, or no checkpoint of these networks ({reason}): remove it, or name another one"
+        ) from error
+
+
+def _about(stored: Any) -> dict[str, Any]:
+    return dict(json.loads(stored.metadata()["state"]))
 
 
 @cache
@@ -109,5 +138,5 @@ def load_average(checkpoint: Path, name: str, module: Network) -> Network:
 
 def samples_seen(checkpoint: Path) -> int:
     """Number of samples that a checkpoint's phase has seen."""
-    with safe_open(checkpoint, framework="pt") as stored:
-        return int(json.loads(stored.metadata()["state"])["samples"])
+    with _checked(checkpoint), safe_open(checkpoint, framework="pt") as stored:
+        return int(_about(stored)["samples"])

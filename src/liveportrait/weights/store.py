@@ -18,11 +18,13 @@ from torch.overrides import TorchFunctionMode
 
 from liveportrait.errors import UserError
 from liveportrait.folders import check_new_folder, sha256_of, unfinished_beside
+from liveportrait.media.files import check_input
 from liveportrait.networks import Networks, Variant, build
 from liveportrait.networks.base import fold_spectral_norm
 from liveportrait.weights.card import CARD_FILE, Card, Metadata, read_card, write_card
 
 WEIGHTS_FILE = "model.safetensors"
+HEADER = 2**24  # bytes, more than a file of weights has beside its numbers
 # Networks that may be absent.
 OPTIONAL = ("stitching", "eye_retargeting", "lip_retargeting", "expression", "mouth_painter")
 
@@ -67,7 +69,11 @@ def load_folder(folder: Path) -> Networks:
     """
     card = read_card(folder)
     path = folder / WEIGHTS_FILE
+    described = described_networks(card, folder)
     try:
+        most = 4 * sum(map(_numbers, described.modules().values())) + HEADER
+        if path.exists() and check_input(path).stat().st_size > most:
+            raise UserError(f"{path} is larger than the networks that {CARD_FILE} tells of: fetch it again")
         digest = sha256_of(path)
         if digest != card.sha256:
             raise UserError(
@@ -79,7 +85,7 @@ def load_folder(folder: Path) -> Networks:
         raise UserError(f"cannot read the weights {path}: {error}") from error
 
     expected: dict[str, Tensor] = {}
-    for name, module in described_networks(card, folder).modules().items():
+    for name, module in described.modules().items():
         expected |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     check_state(state, expected, str(path))
 
@@ -159,6 +165,11 @@ def blueprint(variant: Variant) -> Networks:
 def parameter_count(module: nn.Module) -> int:
     """Number of learned numbers in a module."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _numbers(module: nn.Module) -> int:
+    """How many numbers a network keeps, statistics included."""
+    return sum(value.numel() for value in module.state_dict().values())
 
 
 def check_state(state: Mapping[str, object], expected: Mapping[str, Tensor], place: str) -> None:

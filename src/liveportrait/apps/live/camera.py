@@ -15,6 +15,7 @@ from liveportrait.errors import UserError
 from liveportrait.types import Image
 
 PATIENCE = 5.0  # s that a camera may take for a frame
+LET_GO_S = 1.0  # that it may take when it is closed
 SIZE = 640, 480  # px asked for: the networks look at 256
 
 
@@ -68,7 +69,7 @@ class Camera:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_closing = True
-        self._thread.join(PATIENCE)
+        self._thread.join(LET_GO_S)
         if not self._thread.is_alive():  # otherwise it hangs in the driver, which would not let go either
             self._capture.release()
 

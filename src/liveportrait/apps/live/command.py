@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from liveportrait.animation.compositor import watermark_for
 from liveportrait.animation.options import DriveOptions, SourceOptions
 from liveportrait.apps.animate import LoadOptions
 from liveportrait.apps.serve import serve
@@ -108,6 +107,7 @@ class LivePortrait:
 
     def _run_here(self, camera_name: str) -> None:
         """Follow a camera of this machine, without a browser."""
+        from liveportrait.animation.compositor import watermark_for
         from liveportrait.apps.live.camera import Camera
         from liveportrait.apps.live.local import LocalLoop, until_told
         from liveportrait.apps.live.outputs import Recording, VirtualCamera
@@ -122,7 +122,6 @@ class LivePortrait:
                 "--no-window leaves nothing to show: give --virtual-camera or --record, or a window"
             )
         with ExitStack() as stack:
-            event = stack.enter_context(until_told())
             stack.enter_context(camera)
             outputs: list[Output] = []
             if recording:
@@ -140,6 +139,7 @@ class LivePortrait:
                 mark = watermark_for(source, animator.engine.variant, self._options, "live")
                 recording.seal = seal.about(source.file, source.sha256, mark.payload if mark else None)
             loop = LocalLoop(portraits, self._options, camera)
+            event = stack.enter_context(until_told())  # from now on; until then a signal ends it at once
             window: Window | None = None
             if self.window:
                 window = stack.enter_context(Window("liveportrait", {**loop.keys, "Escape": event.set}))

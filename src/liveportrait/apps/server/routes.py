@@ -33,6 +33,7 @@ from liveportrait.errors import UserError
 _EVERY_S = 0.2  # between looks at a job that is followed
 _ALIVE_EVERY_S = 15.0  # between signs of life, so that nothing in between hangs up
 _FIELDS, _FILES, _FIELD_BYTES = 32, 8, 2**16
+_OF_A_FILE = 400, 401, 413, 415, 422, 503, 507  # refusals where something is posted
 
 router = APIRouter(prefix="/v1", dependencies=[Security(HTTPBearer(auto_error=False))])
 
@@ -60,7 +61,8 @@ Known = Annotated[Status, Depends(_status)]
     status_code=201,
     tags=["files"],
     openapi_extra=SOURCE_BODY,
-    responses=refusals(401, 413, 415, 422),
+    responses=refusals(*_OF_A_FILE)
+    | {200: {"description": "the file was here already", "model": SourceView}},
 )
 async def post_source(request: Request, response: Response, service: Shared) -> SourceView:
     """Post a file: a portrait, what drives it, or what it says. Posting it again costs nothing, same id (200)."""
@@ -78,7 +80,7 @@ def get_source(source: str, service: Shared) -> SourceView:
     raise HTTPException(404, f"there is no file {source[:64]!r} here: post it")
 
 
-@router.post("/verify", tags=["files"], openapi_extra=SOURCE_BODY, responses=refusals(401, 413, 415, 422))
+@router.post("/verify", tags=["files"], openapi_extra=SOURCE_BODY, responses=refusals(*_OF_A_FILE))
 async def post_verify(request: Request, service: Shared) -> VerdictView:
     """What a picture or video, whoever made it, says of how it was made. It is kept as other files are."""
     upload, _ = await _brought(request, service)
@@ -99,7 +101,7 @@ def get_motions() -> list[str]:
     status_code=202,
     tags=["jobs"],
     openapi_extra=JOB_BODY,
-    responses=refusals(401, 413, 415, 422, 429, 503),
+    responses=refusals(*_OF_A_FILE, 429),
 )
 async def post_job(
     request: Request,
@@ -158,7 +160,10 @@ async def get_events(status: Known, service: Shared) -> StreamingResponse:
 
 
 @router.get(
-    "/jobs/{job}/result", tags=["jobs"], responses=refusals(401, 404, 409, 410), response_class=FileResponse
+    "/jobs/{job}/result",
+    tags=["jobs"],
+    responses=refusals(401, 404, 409, 410) | {200: {"content": {"image/*": {}, "video/*": {}}}},
+    response_class=FileResponse,
 )
 def get_result(status: Known, service: Shared, compare: bool = False) -> FileResponse:
     """Fetch the result of a job that is done; with `compare` the comparison, where the job was asked for one."""

@@ -100,7 +100,7 @@ class ServerSettings:
     """how many run at once"""
     cluster: ClusterSettings | None = None
     """what does the jobs; None is the service itself"""
-    end_seconds: float = 20.0
+    end_seconds: float = 0.0
     """for which running jobs may go on when the service is told to end; then they wait for its next start"""
 
     def __post_init__(self) -> None:

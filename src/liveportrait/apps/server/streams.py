@@ -15,6 +15,7 @@ from liveportrait.apps.live.conversation import Conversation, refuse
 from liveportrait.apps.live.frames import TRY_LATER, Refusal
 from liveportrait.apps.live.gallery import Gallery
 from liveportrait.apps.server.settings import LiveLimits
+from liveportrait.apps.server.views import refusals
 from liveportrait.errors import UserError
 
 STATIC = Path(__file__).with_name("static")
@@ -41,7 +42,12 @@ def live_router(gallery: Gallery, limits: LiveLimits) -> APIRouter:
         """The names of the portraits that a stream can choose."""
         return gallery.names
 
-    @router.get("/v1/live/portraits/{name}", tags=["live"])
+    @router.get(
+        "/v1/live/portraits/{name}",
+        tags=["live"],
+        response_class=Response,
+        responses=refusals(404) | {200: {"content": {"image/jpeg": {}}}},
+    )
     def thumbnail(name: str) -> Response:
         """A small JPEG of a portrait."""
         try:

@@ -30,7 +30,7 @@ Perform = Callable[[Record, Path, Progress], "Report"]
 
 MOST_ATTEMPTS = 3
 _LONGEST_RETRY_S = 600
-_STUCK_S = 10.0  # that a thread may take to notice that it should end
+_STUCK_S = 0.5  # that a thread may take to notice that it should end
 _log = logging.getLogger("liveportrait.server")
 
 
@@ -139,6 +139,9 @@ class Workers:
             for ticket in self._at_work.values():
                 ticket.reason = ticket.reason or "ending"
         self._join(_STUCK_S)
+        with self._changed:
+            for ticket in self._at_work.values():  # whoever is at it still is not waited for
+                self._put_back(ticket.record)
 
     def _join(self, seconds: float) -> None:
         last = time.monotonic() + seconds
@@ -151,6 +154,8 @@ class Workers:
                 if ticket := self._next():
                     self._do(ticket)
             except sqlite3.Error:
+                if self._ending:  # the table may be closed by now
+                    return
                 _log.exception("the table of jobs cannot be written to")
                 time.sleep(1)
 
@@ -200,7 +205,7 @@ class Workers:
         """Note why a job came to no result. Whatever fails while it is being stopped fails because of that."""
         record = ticket.record
         if ticket.reason == "ending":
-            self._store.change(record.id, "running", state="queued", attempts=record.attempts - 1)
+            self._put_back(record)
         elif ticket.reason == "cancelled":
             self._store.end(record.id, "running", "cancelled")
         elif ticket.reason == "late":
@@ -212,6 +217,9 @@ class Workers:
             _log.error("job %s failed", record.id, exc_info=error)
             told = f"something went wrong at this job ({type(error).__name__}): the service's log says what"
             self._store.end(record.id, "running", "failed", told)
+
+    def _put_back(self, record: Record) -> None:
+        self._store.change(record.id, "running", state="queued", attempts=record.attempts - 1)
 
     def _count(self, record: Record | None) -> None:
         if record and record.is_finished:
