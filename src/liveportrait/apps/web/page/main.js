@@ -13,6 +13,7 @@ const camera = new Camera($("viewfinder"));
 let studio = null;
 let driver = null; // a driving video file, once one was chosen
 let busy = null; // what is being made: "video" or "live"
+let early = null; // a photo that came before the networks did
 
 /** Do something that may fail; a failure is told. */
 async function attempt(work) {
@@ -54,6 +55,15 @@ async function openPhoto(file) {
         restSliders();
     });
     enable();
+}
+
+/** A photo has come. @param {Blob} file */
+function takePortrait(file) {
+    if (document.body.dataset.ready === "yes") {
+        openPhoto(file);
+    } else {
+        early = file;
+    }
 }
 
 /** The portrait as it is, as much of it as is asked for. */
@@ -148,9 +158,11 @@ async function start() {
     motionChoices($("motions"), motions);
     sliderRows($("sliders"), sliders);
     showValues($("options"));
-    askForPhotos($("frame"), $("photo"), openPhoto);
     stage.say("");
     document.body.dataset.ready = "yes";
+    if (early) {
+        await openPhoto(early);
+    }
 }
 
 $("animate").addEventListener("click", animate);
@@ -205,6 +217,7 @@ addEventListener("beforeunload", (event) => {
     }
 });
 
+askForPhotos($("frame"), $("photo"), takePortrait);
 await attempt(start);
 if (!document.body.dataset.ready) {
     $("photo").disabled = $("camera").disabled = true;
