@@ -16,6 +16,7 @@ LONGEST = (
     "test_cluster.py",
     "test_engine_export.py",
     "test_page.py",
+    "test_web_page.py",
     "test_evaluation_command.py",
     "test_engine_backends.py",
     "test_training_stage_one.py",

@@ -63,21 +63,33 @@ export class Runtime {
 
     /** Make networks ready. @param {string[]} names @param {(bytes: number) => void} onBytes as they arrive */
     async load(names, onBytes = () => {}) {
-        this.ort ??= await importRuntime(this.choice);
-        for (const name of names.filter((name) => !(name in this.networks))) {
-            const { file, inputs, outputs } = this.manifest.graphs[name];
-            const data = await fetched(file, this.manifest, onBytes);
-            const session = await this.ort.InferenceSession.create(data, {
-                executionProviders: [this.choice.kind],
-                graphOptimizationLevel: "all",
-                // What F makes of a photo stays on the GPU: every frame reads it.
-                preferredOutputLocation: this.choice.kind === "webgpu" && name === "appearance" ? "gpu-buffer" : "cpu",
-            });
-            const ports = Object.keys(inputs);
-            const made = Object.keys(outputs);
-            this.networks[name] = (tensors) => this.run(session, ports, made, tensors);
+        for (const name of names) {
+            this.networks[name] = await this.made(name, onBytes);
         }
-        return this.networks;
+    }
+
+    /** Make a network ready when it is first asked something: not every visitor needs it. */
+    loadLater(name) {
+        let made = null;
+        this.networks[name] = async (tensors) => {
+            made ??= this.made(name);
+            return (await made)(tensors);
+        };
+    }
+
+    /** @returns {Promise<import("./types.js").Network>} */
+    async made(name, onBytes) {
+        this.ort ??= await importRuntime(this.choice);
+        const { file, inputs, outputs } = this.manifest.graphs[name];
+        const data = await fetched(file, this.manifest, onBytes);
+        const session = await this.ort.InferenceSession.create(data, {
+            executionProviders: [this.choice.kind],
+            graphOptimizationLevel: "all",
+            // What F makes of a photo stays on the GPU: every frame reads it.
+            preferredOutputLocation: this.choice.kind === "webgpu" && name === "appearance" ? "gpu-buffer" : "cpu",
+        });
+        const [ports, results] = [Object.keys(inputs), Object.keys(outputs)];
+        return (tensors) => this.run(session, ports, results, tensors);
     }
 
     /** @param {Tensor[]} tensors in the order of the ports @returns {Promise<Tensor[]>} */

@@ -52,17 +52,23 @@ export class Studio {
     }
 
     /** Show the portrait with its face changed. The last wish counts. @param {Record<string, number>} sliders */
-    async edit(sliders) {
+    edit(sliders) {
         this.wanted = sliders;
-        while (this.wanted && !this.editing) {
-            this.editing = this.wanted;
+        this.edits ??= this.editing().finally(() => (this.edits = null));
+        return this.edits;
+    }
+
+    async editing() {
+        while (this.wanted) {
+            const sliders = this.wanted;
             this.wanted = null;
-            await this.render.call("edit", this.editing).finally(() => (this.editing = null));
+            await this.render.call("edit", sliders);
         }
     }
 
     /** The portrait as it is shown. @returns {Promise<Blob>} a PNG file */
-    picture() {
+    async picture() {
+        await this.edits;
         return this.render.call("picture");
     }
 

@@ -10,8 +10,9 @@ import { tell } from "./calls.js";
  * @param {string[]} names of the graphs
  * @param {{runtime?: ?string, threads?: ?number, small?: boolean}} wish `small`: these networks are so small that one
  * thread of the processor is best, in the same file of ONNX Runtime that the others take
+ * @param {string[]} later graphs that are loaded when they are first asked something
  */
-export async function load(names, { runtime: kind = null, threads = null, small = false } = {}) {
+export async function load(names, { runtime: kind = null, threads = null, small = false } = {}, later = []) {
     const manifest = await loadManifest();
     setConstants(manifest.constants);
     const suits = await chosenRuntime(kind, threads);
@@ -23,5 +24,6 @@ export async function load(names, { runtime: kind = null, threads = null, small 
         bytes += count;
         tell({ kind: "loading", bytes, all });
     });
+    later.forEach((name) => runtime.loadLater(name));
     return { manifest, choice, networks: runtime.networks };
 }

@@ -11,7 +11,8 @@ import { fetched } from "../runtime.js";
 import { answer, Calls, tell } from "./calls.js";
 import { load } from "./loading.js";
 
-const NETWORKS = ["appearance", "render", "stitching", "expression", "eye_retargeting", "motion"];
+const NETWORKS = ["appearance", "render", "stitching", "expression", "motion"];
+const LATER = ["eye_retargeting"]; // sliders of the eyes ask it
 
 let animator = null;
 let manifest = null;
@@ -27,7 +28,7 @@ answer({
         canvas = given;
         pen = canvas.getContext("2d", { alpha: false });
         faces = new Calls(port);
-        const loaded = await load(NETWORKS, wish);
+        const loaded = await load(NETWORKS, wish, LATER);
         manifest = loaded.manifest;
         animator = new Animator(loaded.networks);
         const { sliders } = manifest.constants.motion;
