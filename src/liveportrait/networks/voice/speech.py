@@ -28,10 +28,10 @@ OUTPUTS = 1 + len(SPEECH_SCORES)
 class SpeechSizes:
     """Widths of the speech network."""
 
-    width: int = 64
+    width: int = 80
     kernel: int = 5
     dilations: tuple[int, ...] = (1, 2, 4, 1, 2)
-    dropout: float = 0.25
+    dropout: float = 0.12
 
 
 class SpeechNetwork(nn.Module):

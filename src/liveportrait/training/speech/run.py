@@ -41,7 +41,7 @@ class SpeechWeights(LossWeights):
     opening: float = 1.0
     scores: float = 1.0
     velocity: float = 1.0
-    correlation: float = 1.0
+    correlation: float = 2.0
     jaw_correlation: float = 0.5
     closure: float = 0.5
 
@@ -55,7 +55,7 @@ class SpeechConfig(RunConfig):
     sizes: SpeechSizes = field(default_factory=SpeechSizes)
     weights: SpeechWeights = field(default_factory=SpeechWeights)
     schedule: Schedule = field(
-        default_factory=lambda: Schedule(14_400, 12, 2e-3, final_ratio=0.02, weight_decay=0.2)
+        default_factory=lambda: Schedule(10_800, 12, 2e-3, final_ratio=0.02, weight_decay=0.1)
     )
     scorer: Schedule = field(
         default_factory=lambda: Schedule(12_000, 24, 2e-3, final_ratio=0.02, weight_decay=0.2)
