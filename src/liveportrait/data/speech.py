@@ -81,7 +81,7 @@ def read_clips(
 def remaining_lag(about: dict[str, Any]) -> float:
     """Seconds by which a sample's sound comes after its lips, as far as its `json` knows and has not moved it.
 
-    Films are off by a frame or two, which is much: two frames late, sound and lips correlate a fifth less.
+    Films are off by a frame or two, which is much: one frame late, sound and lips correlate a fifth less.
     """
     sync = about.get("sync", {})
     if sync.get("corrected", False):
