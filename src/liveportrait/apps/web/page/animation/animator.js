@@ -100,6 +100,11 @@ export class Portrait {
         return this.compositor.compose(layers, this.watermark(work));
     }
 
+    /** Let go of what F made of the photo, where a graphics processor holds it. */
+    close() {
+        this.features.forEach(({ device }) => device?.dispose());
+    }
+
     /** What marks pictures as the result of some work; null where none is wanted. */
     watermark(work) {
         if (this.mark === null) {

@@ -36,7 +36,9 @@ answer({
     },
 
     async open(seen) {
-        portrait = await animator.open(seen);
+        const opened = await animator.open(seen);
+        portrait?.close();
+        portrait = opened;
     },
 
     /** The portrait as it is: the whole photo, or the face alone. @param {"photo" | "face"} wanted */
