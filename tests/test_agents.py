@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,12 @@ def loud(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = types.SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda seconds: None)
     monkeypatch.setattr("liveportrait.animation.speaking.live.time", clock)
     monkeypatch.setattr(voices, "voice_for", lambda session, options, fps: LoudVoice(fps, options.seed))
+
+
+def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
+    """What it returns, from a loop in a thread of its own: the tests of pages leave one that runs in this thread."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def spoken(seconds: float) -> np.ndarray:
@@ -82,7 +89,7 @@ class TestLiveKit:
 
     def test_a_turn(self, monkeypatch: pytest.MonkeyPatch, opened: Portrait) -> None:
         module = integration("livekit", monkeypatch, {} if installed("livekit.agents") else livekit())
-        given, said = asyncio.run(self._heard(module, opened, False))
+        given, said = in_a_loop(self._heard(module, opened, False))
         kinds = [type(frame).__name__ for frame in given]
         assert kinds[0] == "VideoFrame" and kinds[-1] == "AudioSegmentEnd"
         first = kinds.index("AudioFrame")
@@ -95,7 +102,7 @@ class TestLiveKit:
 
     def test_an_interruption(self, monkeypatch: pytest.MonkeyPatch, opened: Portrait) -> None:
         module = integration("livekit", monkeypatch, {} if installed("livekit.agents") else livekit())
-        given, _ = asyncio.run(self._heard(module, opened, True))
+        given, _ = in_a_loop(self._heard(module, opened, True))
         assert [type(frame).__name__ for frame in given] == ["AudioFrame"] + 3 * ["VideoFrame"]
 
 
@@ -125,7 +132,7 @@ class TestPipecat:
         return integration("pipecat", monkeypatch, pipecat())
 
     def test_a_turn(self, module: Any, opened: Portrait) -> None:
-        pushed, said = asyncio.run(self._pushed(module, opened, False))
+        pushed, said = in_a_loop(self._pushed(module, opened, False))
         rows = [row for row, frame in enumerate(pushed) if isinstance(frame, module.TTSAudioRawFrame)]
         assert all(pushed[row - 1].sync_with_audio for row in rows)  # a picture goes before its sound
         assert is_the_same(np.concatenate([np.frombuffer(pushed[row].audio, np.int16) for row in rows]), said)
@@ -134,7 +141,7 @@ class TestPipecat:
         assert names.index("TTSStoppedFrame") == rows[-1] + 1
 
     def test_an_interruption(self, module: Any, opened: Portrait) -> None:
-        pushed, said = asyncio.run(self._pushed(module, opened, True))
+        pushed, said = in_a_loop(self._pushed(module, opened, True))
         heard = [frame.audio for frame in pushed if isinstance(frame, module.TTSAudioRawFrame)]
         assert sum(map(len, heard)) < len(said)
         assert "TTSStoppedFrame" not in [type(frame).__name__ for frame in pushed]
@@ -187,7 +194,7 @@ def test_inside_livekit(monkeypatch: pytest.MonkeyPatch, opened: Portrait) -> No
         await video.aclose()
         return shown, ended
 
-    shown, (whole, cut) = asyncio.run(asyncio.wait_for(run(), 60))
+    shown, (whole, cut) = in_a_loop(asyncio.wait_for(run(), 60))
     turn = shown[: shown.index(None)]
     sounds = [np.array(frame.data) for frame in turn if isinstance(frame, module.rtc.AudioFrame)]
     assert is_the_same(np.concatenate(sounds), said)
@@ -208,7 +215,7 @@ def test_inside_pipecat(monkeypatch: pytest.MonkeyPatch, opened: Portrait) -> No
         return [*sounds, TTSStoppedFrame()]
 
     def pushed(sent: list[Any]) -> list[Any]:
-        return asyncio.run(run_test(module.SpeakingPortrait(opened, OPTIONS), frames_to_send=sent))[0]
+        return in_a_loop(run_test(module.SpeakingPortrait(opened, OPTIONS), frames_to_send=sent))[0]
 
     whole = pushed(turn(said := spoken(0.7)))
     rows = [row for row, frame in enumerate(whole) if isinstance(frame, module.TTSAudioRawFrame)]

@@ -99,7 +99,7 @@ WRONG = {
     "name": ("face.png,driving.mp4,../out.mp4", "without a folder"),
     "expression-from": ("face.png,,gone.png", "gone.png: no such file"),
     "alpha": ("gone.png,driving.mp4,", "gone.png: no such file"),
-    "overwrite": ("face.png,gone.mp4,yes", "overwrite is for the batch"),
+    "overwrite": ("face.png,driving.mp4,yes", "overwrite is for the batch"),
     "detail": ("face.png,gone.mp4,yes", "gone.mp4: no such file"),
 }
 

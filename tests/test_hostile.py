@@ -70,7 +70,10 @@ def test_no_file_takes_long_or_much_memory(readings):
 def test_nothing_runs_and_nothing_is_left(readings):
     _, lines, scratch, _ = readings
     assert lines[-1] == {"file": "", "role": "", "end": "left", "message": []}
-    assert [path.name for path in scratch.iterdir()] == ["secret.ts"]  # no mark of code, no temporary file
+    left = {
+        path.name for path in scratch.iterdir() if not path.name.startswith("torchinductor_")
+    }  # PyTorch's
+    assert left == {"secret.ts"}  # no mark of code, no temporary file
 
 
 def test_playlists_are_not_followed(readings, tmp_path):

@@ -15,7 +15,7 @@ from camera_film import camera_frames, write_y4m
 from serving import served
 from web_browser import Modules, modules
 
-PATIENCE = 30_000  # ms, for whatever a page waits for: other tests may be using the cores
+PATIENCE = 90_000  # ms, for whatever a page waits for: other tests may be using the cores
 
 Serve = Callable[[Any], AbstractContextManager[str]]
 Launch = Callable[..., Any]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from liveportrait.errors import UserError
 from liveportrait.folders import unfinished_beside
+from liveportrait.media import check_input
 
 Network = TypeVar("Network", bound=nn.Module)
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
@@ -84,9 +85,14 @@ class TrainingState:
 
 @contextmanager
 def _checked(path: Path) -> Iterator[None]:
-    """A block that reads a checkpoint, which may hold anything. Raises UserError."""
+    """A block that reads a checkpoint, which may be or hold anything. Raises UserError."""
+    check_input(path)  # a pipe would be waited for without end
     try:
         yield
+    except MemoryError as error:
+        raise UserError(
+            f"{path} takes more memory than there is: close other programs, or name another one"
+        ) from error
     except (SafetensorError, OSError, RuntimeError, *_DAMAGE) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(

@@ -40,12 +40,13 @@ class Work:
 
     async def followed(self, job: str) -> AsyncIterator[tuple[Any, ...]]:
         """Values for `outputs`, again and again until the job has ended."""
-        busy = gr.update(interactive=False), gr.update(visible=True)
+        buttons = gr.update(interactive=False), gr.update(visible=True)
         while True:
             status = await run_in_threadpool(self._desk.service.status, job)
             if status is None or status.record.is_finished:
                 break
-            yield _state(status), *busy
+            yield _state(status), *buttons
+            buttons = gr.skip(), gr.skip()  # a button that is drawn anew loses the click that is on it
             await asyncio.sleep(EVERY_S)
         yield self.ended(status.record if status else None)
 
