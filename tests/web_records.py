@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from web_browser import Modules, Network
 
-from liveportrait.apps.web.constants import motion_constants
+from liveportrait.apps.web.motion_constants import motion_constants
 from liveportrait.networks.interface import Motion, Pose
 
 

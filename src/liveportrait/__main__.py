@@ -12,10 +12,8 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-ADDRESSES, ADDRESSES_A_CORE = (
-    600 << 20,
-    150 << 20,
-)  # bytes, of numpy, SciPy and OpenCV with their threads' buffers
+# Bytes, of NumPy, SciPy and OpenCV with their threads' buffers.
+ADDRESSES, ADDRESSES_A_CORE = 600 << 20, 150 << 20
 
 
 def take_memory() -> None:

@@ -16,9 +16,9 @@ from liveportrait.animation.live import Live
 from liveportrait.animation.options import DriveOptions, SourceOptions
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.photo import open_photo
-from liveportrait.apps.web.constants import motion_constants
 from liveportrait.apps.web.face_constants import face_constants
 from liveportrait.apps.web.measure_constants import measure_constants
+from liveportrait.apps.web.motion_constants import motion_constants
 from liveportrait.engine import Engine
 from liveportrait.face import Face, default_analyzer
 from liveportrait.face.crop import source_window

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from liveportrait.errors import UserError
+from liveportrait.errors import NoMemory, UserError, user_error
 from liveportrait.folders import unfinished_beside
 from liveportrait.media import check_input
 
@@ -89,11 +89,9 @@ def _checked(path: Path) -> Iterator[None]:
     check_input(path)  # a pipe would be waited for without end
     try:
         yield
-    except MemoryError as error:
-        raise UserError(
-            f"{path} takes more memory than there is: close other programs, or name another one"
-        ) from error
-    except (SafetensorError, OSError, RuntimeError, *_DAMAGE) as error:
+    except (MemoryError, SafetensorError, OSError, RuntimeError, *_DAMAGE) as error:
+        if isinstance(told := user_error(error), NoMemory):
+            raise told from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"{path} is damaged, or no checkpoint of these networks ({reason}): remove it, or name another one"

@@ -38,9 +38,8 @@ def save(
 ) -> None:
     """Writes the networks that are present into a new folder, spectral norm folded.
 
-    The folder appears complete or not at all; `accompany` is given it before, to
-    add files of its own. Raises UserError where it holds something already or cannot
-    be written.
+    The folder appears complete or not at all; `accompany` is given it before, to add files of its own. Raises
+    UserError where it holds something already or cannot be written.
     """
     check_new_folder(folder, may_be_empty=True)
     modules = networks.modules()

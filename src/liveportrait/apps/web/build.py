@@ -24,10 +24,10 @@ from liveportrait import weights
 from liveportrait.animation.compositor import weights_mark
 from liveportrait.animation.source.base import SMALLEST_SIDE
 from liveportrait.animation.source.photo import PHOTO_SIDE
-from liveportrait.apps.web.constants import motion_constants
 from liveportrait.apps.web.face_constants import face_constants
 from liveportrait.apps.web.face_graphs import face_graphs
 from liveportrait.apps.web.measure_constants import measure_constants
+from liveportrait.apps.web.motion_constants import motion_constants
 from liveportrait.apps.web.server import MANIFEST
 from liveportrait.engine.export import DESCRIPTION, export
 from liveportrait.errors import UserError

@@ -80,11 +80,6 @@ export function meanWindow(squares, size = constants.face.crop.size) {
     return windowOf({ centre, side: mean((square) => square.side), roll: 0 }, size);
 }
 
-/** The window of a picture of `size` px a side that is a crop already. @returns {CropWindow} */
-export function wholeWindow(size) {
-    return { matrix: Float32Array.of(1, 0, 0, 0, 1, 0), size };
-}
-
 /** The side of the window in the original picture, px. */
 export function sideOf(window) {
     const [a, b, , c, d] = window.matrix;
@@ -98,11 +93,6 @@ export function resizedWindow(window, size) {
     matrix[2] += (ratio - 1) / 2; // pixel centres lie at whole numbers
     matrix[5] += (ratio - 1) / 2;
     return { matrix: Float32Array.from(matrix), size };
-}
-
-/** (2·3) px of the crop -> px of the original. */
-export function inverseOf(window) {
-    return Float32Array.from(invertAffine(window.matrix));
 }
 
 /** The window of a picture, bilinear; outside the picture black, or with `replicate` its edge. @returns {Picture} */
