@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo app web test lint licences sbom locks clean
+.PHONY: demo app web test lint style licences sbom locks clean
 
 demo: .venv/installed-demo  ## animate a sample portrait: out/demo.mp4 and out/contact-sheet.png
 	$(BIN)/liveportrait demo -o out --overwrite
@@ -13,13 +13,15 @@ web: .venv/installed-onnx  ## dist/: the page that animates in the browser itsel
 	npm ci --ignore-scripts --no-audit --no-fund --prefix web
 	$(BIN)/python -m liveportrait.apps.web.build dist --packages web/node_modules
 
-test: lint  ## everything that runs without a GPU, in minutes
+test: style  ## everything that runs without a GPU, in minutes
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-lint: .venv/installed-test
+lint: style
+	$(BIN)/mypy
+
+style: .venv/installed-test
 	$(BIN)/ruff check src tests scripts benchmarks integrations docs/notebooks
 	$(BIN)/ruff format --check src tests scripts benchmarks integrations docs/notebooks
-	$(BIN)/mypy
 
 licences: .venv/installed-web  ## what is installed and on which terms; fails where one is not allowed
 	$(BIN)/python scripts/list_licences.py web --check
@@ -34,7 +36,7 @@ locks:  ## locks/*.txt after a change of what is pinned
 
 .venv/installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
 clean:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 LONGEST = (
+    "test_types.py",
     "test_guide_commands.py",
     "test_training_scale_resume.py",
     "test_cluster.py",

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,12 @@ def test_an_interruption_leaves_nothing(here, monkeypatch, capsys):
     assert run("animate", "face.png", "driving.mp4", "-o", "out.mp4") == 130
     assert capsys.readouterr().err == "liveportrait: interrupted\n"
     assert not Path("out.mp4").exists() and not list(here.glob(".*"))
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    name, number = capsys.readouterr().out.split()
+    assert (name, number) == ("liveportrait", version("liveportrait"))
 
 
 def test_help_does_not_wait_for_pytorch():

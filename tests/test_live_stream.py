@@ -193,8 +193,9 @@ def test_a_portrait_says_what_is_sent_and_idles(address, monkeypatch):
         heard, pictures = [], []
         while sum(map(len, heard)) < 4 * 3200:
             header, picture, sound = utterance(visitor)
-            heard.append(sound)
-            pictures.append(picture.astype(int))
+            if heard or sound.any():  # a machine at its limit is silent until the sound has come
+                heard.append(sound)
+                pictures.append(picture.astype(int))
         said = np.concatenate(heard)
         assert np.abs(said[:9600].astype(int) - hum).max() <= 1 and not said[9600:].any()  # then silence
         assert header["waiting"] == 0 and {"motion", "render", "paste", "whole", "encode"} <= set(

@@ -61,10 +61,16 @@ def main(args: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     with lenient_streams(), stopping() as stopper:
         try:
+            if args == ["--version"]:
+                from liveportrait.marking.statement import program_version
+
+                print(f"liveportrait {program_version()}")
+                return 0
             command: Command = tyro.cli(
                 command_for(args),
                 prog="liveportrait",
-                description="Animate a portrait with the expression and head pose of a driving video.",
+                description="Animate a portrait with the expression and head pose of a driving video."
+                " `liveportrait --version` says which version this is.",
                 args=args,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
