@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -212,12 +213,16 @@ def test_a_live_voice_gives_pictures_with_their_sound(animator: Animator) -> Non
         voice.frame()
 
 
+def _pass(now: list[float], seconds: float) -> None:
+    now[0] += seconds
+
+
 def test_late_frames_are_left_out_and_their_sound_is_not(
     animator: Animator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("liveportrait.animation.speaking.live.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("liveportrait.animation.speaking.live.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("liveportrait.animation.speaking.live.time.sleep", partial(_pass, now))
     speech = bursts(0.6)
     with animator.open(portrait()).live() as live, live.voice(SpeechOptions(fps=25)) as voice:
         voice.feed(speech)
@@ -272,12 +277,38 @@ def test_frames_left_out_at_once_are_those_left_out_one_by_one(animator: Animato
     assert np.abs(both.picture.astype(int) - picture).max() <= 1
 
 
+def test_frames_made_side_by_side_are_those_made_one_by_one(animator: Animator) -> None:
+    speech, options = bursts(0.6), SpeechOptions(fps=10)
+    opened = animator.open(portrait())
+    with opened.live() as live, live.voice(options) as one, live.voice(options) as other:
+        one.feed(speech)
+        other.feed(speech)
+        expected = [one.frame(left_out) for left_out in (2, 0, 1)]
+        assert other.begin(2).result(60).shape == expected[0].picture.shape
+        other.begin()
+        assert other.said == 0 and other.due == len(speech)
+        with pytest.raises(ValueError, match="2 frames were begun"):
+            other.frame()
+        given = [other.take()]
+        other.begin(1)
+        given += [other.take(), other.take()]
+        assert other.said == one.said
+        for ours, theirs in zip(given, expected, strict=True):
+            assert np.array_equal(ours.sound, theirs.sound)
+            assert np.abs(ours.picture.astype(int) - theirs.picture).max() <= 1
+        # What is interrupted is silent, even where its picture is being made already.
+        other.feed(speech)
+        other.begin(4)
+        other.interrupt()
+        assert not other.take().sound.any() and other.said == other.due == one.said
+
+
 def test_who_asks_for_no_frame_for_long_finds_the_voice_waiting(
     animator: Animator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("liveportrait.animation.speaking.live.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("liveportrait.animation.speaking.live.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("liveportrait.animation.speaking.live.time.sleep", partial(_pass, now))
     with animator.open(portrait()).live() as live, live.voice(SpeechOptions(fps=10)) as voice:
         frames = voice.frames()
         next(frames)

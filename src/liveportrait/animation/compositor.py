@@ -71,7 +71,7 @@ class Compositor:
         self._is_still = source.fps is None
         self._kept: dict[int, _Ready] = {}  # of the faces of a still source
         self._crops: dict[int, Image] = {}
-        self._done = 0
+        self._next = 0
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -84,15 +84,17 @@ class Compositor:
             side = max(side, min(round(own), self._largest or round(own)) // 2 * 2)
         return side, side
 
-    def compose(self, frame: Image, faces: Sequence[RenderedFace]) -> Image:
-        """The next frame (H,W,3) with its faces in it, or (H,W,4) the faces alone; frames come in order.
+    def compose(self, frame: Image, faces: Sequence[RenderedFace], row: int | None = None) -> Image:
+        """A frame (H,W,3) with its faces in it, or (H,W,4) the faces alone.
+
+        `row` is its number in the source; None is the one after the last.
 
         Of faces that overlap the larger one, which is nearer, lies on top. No face is painted over another's head
         unless its own is in front of that. Where nothing is pasted, the first face's crop is the frame: as it was
         rendered, or as it is where the frame does not show the face. The frame that came in stays as it is.
         """
-        row = self._done % (self._source.count or 1)  # a live portrait plays its source again and again
-        self._done += 1
+        row = (self._next if row is None else row) % (self._source.count or 1)  # live sources are played again
+        self._next = row + 1
         if self._pastes:
             return self._pasted(frame, faces)
         if faces and faces[0].layers.is_painted:

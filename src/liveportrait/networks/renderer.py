@@ -35,14 +35,13 @@ class Renderer(nn.Module):
         layers = Layers(warped["image_flow"], keep, (1 - keep) * painting)
         if self.mouth_painter is not None:
             layers = self.mouth_painter(features["image"], warped["image"], layers, source, driving, cues)
-        return layers._replace(paint=grey_of_grey(layers.paint, features["image"]))
+        return layers._replace(paint=grey_of_grey(layers.paint, features["colour"]))
 
 
-def grey_of_grey(paint: Tensor, source: Tensor) -> Tensor:
-    """Paint (B,3,S,S) that loses its colours where the source (B,3,S,S) has none; others stay bit for bit."""
+def grey_of_grey(paint: Tensor, colour: Tensor) -> Tensor:
+    """Paint (B,3,S,S) that loses its colours where the source has none (B,1), see `colourfulness`; others stay."""
     none, some = COLOURLESS
-    colour = (source.amax(1) - source.amin(1)).mean((1, 2))
-    share = ((colour - none) / (some - none)).clamp(0, 1)[:, None, None, None]
+    share = ((colour - none) / (some - none)).clamp(0, 1)[:, :, None, None]
     luma = (paint * paint.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
     return paint + (1 - share) * (luma - paint)
 

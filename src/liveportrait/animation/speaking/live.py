@@ -6,8 +6,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from types import TracebackType
@@ -46,6 +47,19 @@ class _Sound(NamedTuple):
     samples: Speech
     fed: int  # how many of them were fed; the others are silence where nothing waited
 
+    @property
+    def hushed(self) -> _Sound:
+        """As long, and silent."""
+        return _Sound(np.zeros_like(self.samples), 0)
+
+
+@dataclass(eq=False)
+class _Coming:
+    """A frame that is being made, and the sound of it and of those left out before it."""
+
+    picture: Future[Image]
+    sounds: list[_Sound]
+
 
 class LiveVoice:
     """Gives frames of a portrait that speaks what is fed, each with its sound, and an idle one where nothing waits.
@@ -83,7 +97,8 @@ class LiveVoice:
         self._waiting: deque[Speech] = deque()
         self._waits = 0  # samples
         self._known: deque[DrivingBatch] = deque()  # of a frame each
-        self._heard: deque[_Sound] = deque()  # of each frame that V has heard and that was not shown
+        self._heard: deque[_Sound] = deque()  # of each frame that V has heard and that was not begun
+        self._coming: deque[_Coming] = deque()
         self._said = 0
         self._past: deque[DrivingBatch] = deque(maxlen=math.ceil(REACH * speech.fps))
         self._given = 0  # frames
@@ -108,7 +123,8 @@ class LiveVoice:
     def due(self) -> int:
         """What `said` will be once everything that was fed by now has come out."""
         with self._lock:
-            return self._said + self._waits + sum(each.fed for each in self._heard)
+            coming = [sound for each in self._coming for sound in each.sounds]
+            return self._said + self._waits + sum(each.fed for each in (*self._heard, *coming))
 
     @property
     def delay(self) -> float:
@@ -141,46 +157,72 @@ class LiveVoice:
         with self._lock:
             self._waiting.clear()
             self._waits = 0
-            self._heard = deque(_Sound(np.zeros_like(each.samples), 0) for each in self._heard)
+            self._heard = deque(each.hushed for each in self._heard)
+            for coming in self._coming:
+                coming.sounds = [each.hushed for each in coming.sounds]
 
     def frame(self, left_out: int = 0) -> SpokenFrame:
         """The next frame, 1 / `fps` s after the one before, with its sound.
 
-        `left_out`: how many frames are passed over before; their sound comes with this one.
+        `left_out`: how many frames are passed over before; their sound comes with this one. Raises `ValueError` while
+        frames that were begun are still to be taken.
         """
-        *passed, (batch, sound) = self._next(left_out + 1)
-        for before, _ in passed:
-            self._past.append(before)
-            self._stage.skip()
-        around = Surroundings.of(self._past, batch, (), self._fps)
-        picture = self._stage.show(self._transfers, replace(batch, around=around))
-        self._past.append(batch)
-        return SpokenFrame(picture, np.concatenate([*(each for _, each in passed), sound]))
+        if self._coming:
+            raise ValueError(f"{len(self._coming)} frames were begun before: take them first")
+        driving, sounds = self._driving(left_out)
+        picture = self._stage.show(self._transfers, driving)
+        return SpokenFrame(picture, self._out(sounds))
+
+    def begin(self, left_out: int = 0) -> Future[Image]:
+        """Have the next frame made by another thread, as `frame` makes it; `take` gives it once it is done.
+
+        As many as `at_once` are made side by side.
+        """
+        driving, sounds = self._driving(left_out)
+        picture = self._stage.ahead(self._transfers, driving)
+        with self._lock:
+            self._coming.append(_Coming(picture, sounds))
+        return picture
+
+    def take(self) -> SpokenFrame:
+        """The oldest frame that was begun; waits for it."""
+        picture = self._coming[0].picture.result()
+        with self._lock:
+            sounds = self._coming.popleft().sounds
+        return SpokenFrame(picture, self._out(sounds))
 
     def skip(self) -> Speech:
         """Let one frame go by; its sound."""
         ((batch, sound),) = self._next(1)
         self._past.append(batch)
         self._stage.skip()
-        return sound
+        return self._out([sound])
 
     def frames(self) -> Iterator[SpokenFrame]:
-        """Frames at the rate of `fps` by the clock, until it is closed.
+        """Frames at the rate of `fps` by the clock, until it is closed; several are made side by side.
 
         Where rendering takes longer, frames are left out; their sound comes with the next one. Where nobody has asked
         for a frame for more than two seconds, the voice has waited instead.
         """
         begun = time.monotonic()
         shown = 0
+        coming: deque[Future[Image]] = deque()
         while not self._is_closed:
-            late = max(int((time.monotonic() - begun) * self._fps) - shown, 0)
-            frame = self.frame(late)
-            shown += late + 1
-            given = time.monotonic()
-            yield frame
-            if (away := time.monotonic() - given) > MOST_CAUGHT_UP:
-                begun += away
-            time.sleep(max(0.0, begun + shown / float(self._fps) - time.monotonic()))
+            now = time.monotonic()
+            due = begun + shown / float(self._fps)
+            if now >= due and len(coming) < self._stage.at_once:
+                late = max(int((now - begun) * self._fps) - shown, 0)
+                coming.append(self.begin(late))
+                shown += late + 1
+            elif not coming:
+                time.sleep(due - now)
+            elif _is_done(coming[0], None if len(coming) == self._stage.at_once else max(due - now, 0.0)):
+                coming.popleft()
+                frame = self.take()
+                given = time.monotonic()
+                yield frame
+                if (away := time.monotonic() - given) > MOST_CAUGHT_UP:
+                    begun += away
 
     def close(self) -> None:
         """Stop. No frame is given any more."""
@@ -195,7 +237,23 @@ class LiveVoice:
     ) -> None:
         self.close()
 
-    def _next(self, count: int) -> list[tuple[DrivingBatch, Speech]]:
+    def _driving(self, left_out: int) -> tuple[DrivingBatch, list[_Sound]]:
+        """What moves the next frame after some that are passed over, and the sound of them all."""
+        *passed, (batch, sound) = self._next(left_out + 1)
+        for before, _ in passed:
+            self._past.append(before)
+            self._stage.skip()
+        around = Surroundings.of(self._past, batch, (), self._fps)
+        self._past.append(batch)
+        return replace(batch, around=around), [*(each for _, each in passed), sound]
+
+    def _out(self, sounds: Sequence[_Sound]) -> Speech:
+        """The samples of sound that comes out."""
+        with self._lock:
+            self._said += sum(each.fed for each in sounds)
+        return np.concatenate([each.samples for each in sounds])
+
+    def _next(self, count: int) -> list[tuple[DrivingBatch, _Sound]]:
         """Let V hear so many more frames' worth of sound; as many frames that are known by now, or at rest."""
         if self._is_closed:
             raise UserError("this voice is closed: ask the live portrait for another one")
@@ -208,12 +266,9 @@ class LiveVoice:
             if len(performance.lips):
                 self._known.extend(driving_batch(self._session.engine, performance).slices(1))
         early = max(count - len(self._known), 0)  # nothing is known of the sound yet
-        frames = [(self._rest, np.zeros_like(sound)) for sound in taken[:early]]
+        frames = [(self._rest, _Sound(np.zeros_like(sound), 0)) for sound in taken[:early]]
         with self._lock:
-            for _ in range(count - early):
-                sound = self._heard.popleft()
-                self._said += sound.fed
-                frames.append((self._known.popleft(), sound.samples))
+            frames += [(self._known.popleft(), self._heard.popleft()) for _ in range(count - early)]
         return frames
 
     def _take(self, count: int) -> Speech:
@@ -231,3 +286,8 @@ class LiveVoice:
             self._waits -= done
             self._heard.append(_Sound(taken, done))
         return taken
+
+
+def _is_done(picture: Future[Image], timeout: float | None) -> bool:
+    """Whether it is made, after waiting for so many seconds at most; None waits until it is."""
+    return bool(wait((picture,), timeout).done)

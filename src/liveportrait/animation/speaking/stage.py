@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from fractions import Fraction
 
 from liveportrait.animation.compositor import Compositor, watermark_for
@@ -16,10 +19,15 @@ from liveportrait.marking.payload import Work
 from liveportrait.types import Image
 
 LIVE_SIDE = 512  # px, to which crops are composed unless the options say more: a camera does not wait
+AT_ONCE = 2  # frames that are made side by side: more would bring no more of them, and each later
 
 
 class LiveStage:
-    """Gives one frame of a source at a time. It belongs to one thread."""
+    """Gives the frames of a source one after another. It belongs to one thread.
+
+    Frames that are asked for `ahead` are made side by side, each by its share of the processor's cores: two are done
+    sooner than one after the other by all cores, and one alone is done a little later.
+    """
 
     def __init__(
         self, session: Session, source: Source, options: DriveOptions, fps: Fraction, work: Work = "live"
@@ -28,14 +36,40 @@ class LiveStage:
         variant = session.engine.variant
         watermark = watermark_for(source, variant, options, work)
         self._compositor = Compositor(source, options, variant, LIVE_SIDE, watermark)
+        self._composing = threading.Lock()
         self._pictures = self._played()
+        self._pool: ThreadPoolExecutor | None = None
+        self._ends = ExitStack()
+
+    @property
+    def at_once(self) -> int:
+        """How many frames are made side by side."""
+        return self._started()[1]
 
     def show(self, transfers: Sequence[MotionTransfer], driving: DrivingBatch | None) -> Image:
         """The next frame (H,W,3) with each face moved by its transfer, as one frame of a driver says; with None still.
 
         With `alpha` (H,W,4).
         """
-        row, picture = next(self._pictures)
+        return self._made(*next(self._pictures), transfers, driving)
+
+    def ahead(self, transfers: Sequence[MotionTransfer], driving: DrivingBatch | None) -> Future[Image]:
+        """The same, made by another thread."""
+        pool, _ = self._started()
+        return pool.submit(self._made, *next(self._pictures), transfers, driving)
+
+    def skip(self) -> None:
+        """Let one frame go by."""
+        next(self._pictures)
+
+    def close(self) -> None:
+        """Stop reading a video source; what was not begun is not made."""
+        self._ends.close()
+        self._pictures.close()
+
+    def _made(
+        self, row: int, picture: Image, transfers: Sequence[MotionTransfer], driving: DrivingBatch | None
+    ) -> Image:
         rendered = []
         if driving is not None:
             cue = Cue([row / float(self._fps)], driving, [row])
@@ -44,16 +78,17 @@ class LiveStage:
                     view = own.view(self._session, [row], [picture])
                     follows = self._options.mask == "face"
                     rendered += render_faces(self._session, number, poser, view, cue, follows)
-        with self._session.clock.step("paste"):
-            return self._compositor.compose(picture, rendered)
+        with self._composing, self._session.clock.step("paste"):
+            return self._compositor.compose(picture, rendered, row)
 
-    def skip(self) -> None:
-        """Let one frame go by."""
-        next(self._pictures)
-
-    def close(self) -> None:
-        """Stop reading a video source."""
-        self._pictures.close()
+    def _started(self) -> tuple[ThreadPoolExecutor, int]:
+        """The threads that work ahead, and their number."""
+        if self._pool is None:
+            workers = self._ends.enter_context(self._session.engine.workers(AT_ONCE))
+            self._pool = ThreadPoolExecutor(workers.count, "live", initializer=workers.enter)
+            self._count = workers.count
+            self._ends.callback(self._pool.shutdown, cancel_futures=True)
+        return self._pool, self._count
 
     def _played(self) -> Generator[tuple[int, Image], None, None]:
         """The source's frames with their numbers, again and again."""

@@ -42,7 +42,8 @@ class AppearanceFeatureExtractor(nn.Module):
         """Features of pictures (B,3,S,S), RGB in [0, 1], S a multiple of 32.
 
         volume (B,C,D,S/4,S/4), context (B,c,S/4,S/4), skip (B,k,S/2,S/2) and the image (B,3,3S,3S) itself,
-        which the warping module moves too: sharpness then comes from the source and need not be invented.
+        which the warping module moves too: sharpness then comes from the source and need not be invented. And how much
+        colour (B,1) the picture has.
         """
         unshuffled = F.pixel_unshuffle(image * 2 - 1, 2).contiguous(memory_format=torch.channels_last)
         fine = F.silu(self.stem(unshuffled))  # (B,f,S/2,S/2)
@@ -53,7 +54,13 @@ class AppearanceFeatureExtractor(nn.Module):
             "context": self.context(coarse).float(),
             "skip": self.skip(fine).float(),
             "image": enlarged(image.float()),
+            "colour": colourfulness(image.float()),
         }
+
+
+def colourfulness(image: Tensor) -> Tensor:
+    """How much colour pictures (B,3,S,S) have: the mean (B,1) of the largest less the smallest channel, 0 where grey."""
+    return (image.amax(1) - image.amin(1)).mean((1, 2))[:, None]
 
 
 def enlarged(image: Tensor) -> Tensor:
