@@ -151,13 +151,14 @@ def autocast_for(precision: Precision, device: torch.device) -> torch.autocast:
 
 
 def to_half(networks: Networks, precision: Precision) -> Networks:
-    """The same networks, changed in place: F's, M's, W's and G's convolutions hold weights in that precision.
+    """The same networks, changed in place: convolutions of F, M, W, G and painter hold weights in that precision.
 
     To be run within `autocast_for`, where the numbers are the same as without. Give it copies (`optimised` makes some).
     """
     dtype = HALF.get(precision)
     if dtype is not None:
-        for network in (networks.appearance, networks.motion, networks.warping, networks.generator):
+        painters = [networks.mouth_painter] if networks.mouth_painter else []
+        for network in (networks.appearance, networks.motion, networks.warping, networks.generator, *painters):
             for part in network.modules():
                 if isinstance(part, CONVOLUTIONS):
                     for parameter in part.parameters(recurse=False):

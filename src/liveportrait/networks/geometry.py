@@ -81,9 +81,23 @@ _form: ContextVar[Form | None] = ContextVar("sampling_form", default=None)
 
 def pixel_grid(height: int, width: int, device: torch.device) -> Tensor:
     """Coordinates (H,W,2) of pixel centres in [-1, 1], x then y; matches grid_sample with align_corners=False."""
-    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height * 2 - 1
-    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width * 2 - 1
+    x, y = pixel_centres(width, device), pixel_centres(height, device)
     return torch.stack([x[None].expand(height, width), y[:, None].expand(height, width)], dim=-1)
+
+
+def pixel_centres(count: int, device: torch.device) -> Tensor:
+    """Coordinates (count,) of pixel centres in [-1, 1] along one axis."""
+    return (torch.arange(count, device=device, dtype=torch.float32) + 0.5) / count * 2 - 1
+
+
+def turned_grid(x: Tensor, y: Tensor, axes: Tensor, offset: Tensor) -> Tensor:
+    """The points (x, y) @ axes + offset, (B,H,W,2), of a grid with columns x (W,) and rows y (H,).
+
+    axes (B,2,2), offset (B,2). One sum a point, where a product of matrices two wide takes ten times as long.
+    """
+    across = x[:, None] * axes[:, None, 0]  # (B,W,2)
+    down = y[:, None] * axes[:, None, 1] + offset[:, None]  # (B,H,2)
+    return across[:, None] + down[:, :, None]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks.compact.layers import conv, double
-from liveportrait.networks.geometry import pixel_grid
+from liveportrait.networks.geometry import pixel_centres, pixel_grid, turned_grid
 from liveportrait.networks.interface import Layers, Pose
 from liveportrait.networks.keypoints import MOUTH, MOUTH_CORNERS, OUTER_LIPS
 
@@ -47,20 +47,24 @@ class Patch(NamedTuple):
 
     def cut(self, picture: Tensor) -> Tensor:
         """The patches (B,C,64,80) of pictures (B,C,S,S); edges are continued."""
-        where = _grid(picture.device).view(1, -1, 2) @ self.axes + self.centre[:, None]
-        where = where.view(-1, HEIGHT, WIDTH, 2)
+        where = turned_grid(*_axes(picture.device), self.axes, self.centre)
         return F.grid_sample(picture, where, mode="bilinear", padding_mode="border", align_corners=False)
 
     def paste(self, patch: Tensor, size: int) -> Tensor:
         """Patches (B,C,64,80) where they belong in pictures (B,C,size,size); zero elsewhere."""
-        places = self.local(pixel_grid(size, size, patch.device).view(1, -1, 2))
-        where = torch.stack([places[..., 0], places[..., 1] / TALL], -1).view(-1, size, size, 2)
+        back = self._back() * patch.new_tensor((1, 1 / TALL))
+        offset = -(self.centre[:, None] @ back)[:, 0]
+        places = pixel_centres(size, patch.device)
+        where = turned_grid(places, places, back, offset)
         return F.grid_sample(patch, where, mode="bilinear", padding_mode="zeros", align_corners=False)
 
     def local(self, points: Tensor) -> Tensor:
         """(u, v) of points (B,N,2) of the crop."""
-        back = self.axes.transpose(1, 2) / self.axes[:, :1].square().sum(2, keepdim=True)
-        return (points - self.centre[:, None]) @ back
+        return (points - self.centre[:, None]) @ self._back()
+
+    def _back(self) -> Tensor:
+        """(B,2,2) from the picture to the patch."""
+        return self.axes.transpose(1, 2) / self.axes[:, :1].square().sum(2, keepdim=True)
 
 
 def mouth_patch(pose: Pose) -> Patch:
@@ -82,10 +86,9 @@ def looking(pose: Pose) -> Tensor:
     return pose.rotation[:, 2, :2]
 
 
-def _grid(device: torch.device) -> Tensor:
-    """(u, v) of the patch's pixels (64,80,2)."""
-    grid = pixel_grid(HEIGHT, WIDTH, device)
-    return torch.stack([grid[..., 0], grid[..., 1] * TALL], -1)
+def _axes(device: torch.device) -> tuple[Tensor, Tensor]:
+    """u (80,) of the patch's columns and v (64,) of its rows."""
+    return pixel_centres(WIDTH, device), pixel_centres(HEIGHT, device) * TALL
 
 
 class _Lips(NamedTuple):
@@ -104,9 +107,13 @@ class _Lips(NamedTuple):
         x = (left - right) / width
         y = torch.stack([-x[:, 1], x[:, 0]], 1)
         middle = (right + left) / 2
-        away = _grid(shape.device)[None] - middle[:, None, None]
-        along = (away * x[:, None, None]).sum(-1) / (width[:, :, None] / 2)
-        across = (away * y[:, None, None]).sum(-1)
+        u, v = _axes(shape.device)
+
+        def along_axis(axis: Tensor) -> Tensor:
+            rows = v * axis[:, 1:] - (middle * axis).sum(1, keepdim=True)
+            return (u * axis[:, :1])[:, None] + rows[:, :, None]
+
+        along, across = along_axis(x / (width / 2)), along_axis(y)
         heights = ((shape[:, 2:] - middle[:, None]) * y[:, None]).sum(-1)
         return cls(along, across, (1 - along.square()).clamp(min=-1), heights, width)
 
@@ -127,8 +134,9 @@ class _Lips(NamedTuple):
 
     def maps(self) -> Tensor:
         """What the network sees of a shape (B,6,64,80)."""
-        edges = [torch.tanh(self.below(lip) / (2 * SOFTNESS)) for lip in range(4)]
-        return torch.stack([*edges, self.along.clamp(-2, 2) / 2, self.inside()], 1)
+        below = self.across[:, None] - self.heights[:, :, None, None] * self.arch[:, None]
+        edges = torch.tanh(below / (2 * SOFTNESS))
+        return torch.cat([edges, self.along[:, None].clamp(-2, 2) / 2, self.inside()[:, None]], 1)
 
     def numbers(self) -> Tensor:
         """Opening and width (B,2)."""
@@ -217,24 +225,16 @@ class MouthPainter(nn.Module):
         `patch_cues`, zeros where they are unknown.
         """
         with torch.autocast(source.device.type, enabled=False):
-            return self._paint(source.float(), warped.float(), layers.map(Tensor.float), own, driving, cues)
-
-    def _paint(
-        self, source: Tensor, warped: Tensor, layers: Layers, own: Pose, driving: Pose, cues: Tensor
-    ) -> Layers:
-        place, own_place = mouth_patch(driving), mouth_patch(own)
-        shape, own_shape = mouth_shape(driving, place), mouth_shape(own, own_place)
-        picture = layers.keep * warped + layers.paint
-        cut = torch.cat([own_place.cut(source), place.cut(torch.cat([warped, picture, layers.keep], 1))], 1)
-        look = torch.cat([looking(own), looking(driving)], 1)
-        change = self.repaint(cut, own_shape, shape, look, cues) - cut[:, 6:9]
-        low, high = REPAINTED
-        share = ((change.abs().amax(1, keepdim=True) - low) / (high - low)).clamp(0, 1)
-        share = F.avg_pool2d(F.max_pool2d(share, 5, 1, 2), 5, 1, 2)
-        pasted = place.paste(torch.cat([change, share], 1), picture.shape[-1])
-        change, share = pasted[:, :3], pasted[:, 3:]
-        paint = (1 - share) * (layers.paint + change) + share * (picture + change)
-        return Layers(layers.flow, (1 - share) * layers.keep, paint)
+            source, warped, layers = source.float(), warped.float(), layers.map(Tensor.float)
+            place, own_place = mouth_patch(driving), mouth_patch(own)
+            shape, own_shape = mouth_shape(driving, place), mouth_shape(own, own_place)
+            moved = layers.keep * warped
+            first = layers.paint + moved
+            seen = [own_place.cut(source), *(place.cut(each) for each in (warped, first, layers.keep))]
+            look = torch.cat([looking(own), looking(driving)], 1)
+        painted = self.repaint(torch.cat(seen, 1), own_shape, shape, look, cues)
+        with torch.autocast(source.device.type, enabled=False):
+            return _pasted(layers, moved, place, painted - seen[2])
 
     def repaint(
         self, patches: Tensor, own_shape: Tensor, shape: Tensor, look: Tensor, cues: Tensor
@@ -244,12 +244,12 @@ class MouthPainter(nn.Module):
         patches (B,10,64,80): source, warped source, first painting, mask; shapes (B,6,2) of the source and of the
         mouth to be; where both heads look (B,4); cues (B,5).
         """
-        lips, own_lips = _Lips.of(shape), _Lips.of(own_shape)
+        lips = _Lips.of(torch.cat([shape, own_shape]))
         source, painting = patches[:, :3], patches[:, 6:9]
         mean = source.mean((2, 3))
         spread = (source - mean[:, :, None, None]).square().mean((2, 3)).add(1e-6).sqrt()
-        numbers = [3 * lips.numbers(), 3 * own_lips.numbers(), look, mean, spread, cues]
-        x = torch.cat([patches * 2 - 1, lips.maps(), own_lips.maps()], 1)
+        numbers = [*(3 * lips.numbers()).chunk(2), look, mean, spread, cues]
+        x = torch.cat([patches * 2 - 1, *lips.maps().chunk(2)], 1)
         x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
         fine = F.silu(self.first(F.silu(self.norm_enter(self.enter(x)))))
         middle = self.residual1(self.down1(fine))
@@ -261,6 +261,16 @@ class MouthPainter(nn.Module):
         base = painting.clamp(0.02, 0.98)
         painted = torch.sigmoid(torch.log(base / (1 - base)) + change)
         return painting + changed_shape(own_shape, shape) * feather(painting.device) * (painted - base)
+
+
+def _pasted(layers: Layers, moved: Tensor, place: Patch, change: Tensor) -> Layers:
+    """Layers whose picture is changed in a patch, by (B,3,64,80); moved (B,3,S,S) is what they keep of the source."""
+    low, high = REPAINTED
+    share = ((change.abs().amax(1, keepdim=True) - low) / (high - low)).clamp(0, 1)
+    share = F.avg_pool2d(F.max_pool2d(share, 5, 1, 2), 5, 1, 2)
+    change, share = place.paste(torch.cat([change, share], 1), moved.shape[-1]).split((3, 1), 1)
+    keep = torch.addcmul(layers.keep, share, layers.keep, value=-1)
+    return Layers(layers.flow, keep, torch.addcmul(layers.paint + change, share, moved))
 
 
 def changed_shape(own: Tensor, shape: Tensor) -> Tensor:
