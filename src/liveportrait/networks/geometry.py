@@ -100,6 +100,15 @@ def turned_grid(x: Tensor, y: Tensor, axes: Tensor, offset: Tensor) -> Tensor:
     return across[:, None] + down[:, :, None]
 
 
+def plane(x: Tensor, y: Tensor, axis: Tensor, centre: Tensor) -> Tensor:
+    """How far the points of a grid, columns x (W,) and rows y (H,), lie from a centre along an axis: (B,H,W).
+
+    axis and centre (B,2).
+    """
+    down = y * axis[:, 1:] - (centre * axis).sum(1, keepdim=True)  # (B,H)
+    return (x * axis[:, :1])[:, None] + down[:, :, None]
+
+
 @contextmanager
 def sampling_form(form: Form) -> Iterator[None]:
     """Within it, this thread's `sample_volume` takes that form; without it, what suits the device."""
@@ -115,10 +124,16 @@ def sample_volume(volume: Tensor, grid: Tensor, padding: Padding) -> Tensor:
 
     Beyond the volume lie zeros, or its border continues. Both tensors are float32.
     """
-    form = _form.get() or ("decomposed" if volume.device.type == "mps" else "native")
+    form = _form.get() or _suitable_form(volume)
     if form == "native":
         return F.grid_sample(volume, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     return _decomposed(volume, grid, padding)
+
+
+def _suitable_form(volume: Tensor) -> Form:
+    """The decomposed form where there is no other, and on a CPU, where it takes 1.3 ms instead of 2.3 for COMPACT."""
+    device = volume.device.type
+    return "decomposed" if device == "mps" or (device == "cpu" and not torch.is_grad_enabled()) else "native"
 
 
 def _decomposed(volume: Tensor, grid: Tensor, padding: Padding) -> Tensor:

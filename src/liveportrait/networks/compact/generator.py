@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks.compact.appearance import AppearanceSizes
-from liveportrait.networks.compact.layers import conv
+from liveportrait.networks.compact.layers import channels_last, conv, planes
 from liveportrait.networks.compact.warping import WarpingSizes
 from liveportrait.networks.interface import Warped
 
@@ -39,7 +39,7 @@ class SpatialModulation(nn.Module):
 
     def forward(self, x: Tensor, conditioning: Tensor) -> Tensor:
         gain, shift = self.modulation(conditioning).chunk(2, 1)
-        return F.group_norm(x, GROUPS) * (1 + gain) + shift
+        return torch.addcmul(shift, F.group_norm(x, GROUPS), 1 + gain)
 
 
 class ModulatedResidual(nn.Module):
@@ -90,21 +90,18 @@ class Generator(nn.Module):
 
     def layers(self, warped: Warped) -> tuple[Tensor, Tensor]:
         """The painting (B,3,S,S) in [0, 1], and logits (B,1,S,S) of the mask that keeps the warped source."""
-        volume = warped["volume"].contiguous(memory_format=torch.channels_last)
+        volume = channels_last(warped["volume"]).to(warped["hidden"].dtype)
         conditioning = F.silu(self.conditioning(volume))
-        x = self.enter(torch.cat([volume.to(warped["hidden"].dtype), warped["hidden"]], 1))
+        x = self.enter(torch.cat([volume, warped["hidden"]], 1))
         for block in self.blocks:
             x = block(x, conditioning)
         x = F.pixel_shuffle(self.widen(F.silu(x)), 2)
         source = F.pixel_unshuffle(warped["image"] * 2 - 1, 2)
         # Each by itself into the memory format that x has already: turning all of them twice took 2 ms of a frame.
-        fine = [
-            part.contiguous(memory_format=torch.channels_last).to(x.dtype)
-            for part in (x, warped["skip"], source)
-        ]
+        fine = [channels_last(part).to(x.dtype) for part in (x, warped["skip"], source)]
         x = F.silu(self.merge(torch.cat(fine, 1)))
         x = x + self.refine2(F.silu(self.refine1(x)))
-        raw = F.pixel_shuffle(self.output(F.silu(x)).float(), 2)
+        raw = planes(F.pixel_shuffle(self.output(F.silu(x)).float(), 2))
         return raw[:, :3].sigmoid(), raw[:, 3:]
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_LAST = torch.channels_last
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -80,3 +84,32 @@ def double(x: Tensor) -> Tensor:
 def sample(features: Tensor, grid: Tensor) -> Tensor:
     """Bilinear lookup of features (B,C,H,W) at grid (B,h,w,2) in [-1, 1]; the border continues outwards."""
     return F.grid_sample(features, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """The cells of a map (B,C,H,W) one after another (B,HW,C), each with its channels side by side in memory.
+
+    On a CPU PyTorch turns matrices in blocks and maps cell by cell: a map of 64 channels at 64x64 takes 0.15 ms as a
+    matrix and 0.73 ms as a map.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or x.is_contiguous(memory_format=_LAST):
+        return x.flatten(2).transpose(1, 2)
+    return torch.stack([row.flatten(1).t().contiguous() for row in x])
+
+
+def map_of(rows: Tensor, size: Sequence[int]) -> Tensor:
+    """The map (B,C,H,W) of cells (B,HW,C), channels-last where these are contiguous."""
+    return rows.unflatten(1, tuple(size)).permute(0, 3, 1, 2)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The map (B,C,H,W) in the memory format that convolutions like best."""
+    return map_of(rows_of(x), x.shape[-2:]).contiguous(memory_format=_LAST)
+
+
+def planes(x: Tensor) -> Tensor:
+    """The map (B,C,H,W) in the plain memory format, a plane for each channel: `rows_of` and back."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or x.is_contiguous():
+        return x.contiguous()
+    cells = x.permute(0, 2, 3, 1).flatten(1, 2)
+    return torch.stack([row.t().contiguous() for row in cells]).unflatten(2, tuple(x.shape[-2:]))

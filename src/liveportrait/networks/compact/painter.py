@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.networks.compact.layers import conv, double
-from liveportrait.networks.geometry import pixel_centres, pixel_grid, turned_grid
+from liveportrait.networks.compact.layers import channels_last, conv, double
+from liveportrait.networks.geometry import pixel_centres, pixel_grid, plane, turned_grid
 from liveportrait.networks.interface import Layers, Pose
 from liveportrait.networks.keypoints import MOUTH, MOUTH_CORNERS, OUTER_LIPS
 
@@ -107,13 +107,7 @@ class _Lips(NamedTuple):
         x = (left - right) / width
         y = torch.stack([-x[:, 1], x[:, 0]], 1)
         middle = (right + left) / 2
-        u, v = _axes(shape.device)
-
-        def along_axis(axis: Tensor) -> Tensor:
-            rows = v * axis[:, 1:] - (middle * axis).sum(1, keepdim=True)
-            return (u * axis[:, :1])[:, None] + rows[:, :, None]
-
-        along, across = along_axis(x / (width / 2)), along_axis(y)
+        along, across = (plane(*_axes(shape.device), axis, middle) for axis in (x / (width / 2), y))
         heights = ((shape[:, 2:] - middle[:, None]) * y[:, None]).sum(-1)
         return cls(along, across, (1 - along.square()).clamp(min=-1), heights, width)
 
@@ -250,7 +244,7 @@ class MouthPainter(nn.Module):
         spread = (source - mean[:, :, None, None]).square().mean((2, 3)).add(1e-6).sqrt()
         numbers = [*(3 * lips.numbers()).chunk(2), look, mean, spread, cues]
         x = torch.cat([patches * 2 - 1, *lips.maps().chunk(2)], 1)
-        x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        x = channels_last(F.pixel_unshuffle(x, 2))
         fine = F.silu(self.first(F.silu(self.norm_enter(self.enter(x)))))
         middle = self.residual1(self.down1(fine))
         coarse = self.down2(F.silu(middle)) + self.told(torch.cat(numbers, 1))[:, :, None, None]
