@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from liveportrait.networks import COMPACT, Layers, build
+from liveportrait.networks.compact.appearance import colourfulness
 from liveportrait.networks.compact.painter import MouthPainter, PainterSizes, mouth_patch, patch_cues
 from liveportrait.networks.geometry import pixel_grid
 from liveportrait.networks.interface import Pose
@@ -85,7 +86,7 @@ def test_a_source_without_colour_gets_none_and_others_stay() -> None:
     paint = torch.rand(2, 3, 8, 8)
     source = torch.rand(2, 3, 8, 8)
     source[0] = source[0, :1]
-    grey = grey_of_grey(paint, source)
+    grey = grey_of_grey(paint, colourfulness(source))
     assert np.ptp(grey[0].numpy(), axis=0).max() < 1e-6
     assert torch.equal(grey[1], paint[1])
 

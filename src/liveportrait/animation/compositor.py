@@ -93,7 +93,8 @@ class Compositor:
         unless its own is in front of that. Where nothing is pasted, the first face's crop is the frame: as it was
         rendered, or as it is where the frame does not show the face. The frame that came in stays as it is.
         """
-        row = (self._next if row is None else row) % (self._source.count or 1)  # live sources are played again
+        row = self._next if row is None else row
+        row %= self._source.count or 1  # a live portrait plays its source again and again
         self._next = row + 1
         if self._pastes:
             return self._pasted(frame, faces)

@@ -157,8 +157,8 @@ def to_half(networks: Networks, precision: Precision) -> Networks:
     """
     dtype = HALF.get(precision)
     if dtype is not None:
-        painters = [networks.mouth_painter] if networks.mouth_painter else []
-        for network in (networks.appearance, networks.motion, networks.warping, networks.generator, *painters):
+        made = (networks.appearance, networks.motion, networks.warping, networks.generator)
+        for network in (*made, *filter(None, (networks.mouth_painter,))):
             for part in network.modules():
                 if isinstance(part, CONVOLUTIONS):
                     for parameter in part.parameters(recurse=False):

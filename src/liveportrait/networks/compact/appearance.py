@@ -59,7 +59,7 @@ class AppearanceFeatureExtractor(nn.Module):
 
 
 def colourfulness(image: Tensor) -> Tensor:
-    """How much colour pictures (B,3,S,S) have: the mean (B,1) of the largest less the smallest channel, 0 where grey."""
+    """How much colour pictures (B,3,S,S) have: the mean (B,1) of largest less smallest channel, 0 where grey."""
     return (image.amax(1) - image.amin(1)).mean((1, 2))[:, None]
 
 
