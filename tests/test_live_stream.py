@@ -155,12 +155,14 @@ def test_late_frames_are_dropped_and_pictures_wait_for_a_slow_reader(address):
             visitor.send(frame, number, seen=0)
         numbers = [visitor.picture()[0] for _ in range(2)]
         assert numbers[1]["frame"] == 39 and sum(each["skipped"] for each in numbers) == 38
-        # Two pictures are on their way: no third one is made before the client says to have them.
         visitor.send(frame, 40, seen=0)
+        assert visitor.picture()[0]["frame"] == 40
+        # Three pictures are on their way: no fourth one is made before the client says to have them.
+        visitor.send(frame, 41, seen=0)
         with pytest.raises(TimeoutError):
             visitor.socket.recv(timeout=0.5)
-        visitor.send(frame, 41, seen=2)
-        assert visitor.picture()[0]["frame"] == 41
+        visitor.send(frame, 42, seen=3)
+        assert visitor.picture()[0]["frame"] == 42
 
 
 def test_a_portrait_says_what_is_sent_and_idles(address, monkeypatch):

@@ -234,6 +234,16 @@ def test_live_frames_are_those_of_a_recording(opened, frames, crops, most):
     assert difference[-1].mean() < 0.02 * moved.mean()
 
 
+def test_live_frames_made_side_by_side_are_those_made_one_by_one(animator, opened, frames, monkeypatch):
+    monkeypatch.setattr(animator.engine, "threads", 2)
+    with opened.live() as one, opened.live() as other:
+        assert other.at_once == 2
+        coming = [other.begin(frame) for frame in (*frames, GREY)]
+        assert not other.face_found
+        for frame, picture in zip((*frames, GREY), coming, strict=True):
+            assert np.abs(picture.result(60).astype(int) - one(frame)).max() <= 1
+
+
 def test_without_a_face_the_picture_stands_still(opened, frames):
     with opened.live() as live:
         assert not live.face_found

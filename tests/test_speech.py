@@ -277,14 +277,17 @@ def test_frames_left_out_at_once_are_those_left_out_one_by_one(animator: Animato
     assert np.abs(both.picture.astype(int) - picture).max() <= 1
 
 
-def test_frames_made_side_by_side_are_those_made_one_by_one(animator: Animator) -> None:
+def test_frames_made_side_by_side_are_those_made_one_by_one(
+    animator: Animator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(animator.engine, "threads", 2)
     speech, options = bursts(0.6), SpeechOptions(fps=10)
     opened = animator.open(portrait())
     with opened.live() as live, live.voice(options) as one, live.voice(options) as other:
         one.feed(speech)
         other.feed(speech)
         expected = [one.frame(left_out) for left_out in (2, 0, 1)]
-        assert other.begin(2).result(60).shape == expected[0].picture.shape
+        assert other.at_once == 2 and other.begin(2).result(60).shape == expected[0].picture.shape
         other.begin()
         assert other.said == 0 and other.due == len(speech)
         with pytest.raises(ValueError, match="2 frames were begun"):

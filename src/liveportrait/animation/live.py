@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import TracebackType
@@ -96,6 +98,22 @@ class Live:
         Before the first face it is the source's own. Raises `UserError` for a frame of another kind or size than those
         before it.
         """
+        return self._stage.show(*self._driven(frame))
+
+    def begin(self, frame: Image) -> Future[Image]:
+        """Follow a camera's frame, and have the portrait's be made by another thread, as a call makes it.
+
+        As many as `at_once` are made side by side.
+        """
+        return self._stage.ahead(*self._driven(frame))
+
+    @property
+    def at_once(self) -> int:
+        """How many frames are made side by side."""
+        return self._stage.at_once
+
+    def _driven(self, frame: Image) -> tuple[Sequence[MotionTransfer], DrivingBatch | None]:
+        """What moves the portrait's faces after a frame of the camera, and how."""
         if self._is_closed:
             raise UserError("this live portrait is closed: ask the portrait for another one")
         check_picture(frame, "the camera's frame")
@@ -115,8 +133,7 @@ class Live:
             around = Surroundings.of(self._past, batch, (), self._fps)
             self._last, self._shape = replace(batch, around=around), shape
             self._past.append(replace(batch, crops=(None,)))
-        transfers = self._reference.transfers if self._reference else ()
-        return self._stage.show(transfers, self._last if self._reference else None)
+        return (self._reference.transfers, self._last) if self._reference else ((), None)
 
     def voice(self, options: SpeechOptions | None = None, rate: int = SPEECH_RATE) -> LiveVoice:
         """A voice instead of a camera: sound in, frames with their sound out, see `LiveVoice`.

@@ -64,8 +64,9 @@ class _Coming:
 class LiveVoice:
     """Gives frames of a portrait that speaks what is fed, each with its sound, and an idle one where nothing waits.
 
-    `feed`, `interrupt`, `said` and `due` serve any thread; everything else belongs to one. Sound comes out as much
-    later than it went in as the voice network looks ahead, together with its picture.
+    `feed`, `interrupt`, `said` and `due` serve any thread; everything else belongs to one, but for `take`, which
+    another may call. Sound comes out as much later than it went in as the voice network looks ahead, together with its
+    picture.
 
     >>> with portrait.live() as live, live.voice() as voice:
     ...     voice.feed(samples)
@@ -108,6 +109,11 @@ class LiveVoice:
     def fps(self) -> float:
         """Frames a second."""
         return float(self._fps)
+
+    @property
+    def at_once(self) -> int:
+        """How many frames are made side by side."""
+        return self._stage.at_once
 
     @property
     def waiting(self) -> float:
@@ -210,13 +216,13 @@ class LiveVoice:
         while not self._is_closed:
             now = time.monotonic()
             due = begun + shown / float(self._fps)
-            if now >= due and len(coming) < self._stage.at_once:
+            if now >= due and len(coming) < self.at_once:
                 late = max(int((now - begun) * self._fps) - shown, 0)
                 coming.append(self.begin(late))
                 shown += late + 1
             elif not coming:
                 time.sleep(due - now)
-            elif _is_done(coming[0], None if len(coming) == self._stage.at_once else max(due - now, 0.0)):
+            elif _is_done(coming[0], None if len(coming) == self.at_once else max(due - now, 0.0)):
                 coming.popleft()
                 frame = self.take()
                 given = time.monotonic()

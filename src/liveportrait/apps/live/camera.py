@@ -73,6 +73,11 @@ class Camera:
         if not self._thread.is_alive():  # otherwise it hangs in the driver, which would not let go either
             self._capture.release()
 
+    @property
+    def has_newer(self) -> bool:
+        """Whether there is a frame that was not given yet."""
+        return self._newest is not None
+
     def newest(self) -> Seen | None:
         """The newest frame that was not given yet, waited for; None when a film has ended.
 

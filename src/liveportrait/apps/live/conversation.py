@@ -21,7 +21,9 @@ from liveportrait.errors import UserError
 
 COMMANDS = "reset, portrait, options, format, voice, interrupt, seen, alive"
 MOST_UNREAD = 100  # messages that may wait for a client to read them
-ON_THE_WAY = 2  # pictures that a client has not said to have seen; the next is rendered when it has
+ON_THE_WAY = (
+    3  # pictures, those being made too, that a client has not said to have seen; the next waits for that
+)
 LONGEST_REASON = 120  # bytes of a closing frame's reason (RFC 6455, 5.5), the code and some room left aside
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
 
 from liveportrait.animation.live import Live
 from liveportrait.animation.options import DriveOptions
@@ -29,8 +30,9 @@ class Follower:
         self._shape: tuple[int, ...] | None = None
         self._portrait, self._options = portrait, options or DriveOptions()
         self._session, self._live = self._begun(portrait, self._options)
+        self._before = self._spent()
         self.stages: dict[str, Spent] = {}
-        """what each stage of the last frame took"""
+        """what each stage took since the frame before the last one; of frames side by side, of all of them"""
 
     @property
     def face_found(self) -> bool:
@@ -54,16 +56,39 @@ class Follower:
 
     def __call__(self, frame: Image) -> Image:
         """The portrait's next frame for one of the camera, (H,W,3) uint8 RGB each. Raises `UserError`."""
+        self._see(frame)
+        picture = self._live(frame)
+        self._note(frame)
+        self.measure()
+        return picture
+
+    @property
+    def at_once(self) -> int:
+        """How many frames are made side by side."""
+        return self._live.at_once
+
+    def begin(self, frame: Image) -> Future[Image]:
+        """The same, made by another thread. `measure` when it is done."""
+        self._see(frame)
+        picture = self._live.begin(frame)
+        self._note(frame)
+        return picture
+
+    def measure(self) -> None:
+        """Take down what was spent on the last frame."""
+        spent = self._spent()
+        self.stages = {name: _less(each, self._before[name]) for name, each in spent.items()}
+        self._before = spent
+
+    def _see(self, frame: Image) -> None:
         self._measure_rate()
         if self._shape not in (None, frame.shape):
             self.reset()
         self._shape = frame.shape
-        before = self._spent()
-        picture = self._live(frame)
-        self.stages = {name: _less(spent, before[name]) for name, spent in self._spent().items()}
+
+    def _note(self, frame: Image) -> None:
         if self._start is None and self._live.face_found:
             self._start = frame
-        return picture
 
     def reset(self) -> None:
         """Start anew from the next frame that shows a face."""
@@ -89,6 +114,7 @@ class Follower:
         self._live.close()
         self._portrait, self._options = portrait, options
         self._session, self._live = session, live
+        self._before = self._spent()
 
     def _begun(self, portrait: Portrait, options: DriveOptions) -> tuple[Session, Live]:
         if options.alpha:

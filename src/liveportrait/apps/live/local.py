@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +20,10 @@ from liveportrait.animation.report import pace
 from liveportrait.apps.live.camera import Camera
 from liveportrait.apps.live.follower import Follower
 from liveportrait.apps.live.outputs import Output
+from liveportrait.types import Image
 
 REPORT_EVERY = 0.5  # s
+LOOK_EVERY = 0.005  # s, whether there is a newer frame while pictures are made
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,22 @@ class LocalLoop:
     ) -> Told:
         """Go on while it may and a film lasts; `tell` is called now and then. Raises `UserError` for a lost camera."""
         told_at = 0.0
+        coming: deque[tuple[Future[Image], float]] = deque()  # with the time of its frame
         try:
-            while goes_on() and (seen := self._camera.newest()):
-                picture = self._follower(seen.picture)
+            while goes_on():
+                if not coming or (self._camera.has_newer and len(coming) < self._follower.at_once):
+                    if (seen := self._camera.newest()) is None:
+                        break
+                    coming.append((self._follower.begin(seen.picture), seen.time))
+                if not wait((coming[0][0],), LOOK_EVERY).done:
+                    continue
+                made, taken = coming.popleft()
+                picture = made.result()
                 for output in outputs:
                     output(picture)
                 self._frames += 1
                 now = time.monotonic()
-                spent = now - seen.time
-                self._latency += (spent - self._latency) / min(self._frames, 20)
+                self._latency += (now - taken - self._latency) / min(self._frames, 20)
                 if now - told_at > REPORT_EVERY:
                     told_at = now
                     tell(self._told())

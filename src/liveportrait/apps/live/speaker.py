@@ -25,7 +25,8 @@ class Speaker:
         self._early = bytearray()  # what came before the voice was there
         self._voice: LiveVoice | None = None
         self.stages: dict[str, float] = {}
-        """seconds that each stage of the last frame took"""
+        """seconds that each stage took since the frame before the last one; of frames side by side, of all of them"""
+        self._before: dict[str, float] = {}
 
     @property
     def waiting(self) -> float:
@@ -39,7 +40,7 @@ class Speaker:
         with self._lock:
             if self._voice:
                 self._voice.close()
-            self._session, self._voice = session, voice
+            self._session, self._voice, self._before = session, voice, {}
             voice.feed(_floats(bytes(self._early)))
             self._early.clear()
 
@@ -65,17 +66,30 @@ class Speaker:
         if self._voice:
             self._voice.interrupt()
 
-    def frame(self, skipped: int) -> tuple[Image, bytes, int]:
-        """The next picture after some that are left out, the sound of them all, and how many were left out.
+    @property
+    def at_once(self) -> int:
+        """How many pictures are made side by side."""
+        assert self._voice
+        return self._voice.at_once
+
+    def ask(self, skipped: int) -> int:
+        """Have the next picture be made after some that are left out; how many were left out.
 
         Where more were missed than `MOST_CAUGHT_UP`, the voice has waited instead.
         """
         assert self._voice
         skipped = skipped if skipped <= MOST_CAUGHT_UP * self.options.fps else 0
-        begun = self._spent()
-        picture, samples = self._voice.frame(skipped)
-        self.stages = {name: busy - begun.get(name, 0.0) for name, busy in self._spent().items()}
-        return picture, (samples * 32767).round().astype("<i2").tobytes(), skipped
+        self._voice.begin(skipped)
+        return skipped
+
+    def take(self) -> tuple[Image, bytes]:
+        """The oldest picture that was asked for, and its sound with that of those left out; any thread may wait."""
+        assert self._voice
+        picture, samples = self._voice.take()
+        spent = self._spent()
+        self.stages = {name: busy - self._before.get(name, 0.0) for name, busy in spent.items()}
+        self._before = spent
+        return picture, (samples * 32767).round().astype("<i2").tobytes()
 
     def _spent(self) -> dict[str, float]:
         return {name: spent.busy for name, spent in self._session.clock.profile(0).stages.items()}

@@ -1,12 +1,18 @@
-"""What one visitor of the live stream is shown: pictures are made in a thread, to which everything here belongs."""
+"""What one visitor of the live stream is shown: pictures are made in a thread, to which everything here belongs.
+
+Several are made side by side; a second thread waits for each in turn, encodes and sends it.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from liveportrait.apps.live.follower import Follower
@@ -16,6 +22,7 @@ from liveportrait.apps.live.options import live_options
 from liveportrait.apps.live.speaker import Speaker
 from liveportrait.apps.server.settings import ALWAYS_MARKED, LiveLimits
 from liveportrait.errors import UserError
+from liveportrait.types import Image
 
 if TYPE_CHECKING:
     from liveportrait.animation.portrait import Portrait
@@ -53,6 +60,8 @@ class Studio:
         self._options = gallery.drive
         self._own: dict[str, Portrait] = {}  # photos that the visitor sent
         self._replies = 0  # pictures made
+        self._sender = ThreadPoolExecutor(1, "live-sender")
+        self._coming: deque[Future[None]] = deque()  # pictures that are being made
         self.format = "jpeg"
         """of pictures: jpeg or webp"""
 
@@ -67,7 +76,11 @@ class Studio:
 
     def _utter(self, speaker: Speaker, skipped: int) -> None:
         began = now()
-        picture, sound, skipped = speaker.frame(skipped)
+        skipped = speaker.ask(skipped)
+        self._send(partial(self._say, speaker, skipped, began), speaker.at_once)
+
+    def _say(self, speaker: Speaker, skipped: int, began: float) -> None:
+        picture, sound = speaker.take()
         rendered = now()
         body = encode_frame(picture, self.format)
         sent = now()
@@ -84,8 +97,27 @@ class Studio:
         }
         self._post(pack(header, body + sound))
 
+    def _send(self, job: Callable[[], None], at_once: int) -> None:
+        """Have the second thread do a job, and wait until there is room for another picture."""
+
+        def done() -> None:
+            try:
+                job()
+            except Exception as error:  # told as those of the first thread are
+                self.fail(error)
+
+        self._coming.append(self._sender.submit(done))
+        while len(self._coming) >= max(at_once, 1):
+            self._coming.popleft().result()
+
+    def _settle(self) -> None:
+        """Wait until nothing is being made."""
+        while self._coming:
+            self._coming.popleft().result()
+
     def begin(self, speaker: Speaker | None, values: object) -> None:
         """Have the portrait speak, or follow the camera again."""
+        self._settle()
         if self._speaker:
             self._speaker.close()
         self._speaker = None
@@ -100,24 +132,30 @@ class Studio:
         began = now()
         frame = decode_frame(arrival.data, f"frame {arrival.number}", self._limits.frame_pixels)
         decoded = now()
-        picture = follower(frame)
-        rendered = now()
-        body = encode_frame(picture, self.format)
-        sent = now()
-        self._replies += 1
-        stages = {
-            "wait": began - arrival.time,
-            "decode": decoded - began,
-            **{name: 1000 * spent.busy for name, spent in follower.stages.items() if spent.busy},
-            "encode": sent - rendered,
-        }
+        picture = follower.begin(frame)
         header = {
             "frame": arrival.number,
-            "reply": self._replies,
             "face": follower.face_found,
             "started": follower.has_started,
             "skipped": skipped,
             "received": round(arrival.time, 2),
+        }
+        stages = {"wait": began - arrival.time, "decode": decoded - began}
+        self._send(partial(self._answer, follower, picture, header, stages), follower.at_once)
+
+    def _answer(
+        self, follower: Follower, coming: Future[Image], header: dict[str, object], stages: dict[str, float]
+    ) -> None:
+        picture = coming.result()
+        follower.measure()
+        stages |= {name: 1000 * spent.busy for name, spent in follower.stages.items() if spent.busy}
+        rendered = now()
+        body = encode_frame(picture, self.format)
+        sent = now()
+        self._replies += 1
+        stages["encode"] = sent - rendered
+        header |= {
+            "reply": self._replies,
             "sent": round(sent, 2),
             "stages": {name: round(spent, 2) for name, spent in stages.items()},
         }
@@ -132,11 +170,13 @@ class Studio:
 
     def reset(self) -> None:
         """Motion starts from the next frame."""
+        self._settle()
         if self._follower:
             self._follower.reset()
 
     def choose(self, name: str, photo: bytes | None = None) -> None:
         """Go on with the portrait of a name, or with a photo that gets it."""
+        self._settle()
         try:
             portrait = self._named(name) if photo is None else self._opened(name, photo)
             if self._follower:
@@ -171,6 +211,7 @@ class Studio:
         options = live_options(values)
         if self._limits.always_mark and not options.mark:
             raise UserError(ALWAYS_MARKED)
+        self._settle()
         if self._follower:
             self._follower.change(options)
             if self._speaker:
@@ -193,6 +234,7 @@ class Studio:
 
     def close(self) -> None:
         """Let go of what was opened. The thread has ended."""
+        self._sender.shutdown()
         if self._speaker:
             self._speaker.close()
         if self._follower:
