@@ -54,7 +54,10 @@ class FaceLayers:
         rest = 1 - keep[0]
         follows = _rising(rest, *KEPT)
         colours = [plane * follows for plane in paint * np.float32(255)]
-        return cls(cv2.merge([x * moves, y * moves]), 1 - rest * follows, cv2.merge(colours))
+        both, painted = (
+            np.asarray(cv2.merge(parts), np.float32) for parts in ([x * moves, y * moves], colours)
+        )
+        return cls(both, 1 - rest * follows, painted)
 
     @property
     def is_painted(self) -> bool:
