@@ -191,7 +191,7 @@ def cue(driving: Motion) -> Cue:
 
 def test_a_moving_source_is_steered_frame_by_frame(session):
     sources, driving = motion(6), motion(6, seed=1)
-    face = VideoFace(CropPath(FaceObservations.absent(6), ()), sources, np.arange(6))
+    face = VideoFace(CropPath(FaceObservations.absent(6), ()), sources, np.arange(6), sources.expression)
     transfer = MotionTransfer(session.engine, face, Start(driving.rows([0])), False, TransferOptions())
     together = transfer.poses(view_of(sources), cue(driving))
     for row in (0, 4):

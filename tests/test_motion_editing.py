@@ -190,7 +190,7 @@ def test_lips_open_as_asked_and_the_rest_follows_the_driver(compact):
     driven = pose_of(edit(faces(), values(smile=0.5), FACE_MESH))
     opened = retarget(compact, driven, source, Ratios(SOURCE_OPENINGS), (None, None, 0.4))
     corners = opened.keypoints[:, MOUTH_CORNERS[1], :2] - opened.keypoints[:, MOUTH_CORNERS[0], :2]
-    asked = asked_of_lips(torch.tensor([0.4]), SOURCE_OPENINGS[:, 2])
+    asked = asked_of_lips(torch.tensor([0.4]), SOURCE_OPENINGS[:, 2], lip_ratios(driven))
     torch.testing.assert_close(gap(opened, INNER_LIPS), asked * corners.norm(dim=1), atol=1e-4, rtol=0)
     torch.testing.assert_close(opened.keypoints[:, :10], driven.keypoints[:, :10])
 
@@ -368,10 +368,12 @@ def test_closed_lips_go_farther_than_they_shall_open_and_open_ones_do_not():
 def test_wider_openings_are_asked_more_and_those_that_are_there_stay(own):
     openings = torch.linspace(0, 0.8, 161)
     there = torch.tensor([own])
-    lips = asked_of_lips(openings, there)
+    lips = asked_of_lips(openings, there, there)
     eyes = asked_of_eyes(openings[:, None].expand(-1, 2), there.expand(1, 2))
     assert (lips.diff() > 0).all() and (eyes.diff(dim=0) > 0).all()
-    assert asked_of_lips(there, there) == pytest.approx(own)
+    assert asked_of_lips(there, there, there) == pytest.approx(own)
+    by_the_jaw = asked_of_lips(openings, there, openings)  # nothing is left to the lips alone
+    assert by_the_jaw[openings > 0.1] == pytest.approx(openings[openings > 0.1], abs=0.04)
     assert asked_of_eyes(there.expand(1, 2), there.expand(1, 2))[0].tolist() == pytest.approx([own] * 2)
     assert asked_of_eyes(torch.full((1, 2), torch.nan), there.expand(1, 2)).isnan().all()
 

@@ -21,11 +21,15 @@ from liveportrait.motion import (
     relative,
     relative_from_photo,
     size_ratio,
+    smiling_mouth,
     smooth_motion,
+    usual_expression,
 )
 from liveportrait.motion.smoothing import StreamSmoother
+from liveportrait.motion.transfer import SMILE_KEPT
 from liveportrait.networks.geometry import nearest_rotation, pose_of, rotation_matrix, transform_keypoints
 from liveportrait.networks.interface import Motion
+from liveportrait.networks.keypoints import CHIN, INNER_LIPS, JAW, MOUTH_CORNERS, OUTER_LIPS
 
 LIPS = [6, 12, 14, 17, 19, 20]
 EYES = [11, 13, 15, 16, 18]
@@ -72,6 +76,30 @@ def test_relative_motion_follows_the_formula_of_each_region(region):
 def test_the_first_driving_frame_leaves_the_source_as_it_is(region):
     moved = relative(SOURCE, change_since(FIRST, FIRST), region, PUBLISHED)
     torch.testing.assert_close(pose_of(moved).keypoints, pose_of(SOURCE).keypoints)
+
+
+def test_a_speaking_mouth_keeps_some_of_its_smile_and_nothing_else():
+    made = smiling_mouth(DRIVING, None, FACE_MESH)
+    own, local = (each.expression @ each.rotation.transpose(1, 2) for each in (DRIVING, made))
+    corners, still = list(MOUTH_CORNERS), [*INNER_LIPS, *OUTER_LIPS, CHIN, *JAW]
+    torch.testing.assert_close(local[:, corners], SMILE_KEPT * own[:, corners])
+    assert not made.expression[:, still].any()
+    torch.testing.assert_close(made.expression[:, :10], DRIVING.expression[:, :10])
+    usual = torch.full((4, 21, 3), 0.1)
+    local = smiling_mouth(DRIVING, usual, FACE_MESH).expression @ DRIVING.rotation.transpose(1, 2)
+    torch.testing.assert_close(local[:, corners], torch.full((4, 2, 3), 0.1 * SMILE_KEPT))
+
+
+def test_what_is_usual_lasts_and_begins_anew_at_cuts():
+    times = torch.arange(150) / 25
+    smile, speech = 0.1 * (times > 3).float(), 0.05 * torch.sin(2 * torch.pi * 4 * times)
+    local = (smile + speech)[:, None, None].expand(150, 21, 3)
+    still = SOURCE.rows([0] * 150)
+    turned = still._replace(rotation=random_motion(150, 3).rotation)
+    motion = turned._replace(expression=local @ turned.rotation)
+    usual = usual_expression(motion, Fraction(25), (76,))
+    assert float((usual - smile[:, None, None]).abs().max()) < 0.02
+    assert float((usual[80:140] - 0.1).abs().max()) < 0.006
 
 
 @pytest.mark.parametrize("region", REGIONS)

@@ -97,7 +97,8 @@ def played(
     face: Any = PhotoFace(view, is_animal=is_animal)
     if is_video:
         kind = type("OpenedFace", (VideoFace,), {"openings": own})
-        face = kind(CropPath(FaceObservations.absent(FRAMES), ()), source, np.arange(FRAMES))
+        path = CropPath(FaceObservations.absent(FRAMES), ())
+        face = kind(path, source, np.arange(FRAMES), source.expression)
     opening = _VideoSource(name="it", shape=(64, 64), faces=(face,), fps=FPS if is_video else None)
     poser = transfer(engine, opening, face, driver, 0, options)
     count = max(source.batch, driving.batch)
@@ -204,7 +205,9 @@ def smoothing(_: Engine) -> Rows:
         yield Row(f"{count} frames, {variance:g}", ours, published.smooth(series, variance), 1e-9)
     # Summed before or after, and rotations are left as they come out.
     for is_relative in (True, False):
-        face = VideoFace(CropPath(FaceObservations.absent(FRAMES), ()), VIDEO, np.arange(FRAMES))
+        face = VideoFace(
+            CropPath(FaceObservations.absent(FRAMES), ()), VIDEO, np.arange(FRAMES), VIDEO.expression
+        )
         ours = Smoothed(DRIVER, DRIVER.rows([0]), face, FPS, is_relative).at([0, 0.04, 0.2])
         rotation, expression = numbers(DRIVER)["R"], numbers(DRIVER)["exp"]
         if is_relative:

@@ -198,7 +198,8 @@ class TransferOptions(DrivingOptions):
     """which part of the face follows DRIVING"""
     mouth: MouthMode = "follow"
     """follow DRIVING; own: as SOURCE has it, a video's speech included; silent: at rest, and closed unless lip-opening
-    says more; replace: as DRIVING's from rest on, so that what a video says itself is gone"""
+    says more; replace: as DRIVING's from rest on, so that what a video says itself is gone; speak: the same, and some
+    of SOURCE's smile stays"""
     reference: str = "match"
     """the frame of DRIVING that relative motion starts from: match (the first one, but expressions start where
     DRIVING looks most like SOURCE), first, auto (the most neutral one), or its number"""

@@ -65,7 +65,7 @@ class MotionTransfer:
     @property
     def moves_mouth(self) -> bool:
         """Whether the mouth does what the driver's does."""
-        return self._options.region in OPENS_LIPS and self._options.mouth in ("follow", "replace")
+        return self._options.region in OPENS_LIPS and self._options.mouth in _FOLLOWING
 
     @property
     def makes_own(self) -> bool:
@@ -130,22 +130,24 @@ class MotionTransfer:
         return moved, Change(expression, lips, scores)
 
     def _plain_pose(self, view: FaceView, cue: Cue) -> Pose:
-        view = replace(view, motion=self._base(view.motion))
+        view = replace(view, motion=self._base(view.motion, view.usual))
         moved = self._locked(self._moved(view, cue), view.motion)
         if self._is_relative and self._options.expression_strength != 1:
             change = self._options.expression_strength * (moved.expression - view.motion.expression)
             moved = moved._replace(expression=view.motion.expression + change)
         return pose_of(self._with_mouth(moved, view.motion))
 
-    def _base(self, source: Motion) -> Motion:
-        """What the driver's change is added to: the source, or the same with its mouth at rest."""
-        if self._options.mouth != "replace":
-            return source
-        return motions.with_mouth(source, source, True, self._groups)
+    def _base(self, source: Motion, usual: Tensor | None = None) -> Motion:
+        """What the driver's change is added to: the source, or the same with its mouth at rest, or nearly."""
+        if self._options.mouth == "speak":
+            return motions.smiling_mouth(source, usual, self._groups)
+        if self._options.mouth == "replace":
+            return motions.with_mouth(source, source, True, self._groups)
+        return source
 
     def _with_mouth(self, moved: Motion, source: Motion) -> Motion:
         """The motion with the mouth that the options ask for."""
-        if self._options.mouth in ("follow", "replace"):
+        if self._options.mouth in _FOLLOWING:
             return moved
         return motions.with_mouth(moved, source, self._options.mouth == "silent", self._groups)
 
@@ -211,6 +213,7 @@ class MotionTransfer:
         return retarget(self._engine, pose, home, ratios, wanted, normalize, self._usual_eyes)
 
 
+_FOLLOWING = ("follow", "replace", "speak")  # ways in which a mouth does what the driver's does
 OPENS_LIPS = ("all", "expression", "lips")  # regions
 OPENINGS = ("eye_opening", "left_eye_opening", "right_eye_opening", "lip_opening")  # sliders
 

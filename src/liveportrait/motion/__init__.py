@@ -9,6 +9,7 @@ from liveportrait.motion.smoothing import (
     jitter,
     smooth_motion,
     smooth_path,
+    usual_expression,
 )
 from liveportrait.motion.templates import (
     Template,
@@ -34,6 +35,7 @@ from liveportrait.motion.transfer import (
     relative,
     relative_from_photo,
     size_ratio,
+    smiling_mouth,
     take_pose,
     with_mouth,
 )
@@ -71,10 +73,12 @@ __all__ = [
     "relative",
     "relative_from_photo",
     "size_ratio",
+    "smiling_mouth",
     "smooth_motion",
     "smooth_path",
     "snap_to_landmarks",
     "take_pose",
+    "usual_expression",
     "with_mouth",
     "write_template",
 ]

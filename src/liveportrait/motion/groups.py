@@ -31,6 +31,7 @@ class KeypointGroups:
     layout: str  # name of the layout, written into motion templates
     lips: tuple[int, ...]
     mouth: tuple[int, ...]  # what moves in speech: lips, and chin and jaw where they are known
+    smile: tuple[int, ...]  # what shows a smile and moves little in speech, where it is known
     eyes: tuple[int, ...]
     absolute: Axes  # (keypoint, axes) that take the driver's own expression in absolute motion
     neutral: Offsets  # (21,3) expression of a face at rest, subtracted from a driving photo
@@ -80,6 +81,7 @@ PUBLISHED = KeypointGroups(
     layout="published",
     lips=keypoints.PUBLISHED_LIPS,
     mouth=keypoints.PUBLISHED_LIPS,
+    smile=(),
     eyes=keypoints.PUBLISHED_EYES,
     absolute=keypoints.PUBLISHED_ABSOLUTE,
     neutral=(
@@ -113,6 +115,7 @@ FACE_MESH = KeypointGroups(
     layout="face-mesh-21",
     lips=keypoints.MOUTH,
     mouth=(*keypoints.MOUTH, keypoints.CHIN, *keypoints.JAW),
+    smile=keypoints.MOUTH_CORNERS,
     eyes=keypoints.EYES,
     absolute=_EVERY_POINT,
     neutral=((0.0, 0.0, 0.0),) * NUM_KEYPOINTS,

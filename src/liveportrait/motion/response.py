@@ -27,11 +27,14 @@ EYES_ASKED = (0.0, 0.06, 0.147, 0.182, 0.221, 0.297, 0.425, 0.59, 0.62, WIDEST_O
 NEAR = 0.1  # change of the opening from which on a correction counts in full
 
 
-def asked_of_lips(opening: Tensor, own: Tensor) -> Tensor:
-    """The ratio (B,) that lips go to, to show an opening (B,); `own` (B or 1,) is the source's."""
-    return (
-        opening + _moved(opening, own) * WIDE * opening.clamp(max=WIDEST).square() + lag_of_lips(opening, own)
-    )
+def asked_of_lips(opening: Tensor, own: Tensor, now: Tensor) -> Tensor:
+    """The ratio (B,) that lips go to, to show an opening (B,).
+
+    `own` (B or 1,) is the source's, `now` (B,) what the motion has brought about: a mouth that the jaw has opened shows
+    all of it, and what lips open alone falls short.
+    """
+    alone = opening.clamp(max=WIDEST).square() - torch.minimum(now.clamp(0, WIDEST), opening).square()
+    return opening + _moved(opening, own) * WIDE * alone.clamp(min=0) + lag_of_lips(opening, own)
 
 
 def lag_of_lips(opening: Tensor, own: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def retarget(
         return pose
     if not measured:
         return _by_networks(engine, pose, source, ratios, targets, normalize_lips)
-    shown = asked_of_lips(targets[:, 2], ratios.source[:, 2])
+    shown = asked_of_lips(targets[:, 2], ratios.source[:, 2], lip_ratios(pose))
     if not engine.can_retarget_eyes:
         targets = torch.cat([targets[:, :2], shown[:, None]], dim=1)
         return _by_landmarks(pose, source, ratios, targets, normalize_lips)

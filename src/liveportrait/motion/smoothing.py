@@ -24,6 +24,7 @@ _INITIAL_VARIANCE = 1.0
 # Time constants at strength 1, seconds. A blink lasts 0.2 s, a nod 0.5 s: expression gets the shorter one.
 POSE_SECONDS = 0.25
 EXPRESSION_SECONDS = 0.08
+USUAL = 0.5  # Hz above which an expression counts as speech
 _LAG = 6  # time constants: what comes later changes a frame by less than e⁻⁶ of itself
 
 _WIDTHS = (9, 3, 1, 3 * NUM_KEYPOINTS, 3 * NUM_KEYPOINTS)  # columns of a motion's parts, in their order
@@ -147,6 +148,17 @@ def smooth_path(series: NDArray[np.float64], cutoff: float) -> NDArray[np.float6
             bands[offset, row : row + count - 2] += weight * product
     bands[0] += 1.0
     return np.asarray(solveh_banded(bands, series, lower=True))
+
+
+def usual_expression(motion: Motion, fps: Fraction, starts: Sequence[int] = ()) -> Tensor:
+    """A whole motion's expression (N,21,3) in the head's own frame without what is quick, as speech is.
+
+    Smiles last; lips that speak move several times a second. `starts` as in `smooth_motion`.
+    """
+    own = motion.expression @ motion.rotation.transpose(1, 2)
+    rows = own.flatten(1).double().cpu().numpy()
+    slow = [smooth_path(rows[part], USUAL / float(fps)) for part in _between(starts, motion.batch)]
+    return torch.from_numpy(np.concatenate(slow)).to(own).view_as(own)
 
 
 def jitter(points: Tensor, starts: Sequence[int] = ()) -> float:

@@ -20,6 +20,7 @@ _HEAD_REGIONS = ("all", "pose")
 # reaches from -1 to 1). The face's box is about 0.87 high there: this is below the chin and behind it.
 NECK_IN_CROP = (0.0, 0.75, 0.25)
 REACH = 0.15  # of a keypoint's expression on points near it, in units of the crop (half its side is 1)
+SMILE_KEPT = 0.55  # share of a smile with which a face speaks: with more, teeth show between lips that close
 _BASE = 0.1  # weight of staying with the head: far from all keypoints nothing but the head moves
 
 
@@ -113,6 +114,19 @@ def with_mouth(motion: Motion, source: Motion, silent: bool, groups: KeypointGro
     own = groups.neutral_expression().to(motion.expression) if silent else source.expression
     mask = groups.mouth_mask().to(motion.expression.device)
     return motion._replace(expression=torch.where(mask, own, motion.expression))
+
+
+def smiling_mouth(motion: Motion, usual: Tensor | None, groups: KeypointGroups) -> Motion:
+    """The motion (batch N) with its mouth at rest, but for some of its smile: lips can close, and say everything.
+
+    `usual` (N,21,3): what the expression is beside speech, in the head's own frame; None for a face that is still,
+    whose own it is. A smile as wide as it was would leave teeth between lips that close, and round no vowel.
+    """
+    own = motion.expression @ motion.rotation.transpose(1, 2) if usual is None else usual
+    kept = torch.zeros_like(own)
+    kept[:, list(groups.smile)] = SMILE_KEPT * own[:, list(groups.smile)]
+    rest = with_mouth(motion, motion, True, groups)
+    return rest._replace(expression=rest.expression + kept @ motion.rotation)
 
 
 def take_pose(motion: Motion, driving: Motion) -> Motion:

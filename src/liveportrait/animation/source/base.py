@@ -43,6 +43,9 @@ class FaceView:
     ratios: Tensor | None  # (b,3) openings of left eye, right eye and lips; None where no face was found
     crops: NDArray[np.uint8]  # (b,S,S,3), as F and M saw them
     placements: tuple[FacePlacement, ...]  # b; empty where the frame is taken as the face
+    usual: Tensor | None = (
+        None  # (b,21,3) expression beside speech, see `usual_expression`; None: the motion's own
+    )
 
 
 class SourceFace(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -36,6 +36,7 @@ from liveportrait.motion import (
     groups_for,
     jitter,
     smooth_motion,
+    usual_expression,
 )
 from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
@@ -49,6 +50,7 @@ class VideoFace:
     path: CropPath
     motion: Motion  # on the CPU
     rows: NDArray[np.int64]  # (N,) each frame's row of `motion`: the last one at or before it
+    usual: Tensor  # (n,21,3) its expression beside speech, in the rows of `motion`
     still: None = None
     animal: None = None
     is_animal: bool = False
@@ -65,9 +67,10 @@ class VideoFace:
         """The face in these frames, given by their numbers and pictures: F runs on each."""
         seen = [self.path.seen.held(row) for row in rows] if self.path.seen.found.any() else []
         windows = [self.path.windows[row] for row in rows] if self.path.windows else []
-        motion = self.motion.rows(self.rows[list(rows)]).to(session.engine.device)
+        places, device = self.rows[list(rows)], session.engine.device
         crops = _crops(session, frames, windows, self.path.reduction)
-        return make_view(session, crops, motion, seen, windows)
+        view = make_view(session, crops, self.motion.rows(places).to(device), seen, windows)
+        return replace(view, usual=self.usual[places].to(device))
 
     @property
     def openings(self) -> Tensor | None:
@@ -119,7 +122,10 @@ def open_video(session: Session, reader: VideoReader | FrameArrays, options: Sou
             trembling.append(Jitter(f"crop of {name}", *path.jitter))
         figures = (jitter(crop_points(motion), path.starts) for motion in (before, after))
         trembling.append(Jitter(f"keypoints of {name}", *figures))
-    faces = tuple(VideoFace(path, motion, path.rows) for path, motion in zip(paths, smoothed, strict=True))
+    faces = tuple(
+        VideoFace(path, motion, path.rows, usual_expression(motion, fps, path.starts))
+        for path, motion in zip(paths, smoothed, strict=True)
+    )
     return VideoSource(
         name=video.name,
         shape=video.shape,

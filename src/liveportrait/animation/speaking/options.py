@@ -81,9 +81,9 @@ class SpeakOptions(OutputOptions, SpeakingOptions, SourceOptions):
 
 
 def _transfer(is_video: bool) -> dict[str, Any]:
-    """Lips as far open as the voice says. In a video they take the place of the film's own."""
-    opened: dict[str, Any] = {"retarget": RetargetOptions(lip_opening="driver")}
-    return opened | ({"region": "expression", "mouth": "replace"} if is_video else {})
+    """Lips as far open as the voice says, in the place of the face's own. In a video nothing else follows."""
+    opened: dict[str, Any] = {"retarget": RetargetOptions(lip_opening="driver"), "mouth": "speak"}
+    return opened | ({"region": "expression"} if is_video else {})
 
 
 def speaking(options: DriveOptions, is_video: bool) -> DriveOptions:

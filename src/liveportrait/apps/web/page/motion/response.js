@@ -7,10 +7,11 @@
 import { constants } from "../constants.js";
 import { clamp } from "./geometry.js";
 
-/** The ratio that lips go to, to show an opening; `own` is the source's. */
-export function askedOfLips(opening, own) {
+/** The ratio that lips go to, to show an opening; `own` is the source's, `now` what the motion has brought about. */
+export function askedOfLips(opening, own, now) {
     const { wide, widest } = constants.motion.response;
-    const correction = wide * Math.min(opening, widest) ** 2;
+    const alone = Math.min(opening, widest) ** 2 - Math.min(clamp(now, 0, widest), opening) ** 2;
+    const correction = wide * Math.max(alone, 0);
     return opening + moved(opening, own) * correction + lagOfLips(opening, own);
 }
 

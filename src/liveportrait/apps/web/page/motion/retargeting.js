@@ -36,7 +36,7 @@ export async function retarget(networks, pose, source, ratios, targets, normaliz
         return pose;
     }
     const own = ratios.source;
-    const shown = wanted[LIPS] === null ? null : askedOfLips(wanted[LIPS], own[LIPS]);
+    const shown = wanted[LIPS] === null ? null : askedOfLips(wanted[LIPS], own[LIPS], lipRatio(pose));
     const opened = byLandmarks(pose, source, own, shown, normalizeLips);
     const eyes = wanted.slice(0, 2).map((target, column) => target === null ? null : askedOfEye(target, own[column]));
     return { ...opened, keypoints: await withEyes(networks, opened.keypoints, source, now, eyes) };
