@@ -4,12 +4,13 @@
     python benchmarks/live_stream.py loop stream --seconds 20 --threads 2
     python benchmarks/live_stream.py page --write figures.jsonl
 
-The camera is the tests' film of scikit-image's astronaut at 30 frames/s, who moves her own photo. `loop` calls the
-portrait frame by frame in this process. `voice` speaks by the clock what is fed by the clock, in pieces of 20 ms: its
-latency is from a sample's arrival to when it can be heard, its picture rendered, and `shown` the share of due pictures
-that were. `stream` and `page` run `liveportrait live` as users do, and look at it from outside: a WebSocket client that
-sends every frame, or Chromium. Latency is from a frame's sending (page: its capture) to its picture; `cpu_ms` is the
-server's processor time a frame, of all threads, by which a busy machine is compared.
+The camera is the tests' film of scikit-image's astronaut at 30 frames/s, who moves her own photo. `loop` gives a
+portrait in this process the newest of these frames whenever it has room for another. `voice` speaks by the clock what
+is fed by the clock, in pieces of 20 ms: its latency is from a sample's arrival to when it can be heard, its picture
+rendered, and `shown` the share of due pictures that were. `stream` and `page` run `liveportrait live` as users do, and
+look at it from outside: a WebSocket client that sends every frame, or Chromium. Latency is from a frame's sending
+(page: its capture) to its picture; `cpu_ms` is the server's processor time a frame, of all threads, by which a busy
+machine is compared.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -31,8 +34,10 @@ import numpy as np
 import torch
 from measuring import Figure, machine, table, write
 
+from liveportrait import Animator
 from liveportrait.animation.session import Session
 from liveportrait.media.sound.speech import SPEECH_RATE
+from liveportrait.types import Image
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -49,34 +54,39 @@ def loop(options: argparse.Namespace) -> Figure:
     """The portrait called frame by frame: what a stream cannot be faster than."""
     from skimage.data import astronaut
 
-    from liveportrait import Animator
     from liveportrait.apps.live.follower import Follower
 
-    portrait = Animator.load("compact", threads=options.threads).open(astronaut())
+    portrait = _animator(options).open(astronaut())
     follower = Follower(portrait)
     frames = camera_frames()
     for frame in frames[:3]:
         follower(frame)
     stages: dict[str, float] = {}
-    times, begin, cpu = [], time.perf_counter(), time.process_time()
-    while time.perf_counter() - begin < options.seconds:
-        start = time.perf_counter()
-        follower(frames[len(times) % len(frames)])
-        times.append(time.perf_counter() - start)
-        for name, spent in follower.stages.items():
-            stages[name] = stages.get(name, 0.0) + spent.cpu
-    spent_cpu = time.process_time() - cpu
+    coming: deque[tuple[Future[Image], float]] = deque()
+    times, begun, begin, cpu = list[float](), 0, time.perf_counter(), time.process_time()
+    while (now := time.perf_counter() - begin) < options.seconds:
+        if now * RATE >= begun and len(coming) < follower.at_once:
+            coming.append((follower.begin(frames[int(now * RATE) % len(frames)]), now))
+            begun = int(now * RATE) + 1
+        if coming and wait((coming[0][0],), 0.002).done:
+            made, sent = coming.popleft()
+            made.result()
+            follower.measure()
+            times.append(time.perf_counter() - begin - sent)
+            for name, spent in follower.stages.items():
+                stages[name] = stages.get(name, 0.0) + spent.cpu
+    elapsed, spent_cpu = time.perf_counter() - begin, time.process_time() - cpu
     per_frame = {name: 1000 * spent / len(times) for name, spent in stages.items()}
-    return _figure("loop", len(times) / sum(times), times, spent_cpu / len(times), per_frame)
+    return _figure("loop", len(times) / elapsed, times, spent_cpu / len(times), per_frame)
 
 
 def voice(options: argparse.Namespace) -> Figure:
     """A portrait that speaks a sound which arrives in real time."""
     from skimage.data import astronaut
 
-    from liveportrait import Animator, DriveOptions
+    from liveportrait import DriveOptions
 
-    portrait = Animator.load("compact", threads=options.threads).open(astronaut())
+    portrait = _animator(options).open(astronaut())
     session = portrait.session()
     sound = syllables(options.seconds + 5)
     ended = threading.Event()
@@ -108,6 +118,12 @@ def voice(options: argparse.Namespace) -> Figure:
     stages = {name: 1000 * (spent - warm.get(name, 0.0)) / count for name, spent in _busy(session).items()}
     figure = _figure("voice", count / elapsed, latencies, cpu / count, stages)
     return figure | {"shown": round(count / elapsed / spoken.fps, 3)}
+
+
+def _animator(options: argparse.Namespace) -> Animator:
+    return Animator.load(
+        "compact", precision=options.precision, threads=options.threads, backend=options.backend
+    )
 
 
 def _busy(session: Session) -> dict[str, float]:
@@ -218,6 +234,7 @@ def _figure(case: str, rate: float, latencies: list[float], cpu: float, stages: 
 def _command(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
     """`liveportrait live`, running: its address, and the number of its process."""
     line = [sys.executable, "-m", "liveportrait", "live", "--no-open"]
+    line += ["--precision", options.precision, "--backend", options.backend]
     if options.threads:
         line += ["--threads", str(options.threads)]
     ran = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
@@ -250,6 +267,8 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default")
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--threads", type=int, help="CPU threads of the networks")
+    parser.add_argument("--precision", default="auto", help="of the networks")
+    parser.add_argument("--backend", default="auto", help="that runs the networks")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--write", type=Path, help="a file of JSON lines to write")
     options = parser.parse_args()

@@ -6,8 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from liveportrait.networks import COMPACT, build
+from liveportrait.networks.compact.layers import channels_last, map_of, planes, rows_of, shuffled
 from liveportrait.networks.compact.motion import MotionExtractor
-from liveportrait.networks.geometry import pixel_grid, pose_of, rotation_matrix, transform_keypoints
+from liveportrait.networks.geometry import (
+    pixel_centres,
+    pixel_grid,
+    plane,
+    pose_of,
+    rotation_matrix,
+    sample_volume,
+    sampling_form,
+    transform_keypoints,
+    turned_grid,
+)
 from liveportrait.networks.interface import Motion
 
 
@@ -102,3 +113,32 @@ def test_patches_follow_the_head_when_the_picture_turns() -> None:
         straight, _ = network.magnify(picture, coarse)
         turned, _ = network.magnify(picture.rot90(-1, (2, 3)), coarse @ quarter)
     assert (straight @ quarter - turned).abs().max() < 2e-3
+
+
+def test_maps_keep_their_numbers_in_every_memory_format() -> None:
+    for maps in (torch.randn(2, 12, 6, 5), torch.randn(2, 6, 5, 12).permute(0, 3, 1, 2)):
+        rows = rows_of(maps)
+        assert rows.is_contiguous() and torch.equal(rows, maps.flatten(2).transpose(1, 2))
+        assert torch.equal(map_of(rows, (6, 5)), maps)
+        last = channels_last(maps)
+        assert last.is_contiguous(memory_format=torch.channels_last) and torch.equal(last, maps)
+        assert planes(maps).is_contiguous() and torch.equal(planes(maps), maps)
+        assert torch.equal(shuffled(maps), nn.functional.pixel_shuffle(maps, 2))
+
+
+def test_a_grid_is_turned_as_its_points_are() -> None:
+    grid = pixel_grid(4, 6, torch.device("cpu"))
+    x, y = pixel_centres(6, grid.device), pixel_centres(4, grid.device)
+    axes, offset = torch.randn(2, 2, 2), torch.randn(2, 2)
+    expected = grid.view(1, -1, 2) @ axes + offset[:, None]
+    torch.testing.assert_close(turned_grid(x, y, axes, offset), expected.view(2, 4, 6, 2))
+    along = ((grid - offset[:, None, None]) * axes[:, None, None, 0]).sum(-1)
+    torch.testing.assert_close(plane(x, y, axes[:, 0], offset), along)
+
+
+def test_volumes_are_looked_up_alike_in_both_forms() -> None:
+    volume, where = torch.randn(2, 3, 4, 8, 8), 2.4 * torch.rand(2, 4, 8, 8, 3) - 1.2
+    with sampling_form("native"):
+        native = sample_volume(volume, where, "border")
+    with torch.no_grad():  # the form that suits a CPU
+        torch.testing.assert_close(sample_volume(volume, where, "border"), native)

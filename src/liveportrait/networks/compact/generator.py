@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks.compact.appearance import AppearanceSizes
-from liveportrait.networks.compact.layers import channels_last, conv, planes
+from liveportrait.networks.compact.layers import channels_last, conv, shuffled
 from liveportrait.networks.compact.warping import WarpingSizes
 from liveportrait.networks.interface import Warped
 
@@ -101,7 +101,7 @@ class Generator(nn.Module):
         fine = [channels_last(part).to(x.dtype) for part in (x, warped["skip"], source)]
         x = F.silu(self.merge(torch.cat(fine, 1)))
         x = x + self.refine2(F.silu(self.refine1(x)))
-        raw = planes(F.pixel_shuffle(self.output(F.silu(x)).float(), 2))
+        raw = shuffled(self.output(F.silu(x)).float())
         return raw[:, :3].sigmoid(), raw[:, 3:]
 
 

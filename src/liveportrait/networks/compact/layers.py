@@ -113,3 +113,12 @@ def planes(x: Tensor) -> Tensor:
         return x.contiguous()
     cells = x.permute(0, 2, 3, 1).flatten(1, 2)
     return torch.stack([row.t().contiguous() for row in cells]).unflatten(2, tuple(x.shape[-2:]))
+
+
+def shuffled(x: Tensor) -> Tensor:
+    """`F.pixel_shuffle(x, 2)` of maps (B,4C,H,W) as planes (B,C,2H,2W), which PyTorch fills number by number."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.pixel_shuffle(x, 2)
+    fours = planes(x).unflatten(1, (-1, 2, 2))  # (B,C,2,2,H,W)
+    rows = torch.stack([fours[:, :, :, 0], fours[:, :, :, 1]], -1).flatten(-2)  # (B,C,2,H,2W)
+    return rows.transpose(2, 3).flatten(2, 3)

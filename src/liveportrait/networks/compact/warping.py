@@ -66,6 +66,10 @@ SHOULDERS = (0.28, 0.62)  # height in the crop over which what is not face comes
 FACE = ((0.51, 0.62), (0.55, 0.9), (0.5, 0.75))  # downwards, upwards, sideways
 HEAD = ((0.54, 0.9), (0.85, 1.35), (0.65, 1.25))  # with hair and neck
 
+FAINTEST = (
+    -80.0
+)  # its exponential is next to 0 and still a normal number: others take a processor five times as long
+
 CANDIDATES = NUM_KEYPOINTS + 2  # keypoints, rigid head, background
 
 
@@ -201,7 +205,8 @@ class _Geometry:
         self.reach = reach
         self.distance = _squared_distance(self.grid, driving.keypoints)  # (B,HW,K)
         constant = rigid_logits.expand(*self.distance.shape[:2], 2)
-        self.prior = torch.cat([-self.distance / (2 * self.reach**2), constant], -1)  # (B,HW,K+2)
+        prior = (-self.distance / (2 * self.reach**2)).clamp(min=FAINTEST)
+        self.prior = torch.cat([prior, constant], -1)  # (B,HW,K+2)
         depths = [driving.keypoints[..., 2:], flat(driving.translation)[..., 2:]]
         self.depths = torch.cat(depths, 1)  # (B,K+1,1)
 
@@ -219,8 +224,9 @@ class _Geometry:
         """Source context seen through the prior flow, where the keypoints are and where they still miss."""
         where = prior_flow.unflatten(1, self.size)
         width_of = self.reach.clamp(min=max(0.07, 1.8 / self.size[0])) ** 2
-        driving = (-self.distance / width_of).exp()
-        source = (-_squared_distance(self.grid, self.source.keypoints) / width_of).exp()
+        driving = (-self.distance / width_of).clamp(min=FAINTEST).exp()
+        away = _squared_distance(self.grid, self.source.keypoints)
+        source = (-away / width_of).clamp(min=FAINTEST).exp()
         seen = rows_of(F.grid_sample(map_of(source, self.size), where, align_corners=False))
         nearer = (self.driving.scale - self.source.scale)[:, None].expand(*driving.shape[:2], 1)
         cells = [rows_of(sample(context, where)), driving, seen - driving, prior_flow - self.grid, nearer]
