@@ -200,6 +200,7 @@ def test_a_portrait_says_what_is_sent_and_idles(address, monkeypatch):
                 pictures.append(picture.astype(int))
         said = np.concatenate(heard)
         assert np.abs(said[:9600].astype(int) - hum).max() <= 1 and not said[9600:].any()  # then silence
+        assert header["said"] == len(hum)
         assert header["waiting"] == 0 and {"motion", "render", "paste", "whole", "encode"} <= set(
             header["stages"]
         )

@@ -1,4 +1,4 @@
-"""A real browser for the tests: Chromium without a window, whose camera shows a film made on the spot."""
+"""A real browser for the tests: Chromium without a window, whose camera and microphone play what is made here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 from camera_film import camera_frames, write_y4m
 from serving import served
+from speech_samples import sound_file, syllables
 from web_browser import Modules, modules
+
+from liveportrait.media.sound.speech import SPEECH_RATE
 
 PATIENCE = 90_000  # ms, for whatever a page waits for: other tests may be using the cores
 
@@ -50,12 +53,15 @@ def launch(playwright) -> Launch:
 
 @pytest.fixture(scope="session")
 def browser(launch, tmp_path_factory) -> Iterator[Any]:
-    """Chromium, run by playwright; it grants the camera without asking."""
-    film = write_y4m(tmp_path_factory.mktemp("camera") / "astronaut.y4m", camera_frames())
+    """Chromium, run by playwright; it grants camera and microphone without asking."""
+    folder = tmp_path_factory.mktemp("camera")
+    film = write_y4m(folder / "astronaut.y4m", camera_frames())
+    speech = sound_file(folder / "speech.wav", syllables(4)[:, None], SPEECH_RATE)
     launched = launch(
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-video-capture={film}",
+        f"--use-file-for-fake-audio-capture={speech}",
         "--disable-gpu",
     )
     yield launched

@@ -17,9 +17,13 @@ from liveportrait.animation.animator import Animator
 from liveportrait.apps.server.application import create_application
 from liveportrait.apps.server.settings import LiveLimits, ServerSettings
 from liveportrait.engine import Engine
+from liveportrait.face import default_analyzer
+from liveportrait.face.measures import lip_ratio
 from liveportrait.media import VideoReader, save_image
+from liveportrait.media.sound.speech import read_speech
 
 PHONE = 390, 844
+SAYS = "The portrait says what you say."
 COVER = "document.querySelector('#camera').srcObject.getVideoTracks()[0].enabled = {}"
 COUNTED = "count => +document.body.dataset.pictures >= count"
 FOLLOWS, LOST = "The portrait follows.", "No face in sight: the portrait waits."
@@ -104,6 +108,33 @@ def test_the_portrait_follows_the_camera(page_at, address, tmp_path):
     page.wait_for_function("() => portrait.width == 260")
     says(page, FOLLOWS)
     page.get_by_role("button", name="Look straight and press").click()
+    says(page, FOLLOWS)
+    page.get_by_role("button", name="Stop the camera").click()
+    says(page, "Stopped.")
+    assert page_at.errors == [] and page_at.foreign == []
+
+
+def test_the_portrait_says_what_the_microphone_hears(page_at, address, tmp_path):
+    page = page_at(address, accept_downloads=True)
+    page.get_by_role("button", name="astronaut").wait_for()
+    page.get_by_role("button", name="Start the microphone").click()
+    says(page, SAYS)
+    page.get_by_label("Hear what the portrait says").check()
+    page.keyboard.press("v")
+    analyzer, openings = default_analyzer(), []
+    while not openings or max(openings) - min(openings) < 0.1:
+        openings.append(float(lip_ratio(analyzer.detect(pixels(page))[0].landmarks)[0]))
+        assert len(openings) < 200, f"the lips open by {min(openings)} to {max(openings)} only"
+    shot(page, "live-speaks")
+    assert page.locator("#sensor").inner_text() == "microphone"
+    assert 0.15 < float(page.locator("#latency").inner_text()) / 1000 < 20
+    with page.expect_download() as saved:
+        page.keyboard.press("v")
+    film = tmp_path / saved.value.suggested_filename
+    saved.value.save_as(film)
+    assert np.abs(np.concatenate(list(read_speech(film)))).max() > 0.05
+    # The camera takes over on the same connection, and then nobody.
+    page.get_by_role("button", name="Start the camera").click()
     says(page, FOLLOWS)
     page.get_by_role("button", name="Stop the camera").click()
     says(page, "Stopped.")

@@ -128,6 +128,25 @@ def test_a_portrait_speaks_a_file_or_a_text(page_at, address, tmp_path, monkeypa
     assert page_at.foreign == [] and page_at.errors == []
 
 
+def test_a_portrait_says_what_the_microphone_recorded(page_at, address):
+    page = page_at(address)
+    page.get_by_role("tab", name="Speak").click()
+    page.locator("button:visible", has_text="Try the astronaut").click()
+    recording = page.locator("#speak-recording")
+    recording.get_by_label("Record audio").click()
+    recording.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(800)
+    recording.get_by_role("button", name="Stop", exact=True).click()
+    recording.get_by_role("button", name="Play", exact=True).wait_for()
+    page.locator("#speak-crop .lp-crop img").wait_for()
+    page.locator("#speak-run").click()
+    page.locator("#speak-result video").wait_for()
+    length = "(video => video.duration)(document.querySelector('#speak-result video'))"
+    page.wait_for_function(f"{length} > 0")
+    assert 0.4 < page.evaluate(length) < 4
+    assert page_at.foreign == [] and page_at.errors == []
+
+
 def move(page, slider: str, value: float) -> None:
     """Move a slider as a hand does."""
     page.locator(f"#edit-{slider} input[type=range]").evaluate(

@@ -24,6 +24,7 @@ class Speaker:
         self._lock = threading.Lock()
         self._early = bytearray()  # what came before the voice was there
         self._voice: LiveVoice | None = None
+        self._earlier = 0  # samples that were fed to the voices before this one
         self.stages: dict[str, float] = {}
         """seconds that each stage took since the frame before the last one; of frames side by side, of all of them"""
         self._before: dict[str, float] = {}
@@ -33,12 +34,18 @@ class Speaker:
         """Seconds of sound that are still to be said."""
         return self._voice.waiting if self._voice else 0.0
 
+    @property
+    def said(self) -> int:
+        """How many of the samples that were fed have come out with a frame, or were forgotten with a portrait."""
+        return self._earlier + (self._voice.said if self._voice else 0)
+
     def begin(self, portrait: Portrait, options: DriveOptions) -> None:
         """Speak through a portrait from now on; what waited to be said is forgotten. Raises `UserError`."""
         session = portrait.session()
         voice = portrait.following(session, options, self.options.fps).voice(self.options)
         with self._lock:
             if self._voice:
+                self._earlier += self._voice.due
                 self._voice.close()
             self._session, self._voice, self._before = session, voice, {}
             voice.feed(_floats(bytes(self._early)))

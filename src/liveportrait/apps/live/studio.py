@@ -90,6 +90,7 @@ class Studio:
             "picture": len(body),
             "samples": len(sound) // 2,
             "waiting": round(speaker.waiting, 3),
+            "said": speaker.said,
             "skipped": skipped,
             "sent": round(sent, 2),
             "stages": {name: round(1000 * spent, 2) for name, spent in speaker.stages.items() if spent}

@@ -1,21 +1,17 @@
-// The live page: the camera's frames go to the server, the portrait's come back.
+// The live page: what camera or microphone give goes to the server, the portrait's pictures come back.
 
+import { Camera } from "./camera.js";
 import { Figures } from "./figures.js";
+import { Microphone } from "./microphone.js";
 import { Recorder } from "./recorder.js";
 import { LiveStream } from "./stream.js";
 
-const LONGEST_SIDE = 640; // px of the frames that are sent: the networks look at 256
-const JPEG_QUALITY = 0.85;
 const LONGEST_PAUSE = 10_000; // ms between attempts to connect again
 const CONTROLS = ["region", "multiplier", "smooth"];
 const READING = 5000; // ms for which a message stays
 const SILENT = 1008, FULL = 1013, LEFT = 1000;
 
-const LOOK_STRAIGHT = "Look straight at the camera: motion starts from there.";
-
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((each) => [each.id, each]));
-const sent = new OffscreenCanvas(1, 1);
-const pen = sent.getContext("2d", { alpha: false });
 const brush = page.portrait.getContext("2d", { alpha: false });
 const figures = new Figures(page);
 const recorder = new Recorder(page.portrait, page.saved);
@@ -24,14 +20,11 @@ const theme = new URLSearchParams(location.search).get("theme");
 if (theme) document.documentElement.dataset.theme = theme;
 
 let stream = null;
-let camera = null; // MediaStream
+let device = null; // the one of both that runs
 let chosen = null; // name of the portrait that is wanted
 let moving = null; // name of the one that moves
 let known = new Set(); // names that this connection can be asked for
 let options = {}; // those that the page has no control for, and where its controls begin
-let isEncoding = false;
-let interval = 33; // ms between the camera's frames
-let before = 0; // when the last one came
 let pause = 1000; // ms before the next attempt to connect
 let readUntil = 0; // when a message that has to be read may give way
 
@@ -41,63 +34,51 @@ function tell(sentence, isWarning = false, toBeRead = isWarning) {
   page.message.classList.toggle("warning", isWarning);
 }
 
-// The camera
+// Camera and microphone: one of them runs
 
-const CAMERA_ERRORS = {
-  NotAllowedError: "The browser may not use the camera: allow it beside the address, then start again.",
-  NotFoundError: "There is no camera: plug one in, then start again.",
-  NotReadableError: "The camera does not answer: close other programs that use it, then start again.",
-};
+const camera = new Camera(page.camera, () => stream, () => page.mirror.checked, gone);
+const microphone = new Microphone(() => stream, gone);
+const buttons = new Map([[camera, page.start], [microphone, page.speak]]);
 
-async function startCamera() {
-  if (!navigator.mediaDevices) {
-    return tell("Browsers give the camera to https pages and to this computer's own alone: use one of these.", true);
-  }
-  tell("Waiting for the camera…");
+async function start(next) {
+  tell(`Waiting for the ${next.name}…`);
   try {
-    camera = await navigator.mediaDevices.getUserMedia({
-      video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 }, facingMode: "user" },
-    });
+    await next.start();
   } catch (error) {
-    return tell(CAMERA_ERRORS[error.name] ?? `The camera cannot be used: ${error.message}`, true);
+    next.stop();
+    return tell(error.message, true);
   }
-  camera.getVideoTracks()[0].onended = () => {
-    stopCamera();
-    tell("The camera has gone: plug it in, then start again.", true);
-  };
-  page.camera.srcObject = camera;
-  page.start.textContent = "Stop the camera";
-  page.start.classList.remove("first");
-  connect();
-  page.camera.requestVideoFrameCallback(onFrame);
-}
-
-function stopCamera() {
-  camera?.getTracks().forEach((track) => track.stop());
-  camera = page.camera.srcObject = null;
-  stream?.close();
-  recorder.stop();
-  page.start.textContent = "Start the camera";
-  page.start.classList.add("first");
+  const before = device;
+  before?.stop();
+  device = next;
+  hear();
+  if (!stream) connect();
+  else if (stream.isOpen) {
+    recorder.stop();
+    stream.speak(isSpeaking() ? {} : false);
+    tell(device.hint);
+  }
   show();
 }
 
-function onFrame(now, { captureTime, width, height }) {
-  if (!camera) return;
-  page.camera.requestVideoFrameCallback(onFrame);
-  if (before) interval += 0.1 * (Math.min(now - before, 100) - interval);
-  before = now;
-  if (isEncoding || !stream?.isDue(now, interval)) return;
-  const ratio = Math.min(1, LONGEST_SIDE / Math.max(width, height));
-  sent.width = Math.round(width * ratio);
-  sent.height = Math.round(height * ratio);
-  if (page.mirror.checked) pen.setTransform(-1, 0, 0, 1, sent.width, 0);
-  pen.drawImage(page.camera, 0, 0, sent.width, sent.height);
-  isEncoding = true;
-  sent.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY }).then((blob) => {
-    isEncoding = false;
-    if (stream?.isOpen) stream.send(blob, Math.min(captureTime ?? now, now));
-  });
+function stop() {
+  device?.stop();
+  device = null;
+  stream?.close();
+  recorder.stop();
+  show();
+}
+
+function gone(lost) {
+  if (lost !== device) return;
+  stop();
+  tell(`The ${lost.name} has gone: plug it in, then start again.`, true);
+}
+
+const isSpeaking = () => device === microphone;
+
+function hear() {
+  if (isSpeaking()) microphone.loudspeaker.isOn = page.hear.checked;
 }
 
 // The stream
@@ -127,17 +108,18 @@ function connect() {
     if (stream !== mine) return;
     stream = null;
     show();
-    if (!camera || code === LEFT) return;
-    if (code === FULL) return stopCamera(), tell(sentence(reason), true);
+    if (!device || code === LEFT) return;
+    if (code === FULL) return stop(), tell(sentence(reason), true);
     tell(code === SILENT ? "Paused." : `${sentence(reason || "The connection was lost")} Trying again…`, true);
-    setTimeout(() => camera && !stream && !document.hidden && connect(), pause);
+    setTimeout(() => device && !stream && !document.hidden && connect(), pause);
     pause = Math.min(2 * pause, LONGEST_PAUSE);
   }
 }
 
 function onOpened() {
   if (chosen) choose(chosen);
-  tell(LOOK_STRAIGHT);
+  if (isSpeaking()) stream.speak({});
+  tell(device.hint);
   show();
 }
 
@@ -154,21 +136,26 @@ function onTold({ portraits, portrait, options: begun, error }) {
     if (portrait === chosen && moving) mark(moving);
   } else if (portrait) {
     known.add((moving = portrait));
-    tell(LOOK_STRAIGHT);
+    if (device) tell(device.hint);
   }
 }
 
-async function onPicture(blob, reply) {
+async function onPicture(blob, reply, samples) {
+  const heardIn = samples && isSpeaking() ? microphone.loudspeaker.say(samples) : 0;
   const bitmap = await createImageBitmap(blob);
+  if (stream) stream.seen = Math.max(stream.seen, reply.reply);
+  const early = reply.arrived + heardIn - performance.now();
+  if (early > 1) await new Promise((done) => setTimeout(done, early));
   draw(bitmap);
   bitmap.close();
-  if (stream) stream.seen = Math.max(stream.seen, reply.reply);
   pause = 1000;
   requestAnimationFrame(() => figures.count(reply, performance.now()));
-  page.portrait.closest(".pictures").classList.toggle("lost", !reply.face);
-  if (performance.now() < readUntil) return;
-  if (!reply.started) tell(LOOK_STRAIGHT);
-  else if (!reply.face) tell("No face in sight: the portrait waits.", true, false);
+  const isLost = !samples && !reply.face;
+  page.portrait.closest(".pictures").classList.toggle("lost", isLost);
+  if (!device || Boolean(samples) !== isSpeaking() || performance.now() < readUntil) return;
+  if (samples) tell(reply.said ? "The portrait says what you say." : microphone.hint);
+  else if (!reply.started) tell(camera.hint);
+  else if (isLost) tell("No face in sight: the portrait waits.", true, false);
   else tell("The portrait follows.");
 }
 
@@ -190,7 +177,7 @@ function draw(picture) {
 async function listPortraits() {
   try {
     const names = await (await ask("portraits")).json();
-    if (!names.length) tell("Choose a photo of your own, then start the camera.");
+    if (!names.length) tell("Choose a photo of your own, then start the camera or the microphone.");
     for (const name of names) {
       const picture = await (await ask(`portraits/${encodeURIComponent(name)}`)).blob();
       addPortrait(name, URL.createObjectURL(picture));
@@ -244,10 +231,17 @@ function sendOptions() {
 // The page
 
 function show() {
-  page.reset.disabled = !stream?.isOpen;
-  page.record.disabled = !stream?.isOpen && !recorder.isRecording;
+  const isOpen = stream?.isOpen;
+  page.reset.disabled = !isOpen || isSpeaking();
+  page.record.disabled = !isOpen && !recorder.isRecording;
   page.record.setAttribute("aria-pressed", recorder.isRecording);
   page.record.textContent = recorder.isRecording ? "Stop recording" : "Record";
+  for (const [each, button] of buttons) {
+    button.textContent = each === device ? `Stop the ${each.name}` : each.label;
+    button.classList.toggle("first", !device && each === camera);
+  }
+  page.portrait.closest(".pictures").classList.toggle("speaking", isSpeaking());
+  page.sensor.textContent = isSpeaking() ? microphone.name : camera.name;
 }
 
 // What the server says, as a sentence of the page; it may begin with the name of a file, which stays as it is.
@@ -256,15 +250,18 @@ function sentence(text) {
   return `${begin}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}`;
 }
 
-page.start.onclick = () => (camera ? (stopCamera(), tell("Stopped.")) : startCamera());
+for (const [each, button] of buttons) {
+  button.onclick = () => (each === device ? (stop(), tell("Stopped.")) : start(each));
+}
 page.reset.onclick = () => stream?.command({ reset: true });
 page.record.onclick = () => {
   if (recorder.isRecording) recorder.stop();
-  else recorder.start();
+  else recorder.start(isSpeaking() ? microphone.loudspeaker.tape.stream.getTracks() : []);
   show();
 };
 page.options.onsubmit = (event) => event.preventDefault();
 page.options.onchange = ({ target }) => {
+  if (target === page.hear) return hear();
   if (target !== page.mirror) return sendOptions();
   page.camera.classList.toggle("mirrored", page.mirror.checked);
   stream?.command({ reset: true });
@@ -285,11 +282,11 @@ document.onkeydown = ({ key, target, ctrlKey, metaKey, altKey }) => {
   else if (key >= "1" && key <= "9") page.portraits.querySelectorAll("button")[key - 1]?.click();
 };
 document.onvisibilitychange = () => {
-  if (!document.hidden && camera && !stream) connect();
+  if (!document.hidden && device && !stream) connect();
 };
-window.onpagehide = () => camera && stopCamera();
+window.onpagehide = stop;
 
 page.camera.classList.toggle("mirrored", page.mirror.checked);
-tell("Choose a portrait and start the camera; its pictures go to this page's own server alone.");
+tell("Choose a portrait and start the camera, or speak; both go to this page's own server alone.");
 show();
 listPortraits();

@@ -1,6 +1,7 @@
-// Records a canvas to a file that the browser saves.
+// Records a canvas, and what is said beside it, to a file that the browser saves.
 
 const KINDS = ["video/mp4;codecs=avc1.42E01E", "video/webm;codecs=vp9", "video/webm"];
+const SPOKEN = ["mp4a.40.2", "opus"].map((sound) => `video/mp4;codecs=avc1.42E01E,${sound}`);
 const RATE = 8_000_000; // bits a second
 
 export class Recorder {
@@ -14,9 +15,12 @@ export class Recorder {
     return this.recorder !== null;
   }
 
-  start() {
-    const mimeType = KINDS.find((kind) => MediaRecorder.isTypeSupported(kind));
-    const recorder = new MediaRecorder(this.canvas.captureStream(), { mimeType, videoBitsPerSecond: RATE });
+  // `sound`: the tracks of what is heard, if anything is.
+  start(sound = []) {
+    const kinds = sound.length ? [...SPOKEN, "video/webm;codecs=vp9,opus", "video/webm"] : KINDS;
+    const mimeType = kinds.find((kind) => MediaRecorder.isTypeSupported(kind));
+    const media = new MediaStream([...this.canvas.captureStream().getTracks(), ...sound]);
+    const recorder = new MediaRecorder(media, { mimeType, videoBitsPerSecond: RATE });
     const parts = [];
     recorder.ondataavailable = ({ data }) => parts.push(data);
     recorder.onstop = () => this.save(new Blob(parts, { type: recorder.mimeType }));
