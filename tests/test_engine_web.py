@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 from back_end_samples import cues, poses
+from safetensors.torch import load_file
 from torch import Tensor
 from web_dist import web_graphs
 
 from liveportrait import weights
 from liveportrait.engine import make_backend
-from liveportrait.engine.export import export
+from liveportrait.engine.export import GENERATOR, export
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 
@@ -66,12 +68,35 @@ def test_the_small_networks_answer_too(folder, networks):
     given = torch.Generator().manual_seed(2)
     told = json.loads((folder / "graphs.json").read_text())["graphs"]
     small = set(networks.modules()) & {"stitching", "eye_retargeting", "lip_retargeting", "expression"}
-    assert small and small == set(told) - {"appearance", "motion", "render"}
+    assert small and small == set(told) - {"appearance", "motion", "render", "portrait", "warp", "paint"}
     for name in small:
         tensors = [torch.rand(shape, generator=given) * 0.5 for shape in told[name]["inputs"].values()]
         with torch.no_grad():
             expected = networks.modules()[name](*tensors)
         torch.testing.assert_close(call(folder, name, *tensors)[0], expected, atol=2e-3, rtol=1e-3)
+
+
+def test_the_stages_answer_as_the_whole(folder, networks):
+    source, driving = poses(1, torch.device("cpu"))
+    size = networks.variant.input_size
+    coarse = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        features = networks.appearance(torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear"))
+        eager = make_backend("eager", networks)[0].render(features, source, driving, cues(1))
+    maps = [features[name] for name in sorted(features)]
+    (patch,) = call(folder, "portrait", features["image"], *source)
+    volume, hidden, skip, image, flow = call(folder, "warp", *maps, *source, *driving)
+    generator = copy.deepcopy(networks.generator)
+    generator.load_state_dict(load_file(folder / GENERATOR))
+    with torch.no_grad():
+        painting, logits = generator.layers(
+            {"volume": volume, "hidden": hidden, "skip": skip, "image": image}
+        )
+    kept = logits.sigmoid()
+    told = (patch, features["colour"], image, kept, (1 - kept) * painting, *source, *driving, cues(1))
+    keep, paint = call(folder, "paint", *told)
+    for made, expected in zip((flow, keep, paint), eager, strict=True):
+        assert -10 * torch.log10((made - expected).square().mean()) >= PICTURE
 
 
 def test_webgpu_takes_every_lookup_and_weights_are_stored_in_half(folder, networks):
@@ -87,7 +112,9 @@ def test_webgpu_takes_every_lookup_and_weights_are_stored_in_half(folder, networ
                 assert {a.s for a in node.attribute if a.name == "mode"} <= {b"bilinear"}
     assert lookups > 0
     parameters = sum(p.numel() for module in networks.modules().values() for p in module.parameters())
-    assert sum(path.stat().st_size for path in folder.glob("*.onnx")) < 2.5 * parameters
+    stages = {"portrait", "warp", "paint"}  # the weights of `render` again
+    whole = [path for path in folder.glob("*.onnx") if path.stem not in stages]
+    assert sum(path.stat().st_size for path in whole) < 2.5 * parameters
 
 
 def test_browsers_have_no_lookups_in_volumes(networks, tmp_path):

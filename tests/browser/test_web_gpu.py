@@ -26,6 +26,7 @@ RUNTIME = (
     "ort-wasm-simd-threaded.asyncify.wasm",
 )
 PLACED = "All nodes placed on [WebGpuExecutionProvider]"
+STAGES = {"portrait", "warp", "paint"}  # of `render`, where there is no WebGPU
 PATIENCE = 240_000  # ms
 OPEN = """const ort = await load("ort.webgpu.min.mjs");
     ort.env.wasm.numThreads = 1;
@@ -48,7 +49,8 @@ def folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
     for name in RUNTIME:
         shutil.copy(web_packages(cache) / "onnxruntime-web" / "dist" / name, made)
     for path in web_graphs(cache).glob("*.onnx"):
-        shutil.copy(path, made)
+        if path.stem not in STAGES:
+            shutil.copy(path, made)
     for name, data in face_graphs():
         (made / f"{name}.onnx").write_bytes(data)
     (made / "types.js").touch()

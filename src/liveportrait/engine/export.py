@@ -21,12 +21,14 @@ from liveportrait.engine.graphs import (
     small_graphs,
 )
 from liveportrait.engine.rewrites import optimised
+from liveportrait.engine.stages import generator_weights, has_stages, stage_graphs
 from liveportrait.errors import UserError
 from liveportrait.folders import unfinished_beside
 from liveportrait.networks import Networks
 from liveportrait.networks.geometry import Form
 
 DESCRIPTION = "graphs.json"
+GENERATOR = "generator.safetensors"  # of G alone, for pages
 MAKERS = (appearance_graph, motion_graph, render_graph)
 PRECISIONS: dict[ExportFormat, tuple[Precision, ...]] = {
     "onnx": ("fp32", "fp16"),
@@ -48,8 +50,8 @@ def export(
 
     `sampling`: how volumes are looked up; None is native where the format has it. `precision`: of
     convolutions. `graphs.json` names what goes in and out of each graph, with shapes: all of it float32, pictures RGB
-    in [0, 1]. For browsers the small networks that are there are written too. The folder appears complete or not at
-    all. Raises UserError where it exists, a package is missing, or a setting does not fit.
+    in [0, 1]. For browsers the small networks that are there are written too, and what `stages` has. The folder appears
+    complete or not at all. Raises UserError where it exists, a package is missing, or a setting does not fit.
     """
     if to not in get_args(ExportFormat):
         raise UserError(f"cannot export to {to!r}: choose one of {', '.join(get_args(ExportFormat))}")
@@ -67,12 +69,18 @@ def export(
 
     write, form = _writer(to, sampling)
     fast = to_half(openvino_layout(optimised(networks)), precision)
+    staged = optimised(networks) if to == "web" and has_stages(networks) else None
     try:
         with unfinished_beside(folder) as partial:
             partial.mkdir()
             described = {}
             graphs = [make(fast, batch, precision) for make in MAKERS]
-            for graph in graphs + (small_graphs(fast, batch) if to == "web" else []):
+            if to == "web":
+                graphs += small_graphs(fast, batch)
+            if staged:
+                graphs += stage_graphs(staged)
+                _write(partial / GENERATOR, generator_weights(networks))
+            for graph in graphs:
                 write(graph, partial)
                 described[graph.name] = _describe(graph)
             facts = {

@@ -29,7 +29,7 @@ from liveportrait.apps.web.face_graphs import face_graphs
 from liveportrait.apps.web.measure_constants import measure_constants
 from liveportrait.apps.web.motion_constants import motion_constants
 from liveportrait.apps.web.server import MANIFEST
-from liveportrait.engine.export import DESCRIPTION, export
+from liveportrait.engine.export import DESCRIPTION, GENERATOR, export
 from liveportrait.errors import UserError
 from liveportrait.face.runtime import FOLDER as FACE_MODELS
 from liveportrait.folders import unfinished_beside
@@ -69,6 +69,7 @@ def build(folder: Path, packages: Path, graphs: Path | None = None) -> Path:
         manifest = {
             "versions": {"liveportrait": version("liveportrait"), **_versions(packages)},
             "graphs": described,
+            "generator": f"{GRAPHS}/{GENERATOR}" if (partial / GRAPHS / GENERATOR).is_file() else None,
             "motions": {
                 path.stem: f"{MOTIONS}/{path.name}" for path in sorted((partial / MOTIONS).iterdir())
             },

@@ -219,15 +219,23 @@ class MouthPainter(nn.Module):
         `patch_cues`, zeros where they are unknown.
         """
         with torch.autocast(source.device.type, enabled=False):
-            source, warped, layers = source.float(), warped.float(), layers.map(Tensor.float)
+            patch = mouth_patch(own).cut(source.float())
+        return self.paint(patch, warped, layers, own, driving, cues)
+
+    def paint(
+        self, patch: Tensor, warped: Tensor, layers: Layers, own: Pose, driving: Pose, cues: Tensor
+    ) -> Layers:
+        """The same, given the patch (B,3,64,80) of the source that `mouth_patch` cuts."""
+        with torch.autocast(patch.device.type, enabled=False):
+            warped, layers = warped.float(), layers.map(Tensor.float)
             place, own_place = mouth_patch(driving), mouth_patch(own)
             shape, own_shape = mouth_shape(driving, place), mouth_shape(own, own_place)
             moved = layers.keep * warped
             first = layers.paint + moved
-            seen = [own_place.cut(source), *(place.cut(each) for each in (warped, first, layers.keep))]
+            seen = [patch, *(place.cut(each) for each in (warped, first, layers.keep))]
             look = torch.cat([looking(own), looking(driving)], 1)
         painted = self.repaint(torch.cat(seen, 1), own_shape, shape, look, cues)
-        with torch.autocast(source.device.type, enabled=False):
+        with torch.autocast(patch.device.type, enabled=False):
             return _pasted(layers, moved, place, painted - seen[2])
 
     def repaint(

@@ -4,6 +4,7 @@
  */
 
 import { UserError } from "./errors.js";
+import { kernelsFile, stagedRender, STAGES } from "./kernels/stages.js";
 
 /** @typedef {import("./types.js").Tensor} Tensor */
 
@@ -77,8 +78,28 @@ export class Runtime {
         };
     }
 
+    /** Whether a network is had in stages: on the processor its largest part has kernels of its own. */
+    inStages(name) {
+        return name === "render" && this.choice.kind === "wasm" && Boolean(this.manifest.generator);
+    }
+
+    /** The files that a network is made of. */
+    filesOf(name) {
+        const { graphs, generator } = this.manifest;
+        return this.inStages(name) ? [kernelsFile(), generator, ...STAGES.map((stage) => graphs[stage].file)] : [graphs[name].file];
+    }
+
     /** @returns {Promise<import("./types.js").Network>} */
     async made(name, onBytes) {
+        if (this.inStages(name)) {
+            const { manifest } = this;
+            const [kernels, weights] = await Promise.all([kernelsFile(), manifest.generator].map((file) => fetched(file, manifest, onBytes)));
+            const stages = {};
+            for (const stage of STAGES) {
+                stages[stage] = await this.made(stage, onBytes);
+            }
+            return stagedRender(stages, manifest.graphs, kernels, weights);
+        }
         this.ort ??= await importRuntime(this.choice);
         const { file, inputs, outputs } = this.manifest.graphs[name];
         const data = await fetched(file, this.manifest, onBytes);

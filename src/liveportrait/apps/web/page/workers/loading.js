@@ -18,7 +18,8 @@ export async function load(names, { runtime: kind = null, threads = null, small 
     const suits = await chosenRuntime(kind, threads);
     const choice = small ? { ...suits, kind: "wasm", threads: 1 } : suits;
     const runtime = new Runtime(manifest, choice);
-    const all = names.reduce((sum, name) => sum + manifest.files[manifest.graphs[name].file].bytes, 0);
+    const files = names.flatMap((name) => runtime.filesOf(name));
+    const all = files.reduce((sum, file) => sum + manifest.files[file].bytes, 0);
     let bytes = 0;
     await runtime.load(names, (count) => {
         bytes += count;

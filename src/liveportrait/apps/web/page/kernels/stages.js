@@ -1,0 +1,49 @@
+/** The graph `render` in stages (engine/stages.py): ONNX Runtime runs W and the mouth painter, kernels of our own run G. */
+
+import { Generator } from "./generator.js";
+import { readWeights } from "./weights.js";
+
+/** @typedef {import("../types.js").Network} Network @typedef {import("../types.js").Tensor} Tensor */
+
+export const STAGES = ["portrait", "warp", "paint"];
+
+// The smallest module that multiplies and adds at once: i8x16.splat (three times), f32x4.relaxed_madd.
+const FUSED = Uint8Array.of(
+    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0,
+    65, 0, 253, 15, 65, 0, 253, 15, 65, 0, 253, 15, 253, 133, 2, 11,
+);
+
+/** The file of the kernels that this browser runs fastest. */
+export function kernelsFile() {
+    return `kernels/generator-${WebAssembly.validate(FUSED) ? "fused" : "plain"}.wasm`;
+}
+
+/**
+ * @param {Record<string, Network>} networks by the names of `STAGES`
+ * @param {Record<string, {inputs: object, outputs: object}>} graphs of the manifest
+ * @param {Uint8Array} kernels @param {Uint8Array} weights of G, a safetensors file
+ * @returns {Promise<Network>} answers as the graph `render` does
+ */
+export async function stagedRender(networks, graphs, kernels, weights) {
+    const generator = await Generator.load(await WebAssembly.compile(kernels), readWeights(weights));
+    const seen = new WeakMap(); // by the numbers of a portrait's picture: what the painter sees of it
+
+    /** What a stage gives, by name, of what is known by name. */
+    const staged = async (name, known) => {
+        const { inputs, outputs } = graphs[name];
+        const made = await networks[name](Object.keys(inputs).map((port) => known[port]));
+        return Object.fromEntries(Object.keys(outputs).map((port, index) => [port, made[index]]));
+    };
+
+    return async (tensors) => {
+        const given = Object.fromEntries(Object.keys(graphs.render.inputs).map((port, index) => [port, tensors[index]]));
+        const { image } = given;
+        if (!seen.has(image.data)) {
+            seen.set(image.data, await staged("portrait", given));
+        }
+        const moved = await staged("warp", given);
+        const [kept, painting] = generator.run([moved.moved_volume, moved.hidden, moved.moved_skip, moved.moved_image]);
+        const painted = await staged("paint", { ...given, ...seen.get(image.data), ...moved, kept, painting });
+        return [moved.flow, painted.keep, painted.paint];
+    };
+}
