@@ -241,17 +241,40 @@ def test_a_browser_without_simd_is_told(page_at, server):
     assert page_at.foreign == []
 
 
-def test_an_isolated_page_has_threads_and_one_without_headers_has_none(open_page, built, server):
-    page = open_page(server.address)
-    cores = page.evaluate("navigator.hardwareConcurrency")
-    assert ("threads:" in page.locator("#runtime").inner_text()) == (cores > 1)
+def test_threads_render_beside_one_another_whatever_the_host_sends(
+    open_page, built, photo, made_by_python, tmp_path
+):
     with serving(built, isolated=False) as plain:
-        page = open_page(plain.address)
-        told = page.locator("#runtime").inner_text()
-        assert "one thread" in told and "sends no headers" in told
+        page = open_page(f"{plain.address}?threads=2")
+        assert "WebAssembly, 2 threads:" in page.locator("#runtime").inner_text()
+        assert page.evaluate("crossOriginIsolated") is False
+        bring(page, photo)
+        page.locator("body[data-threads='2']").wait_for()
+        frames = list(VideoReader(video_of(page, tmp_path)))
+        assert len(frames) == FRAMES
+        assert min(map(cv2.PSNR, frames, made_by_python)) >= ENCODED  # in order
         # The page itself forbids to ask anybody else, whatever its host says: nothing reaches the network.
         asked = "fetch('https://example.org/').then(() => 'sent', () => 'refused')"
         assert page.evaluate(asked) == "refused"
+
+
+LANES = """
+const {Lanes} = await load("workers/lanes.js");
+const lanes = new Lanes((tensors) => Promise.resolve(["own", ...tensors]), 1);
+const one = () => new Promise((done) => setTimeout(done, 5));
+const other = () => ({waiting: 0, async render(tensors) {
+    this.waiting += 1; await one(); this.waiting -= 1; return ["other", ...tensors];
+}});
+const alone = lanes.depth;
+lanes.others.push(other(), other());
+const made = await Promise.all([0, 1, 2, 3, 4].map((frame) => lanes.render([frame])));
+return [alone, lanes.depth, ...made.map(([who, frame]) => `${who} ${frame}`)];
+"""
+
+
+def test_every_lane_has_the_next_frame_waiting(web):
+    others = [f"other {frame}" for frame in range(4)]
+    assert web.run(LANES) == [1, 5, *others, "own 4"]
 
 
 def test_another_persons_photo_takes_the_place_of_the_first(open_page, photo, tmp_path):

@@ -42,9 +42,7 @@ def stage_graphs(networks: Networks) -> list[Graph]:
     keep = warped["image"][:, :1].contiguous()
     painted = (patch, features["colour"], warped["image"], keep, torch.zeros_like(warped["image"]))
     return [
-        Graph(
-            "portrait", seen, (features["image"], *source), ("image", *POSES[:FIELDS]), ("patch", "colours")
-        ),
+        Graph("portrait", seen, (features["image"], *source), ("image", *POSES[:FIELDS]), ("patch",)),
         Graph("warp", warp, inputs, (*features, *POSES), MOVED),
         Graph(
             "paint",

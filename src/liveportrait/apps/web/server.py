@@ -1,7 +1,4 @@
-"""Serves a built page: files of one folder, with the headers that let a browser use threads and forbid it to call out.
-
-Threads of WebAssembly need memory that they share, which browsers give to pages that are isolated from others.
-"""
+"""Serves a built page: files of one folder, with the headers that keep other pages out and forbid it to call out."""
 
 from __future__ import annotations
 
@@ -48,7 +45,7 @@ class WebServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 0, isolated: bool = True) -> None:
-        """`port` 0 takes a free one; without `isolated` the two headers that give threads are left out.
+        """`port` 0 takes a free one; without `isolated` the two headers that keep others out are left out.
 
         Raises `UserError` where no page was built in the folder, or the address is taken.
         """

@@ -1,6 +1,6 @@
 /**
- * The networks in ONNX Runtime: on the GPU where the browser gives one (WebGPU), else in WebAssembly, with threads where
- * the page is isolated from others.
+ * The networks in ONNX Runtime: on the GPU where the browser gives one (WebGPU), else in WebAssembly, where the largest
+ * part of the largest network has kernels of its own.
  */
 
 import { UserError } from "./errors.js";
@@ -10,7 +10,8 @@ import { kernelsFile, stagedRender, STAGES } from "./kernels/stages.js";
 
 const ROOT = new URL("./", import.meta.url);
 const PLAIN = "ort.wasm.min.mjs"; // ONNX Runtime without WebGPU
-const MOST_THREADS = 8;
+const MOST_THREADS = 4; // each has the networks anew
+const ENOUGH = 4; // GB of memory, for so many
 // The smallest module that uses a 128-bit instruction: v128.const, i8x16.popcnt.
 const SIMD = Uint8Array.of(
     0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
@@ -26,7 +27,7 @@ export function requireWebAssembly() {
 /**
  * What the networks shall run on, and why.
  *
- * @param {?string} wish "webgpu" or "wasm", null is what suits @param {?number} threads of WebAssembly, likewise
+ * @param {?string} wish "webgpu" or "wasm", null is what suits @param {?number} threads that render at once, likewise
  * @returns {Promise<{kind: "webgpu" | "wasm", file: string, threads: number, told: string}>} `file`: of ONNX Runtime
  */
 export async function chosenRuntime(wish = null, threads = null) {
@@ -38,23 +39,21 @@ export async function chosenRuntime(wish = null, threads = null) {
         return { kind: "webgpu", file, threads: 1, told: "WebGPU: the graphics processor computes." };
     }
     const why = wish === "wasm" ? "as asked for" : "this browser gives no graphics processor";
-    if (!self.crossOriginIsolated) {
-        return {
-            kind: "wasm",
-            file: PLAIN,
-            threads: 1,
-            told: `WebAssembly, one thread: ${why}, and the page's host sends no headers that allow more.`,
-        };
-    }
-    const cores = navigator.hardwareConcurrency || 1;
-    const count = threads ?? Math.min(MOST_THREADS, Math.max(2, Math.ceil(cores / 2)), cores);
+    const count = threads ?? suitableThreads();
     const told = `WebAssembly, ${count} thread${count > 1 ? "s" : ""}: ${why}.`;
     return { kind: "wasm", file: PLAIN, threads: count, told };
 }
 
+/** Half of the cores, which may be two threads of one, as far as there is memory. */
+function suitableThreads() {
+    const cores = navigator.hardwareConcurrency || 1;
+    const most = (navigator.deviceMemory ?? ENOUGH) < ENOUGH ? 2 : MOST_THREADS;
+    return Math.min(Math.max(2, Math.ceil(cores / 2)), cores, most);
+}
+
 /** Networks by name, loaded as they are asked for. */
 export class Runtime {
-    /** @param {object} manifest @param {{kind: string, file: string, threads: number}} choice see `chosenRuntime` */
+    /** @param {object} manifest @param {{kind: string, file: string}} choice see `chosenRuntime` */
     constructor(manifest, choice) {
         Object.assign(this, { manifest, choice });
         /** @type {import("./types.js").Networks} */
@@ -134,11 +133,11 @@ export class Runtime {
     }
 }
 
-async function importRuntime({ file, threads }) {
+async function importRuntime({ file }) {
     const ort = await import(new URL(`vendor/${file}`, ROOT).href);
     ort.env.logLevel = "error";
     ort.env.wasm.wasmPaths = new URL("vendor/", ROOT).href;
-    ort.env.wasm.numThreads = threads;
+    ort.env.wasm.numThreads = 1; // threads are workers of their own
     return ort;
 }
 

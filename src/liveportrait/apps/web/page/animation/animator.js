@@ -15,9 +15,9 @@ import { Watermark } from "./watermark.js";
 
 /** Opens portraits; the networks are loaded once. */
 export class Animator {
-    /** @param {import("../types.js").Networks} networks */
-    constructor(networks) {
-        this.networks = networks;
+    /** @param {import("../types.js").Networks} networks @param {() => number} depth frames that `render` takes at once */
+    constructor(networks, depth = () => 1) {
+        Object.assign(this, { networks, depth });
     }
 
     /**
@@ -38,15 +38,18 @@ export class Animator {
             photo: () => new Compositor(picture, window, { own: outlineOf(face), others: outlines }),
             face: () => Compositor.ofCrop(picture, window),
         };
-        return new Portrait(this.networks, own, features, compositors, mark);
+        return new Portrait(this, own, features, compositors, mark);
     }
 }
 
 /** A photo whose face was found, cut out and measured once. */
 export class Portrait {
-    /** @param {Record<"photo" | "face", () => Compositor>} compositors by what of it is seen: the whole photo, or the face alone */
-    constructor(networks, face, features, compositors, mark) {
-        Object.assign(this, { networks, face, features, compositors, mark });
+    /**
+     * @param {Animator} animator
+     * @param {Record<"photo" | "face", () => Compositor>} compositors by what of it is seen: the whole photo, or the face alone
+     */
+    constructor({ networks, depth }, face, features, compositors, mark) {
+        Object.assign(this, { networks, depth, face, features, compositors, mark });
         this.home = poseOf(face.motion);
         this.watermarks = {}; // by what was done
         this.show("photo");
@@ -68,9 +71,18 @@ export class Portrait {
     /** The photo moving as a driver does, frame by frame; each is valid until the next. @returns {AsyncGenerator<Picture>} */
     async *drive(driver, options) {
         let transfer = null;
+        const waiting = []; // layers, in order
         for await (const driving of driver.play()) {
             transfer ??= this.transfer(driver.start, options);
-            yield this.driven(transfer, driving);
+            const layers = this.layersOf(await transfer.pose(driving), transfer.movesMouth ? driving.cues : null);
+            layers.catch(() => {}); // told when they are waited for
+            waiting.push(layers);
+            if (waiting.length >= this.depth()) {
+                yield this.composed(await waiting.shift(), "animated");
+            }
+        }
+        for (const layers of waiting) {
+            yield this.composed(await layers, "animated");
         }
     }
 
@@ -91,12 +103,20 @@ export class Portrait {
         return this.rendered(pose, null, "edited");
     }
 
-    /** A frame with the face in a pose. @param {import("../types.js").Pose} pose @param {?Float32Array} cues (5,) */
     async rendered(pose, cues, work) {
+        return this.composed(await this.layersOf(pose, cues), work);
+    }
+
+    /** What a frame is composed of. @param {import("../types.js").Pose} pose of the face @param {?Float32Array} cues (5,) */
+    layersOf(pose, cues) {
         const poses = [this.home, pose].flatMap(tensorsOf);
         const { cues: count } = constants.weights;
         const told = { dims: [1, count], data: cues ?? new Float32Array(count) };
-        const layers = await this.networks.render([...this.features, ...poses, told]);
+        return this.networks.render([...this.features, ...poses, told]);
+    }
+
+    /** @param {Tensor[]} layers @returns {Picture} valid until the next */
+    composed(layers, work) {
         return this.compositor.compose(layers, this.watermark(work));
     }
 

@@ -18,9 +18,11 @@ export class Stage {
     }
 
     /** News of the workers. */
-    heard({ kind, share, frame, frames, rate }) {
+    heard({ kind, share, frame, frames, rate, threads }) {
         if (kind === "loading" && !document.body.dataset.ready) {
             this.say(share < 1 ? `Loading the networks… ${Math.round(100 * share)} %` : "Making the networks ready…");
+        } else if (kind === "threads") {
+            document.body.dataset.threads = threads; // that render by now
         } else if (kind === "frame") {
             $("progress").value = frame / frames;
             document.body.dataset.frames = frame;

@@ -8,15 +8,15 @@ import { tell } from "./calls.js";
  * Load networks and tell how far that is.
  *
  * @param {string[]} names of the graphs
- * @param {{runtime?: ?string, threads?: ?number, small?: boolean}} wish `small`: these networks are so small that one
- * thread of the processor is best, in the same file of ONNX Runtime that the others take
+ * @param {{runtime?: ?string, threads?: ?number, small?: boolean}} wish `small`: these networks are so small that the
+ * processor is best, in the same file of ONNX Runtime that the others take
  * @param {string[]} later graphs that are loaded when they are first asked something
  */
 export async function load(names, { runtime: kind = null, threads = null, small = false } = {}, later = []) {
     const manifest = await loadManifest();
     setConstants(manifest.constants);
     const suits = await chosenRuntime(kind, threads);
-    const choice = small ? { ...suits, kind: "wasm", threads: 1 } : suits;
+    const choice = small ? { ...suits, kind: "wasm" } : suits;
     const runtime = new Runtime(manifest, choice);
     const files = names.flatMap((name) => runtime.filesOf(name));
     const all = files.reduce((sum, file) => sum + manifest.files[file].bytes, 0);

@@ -9,6 +9,7 @@ import { VideoOutput } from "../media/output.js";
 import { readTemplate } from "../motion/templates.js";
 import { fetched } from "../runtime.js";
 import { answer, Calls, tell } from "./calls.js";
+import { Lanes } from "./lanes.js";
 import { load } from "./loading.js";
 
 const NETWORKS = ["appearance", "render", "stitching", "expression", "motion"];
@@ -16,6 +17,8 @@ const LATER = ["eye_retargeting"]; // sliders of the eyes ask it
 
 let animator = null;
 let manifest = null;
+let lanes = null;
+let startLanes = () => {};
 let faces = null; // the worker that looks for them
 let portrait = null;
 let canvas = null;
@@ -30,7 +33,9 @@ answer({
         faces = new Calls(port);
         const loaded = await load(NETWORKS, wish, LATER);
         manifest = loaded.manifest;
-        animator = new Animator(loaded.networks);
+        lanes = new Lanes(loaded.networks.render, Object.keys(manifest.graphs.appearance.outputs).length);
+        startLanes = () => lanes.open(loaded.choice.threads - 1, wish, (threads) => tell({ kind: "threads", threads }));
+        animator = new Animator({ ...loaded.networks, render: lanes.render }, () => lanes.depth);
         const { sliders } = manifest.constants.motion;
         return { runtime: loaded.choice.told, motions: Object.keys(manifest.motions), sliders };
     },
@@ -39,6 +44,7 @@ answer({
         const opened = await animator.open(seen);
         portrait?.close();
         portrait = opened;
+        startLanes(); // while the visitor chooses a motion
     },
 
     /** The portrait as it is: the whole photo, or the face alone. @param {"photo" | "face"} wanted */
