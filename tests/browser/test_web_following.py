@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import cv2
@@ -12,6 +13,8 @@ from camera_film import camera_frames
 from web_browser import Modules, picture
 from web_networks import face_networks
 
+from liveportrait.animation.driver.base import TimedDriver
+from liveportrait.animation.driver.video import open_video_driver
 from liveportrait.animation.live import Live
 from liveportrait.animation.options import DriveOptions, SourceOptions
 from liveportrait.animation.session import Session
@@ -24,9 +27,11 @@ from liveportrait.face import Face, default_analyzer
 from liveportrait.face.crop import source_window
 from liveportrait.face.measures import head_pose, mouth_cues, opening_ratios
 from liveportrait.face.tracker import FaceTracker
+from liveportrait.media import FrameArrays
 from liveportrait.motion import SeenHeads
-from liveportrait.motion.gliding import LiveGlide
+from liveportrait.motion.gliding import LAZY, LiveGlide, glided
 from liveportrait.motion.lifting import MESH_ROWS, flattened
+from liveportrait.motion.smoothing import smooth_path
 from liveportrait.networks.interface import Motion
 
 CONSTANTS = {"face": face_constants(), "measures": measure_constants(), "motion": motion_constants()}
@@ -209,3 +214,59 @@ def test_a_driver_moves_the_portrait_as_in_python(web, session, film, monkeypatc
 def _check(made: dict[str, np.ndarray], expected: Motion) -> None:
     for name, part in expected._asdict().items():
         np.testing.assert_allclose(made[name], part[0].flatten(), atol=5e-4, rtol=0, err_msg=name)
+
+
+def test_a_whole_path_glides_as_in_python(web):
+    steps = np.random.default_rng(1).normal(0, 1, (90, 3)) * [9, 7, 0.05]
+    path = np.cumsum(steps, axis=0) + np.array([300, 200, 4.6])
+    script = """const {glided, smoothPath} = await load("motion/gliding.js");
+        return {glided: glided(rows, 25), short: smoothPath([1, 5], 0.1), least: smoothPath([1, 5, 2], 0.1)};"""
+    result = run(web, script, rows=path.tolist())
+    expected = glided(path, Fraction(25), LAZY)
+    assert np.abs(expected - path).max() > 5
+    np.testing.assert_allclose(result["glided"], expected, atol=1e-8)
+    assert result["short"] == [1, 5]
+    np.testing.assert_allclose(result["least"], smooth_path(np.array([[1.0], [5.0], [2.0]]), 0.1)[:, 0])
+
+
+def test_a_whole_video_is_followed_as_by_animate(web, session, film):
+    """Two passes: windows glide over the whole scene, and expressions start from the frame most like the portrait."""
+    frames = [np.full_like(film[0], 120), *film]
+    source = open_photo(session, portrait(), SourceOptions())
+    wanted = source.faces[0].scores
+    made = run(
+        web,
+        """const {FaceAnalyzer} = await load("face/analyzer.js");
+        const {Trace} = await load("animation/tracking.js");
+        const {VideoPlay} = await load("animation/drivers.js");
+        const trace = new Trace(new FaceAnalyzer(networks), 25, wanted);
+        for (const frame of frames) await trace.next(frame);
+        const track = trace.finish();
+        const play = await VideoPlay.open({name: "film", rate: [25, 1]}, track, networks);
+        const told = [];
+        for await (const {motion, ratios, scores, cues, around, start} of play.play()) {
+            told.push({motion, ratios, scores, cues, weights: around.weights, start});
+        }
+        return {told, windows: track.frames.map(({window}) => window.matrix)};""",
+        session,
+        frames=[picture(frame) for frame in frames],
+        wanted=wanted,
+    )
+    driver = open_video_driver(session, FrameArrays(frames, 25), True, "match", [wanted])
+    assert driver.windows is not None and driver.cuts == (8,)
+    for found, window in zip(made["windows"], driver.windows, strict=True):
+        np.testing.assert_allclose(found.reshape(2, 3), window.matrix, rtol=1e-3, atol=0.2)
+    batches = list(TimedDriver(driver, 0.0, surrounds=True).play(session, Fraction(25)))
+    rows = [batch.take([row]) for batch in batches for row in range(len(batch))]
+    assert len(made["told"]) == len(rows)
+    for number, (found, batch) in enumerate(zip(made["told"], rows, strict=True)):
+        _check(found["motion"], batch.motion)
+        start = driver.start(0).of(batch.scenes)
+        _check(found["start"]["motion"], start.motion)
+        for name, near in (("ratios", 2e-3), ("scores", 2e-3), ("cues", 2e-2)):
+            expected = getattr(batch, name)[0].numpy()
+            np.testing.assert_allclose(found[name], expected, atol=near, err_msg=f"{name} of {number}")
+        np.testing.assert_allclose(found["start"]["ratios"], start.ratios[0], atol=2e-3)
+        assert batch.around is not None
+        weights = batch.around.weights[0].numpy()
+        np.testing.assert_allclose(found["weights"], weights[weights > 0], atol=1e-6)

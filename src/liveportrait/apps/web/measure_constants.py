@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from liveportrait.animation.driver.reference import SCORED_EVERY
 from liveportrait.face import canonical, measures
 from liveportrait.motion import lifting
 from liveportrait.networks import keypoints
@@ -26,6 +27,13 @@ def measure_constants() -> dict[str, Any]:
         ],
         "lips": {"lids": canonical.INNER_LIPS, "corners": canonical.MOUTH_CORNERS},
         "epsilon": measures.EPSILON,
+        "scores": {
+            "leftOut": (canonical.NEUTRAL, *canonical.EYE_LOOK),
+            "twice": canonical.EYE_BLINK,
+            "lips": measures.LIPS,
+            "difference": measures.DIFFERENCE,
+            "every": SCORED_EVERY,
+        },
         "keypoints": keypoints.MESH,
         "rigidCentre": lifting.rigid_centre().tolist(),
         "lifting": {

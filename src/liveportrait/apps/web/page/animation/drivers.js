@@ -1,7 +1,10 @@
-/** What moves a portrait for a while: a bundled motion, or a video that is followed meanwhile. */
+/** What moves a portrait for a while: a bundled motion, or a video whose face was followed (animation/driver). */
 
-import { UserError } from "../errors.js";
-import { TemplateDriver } from "../motion/templates.js";
+import { toTensor } from "../face/crop.js";
+import { steadied } from "../motion/framing.js";
+import { motionFromHeads, snapToLandmarks, through, throughHead } from "../motion/landmarks.js";
+import { surroundings, TemplateDriver } from "../motion/templates.js";
+import { motionOf } from "./animator.js";
 
 /** @typedef {import("../motion/templates.js").Driving} Driving */
 
@@ -15,40 +18,59 @@ export class TemplatePlay extends TemplateDriver {
     }
 }
 
-/** A video, followed one frame ahead of what is rendered. Frames before the first face take its motion. */
+/**
+ * A video whose face was followed through all of it, as `animate` follows one: the first frame of each scene that shows
+ * the face is where head poses start, the one most like the portrait where expressions do.
+ */
 export class VideoPlay {
     /**
-     * @param {import("../media/input.js").VideoInput} video @param {import("./follower.js").Follower} follower
-     * @param {() => Promise<?import("./sight.js").Sight>} next what the next frame shows
+     * @param {{name: string, rate: [number, number]}} video @param {import("./tracking.js").Track} track of its face
+     * @param {import("../types.js").Networks} networks
      */
-    constructor(video, follower, next) {
-        const { name, rate, length } = video;
-        Object.assign(this, { name, rate, length, follower, next });
-    }
-
-    get start() {
-        return this.follower.start;
+    static async open({ name, rate }, { frames, scenes }, networks) {
+        const motions = [];
+        for (const scene of scenes) {
+            const found = motionOf(await networks.motion([toTensor(scene.crop)]));
+            const { window, head } = frames[scene.reference];
+            motions.push(snapToLandmarks(found, through(head.keypoints, window), window.size));
+        }
+        const made = new VideoPlay();
+        const [home] = motions;
+        Object.assign(made, { name, rate, fps: rate[0] / rate[1], length: frames.length });
+        /** @type {Driving[]} */
+        made.frames = heldFrames(frames).map(({ number, ratios, scores, cues }, place) => {
+            const shown = number <= place; // before the first face motion rests
+            const { head, window, scene } = frames[number];
+            const reference = frames[scenes[scene].reference];
+            const first = throughHead(reference.head, reference.window);
+            const moved = motionFromHeads(motions[scene], first, throughHead(head, window), reference.window.size);
+            const motion = shown ? steadied(moved, motions[scene], home) : home;
+            return { motion, ratios, scores, cues, around: null, start: null };
+        });
+        const starts = scenes.map(({ similar }, scene) => {
+            const { ratios, scores, motion } = made.frames[similar];
+            const { expression } = motion;
+            return { motion: { ...home, canonical: motions[scene].canonical, expression }, ratios, scores, cues: null, around: null, start: null };
+        });
+        made.frames.forEach((frame, place) => (frame.start = starts[frames[place].scene]));
+        made.start = starts[0];
+        return made;
     }
 
     /** @returns {AsyncGenerator<Driving>} */
     async *play() {
-        let waiting = 0; // frames before the first face
-        let ahead = this.next();
-        for (let sight = await ahead; sight; sight = await ahead) {
-            ahead = this.next();
-            ahead.catch(() => {}); // told when it is waited for
-            const driving = await this.follower.push(sight);
-            if (!driving) {
-                waiting += 1;
-                continue;
-            }
-            for (; waiting > 0; waiting--) {
-                yield driving;
-            }
-            yield driving;
-        }
-        if (!this.start) {
-            throw new UserError(`No face was found in ${this.name}: use a video that shows one.`);
+        for (let index = 0; index < this.length; index++) {
+            yield { ...this.frames[index], around: surroundings(this.frames, index, this.fps) };
         }
     }
+}
+
+/** What is known of every frame: where it shows no face that of the last one that does, or of the first. */
+function heldFrames(frames) {
+    let number = frames.findIndex(({ head }) => head);
+    return frames.map(({ head }, place) => {
+        number = head ? place : number;
+        const { ratios, scores, cues } = frames[number];
+        return { number, ratios, scores, cues };
+    });
 }

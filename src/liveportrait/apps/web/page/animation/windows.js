@@ -10,7 +10,7 @@
 import { constants } from "../constants.js";
 import { windowOf } from "../face/crop.js";
 import { multiply } from "../motion/geometry.js";
-import { LiveGlide } from "../motion/gliding.js";
+import { glided, LiveGlide } from "../motion/gliding.js";
 
 /** The framing of a head: x and y of the neck, px, and the logarithm of the face's size, px. @param {SeenHead} head */
 export function framingOf(head) {
@@ -38,4 +38,36 @@ export class LiveWindow {
         const centre = [x + side * this.aside[0], y + side * this.aside[1]];
         return windowOf({ centre, side: side * this.larger, roll: 0 });
     }
+}
+
+/**
+ * The windows of all frames of a scene: where the framing stands still each is the mean of the boxes; where it moves, the
+ * window goes along (animation/driver/framing.py).
+ *
+ * @param {SeenHead[]} heads and @param {Square[]} squares of the frames `rows` that show the face, of `count` @returns {CropWindow[]}
+ */
+export function glidingWindows(heads, squares, rows, count, fps) {
+    const first = rows[0];
+    const gliding = glided(bridged(heads.map(framingOf), rows), fps);
+    const mean = (value) => rows.reduce((sum, row, index) => sum + value(squares[index], gliding[row - first]), 0) / rows.length;
+    const aside = [0, 1].map((axis) => mean(({ centre }, row) => (centre[axis] - row[axis]) / Math.exp(row[2])));
+    const larger = mean(({ side }, row) => side / Math.exp(row[2]));
+    return Array.from({ length: count }, (_, frame) => {
+        // Before the first face and after the last the window rests.
+        const [x, y, size] = gliding[Math.min(Math.max(frame - first, 0), gliding.length - 1)];
+        const side = Math.exp(size);
+        return windowOf({ centre: [x + side * aside[0], y + side * aside[1]], side: side * larger, roll: 0 });
+    });
+}
+
+/** A path of some frames as one of every frame between the first and the last of them. */
+function bridged(path, rows) {
+    const whole = [];
+    for (let index = 0; index < rows.length - 1; index++) {
+        const length = rows[index + 1] - rows[index];
+        for (let step = 0; step < length; step++) {
+            whole.push(path[index].map((value, column) => value + (step / length) * (path[index + 1][column] - value)));
+        }
+    }
+    return [...whole, path.at(-1)];
 }

@@ -49,3 +49,18 @@ function distance(landmarks, first, second) {
     const apart = (axis) => landmarks[3 * first + axis] - landmarks[3 * second + axis];
     return Math.hypot(apart(0), apart(1));
 }
+
+/** Scores (53): blendshapes without gaze, blinking twice, and the opening of the lips. @param {Float32Array} blendshapes (52) */
+export function faceScores(blendshapes, landmarks) {
+    const { leftOut, twice, lips } = constants.measures.scores;
+    const scores = Float32Array.of(...blendshapes, lips * openingRatios(landmarks)[2]);
+    leftOut.forEach((index) => (scores[index] = 0));
+    twice.forEach((index) => (scores[index] *= 2));
+    return scores;
+}
+
+/** The cost of a driver's face with these scores as the start for a source with those: 0 for two neutral faces. */
+export function similarityCost(scores, source) {
+    const { difference } = constants.measures.scores;
+    return scores.reduce((cost, score, index) => cost + difference * Math.abs(score - source[index]) + score, 0);
+}

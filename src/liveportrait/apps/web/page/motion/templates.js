@@ -151,11 +151,11 @@ export class TemplateDriver {
     }
 }
 
-/** The frames around one of a driver's, as far as they count in smoothed values. @param {Driving[]} frames */
+/** The frames around one of a driver's, of the same scene, as far as they count in smoothed values. @param {Driving[]} frames */
 export function surroundings(frames, index, fps) {
     const near = Math.ceil(2 * constants.motion.expression.reach * fps);
-    const first = Math.max(0, index - near);
-    const around = frames.slice(first, index + near + 1);
-    const times = around.map((_, place) => (first + place) / fps);
-    return { frames: around, weights: smoothingWeights(index / fps, times) };
+    const numbers = Array.from({ length: 2 * near + 1 }, (_, place) => index - near + place);
+    const around = numbers.filter((number) => frames[number]?.start === frames[index].start);
+    const weights = smoothingWeights(index / fps, around.map((number) => number / fps));
+    return { frames: around.map((number) => frames[number]), weights };
 }

@@ -21,6 +21,9 @@ export class Stage {
     heard({ kind, share, frame, frames, rate, threads }) {
         if (kind === "loading" && !document.body.dataset.ready) {
             this.say(share < 1 ? `Loading the networks… ${Math.round(100 * share)} %` : "Making the networks ready…");
+        } else if (kind === "tracking") {
+            $("progress").value = frame / frames;
+            this.say(`Following the face: frame ${frame} of ${frames}.`);
         } else if (kind === "threads") {
             document.body.dataset.threads = threads; // that render by now
         } else if (kind === "frame") {

@@ -1,27 +1,29 @@
 /** The worker that looks for faces: in the photo, and in every frame of a driver. */
 
 import { sightOf } from "../animation/sight.js";
+import { Trace } from "../animation/tracking.js";
 import { UserError } from "../errors.js";
 import { FaceAnalyzer } from "../face/analyzer.js";
+import { faceScores } from "../face/measures.js";
 import { outlineOf } from "../face/outlines.js";
 import { SceneTracker } from "../face/scenes.js";
 import { VideoInput } from "../media/input.js";
 import { pixelsOf, readPicture } from "../media/pictures.js";
-import { answer, Moved } from "./calls.js";
+import { answer, Moved, tell } from "./calls.js";
 import { load } from "./loading.js";
 
 const NETWORKS = ["face_detector", "face_landmarks", "face_blendshapes"];
 
 let analyzer = null;
-let tracker = null; // of the driver's face
-let video = null;
-let frames = null; // of the video
+let tracker = null; // of the face that a camera shows
+let wanted = null; // scores of the portrait, which a driver's are compared with
+let stopped = false; // following a video
 
 answer({
     async start({ port, ...wish }) {
         const { networks } = await load(NETWORKS, { ...wish, small: true });
         analyzer = new FaceAnalyzer(networks);
-        answer({ follow, next, end }, port);
+        answer({ track, stop }, port);
     },
 
     /** A photo, the largest face in it, and the outlines of the others. */
@@ -32,6 +34,7 @@ answer({
             throw new UserError(`No face was found in ${name}: use a photo that shows one from the front.`);
         }
         const scores = await analyzer.blendshapes(face);
+        wanted = faceScores(scores, face.landmarks);
         const outlines = others.map(outlineOf);
         return new Moved({ picture, face, scores, outlines, mark: await markOf(file) }, [picture.data.buffer]);
     },
@@ -49,24 +52,32 @@ answer({
     },
 });
 
-/** Begin with a driving video. @param {File} file */
-async function follow(file) {
-    tracker = new SceneTracker(analyzer);
-    video = await VideoInput.open(file);
-    frames = video.frames();
+/** The face of a driving video, followed through all of it. @param {File} file @returns {Promise<import("../animation/tracking.js").Track>} */
+async function track(file) {
+    const video = await VideoInput.open(file);
+    stopped = false;
+    try {
+        const trace = new Trace(analyzer, video.rate[0] / video.rate[1], wanted);
+        for await (const picture of video.frames()) {
+            if (stopped) {
+                throw new DOMException("Stopped.", "AbortError");
+            }
+            await trace.next(picture);
+            tell({ kind: "tracking", frame: trace.frames.length, frames: video.length });
+        }
+        const tracked = trace.finish();
+        if (!tracked) {
+            throw new UserError(`No face was found in ${video.name}: use a video that shows one.`);
+        }
+        return tracked;
+    } finally {
+        video.close();
+    }
 }
 
-/** What its next frame shows; null after the last one. */
-async function next() {
-    const { value, done } = await frames.next();
-    return done ? null : sightOf(analyzer, tracker, value);
-}
-
-/** Let go of it. */
-async function end() {
-    await frames?.return();
-    video?.close();
-    video = frames = null;
+/** Stop following a video. */
+function stop() {
+    stopped = true;
 }
 
 /** What the watermark says of a photo: the first 16 bits of its checksum; 0 on hosts without https, where browsers have none. */

@@ -114,7 +114,7 @@ async function stoppable(work) {
 }
 
 async function animate(motion, transfer, webm, signal) {
-    const { driver, sound, close } = await openDriver(motion);
+    const { driver, sound, close } = await openDriver(motion, signal);
     const { width, height } = portrait.picture;
     const begun = performance.now();
     let output = null;
@@ -142,18 +142,22 @@ async function animate(motion, transfer, webm, signal) {
     }
 }
 
-/** The driver in a bundled motion, or in a visitor's video. @param {string | File} motion */
-async function openDriver(motion) {
+/** The driver in a bundled motion, or in a visitor's video. @param {string | File} motion @param {AbortSignal} signal */
+async function openDriver(motion, signal) {
     if (typeof motion === "string") {
         const data = await fetched(manifest.motions[motion], manifest);
         return { driver: new TemplatePlay(readTemplate(data.buffer, motion)), sound: null, close() {} };
     }
     const video = await VideoInput.open(motion);
-    await faces.call("follow", motion);
-    const close = async () => {
+    const stop = () => faces.call("stop");
+    signal.addEventListener("abort", stop);
+    try {
+        const driver = await VideoPlay.open(video, await faces.call("track", motion), animator.networks);
+        return { driver, sound: video.sound, close: () => video.close() };
+    } catch (error) {
         video.close();
-        await faces.call("end");
-    };
-    const driver = new VideoPlay(video, new Follower(animator.networks, video.rate[0] / video.rate[1]), () => faces.call("next"));
-    return { driver, sound: video.sound, close };
+        throw error;
+    } finally {
+        signal.removeEventListener("abort", stop);
+    }
 }
