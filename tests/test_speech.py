@@ -295,11 +295,9 @@ def test_frames_made_side_by_side_are_those_made_one_by_one(
         assert other.at_once == 2 and other.begin(2).result(60).shape == expected[0].picture.shape
         other.begin()
         assert other.said == 0 and other.due == len(speech)
-        with pytest.raises(ValueError, match="2 frames were begun"):
-            other.frame()
         given = [other.take()]
         other.begin(1)
-        given += [other.take(), other.take()]
+        given += [other.frame(), other.frame()]  # those that were begun are the next ones
         assert other.said == one.said
         for ours, theirs in zip(given, expected, strict=True):
             assert np.array_equal(ours.sound, theirs.sound)

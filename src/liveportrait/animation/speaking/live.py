@@ -170,14 +170,17 @@ class LiveVoice:
     def frame(self, left_out: int = 0) -> SpokenFrame:
         """The next frame, 1 / `fps` s after the one before, with its sound.
 
-        `left_out`: how many frames are passed over before; their sound comes with this one. Raises `ValueError` while
-        frames that were begun are still to be taken.
+        `left_out`: how many frames are passed over before; their sound comes with this one. Those that were begun and
+        not taken are the next ones.
         """
+        passed = [self.take().sound for _ in range(min(left_out, len(self._coming)))]
         if self._coming:
-            raise ValueError(f"{len(self._coming)} frames were begun before: take them first")
-        driving, sounds = self._driving(left_out)
-        picture = self._stage.show(self._transfers, driving)
-        return SpokenFrame(picture, self._out(sounds))
+            picture, sound = self.take()
+        else:
+            driving, sounds = self._driving(left_out - len(passed))
+            picture = self._stage.show(self._transfers, driving)
+            sound = self._out(sounds)
+        return SpokenFrame(picture, np.concatenate([*passed, sound]))
 
     def begin(self, left_out: int = 0) -> Future[Image]:
         """Have the next frame made by another thread, as `frame` makes it; `take` gives it once it is done.
@@ -199,6 +202,8 @@ class LiveVoice:
 
     def skip(self) -> Speech:
         """Let one frame go by; its sound."""
+        if self._coming:
+            return self.take().sound
         ((batch, sound),) = self._next(1)
         self._past.append(batch)
         self._stage.skip()
@@ -212,18 +217,16 @@ class LiveVoice:
         """
         begun = time.monotonic()
         shown = 0
-        coming: deque[Future[Image]] = deque()
         while not self._is_closed:
-            now = time.monotonic()
             due = begun + shown / float(self._fps)
-            if now >= due and len(coming) < self.at_once:
+            if not self._coming:
+                time.sleep(max(due - time.monotonic(), 0.0))
+            now, room = time.monotonic(), self.at_once - len(self._coming)
+            if not self._coming or (now >= due and room > 0):
                 late = max(int((now - begun) * self._fps) - shown, 0)
-                coming.append(self.begin(late))
+                self.begin(late)
                 shown += late + 1
-            elif not coming:
-                time.sleep(due - now)
-            elif _is_done(coming[0], None if len(coming) == self.at_once else max(due - now, 0.0)):
-                coming.popleft()
+            elif _is_done(self._coming[0].picture, max(due - now, 0.0) if room > 0 else None):
                 frame = self.take()
                 given = time.monotonic()
                 yield frame
