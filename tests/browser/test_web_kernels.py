@@ -12,6 +12,7 @@ import torch
 from web_browser import PAGE
 
 from liveportrait import weights
+from liveportrait.apps.web.build import packed
 from liveportrait.engine.stages import generator_weights
 
 KERNELS = PAGE / "kernels"
@@ -74,3 +75,14 @@ def test_the_kernels_answer_as_the_eager_network(web, generator, kind):
     for found, expected in zip(made, (keep, (1 - keep) * painting), strict=True):
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, atol=NEAR)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 1001])
+def test_weights_are_unpacked_as_they_were(web, count):
+    data = np.random.default_rng(count).integers(0, 256, count, np.uint8)
+    script = """const {unpacked} = await load("packing.js");
+        return [await unpacked("a.packed", sent), await unpacked("a.wasm", sent)];"""
+    sent = np.frombuffer(packed(data.tobytes()), np.uint8)
+    made = web.run(script, sent=sent)
+    np.testing.assert_array_equal(made[0], data)
+    np.testing.assert_array_equal(made[1], sent)

@@ -44,7 +44,7 @@ def grey_of_grey(paint: Tensor, colour: Tensor) -> Tensor:
     none, some = COLOURLESS
     share = ((colour - none) / (some - none)).clamp(0, 1)[:, :, None, None]
     luma = (paint * paint.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    return torch.lerp(luma, paint, share)
+    return torch.addcmul(paint, 1 - share, luma - paint)
 
 
 def compose(layers: Layers, features: Features) -> Tensor:

@@ -9,6 +9,7 @@ and the numbers that the program owns and the page needs.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import shutil
@@ -46,6 +47,7 @@ PACKAGES = {
     "mediabunny": ["bundles/mediabunny.min.mjs"],
 }
 GRAPHS, MOTIONS, VENDOR = "graphs", "motions", "vendor"  # folders
+PACKED = ".packed"  # of files that no host needs to compress, or unpacks by itself
 
 
 def build(folder: Path, packages: Path, graphs: Path | None = None) -> Path:
@@ -69,7 +71,7 @@ def build(folder: Path, packages: Path, graphs: Path | None = None) -> Path:
         manifest = {
             "versions": {"liveportrait": version("liveportrait"), **_versions(packages)},
             "graphs": described,
-            "generator": f"{GRAPHS}/{GENERATOR}" if (partial / GRAPHS / GENERATOR).is_file() else None,
+            "generator": _present(partial, f"{GRAPHS}/{GENERATOR}{PACKED}"),
             "motions": {
                 path.stem: f"{MOTIONS}/{path.name}" for path in sorted((partial / MOTIONS).iterdir())
             },
@@ -116,9 +118,19 @@ def _copy_graphs(graphs: Path | None, into: Path) -> tuple[str, dict[str, Any]]:
         path = into / f"{name}.onnx"
         path.write_bytes(data)
         described[name] = _ports(path)
+    for path in list(into.iterdir()):
+        path.with_name(path.name + PACKED).write_bytes(packed(path.read_bytes()))
+        path.unlink()
     return told["variant"], {
-        name: {"file": f"{GRAPHS}/{name}.onnx", **ports} for name, ports in described.items()
+        name: {"file": f"{GRAPHS}/{name}.onnx{PACKED}", **ports} for name, ports in described.items()
     }
+
+
+def packed(data: bytes) -> bytes:
+    """Weights compressed, as `page/packing.js` unpacks them: every other byte first, since the upper halves of numbers
+    in 16 bits are alike, then those between.
+    """
+    return gzip.compress(data[0::2] + data[1::2], 9, mtime=0)
 
 
 def _ports(path: Path) -> dict[str, dict[str, list[int]]]:
@@ -135,6 +147,10 @@ def _ports(path: Path) -> dict[str, dict[str, list[int]]]:
         }
         for side, values in (("inputs", graph.input), ("outputs", graph.output))
     }
+
+
+def _present(folder: Path, name: str) -> str | None:
+    return name if (folder / name).is_file() else None
 
 
 def _constants(variant: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 
 import { UserError } from "./errors.js";
 import { kernelsFile, stagedRender, STAGES } from "./kernels/stages.js";
+import { unpacked } from "./packing.js";
 
 /** @typedef {import("./types.js").Tensor} Tensor */
 
@@ -170,7 +171,7 @@ export async function fetched(file, manifest, onBytes = () => {}) {
     if (filled < data.length) {
         throw new UserError(`${file} arrived incomplete: reload the page.`);
     }
-    return data;
+    return unpacked(file, data);
 }
 
 /** The parts of a stream. (Safari's streams cannot be looped over.) */
