@@ -182,6 +182,8 @@ def test_a_portrait_says_what_is_sent_and_idles(address, monkeypatch):
     with Visitor(address) as visitor:
         visitor.socket.send(pack({"sound": 1}, hum.tobytes()))
         assert "follows a camera" in visitor.told()["error"]
+        visitor.send(driving_frames(1)[0])  # the portrait is open when the voice begins
+        visitor.picture()
         for wrong, word in (
             ({"head": "me.mp4"}, "head"),
             ({"region": "lips"}, "region"),
@@ -189,7 +191,7 @@ def test_a_portrait_says_what_is_sent_and_idles(address, monkeypatch):
         ):
             visitor.command(voice=wrong)
             assert word in visitor.told()["error"]
-        visitor.command(voice={"fps": 5, "head": "still", "no-blink": True}, seen=0)
+        visitor.command(voice={"fps": 5, "head": "still", "no-blink": True}, seen=1)
         visitor.socket.send(pack({"sound": 1}, hum.tobytes()))  # before it is ready
         assert visitor.told() == {"voice": {"fps": 5, "head": "still", "no-blink": True}}
         heard, pictures = [], []
