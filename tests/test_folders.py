@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from liveportrait import folders
 from liveportrait.folders import (
     FORGOTTEN_S,
     HIDDEN,
+    put_in_place,
     remove_unfinished,
     sweep_unfinished,
     temporary_folder,
@@ -148,3 +150,25 @@ def test_writing_goes_on_where_a_sweep_takes_a_lock_that_is_not_held_yet(tmp_pat
         file.write_text("whole")
         sweep_unfinished(tmp_path)
     assert calls and os.listdir(tmp_path) == ["out.txt"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_new_folder_takes_the_place_of_an_old_one_or_leaves_it(tmp_path, fails, monkeypatch):
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "page").write_text("old")
+    rename = Path.rename
+
+    def renamed(path: Path, target: Path) -> Path:
+        if fails and (path / "page").read_text() == "new":
+            raise PermissionError(13, "refused")
+        return rename(path, target)
+
+    with pytest.raises(PermissionError) if fails else nullcontext():  # noqa: SIM117
+        with unfinished_beside(tmp_path / "dist") as fresh:
+            fresh.mkdir()
+            (fresh / "page").write_text("new")
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "rename", renamed)
+                put_in_place(fresh, tmp_path / "dist")
+    assert (tmp_path / "dist" / "page").read_text() == ("old" if fails else "new")
+    assert os.listdir(tmp_path) == ["dist"]

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import http.client
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from web_dist import serving
 
 from liveportrait.apps.cli import main
 from liveportrait.apps.web.build import build
 from liveportrait.apps.web.server import MANIFEST, WebServer
 from liveportrait.errors import UserError
-
-
-@contextmanager
-def serving(folder: Path, isolated: bool = True) -> Iterator[WebServer]:
-    """The server of a folder while the block lasts."""
-    with WebServer(folder, isolated=isolated) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture

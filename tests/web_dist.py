@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import liveportrait
 from liveportrait import weights
 from liveportrait.apps.web.build import build
+from liveportrait.apps.web.server import WebServer
 from liveportrait.engine.export import export
 from liveportrait.motion import Template, read_template, write_template
 
@@ -81,6 +83,19 @@ def web_page(cache: Path, folder: Path) -> Path:
         manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (built / "manifest.json").write_text(json.dumps(manifest))
     return built
+
+
+@contextmanager
+def serving(folder: Path, isolated: bool = True) -> Iterator[WebServer]:
+    """The server of a folder while the block lasts."""
+    with WebServer(folder, isolated=isolated) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _digest(places: Iterable[Path]) -> str:

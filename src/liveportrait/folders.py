@@ -106,6 +106,22 @@ def temporary_folder() -> Iterator[Path]:
         yield folder
 
 
+def put_in_place(fresh: Path, folder: Path) -> None:
+    """Give a complete folder, made by `unfinished_beside`, its name, in place of one that may be there.
+
+    That one is removed afterwards; where the new one cannot take its place, it stays.
+    """
+    with unfinished(fresh.with_name(f"{fresh.name}-old")) as old:
+        if folder.exists():
+            folder.rename(old)
+        try:
+            fresh.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
+
+
 def sweep_unfinished(folder: Path) -> None:
     """Remove what killed processes left unfinished in a folder. What is being written there stays."""
     left: dict[str, list[Path]] = {}

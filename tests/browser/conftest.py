@@ -10,18 +10,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from camera_film import camera_frames, write_y4m
 from serving import served
+from skimage.data import astronaut
 from speech_samples import sound_file, syllables
 from web_browser import Modules, modules
+from web_dist import serving, web_page
+from web_visits import ONE_THREAD, WEB_PATIENCE
 
+from liveportrait.apps.web.server import WebServer
+from liveportrait.media import save_image
 from liveportrait.media.sound.speech import SPEECH_RATE
 
 PATIENCE = 90_000  # ms, for whatever a page waits for: other tests may be using the cores
 
 Serve = Callable[[Any], AbstractContextManager[str]]
 Launch = Callable[..., Any]
+Open = Callable[..., Any]
 
 
 def chromium() -> Path | None:
@@ -128,3 +135,37 @@ def web(browser) -> Iterator[Modules]:
     """The modules of the page that needs no server, run in the browser: see `web_browser`."""
     with modules(browser) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def built(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page, with motions of a few frames."""
+    return web_page(pytestconfig.cache.mkdir("web"), tmp_path_factory.mktemp("web") / "dist")
+
+
+@pytest.fixture(scope="session")
+def server(built: Path) -> Iterator[WebServer]:
+    with serving(built) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo whose face is small, not in the middle, and whose sides are odd."""
+    path = tmp_path_factory.mktemp("photo") / "astronaut.png"
+    save_image(path, np.ascontiguousarray(astronaut()[:401, 40:443]))
+    return path
+
+
+@pytest.fixture
+def open_page(page_at, server) -> Iterator[Open]:
+    """A function that opens the page and waits until it is ready; nothing else may be asked for."""
+
+    def opened(address: str = server.address + ONE_THREAD, **settings: Any) -> Any:
+        page = page_at(address, accept_downloads=True, **settings)
+        page.set_default_timeout(WEB_PATIENCE)
+        page.locator("body[data-ready=yes]").wait_for()
+        return page
+
+    yield opened
+    assert page_at.foreign == [] and page_at.errors == []

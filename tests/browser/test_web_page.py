@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from animation_samples import driving_frames, people, write_sound, write_video
-from skimage.data import astronaut
-from test_web_server import serving
 from web_browser import image_of, modules
-from web_dist import FRAMES, web_page
+from web_dist import FRAMES, serving
+from web_visits import bring, mark_of, says, shot, video_of
 
 from liveportrait import Animator
-from liveportrait.apps.web.server import WebServer
 from liveportrait.marking.film import watermarks
 from liveportrait.media import VideoReader, save_image
 from liveportrait.media.sound.speech import read_speech
 from liveportrait.motion import read_template
 
 PHONE = 390, 844
-PATIENCE = 240_000  # ms: networks are compiled, and other tests may be using the cores
 ALIKE = 45.0  # dB of frames against Python's
 ENCODED = 30.0  # dB, the same behind a video encoder
-ONE_THREAD = "?threads=1"  # threads wait for one another, and other tests may have the cores
 # Cancels as soon as the first frame is told: a film of a few frames is done in a second.
 CANCEL = """() => {
     const [message, cancel] = ["message", "cancel"].map((id) => document.getElementById(id));
@@ -37,8 +29,6 @@ CANCEL = """() => {
     observer.observe(message, {childList: true, characterData: true, subtree: true});
 }"""
 NO_SIMD = "WebAssembly.validate = () => false"
-
-Open = Callable[..., Any]
 
 FIRST_FRAMES = """
 const {Runtime, loadManifest} = await load("runtime.js");
@@ -69,79 +59,11 @@ return [...frames, {width, height, data: data.slice()}];
 
 
 @pytest.fixture(scope="module")
-def built(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page, with motions of a few frames."""
-    return web_page(pytestconfig.cache.mkdir("web"), tmp_path_factory.mktemp("web") / "dist")
-
-
-@pytest.fixture(scope="module")
-def server(built: Path) -> Iterator[WebServer]:
-    with serving(built) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A photo whose face is small, not in the middle, and whose sides are odd."""
-    path = tmp_path_factory.mktemp("photo") / "astronaut.png"
-    save_image(path, np.ascontiguousarray(astronaut()[:401, 40:443]))
-    return path
-
-
-@pytest.fixture(scope="module")
 def made_by_python(photo: Path, built: Path) -> list[np.ndarray]:
     """The frames of the motion `talk`, and the photo edited."""
     with Animator.load("compact", threads=1, backend="eager").open(photo) as portrait:
         frames = list(portrait.drive(read_template(built / "motions/talk.safetensors")))
         return [*frames, portrait.edit(smile=0.8, yaw=8)]
-
-
-@pytest.fixture
-def open_page(page_at, server) -> Iterator[Open]:
-    """A function that opens the page and waits until it is ready; nothing else may be asked for."""
-
-    def opened(address: str = server.address + ONE_THREAD, **settings: Any) -> Any:
-        page = page_at(address, accept_downloads=True, **settings)
-        page.set_default_timeout(PATIENCE)
-        page.locator("body[data-ready=yes]").wait_for()
-        return page
-
-    yield opened
-    assert page_at.foreign == [] and page_at.errors == []
-
-
-def mark_of(photo: Path) -> int:
-    """What the watermark says of a photo."""
-    return int(hashlib.sha256(photo.read_bytes()).hexdigest()[:4], 16)
-
-
-def says(page: Any, sentence: str) -> None:
-    """Wait until the page tells something."""
-    page.get_by_role("status").filter(has_text=sentence).wait_for()
-
-
-def shot(page: Any, name: str) -> None:
-    """Keep a screenshot where the environment names a folder for them."""
-    if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-
-def bring(page: Any, photo: Path) -> None:
-    """Give the page a photo and wait for its face."""
-    page.locator("#photo").set_input_files(photo)
-    says(page, "Choose a motion, then animate.")
-
-
-def video_of(page: Any, folder: Path) -> Path:
-    """Animate, and download the result."""
-    page.get_by_role("button", name="Animate").click()
-    link = page.get_by_role("link", name="Download")
-    link.wait_for()
-    with page.expect_download() as saved:
-        link.click()
-    path = folder / saved.value.suggested_filename
-    saved.value.save_as(path)
-    return path
 
 
 def test_frames_are_pythons(browser, built, photo, made_by_python):

@@ -18,7 +18,7 @@ from torch import Tensor
 from liveportrait.data.shards import Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
-from liveportrait.folders import unfinished, unfinished_beside
+from liveportrait.folders import put_in_place, unfinished_beside
 from liveportrait.motion.lifting import lift, measure_effect
 from liveportrait.networks.interface import Motion
 from liveportrait.training import distributed
@@ -207,7 +207,8 @@ def ensure_corpus(
             folder.parent.mkdir(parents=True, exist_ok=True)
             with unfinished_beside(folder) as fresh:
                 build_corpus(shards, fresh, frames_per_clip, one_in, seed, held_out)
-                _put_in_place(folder, fresh)
+                if stored_digest(folder) != stored_digest(fresh):  # else another run was faster
+                    put_in_place(fresh, folder)
     return load_corpus(folder)
 
 
@@ -221,15 +222,6 @@ def stored_digest(folder: Path) -> str | None:
     """Digest of the corpus in `folder`; "" where an older version made it, None where there is no complete one."""
     path = folder / "corpus.json"
     return str(json.loads(path.read_text()).get("digest", "")) if path.exists() else None
-
-
-def _put_in_place(folder: Path, fresh: Path) -> None:
-    if stored_digest(folder) == stored_digest(fresh):  # another run was faster
-        return
-    with unfinished(fresh.with_name(f"{fresh.name}-old")) as old:
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
 
 
 def load_corpus(folder: Path) -> Corpus:

@@ -106,7 +106,7 @@ async function live() {
         stage.showCamera(true);
         const options = optionsOf($("options"));
         await studio.view(options.view);
-        await studio.live(camera, options, (text) => stage.say(text));
+        await studio.live(camera, options, (text, frames) => stage.followed(text, frames));
     });
     camera.stop();
     stage.showCamera(false);

@@ -5,6 +5,7 @@ import { Calls } from "./workers/calls.js";
 
 export class Studio {
     isOpen = false;
+    following = null; // the camera that is followed
 
     /** @param {URLSearchParams} asked what the address asks for @param {(news: object) => void} onNews */
     constructor(asked, onNews) {
@@ -79,26 +80,35 @@ export class Studio {
 
     /** Follow a camera until `stop`. @param {import("./view/photos.js").Camera} camera */
     async live(camera, { transfer }, onTold) {
-        this.following = true;
+        this.following = camera;
         let [rendered, begins, count] = [Promise.resolve(), true, 0];
         const begun = performance.now();
-        while (this.following) {
-            const frame = await camera.frame();
-            const sight = await this.face.call("see", { frame, begins }, [frame]);
-            await rendered; // the last frame, meanwhile
-            rendered = this.render.call("follow", { sight, begins, rate: camera.rate, transfer });
-            begins = false;
-            count += 1;
-            const rate = (1000 * count) / (performance.now() - begun);
-            onTold(sight.face ? `The portrait follows: ${rate.toFixed(1)} frames a second.` : "No face in sight: the portrait waits.", count);
+        try {
+            while (this.following) {
+                const frame = await camera.frame();
+                if (!frame) {
+                    break;
+                }
+                const sight = await this.face.call("see", { frame, begins }, [frame]);
+                await rendered; // the last frame, meanwhile
+                rendered = this.render.call("follow", { sight, begins, rate: camera.rate, transfer });
+                rendered.catch(() => {}); // told when it is waited for
+                begins = false;
+                count += 1;
+                const rate = (1000 * count) / (performance.now() - begun);
+                onTold(sight.face ? `The portrait follows: ${rate.toFixed(1)} frames a second.` : "No face in sight: the portrait waits.", count);
+            }
+            await rendered;
+        } finally {
+            this.following = null;
+            await this.render.call("rest");
         }
-        await rendered;
-        await this.render.call("rest");
     }
 
     /** Stop what is being made. */
     stop() {
-        this.following = false;
+        this.following?.interrupt();
+        this.following = null;
         return this.render.call("stop");
     }
 }

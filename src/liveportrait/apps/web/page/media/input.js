@@ -3,7 +3,7 @@
 import { ALL_FORMATS, BlobSource, Input, VideoSampleSink } from "../vendor/mediabunny.min.mjs";
 
 import { UserError } from "../errors.js";
-import { pixelsOf } from "./pictures.js";
+import { pixelsOfFrame } from "./frames.js";
 
 const MOST = 60; // frames/s: faster films are read at this rate
 const COUNTED = 200; // packets of which the rate is taken
@@ -22,7 +22,8 @@ export class VideoInput {
         if (!(await track.canDecode())) {
             const codec = (await track.getCodec()) ?? "an unknown codec";
             input.dispose();
-            throw new UserError(`This browser cannot decode ${file.name} (${codec}): convert it to H.264, or use another browser.`);
+            const other = codec === "avc" ? "WebM" : "H.264";
+            throw new UserError(`This browser cannot decode ${file.name} (${codec}): convert it to ${other}, or use another browser.`);
         }
         const made = new VideoInput();
         const { averagePacketRate } = await track.computePacketStats(COUNTED);
@@ -45,8 +46,7 @@ export class VideoInput {
         try {
             for await (const sample of sink.samplesAtTimestamps(times)) {
                 if (sample) {
-                    last = pixelsOfSample(sample);
-                    sample.close();
+                    last = await pixelsOfSample(sample);
                 }
                 if (last) {
                     yield last;
@@ -77,13 +77,12 @@ function fractionOf(rate) {
     return [Math.round(1000 * rate), 1000];
 }
 
-function pixelsOfSample(sample) {
-    const frame = sample.toCanvasImageSource();
-    const { displayWidth, displayHeight, rotation } = sample;
-    if (!rotation) {
-        return pixelsOf(frame, displayWidth, displayHeight, "The video");
+async function pixelsOfSample(sample) {
+    const frame = sample.toVideoFrame();
+    try {
+        return await pixelsOfFrame(frame, "The video", sample.rotation);
+    } finally {
+        frame.close();
+        sample.close();
     }
-    const canvas = new OffscreenCanvas(displayWidth, displayHeight);
-    sample.draw(canvas.getContext("2d"), 0, 0);
-    return pixelsOf(canvas, displayWidth, displayHeight, "The video");
 }

@@ -7,7 +7,7 @@ import {
     EncodedPacketSink,
     Mp4OutputFormat,
     Output,
-    QUALITY_VERY_HIGH,
+    Quality,
     StreamTarget,
     VideoSample,
     VideoSampleSource,
@@ -15,9 +15,11 @@ import {
 } from "../vendor/mediabunny.min.mjs";
 
 import { UserError } from "../errors.js";
+import { canEncodeH264 } from "./encoder.js";
 
 const CODECS = ["avc", "vp9", "av1"]; // in this order: what plays everywhere comes first
 const WEBM_CODECS = ["vp9", "av1", "vp8"];
+const QUALITY = new Quality("very-high");
 const KEY_FRAMES = 2; // s between frames that can be jumped to
 const PREFIX = "liveportrait-"; // of files in the browser's own storage
 
@@ -40,7 +42,7 @@ export class VideoOutput {
         Object.assign(made, { options, codec, kind: webm ? "video/webm" : "video/mp4", suffix: webm ? "webm" : "mp4" });
         made.store = await Store.open();
         made.output = new Output({ format, target: made.store.target });
-        made.video = new VideoSampleSource({ codec, bitrate: QUALITY_VERY_HIGH, keyFrameInterval: KEY_FRAMES });
+        made.video = new VideoSampleSource({ codec, quality: QUALITY, keyFrameInterval: KEY_FRAMES });
         made.output.addVideoTrack(made.video, { frameRate: options.rate[0] / options.rate[1] });
         await made.addSound(sound, format);
         await made.output.start();
@@ -58,6 +60,18 @@ export class VideoOutput {
         this.packets = new EncodedPacketSink(track).packets();
         this.decoderConfig = await track.getDecoderConfig();
         this.waiting = (await this.packets.next()).value ?? null;
+    }
+
+    /** What the visitor should know of the file; empty where there is nothing. */
+    get note() {
+        const notes = [];
+        if (this.suffix === "mp4" && this.codec !== "avc") {
+            notes.push(`This browser encodes no H.264: the MP4 holds ${this.codec.toUpperCase()}, which some players do not show.`);
+        }
+        if (this.silent) {
+            notes.push("The driver's sound is of a kind that this file cannot hold: it was left out.");
+        }
+        return notes.join(" ");
     }
 
     /** Add the next frame. @param {import("../types.js").Picture} picture @param {number} index counted from 0 */
@@ -103,11 +117,18 @@ export class VideoOutput {
 
 async function firstEncodable(codecs, width, height) {
     for (const codec of codecs) {
-        if (await canEncodeVideo(codec, { width, height, bitrate: QUALITY_VERY_HIGH })) {
+        const can = codec === "avc" ? canEncodeH264(width, height, QUALITY) : canEncodeVideo(codec, { width, height, quality: QUALITY });
+        if (await can) {
             return codec;
         }
     }
     return null;
+}
+
+/** Remove the files of films that were never finished: tabs that made them were closed. */
+export async function removeUnfinished() {
+    const folder = await navigator.storage?.getDirectory().catch(() => null);
+    await (folder && removeOld(folder));
 }
 
 let letGo = () => {}; // of the last file: the next one takes its place

@@ -25,12 +25,17 @@ export async function readPicture(file, name = "The photo") {
     }
 }
 
-/** The pixels of something that can be drawn, transparency laid on white, or as in a mirror. @returns {Picture} */
-export function pixelsOf(drawable, width, height, name = "The picture", mirrored = false) {
+/** Throw one sentence where something is too small for a face. */
+export function checkSize(width, height, name) {
     const { smallest } = constants.photo;
     if (Math.min(width, height) < smallest) {
         throw new UserError(`${name} is ${width}x${height} px: use one of at least ${smallest} px a side.`);
     }
+}
+
+/** The pixels of something that can be drawn, transparency laid on white. @returns {Picture} */
+export function pixelsOf(drawable, width, height, name = "The picture") {
+    checkSize(width, height, name);
     const canvas = new OffscreenCanvas(width, height);
     const pen = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
     if (!pen) {
@@ -38,9 +43,6 @@ export function pixelsOf(drawable, width, height, name = "The picture", mirrored
     }
     pen.fillStyle = "white";
     pen.fillRect(0, 0, width, height);
-    if (mirrored) {
-        pen.setTransform(-1, 0, 0, 1, width, 0);
-    }
     pen.drawImage(drawable, 0, 0, width, height);
     return { width, height, data: pen.getImageData(0, 0, width, height).data };
 }

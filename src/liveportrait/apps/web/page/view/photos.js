@@ -41,6 +41,8 @@ export class Camera {
     /** @param {HTMLVideoElement} video */
     constructor(video) {
         this.video = video;
+        this.waiting = null; // for a frame
+        this.gone = null; // what is told where it went away
     }
 
     /** Ask for it and start it. Throws one sentence where there is none. */
@@ -55,14 +57,35 @@ export class Camera {
             const refused = error.name === "NotAllowedError";
             throw new UserError(refused ? "The browser was not allowed to use the camera." : "There is no camera, or another program uses it.");
         }
-        this.rate = this.video.srcObject.getVideoTracks()[0].getSettings().frameRate || 25;
+        const [track] = this.video.srcObject.getVideoTracks();
+        this.gone = null;
+        track.addEventListener("ended", () => {
+            this.gone = new UserError("The camera is gone: is it still plugged in?");
+            this.waiting?.reject(this.gone);
+        });
+        this.rate = track.getSettings().frameRate || 25;
         await this.video.play();
     }
 
-    /** The next picture that differs from the last. @returns {Promise<VideoFrame>} */
+    /** The next picture that differs from the last; null where it was interrupted. @returns {Promise<?VideoFrame>} */
     async frame() {
-        await new Promise((seen) => this.video.requestVideoFrameCallback(seen));
-        return new VideoFrame(this.video);
+        if (this.gone) {
+            throw this.gone;
+        }
+        return new Promise((resolve, reject) => {
+            const waiting = (this.waiting = { resolve, reject });
+            this.video.requestVideoFrameCallback(() => {
+                if (this.waiting === waiting) {
+                    resolve(new VideoFrame(this.video));
+                }
+            });
+        });
+    }
+
+    /** Wait for no picture any more. */
+    interrupt() {
+        this.waiting?.resolve(null);
+        this.waiting = null;
     }
 
     /** A photo. @returns {Promise<Blob>} */
@@ -74,6 +97,7 @@ export class Camera {
 
     /** Let go of it. */
     stop() {
+        this.interrupt();
         this.video.srcObject?.getTracks().forEach((track) => track.stop());
         this.video.srcObject = null;
     }

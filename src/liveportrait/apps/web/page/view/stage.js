@@ -34,6 +34,12 @@ export class Stage {
         }
     }
 
+    /** A camera was followed for so many frames. */
+    followed(text, frames) {
+        document.body.dataset.frames = frames;
+        this.say(text);
+    }
+
     /** The portrait, in its own size, in place of what was there. */
     showPortrait(width, height) {
         this.canvas.ariaLabel = `The portrait, ${width} by ${height} pixels`;

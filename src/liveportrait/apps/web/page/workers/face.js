@@ -7,8 +7,9 @@ import { FaceAnalyzer } from "../face/analyzer.js";
 import { faceScores } from "../face/measures.js";
 import { outlineOf } from "../face/outlines.js";
 import { SceneTracker } from "../face/scenes.js";
+import { mirrored, pixelsOfFrame } from "../media/frames.js";
 import { VideoInput } from "../media/input.js";
-import { pixelsOf, readPicture } from "../media/pictures.js";
+import { readPicture } from "../media/pictures.js";
 import { answer, Moved, tell } from "./calls.js";
 import { load } from "./loading.js";
 
@@ -44,11 +45,8 @@ answer({
         if (begins) {
             tracker = new SceneTracker(analyzer);
         }
-        try {
-            return sightOf(analyzer, tracker, pixelsOf(frame, frame.displayWidth, frame.displayHeight, "The camera's picture", true));
-        } finally {
-            frame.close();
-        }
+        const picture = await pixelsOfFrame(frame, "The camera's picture").finally(() => frame.close());
+        return sightOf(analyzer, tracker, mirrored(picture));
     },
 });
 

@@ -5,7 +5,7 @@ import { Follower } from "../animation/follower.js";
 import { TemplatePlay, VideoPlay } from "../animation/drivers.js";
 import { UserError } from "../errors.js";
 import { VideoInput } from "../media/input.js";
-import { VideoOutput } from "../media/output.js";
+import { removeUnfinished, VideoOutput } from "../media/output.js";
 import { readTemplate } from "../motion/templates.js";
 import { fetched } from "../runtime.js";
 import { answer, Calls, tell } from "./calls.js";
@@ -36,6 +36,7 @@ answer({
         lanes = new Lanes(loaded.networks.render, Object.keys(manifest.graphs.appearance.outputs).length);
         startLanes = () => lanes.open(loaded.choice.threads - 1, wish, (threads) => tell({ kind: "threads", threads }));
         animator = new Animator({ ...loaded.networks, render: lanes.render }, () => lanes.depth);
+        await removeUnfinished();
         const { sliders } = manifest.constants.motion;
         return { runtime: loaded.choice.told, motions: Object.keys(manifest.motions), sliders };
     },
@@ -132,8 +133,7 @@ async function animate(motion, transfer, webm, signal) {
         const file = await output.finish();
         const seconds = (performance.now() - begun) / 1000;
         const name = `${typeof motion === "string" ? motion : "animated"}.${output.suffix}`;
-        const note = output.silent ? "The driver's sound is of a kind that this file cannot hold: it was left out." : "";
-        return { file, name, frames: done, seconds, codec: output.codec, note };
+        return { file, name, frames: done, seconds, note: output.note };
     } catch (error) {
         await output?.cancel();
         throw error;

@@ -1,0 +1,45 @@
+"""What a visitor of the page that needs no server does, in a browser that playwright drives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+WEB_PATIENCE = 240_000  # ms: networks are compiled, and other tests may be using the cores
+ONE_THREAD = "?threads=1"  # threads wait for one another, and other tests may have the cores
+
+
+def mark_of(photo: Path) -> int:
+    """What the watermark says of a photo."""
+    return int(hashlib.sha256(photo.read_bytes()).hexdigest()[:4], 16)
+
+
+def says(page: Any, sentence: str) -> None:
+    """Wait until the page tells something."""
+    page.locator("#message").filter(has_text=sentence).wait_for()
+
+
+def shot(page: Any, name: str) -> None:
+    """Keep a screenshot where the environment names a folder for them."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def bring(page: Any, photo: Path) -> None:
+    """Give the page a photo and wait for its face."""
+    page.locator("#photo").set_input_files(photo)
+    says(page, "Choose a motion, then animate.")
+
+
+def video_of(page: Any, folder: Path) -> Path:
+    """Animate, and download the result."""
+    page.get_by_role("button", name="Animate").click()
+    link = page.get_by_role("link", name="Download")
+    link.wait_for()
+    with page.expect_download() as saved:
+        link.click()
+    path = folder / saved.value.suggested_filename
+    saved.value.save_as(path)
+    return path
