@@ -15,7 +15,10 @@ from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
 from liveportrait.motion.voice import Voice
 from liveportrait.motion.voice.features import SOUND_RATE
+from liveportrait.motion.voice.listening import LATE, Told, bundled_listener, voice_steps
 from liveportrait.motion.voice.performance import Performance
+from liveportrait.networks.voice.listener import PAGE
+from liveportrait.networks.voice.speech import BANDS
 from liveportrait.weights.store import parameter_count
 
 LOOK_AHEAD = 0.2  # s
@@ -107,7 +110,37 @@ def test_strange_sounds_give_finite_motion(voice: Voice) -> None:
 
 
 def test_the_voice_is_small(voice: Voice) -> None:
-    assert parameter_count(voice.speech) + voice.free.innovations.size < 3_000_000
+    networks = parameter_count(voice.speech) + parameter_count(bundled_listener())
+    assert networks + voice.free.innovations.size < 3_000_000
+
+
+def test_how_a_sound_is_cut_does_not_matter_to_the_listener() -> None:
+    sound = syllables(2 * PAGE / 50 + 1.5)
+    whole = voice_steps(sound, np.zeros(BANDS, np.float32), np.ones(BANDS, np.float32))[:, 2 * BANDS :]
+    told, begin = Told(), 0
+    for size in (1, 399, 7_000, 130_000, len(sound)):
+        told.feed(sound[begin : begin + size])
+        begin += size
+    found = told.steps(len(whole))
+    assert len(found) >= len(sound) * 50 // SOUND_RATE
+    torch.testing.assert_close(found, whole[: len(found)], atol=2e-3, rtol=1e-3)
+    assert whole[LATE:].std(0).min() > 0.2
+
+
+def test_stillness_changes_nothing_of_what_is_expected_of_a_voice() -> None:
+    def codes(before: float) -> torch.Tensor:
+        still = int(before * SOUND_RATE)
+        told = Told()
+        told.feed(np.concatenate([np.zeros(still, np.float32), syllables(3)]))
+        return told.steps(10_000)[still * 50 // SOUND_RATE + LATE + 10 :]
+
+    soon, late = codes(8.0), codes(40.0)  # whole pages, so that positions are the same
+    torch.testing.assert_close(soon, late, atol=0.02, rtol=0.02)
+
+
+def test_a_listener_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read the listener"):
+        bundled_listener(tmp_path / "none.safetensors")
 
 
 def test_a_file_that_is_no_voice_is_refused(tmp_path: Path) -> None:

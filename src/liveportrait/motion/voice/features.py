@@ -51,47 +51,61 @@ def log_mel(samples: Tensor) -> Tensor:
     return torch.log(power @ mel_bank() + FLOOR)
 
 
+class Levels:
+    """Brings numbers that come in pieces to their own mean and deviation, as far as these are known by then."""
+
+    def __init__(
+        self,
+        mean: NDArray[np.floating],
+        deviation: NDArray[np.floating],
+        forgets: int,
+        prior: int,
+        least: float,
+    ) -> None:
+        """What is expected before anything is known (n,), and how many rows that counts; `least` variance."""
+        level = mean.astype(np.float64)
+        self._sum, self._squares = prior * level, prior * (deviation.astype(np.float64) ** 2 + level**2)
+        self._weight = float(prior)
+        self._keep, self._least = 1 - 1 / forgets, least
+
+    def normalised(self, rows: NDArray[np.float64], tells: NDArray[np.bool_]) -> Array:
+        """Rows (m,n) by mean and deviation with forgetting, of each row and those before it that tell (m,)."""
+        if not len(rows):
+            return np.zeros(rows.shape, np.float32)
+        told = rows[tells]
+        sums, squares = self._filtered(told, self._sum), self._filtered(told**2, self._squares)
+        weights = self._filtered(np.ones((len(told), 1)), np.array([self._weight]))
+        reached = np.cumsum(tells)  # 0: what was known before
+        mean = sums[reached] / weights[reached]
+        variance = squares[reached] / weights[reached] - mean**2
+        self._sum, self._squares, self._weight = sums[-1], squares[-1], float(weights[-1, 0])
+        scaled = (rows - mean) / np.sqrt(np.maximum(variance, self._least))
+        return np.asarray(scaled.clip(-FARTHEST, FARTHEST), np.float32)
+
+    def _filtered(self, values: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
+        """s_k = v_k + keep · s_{k−1}, with what was before in front."""
+        if not len(values):
+            return before[None]
+        after, _ = lfilter([1.0], [1.0, -self._keep], values, axis=0, zi=self._keep * before[None])
+        return np.concatenate([before[None], after])
+
+
 class Hearing:
     """Turns a sound that comes in pieces of any length into columns; how it is cut changes nothing but roundings."""
 
     def __init__(self, mean: Array, deviation: Array) -> None:
         """Levels (64,) of all speakers, and their standard deviations: what is expected before anything is heard."""
         self._rest = torch.zeros(BEFORE)
-        level = mean.astype(np.float64)
-        self._sum, self._squares = PRIOR * level, PRIOR * (deviation.astype(np.float64) ** 2 + level**2)
-        self._weight = float(PRIOR)
+        self._levels = Levels(mean, deviation, FORGETS, PRIOR, LEAST_VARIANCE)
 
     def feed(self, samples: Array) -> tuple[Tensor, Tensor]:
         """The new columns (n,64), in units of each band's deviation, and their loudness (n,), mean log power."""
         known = torch.cat([self._rest, torch.from_numpy(np.ascontiguousarray(samples, np.float32))])
         columns = log_mel(known)
         self._rest = known[len(columns) * HOP :]
-        found = columns.double().numpy()
-        return torch.from_numpy(self._normalised(found)), columns.mean(1)
-
-    def _normalised(self, columns: NDArray[np.float64]) -> Array:
-        """By mean and deviation with forgetting, of this column and those before it; stillness is not counted."""
-        if not len(columns):
-            return np.zeros((0, BANDS), np.float32)
-        tells = columns.mean(1) > STILL
-        loud = columns[tells]
-        sums, squares = self._filtered(loud, self._sum), self._filtered(loud**2, self._squares)
-        weights = self._filtered(np.ones((len(loud), 1)), np.array([self._weight]))
-        reached = np.cumsum(tells)  # 0: what was known before
-        mean = sums[reached] / weights[reached]
-        variance = squares[reached] / weights[reached] - mean**2
-        self._sum, self._squares, self._weight = sums[-1], squares[-1], float(weights[-1, 0])
-        scaled = (columns - mean) / np.sqrt(np.maximum(variance, LEAST_VARIANCE))
-        return np.asarray(scaled.clip(-FARTHEST, FARTHEST), np.float32)
-
-    @staticmethod
-    def _filtered(values: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
-        """s_k = v_k + (1 − 1/600) s_{k−1}, with what was before in front."""
-        keep = 1 - 1 / FORGETS
-        if not len(values):
-            return before[None]
-        after, _ = lfilter([1.0], [1.0, -keep], values, axis=0, zi=keep * before[None])
-        return np.concatenate([before[None], after])
+        loudness = columns.mean(1)
+        normalised = self._levels.normalised(columns.double().numpy(), loudness.double().numpy() > STILL)
+        return torch.from_numpy(normalised), loudness
 
 
 def heard_steps(sound: Array, mean: Array, deviation: Array) -> Tensor:

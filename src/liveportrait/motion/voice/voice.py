@@ -30,6 +30,7 @@ from liveportrait.motion.voice.free import (
     FreeMotion,
     FreeNumbers,
 )
+from liveportrait.motion.voice.listening import Told
 from liveportrait.motion.voice.performance import Performance
 from liveportrait.motion.voice.voicing import Gate
 from liveportrait.networks.expression import SCORES
@@ -140,6 +141,7 @@ class VoiceStream:
         if self._style.shape != (1, STYLES):
             raise UserError(f"a style is {STYLES} numbers, not {list(style or ())}")
         self._hearing, self._gate = Hearing(voice.mean, voice.deviation), Gate(AROUND)
+        self._told = Told()
         self._free = FreeMotion(voice.free, seed)
         self._tails = voice.speech.start()
         self._odd = torch.zeros(0, BANDS)  # columns that have not become steps
@@ -166,6 +168,7 @@ class VoiceStream:
     def _hear(self, samples: Array) -> None:
         columns, loud = self._hearing.feed(samples)
         self._gate.feed(samples)
+        self._told.feed(samples)
         columns = torch.cat([self._odd, columns])
         self._count_loudness(loud)
         steps = len(columns) // 2
@@ -173,8 +176,8 @@ class VoiceStream:
         self._odd = columns[2 * steps :]
         if not steps:
             return
-        heard = columns[: 2 * steps].reshape(1, steps, 2 * BANDS)
-        found, self._tails = self._voice.speech.step(heard, self._style, self._tails)
+        heard = torch.cat([columns[: 2 * steps].reshape(steps, 2 * BANDS), self._told.steps(steps)], dim=1)
+        found, self._tails = self._voice.speech.step(heard[None], self._style, self._tails)
         loudest = self._loud.unfold(0, 2 * AROUND + 2, 2)[:steps].amax(1)
         self._loud = self._loud[2 * steps :]
         moved = self._voice.gain * (found[0] - self._voice.offset)

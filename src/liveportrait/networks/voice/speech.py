@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from liveportrait.networks.voice.causal import CausalConv, GatedBlock, Tails
+from liveportrait.networks.voice.listener import CODES
 
 RATE = 50  # steps a second
 BANDS = 64  # of the log-mel spectrum, of which a step holds two columns
+INPUTS = 2 * BANDS + CODES  # numbers of a step
 DELAY = 8  # steps of look-ahead: 160 ms; the columns of the last step reach 27.5 ms beyond it
 STYLES = 3  # numbers of a style, see `motion.voice.style`
 # Blendshapes of jaw and mouth, by number: all from jawForward to mouthUpperUpRight.
@@ -40,7 +42,7 @@ class SpeechNetwork(nn.Module):
     def __init__(self, sizes: SpeechSizes) -> None:
         super().__init__()
         self.sizes = sizes
-        self.into = CausalConv(2 * BANDS, sizes.width, 3)
+        self.into = CausalConv(INPUTS, sizes.width, 3)
         self.blocks = nn.ModuleList(
             GatedBlock(sizes.width, sizes.kernel, dilation, STYLES, sizes.dropout)
             for dilation in sizes.dilations
@@ -57,7 +59,9 @@ class SpeechNetwork(nn.Module):
         return (self.into.start(batch), *(block.conv.start(batch) for block in self._gated()))
 
     def step(self, sound: Tensor, style: Tensor, tails: Tails) -> tuple[Tensor, Tails]:
-        """Output (B,T,1+27) for log-mel columns (B,T,128) of unit variance and styles (B,3), and what is remembered.
+        """Output (B,T,1+27) for steps (B,T,192) of unit variance and styles (B,3), and what is remembered.
+
+        A step is two log-mel columns and the listener's codes.
 
         Output number i is of step i − DELAY: first the opening of the lips (ratio of height to width, change from
         closed), then the scores of `SPEECH_SCORES` (change from rest).
@@ -70,7 +74,7 @@ class SpeechNetwork(nn.Module):
         return self.head(hidden).transpose(1, 2), tuple(kept)
 
     def forward(self, sound: Tensor, style: Tensor) -> Tensor:
-        """Output (B,T,1+27) at the very steps of a whole sound (B,T,128); it is followed by silence."""
+        """Output (B,T,1+27) at the very steps of a whole sound (B,T,192); it is followed by silence."""
         after = sound[:, -1:].expand(-1, DELAY, -1)
         found, _ = self.step(torch.cat([sound, after], dim=1), style, self.start(len(sound)))
         return found[:, DELAY:]

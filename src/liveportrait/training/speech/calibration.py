@@ -11,7 +11,7 @@ from torch import Tensor
 
 from liveportrait.data.speech import SpeechClip
 from liveportrait.metrics.sync import closures_found
-from liveportrait.motion.voice.features import heard_steps
+from liveportrait.motion.voice.listening import voice_steps
 from liveportrait.motion.voice.voice import Voice
 from liveportrait.networks.voice.speech import OUTPUTS, STYLES
 from liveportrait.types import Array
@@ -27,7 +27,7 @@ FEWEST = 50  # frames of a clip that tells
 
 def heard(voice: Voice, clip: SpeechClip) -> Tensor:
     """What the network says of a clip (T,28), before gain and offset."""
-    steps = heard_steps(clip.sound, voice.mean, voice.deviation)
+    steps = voice_steps(clip.sound, voice.mean, voice.deviation)
     with torch.no_grad():
         return voice.speech(steps[None], torch.zeros(1, STYLES))[0, ::2][: len(clip.lips)]
 

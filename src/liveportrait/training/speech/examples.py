@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from liveportrait.data.speech import SpeechClip
-from liveportrait.motion.voice.features import band_edges, heard_steps, log_mel
+from liveportrait.motion.voice.features import band_edges, log_mel
+from liveportrait.motion.voice.listening import voice_steps
 from liveportrait.motion.voice.voice import style_of
+from liveportrait.networks.voice.listener import CODES
 from liveportrait.networks.voice.speech import BANDS
 from liveportrait.networks.voice.sync import SOUND_STEPS, WINDOW
 from liveportrait.training.data.batches import generator
@@ -23,12 +25,13 @@ APART = (4, 6)  # frames from one of them to the next: 0.16 s and more
 # How fast a clip is played, and its pitch with it.
 SPEEDS = (1.0, 0.92, 1.08)
 TRACTS = 0.12  # the largest change of the length of a vocal tract
+OFF = 0.2  # deviations by which codes are off, all along and at each moment
 STYLED = 0.5  # share of examples with their clip's own style
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """A clip as V hears and should answer it: steps (2 T,128) float16 and targets (T,28)."""
+    """A clip as V hears and should answer it: steps (2 T,192) float16 and targets (T,28)."""
 
     steps: Tensor
     wanted: Tensor
@@ -47,7 +50,7 @@ def heard_clip(clip: SpeechClip, speed: float, mean: Array, deviation: Array) ->
     sound = np.interp(
         np.arange(int(len(clip.sound) / speed)) * speed, np.arange(len(clip.sound)), clip.sound
     ).astype(np.float32)
-    steps = heard_steps(sound, mean, deviation)[: 2 * count].half()
+    steps = voice_steps(sound, mean, deviation)[: 2 * count].half()
     place = np.minimum(np.arange(count) * speed, len(clip.lips) - 1)
     below, share = place.astype(int), torch.from_numpy((place % 1).astype(np.float32))[:, None]
     all_wanted = torch.from_numpy(clip.targets)
@@ -71,7 +74,7 @@ class Examples:
         self.deviation = torch.cat([each[0].wanted for each in self.clips]).std(0).clamp(min=0.02)
 
     def batches(self, seed: int, size: int, start: int = 0) -> Iterator[tuple[Tensor, ...]]:
-        """Endless: steps (B,200,128), targets (B,100,28), styles (B,3) and which frames there are (B,100)."""
+        """Endless: steps (B,200,192), targets (B,100,28), styles (B,3) and which frames there are (B,100)."""
         while True:
             drawn = [self._window(generator(seed, start, place)) for place in range(size)]
             yield tuple(torch.stack(parts) for parts in zip(*drawn, strict=True))
@@ -88,7 +91,7 @@ class Examples:
                 while len(chosen.wanted) < span:
                     chosen = self._chosen(rng)
                 first = int(rng.integers(len(chosen.wanted) - span + 1))
-                steps = varied(chosen.steps[2 * first : 2 * (first + span)].float(), rng)
+                steps = varied(chosen.steps[2 * first : 2 * (first + span)].float(), rng)[:, : 2 * BANDS]
                 wanted = chosen.wanted[first : first + span] / self.deviation
                 for begin in np.cumsum(rng.integers(*APART, PER_CLIP)) - APART[0]:
                     sounds.append(steps[2 * begin : 2 * begin + SOUND_STEPS])
@@ -116,32 +119,35 @@ class Examples:
 
 
 def varied(steps: Tensor, rng: np.random.Generator) -> Tensor:
-    """Steps (n,128) as another throat, room and microphone would give them: equalised, louder or softer, with noise."""
-    steps = of_tract(steps, float(rng.uniform(1 - TRACTS, 1 + TRACTS)))
+    """Steps (n,192) as another throat, room and microphone would give them: equalised, louder or softer, with noise."""
+    bands, codes = steps.split([2 * BANDS, CODES], dim=1)
+    bands = of_tract(bands, float(rng.uniform(1 - TRACTS, 1 + TRACTS)))
     knots = torch.from_numpy(rng.normal(0, 0.25, BANDS // 8 + 1).astype(np.float32))
     equaliser = torch.nn.functional.interpolate(knots[None, None], size=BANDS, mode="linear")[0, 0]
-    steps = (steps + equaliser.repeat(2) + float(rng.normal(0, 0.2))) * float(np.exp(rng.normal(0, 0.1)))
+    bands = (bands + equaliser.repeat(2) + float(rng.normal(0, 0.2))) * float(np.exp(rng.normal(0, 0.1)))
     if rng.random() < 0.5:
-        floor = rng.uniform(-2, -0.2) + 0.3 * rng.normal(size=tuple(steps.shape))
-        steps = torch.maximum(steps, torch.from_numpy(floor.astype(np.float32)))
-    return steps
+        floor = rng.uniform(-2, -0.2) + 0.3 * rng.normal(size=tuple(bands.shape))
+        bands = torch.maximum(bands, torch.from_numpy(floor.astype(np.float32)))
+    moved = rng.normal(0, OFF, CODES) + rng.normal(0, OFF, tuple(codes.shape))
+    return torch.cat([bands, codes + torch.from_numpy(moved.astype(np.float32))], dim=1)
 
 
-def of_tract(steps: Tensor, stretch: float) -> Tensor:
-    """Steps (n,128) whose frequencies are `stretch` times theirs (Jaitly and Hinton 2013)."""
+def of_tract(bands: Tensor, stretch: float) -> Tensor:
+    """Columns (n,128) whose frequencies are `stretch` times theirs (Jaitly and Hinton 2013)."""
     middles = band_edges()[1:-1]
     places = np.interp(middles / stretch, middles, np.arange(BANDS))
     below = np.minimum(places.astype(int), BANDS - 2)
     share = torch.from_numpy((places - below).astype(np.float32))
-    bands = steps.view(-1, 2, BANDS)
-    return torch.lerp(bands[..., below], bands[..., below + 1], share).reshape(steps.shape)
+    columns = bands.view(-1, 2, BANDS)
+    return torch.lerp(columns[..., below], columns[..., below + 1], share).reshape(bands.shape)
 
 
 def blanked(steps: Tensor, rng: np.random.Generator) -> Tensor:
     """Steps with two bands and two moments left out (SpecAugment, Park et al. 2019)."""
     steps = steps.clone()
+    columns = steps[:, : 2 * BANDS].unflatten(1, (2, BANDS))
     for _ in range(2):
         band, moment = rng.integers(BANDS), rng.integers(len(steps))
-        steps.view(-1, 2, BANDS)[:, :, band : band + rng.integers(10)] = 0
+        columns[:, :, band : band + rng.integers(10)] = 0
         steps[moment : moment + rng.integers(10)] = 0
     return steps

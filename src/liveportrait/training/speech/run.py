@@ -15,7 +15,7 @@ from liveportrait.data.speech import SpeechClip, read_clips
 from liveportrait.errors import UserError
 from liveportrait.metrics.sync import SyncMeter
 from liveportrait.motion.voice.voice import Voice
-from liveportrait.networks.voice.speech import OUTPUTS, SpeechNetwork, SpeechSizes
+from liveportrait.networks.voice.speech import BANDS, OUTPUTS, SpeechNetwork, SpeechSizes
 from liveportrait.networks.voice.sync import SyncScorer
 from liveportrait.training.checkpoint import samples_seen
 from liveportrait.training.config import LossWeights, RunConfig, Schedule, read_run
@@ -167,7 +167,10 @@ def train_scorer(
         return [Objective(SCORER, loss, {})]
 
     def validate() -> dict[str, float]:
-        own = [(each[0].steps.float(), each[0].wanted / examples.deviation) for each in checks.clips]
+        own = [
+            (each[0].steps[:, : 2 * BANDS].float(), each[0].wanted / examples.deviation)
+            for each in checks.clips
+        ]
         return tells(average, own)._asdict()
 
     batches = examples.sync_batches(config.seed, phase.rank_slice.size, phase.state.step)

@@ -1,0 +1,106 @@
+"""Makes `weights/voice/listener.safetensors` of whisper-tiny.en and shards of speech.
+
+    python scripts/make_listener.py MODEL.bin OUT.safetensors 'speech/*.tar'
+
+MODEL.bin is the model as CTranslate2 stores it, float16 (`faster-whisper` downloads it). Its first layers are taken as
+they are; the projection is that of the training people's principal components, each of unit variance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from liveportrait.data.speech import read_clips
+from liveportrait.motion.voice.listening import Listening
+from liveportrait.networks.voice.listener import CODES, Listener
+
+TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+ONE_IN = 12  # identities that are held out
+LEAST = 1e-3  # deviation of a number that never changes
+LAYER = "encoder/layer_0"
+NAMES = {
+    "first": "encoder/conv1", "second": "encoder/conv2",
+    "attention_norm": f"{LAYER}/self_attention/layer_norm", "inner_norm": f"{LAYER}/ffn/layer_norm",
+    "attended": f"{LAYER}/self_attention/linear_0", "gathered": f"{LAYER}/self_attention/linear_1",
+    "inner": f"{LAYER}/ffn/linear_0", "outer": f"{LAYER}/ffn/linear_1",
+}  # fmt: skip
+
+
+def read_model(path: Path) -> dict[str, Tensor]:
+    """The tensors of a model that CTranslate2 has converted."""
+    content, place = path.read_bytes(), 0
+
+    def number(kind: str) -> int:
+        nonlocal place
+        (found,) = struct.unpack_from(f"<{kind}", content, place)
+        place += struct.calcsize(f"<{kind}")
+        return int(found)
+
+    def text() -> str:
+        nonlocal place
+        length = number("H")
+        place += length
+        return content[place - length : place].rstrip(b"\0").decode()
+
+    number("I"), text(), number("I")  # version, kind and its revision
+    found = {}
+    for _ in range(number("I")):
+        name, shape = text(), [number("I") for _ in range(number("B"))]
+        kind, size = np.dtype(TYPES[number("B")]), number("I")
+        values = np.frombuffer(content, kind, size // kind.itemsize, place).reshape(shape)
+        found[name] = torch.from_numpy(values.astype(np.float32))
+        place += size
+    return found
+
+
+def fill(listener: Listener, model: dict[str, Tensor]) -> None:
+    """Give a listener the layers of a model."""
+    for name, stored in NAMES.items():
+        module = getattr(listener, name)
+        weight, bias = ("gamma", "beta") if isinstance(module, nn.LayerNorm) else ("weight", "bias")
+        module.weight.data.copy_(model[f"{stored}/{weight}"])
+        module.bias.data.copy_(model[f"{stored}/{bias}"])
+
+
+def main() -> None:
+    """Convert the model, and find the projection."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("shards", help="a pattern")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    listener = Listener().eval().requires_grad_(False)
+    fill(listener, read_model(given.model))
+    hidden: list[Tensor] = []
+    watch = listener.project.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0][::2]))
+    for clip in read_clips(map(Path, sorted(glob.glob(given.shards))), ONE_IN, held_out=False):
+        Listening(listener).feed(clip.sound)
+    watch.remove()
+    rows = torch.cat(hidden).double()
+    mean, deviation = rows.mean(0), rows.std(0) + LEAST
+    power, axes = torch.linalg.eigh(torch.cov(((rows - mean) / deviation).T))
+    matrix = (axes / power.sqrt()).T[-CODES:].flip(0) / deviation
+    listener.project.weight.data.copy_(matrix)
+    listener.project.bias.data.copy_(-matrix @ mean)
+    state = {
+        key: value.half().contiguous() if value.ndim > 1 else value.contiguous()
+        for key, value in listener.state_dict().items()
+    }
+    save_file(state, given.out)
+    given.out.chmod(0o644)
+    print(
+        f"{len(rows)} moments, {float(power[-CODES:].sum() / power.sum()):.3f} of their variance in {CODES} codes"
+    )
+
+
+if __name__ == "__main__":
+    main()

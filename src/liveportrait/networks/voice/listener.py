@@ -1,0 +1,82 @@
+"""What is said, as a network hears it that has learned from very many hours of speech: the beginning of Whisper.
+
+The two convolutions and the first layer of the encoder of whisper-tiny.en (Radford et al. 2022), unchanged but for how
+far the layer looks, and a projection to 64 numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LISTENED_BANDS = 80  # of the log-mel spectrum, 100 columns a second
+CODES = 64  # numbers a step, 50 steps a second
+WIDTH, HEADS, INNER = 384, 6, 1536
+PAST, AHEAD = 64, 4  # steps that a moment attends to, before it and beyond it
+PAGE = 400  # steps after which positions are counted anew
+AROUND = 5  # columns that a step is made of: its own, the next, and what the convolutions see beside them
+
+
+class Listener(nn.Module):
+    """Columns of a log-mel spectrum to codes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(LISTENED_BANDS, WIDTH, 3)
+        self.second = nn.Conv1d(WIDTH, WIDTH, 3, stride=2)
+        self.attention_norm = nn.LayerNorm(WIDTH)
+        self.attended = nn.Linear(WIDTH, 3 * WIDTH)  # queries, keys, values
+        self.gathered = nn.Linear(WIDTH, WIDTH)
+        self.inner_norm = nn.LayerNorm(WIDTH)
+        self.inner = nn.Linear(WIDTH, INNER)
+        self.outer = nn.Linear(INNER, WIDTH)
+        self.project = nn.Linear(WIDTH, CODES)
+        self.register_buffer("positions", _waves(PAST + PAGE + AHEAD), persistent=False)
+
+    def sounds(self, columns: Tensor) -> Tensor:
+        """Columns (n,80) to what the layer attends to (m,384), m = (n - 3) // 2: the first is of columns 0 to 4."""
+        hidden = F.gelu(self.first(columns.T[None]))
+        return F.gelu(self.second(hidden))[0].T
+
+    def codes(self, sounds: Tensor, before: int, number: int) -> Tensor:
+        """Codes (m - before - 4,64) of steps `number` and on, out of sounds (m,384) with `before` earlier and 4 later.
+
+        Positions depend on a step's number alone, so it does not matter how a sound was cut.
+        """
+        found, end = [], number + len(sounds) - before - AHEAD
+        while number < end:
+            page = number // PAGE
+            last = min((page + 1) * PAGE, end)
+            count, known = last - number, min(before, PAST)
+            begin = number - known - page * PAGE + PAST
+            part = sounds[before - known : before + count + AHEAD]
+            found.append(self._layer(part, known, count, self.positions[begin : begin + len(part)]))
+            number, before = last, before + count
+        return self.project(torch.cat(found)) if found else sounds.new_zeros(0, CODES)
+
+    def _layer(self, sounds: Tensor, before: int, count: int, positions: Tensor) -> Tensor:
+        """The layer's output (count,384) for the steps after the first `before` ones."""
+        placed = sounds + positions
+        signals = self.attended(self.attention_norm(placed))
+        queries, keys, values = (
+            part.unflatten(1, (HEADS, -1)).transpose(0, 1) for part in signals.chunk(3, 1)
+        )
+        own = torch.arange(before, before + count)
+        away = torch.arange(len(sounds))[None] - own[:, None]
+        seen = (away >= -PAST) & (away <= AHEAD)
+        mixed = F.scaled_dot_product_attention(
+            queries[None, :, own], keys[None], values[None], attn_mask=seen
+        )
+        hidden = placed[own] + self.gathered(mixed[0].transpose(0, 1).flatten(1))
+        return hidden + self.outer(F.gelu(self.inner(self.inner_norm(hidden))))
+
+
+def _waves(count: int) -> Tensor:
+    """Positions (count,384) as Whisper has them: sines and cosines of 192 frequencies."""
+    half = WIDTH // 2
+    frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half))
+    angles = torch.arange(count)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
