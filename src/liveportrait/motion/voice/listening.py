@@ -80,7 +80,7 @@ class Listening:
 
     @torch.no_grad()
     def feed(self, samples: Array) -> tuple[Tensor, Tensor]:
-        """The codes (n,64) that are known by now, and which steps (n,) are not still."""
+        """The codes (n,128) that are known by now, and which steps (n,) are not still."""
         known = torch.cat([self._rest, torch.from_numpy(np.ascontiguousarray(samples, np.float32))])
         if len(known) >= WINDOW:
             frames = known.unfold(0, WINDOW, HOP)
@@ -129,13 +129,13 @@ class Told:
             self._known = torch.cat([self._known, torch.from_numpy(normalised)])
 
     def steps(self, count: int) -> Tensor:
-        """The next (count,64)."""
+        """The next (count,128)."""
         given, self._known = self._known[:count], self._known[count:]
         return given
 
 
 def voice_steps(sound: Array, mean: Array, deviation: Array) -> Tensor:
-    """What the speech network hears of a whole sound (n,): steps (m,192), the log-mel columns and the codes."""
+    """What the speech network hears of a whole sound (n,): steps (m,256), the log-mel columns and the codes."""
     steps = heard_steps(sound, mean, deviation)
     told = Told()
     told.feed(np.concatenate([sound, np.zeros(2 * SOUND_RATE // 5, np.float32)]))

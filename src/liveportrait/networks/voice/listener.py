@@ -1,7 +1,7 @@
 """What is said, as a network hears it that has learned from very many hours of speech: the beginning of Whisper.
 
 The two convolutions and the first layer of the encoder of whisper-tiny.en (Radford et al. 2022), unchanged but for how
-far the layer looks, and a projection to 64 numbers.
+far the layer looks, and a projection to 128 numbers.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LISTENED_BANDS = 80  # of the log-mel spectrum, 100 columns a second
-CODES = 64  # numbers a step, 50 steps a second
+CODES = 128  # numbers a step, 50 steps a second
 WIDTH, HEADS, INNER = 384, 6, 1536
-PAST, AHEAD = 64, 4  # steps that a moment attends to, before it and beyond it
+PAST, AHEAD = 100, 4  # steps that a moment attends to, before it and beyond it
 PAGE = 400  # steps after which positions are counted anew
 AROUND = 5  # columns that a step is made of: its own, the next, and what the convolutions see beside them
 
@@ -42,7 +42,7 @@ class Listener(nn.Module):
         return F.gelu(self.second(hidden))[0].T
 
     def codes(self, sounds: Tensor, before: int, number: int) -> Tensor:
-        """Codes (m - before - 4,64) of steps `number` and on, out of sounds (m,384) with `before` earlier and 4 later.
+        """Codes (m - before - 4,128) of steps `number` and on, out of sounds (m,384) with `before` earlier and 4 later.
 
         Positions depend on a step's number alone, so it does not matter how a sound was cut.
         """

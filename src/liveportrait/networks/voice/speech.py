@@ -59,7 +59,7 @@ class SpeechNetwork(nn.Module):
         return (self.into.start(batch), *(block.conv.start(batch) for block in self._gated()))
 
     def step(self, sound: Tensor, style: Tensor, tails: Tails) -> tuple[Tensor, Tails]:
-        """Output (B,T,1+27) for steps (B,T,192) of unit variance and styles (B,3), and what is remembered.
+        """Output (B,T,1+27) for steps (B,T,256) of unit variance and styles (B,3), and what is remembered.
 
         A step is two log-mel columns and the listener's codes.
 
@@ -74,7 +74,7 @@ class SpeechNetwork(nn.Module):
         return self.head(hidden).transpose(1, 2), tuple(kept)
 
     def forward(self, sound: Tensor, style: Tensor) -> Tensor:
-        """Output (B,T,1+27) at the very steps of a whole sound (B,T,192); it is followed by silence."""
+        """Output (B,T,1+27) at the very steps of a whole sound (B,T,256); it is followed by silence."""
         after = sound[:, -1:].expand(-1, DELAY, -1)
         found, _ = self.step(torch.cat([sound, after], dim=1), style, self.start(len(sound)))
         return found[:, DELAY:]

@@ -31,7 +31,7 @@ STYLED = 0.5  # share of examples with their clip's own style
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """A clip as V hears and should answer it: steps (2 T,192) float16 and targets (T,28)."""
+    """A clip as V hears and should answer it: steps (2 T,256) float16 and targets (T,28)."""
 
     steps: Tensor
     wanted: Tensor
@@ -74,7 +74,7 @@ class Examples:
         self.deviation = torch.cat([each[0].wanted for each in self.clips]).std(0).clamp(min=0.02)
 
     def batches(self, seed: int, size: int, start: int = 0) -> Iterator[tuple[Tensor, ...]]:
-        """Endless: steps (B,200,192), targets (B,100,28), styles (B,3) and which frames there are (B,100)."""
+        """Endless: steps (B,200,256), targets (B,100,28), styles (B,3) and which frames there are (B,100)."""
         while True:
             drawn = [self._window(generator(seed, start, place)) for place in range(size)]
             yield tuple(torch.stack(parts) for parts in zip(*drawn, strict=True))
@@ -119,7 +119,7 @@ class Examples:
 
 
 def varied(steps: Tensor, rng: np.random.Generator) -> Tensor:
-    """Steps (n,192) as another throat, room and microphone would give them: equalised, louder or softer, with noise."""
+    """Steps (n,256) as another throat, room and microphone would give them: equalised, louder or softer, with noise."""
     bands, codes = steps.split([2 * BANDS, CODES], dim=1)
     bands = of_tract(bands, float(rng.uniform(1 - TRACTS, 1 + TRACTS)))
     knots = torch.from_numpy(rng.normal(0, 0.25, BANDS // 8 + 1).astype(np.float32))
