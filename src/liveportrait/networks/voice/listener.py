@@ -60,16 +60,18 @@ class Listener(nn.Module):
     def _layer(self, sounds: Tensor, before: int, count: int, positions: Tensor) -> Tensor:
         """The layer's output (count,384) for the steps after the first `before` ones."""
         placed = sounds + positions
-        signals = self.attended(self.attention_norm(placed))
-        queries, keys, values = (
-            part.unflatten(1, (HEADS, -1)).transpose(0, 1) for part in signals.chunk(3, 1)
+        normed, own = self.attention_norm(placed), torch.arange(before, before + count)
+        weights, biases = (
+            part.split([WIDTH, 2 * WIDTH]) for part in (self.attended.weight, self.attended.bias)
         )
-        own = torch.arange(before, before + count)
+        asked = F.linear(normed[own], weights[0], biases[0])
+        keys, values = F.linear(normed, weights[1], biases[1]).chunk(2, 1)
+        queries, keys, values = (
+            part.unflatten(1, (HEADS, -1)).transpose(0, 1) for part in (asked, keys, values)
+        )
         away = torch.arange(len(sounds))[None] - own[:, None]
         seen = (away >= -PAST) & (away <= AHEAD)
-        mixed = F.scaled_dot_product_attention(
-            queries[None, :, own], keys[None], values[None], attn_mask=seen
-        )
+        mixed = F.scaled_dot_product_attention(queries[None], keys[None], values[None], attn_mask=seen)
         hidden = placed[own] + self.gathered(mixed[0].transpose(0, 1).flatten(1))
         return hidden + self.outer(F.gelu(self.inner(self.inner_norm(hidden))))
 
