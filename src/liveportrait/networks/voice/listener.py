@@ -23,6 +23,8 @@ AROUND = 5  # columns that a step is made of: its own, the next, and what the co
 class Listener(nn.Module):
     """Columns of a log-mel spectrum to codes."""
 
+    positions: Tensor  # (504,384)
+
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv1d(LISTENED_BANDS, WIDTH, 3)
