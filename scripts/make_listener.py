@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from liveportrait.data.speech import read_clips
-from liveportrait.motion.voice.listening import Listening
-from liveportrait.networks.voice.listener import CODES, Listener
+from liveportrait.motion.voice.features import Listening
+from liveportrait.networks.voice.speech import CODES, Listener
 
 TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 ONE_IN = 12  # identities that are held out

@@ -14,11 +14,9 @@ from speech_samples import syllables
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
 from liveportrait.motion.voice import Voice
-from liveportrait.motion.voice.features import SOUND_RATE
-from liveportrait.motion.voice.listening import LATE, Told, bundled_listener, voice_steps
+from liveportrait.motion.voice.features import LATE, SOUND_RATE, Told, bundled_listener, voice_steps
 from liveportrait.motion.voice.performance import Performance
-from liveportrait.networks.voice.listener import PAGE
-from liveportrait.networks.voice.speech import BANDS
+from liveportrait.networks.voice.speech import BANDS, PAGE
 from liveportrait.weights.store import parameter_count
 
 LOOK_AHEAD = 0.2  # s

@@ -19,7 +19,7 @@ from torch import Tensor
 from liveportrait import weights
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import BROW_INNER_UP, BROWS_DOWN, BROWS_OUTER_UP, EYE_BLINK
-from liveportrait.motion.voice.features import FLOOR, SOUND_RATE, STILL, Hearing
+from liveportrait.motion.voice.features import FLOOR, SOUND_RATE, STILL, Hearing, Told
 from liveportrait.motion.voice.free import (
     ACROSS,
     CHANNELS,
@@ -30,7 +30,6 @@ from liveportrait.motion.voice.free import (
     FreeMotion,
     FreeNumbers,
 )
-from liveportrait.motion.voice.listening import Told
 from liveportrait.motion.voice.performance import Performance
 from liveportrait.motion.voice.voicing import Gate
 from liveportrait.networks.expression import SCORES

@@ -1,29 +1,105 @@
-"""The speech network of V: sound to lips, jaw and chin.
+"""The networks of V: a listener, which knows what is said, and the speech network, sound to lips, jaw and chin.
 
-It is causal. What it says at a moment is about the moment `DELAY` steps before: that much of the sound it has heard
-beyond it, because lips take their places before they are heard.
+The listener is the beginning of Whisper: the two convolutions and the first layer of the encoder of whisper-tiny.en
+(Radford et al. 2022), unchanged but for how far the layer looks, and a projection to 128 numbers.
+
+The speech network is causal. What it says at a moment is about the moment `DELAY` steps before: that much of the sound
+it has heard beyond it, because lips take their places before they are heard.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks.voice.causal import CausalConv, GatedBlock, Tails
-from liveportrait.networks.voice.listener import CODES
 
 RATE = 50  # steps a second
 BANDS = 64  # of the log-mel spectrum, of which a step holds two columns
+LISTENED_BANDS = 80  # of the log-mel spectrum, 100 columns a second
+CODES = 128  # numbers a step, 50 steps a second
+WIDTH, HEADS, INNER = 384, 6, 1536
+PAST, AHEAD = 100, 4  # steps that a moment attends to, before it and beyond it
+PAGE = 400  # steps after which positions are counted anew
+AROUND = 5  # columns that a step is made of: its own, the next, and what the convolutions see beside them
 INPUTS = 2 * BANDS + CODES  # numbers of a step
 DELAY = 8  # steps of look-ahead: 160 ms; the columns of the last step reach 27.5 ms beyond it
 STYLES = 3  # numbers of a style, see `motion.voice.style`
 # Blendshapes of jaw and mouth, by number: all from jawForward to mouthUpperUpRight.
 SPEECH_SCORES = tuple(range(23, 50))
 OUTPUTS = 1 + len(SPEECH_SCORES)
+
+
+class Listener(nn.Module):
+    """Columns of a log-mel spectrum to codes."""
+
+    positions: Tensor  # (504,384)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(LISTENED_BANDS, WIDTH, 3)
+        self.second = nn.Conv1d(WIDTH, WIDTH, 3, stride=2)
+        self.attention_norm = nn.LayerNorm(WIDTH)
+        self.attended = nn.Linear(WIDTH, 3 * WIDTH)  # queries, keys, values
+        self.gathered = nn.Linear(WIDTH, WIDTH)
+        self.inner_norm = nn.LayerNorm(WIDTH)
+        self.inner = nn.Linear(WIDTH, INNER)
+        self.outer = nn.Linear(INNER, WIDTH)
+        self.project = nn.Linear(WIDTH, CODES)
+        self.register_buffer("positions", _waves(PAST + PAGE + AHEAD), persistent=False)
+
+    def sounds(self, columns: Tensor) -> Tensor:
+        """Columns (n,80) to what the layer attends to (m,384), m = (n - 3) // 2: the first is of columns 0 to 4."""
+        hidden = F.gelu(self.first(columns.T[None]))
+        return F.gelu(self.second(hidden))[0].T
+
+    def codes(self, sounds: Tensor, before: int, number: int) -> Tensor:
+        """Codes (m - before - 4,128) of steps `number` and on, out of sounds (m,384) with `before` earlier and 4 later.
+
+        Positions depend on a step's number alone, so it does not matter how a sound was cut.
+        """
+        found, end = [], number + len(sounds) - before - AHEAD
+        while number < end:
+            page = number // PAGE
+            last = min((page + 1) * PAGE, end)
+            count, known = last - number, min(before, PAST)
+            begin = number - known - page * PAGE + PAST
+            part = sounds[before - known : before + count + AHEAD]
+            found.append(self._layer(part, known, count, self.positions[begin : begin + len(part)]))
+            number, before = last, before + count
+        return self.project(torch.cat(found)) if found else sounds.new_zeros(0, CODES)
+
+    def _layer(self, sounds: Tensor, before: int, count: int, positions: Tensor) -> Tensor:
+        """The layer's output (count,384) for the steps after the first `before` ones."""
+        placed = sounds + positions
+        normed, own = self.attention_norm(placed), torch.arange(before, before + count)
+        weights, biases = (
+            part.split([WIDTH, 2 * WIDTH]) for part in (self.attended.weight, self.attended.bias)
+        )
+        asked = F.linear(normed[own], weights[0], biases[0])
+        keys, values = F.linear(normed, weights[1], biases[1]).chunk(2, 1)
+        queries, keys, values = (
+            part.unflatten(1, (HEADS, -1)).transpose(0, 1) for part in (asked, keys, values)
+        )
+        away = torch.arange(len(sounds))[None] - own[:, None]
+        seen = (away >= -PAST) & (away <= AHEAD)
+        mixed = F.scaled_dot_product_attention(queries[None], keys[None], values[None], attn_mask=seen)
+        hidden = placed[own] + self.gathered(mixed[0].transpose(0, 1).flatten(1))
+        return hidden + self.outer(F.gelu(self.inner(self.inner_norm(hidden))))
+
+
+def _waves(count: int) -> Tensor:
+    """Positions (count,384) as Whisper has them: sines and cosines of 192 frequencies."""
+    half = WIDTH // 2
+    frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half))
+    angles = torch.arange(count)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 @dataclass(frozen=True)

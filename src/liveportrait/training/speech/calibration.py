@@ -11,7 +11,7 @@ from torch import Tensor
 
 from liveportrait.data.speech import SpeechClip
 from liveportrait.metrics.sync import closures_found
-from liveportrait.motion.voice.listening import voice_steps
+from liveportrait.motion.voice.features import voice_steps
 from liveportrait.motion.voice.voice import Voice
 from liveportrait.networks.voice.speech import OUTPUTS, STYLES
 from liveportrait.types import Array

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from liveportrait.data.speech import SpeechClip
-from liveportrait.motion.voice.features import band_edges, log_mel
-from liveportrait.motion.voice.listening import voice_steps
+from liveportrait.motion.voice.features import band_edges, log_mel, voice_steps
 from liveportrait.motion.voice.voice import style_of
-from liveportrait.networks.voice.listener import CODES
-from liveportrait.networks.voice.speech import BANDS
+from liveportrait.networks.voice.speech import BANDS, CODES
 from liveportrait.networks.voice.sync import SOUND_STEPS, WINDOW
 from liveportrait.training.data.batches import generator
 from liveportrait.types import Array
