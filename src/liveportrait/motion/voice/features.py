@@ -206,7 +206,7 @@ class Listening:
         columns = power.clamp(min=LEAST_POWER).log10()
         loudest = torch.cat([self._loudest, columns.amax(1)]).cummax(0).values
         self._loudest = loudest[-1:]
-        self._loud = torch.cat([self._loud, columns.mean(1) > STILL])
+        self._loud = torch.cat([self._loud, columns.mean(1) > LISTENED_STILL])
         columns = torch.maximum(columns, (loudest[1:] - RANGE)[:, None])
         self._columns = torch.cat([self._columns, (columns + 4) / 4])
         steps = (len(self._columns) - AROUND + 2) // 2
