@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -51,12 +52,18 @@ class Visitor:
     """A client that sends frames and takes pictures."""
 
     def __init__(self, address: str, **settings) -> None:
-        self._connecting = connect(address, max_size=None, **settings)
+        self._connect = partial(connect, address, max_size=None, **settings)
 
     def __enter__(self):
-        self.socket = self._connecting.__enter__()
-        self.hello = json.loads(self.socket.recv(timeout=20))
-        return self
+        deadline = time.monotonic() + 20
+        while True:  # somebody who has just left may still have the seat
+            self._connecting = self._connect()
+            self.socket = self._connecting.__enter__()
+            self.hello = json.loads(self.socket.recv(timeout=20))
+            if "try again" not in self.hello.get("error", "") or time.monotonic() > deadline:
+                return self
+            self._connecting.__exit__(None, None, None)
+            time.sleep(0.05)
 
     def __exit__(self, *error):
         self._connecting.__exit__(*error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,16 @@ def test_batches_depend_on_seed_and_number_alone(corpus: Corpus) -> None:
     assert not all((first[name] == second[name]).all() for name in first)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread, as loading processes have it: with more, pictures differ by a grey level."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_several_loading_processes_draw_the_same_batches_in_the_same_order(corpus: Corpus) -> None:
     draw = FrameSampler(corpus)
     loader = BackgroundBatches(CorpusBatches(draw, RankSlice(2), seed=1), start=3, workers=2)

@@ -27,14 +27,14 @@ def test_noise_leaves_the_mouth_closed(slope: float) -> None:
         assert lips.mean() < 0.02 and lips.max() < 0.1
 
 
-def test_a_voice_in_noise_opens_the_mouth_as_it_did() -> None:
+def test_a_voice_in_noise_opens_the_mouth() -> None:
     sound = syllables(4)
     loud = sound.std()
     clean, noisy = (
         Voice.load().speak(sound + part * loud * noise(4, 0)).lips[5:95].numpy() for part in (0, 0.3)
     )
-    assert clean.max() > 0.1 and np.corrcoef(clean, noisy)[0, 1] > 0.5
-    assert noisy.max() > 0.5 * clean.max()
+    assert clean.max() > 0.1 and noisy.max() > 0.5 * clean.max()
+    assert noisy.mean() > 0.5 * clean.mean()  # when it opens is not asked: a buzz says no word
 
 
 def test_noise_after_a_voice_is_noise_again() -> None:
