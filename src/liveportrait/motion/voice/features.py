@@ -16,12 +16,10 @@ from torch import Tensor
 from liveportrait import weights
 from liveportrait.errors import UserError
 from liveportrait.networks.voice.speech import (
-    AHEAD,
     AROUND,
     BANDS,
     CODES,
     LISTENED_BANDS,
-    PAST,
     WIDTH,
     Listener,
 )
@@ -64,13 +62,22 @@ def mel_bank() -> Tensor:
     return torch.from_numpy(np.maximum(0, np.minimum(rising, falling)).T.astype(np.float32))
 
 
+def power(frames: Tensor, length: int) -> Tensor:
+    """Power (n,1 + length // 2) of the spectrum of frames (n,m), by Hann's window."""
+    spectrum = torch.fft.rfft(frames * _hann(frames.shape[1]), length)
+    return torch.view_as_real(spectrum).square().sum(-1)
+
+
+@cache
+def _hann(length: int) -> Tensor:
+    return torch.hann_window(length)
+
+
 def log_mel(samples: Tensor) -> Tensor:
     """Columns (n,64) of a sound; number k is of samples 160 k to 160 k + 400 of what is given."""
     if len(samples) < WINDOW:
         return samples.new_zeros(0, BANDS)
-    frames = samples.unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW)
-    power = torch.fft.rfft(frames, FFT).abs().square()
-    return torch.log(power @ mel_bank() + FLOOR)
+    return torch.log(power(samples.unfold(0, WINDOW, HOP), FFT) @ mel_bank() + FLOOR)
 
 
 class Levels:
@@ -86,8 +93,10 @@ class Levels:
     ) -> None:
         """What is expected before anything is known (n,), and how many rows that counts; `least` variance."""
         level = mean.astype(np.float64)
-        self._sum, self._squares = prior * level, prior * (deviation.astype(np.float64) ** 2 + level**2)
-        self._weight = float(prior)
+        squares = deviation.astype(np.float64) ** 2 + level**2
+        self._sums = prior * np.concatenate(
+            [level, squares, [1.0]]
+        )  # of rows, of their squares, and how many
         self._keep, self._least = 1 - 1 / forgets, least
 
     def normalised(self, rows: NDArray[np.float64], tells: NDArray[np.bool_]) -> Array:
@@ -95,21 +104,21 @@ class Levels:
         if not len(rows):
             return np.zeros(rows.shape, np.float32)
         told = rows[tells]
-        sums, squares = self._filtered(told, self._sum), self._filtered(told**2, self._squares)
-        weights = self._filtered(np.ones((len(told), 1)), np.array([self._weight]))
-        reached = np.cumsum(tells)  # 0: what was known before
-        mean = sums[reached] / weights[reached]
-        variance = squares[reached] / weights[reached] - mean**2
-        self._sum, self._squares, self._weight = sums[-1], squares[-1], float(weights[-1, 0])
-        scaled = (rows - mean) / np.sqrt(np.maximum(variance, self._least))
+        sums = self._filtered(np.concatenate([told, told**2, np.ones((len(told), 1))], axis=1))
+        self._sums = sums[-1]
+        reached = sums[np.cumsum(tells)]  # 0: what was known before
+        means, count = reached[:, :-1] / reached[:, -1:], rows.shape[1]
+        mean, squares = means[:, :count], means[:, count:]
+        scaled = (rows - mean) / np.sqrt(np.maximum(squares - mean**2, self._least))
         return np.asarray(scaled.clip(-FARTHEST, FARTHEST), np.float32)
 
-    def _filtered(self, values: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _filtered(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """s_k = v_k + keep · s_{k−1}, with what was before in front."""
+        before = self._sums[None]
         if not len(values):
-            return before[None]
-        after, _ = lfilter([1.0], [1.0, -self._keep], values, axis=0, zi=self._keep * before[None])
-        return np.concatenate([before[None], after])
+            return before
+        after, _ = lfilter([1.0], [1.0, -self._keep], values, axis=0, zi=self._keep * before)
+        return np.concatenate([before, after])
 
 
 class Hearing:
@@ -180,29 +189,25 @@ class Listening:
             0, dtype=torch.bool
         )  # columns that are not still, from the next step's own on
         self._tells = torch.zeros(0, dtype=torch.bool)  # of steps whose codes are not known yet
-        self._sounds = torch.zeros(0, WIDTH)
-        self._given = 0
+        self._kept = listener.start()
 
     @torch.no_grad()
     def feed(self, samples: Array) -> tuple[Tensor, Tensor]:
         """The codes (n,128) that are known by now, and which steps (n,) are not still."""
         known = torch.cat([self._rest, torch.from_numpy(np.ascontiguousarray(samples, np.float32))])
+        sounds = torch.zeros(0, WIDTH)
         if len(known) >= WINDOW:
             frames = known.unfold(0, WINDOW, HOP)
             self._rest = known[len(frames) * HOP :]
-            self._hear(torch.fft.rfft(frames * torch.hann_window(WINDOW)).abs().square() @ listened_bank())
+            sounds = self._heard(power(frames, WINDOW) @ listened_bank())
         else:
             self._rest = known
-        before = min(self._given, PAST)
-        count = max(len(self._sounds) - before - AHEAD, 0)
-        found = self._listener.codes(self._sounds, before, self._given)
-        self._given += count
-        self._sounds = self._sounds[before + count - min(self._given, PAST) :]
-        tells, self._tells = self._tells[:count], self._tells[count:]
+        found, self._kept = self._listener.step(sounds, self._kept)
+        tells, self._tells = self._tells[: len(found)], self._tells[len(found) :]
         return found, tells
 
-    def _hear(self, power: Tensor) -> None:
-        """New columns (n,80), as powers."""
+    def _heard(self, power: Tensor) -> Tensor:
+        """The sounds (m,384) that are known once these columns (n,80) of powers have come."""
         columns = power.clamp(min=LEAST_POWER).log10()
         loudest = torch.cat([self._loudest, columns.amax(1)]).cummax(0).values
         self._loudest = loudest[-1:]
@@ -211,11 +216,12 @@ class Listening:
         self._columns = torch.cat([self._columns, (columns + 4) / 4])
         steps = (len(self._columns) - AROUND + 2) // 2
         if steps <= 0:
-            return
-        self._sounds = torch.cat([self._sounds, self._listener.sounds(self._columns)])
+            return torch.zeros(0, WIDTH)
+        sounds = self._listener.sounds(self._columns)
         self._columns = self._columns[2 * steps :]
         self._tells = torch.cat([self._tells, self._loud[: 2 * steps : 2]])
         self._loud = self._loud[2 * steps :]
+        return sounds
 
 
 class Told:

@@ -73,16 +73,14 @@ class FreeMotion:
         place = times * RATE
         whole = place.astype(int)
         share = (place - whole)[:, None]
-        points = [self._at(whole + shift) for shift in (-1, 0, 1, 2)]
+        states = np.stack(self._states)
+        points = [states[np.maximum(whole + shift - self._dropped, 0)] for shift in (-1, 0, 1, 2)]
         channels = _catmull_rom(points, share)
         channels[:, :INNER_BROW] -= self._start[:INNER_BROW]
         closed = self._closed(times)
         keep = max(int(whole[-1]) - 2 - self._dropped, 0)
         self._states, self._dropped = self._states[keep:], self._dropped + keep
         return channels.astype(np.float32), closed.astype(np.float32)
-
-    def _at(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.stack(self._states)[np.maximum(rows - self._dropped, 0)]
 
     def _advance(self, loudness: float) -> None:
         known = np.append(self._past.ravel(), loudness)

@@ -25,7 +25,6 @@ from liveportrait.motion.voice.free import (
     CHANNELS,
     FROWN,
     INNER_BROW,
-    OUTER_BROW,
     UP,
     FreeMotion,
     FreeNumbers,
@@ -51,8 +50,14 @@ AROUND = 2 * DELAY  # columns to each side of a moment that must be still, for t
 STYLE_MEAN, STYLE_DEVIATION = (-2.315, 1.45, -3.348), (0.245, 0.568, 0.313)
 FADES = 0.8  # log power above stillness at which it is not
 LOUDNESS_COLUMNS = 8  # of a step of the free part
-# Columns of eyes' scores, by where they look: down, in, out and up, left and right eye each.
-_DOWN, _LEFT_IN, _RIGHT_IN, _LEFT_OUT, _RIGHT_OUT, _UP = (11, 12), 13, 14, 15, 16, (17, 18)
+# Scores that a number of V's each fills: the speech network's, where eyes look (left and right one), brows and lids.
+_FILLS = (
+    *((score,) for score in SPEECH_SCORES),
+    *((15, 14), (13, 16), (17, 18), (11, 12)),  # looking right, left, up and down
+    *((BROW_INNER_UP,), BROWS_OUTER_UP, BROWS_DOWN, EYE_BLINK),
+)
+_PLACES = torch.tensor([score for scores in _FILLS for score in scores])
+_FILLED_BY = torch.tensor([number for number, scores in enumerate(_FILLS) for _ in scores])
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,17 +222,11 @@ def performance_of(moved: Tensor, channels: Array, closed: Array) -> Performance
     count = len(moved)
     assert channels.shape == (count, CHANNELS)
     free = torch.from_numpy(channels)
-    scores = torch.zeros(count, SCORES)
-    scores[:, list(SPEECH_SCORES)] = moved[:, 1:]
     across, up = free[:, ACROSS], free[:, UP]
-    scores[:, [_LEFT_OUT, _RIGHT_IN]] = across.clamp(min=0)[:, None]
-    scores[:, [_LEFT_IN, _RIGHT_OUT]] = (-across).clamp(min=0)[:, None]
-    scores[:, list(_UP)] = up.clamp(min=0)[:, None]
-    scores[:, list(_DOWN)] = (-up).clamp(min=0)[:, None]
-    scores[:, BROW_INNER_UP] = free[:, INNER_BROW]
-    scores[:, list(BROWS_OUTER_UP)] = free[:, OUTER_BROW, None]
-    scores[:, list(BROWS_DOWN)] = free[:, FROWN, None]
-    scores[:, list(EYE_BLINK)] = torch.from_numpy(closed)[:, None]
+    looks = torch.stack([across, -across, up, -up], dim=1).clamp(min=0)
+    brows, lids = free[:, INNER_BROW : FROWN + 1], torch.from_numpy(closed)[:, None]
+    scores = torch.zeros(count, SCORES)
+    scores[:, _PLACES] = torch.cat([moved[:, 1:], looks, brows, lids], dim=1)[:, _FILLED_BY]
     return Performance(scores, moved[:, 0].clamp(min=0), free[:, :3].clone(), torch.zeros(count, 3))
 
 

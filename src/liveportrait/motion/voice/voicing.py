@@ -11,7 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from liveportrait.motion.voice.features import BEFORE, HOP, SOUND_RATE, WINDOW
+from liveportrait.motion.voice.features import BEFORE, HOP, SOUND_RATE, WINDOW, power
 from liveportrait.types import Array
 
 SPAN, FFT = 640, 2048  # samples: two periods of the lowest voice
@@ -62,13 +62,10 @@ class Gate:
 
 def periodicity(frames: Tensor) -> Tensor:
     """Of windows of sound (n,640): the highest normalised autocorrelation (n,) at the pitch of a voice."""
-    power = torch.fft.rfft(frames * torch.hann_window(SPAN), FFT).abs().square()
-    width = int(SMOOTH / SOUND_RATE * FFT) | 1
-    level = torch.nn.functional.avg_pool1d(power[:, None], width, 1, width // 2, count_include_pad=False)[
-        :, 0
-    ]
-    flat = power / (level + 1e-9)
-    flat[:, int(HIGHEST / SOUND_RATE * FFT) :] = 0
+    width, heard = int(SMOOTH / SOUND_RATE * FFT) | 1, int(HIGHEST / SOUND_RATE * FFT)
+    sound = power(frames, FFT)[:, None, : heard + width // 2]
+    level = torch.nn.functional.avg_pool1d(sound, width, 1, width // 2, count_include_pad=False)
+    flat = (sound / (level + 1e-9))[:, 0, :heard]
     similar = torch.fft.irfft(flat, FFT)
     found = similar[:, LAGS] / similar[:, :1].clamp(min=1e-9) / _overlap()
     return found.amax(1).clamp(0, 1)
@@ -77,5 +74,5 @@ def periodicity(frames: Tensor) -> Tensor:
 @cache
 def _overlap() -> Tensor:
     """What the window alone leaves of the autocorrelation at each lag."""
-    alike = torch.fft.irfft(torch.fft.rfft(torch.hann_window(SPAN), FFT).abs().square(), FFT)
+    alike = torch.fft.irfft(power(torch.ones(1, SPAN), FFT)[0], FFT)
     return alike[LAGS] / alike[0]

@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.networks.voice.causal import CausalConv, GatedBlock, Tails
+from liveportrait.networks.voice.causal import CausalConv, GatedBlock, Tails, TimeConv
 
 RATE = 50  # steps a second
 BANDS = 64  # of the log-mel spectrum, of which a step holds two columns
@@ -36,6 +36,16 @@ SPEECH_SCORES = tuple(range(23, 50))
 OUTPUTS = 1 + len(SPEECH_SCORES)
 
 
+class Attended(NamedTuple):
+    """What a stream keeps of the sounds that steps to come attend to."""
+
+    number: int  # of the next step whose code is not known
+    sounds: Tensor  # (100 + 4 at most,384): those before that step, and from it on
+    made: (
+        Tensor  # (m,768) keys and values of the first of these, m = 0 where none are made on the step's page
+    )
+
+
 class Listener(nn.Module):
     """Columns of a log-mel spectrum to codes."""
 
@@ -43,8 +53,8 @@ class Listener(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Conv1d(LISTENED_BANDS, WIDTH, 3)
-        self.second = nn.Conv1d(WIDTH, WIDTH, 3, stride=2)
+        self.first = TimeConv(LISTENED_BANDS, WIDTH, 3)
+        self.second = TimeConv(WIDTH, WIDTH, 3, stride=2)
         self.attention_norm = nn.LayerNorm(WIDTH)
         self.attended = nn.Linear(WIDTH, 3 * WIDTH)  # queries, keys, values
         self.gathered = nn.Linear(WIDTH, WIDTH)
@@ -56,41 +66,48 @@ class Listener(nn.Module):
 
     def sounds(self, columns: Tensor) -> Tensor:
         """Columns (n,80) to what the layer attends to (m,384), m = (n - 3) // 2: the first is of columns 0 to 4."""
-        hidden = F.gelu(self.first(columns.T[None]))
-        return F.gelu(self.second(hidden))[0].T
+        return F.gelu(self.second(F.gelu(self.first(columns[None]))))[0]
 
-    def codes(self, sounds: Tensor, before: int, number: int) -> Tensor:
-        """Codes (m - before - 4,128) of steps `number` and on, out of sounds (m,384) with `before` earlier and 4 later.
+    def start(self) -> Attended:
+        """What is kept before the first sound."""
+        return Attended(0, self.positions[:0], self.positions.new_zeros(0, 2 * WIDTH))
 
-        Positions depend on a step's number alone, so it does not matter how a sound was cut.
+    def step(self, sounds: Tensor, kept: Attended) -> tuple[Tensor, Attended]:
+        """Codes (n,128) of the steps that are known once these sounds (m,384) have come, and what is kept.
+
+        A step is known when four later sounds are. Positions depend on a step's number alone, so it does not matter
+        how a sound was cut.
         """
-        found, end = [], number + len(sounds) - before - AHEAD
+        weights, biases = self.attended.weight, self.attended.bias
+        number, known, made = kept.number, torch.cat([kept.sounds, sounds]), kept.made
+        found, end = [], number + max(len(known) - min(number, PAST) - AHEAD, 0)
         while number < end:
-            page = number // PAGE
+            before, page = min(number, PAST), number // PAGE
             last = min((page + 1) * PAGE, end)
-            count, known = last - number, min(before, PAST)
-            begin = number - known - page * PAGE + PAST
-            part = sounds[before - known : before + count + AHEAD]
-            found.append(self._layer(part, known, count, self.positions[begin : begin + len(part)]))
-            number, before = last, before + count
-        return self.project(torch.cat(found)) if found else sounds.new_zeros(0, CODES)
+            stop, first = before + last - number + AHEAD, min(before, len(made))
+            places = self.positions[PAST - before + number - page * PAGE :]
+            placed = known[first:stop] + places[first:stop]
+            normed, own = self.attention_norm(placed), slice(before - first, -AHEAD)
+            fresh = F.linear(normed[len(made) - first :], weights[WIDTH:], biases[WIDTH:])
+            made = torch.cat([made, fresh])
+            asked = F.linear(normed[own], weights[:WIDTH], biases[:WIDTH])
+            found.append(self._layer(placed[own], asked, made))
+            passed = stop - AHEAD - min(last, PAST)
+            # At the end of a page all positions change, and with them keys and values.
+            known, made = known[passed:], made[passed if last % PAGE else len(made) :]
+            number = last
+        codes = self.project(torch.cat(found)) if found else sounds.new_zeros(0, CODES)
+        return codes, Attended(number, known, made)
 
-    def _layer(self, sounds: Tensor, before: int, count: int, positions: Tensor) -> Tensor:
-        """The layer's output (count,384) for the steps after the first `before` ones."""
-        placed = sounds + positions
-        normed, own = self.attention_norm(placed), torch.arange(before, before + count)
-        weights, biases = (
-            part.split([WIDTH, 2 * WIDTH]) for part in (self.attended.weight, self.attended.bias)
-        )
-        asked = F.linear(normed[own], weights[0], biases[0])
-        keys, values = F.linear(normed, weights[1], biases[1]).chunk(2, 1)
-        queries, keys, values = (
-            part.unflatten(1, (HEADS, -1)).transpose(0, 1) for part in (asked, keys, values)
-        )
-        away = torch.arange(len(sounds))[None] - own[:, None]
+    def _layer(self, own: Tensor, asked: Tensor, made: Tensor) -> Tensor:
+        """The layer's output (n,384) for the last steps but four, of their queries (n,384) and all keys and values."""
+        queries = asked.unflatten(1, (HEADS, -1)).transpose(0, 1)
+        keys, values = made.unflatten(1, (2, HEADS, -1)).permute(1, 2, 0, 3)
+        place = torch.arange(len(made) - len(own) - AHEAD, len(made) - AHEAD)
+        away = torch.arange(len(made))[None] - place[:, None]
         seen = (away >= -PAST) & (away <= AHEAD)
         mixed = F.scaled_dot_product_attention(queries[None], keys[None], values[None], attn_mask=seen)
-        hidden = placed[own] + self.gathered(mixed[0].transpose(0, 1).flatten(1))
+        hidden = own + self.gathered(mixed[0].transpose(0, 1).flatten(1))
         return hidden + self.outer(F.gelu(self.inner(self.inner_norm(hidden))))
 
 
@@ -124,7 +141,7 @@ class SpeechNetwork(nn.Module):
             for dilation in sizes.dilations
         )
         self.head = nn.Sequential(
-            nn.Conv1d(sizes.width, sizes.width, 1), nn.SiLU(), nn.Conv1d(sizes.width, OUTPUTS, 1)
+            TimeConv(sizes.width, sizes.width, 1), nn.SiLU(), TimeConv(sizes.width, OUTPUTS, 1)
         )
 
     def _gated(self) -> Iterator[GatedBlock]:
@@ -142,12 +159,12 @@ class SpeechNetwork(nn.Module):
         Output number i is of step i − DELAY: first the opening of the lips (ratio of height to width, change from
         closed), then the scores of `SPEECH_SCORES` (change from rest).
         """
-        hidden, first = self.into.step(sound.transpose(1, 2), tails[0])
+        hidden, first = self.into.step(sound, tails[0])
         kept = [first]
         for block, tail in zip(self._gated(), tails[1:], strict=True):
             hidden, tail = block.step(hidden, style, tail)
             kept.append(tail)
-        return self.head(hidden).transpose(1, 2), tuple(kept)
+        return self.head(hidden), tuple(kept)
 
     def forward(self, sound: Tensor, style: Tensor) -> Tensor:
         """Output (B,T,1+27) at the very steps of a whole sound (B,T,256); it is followed by silence."""
