@@ -15,8 +15,8 @@ from liveportrait.motion.voice import Voice
 from liveportrait.networks.voice.speech import BANDS, OUTPUTS, SpeechSizes
 from liveportrait.networks.voice.sync import SyncScorer
 from liveportrait.training.config import Schedule
-from liveportrait.training.speech.calibration import calibrated, closing, heard
-from liveportrait.training.speech.examples import Examples, of_tract, usual_levels
+from liveportrait.training.speech.calibration import CLOSURES, calibrated, closing, heard
+from liveportrait.training.speech.examples import Examples, of_tract, usual_levels, varied
 from liveportrait.training.speech.free import blinks_of, fit_free
 from liveportrait.training.speech.run import SpeechConfig, train, train_scorer
 from liveportrait.training.speech.validation import speech_figures
@@ -155,8 +155,17 @@ def test_lips_that_hesitate_are_closed() -> None:
     shy = 0.06 + 0.6 * true  # never closed
     zone, faster = closing([(shy, true)])
     assert 0 < zone < 0.08 and faster >= 0.99
-    assert np.mean(closures_found((shy - zone).clip(0), true)[1]) >= 0.87
+    assert np.mean(closures_found((shy - zone).clip(0), true)[1]) >= CLOSURES
     assert closing([(true, true)])[0] == 0
+    paused = np.where(np.arange(200) < 150, 0.3, 0).astype(np.float32)  # no short closure: nothing to find
+    assert closing([(paused + 0.1, paused)])[0] == 0
+
+
+def test_codes_are_left_out_all_along() -> None:
+    codes = varied(torch.ones(60, 256), np.random.default_rng(0))[:, 128:]
+    left_out = (codes == 0).all(0)
+    assert 0.05 < left_out.float().mean() < 0.3
+    assert (codes[:, ~left_out] != 0).all()
 
 
 def test_another_throat_moves_the_bands(examples: Examples) -> None:

@@ -23,7 +23,8 @@ APART = (4, 6)  # frames from one of them to the next: 0.16 s and more
 # How fast a clip is played, and its pitch with it.
 SPEEDS = (1.0, 0.92, 1.08)
 TRACTS = 0.12  # the largest change of the length of a vocal tract
-OFF = 0.2  # deviations by which codes are off, all along and at each moment
+OFF = 0.4  # deviations by which codes are off, all along and at each moment
+UNTOLD = 0.15  # share of the codes that are left out, all along
 STYLED = 0.5  # share of examples with their clip's own style
 
 
@@ -117,7 +118,10 @@ class Examples:
 
 
 def varied(steps: Tensor, rng: np.random.Generator) -> Tensor:
-    """Steps (n,256) as another throat, room and microphone would give them: equalised, louder or softer, with noise."""
+    """Steps (n,256) as another throat, room and microphone would give them: equalised, louder or softer, with noise.
+
+    Codes are off, and some are left out: V fits those of its people better than those of strangers.
+    """
     bands, codes = steps.split([2 * BANDS, CODES], dim=1)
     bands = of_tract(bands, float(rng.uniform(1 - TRACTS, 1 + TRACTS)))
     knots = torch.from_numpy(rng.normal(0, 0.25, BANDS // 8 + 1).astype(np.float32))
@@ -126,8 +130,9 @@ def varied(steps: Tensor, rng: np.random.Generator) -> Tensor:
     if rng.random() < 0.5:
         floor = rng.uniform(-2, -0.2) + 0.3 * rng.normal(size=tuple(bands.shape))
         bands = torch.maximum(bands, torch.from_numpy(floor.astype(np.float32)))
-    moved = rng.normal(0, OFF, CODES) + rng.normal(0, OFF, tuple(codes.shape))
-    return torch.cat([bands, codes + torch.from_numpy(moved.astype(np.float32))], dim=1)
+    moved = torch.from_numpy(rng.normal(0, OFF, CODES) + rng.normal(0, OFF, tuple(codes.shape))).float()
+    told = torch.from_numpy(rng.random(CODES) >= UNTOLD)
+    return torch.cat([bands, (codes + moved) * told], dim=1)
 
 
 def of_tract(bands: Tensor, stretch: float) -> Tensor:
