@@ -18,9 +18,9 @@ from liveportrait.types import Array
 
 MOST = 2.5  # that an output is raised by
 STRANGERS = 1.15  # strangers are answered more timidly than the people of the training
-# Share of the short closures of the training people that V shall find. It knows strangers less well: 0.86 of those of
+# Share of the short closures of the training people that V shall find. It knows strangers less well: 0.85 of those of
 # people left out of a training were found with it.
-CLOSURES = 0.91
+CLOSURES = 0.9
 WIDEST_ZONE = 0.25  # of how wide lips open (95 % quantile), that counts as closed
 FEWEST = 50  # frames of a clip that tells
 
