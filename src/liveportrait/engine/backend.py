@@ -101,7 +101,7 @@ def suggest_precision(name: BackendName, networks: Networks) -> tuple[Precision,
         return "fp32", f"no other was measured with {architecture} networks on this device ({device})"
     if not computes_in_bf16():
         return "fp32", "this processor does not compute in bfloat16"
-    return "bf16", "this processor computes in it, and pictures stay within 67 dB of fp32"
+    return "bf16", "this processor computes in it, and pictures stay within 63 dB of fp32"
 
 
 def computes_in_bf16() -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from liveportrait import weights
 from liveportrait.errors import UserError
-from liveportrait.face.canonical import BROW_INNER_UP, BROWS_DOWN, BROWS_OUTER_UP, EYE_BLINK
+from liveportrait.face.canonical import BROW_INNER_UP, BROWS_DOWN, BROWS_OUTER_UP, EYE_BLINK, EYE_LOOK
 from liveportrait.motion.voice.features import FLOOR, SOUND_RATE, STILL, Hearing, Told
 from liveportrait.motion.voice.free import (
     ACROSS,
@@ -50,10 +50,11 @@ AROUND = 2 * DELAY  # columns to each side of a moment that must be still, for t
 STYLE_MEAN, STYLE_DEVIATION = (-2.315, 1.45, -3.348), (0.245, 0.568, 0.313)
 FADES = 0.8  # log power above stillness at which it is not
 LOUDNESS_COLUMNS = 8  # of a step of the free part
+_LEFT_IN, _RIGHT_IN, _LEFT_OUT, _RIGHT_OUT = EYE_LOOK[2:6]
 # Scores that a number of V's each fills: the speech network's, where eyes look (left and right one), brows and lids.
 _FILLS = (
     *((score,) for score in SPEECH_SCORES),
-    *((15, 14), (13, 16), (17, 18), (11, 12)),  # looking right, left, up and down
+    *((_LEFT_OUT, _RIGHT_IN), (_LEFT_IN, _RIGHT_OUT), EYE_LOOK[6:], EYE_LOOK[:2]),  # right, left, up and down
     *((BROW_INNER_UP,), BROWS_OUTER_UP, BROWS_DOWN, EYE_BLINK),
 )
 _PLACES = torch.tensor([score for scores in _FILLS for score in scores])
