@@ -113,7 +113,7 @@ class TestPipecat:
 
         down = module.FrameDirection.DOWNSTREAM
         processor = module.SpeakingPortrait(opened, OPTIONS)
-        said = spoken(0.7)
+        said = spoken(20 if interrupts else 0.7)  # an interruption is far from its end on a busy machine too
         await processor.setup(types.SimpleNamespace(audio_out_sample_rate=RATE))
         await processor.process_frame(module.StartFrame(), down)
         for chunk in chunks(said):
@@ -143,7 +143,7 @@ class TestPipecat:
     def test_an_interruption(self, module: Any, opened: Portrait) -> None:
         pushed, said = in_a_loop(self._pushed(module, opened, True))
         heard = [frame.audio for frame in pushed if isinstance(frame, module.TTSAudioRawFrame)]
-        assert sum(map(len, heard)) < len(said)
+        assert 0 < sum(map(len, heard)) < said.nbytes / 2
         assert "TTSStoppedFrame" not in [type(frame).__name__ for frame in pushed]
 
 
