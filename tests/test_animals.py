@@ -211,8 +211,8 @@ def test_boxes_that_are_none(text, part):
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ({"box": "0,0,90,90", "faces": "all"}, "--box names the one face .* --faces has nothing to do"),
-        ({"box": "0,0,90,90", "crop": False}, "--box has nothing to do"),
+        ({"box": "0,0,90,90", "faces": "all"}, "--box names the one face .* --faces has no effect"),
+        ({"box": "0,0,90,90", "crop": False}, "--box has no effect"),
         ({"subject": "animal", "crop": False}, "leave out --no-crop"),
         ({"subject": "horse"}, "choose one of auto, person, animal"),
     ],

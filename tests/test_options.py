@@ -12,8 +12,8 @@ from skimage.data import chelsea
 
 from liveportrait import AnimateOptions, Animator, DriveOptions, SourceOptions, UserError
 from liveportrait.animation import inputs
-from liveportrait.animation.clashes import CLASHES
 from liveportrait.animation.edit_options import EditOptions
+from liveportrait.animation.option_checks import CONFLICTS
 from liveportrait.animation.options import RetargetOptions
 from liveportrait.engine import Engine
 from liveportrait.face.measures import opening_ratios
@@ -37,9 +37,9 @@ def clip(tmp_path_factory) -> Path:
     [
         (
             {"crop": False, "mask": "face"},
-            "--no-crop takes SOURCE as one face already cropped, so that --mask has",
+            "--no-crop takes SOURCE as one face already cropped, so --mask has",
         ),
-        ({"crop": False, "detail": True}, "so that --detail has nothing to do: leave out one of the two"),
+        ({"crop": False, "detail": True}, "so --detail has no effect: leave out one of the two"),
         ({"crop": False, "crop_x": 0.1}, "--crop-x has"),
         ({"crop": False, "crop_scale": 2.0}, "--crop-scale has"),
         ({"crop": False, "faces": "all"}, "--faces has"),
@@ -67,19 +67,19 @@ def test_options_that_clash_are_refused(options, sentence):
 
 
 def test_copy_wants_a_picture():
-    with pytest.raises(UserError, match="--copy has nothing to do"):
+    with pytest.raises(UserError, match="--copy has no effect"):
         EditOptions(copy=0.5)
 
 
 def test_the_table_names_options_that_there_are():
     known = {*AnimateOptions.__dataclass_fields__, *EditOptions.__dataclass_fields__}
     known |= set(RetargetOptions.__dataclass_fields__)
-    assert {name for clash in CLASHES for name in (clash.option, *clash.others)} <= known
+    assert {name for conflict in CONFLICTS for name in (conflict.option, *conflict.others)} <= known
 
 
 def test_a_portrait_heeds_how_it_was_opened(animator):
     opened = animator.open(portrait(), SourceOptions(crop=False))
-    with pytest.raises(UserError, match="--mask has nothing to do"):
+    with pytest.raises(UserError, match="--mask has no effect"):
         opened.drive(portrait(), DriveOptions(mask="face"))
 
 
@@ -152,8 +152,8 @@ def test_options_with_nothing_to_do_are_told(animator, tmp_path):
     options = AnimateOptions(detail=True, photo_pose=True, driving_option="expression-friendly")
     notes = animator.animate(portrait(), portrait(), tmp_path / "a.png", options).notes
     assert {note.split(": ")[-1] for note in notes} == {
-        "--detail changed nothing",
+        "--detail had no effect",
         "with relative motion both are the same",
     }
     notes = animator.edit(portrait(), tmp_path / "b.png", EditOptions(smooth=0.5)).notes
-    assert notes == ("--smooth is for a video: it changed nothing",)
+    assert notes == ("--smooth is for a video: it had no effect",)

@@ -6,14 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from liveportrait.animation.options import (
-    OptionGroup,
-    OutputOptions,
-    PasteOptions,
-    SourceOptions,
-    is_within,
-    spelled,
-)
+from liveportrait.animation.option_checks import OptionGroup, is_within, option_name
+from liveportrait.animation.options import OutputOptions, PasteOptions, SourceOptions
 from liveportrait.choices import WIDEST_OPENING
 from liveportrait.errors import UserError
 
@@ -136,4 +130,6 @@ def check_slider(name: str, value: float | None) -> None:
     if value is None and limits.rest is None:
         return
     if not is_within(value, limits.low, limits.high):
-        raise UserError(f"{spelled(name)} is {value}: choose a number from {limits.low:g} to {limits.high:g}")
+        raise UserError(
+            f"{option_name(name)} is {value}: choose a number from {limits.low:g} to {limits.high:g}"
+        )

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from types import TracebackType
 
 import torch
 
@@ -38,7 +37,7 @@ from liveportrait.motion.expression import REACH
 from liveportrait.motion.framing import steadied
 from liveportrait.motion.landmarks import extract_motion
 from liveportrait.networks.interface import Motion
-from liveportrait.types import Image
+from liveportrait.types import Closeable, Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +53,7 @@ class _Reference:
     smoother: MotionSmoother
 
 
-class Live:
+class Live(Closeable):
     """Gives a frame of the portrait for each frame of a camera. It belongs to one thread.
 
     Motion starts from the first frame that shows a face, or the first one after `reset`: look straight ahead then. The
@@ -159,14 +158,6 @@ class Live:
         """Stop reading a video source. No frame is taken any more."""
         self._is_closed = True
         self._stage.close()
-
-    def __enter__(self) -> Live:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _measured(self, frame: Image, face: Face) -> DrivingBatch:
         """The motion of a frame that shows the face."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.animation.clashes import idle_notes
 from liveportrait.animation.edit_options import EditOptions
+from liveportrait.animation.option_checks import no_effect_notes
 from liveportrait.animation.options import AnimateOptions, SourceOptions
 from liveportrait.animation.pipeline import Rendering
 from liveportrait.animation.report import Report, count, framing_note, gaps, held_note, stretches_note
@@ -71,7 +71,7 @@ def notes_on(
         )
     carries_source = rendering.session.engine.variant.carries_source
     photo_drives = any(each.driver.is_photo for each in rendering.drivers)
-    yield from idle_notes(options, carries_source, photo_drives, source.fps is not None)
+    yield from no_effect_notes(options, carries_source, photo_drives, source.fps is not None)
     yield from rendering.session.engine.notes
     if stitching and not rendering.session.engine.can_stitch:
         yield f"these weights bring no stitching module: {done} without stitching"

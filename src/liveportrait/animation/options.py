@@ -8,10 +8,9 @@ Choices come in groups, and each part of the program takes the group that it rea
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from numbers import Real
-from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import get_args
 
-from liveportrait.animation.clashes import check_together
+from liveportrait.animation.option_checks import OptionGroup, is_within, option_name
 from liveportrait.choices import (
     WIDEST_OPENING,
     AudioMode,
@@ -22,7 +21,6 @@ from liveportrait.choices import (
     MouthMode,
     Opening,
     PasteMask,
-    Reduction,
     Reference,
     ReferenceName,
     Region,
@@ -40,47 +38,7 @@ from liveportrait.face.choice import (
 )
 from liveportrait.marking.options import MarkOptions
 
-RANGES = {
-    "multiplier": (0.0, 4.0),
-    "expression_strength": (0.0, 2.0),
-    "smooth": (0.0, 1.0),
-    "crop_scale": (1.0, 10.0),
-    "crop_x": (-1.0, 1.0),
-    "crop_y": (-1.0, 1.0),
-    "driving_crop_scale": (1.0, 10.0),
-    "driving_crop_x": (-1.0, 1.0),
-    "driving_crop_y": (-1.0, 1.0),
-    "strength": (0.0, 2.0),
-    "max_size": (64, 16384),
-    "resolution": (256, 16384),
-}
 _OPENINGS = ("eye_opening", "left_eye_opening", "right_eye_opening", "lip_opening")
-
-
-@dataclass(frozen=True)
-class OptionGroup:
-    """A group of choices. Words, numbers, and what clashes are checked when it is made."""
-
-    as_published: ClassVar[bool] = False
-    """whether the published program's ways are taken that no option names: see `PublishedOptions`"""
-
-    @property
-    def reduction(self) -> Reduction:
-        """How pictures are made smaller."""
-        return "bilinear" if self.as_published else "area"
-
-    def __post_init__(self) -> None:
-        """Raise `UserError` for a word that is no choice, a number out of range, or options that clash."""
-        for name, kind in get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            choices = get_args(kind) if get_origin(kind) is Literal else ()
-            if isinstance(value, str) and choices and value not in choices:
-                raise UserError(f"{spelled(name)} is {value!r}: choose one of {', '.join(choices)}")
-            if name in RANGES and value is not None:
-                low, high = RANGES[name]
-                if not is_within(value, low, high):
-                    raise UserError(f"{spelled(name)} is {value}: choose a number from {low:g} to {high:g}")
-        check_together(self)
 
 
 @dataclass(frozen=True)
@@ -143,7 +101,7 @@ class RetargetOptions:
                 continue
             if not is_within(value, 0, WIDEST_OPENING):
                 raise UserError(
-                    f"{spelled(name)} is {value}: choose a number from 0 to {WIDEST_OPENING:g}, or driver"
+                    f"{option_name(name)} is {value}: choose a number from 0 to {WIDEST_OPENING:g}, or driver"
                 )
 
     @property
@@ -319,13 +277,3 @@ def parse_reference(text: str) -> Reference:
             f"reference is {text!r}: give match, first, auto, or the number of a frame of DRIVING from 0"
         )
     return int(text)
-
-
-def is_within(value: object, low: float, high: float) -> bool:
-    """Whether a value is a number of that range."""
-    return isinstance(value, Real) and low <= float(value) <= high
-
-
-def spelled(name: str) -> str:
-    """An option's name as on the command line."""
-    return name.replace("_", "-")

@@ -12,7 +12,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
-from types import TracebackType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -31,7 +30,7 @@ from liveportrait.face.paste import MASK_SIDE, outline_in_crop
 from liveportrait.motion import move_points
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Pose
-from liveportrait.types import Image
+from liveportrait.types import Closeable, Image
 
 
 class Cue(NamedTuple):
@@ -178,7 +177,7 @@ def moved_outline(placement: FacePlacement, home: Pose, pose: Pose) -> NDArray[n
     return np.asarray(moved * (MASK_SIDE / 2) + (MASK_SIDE - 1) / 2, np.float32)
 
 
-class Rendering:
+class Rendering(Closeable):
     """The frames (H,W,3) uint8 RGB of one result in order, made as they are asked for; with `alpha` (H,W,4).
 
     Memory does not grow with their number. Leaving it early, by `close` or the end of a `with` block, stops its
@@ -232,11 +231,3 @@ class Rendering:
     def close(self) -> None:
         """Stop. What was not asked for is not made."""
         self._rendered.close()
-
-    def __enter__(self) -> Rendering:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from types import TracebackType
 
-from liveportrait.animation.clashes import check_together
 from liveportrait.animation.driver.base import Driver, TimedDriver
 from liveportrait.animation.edit_options import EditOptions, Sliders
 from liveportrait.animation.inputs import (
@@ -17,6 +15,7 @@ from liveportrait.animation.inputs import (
     resolve_driving,
 )
 from liveportrait.animation.live import Live
+from liveportrait.animation.option_checks import check_conflicts
 from liveportrait.animation.options import (
     DriveOptions,
     OutputOptions,
@@ -35,10 +34,10 @@ from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer
 from liveportrait.media import FrameArrays
-from liveportrait.types import Image, Progress, no_progress
+from liveportrait.types import Closeable, Image, Progress, no_progress
 
 
-class Portrait:
+class Portrait(Closeable):
     """A photo or video whose faces were found, cut out and measured once.
 
     It may be driven, edited and moved live again and again, from several threads: each call has a state of its own.
@@ -185,7 +184,7 @@ class Portrait:
 
     def _checked(self, paste: PasteOptions) -> Source:
         """The source. Raises `UserError` where it cannot be pasted, or left unpasted, as asked."""
-        check_together(paste, self.options)
+        check_conflicts(paste, self.options)
         if isinstance(paste, DriveOptions) and paste.opens:
             require_openings(self.source)
         if len(self.source.faces) > 1 and not paste.paste_back:
@@ -197,14 +196,6 @@ class Portrait:
     def close(self) -> None:
         """Let go of the source. What is being rendered goes on to its end."""
         self._source = None
-
-    def __enter__(self) -> Portrait:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def require_openings(source: Source) -> None:

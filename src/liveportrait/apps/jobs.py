@@ -14,7 +14,8 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.options import AnimateOptions, DrivingOptions, SourceOptions, spelled
+from liveportrait.animation.option_checks import option_name
+from liveportrait.animation.options import AnimateOptions, DrivingOptions, SourceOptions
 from liveportrait.animation.published.options import PublishedOptions
 from liveportrait.animation.speaking.options import SpeakOptions
 from liveportrait.errors import UserError
@@ -285,4 +286,4 @@ def _in_words(kind: Any) -> str:
 
 
 def _names(known: Mapping[str, Choice]) -> str:
-    return ", ".join(map(spelled, known))
+    return ", ".join(map(option_name, known))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from liveportrait.animation.clashes import PASTED
-from liveportrait.animation.options import AnimateOptions, spelled
+from liveportrait.animation.option_checks import PASTED, option_name
+from liveportrait.animation.options import AnimateOptions
 from liveportrait.choices import DrivingOption, ExpressionMode, Framing
 from liveportrait.errors import UserError
 
@@ -41,13 +41,14 @@ class PublishedOptions(AnimateOptions):
         left, right, _ = self.retarget.wanted
         if left != right:
             raise UserError("as published both eyes open alike: give --eye-opening, or no --as-published")
-        given = [
+        changed = [
             each.name
             for each in fields(self)
             if each.name in PASTED and getattr(self, each.name) != each.default
         ]
-        if given and not self.stitching:
+        if changed and not self.stitching:
             raise UserError(
-                f"as published only stitched faces are pasted back: leave out --no-stitching, or --{spelled(given[0])}"
+                "as published only stitched faces are pasted back: leave out --no-stitching, or"
+                f" --{option_name(changed[0])}"
             )
         object.__setattr__(self, "paste_back", self.paste_back and self.stitching)

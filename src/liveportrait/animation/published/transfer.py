@@ -14,7 +14,8 @@ from liveportrait import motion as motions
 from liveportrait.animation.driver.base import Driver, DrivingBatch, Start
 from liveportrait.animation.driver.template import TemplateDriver
 from liveportrait.animation.driver.video import VideoDriver
-from liveportrait.animation.options import OptionGroup, RetargetOptions, TransferOptions
+from liveportrait.animation.option_checks import OptionGroup
+from liveportrait.animation.options import RetargetOptions, TransferOptions
 from liveportrait.animation.pipeline import Cue
 from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session

@@ -11,7 +11,6 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +27,7 @@ from liveportrait.errors import UserError
 from liveportrait.media.sound.speech import SPEECH_RATE, AtSpeechRate, Speech, clean
 from liveportrait.motion.expression import REACH
 from liveportrait.motion.voice import Performance, act
-from liveportrait.types import Image
+from liveportrait.types import Closeable, Image
 
 MOST_WAITING = 600  # s of sound that may wait to be spoken: agents' services send faster than one speaks
 MOST_CAUGHT_UP = 2.0  # s for which nobody asks for a frame, and frames are left out
@@ -61,7 +60,7 @@ class _Coming:
     sounds: list[_Sound]
 
 
-class LiveVoice:
+class LiveVoice(Closeable):
     """Gives frames of a portrait that speaks what is fed, each with its sound, and an idle one where nothing waits.
 
     `feed`, `interrupt`, `said` and `due` serve any thread; everything else belongs to one, but for `take`, which
@@ -237,14 +236,6 @@ class LiveVoice:
         """Stop. No frame is given any more."""
         self._is_closed = True
         self._stage.close()
-
-    def __enter__(self) -> LiveVoice:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _driving(self, left_out: int) -> tuple[DrivingBatch, list[_Sound]]:
         """What moves the next frame after some that are passed over, and the sound of them all."""

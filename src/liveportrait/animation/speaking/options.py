@@ -6,15 +6,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from liveportrait.animation.option_checks import OptionGroup, is_within
 from liveportrait.animation.options import (
     AnimateOptions,
     DriveOptions,
-    OptionGroup,
     OutputOptions,
     PasteOptions,
     RetargetOptions,
     SourceOptions,
-    is_within,
 )
 from liveportrait.errors import UserError
 

@@ -13,10 +13,11 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import httpx
+
+from liveportrait.types import Closeable
 
 File = str | Path  # a path is posted; a text is the id of a file that was, or the name of a bundled motion
 
@@ -52,7 +53,7 @@ class Utterance(NamedTuple):
     """`reply`, `waiting` (s of sound that are still to be said), `skipped`, `stages` (ms) and more"""
 
 
-class _Stream:
+class _Stream(Closeable):
     """A live stream with a portrait chosen. It belongs to one thread."""
 
     def __init__(self, url: str, token: str, portrait: File | None) -> None:
@@ -68,14 +69,6 @@ class _Stream:
     def close(self) -> None:
         """End the stream."""
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _say(self, command: Mapping[str, object]) -> None:
         self._socket.send(_TEXT, json.dumps(command).encode())

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import gradio as gr
 
-from liveportrait.animation.options import RANGES
+from liveportrait.animation.option_checks import RANGES
 from liveportrait.apps.jobs import choices_of
 from liveportrait.choices import Opening
 

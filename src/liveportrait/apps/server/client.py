@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import httpx
 
 from liveportrait.apps.live.client import File, ServiceError, Stream, VoiceStream
 from liveportrait.folders import unfinished_beside
+from liveportrait.types import Closeable
 
 JobKind = Literal["animate", "edit", "speak", "template"]
 _CHUNK = 2**20
@@ -53,7 +53,7 @@ class JobStatus:
         return self.state not in ("queued", "running")
 
 
-class Client:
+class Client(Closeable):
     """A connection to a service. It may be used from several threads."""
 
     def __init__(self, url: str = "http://127.0.0.1:8000", token: str = "", timeout: float = 60.0) -> None:
@@ -193,14 +193,6 @@ class Client:
     def close(self) -> None:
         """Let go of the connection."""
         self._http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _posted(self, file: File) -> str:
         return self.post_source(file) if isinstance(file, Path) else file

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from liveportrait.animation.edit_options import EditOptions
-from liveportrait.animation.options import AnimateOptions, PasteOptions, spelled
+from liveportrait.animation.option_checks import option_name
+from liveportrait.animation.options import AnimateOptions, PasteOptions
 from liveportrait.apps.jobs import Job, SpeakJobOptions, file_options, is_word, options_from, suffix_for
 from liveportrait.apps.server.settings import ALWAYS_MARKED, Limits
 from liveportrait.apps.server.store import Record
@@ -29,11 +30,11 @@ def job_of(record: Record, out: Path, path_of: Callable[[str], Path], limits: Li
     for name in file_options(record.kind):
         if name in values and not is_word(record.kind, name, values[name]):
             raise UserError(
-                f"{spelled(name)} is a file: send it along under that name, not among the options"
+                f"{option_name(name)} is a file: send it along under that name, not among the options"
             )
     for name in record.files:
         if name not in file_options(record.kind):
-            raise UserError(f"there is no file {spelled(name)} of {record.kind}: leave it out")
+            raise UserError(f"there is no file {option_name(name)} of {record.kind}: leave it out")
     paths = {name: path_of(upload) for name, upload in record.files.items()}
     options = options_from(record.kind, {**record.options, **paths})
     if limits.always_mark and not getattr(options, "mark", True):
