@@ -46,7 +46,7 @@ def clip(tmp_path_factory) -> Path:
         ({"crop": False, "alpha": True}, "--alpha has"),
         (
             {"paste_back": False, "match_colour": True},
-            "--no-paste-back writes the crop alone, so that --match-colour",
+            "--no-paste-back writes the crop alone, so --match-colour",
         ),
         (
             {"motion": "absolute", "expression_strength": 0.5},
