@@ -142,7 +142,7 @@ def test_a_portrait_is_animated_by_images_and_by_a_motion_kept_of_them(host, net
     assert "kept.safetensors" in cls.INPUT_TYPES()["required"]["name"][0]
     before = cls.IS_CHANGED("kept.safetensors")
     motion, rate = host.call("LivePortraitLoadMotion", name="kept.safetensors")
-    again, *_ = host.call("LivePortraitAnimate", portrait=opened, motion_template=motion, most_frames=2)
+    again, *_ = host.call("LivePortraitAnimate", portrait=opened, motion_template=motion, max_frames=2)
     assert rate == 30 and len(again) == 2 and (again - images[:2]).abs().mean() < 0.02
     (host.folder / "kept.safetensors").touch()
     assert cls.IS_CHANGED("kept.safetensors") != before
@@ -194,8 +194,8 @@ def test_the_example_workflow_runs(host, networks, face):
             names = list(host.widgets(cls))
             assert len(names) == len(node["widgets_values"])
             given |= zip(names, node["widgets_values"], strict=True)
-            if "most_frames" in given:
-                given["most_frames"] = 1
+            if "max_frames" in given:
+                given["max_frames"] = 1
             assert [output["type"] for output in node["outputs"]] == list(cls.RETURN_TYPES)
             made[node["id"]] = host.call(node["type"], **given)
     assert [len(images) for images in saved] == [1]

@@ -19,7 +19,7 @@ from liveportrait.media.sound.speech import SPEECH_RATE
 from liveportrait.motion.voice import Voice
 
 NO_SOUND: dict[str, Any] = {
-    "whole numbers": np.zeros(1600, np.int16),
+    "whole numbers": np.zeros(1600, np.int32),
     "stereo": np.zeros((1600, 2), np.float32),
     "a number": 0.5,
     "nothing": None,
@@ -70,6 +70,16 @@ def test_strange_samples_are_heard_as_sound(opened: Portrait) -> None:
     heard = np.concatenate(given)
     assert heard.dtype == np.float32 and np.isfinite(heard).all() and np.abs(heard).max() <= 1
     assert picture.shape == portrait().shape
+
+
+def test_16_bit_samples_come_back_unchanged(opened: Portrait, loud: None) -> None:
+    sound = np.arange(-32768, 32768, 8, dtype=np.int16)
+    with opened.live() as live, live.voice(SpeechOptions(fps=5)) as voice:
+        voice.feed(sound)
+        frames = [voice.frame() for _ in range(5)]
+    heard = np.concatenate([frame.pcm for frame in frames])
+    start = int(np.argmax(heard != 0))
+    np.testing.assert_array_equal(heard[start : start + len(sound)], sound)
 
 
 def test_far_more_than_anybody_would_hear_is_refused(opened: Portrait, loud: None) -> None:

@@ -1,4 +1,4 @@
-"""What ComfyUI offers its nodes, and what stands in for it where they run without: progress, interruption, folders."""
+"""What the nodes use of ComfyUI (progress, interruption, folders), with fallbacks for running without it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Audio = dict[str, Any]  # waveform (1,C,T) float32 and sample_rate
 
 
 def plain_tensors() -> AbstractContextManager[object]:
-    """A block in which tensors are ordinary: ComfyUI runs nodes in inference mode, whose tensors other threads may not
-    change, and portraits are used by several."""
+    """Leave inference mode, in which ComfyUI runs nodes: its tensors cannot be changed by other threads, and a portrait
+    uses several."""
     stack = ExitStack()
     stack.enter_context(torch.inference_mode(False))
     stack.enter_context(torch.no_grad())
@@ -22,7 +22,7 @@ def plain_tensors() -> AbstractContextManager[object]:
 
 
 def stop_if_asked() -> None:
-    """Raises ComfyUI's own exception where the user has stopped the run."""
+    """Raise ComfyUI's own exception if the user has stopped the run."""
     try:
         from comfy.model_management import throw_exception_if_processing_interrupted
     except ImportError:
@@ -31,7 +31,7 @@ def stop_if_asked() -> None:
 
 
 class Progress:
-    """ComfyUI's bar on the node, as a progress function: each step begins it anew."""
+    """ComfyUI's progress bar on the node as a progress function; it restarts with each step."""
 
     def __init__(self) -> None:
         try:
@@ -42,14 +42,14 @@ class Progress:
             self._bar = ProgressBar(1)
 
     def __call__(self, step: str, done: int, total: int | None) -> None:
-        """Show how far a step is. Raises where the user has stopped the run."""
+        """Show the progress of a step. Raises ComfyUI's exception if the user has stopped the run."""
         stop_if_asked()
         if self._bar is not None and total:
             self._bar.update_absolute(done, total)
 
 
 def folder(kind: str) -> Path:
-    """ComfyUI's folder of inputs or outputs; the working one without ComfyUI."""
+    """ComfyUI's input or output folder; without ComfyUI, the working directory."""
     try:
         import folder_paths
     except ImportError:
@@ -60,17 +60,17 @@ def folder(kind: str) -> Path:
 
 
 def to_arrays(images: torch.Tensor) -> np.ndarray:
-    """IMAGE (B,H,W,3 or 4) float 0..1 as pictures (B,H,W,3) uint8 RGB."""
+    """IMAGE (B,H,W,3 or 4), float in [0, 1], to pictures (B,H,W,3) uint8 RGB."""
     return (images[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def to_image(frame: np.ndarray) -> torch.Tensor:
-    """A picture (H,W,C) uint8 as one (H,W,C) float 0..1."""
+    """A picture (H,W,C) uint8 to (H,W,C) float in [0, 1]."""
     return torch.from_numpy(frame).float() / 255
 
 
 def cut(audio: Audio | None, seconds: float) -> Audio | None:
-    """AUDIO no longer than so many seconds."""
+    """AUDIO, cut to at most `seconds`."""
     if audio is None:
         return None
     rate = audio["sample_rate"]

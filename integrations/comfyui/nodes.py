@@ -1,4 +1,4 @@
-"""The nodes. The networks, and what runs them, are loaded when a node runs, not when ComfyUI starts."""
+"""The nodes. Networks and back ends are loaded when a node runs, not when ComfyUI starts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ CATEGORY = "LivePortrait"
 Inputs = dict[str, dict[str, Widget]]
 
 
-def fps_widget(meaning: str) -> Widget:
-    """A rate in frames a second."""
-    return "FLOAT", {"default": 25.0, "min": 1.0, "max": 240.0, "step": 0.001, "tooltip": meaning}
+def fps_widget(tooltip: str) -> Widget:
+    """A frame rate in frames per second."""
+    return "FLOAT", {"default": 25.0, "min": 1.0, "max": 240.0, "step": 0.001, "tooltip": tooltip}
 
 
 class LivePortraitLoad:
@@ -53,7 +53,7 @@ class LivePortraitLoad:
 
 @lru_cache(maxsize=1)
 def animator(weights: str, device: str) -> Animator:
-    """The animator that was asked for last."""
+    """An animator; the last one is cached."""
     return liveportrait.Animator.load(weights, device)
 
 
@@ -77,8 +77,8 @@ class LivePortraitOpen:
         return {
             "required": {
                 "networks": (NETWORKS, {}),
-                "images": ("IMAGE", {"tooltip": "one is a photo, several are the frames of a video"}),
-                "fps": fps_widget("of a video"),
+                "images": ("IMAGE", {"tooltip": "one image is a photo, several are video frames"}),
+                "fps": fps_widget("frame rate of a video"),
                 **option_widgets(SourceOptions, numbers, ("faces", "subject", "crop")),
             }
         }
@@ -91,7 +91,7 @@ class LivePortraitOpen:
 
 
 class LivePortraitAnimate:
-    """The portrait as driving images or a motion say."""
+    """The portrait, moved by driving images or a motion."""
 
     TITLE = "Animate Portrait"
     CATEGORY = CATEGORY
@@ -106,19 +106,19 @@ class LivePortraitAnimate:
         return {
             "required": {
                 "portrait": (PORTRAIT, {}),
-                "fps": fps_widget("of the driving images"),
-                "most_frames": ("INT", {"default": 0, "min": 0, "max": 1_000_000, "tooltip": "0: all"}),
+                "fps": fps_widget("frame rate of the driving images"),
+                "max_frames": ("INT", {"default": 0, "min": 0, "max": 1_000_000, "tooltip": "0: no limit"}),
                 **option_widgets(DriveOptions, numbers, words),
             },
             "optional": {
                 "driving": ("IMAGE", {"lazy": True}),
-                "motion_template": (MOTION, {"tooltip": "takes the place of driving images"}),
+                "motion_template": (MOTION, {"tooltip": "replaces the driving images"}),
                 "audio": ("AUDIO", {}),
             },
         }
 
     def check_lazy_status(self, motion_template: Template | None = None, **others: Any) -> list[str]:
-        """Driving images are made only where there is no motion."""
+        """Ask for driving images only if there is no motion."""
         return (
             ["driving"]
             if motion_template is None and "driving" in others and others["driving"] is None
@@ -129,7 +129,7 @@ class LivePortraitAnimate:
         self,
         portrait: Portrait,
         fps: float,
-        most_frames: int,
+        max_frames: int,
         driving: torch.Tensor | None = None,
         motion_template: Template | None = None,
         audio: Audio | None = None,
@@ -142,13 +142,13 @@ class LivePortraitAnimate:
             pictures = to_arrays(driving)
             driver = pictures[0] if len(pictures) == 1 else liveportrait.FrameArrays(pictures, fps)
         with plain_tensors(), portrait.drive(driver, DriveOptions(**options), Progress()) as frames:
-            images = collected(frames, most_frames)
+            images = collect(frames, max_frames)
             rate = float(frames.fps)
         return images, rate, cut(audio, len(images) / rate)
 
 
 class LivePortraitEdit:
-    """The portrait with expression, gaze and pose by hand."""
+    """The portrait with expression, gaze and pose set by sliders."""
 
     TITLE = "Edit Portrait"
     CATEGORY = CATEGORY
@@ -162,7 +162,7 @@ class LivePortraitEdit:
 
     def edit(self, portrait: Portrait, **sliders: float) -> tuple[torch.Tensor]:
         with plain_tensors(), portrait.edit_frames(Sliders(**slider_values(sliders)), Progress()) as frames:
-            return (collected(frames),)
+            return (collect(frames),)
 
 
 class LivePortraitLoadMotion:
@@ -183,19 +183,19 @@ class LivePortraitLoadMotion:
 
     @classmethod
     def IS_CHANGED(cls, name: str) -> str:
-        """The state of a file: another one is read again."""
+        """Modification time and size of a file: it is read again when they change."""
         path = folder("input") / name
         return f"{path.stat().st_mtime_ns} {path.stat().st_size}" if path.is_file() else name
 
     @classmethod
     def VALIDATE_INPUTS(cls, name: str) -> bool | str:
-        """Whether there is such a motion: only files of the input folder itself are read."""
+        """Whether the motion exists; files are read only from the input folder itself."""
         from liveportrait.motion import bundled_templates
 
         known = name in bundled_templates() or (
             Path(name).name == name and (folder("input") / name).is_file()
         )
-        return known or f"there is no motion {name!r}: put the file into ComfyUI's input folder"
+        return known or f"there is no motion {name!r}: put its file into ComfyUI's input folder"
 
     def load(self, name: str) -> tuple[Template, float]:
         from liveportrait.motion import bundled_templates, read_template
@@ -206,7 +206,7 @@ class LivePortraitLoadMotion:
 
 
 class LivePortraitSaveMotion:
-    """The motion of driving images, kept as a template to be replayed."""
+    """The motion of driving images, saved as a template."""
 
     TITLE = "Save Motion"
     CATEGORY = CATEGORY
@@ -221,7 +221,7 @@ class LivePortraitSaveMotion:
             "required": {
                 "networks": (NETWORKS, {}),
                 "driving": ("IMAGE", {}),
-                "fps": fps_widget("of the driving images"),
+                "fps": fps_widget("frame rate of the driving images"),
                 "name": ("STRING", {"default": "motion"}),
                 "crop_driving": ("BOOLEAN", {"default": True}),
             }
@@ -245,9 +245,9 @@ class LivePortraitSaveMotion:
             return {"ui": {"text": [str(path)]}, "result": (read_template(path),)}
 
 
-def collected(frames: Rendering, most: int = 0) -> torch.Tensor:
-    """All frames, or the first ones, as IMAGE."""
-    count = min(frames.total, most or frames.total)
+def collect(frames: Rendering, max_frames: int = 0) -> torch.Tensor:
+    """All frames, or the first `max_frames`, as IMAGE."""
+    count = min(frames.total, max_frames or frames.total)
     images: torch.Tensor | None = None
     made = 0
     for frame in frames:

@@ -1,4 +1,4 @@
-"""Widgets of ComfyUI made from the program's own options, so that words and defaults are the same."""
+"""ComfyUI widgets made from the program's own options, so that names and defaults are the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from liveportrait.animation.edit_options import SLIDERS
 
-AS_IT_IS = -1.0  # an opening that is not set
+UNCHANGED = -1.0  # the value of an opening that is not set
 
 Widget = tuple[Any, dict[str, Any]]
 
@@ -16,7 +16,7 @@ Widget = tuple[Any, dict[str, Any]]
 def option_widgets(
     options: type, names: Mapping[str, tuple[float, float]], words: Sequence[str]
 ) -> dict[str, Widget]:
-    """Widgets of some options: numbers with their ranges, then words and switches."""
+    """Widgets for options: `names` are numbers with their ranges, `words` choices, texts and switches."""
     hints = get_type_hints(options)
     defaults = {each.name: each.default for each in fields(options)}
     found: dict[str, Widget] = {}
@@ -35,10 +35,15 @@ def slider_widgets() -> dict[str, Widget]:
     found: dict[str, Widget] = {}
     for name, (low, high, rest) in SLIDERS.items():
         if rest is None:
-            told = "below 0: as it is"
             found[name] = (
                 "FLOAT",
-                {"default": AS_IT_IS, "min": AS_IT_IS, "max": high, "step": 0.01, "tooltip": told},
+                {
+                    "default": UNCHANGED,
+                    "min": UNCHANGED,
+                    "max": high,
+                    "step": 0.01,
+                    "tooltip": "below 0: unchanged",
+                },
             )
         else:
             found[name] = "FLOAT", {"default": rest, "min": low, "max": high, "step": 0.01}
@@ -47,7 +52,7 @@ def slider_widgets() -> dict[str, Widget]:
 
 
 def slider_values(values: Mapping[str, float]) -> dict[str, float | None]:
-    """What the sliders' widgets say."""
+    """The sliders' values; None for openings below 0."""
     return {
         name: None if SLIDERS[name].rest is None and value < 0 else value for name, value in values.items()
     }

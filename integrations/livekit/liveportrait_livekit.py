@@ -1,4 +1,4 @@
-"""A portrait as the avatar of a LiveKit agent: the agent's voice in, pictures and the voice in time with them out."""
+"""A talking portrait as a LiveKit agent's avatar: the agent's audio in; pictures, and the audio in sync, out."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from livekit.agents.voice.avatar import AudioSegmentEnd, AvatarOptions, VideoGen
 
 from liveportrait import DriveOptions, Portrait, SpeechOptions, UserError
 
-RATE = 24000  # samples a second, unless asked otherwise
+RATE = 24000  # default sample rate, Hz
 
 
 class PortraitVideo(VideoGenerator):
-    """Speaks what the agent says; between turns it moves its head a little, and blinks.
+    """Speaks what the agent says; between turns it moves its head a little and blinks.
 
-    Pictures come by the clock, `speech.fps` a second. What the machine cannot render in time is left out, so that the
-    voice is never late. An interruption silences it at once.
+    Pictures come in real time, `speech.fps` per second; those that the machine cannot render in time are dropped, so
+    the voice is never late. An interruption silences the voice at once.
     """
 
     def __init__(
@@ -30,18 +30,21 @@ class PortraitVideo(VideoGenerator):
         drive: DriveOptions | None = None,
         rate: int = RATE,
     ) -> None:
-        """`rate`: samples a second of the agent's sound. Renders a picture, to know its size. Raises `UserError`."""
+        """`rate`: the agent's sample rate, Hz. Renders one picture to learn its size.
+
+        Raises `UserError` for options that do not suit the portrait.
+        """
         self._voice = portrait.live(drive).voice(speech, rate)
         self._frames = self._voice.frames()
-        self._worker = ThreadPoolExecutor(1, "portrait")  # the voice belongs to one thread
+        self._worker = ThreadPoolExecutor(1, "portrait")  # a live voice must stay on one thread
         self._rate = rate
-        self._ends: deque[int] = deque()  # of turns: how much has been said by then
+        self._ends: deque[int] = deque()  # a turn ends once this many samples have been said
         self._turn = 0  # counts interruptions
         self._height, self._width = self._worker.submit(self._voice.frame).result().picture.shape[:2]
 
     @property
     def options(self) -> AvatarOptions:
-        """What an `AvatarRunner` is told of the pictures and the sound."""
+        """The formats of pictures and sound, for an `AvatarRunner`."""
         return AvatarOptions(
             video_width=self._width,
             video_height=self._height,
@@ -51,7 +54,7 @@ class PortraitVideo(VideoGenerator):
         )
 
     async def push_audio(self, frame: rtc.AudioFrame | AudioSegmentEnd) -> None:
-        """Say this after what waits, or end the turn there. Raises `UserError` for sound at another rate."""
+        """Queue audio, or the end of a turn. Raises `UserError` for audio at another sample rate."""
         if isinstance(frame, AudioSegmentEnd):
             self._ends.append(self._voice.due)
             return
@@ -60,18 +63,18 @@ class PortraitVideo(VideoGenerator):
                 f"the agent's sound is at {frame.sample_rate} Hz: give QueueAudioOutput(sample_rate={self._rate})"
             )
         samples = np.frombuffer(frame.data, np.int16).reshape(-1, frame.num_channels)
-        self._voice.feed(samples.mean(1, dtype=np.float32) / np.float32(32768))
+        self._voice.feed(samples.mean(1).astype(np.int16))
 
     def clear_buffer(self) -> None:
-        """Fall silent: the user has begun to speak."""
+        """Fall silent: the user has started to speak."""
         self._turn += 1
         self._ends.clear()
         self._voice.interrupt()
 
     def __aiter__(self) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
-        return self._played()
+        return self._stream()
 
-    async def _played(self) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
+    async def _stream(self) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
         loop = asyncio.get_running_loop()
         while True:
             turn, before = self._turn, self._voice.said
@@ -80,8 +83,7 @@ class PortraitVideo(VideoGenerator):
                 return
             yield self._picture(frame.picture)
             if self._voice.said > before and turn == self._turn:
-                sound = (frame.sound * 32767).round().astype(np.int16)
-                yield rtc.AudioFrame(sound.tobytes(), self._rate, 1, len(sound))
+                yield rtc.AudioFrame(frame.pcm.tobytes(), self._rate, 1, len(frame.pcm))
             while self._ends and self._voice.said >= self._ends[0]:
                 self._ends.popleft()
                 yield AudioSegmentEnd()
@@ -93,6 +95,6 @@ class PortraitVideo(VideoGenerator):
         return rtc.VideoFrame(width, height, kind, picture.tobytes())
 
     async def aclose(self) -> None:
-        """Stop, and let the portrait go."""
+        """Stop, and release the portrait."""
         await asyncio.get_running_loop().run_in_executor(self._worker, self._voice.close)
         self._worker.shutdown()

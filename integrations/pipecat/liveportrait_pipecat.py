@@ -1,4 +1,4 @@
-"""A portrait in a Pipecat pipeline: the voice of a speech service in, pictures and the voice in time with them out."""
+"""A talking portrait in a Pipecat pipeline: TTS audio in; pictures, and the audio in sync with them, out."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from liveportrait import DriveOptions, Portrait, SpeechOptions
 
 
 class SpeakingPortrait(FrameProcessor):
-    """Stands between a speech service and the transport's output; between turns it moves a little, and blinks.
+    """Goes between the TTS service and the transport's output; between turns the portrait moves a little and blinks.
 
-    Pictures come by the clock, `speech.fps` a second. What the machine cannot render in time is left out, so that the
-    voice is never late. Each picture goes before the sound that belongs to it. Frames that follow speech, such as the
-    end of a turn, wait until the speech has gone out. An interruption silences it at once.
+    Pictures come in real time, `speech.fps` per second; those that the machine cannot render in time are dropped, so
+    the voice is never late. Each picture is pushed before its sound. Frames that follow speech, such as the end of a
+    turn, wait until the speech has gone out. An interruption silences the voice at once.
     """
 
     def __init__(
@@ -38,30 +38,30 @@ class SpeakingPortrait(FrameProcessor):
         drive: DriveOptions | None = None,
         **kwargs: object,
     ) -> None:
-        """`kwargs` are those of every `FrameProcessor`. Raises `UserError`."""
+        """`kwargs` go to `FrameProcessor`. Raises `UserError` for options that do not suit the portrait."""
         super().__init__(**kwargs)
         self._live, self._speech = portrait.live(drive), speech
-        self._worker = ThreadPoolExecutor(1, "portrait")  # the voice belongs to one thread
+        self._worker = ThreadPoolExecutor(1, "portrait")  # a live voice must stay on one thread
         self._resampler = create_stream_resampler()
-        self._held: deque[tuple[int, Frame]] = deque()  # how much has been said when each may go
+        self._held: deque[tuple[int, Frame]] = deque()  # each goes out once this many samples have been said
         self._drained = asyncio.Event()
         self._turn = 0  # counts interruptions
         self._showing: asyncio.Task[None] | None = None
 
     async def setup(self, setup: FrameProcessorSetup) -> None:
-        """Speak at the pipeline's rate."""
+        """Create the voice at the pipeline's sample rate."""
         await super().setup(setup)
         self._rate = setup.audio_out_sample_rate
         self._voice = self._live.voice(self._speech, self._rate)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Take speech in; let everything else pass, in its turn."""
+        """Feed speech to the voice; pass everything else on, in order."""
         await super().process_frame(frame, direction)
         if direction is FrameDirection.DOWNSTREAM and isinstance(frame, TTSAudioRawFrame):
             await self._feed(frame)
             return
         if isinstance(frame, InterruptionFrame):
-            self._forget()
+            self._interrupt()
         elif isinstance(frame, CancelFrame):
             await self._stop()
         elif isinstance(frame, EndFrame):
@@ -76,16 +76,16 @@ class SpeakingPortrait(FrameProcessor):
             self._showing = self.create_task(self._show())
 
     async def cleanup(self) -> None:
-        """Let the portrait go."""
+        """Stop the portrait."""
         await self._stop()
         await super().cleanup()
 
     async def _feed(self, frame: TTSAudioRawFrame) -> None:
         sound = await self._resampler.resample(frame.audio, frame.sample_rate, self._rate)
         samples = np.frombuffer(sound, np.int16).reshape(-1, frame.num_channels)
-        self._voice.feed(samples.mean(1, dtype=np.float32) / np.float32(32768))
+        self._voice.feed(samples.mean(1).astype(np.int16))
 
-    def _forget(self) -> None:
+    def _interrupt(self) -> None:
         self._turn += 1
         self._voice.interrupt()
         self._held = deque((0, frame) for _, frame in self._held if not frame.interruptible)
@@ -94,21 +94,20 @@ class SpeakingPortrait(FrameProcessor):
         loop, frames = asyncio.get_running_loop(), self._voice.frames()
         while True:
             turn, before = self._turn, self._voice.said
-            given = await loop.run_in_executor(self._worker, next, frames, None)
-            if given is None:
+            frame = await loop.run_in_executor(self._worker, next, frames, None)
+            if frame is None:
                 return
             speaks = self._voice.said > before and turn == self._turn
-            await self.push_frame(_image(given.picture, speaks))
+            await self.push_frame(_image(frame.picture, speaks))
             if speaks:
-                sound = (given.sound * 32767).round().astype(np.int16)
-                await self.push_frame(TTSAudioRawFrame(sound.tobytes(), self._rate, 1))
+                await self.push_frame(TTSAudioRawFrame(frame.pcm.tobytes(), self._rate, 1))
             while self._held and self._voice.said >= self._held[0][0]:
                 await self.push_frame(self._held.popleft()[1])
             if not self._held and self._voice.said >= self._voice.due:
                 self._drained.set()
 
     async def _finish(self) -> None:
-        """Say what waits, and stop."""
+        """Say what is queued, then stop."""
         if self._showing:
             self._drained.clear()
             await self._drained.wait()
@@ -123,7 +122,7 @@ class SpeakingPortrait(FrameProcessor):
 
 
 def _image(picture: np.ndarray, speaks: bool) -> OutputImageRawFrame:
-    """A picture; that of speech is shown when the sound before it has been heard."""
+    """A picture as Pipecat's frame; one that speaks is shown once the audio before it has been played."""
     height, width, channels = picture.shape
     image = OutputImageRawFrame(picture.tobytes(), (width, height), "RGBA" if channels == 4 else "RGB")
     image.sync_with_audio = speaks

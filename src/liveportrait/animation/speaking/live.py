@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from liveportrait.animation.driver.base import DrivingBatch, Start, Surroundings
 from liveportrait.animation.options import DriveOptions
@@ -24,7 +25,7 @@ from liveportrait.animation.speaking.driver import VoiceStream, chosen, driving_
 from liveportrait.animation.speaking.options import SpeechOptions, speaking
 from liveportrait.animation.speaking.stage import LiveStage
 from liveportrait.errors import UserError
-from liveportrait.media.sound.speech import SPEECH_RATE, AtSpeechRate, Speech, clean
+from liveportrait.media.sound.speech import SPEECH_RATE, AtSpeechRate, Speech, as_int16, as_speech
 from liveportrait.motion.expression import REACH
 from liveportrait.motion.voice import Performance, act
 from liveportrait.types import Closeable, Image
@@ -38,6 +39,11 @@ class SpokenFrame(NamedTuple):
 
     picture: Image  # (H,W,3) uint8 RGB
     sound: Speech  # (n,) mono at the voice's rate, to be heard from when the picture is shown
+
+    @property
+    def pcm(self) -> NDArray[np.int16]:
+        """The sound as 16-bit samples (n,)."""
+        return as_int16(self.sound)
 
 
 class _Sound(NamedTuple):
@@ -136,23 +142,19 @@ class LiveVoice(Closeable):
         """Seconds by which pictures and sound come after what was fed: as far as V looks ahead."""
         return len(self._heard) / float(self._fps)
 
-    def feed(self, samples: Speech) -> None:
-        """Say these samples (n,), mono in [-1, 1] at the voice's rate, after what waits already.
+    def feed(self, samples: ArrayLike) -> None:
+        """Queue mono samples (n,) at the voice's rate, floats in [-1, 1] or int16.
 
-        Raises `UserError` for samples of another kind, and where far more waits than anybody would hear.
+        Raises `UserError` for any other kind of samples, and when the queue is full.
         """
-        array = np.asarray(samples)
-        if array.ndim != 1 or array.dtype.kind != "f":
-            raise UserError(
-                f"the sound is {array.dtype} {array.shape}: give mono samples (n,) at {self._rate} Hz, floats"
-            )
+        sound = as_speech(samples, self._rate)
         with self._lock:
-            if self._waits + len(array) > MOST_WAITING * self._rate:
+            if self._waits + len(sound) > MOST_WAITING * self._rate:
                 raise UserError(
                     f"{self.waiting:.0f} s of sound wait to be spoken: take frames as fast as sound is fed"
                 )
-            self._waiting.append(clean(array.astype(np.float32)))
-            self._waits += len(array)
+            self._waiting.append(sound)
+            self._waits += len(sound)
 
     def interrupt(self) -> None:
         """Fall silent at once, and forget what waits to be spoken: somebody else has begun to speak.

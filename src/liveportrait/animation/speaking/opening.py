@@ -8,8 +8,6 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from liveportrait.animation.driver.base import Driver
 from liveportrait.animation.inputs import open_driver, resolve_driving
 from liveportrait.animation.options import TransferOptions
@@ -21,8 +19,8 @@ from liveportrait.errors import UserError
 from liveportrait.media.sound.speech import (
     SPEECH_RATE,
     Speech,
+    as_speech,
     check_speech,
-    clean,
     read_speech,
     speech_samples,
 )
@@ -33,7 +31,7 @@ SpeechInput = str | Path | Speech
 def open_speech_driver(
     session: Session, speech: SpeechInput, options: SpeechOptions, is_video: bool = False
 ) -> SpeechDriver:
-    """The driver in a sound: a file's, or samples (N,) of mono sound at 16 kHz in [-1, 1].
+    """The driver in a sound: a file, or mono samples (n,) at 16 kHz, floats in [-1, 1] or int16.
 
     `is_video`: it speaks in a film, whose head and eyes are left alone. Raises `UserError` where there is no sound, or
     the weights or the head's file do not serve.
@@ -43,7 +41,9 @@ def open_speech_driver(
         path = check_speech(Path(speech))
         name, audio, count, sound = str(path), path, speech_samples(path), partial(read_speech, path)
     else:
-        samples = _samples(speech)
+        samples = as_speech(speech)
+        if not len(samples):
+            raise UserError("the speech has no samples: give some mono samples at 16 kHz, or a file")
         name, audio, count, sound = "the speech", None, len(samples), partial(_pieces, samples)
     rate = Fraction(options.fps).limit_denominator(1001)
     head: Driver | None = None
@@ -66,15 +66,6 @@ def open_speech_driver(
         speaks_only=is_video,
         work="spoken",
     )
-
-
-def _samples(speech: Speech) -> Speech:
-    array = np.asarray(speech)
-    if array.ndim != 1 or not array.size or array.dtype.kind != "f":
-        raise UserError(
-            f"the speech is {array.dtype} {array.shape}: give mono samples (N,) at 16 kHz, floats in [-1, 1]"
-        )
-    return clean(array.astype(np.float32))
 
 
 def _pieces(samples: Speech) -> Iterator[Speech]:

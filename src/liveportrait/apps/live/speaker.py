@@ -12,7 +12,7 @@ from liveportrait.animation.speaking.live import MOST_CAUGHT_UP, MOST_WAITING, L
 from liveportrait.animation.speaking.options import SpeechOptions
 from liveportrait.apps.live.frames import NOT_TAKEN, Refusal
 from liveportrait.errors import UserError
-from liveportrait.media.sound.speech import SPEECH_RATE, Speech
+from liveportrait.media.sound.speech import SPEECH_RATE
 from liveportrait.types import Image
 
 
@@ -48,7 +48,7 @@ class Speaker:
                 self._earlier += self._voice.due
                 self._voice.close()
             self._session, self._voice, self._before = session, voice, {}
-            voice.feed(_floats(bytes(self._early)))
+            voice.feed(np.frombuffer(bytes(self._early), "<i2"))
             self._early.clear()
 
     def feed(self, samples: bytes) -> None:
@@ -64,7 +64,7 @@ class Speaker:
                     raise UserError("the portrait is not ready to speak: wait for its first frame")
                 self._early += samples
                 return
-        self._voice.feed(_floats(samples))
+        self._voice.feed(np.frombuffer(samples, "<i2"))
 
     def interrupt(self) -> None:
         """Forget what waits to be said."""
@@ -92,11 +92,11 @@ class Speaker:
     def take(self) -> tuple[Image, bytes]:
         """The oldest picture that was asked for, and its sound with that of those left out; any thread may wait."""
         assert self._voice
-        picture, samples = self._voice.take()
+        spoken = self._voice.take()
         spent = self._spent()
         self.stages = {name: busy - self._before.get(name, 0.0) for name, busy in spent.items()}
         self._before = spent
-        return picture, (samples * 32767).round().astype("<i2").tobytes()
+        return spoken.picture, spoken.pcm.astype("<i2").tobytes()
 
     def _spent(self) -> dict[str, float]:
         return {name: spent.busy for name, spent in self._session.clock.profile(0).stages.items()}
@@ -105,7 +105,3 @@ class Speaker:
         """Say nothing more."""
         if self._voice:
             self._voice.close()
-
-
-def _floats(samples: bytes) -> Speech:
-    return np.frombuffer(samples, "<i2").astype(np.float32) / np.float32(32768)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from av import AudioResampler
 from av.error import FFmpegError
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from liveportrait.errors import UserError
 from liveportrait.media.container import audio_stream, open_media, picture_format, video_stream
@@ -20,6 +20,7 @@ SPEECH_RATE = 16000  # samples a second
 RATES = (8000, 192000)  # of live sound
 
 Speech = NDArray[np.float32]  # (N,) in [-1, 1]
+_INT16 = 32768  # int16 at full scale
 
 
 def read_speech(path: Path) -> Iterator[Speech]:
@@ -67,6 +68,24 @@ class AtSpeechRate:
         self._given += len(samples)
         found = [np.asarray(each.to_ndarray(), np.float32)[0] for each in self._resampler.resample(frame)]
         return np.concatenate(found) if found else np.zeros(0, np.float32)
+
+
+def as_speech(samples: ArrayLike, rate: int = SPEECH_RATE) -> Speech:
+    """Mono samples (n,) as float32: floats in [-1, 1] or int16. Raises `UserError` for anything else."""
+    array = np.asarray(samples)
+    is_int16 = array.dtype.kind == "i" and array.dtype.itemsize == 2
+    if array.ndim != 1 or not (is_int16 or array.dtype.kind == "f"):
+        raise UserError(
+            f"the sound is {array.dtype} {array.shape}: give mono samples (n,) at {rate} Hz,"
+            " floats in [-1, 1] or int16"
+        )
+    floats = array.astype(np.float32)
+    return clean(floats / _INT16 if is_int16 else floats)
+
+
+def as_int16(samples: Speech) -> NDArray[np.int16]:
+    """Samples in [-1, 1] as 16-bit PCM. What `as_speech` made of int16 comes back unchanged."""
+    return (samples * _INT16).round().clip(-_INT16, _INT16 - 1).astype(np.int16)
 
 
 def clean(samples: Speech) -> Speech:
