@@ -18,12 +18,12 @@ _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of a JPEG, ITU-T T
 
 @dataclass(frozen=True)
 class MediaLimits:
-    """What a picture or video that is read may hold at most."""
+    """Limits on the pictures and videos that are read."""
 
     max_pixels: int | None = None
-    """width times height of a picture or frame that is read: 268435456 by default, or LIVEPORTRAIT_MAX_PIXELS"""
+    """maximum width times height of a picture or frame; by default $LIVEPORTRAIT_MAX_PIXELS, or 268435456"""
     max_frames: int | None = None
-    """frames of a video or motion that is read: 1000000 by default, or the environment's LIVEPORTRAIT_MAX_FRAMES"""
+    """maximum number of frames of a video or motion; by default $LIVEPORTRAIT_MAX_FRAMES, or 1000000"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for a limit that lets nothing through."""

@@ -48,7 +48,7 @@ SLIDERS: dict[str, Range] = {
 
 @dataclass(frozen=True)
 class Sliders(OptionGroup):
-    """Expression, gaze, pose and openings by hand. A slider at its default changes nothing."""
+    """Expression, gaze, head pose and openings. A slider at its default changes nothing."""
 
     smile: float = 0.0
     """-0.3 (sad) to 1.3 (laughing)"""
@@ -69,9 +69,9 @@ class Sliders(OptionGroup):
     lips: float = 0.0
     """-1 (closed) to 1 (wide open)"""
     neutral: float = 0.0
-    """0 to 1: how much of the face's own expression is taken out first"""
+    """0 to 1: how much of the face's own expression is removed first"""
     silent: float = 0.0
-    """0 to 1: brings the mouth to rest, closed, whatever a video SOURCE says"""
+    """0 to 1: brings the mouth to rest, closed, whatever a video SOURCE is saying"""
     pitch: float = 0.0
     """degrees added, -15 (up) to 15 (down)"""
     yaw: float = 0.0
@@ -85,21 +85,21 @@ class Sliders(OptionGroup):
     move_z: float = 1.0
     """size of the head, 0.9 to 1.2"""
     eye_opening: float | None = None
-    """opening of both eyes, height over width in the picture, 0 (closed) to 0.8; about 0.35 when open"""
+    """opening of both eyes, height over width in the picture, 0 (closed) to 0.8, about 0.35 when open"""
     left_eye_opening: float | None = None
-    """the same for the eye on the left of the picture alone"""
+    """the same for only the eye on the left of the picture"""
     right_eye_opening: float | None = None
-    """the same for the eye on the right of the picture alone"""
+    """the same for only the eye on the right of the picture"""
     lip_opening: float | None = None
     """opening of the lips, 0 (closed) to 0.8"""
     expression_from: Path | None = None
-    """a picture whose expression the face takes; sliders come on top of it"""
+    """a picture whose expression the face takes; sliders are added to it"""
     copy: float = 1.0
-    """0 to 1: how much of that expression is taken"""
+    """0 to 1: how much of that expression the face takes"""
     keyframes: Path | None = None
-    """values of sliders over time, a JSON file (see docs/guide/editing.md), for a video SOURCE"""
+    """a JSON file of slider values over time, for a video SOURCE (see docs/guide/editing.md)"""
     stitching: bool = True
-    """keep shoulders and the crop's border in place, where the weights bring that module"""
+    """keep shoulders and the crop's border in place, if the weights include the stitching module"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for a value out of range."""

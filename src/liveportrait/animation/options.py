@@ -43,27 +43,28 @@ _OPENINGS = ("eye_opening", "left_eye_opening", "right_eye_opening", "lip_openin
 
 @dataclass(frozen=True)
 class SourceOptions(OptionGroup):
-    """How a portrait is opened: whose face moves, and how it is cut out."""
+    """How a portrait is opened: whose face moves, and how it is cropped."""
 
     crop: bool = True
-    """find the face in SOURCE and cut it out; --no-crop takes SOURCE as a face already cropped"""
+    """find the face in SOURCE and crop it; --no-crop treats SOURCE as a face that is already cropped"""
     faces: str = "largest"
-    """which faces of SOURCE move: largest, all, or numbers from the left such as 1,3"""
+    """which faces of SOURCE move: largest, all, or numbers counted from the left such as 1,3"""
     subject: Subject = "auto"
-    """whose face to look for in a photo: a person's, an animal's (cat or dog), or auto: an animal's where no
-    person is found"""
+    """whose face to look for in a photo: a person's, an animal's (cat or dog), or auto, an animal's if no person
+    is found"""
     box: str = ""
-    """x,y,w,h in px of SOURCE: where the face of a photo is (an animal's head without ears), found by hand"""
+    """x,y,w,h in px of SOURCE: the position of the face in a photo (of an animal's head without its ears),
+    instead of detection"""
     crop_scale: float = 2.3
-    """size of SOURCE's crop, in sizes of its face"""
+    """size of SOURCE's crop relative to its face"""
     crop_x: float = 0.0
-    """shift of SOURCE's crop to the right, in sizes of the crop"""
+    """shift of SOURCE's crop to the right, as a fraction of its size"""
     crop_y: float = -0.125
-    """shift of SOURCE's crop downward, in sizes of the crop"""
+    """shift of SOURCE's crop downward, as a fraction of its size"""
     smooth: float = 0.0
-    """how strongly motion is smoothed over time, 0 to 1; smoothing adds no delay"""
+    """how strongly motion is smoothed over time, 0 to 1; adds no delay"""
     max_size: int | None = None
-    """longest side of the result in px; by default a photo is reduced to 4096, and a video keeps its size"""
+    """longest side of the result in px; by default a photo is reduced to 4096 and a video keeps its size"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for choices that do not go together."""
@@ -80,18 +81,18 @@ class RetargetOptions:
     """How far eyes and lips open (height over width in the picture); None leaves them to the driver's motion."""
 
     eye_opening: Opening = None
-    """opening of both eyes, 0 (closed) to 0.8, about 0.35 when open; driver: the same as in DRIVING"""
+    """opening of both eyes, 0 (closed) to 0.8, about 0.35 when open; driver: as in DRIVING"""
     left_eye_opening: Opening = None
-    """the same for the eye on the left of the picture alone"""
+    """the same for only the eye on the left of the picture"""
     right_eye_opening: Opening = None
-    """the same for the eye on the right of the picture alone"""
+    """the same for only the eye on the right of the picture"""
     lip_opening: Opening = None
-    """opening of the lips, 0 (closed) to 0.8; driver: the same as in DRIVING"""
+    """opening of the lips, 0 (closed) to 0.8; driver: as in DRIVING"""
     normalize_lips: bool = False
-    """relative motion: start from closed lips where SOURCE has them open"""
+    """relative motion: start from closed lips if SOURCE's are open"""
     normalize_eyes: bool = False
-    """relative motion: start from eyes as far open as SOURCE usually has them, so that it does not blink beside
-    DRIVING; where it has them closed throughout, from open ones"""
+    """relative motion: start from eyes as open as SOURCE's usually are, so that its own blinks do not add to
+    DRIVING's; if SOURCE's are always closed, start from open eyes"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for values out of range."""
@@ -124,19 +125,19 @@ class RetargetOptions:
 
 @dataclass(frozen=True)
 class DrivingOptions(OptionGroup):
-    """How the face of a driver is cut out, and what its camera does."""
+    """How the driver's face is cropped, and what happens to its camera's movement."""
 
     crop_driving: bool = True
-    """find the face in DRIVING and cut it out; --no-crop-driving takes its frames as faces already cropped"""
+    """find the face in DRIVING and crop it; --no-crop-driving treats its frames as faces that are already cropped"""
     driving_crop_scale: float = DRIVING_SCALE
-    """size of DRIVING's crop, in sizes of its face; in a larger one its head moves less far"""
+    """size of DRIVING's crop relative to its face; a larger crop makes the head move less"""
     driving_crop_x: float = 0.0
-    """shift of DRIVING's crop to the right, in sizes of the crop"""
+    """shift of DRIVING's crop to the right, as a fraction of its size"""
     driving_crop_y: float = DRIVING_Y
-    """shift of DRIVING's crop downward, in sizes of the crop"""
+    """shift of DRIVING's crop downward, as a fraction of its size"""
     framing: Framing = "steady"
-    """what DRIVING's camera does: steady takes pans, zooms and cuts out, and the head stays on its neck; follow
-    lets the head go along in one crop, as the published program does"""
+    """steady compensates for DRIVING's pans, zooms and cuts, so that the head stays on its neck; follow uses one fixed
+    crop and lets the head move with the camera, as the published program does"""
 
     @property
     def driving_crop(self) -> DrivingCrop:
@@ -146,43 +147,45 @@ class DrivingOptions(OptionGroup):
 
 @dataclass(frozen=True)
 class TransferOptions(DrivingOptions):
-    """How a driver is read, and what of its motion the portrait takes."""
+    """How the driver is read, and which parts of its motion the portrait takes."""
 
     assign: str = ""
-    """with several DRIVING: the number of the one that moves each face, such as 2,1,1; by default in turn"""
+    """with several DRIVING: which one drives each face, by number, such as 2,1,1; by default in order"""
     motion: MotionMode = "relative"
-    """relative: SOURCE moves as DRIVING does from its reference on; absolute: it takes DRIVING's pose"""
+    """relative: SOURCE follows DRIVING's changes since its reference frame; absolute: it takes DRIVING's pose
+    and expression as they are"""
     region: Region = "all"
     """which part of the face follows DRIVING"""
     mouth: MouthMode = "follow"
-    """follow DRIVING; own: as SOURCE has it, a video's speech included; silent: at rest, and closed unless lip-opening
-    says more; replace: as DRIVING's from rest on, so that what a video says itself is gone; speak: the same, and some
-    of SOURCE's smile stays"""
+    """follow: as DRIVING's; own: as SOURCE's, including a video's speech; silent: at rest, and closed unless
+    lip-opening is set; replace: DRIVING's movement starting from rest, which removes a video's own speech;
+    speak: like replace, but keeps some of SOURCE's smile"""
     reference: str = "match"
-    """the frame of DRIVING that relative motion starts from: match (the first one, but expressions start where
-    DRIVING looks most like SOURCE), first, auto (the most neutral one), or its number"""
+    """the frame of DRIVING that relative motion starts from: match (the first, but expressions start where
+    DRIVING looks most like SOURCE), first, auto (the most neutral), or a frame number from 0"""
     expression: ExpressionMode = "faithful"
-    """relative motion of a photo: faithful, as strong as DRIVING's and made SOURCE's own; landmarks, DRIVING's plain
-    differences, as they are taken anyway of a photo's own person and for video SOURCE, animals and driving photos"""
+    """relative motion of a photo: faithful adapts DRIVING's expression to SOURCE's face at full strength;
+    landmarks uses DRIVING's plain differences, which are always used when both are the same person, and for a
+    video SOURCE, animals and driving photos"""
     expression_strength: float = 1.0
-    """relative motion: how strongly SOURCE follows DRIVING's expression, 0 to 2, whatever the head does"""
+    """relative motion: strength of the expression, 0 to 2, independent of the head's movement"""
     photo_pose: bool = False
-    """let a driving photo turn SOURCE's head too; by default it gives its expression only"""
+    """let a driving photo turn SOURCE's head too; by default it only gives its expression"""
     lock_head: bool = False
-    """keep the head where SOURCE has it: its angles, position and size"""
+    """keep SOURCE's head angles, position and size"""
     lock_scale: bool = False
-    """keep the head at SOURCE's size"""
+    """keep SOURCE's head size"""
     lock_shoulders: bool = False
-    """turn the head about the base of the neck, which stays in place, instead of moving it about"""
+    """turn the head about the base of the neck, which stays in place, instead of letting the head change position"""
     driving_option: DrivingOption = "pose-friendly"
-    """absolute motion: expression-friendly starts at SOURCE's own pose and fits DRIVING's amplitude to it;
-    relative motion, or a video as SOURCE: no difference"""
+    """absolute motion of a photo: expression-friendly starts at SOURCE's own pose and scales DRIVING's motion to
+    fit it; no effect on relative motion or a video SOURCE"""
     multiplier: float = 1.0
-    """how strongly SOURCE follows, 0 to 4; 1 as DRIVING moves"""
+    """strength of the motion, 0 to 4; 1 is DRIVING's own"""
     smooth: float = 0.0
-    """how strongly motion is smoothed over time, 0 to 1; smoothing adds no delay"""
+    """how strongly motion is smoothed over time, 0 to 1; adds no delay"""
     stitching: bool = True
-    """keep shoulders and the crop's border in place, where the weights bring that module"""
+    """keep shoulders and the crop's border in place, if the weights include the stitching module"""
     retarget: RetargetOptions = field(default_factory=RetargetOptions)
     """how far eyes and lips open"""
 
@@ -211,33 +214,34 @@ class TransferOptions(DrivingOptions):
 
 @dataclass(frozen=True)
 class PasteOptions(MarkOptions, OptionGroup):
-    """How the moving face is laid back into the frame."""
+    """How the animated face is pasted back into the frame."""
 
     paste_back: bool = True
-    """paste the moving face back into SOURCE; --no-paste-back writes the crop alone"""
+    """paste the animated face back into SOURCE; --no-paste-back writes only the crop"""
     resolution: int | None = None
-    """px: a crop of SOURCE that is larger is composed at this side and enlarged, which takes less time; by default
-    every crop at its own size, live at most 512"""
+    """maximum side in px at which a crop is composed; larger crops are composed at this size and enlarged, which
+    is faster; by default each crop's own size, and at most 512 live"""
     mask: PasteMask = "template"
-    """what is pasted back: template, the whole crop with soft edges; face, what the face covers and soon will"""
+    """what is pasted back: template, the whole crop with soft edges; face, the area that the face covers in
+    SOURCE and in the result"""
     match_colour: bool = False
-    """bring the model's colours into line with SOURCE's along the edge of the mask"""
+    """match the generated colours to SOURCE's along the edge of the mask"""
     detail: bool = False
-    """published weights: put SOURCE's own detail, finer than the model's, where the result shows it, moved or not"""
+    """published weights: restore SOURCE's fine detail wherever the result shows it"""
     alpha: bool = False
-    """write the moving faces alone, on transparency, to be laid over SOURCE: .mov, .webm or a folder of PNG"""
+    """write only the animated faces, on transparency, to lay over SOURCE: .mov, .webm or a folder of PNG files"""
 
 
 @dataclass(frozen=True)
 class OutputOptions(OptionGroup):
-    """The files that are written."""
+    """The output files."""
 
     compare: bool = False
-    """also write source, driving and result side by side, as OUT with _compare in its name"""
+    """also write source, driver and result side by side, to OUT with _compare in its name"""
     codec: VideoCodec = "auto"
-    """auto: H.264, in .webm VP9; prores: ProRes 422 HQ in .mov (with --alpha always ProRes 4444)"""
+    """auto: H.264, or VP9 in .webm; prores: ProRes 422 HQ in .mov (ProRes 4444 with --alpha, whatever the codec)"""
     audio: AudioMode = "driving"
-    """whose sound the result has; the other one's where that has none"""
+    """whose sound to use; falls back to the other's if it has none"""
     overwrite: bool = False
     """replace OUT if it exists"""
 

@@ -24,21 +24,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What runs, and on what."""
+    """Which weights run, and on what."""
 
     weights: str = "compact"
     """name of the weights (see `liveportrait weights list`), or a folder"""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps; auto is cuda where there is one"""
+    """auto, cpu, cuda, cuda:1 or mps; auto uses cuda if available"""
     precision: PrecisionChoice = "auto"
-    """of convolutions: fp32, bf16, or on a GPU fp16; auto is the fastest that keeps the picture, and says why"""
+    """precision of convolutions: fp32, bf16, or fp16 on a GPU; auto picks the fastest that preserves the
+    picture, and says why"""
     threads: int | None = None
-    """CPU threads for the networks; the back end's own choice by default"""
+    """CPU threads for the networks; chosen by the back end by default"""
     backend: BackendName = "auto"
-    """what runs the networks; auto is what suits the machine, and says why (see docs/reference/backends.md)"""
+    """the runtime for the networks; auto picks the one that suits the machine, and says why (see
+    docs/reference/backends.md)"""
     certificate: Path | None = None
-    """a PEM file: whose name the content credentials of results bear; by default $LIVEPORTRAIT_CERTIFICATE, or a
-    certificate made on first use (see docs/guide/marking.md)"""
+    """a PEM file: the certificate that signs the content credentials of results; by default
+    $LIVEPORTRAIT_CERTIFICATE, or one made on first use (see docs/guide/marking.md)"""
     key: Path | None = None
     """a PEM file: the certificate's private key; by default $LIVEPORTRAIT_KEY"""
 
@@ -64,19 +66,19 @@ class Animate:
     source: Annotated[Positional[Path], arg(metavar="SOURCE")]
     """the portrait: a photo or a video"""
     driving: Annotated[Positional[tuple[Path, ...]], arg(metavar="DRIVING [DRIVING ...]")]
-    """what moves it: a video, a photo, or a motion template (.safetensors, .pkl); several move a face each"""
+    """what drives it: a video, a photo, or a motion template (.safetensors, .pkl); several drive one face each"""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
-    """the video to write (.mp4, .mov, .mkv, .webm, .gif), or a picture when DRIVING is a photo"""
+    """the video to write (.mp4, .mov, .mkv, .webm, .gif), or a picture if DRIVING is a photo"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     limits: OmitArgPrefixes[MediaLimits] = field(default_factory=MediaLimits)
     as_published: bool = False
-    """do what the published program does, for those who bring its weights: other defaults (see --as-published --help),
-    which options given beside it override, and its own ways (see docs/reference/published.md)"""
+    """reproduce the published program, for use with its weights: changes defaults (see --as-published --help),
+    which explicit options override, and details of processing (see docs/reference/published.md)"""
     animation: OmitArgPrefixes[AnimateOptions] = field(default_factory=AnimateOptions)
     verbose: bool = False
-    """also print how much crops and keypoints tremble, before and after smoothing"""
+    """also print the jitter of crops and keypoints, before and after smoothing"""
     profile: bool = False
-    """also print a table of where the time went: each stage, the queues between them, the networks' share"""
+    """also print how the time was spent: each stage, the queues between them, the networks' share"""
 
     def run(self) -> None:
         """Animate, and print what was done."""
@@ -96,24 +98,26 @@ class Animate:
 
 @dataclass(frozen=True)
 class AnimateAsPublished(Animate):
-    """Animate SOURCE, a photo or video, with DRIVING, a video, photo or motion template, as the published program."""
+    """Animate SOURCE, a photo or video, with DRIVING, a video, photo or motion template, as the published
+    program does."""
 
     animation: OmitArgPrefixes[PublishedOptions] = field(default_factory=PublishedOptions)
 
 
 @dataclass(frozen=True)
 class MakeTemplate:
-    """Write the motion of DRIVING, a video, photo or other template, as a motion template."""
+    """Save the motion of DRIVING, a video or photo, as a motion template, or convert a template."""
 
     driving: Annotated[Positional[Path], arg(metavar="DRIVING")]
     """a video, a photo, or a motion template to convert"""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
-    """the template to write: .safetensors, or .pkl for the published weights' motions"""
+    """the template to write: .safetensors, or .pkl for motions of the published weights"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     limits: OmitArgPrefixes[MediaLimits] = field(default_factory=MediaLimits)
     cropping: OmitArgPrefixes[DrivingOptions] = field(default_factory=DrivingOptions)
     as_published: bool = False
-    """as the published program: what is not square is cropped, by one window, and the head goes where it goes there"""
+    """do as the published program does: crop a driver that is not square, with one window, and let the head
+    follow the frame"""
     overwrite: bool = False
     """replace OUT if it exists"""
 
@@ -146,12 +150,12 @@ def show(report: Report, animator: Animator) -> None:
 
 @dataclass(frozen=True)
 class Edit:
-    """Edit the face in SOURCE, a photo or video: expression, gaze, head pose, openings of eyes and lips."""
+    """Edit the face in SOURCE, a photo or video: expression, gaze, head pose, and how far eyes and lips open."""
 
     source: Annotated[Positional[Path], arg(metavar="SOURCE")]
     """the portrait: a photo or a video"""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
-    """what to write: a picture (.png, .jpg), or a video (.mp4, .mov, .mkv, .webm, .gif) when SOURCE is one"""
+    """the file to write: a picture (.png, .jpg), or a video (.mp4, .mov, .mkv, .webm, .gif) if SOURCE is one"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     limits: OmitArgPrefixes[MediaLimits] = field(default_factory=MediaLimits)
     edit: OmitArgPrefixes[EditOptions] = field(default_factory=EditOptions)

@@ -23,11 +23,11 @@ class App:
     """Open the web page: animate and edit portraits in a browser (see docs/guide/page.md)."""
 
     host: str = "127.0.0.1"
-    """the address to listen on: only this machine's own browsers reach 127.0.0.1, and 0.0.0.0 is open to all"""
+    """the address to listen on: 127.0.0.1 accepts only this machine's browsers, 0.0.0.0 accepts everyone"""
     port: int = 7860
-    """the port to listen on; 0 takes a free one"""
+    """the port to listen on; 0 picks a free one"""
     open: bool = True
-    """show the page in this machine's browser; --no-open only prints its address"""
+    """open the page in this machine's browser; --no-open only prints its address"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     limits: OmitArgPrefixes[Limits] = field(default_factory=Limits)
 

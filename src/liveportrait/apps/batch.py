@@ -34,17 +34,19 @@ class JobsFailed(UserError):
 
 @dataclass(frozen=True)
 class Batch:
-    """Do every job of MANIFEST, a table of sources, drivers and options; started again, go on where it was."""
+    """Run every job of MANIFEST, a table of sources, drivers and options. Run it again to resume where it
+    stopped."""
 
     manifest: Annotated[Positional[Path], arg(metavar="MANIFEST")]
-    """a .csv or .jsonl file with a row for each result: source, driving, kind, name, any option (see
+    """a .csv or .jsonl file with one row per result: source, driving, kind, name and any option (see
     docs/guide/batch.md)"""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")]
-    """the folder to write the results into; it is made if it is missing"""
+    """the folder to write the results to; created if it does not exist"""
     jobs: int | None = None
-    """jobs at a time, each in a process of its own; by default one for each GPU, or else for every 4 cores"""
+    """how many jobs run at once, each in its own process; by default one per GPU, or one per 4 cores without a
+    GPU"""
     ray: Annotated[str | None, arg(metavar="ADDRESS")] = None
-    """do the jobs on a Ray cluster: its address, auto to find it, or local for one on this machine"""
+    """run the jobs on a Ray cluster: its address, auto to find it, or local to start one on this machine"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     limits: OmitArgPrefixes[MediaLimits] = field(default_factory=MediaLimits)
 

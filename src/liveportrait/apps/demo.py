@@ -25,7 +25,7 @@ class Demo:
     """Animate a sample portrait with the bundled motions: a video and a contact sheet."""
 
     out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("out")
-    """the folder to write demo.mp4 and contact-sheet.png into; it is made if it is missing"""
+    """the folder to write demo.mp4 and contact-sheet.png to; created if it does not exist"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     marking: OmitArgPrefixes[MarkOptions] = field(default_factory=MarkOptions)
     overwrite: bool = False

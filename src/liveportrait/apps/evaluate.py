@@ -16,38 +16,39 @@ from liveportrait.errors import UserError
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure WEIGHTS on the held-out clips and pictures of DATA, beside two baselines."""
+    """Measure WEIGHTS on the held-out clips and pictures of DATA, alongside two baselines."""
 
     weights: Annotated[Positional[str], arg(metavar="WEIGHTS")]
     """name of the weights (see `liveportrait weights list`), or a folder"""
     data: Annotated[Positional[tuple[str, ...]], arg(metavar="DATA")]
-    """shards (.tar, or patterns such as 'shards/*.tar'), videos and photos; the latter are taken whole"""
+    """shards (.tar, or patterns such as 'shards/*.tar'), videos and photos; videos and photos are used in full"""
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="FOLDER")] = None
-    """folder for metrics.jsonl, table.md, clips.json and the sheets; it is made if it is missing"""
+    """folder for metrics.jsonl, table.md, clips.json and the contact sheets; created if it does not exist"""
     protocol: Literal["self", "cross", "people", "control", "all", "speech"] = "all"
-    """self- or cross-reenactment, lively drivers on portraits of every kind, control of eyes and lips, or all of these;
-    or speech: the bundled voice on shards with sound, spoken by the photos among DATA"""
+    """self: self-reenactment; cross: cross-reenactment; people: lively drivers on portraits of every kind;
+    control: requested openings of eyes and lips; all: these four; speech: the bundled voice network on shards
+    with sound, spoken by the photos in DATA"""
     stride: int = 1
-    """measure every so-many-th frame"""
+    """measure every N-th frame"""
     held_out_one_in: int = 12
-    """of shards' identities, which are held out: those whose hash is a multiple of it, as in training"""
+    """N: one in N of the shards' identities is held out, those whose hash is a multiple of N, as in training"""
     all: bool = False
-    """take every identity of the shards"""
+    """use every identity in the shards"""
     sheets: bool = False
-    """also draw contact sheets into FOLDER"""
+    """also write contact sheets to FOLDER"""
     seed: int = 0
-    """of the pairing of sources and drivers"""
+    """random seed for pairing sources and drivers"""
     portraits: int = 4
-    """people: so many portraits of each kind (photo, generated, stylized; of files, each folder is a kind); speech: so
-    many clips spoken by each photo"""
+    """people: number of portraits of each kind (photo, generated, stylized; for files, each folder is a kind);
+    speech: number of clips spoken by each photo"""
     tracker: bool = True
-    """keypoints that are landmarks lie where the face was found, as in `animate`; --no-tracker: where M sees them"""
+    """take landmark keypoints from the face tracker, as `animate` does; --no-tracker takes them from M"""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps; auto is cuda where there is one"""
+    """auto, cpu, cuda, cuda:1 or mps; auto uses cuda if available"""
     precision: Precision = "fp32"
-    """fp32, or bf16 (on a GPU also fp16) for the convolutions of the weights' networks"""
+    """precision of the networks' convolutions: fp32, bf16, or fp16 on a GPU"""
     threads: int | None = None
-    """CPU threads for the networks; PyTorch's own choice by default"""
+    """CPU threads for the networks; chosen by PyTorch by default"""
     overwrite: bool = False
     """replace the files in FOLDER if they exist"""
 

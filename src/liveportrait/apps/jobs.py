@@ -39,12 +39,12 @@ class TemplateJobOptions(DrivingOptions):
 
 @dataclass(frozen=True)
 class SpeakJobOptions(SpeakOptions):
-    """How a portrait speaks, and what, where it is no file."""
+    """What a portrait says if not a sound file, and how it speaks."""
 
     text: str = ""
-    """what to say, in place of SPEECH: read by espeak-ng, or with --voice by piper"""
+    """what to say, instead of SPEECH: read by espeak-ng, or by piper with --voice"""
     voice: str = ""
-    """with --text: a voice of espeak-ng such as de or en-gb, or the .onnx file of a voice of piper-tts"""
+    """with --text: an espeak-ng voice such as de or en-gb, or the .onnx file of a piper-tts voice"""
 
 
 Opening = tuple[Path, SourceOptions]  # what is opened, and how

@@ -29,29 +29,30 @@ BACKLOG = 2048  # connections that wait to be taken
 
 @dataclass(frozen=True)
 class Serve:
-    """Run the service: other programs post portraits and jobs over HTTP (see docs/guide/service.md)."""
+    """Run the HTTP service, to which other programs post portraits and jobs (see docs/guide/service.md)."""
 
     host: str = "127.0.0.1"
-    """the address to listen on: only this machine's own programs reach 127.0.0.1, and 0.0.0.0 is open to all"""
+    """the address to listen on: 127.0.0.1 accepts only this machine's programs, 0.0.0.0 accepts everyone"""
     port: int = 8000
-    """the port to listen on; 0 takes a free one"""
+    """the port to listen on; 0 picks a free one"""
     data: Path | None = None
-    """folder of uploads, results and the table of jobs; by default in the user's cache"""
+    """folder for uploads, results and the job table; by default in the user's cache"""
     tokens: Path | None = None
-    """a file with a bearer token a line: callers have to name one"""
+    """a file with one bearer token per line; callers must send one of them"""
     jobs: int = 1
     """how many jobs run at once"""
     live_sessions: int = 4
-    """how many live streams run at once, each in a thread of its own"""
+    """how many live streams run at once, each in its own thread"""
     end_seconds: float = 0.0
-    """for which running jobs may go on when the service is told to end; then they wait for its next start"""
+    """how many seconds running jobs may continue when the service is told to stop; unfinished ones run at the
+    next start"""
     ray: Annotated[str | None, arg(metavar="ADDRESS")] = None
-    """do the jobs on a Ray cluster: its address, auto to find it, or local for one on this machine"""
+    """run the jobs on a Ray cluster: its address, auto to find it, or local to start one on this machine"""
     replicas: int | None = None
-    """with --ray, most processes at once, which takes the place of --jobs; by default one for each GPU of the cluster,
-    or else for every four CPUs"""
+    """with --ray, the maximum number of processes, in place of --jobs; by default one per GPU of the cluster, or
+    one per four CPUs without GPUs"""
     idle_replicas: int = 1
-    """with --ray, processes that stay when there is nothing to do"""
+    """with --ray, how many processes stay up when idle"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     limits: OmitArgPrefixes[Limits] = field(default_factory=Limits)
 

@@ -16,19 +16,19 @@ from liveportrait.limits import MediaLimits
 
 @dataclass(frozen=True)
 class Speak:
-    """Let SOURCE, a photo or video, say what is heard in SPEECH, or a text."""
+    """Make SOURCE, a photo or video, speak: the words of SPEECH, a sound, or a text."""
 
     source: Annotated[Positional[Path], arg(metavar="SOURCE")]
-    """the portrait: a photo, or a video whose mouth then says something else"""
+    """the portrait: a photo, or a video to dub"""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
     """the video to write (.mp4, .mov, .mkv, .webm, .gif), or a folder of PNG (no suffix)"""
     speech: Annotated[Positional[Path | None], arg(metavar="SPEECH")] = None
-    """a sound (.wav, .mp3, .ogg, .m4a, .flac), or a video for its sound"""
+    """a sound file (.wav, .mp3, .ogg, .m4a, .flac), or a video whose sound is used"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)
     limits: OmitArgPrefixes[MediaLimits] = field(default_factory=MediaLimits)
     speaking: OmitArgPrefixes[SpeakJobOptions] = field(default_factory=SpeakJobOptions)
     profile: bool = False
-    """also print a table of where the time went"""
+    """also print how the time was spent"""
 
     def run(self) -> None:
         """Speak, and print what was done."""

@@ -14,14 +14,14 @@ from liveportrait.data.preparation.options import PrepareOptions
 
 @dataclass(frozen=True)
 class StageOne:
-    """F, M, W and G, from a configuration file; started again, go on from the last checkpoint."""
+    """Train F, M, W and G from a configuration file. Run it again to resume from the last checkpoint."""
 
     config: Annotated[Path, arg(metavar="FILE")]
     """configuration file"""
     part: Literal["all", "motion", "render", "joint", "export"] = "all"
-    """a part of the stage alone"""
+    """run only this part of the stage"""
     output: Path | None = None
-    """folder of the run; the configuration's by default"""
+    """folder of the run; by default the configuration's"""
 
     def run(self) -> None:
         """Train to the configuration's end."""
@@ -35,18 +35,19 @@ class StageOne:
 
 @dataclass(frozen=True)
 class StageTwo:
-    """Stitching, eye and lip retargeting for given weights; started again, go on from the last checkpoint."""
+    """Train stitching and eye and lip retargeting for existing weights. Run it again to resume from the last
+    checkpoint."""
 
     config: Annotated[Path, arg(metavar="FILE")]
     """configuration file"""
     weights: Annotated[str, arg(metavar="NAME")] = "compact"
-    """weights that get the three modules: a name or a folder"""
+    """weights to add the three modules to: a name or a folder"""
     output: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
-    """folder of the run; the configuration's by default"""
+    """folder of the run; by default the configuration's"""
     part: Literal["all", "reader", "stitching", "eyes", "lips", "export"] = "all"
-    """a part of the stage alone"""
+    """run only this part of the stage"""
     init: Annotated[Path | None, arg(metavar="RUN")] = None
-    """another run whose modules to start from: minutes are enough after F, M, W or G changed a little"""
+    """another run whose modules to start from: a few minutes suffice after a small change of F, M, W or G"""
 
     def run(self) -> None:
         """Train to the configuration's end, and write RUN/weights."""
@@ -61,14 +62,14 @@ class StageTwo:
 
 @dataclass(frozen=True)
 class Expression:
-    """The network that makes an expression the source's own, for given weights: minutes of one core."""
+    """Train the network that adapts expressions to the source's face, for existing weights: minutes on one core."""
 
     config: Annotated[Path, arg(metavar="FILE")]
     """configuration file"""
     weights: Annotated[str, arg(metavar="NAME")] = "compact"
-    """weights that get the network: a name or a folder"""
+    """weights to add the network to: a name or a folder"""
     output: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
-    """folder of the run; the configuration's by default"""
+    """folder of the run; by default the configuration's"""
 
     def run(self) -> None:
         """Train to the configuration's end, and write RUN/weights."""
@@ -82,18 +83,18 @@ class Expression:
 
 @dataclass(frozen=True)
 class Painter:
-    """The network that paints mouths again, for given weights; started again, goes on where it was."""
+    """Train the network that repaints mouths, for existing weights. Run it again to resume where it stopped."""
 
     config: Annotated[Path, arg(metavar="FILE")]
     """configuration file"""
     weights: Annotated[str, arg(metavar="NAME")] = "compact"
-    """weights that get the network: a name or a folder"""
+    """weights to add the network to: a name or a folder"""
     output: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
-    """folder of the run; the configuration's by default"""
+    """folder of the run; by default the configuration's"""
     part: Literal["all", "pairs", "train", "export"] = "all"
-    """a part of the work alone; train may begin while another process renders pairs"""
+    """run only this part of the work; train may start while another process renders pairs"""
     share: tuple[int, int] = (0, 1)
-    """which share of the pairs to render: the number of this process, from 0, and how many there are"""
+    """which share of the pairs to render: this process's number, from 0, and the number of processes"""
 
     def run(self) -> None:
         """Render pairs, train on them, and write RUN/weights."""
@@ -108,12 +109,13 @@ class Painter:
 
 @dataclass(frozen=True)
 class Speech:
-    """The network that a voice moves a face by, and its sync scorer; started again, goes on where it was."""
+    """Train the network that turns a voice into motion, and its sync scorer. Run it again to resume where it
+    stopped."""
 
     config: Annotated[Path, arg(metavar="FILE")]
     """configuration file"""
     output: Annotated[Path | None, arg(aliases=["-o"], metavar="RUN")] = None
-    """folder of the run; the configuration's by default"""
+    """folder of the run; by default the configuration's"""
 
     def run(self) -> None:
         """Train to the configuration's end, and write RUN/voice.safetensors and its figures."""
@@ -127,26 +129,26 @@ class Speech:
 
 @dataclass(frozen=True)
 class FineTune:
-    """Given weights to one person, to a style or to animals, in minutes; measured before and after."""
+    """Fine-tune weights to one person, a style or animals, in minutes, and measure them before and after."""
 
     data: Annotated[tuple[Path, ...], arg(metavar="SHARD...")]
-    """shards; for animals, pictures without labels among or beside labelled ones"""
+    """shards; for animals, unlabelled pictures are used as well as labelled ones"""
     output: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")]
-    """folder of weights to make"""
+    """folder of weights to create"""
     to: Literal["person", "style", "animals"]
     """what the shards show"""
     weights: Annotated[str, arg(metavar="NAME")] = "compact"
     """weights to start from: a name or a folder"""
     minutes: float = 10.0
-    """how long to train"""
+    """how long to train, minutes"""
     samples: int | None = None
-    """how many samples to see, in place of a time"""
+    """how many samples to train on, instead of a time"""
     size: int | None = None
-    """side of the pictures that F, W and G see, px (128 for compact weights); M always sees its own size"""
+    """side of the pictures that F, W and G train on, px (128 for compact weights); M always uses its own size"""
     device: str = "auto"
     """cpu, cuda, or auto"""
     seed: int = 0
-    """of all random numbers"""
+    """random seed"""
 
     def run(self) -> None:
         """Fine-tune, and print the figures before and after."""
@@ -162,20 +164,20 @@ class FineTune:
 
 @dataclass(frozen=True)
 class AnimalDetector:
-    """The network that finds the faces of cats and dogs, from crops with landmarks put there by hand."""
+    """Train the network that finds the faces of cats and dogs, from crops with landmarks set by hand."""
 
     data: Annotated[tuple[Path, ...], arg(metavar="SHARD...")]
-    """shards with pictures of animals, those that `training/animals/landmarks.json` has landmarks of"""
+    """shards with the pictures of animals that `training/animals/landmarks.json` has landmarks for"""
     backgrounds: Annotated[tuple[Path, ...], arg(metavar="SHARD...")]
-    """shards with pictures of people: what animals are laid into, and what is no animal"""
+    """shards with pictures of people: backgrounds for the animals, and negatives"""
     output: Annotated[Path, arg(aliases=["-o"], metavar="FILE")]
     """the weights to write (.safetensors)"""
     views: int = 3000
-    """pictures to make"""
+    """number of training pictures to generate"""
     epochs: int = 12
-    """how often each is seen"""
+    """how many times each is used"""
     seed: int = 0
-    """of all random numbers"""
+    """random seed"""
 
     def run(self) -> None:
         """Train, and print the figures on held-out animals and people."""
@@ -212,16 +214,16 @@ class Train:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Make training shards of raw videos and pictures. Interrupted, start it again: it goes on where it was."""
+    """Make training shards from raw videos and pictures. Run it again to resume where it stopped."""
 
     inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT")]
-    """videos, pictures, folders of them, or .txt files that list them, one a line"""
+    """videos, pictures, folders of them, or .txt files that list them, one per line"""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")]
-    """folder for shards, statistics, report and contact sheet: new, empty, or of an interrupted run"""
+    """folder for shards, statistics, report and contact sheet: new, empty, or from an interrupted run"""
     workers: int = 1
-    """processes; each uses one core"""
+    """number of processes, each using one core"""
     ray: Annotated[str | None, arg(metavar="ADDRESS")] = None
-    """spread the work over the Ray cluster at this address (auto finds it, local starts one here)"""
+    """spread the work over the Ray cluster at this address (auto finds one, local starts one here)"""
     choice: OmitArgPrefixes[PrepareOptions] = field(default_factory=PrepareOptions)
 
     def run(self) -> None:

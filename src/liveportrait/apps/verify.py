@@ -28,9 +28,9 @@ class Verify:
     """
 
     files: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILE [FILE ...]")]
-    """pictures and videos, whoever made them"""
+    """pictures and videos, from any program"""
     trust: Path | None = None
-    """a PEM file of certificates whose signatures are known, beside the one made for this user"""
+    """a PEM file of certificates to trust, in addition to the one made for this user"""
     json: bool = False
     """print one JSON object per file instead of text"""
 

@@ -15,7 +15,7 @@ from liveportrait.choices import ExportFormat, Precision
 
 @dataclass(frozen=True)
 class ListWeights:
-    """The weights that have a name."""
+    """List the weights that have a name."""
 
     def run(self) -> None:
         """Print a line for each."""
@@ -28,7 +28,7 @@ class ListWeights:
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """What is known of one set of weights."""
+    """Describe one set of weights."""
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
     """a name from the list, or a folder"""
@@ -66,9 +66,9 @@ class FetchWeights:
     name: Annotated[Positional[str], arg(metavar="NAME")]
     """a name from the list"""
     folder: Annotated[Path | None, arg(metavar="FOLDER")] = None
-    """a folder with the published files, copied from another machine: nothing is downloaded"""
+    """a folder with the published files, copied from another machine; nothing is downloaded"""
     endpoint: str = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    """address of the Hugging Face Hub, or of a mirror"""
+    """address of the Hugging Face Hub or a mirror"""
 
     def run(self) -> None:
         """Fetch, and print where they are."""
@@ -84,7 +84,7 @@ class ConvertWeights:
     source: Annotated[Positional[Path], arg(metavar="FOLDER")]
     """folder in the published layout"""
     destination: Annotated[Positional[Path], arg(metavar="FOLDER")]
-    """folder to make"""
+    """folder to create"""
 
     def run(self) -> None:
         """Convert, and print where they are."""
@@ -117,23 +117,23 @@ class Weights:
 
 @dataclass(frozen=True)
 class Export:
-    """Write the networks as files for another runtime: appearance, motion, and warping with generator."""
+    """Export the networks for another runtime: appearance, motion, and warping with generator."""
 
     to: ExportFormat
-    """onnx, openvino, tensorrt (an engine for the GPU of this machine), or web (ONNX for browsers, with the small
+    """onnx, openvino, tensorrt (an engine for this machine's GPU), or web (ONNX for browsers, with the small
     networks)"""
     out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")]
-    """the folder to make"""
+    """the folder to create"""
     weights: str = "compact"
     """name of the weights (see `liveportrait weights list`), or a folder"""
     batch: int = 1
-    """pictures that go through a graph together"""
+    """batch size of the graphs"""
     sampling: Literal["auto", "native", "decomposed"] = "auto"
-    """how feature volumes are looked up: by 5-D grid sampling, or by 2-D lookups for runtimes without it; auto is
-    native where the format has it"""
+    """how feature volumes are sampled: native, by 5-D grid sampling; decomposed, by 2-D sampling, for runtimes
+    without it; auto is native where the format supports it"""
 
     precision: Precision = "fp32"
-    """of convolutions; fp16 is for graphics processors, by onnx or tensorrt"""
+    """precision of convolutions; fp16 is for GPUs, with onnx or tensorrt"""
 
     def run(self) -> None:
         """Export, and print the files."""

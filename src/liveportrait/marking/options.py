@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MarkOptions:
-    """Whether a result says of itself, in a way that programs read, that it is generated."""
+    """Whether results are marked as generated, in ways that programs can read."""
 
     mark: bool = True
-    """say in the result, for programs, that it is generated; --no-mark leaves that, and the duties that go with it, to
-    you (see docs/guide/marking.md)"""
+    """mark the result as generated, for programs to read; --no-mark leaves the mark out, and disclosure to you
+    (see docs/guide/marking.md)"""

@@ -24,16 +24,17 @@ class PublishedOptions(AnimateOptions):
     max_size: int | None = 1280
     """longest side of the result in px; sides are even"""
     crop_driving: bool = False
-    """find the face in DRIVING and cut it out also where DRIVING is square; where it is not, that is always done"""
+    """find the face in DRIVING and crop it even if DRIVING is square; otherwise it is always cropped"""
     reference: str = "first"
-    """the frame of DRIVING that relative motion starts from: first, auto (the most neutral one), or its number"""
+    """the frame of DRIVING that relative motion starts from: first, auto (the most neutral), or a frame number
+    from 0"""
     framing: Framing = "follow"
-    """follow, the portrait's head goes where DRIVING's goes in its frames, one window cut out of all; steady, what the
-    camera does is left out"""
+    """follow uses one fixed crop and lets the portrait's head move wherever DRIVING's moves in the frame; steady
+    removes the camera's movement"""
     expression: ExpressionMode = "landmarks"
-    """landmarks, DRIVING's plain differences; faithful is for weights that bring a network for it"""
+    """landmarks uses DRIVING's plain differences; faithful needs weights that include a network for it"""
     driving_option: DrivingOption = "expression-friendly"
-    """of an animal, which always moves by absolute motion, expression-friendly; people follow alike with both"""
+    """for an animal, which always moves by absolute motion; people move the same with both"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for what the published program cannot do; unstitched faces are not pasted back."""

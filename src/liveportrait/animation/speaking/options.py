@@ -22,21 +22,21 @@ HeadWord = Literal["still", "gentle"]
 
 @dataclass(frozen=True)
 class SpeechOptions(OptionGroup):
-    """How a voice becomes motion."""
+    """How a voice drives a portrait."""
 
     head: HeadWord | Path = "gentle"
-    """what the head of a photo does: still; gentle, it moves as heads of speakers do; or the path of a video or motion
-    template to move it. A video's head moves by itself"""
+    """head movement of a photo: still; gentle, like somebody who speaks; or the path of a video or motion
+    template that drives it. A video keeps its own head movement"""
     blink: bool = True
-    """let a photo blink; --no-blink leaves its eyes open. A video's eyes do what they do"""
+    """let a photo blink; --no-blink keeps its eyes open. A video keeps its own blinks"""
     strength: float = 1.0
     """how far the mouth moves, 0 to 2"""
     seed: int = 0
-    """another number, another way for head and eyes to move; the same number, the same film"""
+    """random seed for the movement of head and eyes; the same seed gives the same video"""
     style: Path | None = None
-    """a video of somebody whose manner of speaking, how wide and how lively, is taken on"""
+    """a video of somebody whose style of speaking (how wide and how lively the mouth moves) is adopted"""
     fps: float = 25.0
-    """frames a second of a photo that speaks, 1 to 60; a video keeps its own"""
+    """frames per second for a photo, 1 to 60; a video keeps its own"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for a number out of range."""

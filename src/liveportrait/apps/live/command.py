@@ -45,24 +45,26 @@ class LiveOptions(DriveOptions, SourceOptions):
 
 @dataclass(frozen=True)
 class LivePortrait:
-    """Move PORTRAIT live with a camera: in the browser, or, with --camera, in a window (see docs/guide/live.md)."""
+    """Drive PORTRAIT live with a camera: in the browser or, with --camera, in a window (see docs/guide/live.md)."""
 
     portraits: Annotated[Positional[tuple[Path, ...]], arg(metavar="PORTRAIT [PORTRAIT ...]")] = ()
-    """photos or videos to choose from while it runs; the page brings samples and takes photos too"""
+    """photos or videos to switch between while it runs; the page also has samples and accepts photos"""
     port: int = 0
-    """of the page, which only this machine reaches; 0 takes a free one"""
+    """the page's port, open to this machine only; 0 picks a free one"""
     open: bool = True
-    """open the page in the browser; --no-open only tells its address"""
+    """open the page in the browser; --no-open only prints its address"""
     camera: str | None = None
-    """number of a local camera such as 0, or its device file: a window takes the place of the page"""
+    """number of a local camera such as 0, or its device file; shows a window instead of the page"""
     window: bool = True
-    """with --camera: show the portrait; keys: r, look straight and press; 1 to 9, the portraits; Escape, end"""
+    """with --camera: show the portrait in a window; keys: r restarts the motion from how you look now, 1 to 9
+    choose a portrait, Escape quits"""
     mirror: bool = True
-    """with --camera: as in a mirror"""
+    """with --camera: mirror the picture"""
     virtual_camera: bool = False
-    """give the portrait to other programs as a camera; takes --camera 0 unless that says more"""
+    """offer the portrait to other programs as a camera; uses --camera 0 unless another is given"""
     record: Path | None = None
-    """video to write until Ctrl-C or the end; takes --camera 0 unless that says more (the page records by itself)"""
+    """video file to record until Ctrl-C or the end; uses --camera 0 unless another is given (the page has its
+    own recorder)"""
     overwrite: bool = False
     """replace the file of --record if it exists"""
     networks: OmitArgPrefixes[LoadOptions] = field(default_factory=LoadOptions)

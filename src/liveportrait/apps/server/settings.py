@@ -15,22 +15,22 @@ ALWAYS_MARKED = "results of this service are always marked as generated: leave o
 
 @dataclass(frozen=True)
 class Limits:
-    """What a caller may ask for. All are checked before any work."""
+    """Limits on what callers may ask for, checked before any work starts."""
 
     max_bytes: int = 256 * 2**20
-    """bytes that an uploaded file may have"""
+    """maximum size of an uploaded file, bytes"""
     max_pixels: int = 50_000_000
-    """width times height of a picture, or of a video's frame"""
+    """maximum width times height of a picture or a video frame"""
     max_seconds: float = 300.0
-    """seconds that an uploaded video or motion may last"""
+    """maximum duration of an uploaded video or motion, seconds"""
     max_frames: int = 18_000
-    """frames that an uploaded video or motion may have"""
+    """maximum number of frames of an uploaded video or motion"""
     job_seconds: float = 3600.0
-    """seconds that a job may run; one that takes longer fails"""
+    """maximum running time of a job, seconds; a job that takes longer fails"""
     queue: int = 16
-    """jobs that may wait; more are refused with status 429 and the time after which to try again"""
+    """how many jobs may wait; more are refused with status 429 and a time to retry after"""
     keep_hours: float = 24.0
-    """hours for which results, and uploads that nobody uses, are kept"""
+    """how many hours results and unused uploads are kept"""
     always_mark: bool = False
     """refuse jobs and streams that ask for no-mark (see docs/guide/marking.md)"""
 
@@ -101,7 +101,8 @@ class ServerSettings:
     cluster: ClusterSettings | None = None
     """what does the jobs; None is the service itself"""
     end_seconds: float = 0.0
-    """for which running jobs may go on when the service is told to end; then they wait for its next start"""
+    """how many seconds running jobs may continue when the service is told to stop; unfinished ones run at the
+    next start"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for a number out of range."""

@@ -13,16 +13,17 @@ from liveportrait.apps.web.server import WebServer
 
 @dataclass(frozen=True)
 class Web:
-    """Open the page that animates portraits in the browser itself: no picture leaves it (see docs/guide/browser.md)."""
+    """Open the page that animates portraits in the browser itself; no picture leaves it (see
+    docs/guide/browser.md)."""
 
     folder: Positional[Path] = Path("dist")
-    """where `make web` built it"""
+    """the folder that `make web` built"""
     host: str = "127.0.0.1"
-    """the address to listen on: only this machine's own browsers reach 127.0.0.1"""
+    """the address to listen on: 127.0.0.1 accepts only this machine's browsers"""
     port: int = 0
-    """the port to listen on; 0 takes a free one"""
+    """the port to listen on; 0 picks a free one"""
     open: bool = True
-    """show the page in this machine's browser; --no-open only prints its address"""
+    """open the page in this machine's browser; --no-open only prints its address"""
 
     def run(self) -> None:
         """Serve the folder until a signal asks to end."""

@@ -16,49 +16,49 @@ class PrepareOptions:
     """Sizes, rates and thresholds of data preparation."""
 
     domain: Domain = "photo"
-    """what the inputs show; animal keeps the middle square of pictures, without labels"""
+    """what the inputs show; animal keeps the central square of pictures, without labels"""
     fps: int = 25
     """frames per second of the clips"""
     min_fps: float = 18.0
-    """least frames per second of a video: below it, resampling would repeat too many frames"""
+    """minimum frame rate of a video: below it, resampling would repeat too many frames"""
     min_seconds: float = 2.0
-    """shortest clip"""
+    """minimum duration of a clip, seconds"""
     max_seconds: float = 30.0
-    """longest clip: a longer one is divided"""
+    """maximum duration of a clip, seconds; longer ones are split"""
     min_face: int = 90
-    """least height of the box of a face's landmarks, px of the input"""
+    """minimum height of a face's landmark box, px of the input"""
     window: float = 2.25
-    """side of the crop window, in longer sides of the landmark box"""
+    """side of the crop window, relative to the longer side of the landmark box"""
     tightest_window: float = 1.42
-    """how far the window may shrink where the input's edge is near"""
+    """minimum side of the window near the edge of the input, in the same unit"""
     identity_jump: float = 0.6
-    """distance of face embeddings within a track from which another person has taken the place"""
+    """distance between face embeddings of a track from which they count as different people"""
     same_identity: float = 0.5
-    """mean distance of face embeddings up to which clips belong to one identity (average linkage)"""
+    """mean distance between face embeddings up to which clips count as one identity (average linkage)"""
     min_sharpness: float = 0.02
-    """least variance of the Laplacian over the variance of brightness, of the face at 112 px"""
+    """minimum variance of the Laplacian over the variance of brightness, of the face at 112 px"""
     darkest: float = 40.0
-    """least mean brightness of a face, of 255"""
+    """minimum mean brightness of a face, of 255"""
     brightest: float = 215.0
-    """greatest mean brightness of a face, of 255"""
+    """maximum mean brightness of a face, of 255"""
     min_contrast: float = 14.0
-    """least standard deviation of a face's brightness, of 255"""
+    """minimum standard deviation of a face's brightness, of 255"""
     min_presence: float = 0.75
-    """least mean score of the landmark network: hands and hair before the face lower it"""
+    """minimum mean score of the landmark network, which hands or hair in front of the face lower"""
     max_jitter: float = 0.03
-    """greatest median acceleration of the rigid landmarks, in face sizes a frame squared"""
+    """maximum median acceleration of the rigid landmarks, in face sizes per frame squared"""
     min_motion: float = 0.003
-    """least deviation of the face's shape in a clip, in face sizes: below it the video shows a still"""
+    """minimum deviation of the face's shape within a clip, in face sizes: below it the clip is a still"""
     max_repeated: float = 0.6
-    """greatest share of frames of a clip that repeat the one before"""
+    """maximum share of a clip's frames that repeat the previous one"""
     min_quality: float = 0.3
-    """least quality score, 0 to 1"""
+    """minimum quality score, 0 to 1"""
     duplicate_bits: float = 16.0
-    """mean distance of difference hashes, in bits of 256, up to which two clips are one"""
+    """mean distance of difference hashes, in bits of 256, up to which two clips count as duplicates"""
     shard_megabytes: int = 256
-    """size from which a shard is followed by the next"""
+    """size at which a new shard is started, MB"""
     crf: int = 21
-    """quality of the clips' H.264, 0 to 51: less is better and larger"""
+    """H.264 quality of the clips, 0 to 51; lower is better and larger"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for values out of range."""

@@ -20,7 +20,7 @@ SPEECH_RATE = 16000  # samples a second
 RATES = (8000, 192000)  # of live sound
 
 Speech = NDArray[np.float32]  # (N,) in [-1, 1]
-_INT16 = 32768  # int16 at full scale
+_FULL_SCALE = np.float32(32768)  # of int16
 
 
 def read_speech(path: Path) -> Iterator[Speech]:
@@ -80,12 +80,12 @@ def as_speech(samples: ArrayLike, rate: int = SPEECH_RATE) -> Speech:
             " floats in [-1, 1] or int16"
         )
     floats = array.astype(np.float32)
-    return clean(floats / _INT16 if is_int16 else floats)
+    return clean(floats / _FULL_SCALE if is_int16 else floats)
 
 
 def as_int16(samples: Speech) -> NDArray[np.int16]:
     """Samples in [-1, 1] as 16-bit PCM. What `as_speech` made of int16 comes back unchanged."""
-    return (samples * _INT16).round().clip(-_INT16, _INT16 - 1).astype(np.int16)
+    return (samples * _FULL_SCALE).round().clip(-_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
 
 def clean(samples: Speech) -> Speech:
