@@ -24,7 +24,7 @@ from liveportrait.evaluation.inputs import BURST, EvalClip, EvalSource, frame_nu
 from liveportrait.evaluation.protocols.control import REQUESTS, measure_control, missing_module
 from liveportrait.evaluation.protocols.cross_reenactment import measure_pair, pairings
 from liveportrait.evaluation.protocols.self_reenactment import measure_clip
-from liveportrait.evaluation.results import DEFINITIONS, Measured, Outcome, summary
+from liveportrait.evaluation.results import DEFINITIONS, Measurements, Outcome, summary
 from liveportrait.face import default_analyzer
 from liveportrait.face.crop import to_input
 from liveportrait.media import FrameArrays, load_image, save_image
@@ -261,7 +261,7 @@ def test_with_the_module_stitched_shoulders_are_compared_with_unstitched_ones() 
 
 
 def outcome_of(values: list[float], pair: tuple[float, float]) -> Outcome:
-    measured = Measured(values={"psnr": np.array(values, np.float32)}, ratios={"jitter": pair})
+    measured = Measurements(values={"psnr": np.array(values, np.float32)}, ratios={"jitter": pair})
     return Outcome("self", "a", "a", True, len(values), {"model": measured})
 
 

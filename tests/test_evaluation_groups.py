@@ -18,7 +18,7 @@ from liveportrait.evaluation.inputs import EvalClip, ShardItem, open_items
 from liveportrait.evaluation.protocols.people import DRIVERS, lively_clips
 from liveportrait.evaluation.protocols.shared import detail_share, mouth_groups, turn_groups
 from liveportrait.evaluation.report import figures, sheets, table
-from liveportrait.evaluation.results import Measured, Outcome, Worst, summary
+from liveportrait.evaluation.results import Measurements, Outcome, Worst, summary
 from liveportrait.evaluation.tracks import observe
 from liveportrait.face import default_analyzer
 from liveportrait.media import save_image
@@ -31,7 +31,7 @@ def context() -> EvalContext:
 
 def outcome(source: str, kind: str, strength: float, quality: list[float], groups: dict) -> Outcome:
     driver = np.sin(np.linspace(0, 6, 20)).astype(np.float32)
-    measured = Measured(
+    measured = Measurements(
         values={"psnr": np.array(quality, np.float32)},
         shares={"mouth_sharpness": (np.array(quality, np.float32), np.full(len(quality), 20, np.float32))},
         responses={"lip_gap": [(strength * driver + 0.1, driver)]},

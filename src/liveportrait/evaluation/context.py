@@ -1,4 +1,4 @@
-"""The animator that is measured, and the networks that measure."""
+"""The animator under evaluation, and the networks that measure its pictures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from liveportrait.media import FrameArrays
 from liveportrait.metrics.perceptual import PictureFeatures
 from liveportrait.types import Array, Image
 
-COMPARED_SIDE = 256  # px: everything is compared at this size, as in the paper (section 4.1)
+COMPARED_SIDE = 256  # px: the size at which pictures are compared, as in the paper (section 4.1)
 
 
 @dataclass(frozen=True, eq=False)
 class EvalContext:
-    """The animator that is measured, and the networks that measure what it renders."""
+    """The animator under evaluation, and the networks that measure what it renders."""
 
     animator: Animator
     analyzer: FaceAnalyzer
@@ -34,38 +34,38 @@ class EvalContext:
     def of(cls, engine: Engine, analyzer: FaceAnalyzer, tracks: bool = True) -> EvalContext:
         """With the bundled feature network, on the engine's device.
 
-        `tracks`: keypoints that are landmarks lie where the analyzer finds them; otherwise where M sees them.
+        `tracks`: take keypoints that are landmarks from the analyzer; otherwise all motion comes from M.
         """
         animator = Animator(engine, analyzer if tracks else FacelessAnalyzer(analyzer))
         return cls(animator, analyzer, PictureFeatures().to(engine.device))
 
     @property
     def engine(self) -> Engine:
-        """The engine of the animator."""
+        """The animator's engine."""
         return self.animator.engine
 
     def session(self) -> Session:
-        """Tools to follow a face through a file."""
+        """A session that follows a face through a file."""
         return Session(self.engine, self.analyzer, self.animator.batch)
 
     def open(self, crop: Image) -> Portrait:
-        """The portrait of a face that is cropped already, (S,S,3)."""
+        """A portrait of a face that is already cropped, (S,S,3)."""
         return self.animator.open(crop, SourceOptions(crop=False))
 
 
 def drive(portrait: Portrait, driving: FrameArrays, options: DriveOptions) -> Image:
-    """The pictures (T,S,S,3) of a portrait driven by crops (256,256,3)."""
+    """Pictures (T,S,S,3) of a portrait driven by crops (256,256,3)."""
     with portrait.drive(driving, options) as rendered:
         return np.stack(list(rendered))
 
 
 def compared(pictures: Iterable[Image]) -> Image:
-    """Pictures (S,S,3) at the size at which they are compared, (T,256,256,3)."""
+    """Pictures (S,S,3) resized for comparison, (T,256,256,3)."""
     return np.stack([to_input(picture, COMPARED_SIDE) for picture in pictures])
 
 
 class FacelessAnalyzer:
-    """An analyzer that finds no face: all motion is then what M sees."""
+    """An analyzer that finds no face, so that all motion comes from M."""
 
     def __init__(self, analyzer: FaceAnalyzer) -> None:
         self._analyzer = analyzer
@@ -75,7 +75,7 @@ class FacelessAnalyzer:
         return []
 
     def smallest(self, image: Image) -> float:
-        """The height in px of the smallest face that the analyzer itself would look for."""
+        """The height in px of the smallest face that the wrapped analyzer would look for."""
         return self._analyzer.smallest(image)
 
     def within(self, image: Image, box: tuple[float, float, float, float]) -> Face | None:
@@ -87,11 +87,11 @@ class FacelessAnalyzer:
         return None
 
     def blendshapes(self, face: Face) -> Array:
-        """Those of a face that was found elsewhere."""
+        """The blendshapes of a face that was found by other means."""
         return self._analyzer.blendshapes(face)
 
     def identity(self, image: Image, landmarks: Array) -> Array:
-        """That of a face that was found elsewhere."""
+        """The identity embedding of a face that was found by other means."""
         return self._analyzer.identity(image, landmarks)
 
     @property

@@ -1,4 +1,4 @@
-"""The evaluation as a whole: protocols over items, one clip at a time."""
+"""Runs the protocols over the items, one clip at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from liveportrait.errors import UserError
 from liveportrait.evaluation.context import EvalContext
 from liveportrait.evaluation.inputs import EvalItem, EvalSource
 from liveportrait.evaluation.protocols.control import PARTS, measure_control, missing_module
-from liveportrait.evaluation.protocols.cross_reenactment import draw, measure_pair, pairings
+from liveportrait.evaluation.protocols.cross_reenactment import measure_pair, pairings, sort_key
 from liveportrait.evaluation.protocols.people import Driver, lively_clips, measure_people, portraits
 from liveportrait.evaluation.protocols.self_reenactment import measure_clip
 from liveportrait.evaluation.protocols.speech import SpeechData, measure_speech
@@ -19,23 +19,24 @@ from liveportrait.evaluation.results import PICTURE_PROTOCOLS, PROTOCOLS, Outcom
 from liveportrait.evaluation.tracks import find
 from liveportrait.types import Array, Progress, no_progress
 
-FEWEST_PEOPLE = 8  # from which their mean embedding says something about people in general
-MOST_PEOPLE = 64
+MIN_PEOPLE = 8  # with fewer, the mean embedding says little about people in general
+MAX_PEOPLE = 64
 CONTROL_SOURCES = 16
-TRIES = 5  # sources without a face before a clip is left out
+MAX_SOURCES_TRIED = 5  # a clip is skipped if none of these shows a face
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The protocols to run, and on which frames."""
+    """Which protocols to run, and on which frames."""
 
     protocols: tuple[Protocol, ...] = PICTURE_PROTOCOLS
     stride: int = 1
-    """every so-many-th frame of a clip; it drives what is left, and heads that jump are followed less exactly"""
+    """keep every n-th frame of a clip. Only these frames drive, so the larger the stride, the more the head jumps
+    between frames and the less exactly it is followed"""
     seed: int = 0
-    """of the pairing of sources and drivers"""
+    """for pairing sources with drivers"""
     portraits: int = 4
-    """between people: so many of each kind; speech: clips that each portrait says"""
+    """people: how many portraits of each kind; speech: how many clips each portrait speaks"""
     with_tiles: bool = False
     """keep pictures for contact sheets"""
 
@@ -48,17 +49,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was measured."""
+    """Everything that was measured."""
 
     outcomes: tuple[Outcome, ...]
     centre: Array | None  # mean identity embedding (128,) of `people` people
     people: int
     missing: dict[tuple[Protocol, str], str] = field(default_factory=dict)
-    """why a measure ("" for all of a protocol) is not available"""
+    """by protocol and measure ("" for all of the protocol's), why it is not available"""
 
     @property
     def protocols(self) -> list[Protocol]:
-        """Those with outcomes."""
+        """The protocols with outcomes."""
         return [name for name in PROTOCOLS if self.of(name)]
 
     def of(self, protocol: Protocol) -> list[Outcome]:
@@ -69,22 +70,22 @@ class Evaluation:
 def evaluate(
     context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress = no_progress
 ) -> Evaluation:
-    """Run the protocols of a plan. Raises UserError where none of them could measure anything."""
+    """Run the protocols of a plan. Raises `UserError` if none of them could measure anything."""
     outcomes: list[Outcome] = []
     missing: dict[tuple[Protocol, str], str] = {}
     for protocol in plan.protocols:
-        found = list(_PROTOCOLS[protocol](context, items, plan, progress))
+        found = list(_RUNNERS[protocol](context, items, plan, progress))
         outcomes += found
         if not found:
-            missing[protocol, ""] = _reason(protocol, context, items)
+            missing[protocol, ""] = _missing_reason(protocol, context, items)
     if not outcomes:
         raise UserError(f"Nothing could be measured: {'; '.join(missing.values())}.")
     if any(outcome.protocol == "cross" for outcome in outcomes) and not context.engine.can_stitch:
-        missing["cross", "shoulders_stitched"] = "these weights bring no stitching module"
+        missing["cross", "shoulders_stitched"] = "these weights have no stitching module"
     if any(outcome.protocol == "control" for outcome in outcomes):
         for part in PARTS:
             if reason := missing_module(context.engine, part):
-                missing["control", f"{part}_control"] = reason
+                missing["control", f"{part}_run_control"] = reason
     centre, people = mean_identity(context, items)
     return Evaluation(tuple(outcomes), centre, people, missing)
 
@@ -96,25 +97,25 @@ def evaluate_speech(
     found = tuple(measure_speech(context, data, plan.portraits, plan.with_tiles, progress))
     missing: dict[tuple[Protocol, str], str] = {}
     if not data.portraits:
-        missing["speech", "found"] = "nothing is rendered without a portrait: name a photo after the shards"
+        missing["speech", "found"] = "without a portrait nothing is rendered: name a photo after the shards"
     return Evaluation(found, None, 0, missing)
 
 
 def mean_identity(context: EvalContext, items: Sequence[EvalItem]) -> tuple[Array | None, int]:
-    """The mean embedding (128,) of up to 64 people, one picture each, and their number; None below 8 people."""
+    """The mean embedding (128,) of up to 64 people, one picture each, and how many they are; None for fewer than 8."""
     people: dict[str, Array] = {}
     for each in items:
-        if each.identity in people or len(people) == MOST_PEOPLE:
+        if each.identity in people or len(people) == MAX_PEOPLE:
             continue
         picture = each.clip(stride=10**9).frames[0]
         if face := find(context.analyzer, picture):
             people[each.identity] = context.analyzer.identity(picture, face.landmarks)
-    if len(people) < FEWEST_PEOPLE:
+    if len(people) < MIN_PEOPLE:
         return None, len(people)
     return np.mean(list(people.values()), axis=0), len(people)
 
 
-def _self(
+def _run_self(
     context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress
 ) -> Iterator[Outcome]:
     clips = [each for each in items if each.is_video]
@@ -125,7 +126,7 @@ def _self(
     progress("self-reenactment, clips", len(clips), len(clips))
 
 
-def _cross(
+def _run_cross(
     context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress
 ) -> Iterator[Outcome]:
     pairs = pairings(items, plan.seed)
@@ -139,7 +140,7 @@ def _cross(
     progress("cross-reenactment, clips", len(pairs), len(pairs))
 
 
-def _people(
+def _run_people(
     context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress
 ) -> Iterator[Outcome]:
     drivers = [found for each in lively_clips(items) if (found := Driver.of(context, each))]
@@ -150,14 +151,15 @@ def _people(
     progress("between people, portraits", len(sources), len(sources))
 
 
-def _control(
+def _run_control(
     context: EvalContext, items: Sequence[EvalItem], plan: Plan, progress: Progress
 ) -> Iterator[Outcome]:
     parts = [part for part in PARTS if missing_module(context.engine, part) is None]
     if not parts:
         return
-    people = {each.identity: each for each in reversed(items)}  # of each the first
-    chosen = sorted(people.values(), key=lambda each: draw(plan.seed, "control", each.key))[:CONTROL_SOURCES]
+    people = {each.identity: each for each in reversed(items)}  # everybody's first item
+    chosen = sorted(people.values(), key=lambda each: sort_key(plan.seed, "control", each.key))
+    chosen = chosen[:CONTROL_SOURCES]
     for number, each in enumerate(chosen):
         progress("control, sources", number, len(chosen))
         if outcome := measure_control(context, each.source(), parts, plan.with_tiles):
@@ -165,27 +167,27 @@ def _control(
     progress("control, sources", len(chosen), len(chosen))
 
 
-_PROTOCOLS = {"self": _self, "cross": _cross, "people": _people, "control": _control}
+_RUNNERS = {"self": _run_self, "cross": _run_cross, "people": _run_people, "control": _run_control}
 
 
 def _first_with_a_face(context: EvalContext, sources: Sequence[EvalItem]) -> EvalSource | None:
-    for each in sources[:TRIES]:
+    for each in sources[:MAX_SOURCES_TRIED]:
         still = each.source()
         if find(context.analyzer, still.face):
             return still
     return None
 
 
-def _reason(protocol: Protocol, context: EvalContext, items: Sequence[EvalItem]) -> str:
+def _missing_reason(protocol: Protocol, context: EvalContext, items: Sequence[EvalItem]) -> str:
     """Why a protocol measured nothing."""
     if protocol == "control":
         if absent := missing_module(context.engine, "eye"):
             return absent
         return "no face was found in any of the pictures"
     if protocol == "people":
-        return "measuring between people needs a clip of two frames or more and a picture of somebody else"
+        return "the people protocol needs a clip of two frames or more and a picture of somebody else"
     if not any(each.is_video for each in items):
-        return f"{protocol}-reenactment needs a clip, and the data hold pictures only"
+        return f"{protocol}-reenactment needs a clip, but the data are pictures only"
     if protocol == "cross" and len({each.identity for each in items}) < 2:
-        return "cross-reenactment needs two people, and the data show one"
+        return "cross-reenactment needs two people, but the data show only one"
     return f"{protocol}-reenactment found no clip of two frames or more that shows a face"

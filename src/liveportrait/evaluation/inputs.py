@@ -1,4 +1,4 @@
-"""Inputs of the evaluation: held-out clips and pictures of shards, or videos and photos as they are."""
+"""Inputs of the evaluation: held-out clips and pictures from shards, or entire videos and photos."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from liveportrait.types import Image
 
 BURST = 16  # consecutive frames, from the middle of a clip, on which jitter is measured
 SHARD_SUFFIX = ".tar"
-READ_IN_FOLDERS = (SHARD_SUFFIX, ".jpg", ".jpeg", ".png", ".webp", ".mp4", ".mov", ".webm")
+FOLDER_SUFFIXES = (SHARD_SUFFIX, ".jpg", ".jpeg", ".png", ".webp", ".mp4", ".mov", ".webm")
 NO_PICTURES = np.empty((0, COMPARED_SIDE, COMPARED_SIDE, 3), np.uint8)
 
 
@@ -37,26 +37,26 @@ class EvalClip:
     """Some frames of one person's cropped face."""
 
     key: str
-    frames: Image  # (T,256,256,3): the first frame, then every so-many-th
+    frames: Image  # (T,256,256,3): the first frame, then every `stride`-th
     identity: str = ""
     burst: Image = field(default_factory=NO_PICTURES.copy)  # (B,256,256,3) consecutive frames
     stride: int = 1
-    fps: Fraction = DEFAULT_FPS  # of consecutive frames
+    fps: Fraction = DEFAULT_FPS  # rate of consecutive frames
 
     @property
     def driving(self) -> FrameArrays:
-        """The chosen frames at the rate at which they follow each other: smoothing over time must not mix them."""
+        """The chosen frames at their own, lower rate, which temporal smoothing needs to know."""
         return FrameArrays(self.frames, self.fps / self.stride, self.key)
 
     def burst_driving(self, after_first: bool = False) -> FrameArrays:
-        """The burst at its own rate, the first frame before it where motion shall be relative to that."""
+        """The burst at the clip's rate; `after_first` puts the first frame before it, for motion relative to that."""
         frames = np.concatenate([self.frames[:1], self.burst]) if after_first else self.burst
         return FrameArrays(frames, self.fps, self.key)
 
 
 @dataclass(frozen=True, eq=False)
 class EvalSource:
-    """A source: a face, and the picture that it is pasted back into."""
+    """A source: a cropped face, and the picture that it is pasted back into."""
 
     key: str
     identity: str
@@ -68,28 +68,29 @@ class EvalSource:
 
 
 class EvalItem(Protocol):
-    """A clip or a picture that is decoded when it is needed."""
+    """A clip or a picture, decoded only when needed."""
 
     key: str
     identity: str
     is_video: bool
     kind: str
-    """clip; of a picture in a shard photo, generated or stylized; of one in a file the name of its folder"""
+    """clip; for a picture in a shard: photo, generated or stylized; for a picture file: the name of its folder"""
     liveliness: float
-    """of a clip: how much its face does, the mean deviation of its blendshapes; endless for a file, which was chosen"""
+    """of a clip: how much the face moves, as the mean standard deviation of its blendshapes; infinite for a file,
+    because the user chose it"""
     turn: float
-    """of a clip: how far its head turns from where it starts, degrees; 0 for a file"""
+    """of a clip: how far the head turns from where it starts, degrees; 0 for a file"""
 
     def clip(self, stride: int) -> EvalClip:
-        """Every `stride`-th frame, and a burst of consecutive ones. A picture is a clip of one frame."""
+        """Every `stride`-th frame and a burst of consecutive ones. A picture is a clip of one frame."""
         ...
 
     def evenly(self, count: int) -> EvalClip:
-        """About `count` frames spread over the clip, and the burst."""
+        """About `count` frames spread evenly over the clip, and the burst."""
         ...
 
     def source(self) -> EvalSource:
-        """The picture, or the first frame."""
+        """The picture, or the clip's first frame, as a source."""
         ...
 
 
@@ -109,8 +110,8 @@ class ShardItem:
         frames = self._sample.frames(wanted)
         if len(frames) != len(wanted):
             raise UserError(
-                f"Sample {self.key} has labels for {len(self._sample.rotation)} frames but shows fewer: "
-                "prepare its shard anew."
+                f"Sample {self.key} has labels for {len(self._sample.rotation)} frames but fewer pictures: "
+                "prepare its shard again."
             )
         sized = np.stack([to_input(frame, COMPARED_SIDE) for frame in frames])
         rows = [np.searchsorted(wanted, numbers) for numbers in (chosen, burst)]
@@ -126,7 +127,7 @@ class ShardItem:
 
 
 class FileItem:
-    """A video or a photo: the face is found, and cut out as `animate` cuts a driver's or a source's."""
+    """A video or a photo. The face is detected and cropped as `animate` crops a driver's or a source's."""
 
     def __init__(self, path: Path, context: EvalContext) -> None:
         self.key, self.identity = path.name, path.stem
@@ -176,13 +177,13 @@ class FileItem:
 
 
 def frame_numbers(count: int, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every `stride`-th of `count` frames, and the numbers of up to 16 consecutive ones in their middle."""
+    """Indices of every `stride`-th of `count` frames, and of up to 16 consecutive ones from the middle."""
     start = max((count - BURST) // 2, 0)
     return np.arange(0, count, stride), np.arange(start, min(start + BURST, count))
 
 
 def mirrored(face: Image) -> tuple[Image, CropWindow]:
-    """A larger picture around a crop (S,S,3), continued by its mirror image, and the crop's window in it."""
+    """A larger picture around a crop (S,S,3), padded by reflection, and the crop's window in it."""
     side = len(face)
     margin = side // 4
     whole = cv2.copyMakeBorder(face, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)
@@ -194,19 +195,19 @@ def mirrored(face: Image) -> tuple[Image, CropWindow]:
 def open_items(
     data: Sequence[str], context: EvalContext, one_in: int | None, on_broken: OnBroken | None = None
 ) -> list[EvalItem]:
-    """All clips and pictures of shards, videos and photos (paths, patterns or folders of them), in order.
+    """All clips and pictures from shards, videos and photos (paths, patterns or folders), in order.
 
-    Of shards one in `one_in` identities, the held-out ones; everybody with None. Samples stay encoded in memory;
-    broken ones are told to `on_broken` and left out, or raise.
-    Raises UserError where a path or pattern names nothing, or nothing is held out.
+    Shards contribute only their held-out identities, one in `one_in`; all of them if that is None. Samples stay
+    encoded in memory. A broken sample is reported to `on_broken` and skipped; without `on_broken` it raises.
+    Raises `UserError` if a path or pattern matches nothing, or if no identity is held out.
     """
     if one_in is not None and one_in < 1:
-        raise UserError(f"Held-out one in {one_in} makes no sense: give 1 or more, or --all.")
+        raise UserError(f"--held-out-one-in is {one_in}: give 1 or more, or --all.")
     if not data:
         raise UserError("There is nothing to evaluate on: name shards, videos or photos after the weights.")
     items: list[EvalItem] = []
     passed_over = 0
-    for path in paths_of(data):
+    for path in expand_paths(data):
         if path.suffix.lower() != SHARD_SUFFIX:
             items.append(FileItem(path, context))
             continue
@@ -222,11 +223,11 @@ def open_items(
     return items
 
 
-def paths_of(data: Sequence[str]) -> Iterator[Path]:
-    """The files that paths, patterns and folders stand for. Raises `UserError` where one of them names nothing."""
+def expand_paths(data: Sequence[str]) -> Iterator[Path]:
+    """The files that paths, patterns and folders stand for. Raises `UserError` if one of them matches nothing."""
     for name in data:
         if Path(name).is_dir():
-            yield from sorted(path for path in Path(name).iterdir() if path.suffix.lower() in READ_IN_FOLDERS)
+            yield from sorted(path for path in Path(name).iterdir() if path.suffix.lower() in FOLDER_SUFFIXES)
             continue
         if Path(name).exists() or not glob.has_magic(name):
             yield check_input(name)

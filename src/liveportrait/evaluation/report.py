@@ -1,10 +1,10 @@
-"""An evaluation as lines of JSON, a table, figures a clip and contact sheets; and the folder that holds them."""
+"""The report of an evaluation: lines of JSON, tables, figures per clip and contact sheets, and their folder."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,19 +26,19 @@ from liveportrait.evaluation.results import (
 from liveportrait.media import check_output, contact_sheet, output_file, save_image
 from liveportrait.types import Image
 
-CELL = 160  # px of a picture on a contact sheet
-WORST_CELL = 200  # on one of the worst cases
-MOST_ROWS = 40
-WORST_ROWS = 10  # a measure
+CELL = 160  # px: side of a picture on a contact sheet
+WORST_CELL = 200  # px: the same on the sheet of the worst cases
+MAX_ROWS = 40  # of a contact sheet
+WORST_PER_MEASURE = 10
 ALL, EXPOSED = "all", "well_exposed"
 GROUPS = (ALL, EXPOSED)
-PARTS = ("turn", "mouth", "kind")  # the first words of groups that have a table of their own
-SPLIT = {
+GROUP_KINDS = ("turn", "mouth", "kind")  # first words of the groups that get a table of their own
+GROUP_MEASURES = {  # measures in the tables by groups of frames; the one by kind has them all
     "turn": ("perceptual", "psnr", "landmarks", "sharpness", "detail", "csim_distance", "blendshape_change"),
     "mouth": ("mouth_perceptual", "mouth_sharpness", "mouth_flicker", "grey_mouth", "grey_face"),
-}  # measures of those tables; a table by kind has them all
+}
 LINES, TABLE, CLIPS = "metrics.jsonl", "table.md", "clips.json"
-LIBRARIES = ("torch", "numpy", "opencv-python-headless", "openvino")  # whose versions are told
+LIBRARIES = ("torch", "numpy", "opencv-python-headless", "openvino")  # their versions are recorded
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Settings:
 
     weights: str
     data: tuple[str, ...]
-    held_out_one_in: int | None  # None where everybody was taken
+    held_out_one_in: int | None  # None: everybody was measured
     stride: int
     seed: int
     portraits: int
@@ -58,20 +58,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of the evaluation, or why there is none."""
+    """One number of the evaluation, or the reason why there is none."""
 
     protocol: str
-    group: str  # "all" clips, the "well_exposed" ones, or those of a kind; or frames, by turn or mouth
+    group: str  # clips: "all", "well_exposed" or "kind …"; frames: "turn …" or "mouth …"
     method: str
     metric: str
     value: float | None
     unit: str
-    n: int  # how many frames, clips or pairs of curves' clips it is made of
+    n: int  # how many frames, clips or curves it is made of
     definition: str  # name and version, see docs/notes/evaluation-definitions.md
-    reason: str = ""  # where there is no value
+    reason: str = ""  # only where there is no value
 
-    def line(self) -> str:
-        """As JSON."""
+    def to_json(self) -> str:
+        """One line of metrics.jsonl: the value or the reason, not both."""
         fields = asdict(self)
         if self.value is not None:
             fields["value"] = float(f"{self.value:.6g}")
@@ -80,101 +80,94 @@ class Figure:
 
 
 def figures(evaluation: Evaluation) -> list[Figure]:
-    """Every figure: by protocol, group, method and measure, in the order of the definitions."""
-    return list(_figures(evaluation))
-
-
-def _figures(evaluation: Evaluation) -> Iterator[Figure]:
+    """Every figure by protocol, group, method and measure, then the measures that are missing and why."""
+    found = []
     for protocol in PROTOCOLS:
         for group in _groups(evaluation, protocol):
-            outcomes = _group(evaluation, protocol, group)
-            frames = group if group.split()[0] in SPLIT else None
+            outcomes = _in_group(evaluation, protocol, group)
+            frames = group if group.split()[0] in GROUP_MEASURES else None
             for method in _methods(protocol) if outcomes else ():
-                found = summary(outcomes, method, evaluation.centre, frames)
-                for name, each in found.items():
-                    definition = DEFINITIONS[name]
-                    yield Figure(
-                        protocol,
-                        group,
-                        method,
-                        name,
-                        each.value,
-                        definition.unit,
-                        each.n,
-                        definition.identifier,
-                    )
+                for name, each in summary(outcomes, method, evaluation.centre, frames).items():
+                    found.append(_figure(protocol, group, method, name, each.value, each.n))
         for (of, name), reason in evaluation.missing.items():
             if of == protocol:
-                known = DEFINITIONS.get(name)
-                unit, identifier = (known.unit, known.identifier) if known else ("", "")
-                yield Figure(protocol, ALL, "model", name, None, unit, 0, identifier, reason)
+                found.append(_figure(protocol, ALL, "model", name, None, 0, reason))
+    return found
+
+
+def _figure(
+    protocol: str, group: str, method: str, metric: str, value: float | None, n: int, reason: str = ""
+) -> Figure:
+    """A figure with its measure's unit and definition; "" for both where all measures of a protocol are missing."""
+    known = DEFINITIONS.get(metric)
+    unit, identifier = (known.unit, known.identifier) if known else ("", "")
+    return Figure(protocol, group, method, metric, value, unit, n, identifier, reason)
 
 
 def table(found: Sequence[Figure], name: str) -> str:
-    """Figures as Markdown tables, a few a protocol: measures down, methods or groups of frames or sources across."""
+    """Markdown tables of the figures, a few per protocol.
+
+    Rows are measures; columns are methods, or groups of frames or of sources. `name` heads the model's column.
+    """
     parts = []
     for protocol in PROTOCOLS:
-        parts.append(_table(found, name, protocol))
-        parts += [_split_table(found, name, protocol, part) for part in PARTS]
+        own = [figure for figure in found if figure.protocol == protocol]
+        parts.append(_method_table(own, name, protocol))
+        parts += [_group_table(own, name, protocol, kind) for kind in GROUP_KINDS]
     return "\n\n".join(filter(None, parts))
 
 
-def _table(found: Sequence[Figure], name: str, protocol: str) -> str:
-    own = [figure for figure in found if figure.protocol == protocol]
-    methods = _methods(protocol)
+def _method_table(own: Sequence[Figure], name: str, protocol: str) -> str:
+    """A protocol's figures by method, the well-exposed clips next to all, and reasons for what is missing."""
+    first, *_ = methods = _methods(protocol)
     groups = GROUPS if protocol != "speech" else (ALL,)
-    titles = {method: method.replace("_", " ") for method in methods} | {"model": name}
-    columns = [(group, method) for group in groups for method in methods]
-    heads = [titles[method] + ("" if group == ALL else ", well exposed") for group, method in columns]
-    rows = [["measure", "unit", "better", *heads, "n"]]
-    values = {
-        (figure.metric, figure.group, figure.method): figure for figure in own if figure.value is not None
-    }
-    for definition in DEFINITIONS.values():
-        cells = [values.get((definition.name, *column)) for column in columns]
-        if any(cells):
-            counts = [f"{cell.n}" for cell in cells[:: len(methods)] if cell]
-            shown = ["–" if cell is None else f"{cell.value:.4g}" for cell in cells]
-            rows.append([definition.name, definition.unit, definition.better, *shown, " / ".join(counts)])
-    lines = [f"### {protocol}", ""] if own else []
-    if len(rows) > 1:
-        lines += _laid_out(rows)
-    reasons = [
-        f"{figure.metric or protocol}: not available, {figure.reason}" for figure in own if figure.reason
-    ]
-    return "\n".join([*lines, *([""] if reasons and len(rows) > 1 else []), *reasons])
+    shown = [figure for figure in own if figure.group in groups and figure.value is not None]
+    columns = []
+    for group in groups:
+        for method in methods:
+            head = name if method == "model" else method.replace("_", " ")
+            head += "" if group == ALL else ", well exposed"
+            cells = [each for each in shown if each.group == group and each.method == method]
+            columns.append((head, {each.metric: f"{each.value:.4g}" for each in cells}))
+    counts: dict[str, list[str]] = {figure.metric: [] for figure in shown}
+    for figure in shown:
+        if figure.method == first:
+            counts[figure.metric].append(str(figure.n))
+    rows = _markdown([*columns, ("n", {metric: " / ".join(each) for metric, each in counts.items()})])
+    reasons = [f"{each.metric or protocol}: not available, {each.reason}" for each in own if each.reason]
+    title = [f"### {protocol}", ""] if own else []
+    return "\n".join([*title, *rows, *([""] if reasons and rows else []), *reasons])
 
 
-def _split_table(found: Sequence[Figure], name: str, protocol: str, part: str) -> str:
-    """The model's figures by a group's kind, "" where there are none: values, and in brackets of how many."""
-    own = [
-        each
-        for each in found
-        if each.protocol == protocol and each.method == "model" and each.group.split()[0] == part
-    ]
-    groups = list(dict.fromkeys(each.group for each in own))
-    values = {(each.metric, each.group): each for each in own}
-    rows = [["measure", "unit", "better", *(group.removeprefix(f"{part} ") for group in groups)]]
-    for definition in DEFINITIONS.values():
-        cells = [values.get((definition.name, group)) for group in groups]
-        if any(cells) and definition.name in SPLIT.get(part, DEFINITIONS):
-            shown = [f"{cell.value:.4g} ({cell.n})" if cell else "–" for cell in cells]
-            rows.append([definition.name, definition.unit, definition.better, *shown])
-    return "\n".join([f"### {protocol}, {name} by {part}", "", *_laid_out(rows)]) if len(rows) > 1 else ""
+def _group_table(own: Sequence[Figure], name: str, protocol: str, kind: str) -> str:
+    """The model's figures by groups of a kind, with how many each is made of in brackets; "" without such groups."""
+    own = [each for each in own if each.method == "model" and each.group.split()[0] == kind]
+    columns: dict[str, dict[str, str]] = {each.group.removeprefix(f"{kind} "): {} for each in own}
+    for each in own:
+        if each.metric in GROUP_MEASURES.get(kind, DEFINITIONS):
+            columns[each.group.removeprefix(f"{kind} ")][each.metric] = f"{each.value:.4g} ({each.n})"
+    rows = _markdown(list(columns.items()))
+    return "\n".join([f"### {protocol}, {name} by {kind}", "", *rows]) if rows else ""
 
 
-def _laid_out(rows: list[list[str]]) -> list[str]:
-    """The lines of a Markdown table, the first row its head."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
+def _markdown(columns: Sequence[tuple[str, dict[str, str]]]) -> list[str]:
+    """The lines of a table whose columns have a heading and a cell per measure; none where all cells are empty."""
+    known = [each for each in DEFINITIONS.values() if any(each.name in cells for _, cells in columns)]
+    if not known:
+        return []
+    rows = [["measure", "unit", "better", *(head for head, _ in columns)]]
+    for each in known:
+        rows.append([each.name, each.unit, each.better, *(cells.get(each.name, "–") for _, cells in columns)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
     return [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in ruled
+        for row in rows
     ]
 
 
 def clip_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Every clip's own figures (all but fid, which needs many frames), as JSON."""
+    """The figures of each clip (all but fid, which needs many frames), ready for JSON."""
     return [
         {
             "protocol": outcome.protocol,
@@ -197,13 +190,13 @@ def clip_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def sheets(evaluation: Evaluation) -> dict[str, Image]:
-    """Contact sheets by file name, two a protocol, as far as pictures were kept.
+    """Contact sheets by file name, up to two per protocol; none where no pictures were kept.
 
-    One with at most 40 rows of clips or pairs as they come, and one of the ten worst by each of two measures.
+    One shows the first 40 clips or pairs, the other the ten worst by each of two measures.
     """
     found: dict[str, Image] = {}
     for protocol in PROTOCOLS:
-        rows = [outcome for outcome in evaluation.of(protocol) if outcome.tiles][:MOST_ROWS]
+        rows = [outcome for outcome in evaluation.of(protocol) if outcome.tiles][:MAX_ROWS]
         if rows:
             labels = [_label(row) for row in rows]
             found[f"{protocol}.png"] = contact_sheet([row.tiles for row in rows], labels, CELL)
@@ -213,22 +206,22 @@ def sheets(evaluation: Evaluation) -> dict[str, Image]:
 
 
 def _worst(outcomes: Sequence[Outcome]) -> dict[str, tuple[Image, ...]]:
-    """Rows of the sheet of the worst cases, by label: for each measure the ten clips with the worst worst frame.
+    """Rows of the sheet of the worst cases, by label: for each measure, the ten clips whose worst frame is worst.
 
-    Clips that fade in are left out: nothing is to be learned from them, and they would be most of the rows.
+    Clips that fade in are left out: they would fill most rows and teach nothing.
     """
     rows: dict[str, tuple[Image, ...]] = {}
     for measure in dict.fromkeys(each.measure for outcome in outcomes for each in outcome.worst):
         shown = [of for of in outcomes if of.is_well_exposed]
         cases = [(each, of) for of in shown for each in of.worst if each.measure == measure]
         cases.sort(key=lambda case: -case[0].value)
-        for each, of in cases[:WORST_ROWS]:
+        for each, of in cases[:WORST_PER_MEASURE]:
             rows[f"{measure} {each.value:.3f}: {_pair(of)}, frame {each.frame}"] = each.tiles
     return rows
 
 
 def prepare_folder(folder: Path, with_sheets: bool, overwrite: bool) -> None:
-    """Make the folder of a report. Raises `UserError` where it cannot be made, or has the files already."""
+    """Make the folder of a report. Raises `UserError` if that fails, or if it has such files already."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -239,9 +232,9 @@ def prepare_folder(folder: Path, with_sheets: bool, overwrite: bool) -> None:
 
 
 def write(folder: Path, evaluation: Evaluation, settings: Settings, overwrite: bool = False) -> list[Path]:
-    """Write metrics.jsonl, table.md, clips.json and the sheets, as far as pictures were kept; their paths."""
+    """Write metrics.jsonl, table.md, clips.json and, if pictures were kept, the sheets. Returns their paths."""
     found = figures(evaluation)
-    lines = [json.dumps({"about": _about(evaluation, settings)}), *(figure.line() for figure in found)]
+    lines = [json.dumps({"about": _provenance(evaluation, settings)}), *(each.to_json() for each in found)]
     texts = {
         LINES: "\n".join(lines),
         TABLE: table(found, Path(settings.weights).name),
@@ -256,23 +249,16 @@ def write(folder: Path, evaluation: Evaluation, settings: Settings, overwrite: b
     return [folder / name for name in (*texts, *drawn)]
 
 
-def _about(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
-    """Settings and versions that the figures depend on, as JSON."""
+def _provenance(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
+    """Settings and versions that the figures depend on, ready for JSON."""
     described = weights.describe(settings.weights)
     return {
         "program": version("liveportrait"),
         "weights": settings.weights,
         "sha256": described.sha256 or None,
         "variant": described.variant.name,
-        "data": list(settings.data),
-        "held_out_one_in": settings.held_out_one_in,
-        "stride": settings.stride,
+        **asdict(settings),
         "burst": BURST,
-        "seed": settings.seed,
-        "portraits": settings.portraits,
-        "tracker": settings.tracker,
-        "precision": settings.precision,
-        "device": settings.device,
         "clips": {name: len(evaluation.of(name)) for name in evaluation.protocols},
         "people_of_the_mean_identity": evaluation.people,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
@@ -287,7 +273,7 @@ def _label(outcome: Outcome) -> str:
     if outcome.protocol == "control":
         return f"{outcome.source}: source, then requests from 0 to 0.6 (eyes, lips)"
     others = "model" if outcome.protocol == "people" else "model, landmark warp"
-    return f"{_pair(outcome)}: source, then driver, {others} at three telling_frames"
+    return f"{_pair(outcome)}: source, then driver, {others} at three telling frames"
 
 
 def _pair(outcome: Outcome) -> str:
@@ -295,14 +281,15 @@ def _pair(outcome: Outcome) -> str:
 
 
 def _groups(evaluation: Evaluation, protocol: Protocol) -> list[str]:
-    """Names of the groups: of clips, of kinds of sources, of frames."""
+    """Names of the groups: of clips, of sources by kind, of frames."""
     outcomes = evaluation.of(protocol)
     kinds = sorted({each.kind for each in outcomes if each.kind})
     frames = dict.fromkeys(name for each in outcomes for name in each.groups)
     return [*GROUPS, *(f"kind {kind}" for kind in kinds if len(kinds) > 1), *frames]
 
 
-def _group(evaluation: Evaluation, protocol: Protocol, group: str) -> list[Outcome]:
+def _in_group(evaluation: Evaluation, protocol: Protocol, group: str) -> list[Outcome]:
+    """The outcomes that a group's figures are made of."""
     outcomes = evaluation.of(protocol)
     if group == EXPOSED:
         return [each for each in outcomes if each.is_well_exposed]

@@ -1,4 +1,4 @@
-"""Names and units of the measures, results of one clip, and figures over many."""
+"""Names and units of the measures, the results of one clip, and figures over many clips."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Better = Literal["higher", "lower", "one", "zero"]
 class Definition:
     """A measure, as docs/notes/evaluation-definitions.md defines it.
 
-    The version grows when its numbers change meaning.
+    The version is raised whenever its numbers change meaning.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Definition:
 
     @property
     def identifier(self) -> str:
-        """As the results name it."""
+        """Its name in the results, `name/version`."""
         return f"{self.name}/{self.version}"
 
 
@@ -104,29 +104,29 @@ DEFINITIONS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """One method on one clip."""
+class Measurements:
+    """What was measured of one method on one clip; every dictionary is keyed by measure."""
 
     values: dict[str, Array] = field(default_factory=dict)
-    """by measure, a number a frame; NaN where it cannot be told (no face)"""
+    """one number per frame; NaN where it cannot be measured (no face)"""
     ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """by measure, a number of the output and of what it is compared with: the figure is the sums' ratio"""
+    """a number of the output and of its reference per clip: the figure is the ratio of their sums"""
     shares: dict[str, tuple[Array, Array]] = field(default_factory=dict)
-    """by measure, numbers a frame of the output and of what it is compared with: the figure is the sums' ratio"""
+    """numbers of the output and of its reference per frame: the figure is the ratio of their sums"""
     burst_shares: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     """the same over the consecutive frames"""
     clip_values: dict[str, float] = field(default_factory=dict)
-    """by measure, a number for the whole clip"""
+    """one number for the entire clip: the figure is the mean over clips"""
     clip_medians: dict[str, float] = field(default_factory=dict)
-    """by measure, a number for the whole clip: the figure is the median over clips"""
+    """one number for the entire clip: the figure is the median over clips"""
     curves: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
-    """by measure, the output's curves and the driver's: the figure is their pooled correlation"""
+    """curves of the output and of the driver: the figure is their pooled correlation"""
     responses: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
-    """by measure, the output's curves and the driver's where that moves: figures are mean slope and correlation"""
+    """curves of the output and of the driver, where the driver moves: the figures are mean slope and correlation"""
     identities: tuple[Array, Array] | None = None
-    """embeddings (T,128) of the output, and of whom it should be"""
+    """embeddings (T,128) of the output, and of the person it should show"""
     features: Array | None = None
-    """(T,1280) of the pictures"""
+    """(T,1280) features of the pictures"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,11 +138,11 @@ class Outcome:
     driver: str
     is_well_exposed: bool
     frames: int
-    methods: dict[str, Measured]
+    methods: dict[str, Measurements]
     real: Array | None = None  # (N,1280) features of the real pictures
-    kind: str = ""  # of the source: photo, generated, stylized; clip; or the name of a file's folder
-    groups: dict[str, Mask] = field(default_factory=dict)  # by name, which frames (T,) belong to it
-    burst_groups: dict[str, Mask] = field(default_factory=dict)  # the same of the consecutive frames
+    kind: str = ""  # of the source: photo, generated, stylized, clip, or the name of a file's folder
+    groups: dict[str, Mask] = field(default_factory=dict)  # by name, which frames (T,) belong to the group
+    burst_groups: dict[str, Mask] = field(default_factory=dict)  # the same for the consecutive frames
     tiles: tuple[Image, ...] = ()  # for a contact sheet
     worst: tuple[Worst, ...] = ()  # for the sheet of the worst cases
 
@@ -153,13 +153,13 @@ class Worst:
 
     measure: str
     value: float
-    frame: int  # its number among those that were measured
+    frame: int  # its index among the measured frames
     tiles: tuple[Image, ...]
 
 
 @dataclass(frozen=True)
 class Value:
-    """A figure and how many frames, clips or pairs it is made of."""
+    """A figure and how many frames, clips or curves it is made of."""
 
     value: float
     n: int
@@ -168,16 +168,16 @@ class Value:
 def summary(
     outcomes: Sequence[Outcome], method: str, centre: Array | None, group: str | None = None
 ) -> dict[str, Value]:
-    """Figures of a method over outcomes of one protocol, frames counting alike; measures without a number are left out.
+    """Figures of a method over outcomes of one protocol, each frame with the same weight; without NaN figures.
 
-    `centre`: mean identity embedding (128,), or None where too few people are known to have one.
-    `group` leaves the frames of that group alone, and the measures that are made of frames.
+    `centre`: mean identity embedding (128,), or None where there are too few people for one.
+    `group`: only the frames of that group, and only measures made of frames.
     """
     made_by = [outcome for outcome in outcomes if method in outcome.methods]
     if group is None:
         measured = [outcome.methods[method] for outcome in made_by]
     else:
-        measured = [_restricted(outcome, method, group) for outcome in made_by if group in outcome.groups]
+        measured = [_restricted_to(outcome, method, group) for outcome in made_by if group in outcome.groups]
     pooled: dict[str, list[Array]] = defaultdict(list)
     for each in measured:
         for name, values in (each.values | _identity_values(each, centre)).items():
@@ -196,7 +196,7 @@ def summary(
     return {name: figure for name, figure in figures.items() if np.isfinite(figure.value)}
 
 
-def _identity_values(measured: Measured, centre: Array | None) -> dict[str, Array]:
+def _identity_values(measured: Measurements, centre: Array | None) -> dict[str, Array]:
     if measured.identities is None:
         return {}
     pairs = list(zip(*measured.identities, strict=True))
@@ -206,7 +206,7 @@ def _identity_values(measured: Measured, centre: Array | None) -> dict[str, Arra
     return {name: np.array(each, np.float32) for name, each in values.items()}
 
 
-def _medians(measured: list[Measured]) -> dict[str, Value]:
+def _medians(measured: list[Measurements]) -> dict[str, Value]:
     found: dict[str, list[float]] = defaultdict(list)
     for each in measured:
         for name, value in each.clip_medians.items():
@@ -215,7 +215,7 @@ def _medians(measured: list[Measured]) -> dict[str, Value]:
     return {name: Value(float(np.median(values)), len(values)) for name, values in found.items()}
 
 
-def _ratios(measured: list[Measured]) -> dict[str, Value]:
+def _ratios(measured: list[Measurements]) -> dict[str, Value]:
     pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for each in measured:
         for name, pair in each.ratios.items():
@@ -227,12 +227,12 @@ def _ratios(measured: list[Measured]) -> dict[str, Value]:
     }
 
 
-def _restricted(outcome: Outcome, method: str, group: str) -> Measured:
-    """What a method has measured on the frames of a group."""
+def _restricted_to(outcome: Outcome, method: str, group: str) -> Measurements:
+    """A method's measurements on the frames of a group."""
     measured, rows = outcome.methods[method], outcome.groups[group]
     burst_rows = outcome.burst_groups.get(group)
     identities = measured.identities
-    return Measured(
+    return Measurements(
         values={name: each[rows] for name, each in measured.values.items()},
         shares={name: (a[rows], b[rows]) for name, (a, b) in measured.shares.items()},
         burst_shares={}
@@ -242,11 +242,11 @@ def _restricted(outcome: Outcome, method: str, group: str) -> Measured:
     )
 
 
-def _shares(measured: list[Measured]) -> dict[str, Value]:
+def _shares(measured: list[Measurements]) -> dict[str, Value]:
     pairs: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
     for each in measured:
         for name, pair in (each.shares | each.burst_shares).items():
-            pairs[name].append(_both_known(pair))
+            pairs[name].append(_both_finite(pair))
     figures = {}
     for name, found in pairs.items():
         made, base = (
@@ -257,11 +257,11 @@ def _shares(measured: list[Measured]) -> dict[str, Value]:
     return figures
 
 
-def _responses(measured: list[Measured]) -> dict[str, Value]:
+def _responses(measured: list[Measurements]) -> dict[str, Value]:
     curves: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
     for each in measured:
         for name, found in each.responses.items():
-            curves[name] += [pair for pair in map(_both_known, found) if len(pair[0]) > 2]
+            curves[name] += [pair for pair in map(_both_finite, found) if len(pair[0]) > 2]
     figures = {}
     for name, found in curves.items():
         for kind, measure in (("slope", slope), ("correlation", correlation)):
@@ -269,12 +269,12 @@ def _responses(measured: list[Measured]) -> dict[str, Value]:
     return figures
 
 
-def _correlations(measured: list[Measured]) -> dict[str, Value]:
+def _correlations(measured: list[Measurements]) -> dict[str, Value]:
     series: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
     clips: dict[str, int] = defaultdict(int)
     for each in measured:
         for name, curves in each.curves.items():
-            kept = [pair for pair in map(_both_known, curves) if len(pair[0]) > 1]
+            kept = [pair for pair in map(_both_finite, curves) if len(pair[0]) > 1]
             series[name] += kept
             clips[name] += bool(kept)
     return {
@@ -284,7 +284,7 @@ def _correlations(measured: list[Measured]) -> dict[str, Value]:
     }
 
 
-def _both_known(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+def _both_finite(pair: tuple[Array, Array]) -> tuple[Array, Array]:
     known = np.isfinite(pair[0]) & np.isfinite(pair[1])
     return pair[0][known], pair[1][known]
 

@@ -1,4 +1,4 @@
-"""A sequence of pictures as measured numbers: landmarks, expression, head pose, gaze, identity."""
+"""Measures a sequence of pictures: landmarks, expression, head pose, gaze, identity."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from liveportrait.metrics.expressions import lip_gap
 from liveportrait.metrics.faces import gaze_angles
 from liveportrait.types import Array, Image
 
-# Below this opening (face/measures.py) an iris cannot be seen well enough to tell its direction.
-OPEN_EYE = 0.15
+# Below this opening (face/measures.py) too little of the iris shows to measure gaze.
+MIN_GAZE_OPENING = 0.15
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """T pictures. Where no face was found (`found` is False), the numbers are NaN."""
+    """The measurements of T pictures. They are NaN where no face was found (`found` is False)."""
 
     faces: tuple[Face | None, ...]
     found: NDArray[np.bool_]  # (T,)
     landmarks: Array  # (T,478,3) px
     shapes: Array  # (T,52) blendshapes in 0..1
     rotation: Array  # (T,3,3) of the head, see face/measures.py
-    scale: Array  # (T,) of the head, px a centimetre
-    gaze: Array  # (T,2) degrees in the head
+    scale: Array  # (T,) of the head, px per centimetre
+    gaze: Array  # (T,2) degrees relative to the head
     eyes: Array  # (T,2) openings
     lips: Array  # (T,) opening
-    lip_gap: Array  # (T,) cm in the head
-    identity: Array  # (T,128) embeddings; NaN throughout where they were not asked for
+    lip_gap: Array  # (T,) cm in the head's frame
+    identity: Array  # (T,128) embeddings; all NaN if they were not requested
 
     def repeated(self, row: int, count: int) -> Track:
-        """One picture's numbers `count` times."""
+        """One picture's measurements, repeated `count` times."""
         rows = np.full(count, row)
         return Track(
             tuple(self.faces[row] for _ in rows),
@@ -49,7 +49,7 @@ def observe(
     near: Sequence[Face | None] = (),
     identities: bool = True,
 ) -> Track:
-    """Measure pictures (T,S,S,3) of one face: each looked for where `near` says, or else where it was before."""
+    """Measure pictures (T,S,S,3) of one face, looking near `near` in each, or else where it was in the one before."""
     faces: list[Face | None] = []
     for number, picture in enumerate(pictures):
         hint = near[number] if near else (faces[-1] if faces else None)
@@ -67,7 +67,7 @@ def observe(
         shapes[row] = analyzer.blendshapes(face)
         eyes[row], lips[row] = eye_ratios(face.landmarks), lip_ratio(face.landmarks)[0]
         gap[row] = lip_gap(face.landmarks, pose)
-        if eyes[row].min() >= OPEN_EYE:
+        if eyes[row].min() >= MIN_GAZE_OPENING:
             gaze[row] = gaze_angles(face.landmarks, pose)
         if identities:
             identity[row] = analyzer.identity(picture, face.landmarks)
@@ -76,7 +76,7 @@ def observe(
 
 
 def find(analyzer: FaceAnalyzer, picture: Image, near: Face | None = None) -> Face | None:
-    """The face of a crop: near another one, measured a second time from where it was found, or else detected."""
+    """The face in a crop: tracked from `near`, then once more from where it was found, or else detected."""
     face = analyzer.track(picture, near) if near else None
     face = face and analyzer.track(picture, face)
     if face:

@@ -1,4 +1,4 @@
-"""Control: eyes and lips asked to open so far, against how far they are open in the result."""
+"""Control: the requested opening of eyes and lips against the opening measured in the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from liveportrait.engine import Engine
 from liveportrait.evaluation.context import EvalContext, compared
 from liveportrait.evaluation.inputs import EvalSource
 from liveportrait.evaluation.protocols.shared import landmark_warp
-from liveportrait.evaluation.results import Measured, Outcome
+from liveportrait.evaluation.results import Measurements, Outcome
 from liveportrait.evaluation.tracks import observe
 from liveportrait.face import canonical as mesh
 from liveportrait.motion import groups_for
@@ -25,35 +25,37 @@ PARTS: tuple[Part, ...] = ("eye", "lip")
 
 
 def missing_module(engine: Engine, part: Part) -> str | None:
-    """Why a part cannot be controlled with these weights; None where it can.
+    """Why a part cannot be controlled with these weights; None if it can.
 
-    Where keypoints are landmarks openings need no module.
+    Openings need no module if keypoints are landmarks.
     """
     has_module = engine.can_retarget_eyes if part == "eye" else engine.can_retarget_lips
     if has_module or groups_for(engine.variant).keypoints_are_landmarks:
         return None
-    return f"these weights bring no {part} retargeting module"
+    return f"these weights have no {part} retargeting module"
 
 
 def measure_control(
     context: EvalContext, source: EvalSource, parts: list[Part], with_tiles: bool = False
 ) -> Outcome | None:
-    """Requests from 0 to 0.6 on one source, by model and baselines; None where it shows no face.
+    """Openings from 0 to 0.6 requested of one source, by model and baselines; None if it shows no face.
 
-    The error of eyes is the mean of both eyes'.
+    The error of the eyes is the mean over both.
     """
     found = observe(context.analyzer, source.face[None], identities=False)
     face = found.faces[0]
     if face is None:
         return None
     portrait = context.open(source.face)
-    methods: dict[str, Measured] = {}
+    methods: dict[str, Measurements] = {}
     requests = np.array(REQUESTS, np.float32)
     row = [source.face]
     for part in parts:
         outputs = {
             "model": compared(portrait.edit(UNMARKED, **{f"{part}_opening": each}) for each in REQUESTS),
-            "landmark_warp": np.stack([_bent(source.face, face.landmarks, part, each) for each in REQUESTS]),
+            "landmark_warp": np.stack(
+                [_warp_to_opening(source.face, face.landmarks, part, each) for each in REQUESTS]
+            ),
         }
         near = [face] * len(REQUESTS)
         tracks = {
@@ -62,8 +64,8 @@ def measure_control(
         tracks["copy"] = found.repeated(0, len(REQUESTS))
         for method, track in tracks.items():
             measured = track.eyes if part == "eye" else track.lips[:, None]
-            before = methods.get(method, Measured())
-            methods[method] = Measured(
+            before = methods.get(method, Measurements())
+            methods[method] = Measurements(
                 values=before.values | {f"{part}_control": np.abs(measured - requests[:, None]).mean(1)},
                 curves=before.curves | {f"{part}_response": [(measured.mean(1), requests)]},
             )
@@ -79,20 +81,21 @@ def measure_control(
     )
 
 
-def _bent(picture: Image, landmarks: Array, part: Part, request: float) -> Image:
-    """The landmark warp's answer: each lid or lip moves along the part's short axis, most in its middle."""
+def _warp_to_opening(picture: Image, landmarks: Array, part: Part, request: float) -> Image:
+    """The landmark warp's result: each lid or lip moves along the part's short axis, farthest in the middle."""
     goal = landmarks.copy()
     if part == "eye":
-        _open(goal, RIGHT_EYE_MESH, mesh.RIGHT_EYE_CORNERS, mesh.RIGHT_EYE_LIDS, request)
-        _open(goal, LEFT_EYE_MESH, mesh.LEFT_EYE_CORNERS, mesh.LEFT_EYE_LIDS, request)
+        _set_opening(goal, RIGHT_EYE_MESH, mesh.RIGHT_EYE_CORNERS, mesh.RIGHT_EYE_LIDS, request)
+        _set_opening(goal, LEFT_EYE_MESH, mesh.LEFT_EYE_CORNERS, mesh.LEFT_EYE_LIDS, request)
     else:
-        _open(goal, INNER_LIPS_MESH + OUTER_LIPS_MESH, mesh.MOUTH_CORNERS, mesh.INNER_LIPS, request)
+        _set_opening(goal, INNER_LIPS_MESH + OUTER_LIPS_MESH, mesh.MOUTH_CORNERS, mesh.INNER_LIPS, request)
     return landmark_warp(picture, landmarks, goal)
 
 
-def _open(
+def _set_opening(
     goal: Array, ring: tuple[int, ...], corners: tuple[int, int], middle: tuple[int, int], request: float
 ) -> None:
+    """Move the landmarks of a ring, in place, so that its opening becomes `request` (height over width)."""
     ends = goal[list(corners), :2].copy()
     upper, lower = goal[list(middle), :2].copy()
     along = ends[1] - ends[0]

@@ -1,8 +1,8 @@
 """Cross-reenactment (paper section 4.1): one person's picture driven by another person's clip.
 
-The source moves as `animate` moves it by default: relative to the driver's first frame, stitched where the weights
-can. There is no true picture to compare with; what can be told is who it looks like, whether it moves as the
-driver does, and whether what should stand still does.
+The source moves as `animate` moves it by default: relative to the driver's first frame, and stitched if the weights
+can. There is no ground truth to compare with. What can be measured is whom the result looks like, whether it moves
+as the driver does, and whether everything that should stand still does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from liveportrait.evaluation.protocols.shared import (
     turn_groups,
     worst_frames,
 )
-from liveportrait.evaluation.results import Measured, Outcome
+from liveportrait.evaluation.results import Measurements, Outcome
 from liveportrait.evaluation.tracks import Track, find, observe
 from liveportrait.face import Face
 from liveportrait.face.paste import Paster
@@ -44,43 +44,43 @@ OPTIONS = DriveOptions(crop_driving=False, mark=False)
 UNSTITCHED = DriveOptions(crop_driving=False, stitching=False, mark=False)
 
 
-class Made(NamedTuple):
-    """The pictures that a method made of a source and a clip, with what was measured on them."""
+class MethodOutput(NamedTuple):
+    """The pictures that a method made from a source and a clip, with their measurements."""
 
     pictures: Image  # (T,256,256,3)
     track: Track
-    stillness: dict[str, Array]  # numbers (T,) of what should stand still
+    stillness: dict[str, Array]  # measures (T,) of what should stand still
     features: Array  # (T − 1,1280), without the first picture
 
 
 def pairings(items: Sequence[EvalItem], seed: int) -> list[tuple[EvalItem, list[EvalItem]]]:
-    """Every clip with the sources of other people, in the order in which they should be tried.
+    """Every clip with the sources of other people, in the order in which to try them.
 
-    A hash of seed, clip and source decides, so that a pair does not depend on what else is given. About half of the
-    clips are given a picture, the others the first frame of a clip, as far as there are any.
+    The order is by a hash of seed, clip and source, so that a pair does not depend on the other data. About half of
+    the clips get a picture, the others the first frame of a clip, if there are any.
     """
     pairs = []
     for driver in (clip for clip in items if clip.is_video):
         others = [each for each in items if each.identity != driver.identity]
         pictures = [each for each in others if not each.is_video]
         firsts = [each for each in others if each.is_video]
-        wanted = (pictures or firsts) if int(draw(seed, driver.key, ""), 16) % 2 else (firsts or pictures)
+        wanted = (pictures or firsts) if int(sort_key(seed, driver.key, ""), 16) % 2 else (firsts or pictures)
         if wanted:
-            pairs.append((driver, sorted(wanted, key=lambda each: draw(seed, driver.key, each.key))))
+            pairs.append((driver, sorted(wanted, key=lambda each: sort_key(seed, driver.key, each.key))))
     return pairs
 
 
-def draw(seed: int, driver: str, source: str) -> str:
-    """A key to sort by, random but always the same."""
+def sort_key(seed: int, driver: str, source: str) -> str:
+    """A pseudorandom key to sort by, the same on every run."""
     return hashlib.sha256(f"{seed}/{driver}/{source}".encode()).hexdigest()
 
 
 def measure_pair(
     context: EvalContext, source: EvalSource, clip: EvalClip, with_tiles: bool = False
 ) -> Outcome | None:
-    """Model and baselines on a source and a driving clip, the clip's first frame left out (nothing has moved).
+    """Model and baselines on a source and a driving clip, without its first frame (nothing has moved yet).
 
-    None where the clip has one frame only, or no face was found in its first frame or in the source.
+    None if the clip has only one frame, or if no face was found in its first frame or in the source.
     """
     driver = observe(context.analyzer, clip.frames, identities=False)
     face, count = find(context.analyzer, source.face), len(clip.frames)
@@ -92,7 +92,7 @@ def measure_pair(
         loose = drive(portrait, clip.driving, UNSTITCHED) if context.engine.can_stitch else None
     rendered = {
         "model": driven,
-        "landmark_warp": _warped(source, face, driver.faces[0], driver.faces),
+        "landmark_warp": _landmark_warps(source, face, driver.faces[0], driver.faces),
     }
     outputs = {name: compared(pictures) for name, pictures in rendered.items()}
     still = observe(context.analyzer, source.face[None], (face,))
@@ -106,11 +106,11 @@ def measure_pair(
         stitched, unstitched = (float(np.nansum(moved[1:])) for moved in pair)
         bursts.setdefault("model", {})["shoulders_stitched"] = (stitched, unstitched)
     made = {
-        name: Made(pictures, tracks[name], disturbed[name], features(context.features, pictures[1:]))
+        name: MethodOutput(pictures, tracks[name], disturbed[name], features(context.features, pictures[1:]))
         for name, pictures in outputs.items()
     }
     seen = features(context.features, source.face[None])
-    made["copy"] = Made(
+    made["copy"] = MethodOutput(
         np.broadcast_to(source.face, clip.frames.shape),
         still.repeated(0, count),
         stillness.undisturbed(count),
@@ -124,7 +124,8 @@ def measure_pair(
         is_well_exposed=source.is_well_exposed and metrics.is_well_exposed(clip.frames),
         frames=count - 1,
         methods={
-            name: _measured(source, still, driver, each, bursts.get(name, {})) for name, each in made.items()
+            name: _measure_method(source, still, driver, each, bursts.get(name, {}))
+            for name, each in made.items()
         },
         real=np.concatenate([seen, features(context.features, clip.frames[1:])]),
         kind=source.kind,
@@ -132,20 +133,20 @@ def measure_pair(
             name: rows[1:] for name, rows in turn_groups(tracks["model"], first=still.rotation[0]).items()
         },
         tiles=tiles(source.face, clip.frames, outputs, telling_frames(driver)) if with_tiles else (),
-        worst=worst_frames(failures(tracks["model"], still, driver), source.face, drawn)
+        worst=worst_frames(failure_values(tracks["model"], still, driver), source.face, drawn)
         if with_tiles
         else (),
     )
 
 
-def failures(track: Track, still: Track, driver: Track) -> dict[str, Array]:
-    """What the worst frames (T,) are found by: distance from the source's identity; missing change of the lips, cm."""
+def failure_values(track: Track, still: Track, driver: Track) -> dict[str, Array]:
+    """Per frame (T,), to find the worst: distance from the source's identity, and error of the lips' change in cm."""
     gap = np.abs((track.lip_gap - track.lip_gap[0]) - (driver.lip_gap - driver.lip_gap[0]))
     return {"csim_distance": np.linalg.norm(track.identity - still.identity[0], axis=1), "lip_gap": gap}
 
 
-def _warped(source: EvalSource, face: Face, first: Face, faces: Sequence[Face | None]) -> Image:
-    """The source bent by the driver's change of landmarks since its first frame, fitted to the source's eyes."""
+def _landmark_warps(source: EvalSource, face: Face, first: Face, faces: Sequence[Face | None]) -> Image:
+    """The source warped by the driver's change of landmarks since its first frame, scaled by eye distance."""
     size = metrics.eye_distance(face.landmarks) / metrics.eye_distance(first.landmarks)
     return np.stack(
         [
@@ -168,27 +169,31 @@ def _bursts(
     still: Track,
     driver: Track,
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """The methods' jitter beside the driver's, over consecutive frames."""
+    """Each method's jitter and the driver's, over consecutive frames."""
     first = driver.faces[0]
     if len(clip.burst) < 3 or first is None:
         return {}
     burst = observe(context.analyzer, clip.burst, identities=False)
-    outputs = {"model": compared(driven), "landmark_warp": _warped(source, face, first, burst.faces)}
+    outputs = {"model": compared(driven), "landmark_warp": _landmark_warps(source, face, first, burst.faces)}
     tracks = {name: observe(context.analyzer, made, identities=False) for name, made in outputs.items()}
     tracks["copy"] = still.repeated(0, len(clip.burst))
     return {name: jitter_ratios(track, burst) for name, track in tracks.items()}
 
 
-def _measured(
-    source: EvalSource, still: Track, driver: Track, made: Made, ratios: dict[str, tuple[float, float]]
-) -> Measured:
-    """One method, without the first frame."""
+def _measure_method(
+    source: EvalSource,
+    still: Track,
+    driver: Track,
+    made: MethodOutput,
+    ratios: dict[str, tuple[float, float]],
+) -> Measurements:
+    """The measurements of one method, without the first frame."""
     own = max(metrics.sharpness(source.face), 1e-9)
     sharpness = np.array([metrics.sharpness(picture) / own for picture in made.pictures], np.float32)
     values = face_values(made.track, driver) | change_values(made.track, driver) | made.stillness
     if face_saturation(source.face, still.landmarks[0]) < GREY:
         values |= tint(made.pictures, made.track.landmarks)
-    return Measured(
+    return Measurements(
         values={name: each[1:] for name, each in (values | {"sharpness": sharpness}).items()},
         ratios=ratios,
         clip_values={"scale_wobble": metrics.scale_wobble(made.track.scale, driver.scale)},
@@ -210,7 +215,7 @@ class Stillness:
         self._paster = Paster(source.window, source.whole.shape)
 
     def disturbance(self, rendered: Image, track: Track) -> dict[str, Array]:
-        """Displacements and seam energy, a number (T,) a frame, of pictures (T,S,S,3) with their track."""
+        """Displacements and seam energy (T,) of pictures (T,S,S,3) with their track."""
         seams = [self._seam.energy(self._paster.paste(picture, self._source.whole)) for picture in rendered]
         pictures, size = compared(rendered), len(self._source.face)
         shoulders: list[float] = []
@@ -224,5 +229,5 @@ class Stillness:
 
     @staticmethod
     def undisturbed(count: int) -> dict[str, Array]:
-        """Of the source itself, `count` times: nothing moves."""
+        """The same measures of `count` copies of the source, in which nothing moves."""
         return {name: np.zeros(count, np.float32) for name in ("shoulders", "background", "seam_energy")}

@@ -1,8 +1,8 @@
-"""Self-reenactment (paper section 4.1): a clip's first frame, driven by the whole clip, against the clip itself.
+"""Self-reenactment (paper section 4.1): a clip's first frame, driven by the entire clip, against the clip itself.
 
-Frames are taken as cropped faces; landmarks are detected anew on what was rendered. Two baselines stand
-beside every figure: showing the source unchanged ("copy"), and warping it to the driving frame's true
-landmarks ("landmark_warp"). Stitching is off: it would keep the shoulders from following the clip.
+Frames are already cropped faces; landmarks are detected on the rendered pictures. Every figure comes with two
+baselines: showing the source unchanged ("copy"), and warping it to the driving frame's true landmarks
+("landmark_warp"). Stitching is off, because it would keep the shoulders from following the clip.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from liveportrait.evaluation.protocols.shared import (
     turn_groups,
     worst_frames,
 )
-from liveportrait.evaluation.results import METHODS, Measured, Outcome, summary
+from liveportrait.evaluation.results import METHODS, Measurements, Outcome, summary
 from liveportrait.evaluation.tracks import Track, observe
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.media import FrameArrays
@@ -41,13 +41,13 @@ from liveportrait.metrics.perceptual import compare, patch_distances
 from liveportrait.types import Array, Image
 
 OPTIONS = DriveOptions(crop_driving=False, reference="first", stitching=False, mark=False)
-GREY_FRAMES = 6  # those with the widest mouths, on which a grey source is tried
+GREY_FRAMES = 6  # with the widest open mouths, for the test with a grey source
 
 
 def self_reenactment(
     engine: Engine, analyzer: FaceAnalyzer, clips: Iterable[EvalClip], stride: int = 1
 ) -> dict[str, dict[str, float]]:
-    """Figures of each method on every `stride`-th frame of clips, and their `frames`.
+    """Figures of each method on every `stride`-th frame of clips; "frames" is how many frames that is.
 
     docs/notes/evaluation-definitions.md defines the figures.
     """
@@ -67,9 +67,9 @@ def self_reenactment(
 
 
 def measure_clip(context: EvalContext, clip: EvalClip, with_tiles: bool = False) -> Outcome | None:
-    """Model and baselines on a clip, the first frame left out (it is the source).
+    """Model and baselines on a clip, without the first frame (it is the source).
 
-    None where the clip has one frame only, or no face was found in the first.
+    None if the clip has only one frame, or if no face was found in the first.
     """
     truth = observe(context.analyzer, clip.frames)
     if len(clip.frames) < 2 or truth.faces[0] is None:
@@ -85,15 +85,15 @@ def measure_clip(context: EvalContext, clip: EvalClip, with_tiles: bool = False)
     )
     driver = observe(context.analyzer, clip.burst, identities=False)
     ratios, flickers = _bursts(context, clip, run, truth, driver)
-    grey = _grey(context, clip, truth)
+    grey = _grey_source_values(context, clip, truth)
     tracks = _tracks(context, outputs, truth, truth)
     methods = {}
     for method, made in outputs.items():
         track = tracks[method]
         values = {name: each[1:] for name, each in _frame_values(made, clip.frames, track, truth).items()}
-        near, shares = _patches(context, made, clip.frames[1:], truth.faces[1:])
+        near, shares = _patch_values(context, made, clip.frames[1:], truth.faces[1:])
         values |= near | {"perceptual": distances[method]} | (grey if method == "model" else {})
-        methods[method] = Measured(
+        methods[method] = Measurements(
             values=values,
             ratios=ratios.get(method, {}),
             shares=shares,
@@ -106,7 +106,7 @@ def measure_clip(context: EvalContext, clip: EvalClip, with_tiles: bool = False)
             identities=(track.identity[1:], truth.identity[1:]),
             features=features[method],
         )
-    drawn = {name: made for name, made in outputs.items() if name != "copy"}
+    shown = {name: made for name, made in outputs.items() if name != "copy"}
     bad = {
         name: np.append(np.float32(np.nan), methods["model"].values[name])
         for name in ("perceptual", "mouth_perceptual")
@@ -125,15 +125,15 @@ def measure_clip(context: EvalContext, clip: EvalClip, with_tiles: bool = False)
             for name, rows in (turn_groups(truth) | mouth_groups(truth.lips[0], truth.lips)).items()
         },
         burst_groups=mouth_groups(truth.lips[0], driver.lips),
-        tiles=tiles(clip.frames[0], clip.frames, drawn, telling_frames(truth)) if with_tiles else (),
-        worst=worst_frames(bad, clip.frames[0], [(each, truth) for each in (clip.frames, *drawn.values())])
+        tiles=tiles(clip.frames[0], clip.frames, shown, telling_frames(truth)) if with_tiles else (),
+        worst=worst_frames(bad, clip.frames[0], [(each, truth) for each in (clip.frames, *shown.values())])
         if with_tiles
         else (),
     )
 
 
 def _outputs(frames: Image, driven: Image, truth: Track, driver: Track) -> dict[str, Image]:
-    """The methods' pictures (T,256,256,3), by method; the copy is one picture, the clip's first."""
+    """The pictures (T,256,256,3) by method; the copy is a single picture, the clip's first."""
     source, own = frames[0], truth.landmarks[0]
     warped = [source if face is None else landmark_warp(source, own, face.landmarks) for face in driver.faces]
     return {"model": driven, "copy": frames[:1], "landmark_warp": np.stack(warped)}
@@ -142,21 +142,21 @@ def _outputs(frames: Image, driven: Image, truth: Track, driver: Track) -> dict[
 def _bursts(
     context: EvalContext, clip: EvalClip, driven: Image, truth: Track, driver: Track
 ) -> tuple[dict[str, dict[str, tuple[float, float]]], dict[str, dict[str, tuple[Array, Array]]]]:
-    """The methods' jitter beside the clip's, over its consecutive frames; and their mouths' flicker."""
+    """Each method's jitter and the clip's, over consecutive frames; and the flicker of their mouths."""
     if len(clip.burst) < 3:
         return {}, {}
     outputs = _outputs(clip.frames, driven, truth, driver)
     tracks = _tracks(context, outputs, truth, driver, identities=False)
     own = _flicker(clip.burst, driver.faces)
     flickers = {
-        method: {"mouth_flicker": (_flicker(_shown(made, len(clip.burst)), driver.faces), own)}
+        method: {"mouth_flicker": (_flicker(_one_per_frame(made, len(clip.burst)), driver.faces), own)}
         for method, made in outputs.items()
     }
     return {method: jitter_ratios(track, driver) for method, track in tracks.items()}, flickers
 
 
 def _flicker(pictures: Image, faces: Sequence[Face | None]) -> Array:
-    """Change of the mouth (T,) since the frame before, in patches that go with the head; NaN for the first."""
+    """Change of the mouth (T,) since the frame before, in patches that move with the head; NaN for the first."""
     found = np.full(len(pictures), np.nan, np.float32)
     places = [mouth_patch(face.landmarks) if face else None for face in faces]
     for row, (before, now) in enumerate(pairwise(places), 1):
@@ -166,11 +166,11 @@ def _flicker(pictures: Image, faces: Sequence[Face | None]) -> Array:
     return found
 
 
-def _patches(
+def _patch_values(
     context: EvalContext, made: Image, frames: Image, faces: Sequence[Face | None]
 ) -> tuple[dict[str, Array], dict[str, tuple[Array, Array]]]:
-    """Perceptual distances (T,) of mouth and eyes from the target's, and their sharpness beside its."""
-    shown = _shown(made, len(frames) + 1)[1:]
+    """Perceptual distances (T,) of mouth and eyes from the target's, and the sharpness of both."""
+    shown = _one_per_frame(made, len(frames) + 1)[1:]
     values: dict[str, Array] = {}
     shares: dict[str, tuple[Array, Array]] = {}
     known = [row for row, face in enumerate(faces) if face]
@@ -195,8 +195,11 @@ def _patches(
     return values, shares
 
 
-def _grey(context: EvalContext, clip: EvalClip, truth: Track) -> dict[str, Array]:
-    """Saturation of the clip's widest mouths (T − 1,), its first frame made grey; NaN on all other frames."""
+def _grey_source_values(context: EvalContext, clip: EvalClip, truth: Track) -> dict[str, Array]:
+    """Saturation (T − 1,) of results of a grey source, on the frames with the widest mouths; NaN on all others.
+
+    The source is the clip's first frame without colour.
+    """
     count = len(clip.frames)
     rows = 1 + np.argsort(-np.nan_to_num(truth.lips[1:], nan=-1), kind="stable")[:GREY_FRAMES]
     source = np.repeat(luma(clip.frames[0])[..., None], 3, 2).astype(np.uint8)
@@ -209,15 +212,15 @@ def _grey(context: EvalContext, clip: EvalClip, truth: Track) -> dict[str, Array
     return {name: values[1:] for name, values in found.items()}
 
 
-def _shown(made: Image, count: int) -> Image:
-    """A method's pictures, one picture as often as there are frames."""
+def _one_per_frame(made: Image, count: int) -> Image:
+    """A method's pictures (T,H,W,3); a single picture is repeated for all frames."""
     return made if len(made) > 1 else np.broadcast_to(made, (count, *made.shape[1:]))
 
 
 def _tracks(
     context: EvalContext, outputs: dict[str, Image], still: Track, driver: Track, identities: bool = True
 ) -> dict[str, Track]:
-    """The methods' tracks, faces looked for where the driver's are; the copy's is the source's, repeated."""
+    """A track per method, with faces looked for near the driver's; the copy's is the source's, repeated."""
     tracks = {
         method: observe(context.analyzer, made, driver.faces, identities)
         for method, made in outputs.items()
@@ -227,7 +230,7 @@ def _tracks(
 
 
 def _frame_values(made: Image, frames: Image, track: Track, truth: Track) -> dict[str, Array]:
-    shown = _shown(made, len(frames))
+    shown = _one_per_frame(made, len(frames))
     values: dict[str, list[float]] = {"psnr": [], "ssim": [], "l1": [], "sharpness": [], "landmarks": []}
     for row, (picture, target) in enumerate(zip(shown, frames, strict=True)):
         values["psnr"].append(metrics.psnr(picture, target))

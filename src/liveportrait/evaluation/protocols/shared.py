@@ -1,4 +1,4 @@
-"""Measures that both protocols share: an output's track against the driver's, and the landmark warp as baseline."""
+"""Measures that protocols share, of an output's track against the driver's; and the landmark warp, a baseline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from liveportrait.types import Array, Image
 
 
 def curves(track: Track, driver: Track) -> dict[str, list[tuple[Array, Array]]]:
-    """Pairs of curves (T,), the output's and the driver's: closing eyes, opening jaw, all expression, head pose."""
+    """Pairs of curves (T,), the output's and the driver's: eye blink, jaw opening, all blendshapes, head pose."""
 
     def pairs(a: Array, b: Array) -> list[tuple[Array, Array]]:
         return list(zip(a.T, b.T, strict=True))
@@ -39,7 +39,7 @@ def curves(track: Track, driver: Track) -> dict[str, list[tuple[Array, Array]]]:
 
 
 def responses(track: Track, driver: Track) -> dict[str, list[tuple[Array, Array]]]:
-    """Curves (T,) of the output and the driver where the driver moves: blendshapes without gaze, and the lip gap."""
+    """Curves (T,) of the output and the driver, of blendshapes (not gaze) and the lip gap if they move the driver."""
     moving = moving_blendshapes(driver.shapes)
     found = {"expression": [(track.shapes[:, n], driver.shapes[:, n]) for n in moving]}
     known = np.isfinite(driver.lip_gap)
@@ -48,14 +48,14 @@ def responses(track: Track, driver: Track) -> dict[str, list[tuple[Array, Array]
     return found
 
 
-TURNS = (0, 10, 20, 30)  # degrees: where the groups by turn of the head begin
+TURNS = (0, 10, 20, 30)  # degrees: lower bounds of the groups by turn of the head
 CLOSED_LIPS, OPEN_LIPS = 0.06, 0.12  # openings, height over width
 
 
 def turn_groups(track: Track, first: Array | None = None) -> dict[str, Mask]:
-    """Which frames show the head turned 0 to 10 degrees, to 20, to 30 or farther.
+    """Masks of the frames whose head is turned by 0 to 10 degrees, 10 to 20, 20 to 30, or more.
 
-    From `first` (3,3), by default the track's first frame.
+    Measured from the rotation `first` (3,3), by default the track's first.
     """
     start = track.rotation[0] if first is None else first
     degrees = rotation_distances(track.rotation, np.broadcast_to(start, track.rotation.shape))
@@ -67,17 +67,20 @@ def turn_groups(track: Track, first: Array | None = None) -> dict[str, Mask]:
 
 
 def mouth_groups(source: float, openings: Array) -> dict[str, Mask]:
-    """Which frames with openings (T,) of the target's lips part the source's closed lips, close open ones; the rest."""
+    """Masks of the frames that open the source's closed lips, close its open lips, and the rest.
+
+    `source` is the opening of the source's lips, `openings` (T,) those of the target's.
+    """
     opens = np.asarray((openings > OPEN_LIPS) & (source < CLOSED_LIPS))
     closes = np.asarray((openings < CLOSED_LIPS) & (source > OPEN_LIPS))
     return {"mouth opens": opens, "mouth closes": closes, "mouth else": ~(opens | closes)}
 
 
-GREY = 2.0  # levels: a picture whose face has less saturation is grey
+GREY = 2.0  # levels: a face with less saturation counts as grey
 
 
 def tint(pictures: Image, landmarks: Array) -> dict[str, Array]:
-    """Saturation (T,) of results (T,H,W,3) of a grey source, between the lips and over the face; NaN without a face."""
+    """Saturation (T,) of a grey source's results (T,H,W,3), between the lips and over the face; NaN without a face."""
     rows = list(zip(pictures, landmarks, strict=True))
     return {
         name: np.array([measure(a, b) if np.isfinite(b).all() else np.nan for a, b in rows], np.float32)
@@ -91,7 +94,7 @@ def turns(track: Track) -> Array:
 
 
 def face_values(track: Track, driver: Track) -> dict[str, Array]:
-    """Per frame (T,): difference of expression from the driver's, and whether a face was found."""
+    """Per frame (T,): the expression's difference from the driver's, and whether a face was found."""
     return {
         "blendshapes": np.array(
             [expression_distance(a, b) for a, b in zip(track.shapes, driver.shapes, strict=True)], np.float32
@@ -101,7 +104,10 @@ def face_values(track: Track, driver: Track) -> dict[str, Array]:
 
 
 def change_values(track: Track, driver: Track) -> dict[str, Array]:
-    """Per frame (T,): differences of what has changed since the first picture, which is free of who it is."""
+    """Per frame (T,): difference between the changes of output and driver since the first picture.
+
+    Changes do not depend on what a person's face measures at rest.
+    """
 
     def changes(name: str) -> Array:
         own, other = getattr(track, name), getattr(driver, name)
@@ -120,7 +126,7 @@ def rotation_distances(a: Array, b: Array) -> Array:
 
 
 def jitter_ratios(track: Track, driver: Track) -> dict[str, tuple[float, float]]:
-    """Jitter of an output and of its driver over consecutive frames, each in its own eye-corner distances."""
+    """Jitter of an output and of its driver over consecutive frames, each in units of its own eye-corner distance."""
     found: dict[str, list[float]] = {"jitter": [], "shape_jitter": []}
     for each in (track, driver):
         points = each.landmarks[:, :MESH_POINTS, :2]
@@ -132,7 +138,7 @@ def jitter_ratios(track: Track, driver: Track) -> dict[str, tuple[float, float]]
 
 
 def telling_frames(driver: Track) -> list[int]:
-    """Three frames worth looking at: the eyes' and the jaw's greatest change, and the head's greatest turn."""
+    """Three frames worth seeing: where eyes and jaw have changed most, and where the head has turned farthest."""
     blink = driver.shapes[:, list(EYE_BLINK)].mean(1)
     jaw = driver.shapes[:, JAW_OPEN]
     turn = np.abs(driver.rotation - driver.rotation[0]).sum((1, 2))
@@ -140,15 +146,15 @@ def telling_frames(driver: Track) -> list[int]:
 
 
 def tiles(source: Image, driver: Image, outputs: dict[str, Image], rows: list[int]) -> tuple[Image, ...]:
-    """A row of a contact sheet: the source, then for each moment the driver and every output."""
+    """A row of a contact sheet: the source, then for each frame in `rows` the driver and every output."""
     shown = (source, *(pictures[row] for row in rows for pictures in (driver, *outputs.values())))
-    return tuple(picture.copy() for picture in shown)  # a view would keep the whole clip in memory
+    return tuple(picture.copy() for picture in shown)  # a view would keep the entire clip in memory
 
 
 def worst_frames(
     measures: Mapping[str, Array], source: Image, shown: Sequence[tuple[Image, Track]]
 ) -> tuple[Worst, ...]:
-    """The worst frame by each measure (T,), the first frame left out: the source, every picture, then their mouths.
+    """The worst frame by each measure (T,), except the first; its tiles are the source, all pictures, their mouths.
 
     `shown` are pictures (T,S,S,3) with their tracks, the driver's first.
     """
@@ -169,8 +175,8 @@ def _angles(rotation: Array) -> Array:
     return torch.stack(euler_degrees(torch.from_numpy(rotation)), -1).numpy()
 
 
-BORDER_POINTS = 5  # on each side of the picture; they stay where they are
-ALIKE = 1.5  # how much larger or smaller a triangle may be than it was, beside the others
+BORDER_POINTS = 5  # fixed points along each side of the picture
+MAX_AREA_CHANGE = 1.5  # factor by which a triangle may grow or shrink relative to the others
 
 
 def landmark_warp(source: Image, source_landmarks: Array, target_landmarks: Array) -> Image:
@@ -179,27 +185,27 @@ def landmark_warp(source: Image, source_landmarks: Array, target_landmarks: Arra
     border = _border(height, width)
     start = np.concatenate([source_landmarks[:MESH_POINTS, :2], border]).astype(np.float32)
     goal = np.concatenate([target_landmarks[:MESH_POINTS, :2], border]).astype(np.float32)
-    where = _bend(start, goal, height, width)[0]
+    where = _warp_map(start, goal, height, width)[0]
     return cv2.remap(source, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
 
 
 def detail_share(picture: Image, landmarks: Array, source: Image, source_landmarks: Array) -> float:
-    """Mean |Laplacian| of a result's face (H,W,3) over that of its source's, where the source shows the same.
+    """Mean |Laplacian| of a result's face (H,W,3) over that of the same places on its source's.
 
-    The source's |Laplacian|, not its pixels, is laid triangle by triangle where the result's landmarks (478,3) px are,
-    so that nothing is softened on the way. Left out: eyes and the inside of the mouth, and triangles whose size has
-    changed by more than half beside the others' (a cheek turned away or to the front). NaN where nothing is left.
+    The source's |Laplacian|, not its pixels, is warped triangle by triangle to the result's landmarks (478,3) px, so
+    that resampling does not soften it. Eyes and the inside of the mouth do not count, nor do triangles whose area has
+    changed by more than half relative to the others' (a cheek that turns away or to the front). NaN if nothing is left.
     """
     height, width = picture.shape[:2]
     start, goal = (each[:MESH_POINTS, :2].astype(np.float32) for each in (source_landmarks, landmarks))
-    where, growth = _bend(start, goal, height, width)
+    where, growth = _warp_map(start, goal, height, width)
     energy = [np.abs(cv2.Laplacian(luma(each), cv2.CV_32F)) for each in (picture, source)]
     wanted = cv2.remap(energy[1], where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
     shown = growth > 0
     if not shown.any():
         return float("nan")
     growth = growth / np.median(growth[shown])
-    shown &= (growth > 1 / ALIKE) & (growth < ALIKE)
+    shown &= (growth > 1 / MAX_AREA_CHANGE) & (growth < MAX_AREA_CHANGE)
     hidden = np.zeros((height, width), np.uint8)
     for part in (RIGHT_EYE_MESH, LEFT_EYE_MESH, INNER_LIPS_MESH):
         cv2.fillPoly(hidden, [np.round(goal[list(part)]).astype(np.int32)], (1,))
@@ -209,10 +215,10 @@ def detail_share(picture: Image, landmarks: Array, source: Image, source_landmar
     return float(energy[0][shown].sum(dtype=np.float64)) / total if total > 0 else float("nan")
 
 
-def _bend(start: Array, goal: Array, height: int, width: int) -> tuple[Array, Array]:
-    """Where each pixel comes from, (H,W,2) px, as points `goal` (N,2) go back to `start`; and how much it has grown.
+def _warp_map(start: Array, goal: Array, height: int, width: int) -> tuple[Array, Array]:
+    """For each pixel, where it comes from (H,W,2), px, when points `start` (N,2) move to `goal`; and its growth (H,W).
 
-    The growth (H,W) is that of its triangle's area, 0 outside all triangles and where a triangle was turned over.
+    The growth is that of its triangle's area; 0 outside all triangles and where a triangle was flipped.
     """
     triangles = _triangles(goal, height, width)
     owner = np.full((height, width), -1, np.int32)
@@ -231,7 +237,7 @@ def _bend(start: Array, goal: Array, height: int, width: int) -> tuple[Array, Ar
 
 
 def _affine(corners: Array, images: Array) -> Array:
-    """Matrices (T,3,2) that take rows (x, y, 1) of triangles (T,3,2) onto others; flat triangles stay put."""
+    """Matrices (T,3,2) that map rows (x, y, 1) of triangles (T,3,2) onto others; degenerate triangles stay put."""
     homogeneous = np.concatenate([corners, np.ones_like(corners[..., :1])], -1).astype(np.float64)
     flat = np.abs(np.linalg.det(homogeneous)) < 1e-6
     homogeneous[flat] = np.eye(3)
@@ -253,13 +259,13 @@ def _triangles(points: Array, height: int, width: int) -> NDArray[np.int64]:
     plane = cv2.Subdiv2D((0, 0, width, height))
     inside = ((points >= 0) & (points < [width, height])).all(1)
     plane.insert(points[inside])  # type: ignore[call-overload]
-    # OpenCV answers with places: rows are found again by them, a place being one complex number.
-    known = _places(points)
+    # OpenCV returns coordinates, not indices: look the rows up by coordinates, each pair as one complex number.
+    known = _as_complex(points)
     order = np.argsort(known, kind="stable")
-    corners = _places(np.asarray(plane.getTriangleList(), np.float32).reshape(-1, 3, 2))
+    corners = _as_complex(np.asarray(plane.getTriangleList(), np.float32).reshape(-1, 3, 2))
     rows = order[np.maximum(np.searchsorted(known[order], corners, side="right") - 1, 0)]
     return rows[(known[rows] == corners).all(1)]
 
 
-def _places(points: Array) -> NDArray[np.complex64]:
+def _as_complex(points: Array) -> NDArray[np.complex64]:
     return np.ascontiguousarray(points, np.float32).view(np.complex64)[..., 0]

@@ -1,4 +1,4 @@
-"""Speech: a voice's lips against those of the one who spoke, as numbers and as they are read from pictures."""
+"""Speech: the lips that V predicts from sound against the speaker's own, as numbers and in rendered pictures."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from liveportrait.animation.speaking.options import SpeakingOptions
 from liveportrait.data.speech import FRAMES_A_SECOND, SpeechClip, read_clips
 from liveportrait.errors import UserError
 from liveportrait.evaluation.context import EvalContext
-from liveportrait.evaluation.inputs import SHARD_SUFFIX, paths_of
-from liveportrait.evaluation.results import Measured, Outcome
+from liveportrait.evaluation.inputs import SHARD_SUFFIX, expand_paths
+from liveportrait.evaluation.results import Measurements, Outcome
 from liveportrait.face import Face
 from liveportrait.face.measures import lip_ratio
 from liveportrait.metrics.sync import SyncMeter, best_offset, closures_found, margins, velocity_ratio
@@ -26,35 +26,34 @@ from liveportrait.networks.voice.speech import SPEECH_SCORES
 from liveportrait.types import Array, Progress
 
 RENDERED_SECONDS = 6
-REST = 0.05  # quantile of a portrait's openings that is its closed mouth, as in labels
-PAUSES, SHORT = "pauses", "short_closures"
+REST_QUANTILE = 0.05  # of a portrait's openings: its closed mouth, as in the labels
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechItem:
-    """Somebody who speaks, held out from training."""
+    """A clip of a speaker held out from training."""
 
-    clip: SpeechClip  # its sound moved onto the lips, as far as the shard knows how late it is
-    stored: Array  # the sound as it lies in the shard
+    clip: SpeechClip  # with its sound shifted onto the lips, if the shard knows the lag
+    stored: Array  # the sound as stored in the shard
     source: str  # the shard
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechData:
-    """What the protocol measures on."""
+    """The input of the protocol."""
 
     items: tuple[SpeechItem, ...]
     portraits: tuple[Path, ...]  # photos to render
 
 
 def open_speech(data: Sequence[str], one_in: int | None) -> SpeechData:
-    """Clips of shards, of the held-out identities or with None of all, and the photos among the data.
+    """Shards' clips of held-out identities, one in `one_in` (None: of everybody), and the photos among the data.
 
-    Raises `UserError` where there is no clip with sound.
+    Raises `UserError` if there is no clip with sound.
     """
-    paths = list(paths_of(data))
+    paths = list(expand_paths(data))
     shards = [path for path in paths if path.suffix.lower() == SHARD_SUFFIX]
-    split = one_in or 1  # of one in one everybody is held out
+    split = one_in or 1  # one in one: everybody is held out
     items = [
         SpeechItem(clip, stored.sound, shard.name)
         for shard in shards
@@ -64,8 +63,8 @@ def open_speech(data: Sequence[str], one_in: int | None) -> SpeechData:
     ]
     if not items:
         raise UserError(
-            f"Nothing to evaluate speech on in {' '.join(data)}: name shards whose clips have sound and somebody "
-            "held out among them, or --all"
+            f"Nothing to evaluate speech on in {' '.join(data)}: name shards whose clips have sound and a held-out "
+            "speaker, or give --all"
         )
     return SpeechData(tuple(items), tuple(path for path in paths if path not in shards))
 
@@ -73,52 +72,52 @@ def open_speech(data: Sequence[str], one_in: int | None) -> SpeechData:
 def measure_speech(
     context: EvalContext, data: SpeechData, count: int, with_tiles: bool, progress: Progress
 ) -> Iterator[Outcome]:
-    """An outcome for every clip; on each portrait the beginnings of `count` clips, one a person, are rendered."""
+    """An outcome for every clip; then each portrait speaks the beginnings of `count` clips of different people."""
     voice, meter = Voice.load(), SyncMeter.load()
-    people = {item.clip.identity: item for item in reversed(data.items)}  # of each the first
+    people = {item.clip.identity: item for item in reversed(data.items)}  # everybody's first clip
     shown = {item.clip.key for item in list(people.values())[:count]}
     work = "speech, clips"
     for number, item in enumerate(data.items):
         progress(work, number, len(data.items))
         other = data.items[(number + len(data.items) // 2) % len(data.items)]
-        yield _on_sound(voice, meter, item, other)
+        yield _measure_on_sound(voice, meter, item, other)
     progress(work, len(data.items), len(data.items))
     for path in data.portraits:
         portrait = context.animator.open(path, SourceOptions())
         for item in data.items:
             if item.clip.key in shown:
-                yield _rendered(context, portrait, path.name, meter, item.clip, with_tiles)
+                yield _measure_rendered(context, portrait, path.name, meter, item.clip, with_tiles)
 
 
-def _on_sound(voice: Voice, meter: SyncMeter, item: SpeechItem, other: SpeechItem) -> Outcome:
-    """V's numbers against the labels; what it says to somebody else's sound; and the labels against the sound."""
+def _measure_on_sound(voice: Voice, meter: SyncMeter, item: SpeechItem, other: SpeechItem) -> Outcome:
+    """Measures V's prediction against the labels, its prediction from somebody else's sound, and the labels."""
     clip = item.clip
     count = len(clip.lips)
     elsewhere = np.resize(other.clip.sound, len(clip.sound))
-    answers = {
-        "model": _answer(voice.speak(clip.sound)),
-        "other_sound": _answer(voice.speak(elsewhere)),
+    signals = {
+        "model": _lip_signals(voice.speak(clip.sound)),
+        "other_sound": _lip_signals(voice.speak(elsewhere)),
         "labels": clip.targets,
     }
     methods = {
-        name: _measured(meter, clip.sound, answer[:count], None if name == "labels" else clip.openings)
-        for name, answer in answers.items()
+        name: _measure_signals(meter, clip.sound, signal[:count], None if name == "labels" else clip.openings)
+        for name, signal in signals.items()
     }
-    as_stored = _answer(voice.speak(item.stored))[:count, 0]
+    as_stored = _lip_signals(voice.speak(item.stored))[:count, 0]
     methods["model"].clip_medians["lips_as_stored"] = _correlation(as_stored, clip.openings.clip(0))
     return Outcome("speech", clip.key, clip.key, False, count, methods)
 
 
-def _answer(performance: Performance) -> Array:
-    """What V says of lips, jaw and mouth (T,28), as labels have it."""
+def _lip_signals(performance: Performance) -> Array:
+    """V's prediction of lips, jaw and mouth (T,28), in the layout of the labels."""
     lips, scores = performance.lips[:, None], performance.scores[:, list(SPEECH_SCORES)]
     return np.asarray(torch.cat([lips, scores], dim=1).numpy(), np.float32)
 
 
-def _rendered(
+def _measure_rendered(
     context: EvalContext, portrait: Portrait, name: str, meter: SyncMeter, clip: SpeechClip, with_tiles: bool
 ) -> Outcome:
-    """A portrait says the beginning of a clip; the openings are read from its pictures."""
+    """A portrait speaks the beginning of a clip; the openings are measured in its pictures."""
     count = min(len(clip.lips), RENDERED_SECONDS * FRAMES_A_SECOND)
     sound = clip.sound[: count * SOUND_RATE // FRAMES_A_SECOND]
     openings, scores, tiles = [], [], []
@@ -135,35 +134,37 @@ def _rendered(
     seen = np.isfinite(lips)
     values = {"found": seen.astype(np.float32)}
     if seen.mean() < 0.5:
-        return Outcome("speech", name, clip.key, False, count, {"rendered": Measured(values=values)})
+        return Outcome("speech", name, clip.key, False, count, {"rendered": Measurements(values=values)})
     moments = np.arange(len(lips))
     lips = np.interp(moments, moments[seen], lips[seen]).astype(np.float32)
     shapes = shapes[np.maximum.accumulate(np.where(seen, moments, np.argmax(seen)))]
-    answer = np.concatenate(
-        [(lips - np.quantile(lips, REST))[:, None], shapes[:, list(SPEECH_SCORES)]], axis=1, dtype=np.float32
+    signal = np.concatenate(
+        [(lips - np.quantile(lips, REST_QUANTILE))[:, None], shapes[:, list(SPEECH_SCORES)]],
+        axis=1,
+        dtype=np.float32,
     )
-    measured = _measured(meter, sound, answer, clip.openings[:count])
+    measured = _measure_signals(meter, sound, signal, clip.openings[:count])
     measured.values.update(values)
     return Outcome("speech", name, clip.key, False, count, {"rendered": measured}, tiles=tuple(tiles))
 
 
-def _measured(meter: SyncMeter, sound: Array, answer: Array, openings: Array | None) -> Measured:
-    """Answers (T,28) against true openings (T,), and the scorer's opinion of answers and sound."""
+def _measure_signals(meter: SyncMeter, sound: Array, signal: Array, openings: Array | None) -> Measurements:
+    """Signals (T,28) against true openings (T,), and their sync with the sound by the scorer."""
     values: dict[str, Array] = {}
     medians: dict[str, float] = {}
     if openings is not None:
-        found, true = answer[:, 0], openings[: len(answer)].clip(0)
+        found, true = signal[:, 0], openings[: len(signal)].clip(0)
         medians["lips"] = _correlation(found, true)
         medians["lip_speed"] = velocity_ratio(found, true)
-        parts = [np.array(part, np.float32) for part in closures_found(found, true)]
-        values = dict(zip((PAUSES, SHORT), parts, strict=True))
+        pauses, short = closures_found(found, true)
+        values = {"pauses": np.array(pauses, np.float32), "short_closures": np.array(short, np.float32)}
         long, short = closures_found(true, found)
         values["true_closures"] = np.array([*long, *short], np.float32)
-    if scores := meter.scores(sound, answer):
+    if scores := meter.scores(sound, signal):
         margin = margins(scores).numpy()
         values |= {"sync_told": (margin > 0).astype(np.float32), "sync_margin": margin}
         medians["sync_offset"] = best_offset(scores) * 1000 / FRAMES_A_SECOND
-    return Measured(values=values, clip_medians=medians)
+    return Measurements(values=values, clip_medians=medians)
 
 
 def _correlation(found: Array, true: Array) -> float:
