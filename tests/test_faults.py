@@ -22,7 +22,7 @@ from liveportrait.apps.cli import main
 from liveportrait.apps.server.settings import Limits
 from liveportrait.apps.server.store import JobStore
 from liveportrait.apps.server.uploads import Uploads
-from liveportrait.errors import NoMemory, NoRoom, UserError, user_error
+from liveportrait.errors import DiskFull, OutOfMemory, UserError, user_error
 from liveportrait.media import save_image
 from liveportrait.motion.templates import Template, bundled_templates, write_template
 from liveportrait.training.checkpoint import TrainingState
@@ -117,7 +117,7 @@ def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(disk):
     state.save(disk / "phase.safetensors", {})
     before = (disk / "phase.safetensors").read_bytes()
     large = TrainingState({"large": torch.nn.Linear(64, 128)}, {}, {})
-    with pytest.raises(NoRoom, match="is full: make room there"):
+    with pytest.raises(DiskFull, match="is full: free some space"):
         large.save(disk / "phase.safetensors", {})
     assert (disk / "phase.safetensors").read_bytes() == before
     assert contents(disk) == ["phase.safetensors"]
@@ -129,7 +129,7 @@ def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(disk):
 def test_an_upload_that_finds_no_room_is_not_kept(inputs, disk, tmp_path):
     store = JobStore(tmp_path / "jobs.sqlite3")
     uploads = Uploads(disk / "uploads", store, Limits())
-    with pytest.raises(NoRoom, match="is full"):
+    with pytest.raises(DiskFull, match="is full"):
         uploads.keep(io.BytesIO((inputs / "face.png").read_bytes()), "face.png")
     assert not any((disk / "uploads").iterdir())
     store.close()
@@ -155,7 +155,7 @@ def refused(act: str, folder: Path) -> Exception:
 
 @pytest.mark.parametrize("act", ["torch", "numpy", "python"])
 def test_libraries_without_memory(act, tmp_path):
-    assert isinstance(user_error(refused(act, tmp_path)), NoMemory)
+    assert isinstance(user_error(refused(act, tmp_path)), OutOfMemory)
 
 
 @pytest.mark.parametrize(
@@ -169,22 +169,22 @@ def test_libraries_without_memory(act, tmp_path):
     ],
 )
 def test_other_words_for_too_little_memory(error):
-    assert isinstance(user_error(error), NoMemory)
+    assert isinstance(user_error(error), OutOfMemory)
 
 
 @pytest.mark.parametrize("act", ["safetensors", "file"])
 def test_libraries_without_room(act, disk):
-    assert isinstance(user_error(refused(act, disk)), NoRoom)
+    assert isinstance(user_error(refused(act, disk)), DiskFull)
 
 
 def test_what_led_to_an_error_tells_what_it_is_about(tmp_path):
     told = UserError("out.mp4 cannot be written")
     assert user_error(told) is told and user_error(ValueError("a bug")) is None
     told.__cause__ = OSError(errno.ENOMEM, "Cannot allocate memory")
-    assert isinstance(user_error(told), NoMemory)
+    assert isinstance(user_error(told), OutOfMemory)
     later = RuntimeError("while the first was handled")
     later.__context__ = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "out.mp4"))
-    assert str(user_error(later)) == f"the disk of {tmp_path} is full: make room there, or write elsewhere"
+    assert str(user_error(later)) == f"the disk of {tmp_path} is full: free some space, or write elsewhere"
 
 
 def test_a_limit_of_addresses_is_one_sentence_before_libraries_wait_for_more(tmp_path):

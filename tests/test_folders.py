@@ -12,10 +12,10 @@ from left_behind import leave_behind
 
 from liveportrait import folders
 from liveportrait.folders import (
-    FORGOTTEN_S,
     HIDDEN,
-    put_in_place,
+    STALE_AFTER_S,
     remove_unfinished,
+    replace_folder,
     sweep_unfinished,
     temporary_folder,
     unfinished,
@@ -90,7 +90,7 @@ def test_what_another_machine_left_is_swept_after_a_day(tmp_path, machine):
         lock.unlink()
     sweep_unfinished(tmp_path)
     assert len(hidden_in(tmp_path)) == (2 if machine else 1)
-    aged(set(tmp_path.iterdir()), FORGOTTEN_S + 60)
+    aged(set(tmp_path.iterdir()), STALE_AFTER_S + 60)
     sweep_unfinished(tmp_path)
     assert not os.listdir(tmp_path)
 
@@ -110,7 +110,7 @@ def test_a_container_that_comes_back_and_a_machine_that_starts_again_sweep_their
 def test_a_day_is_not_enough_for_what_another_machine_still_holds(tmp_path, monkeypatch):
     with unfinished_beside(tmp_path / "out.txt") as file:
         file.write_text("half")
-        aged(set(tmp_path.iterdir()), FORGOTTEN_S + 60)
+        aged(set(tmp_path.iterdir()), STALE_AFTER_S + 60)
         monkeypatch.setattr(folders, "_machine", lambda: ("00000001", "00000002"))
         sweep_unfinished(tmp_path)
         assert file.exists()
@@ -120,7 +120,7 @@ def test_files_of_others_are_left_alone(tmp_path):
     names = {".liveportrait-notes", f"{HIDDEN}0123", ".hidden", f"{HIDDEN}0123456789abcdef.png"}
     for name in names:
         (tmp_path / name).write_text("mine")
-    aged(set(tmp_path.iterdir()), 10 * FORGOTTEN_S)
+    aged(set(tmp_path.iterdir()), 10 * STALE_AFTER_S)
     sweep_unfinished(tmp_path)
     assert set(os.listdir(tmp_path)) == names
 
@@ -169,6 +169,6 @@ def test_a_new_folder_takes_the_place_of_an_old_one_or_leaves_it(tmp_path, fails
             (fresh / "page").write_text("new")
             with monkeypatch.context() as patch:
                 patch.setattr(Path, "rename", renamed)
-                put_in_place(fresh, tmp_path / "dist")
+                replace_folder(fresh, tmp_path / "dist")
     assert (tmp_path / "dist" / "page").read_text() == ("old" if fails else "new")
     assert os.listdir(tmp_path) == ["dist"]

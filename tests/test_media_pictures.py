@@ -377,6 +377,6 @@ def test_too_many_pixels_are_no_damage(tmp_path, capfd, width, height):
     parts = (chunk(b"IHDR", size), chunk(b"IDAT", zlib.compress(b"\0" * 9999)), chunk(b"IEND", b""))
     path = tmp_path / "large.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-    with pytest.raises(UserError, match=f"too many pixels, {width}x{height}: reduce it"):
+    with pytest.raises(UserError, match=f"too many pixels, {width}x{height}: scale it down"):
         load_image(path)
     assert capfd.readouterr().err == ""

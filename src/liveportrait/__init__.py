@@ -59,7 +59,7 @@ __all__ = [
     "verify",
 ]
 
-# Loaded when they are asked for: many bring NumPy, PyTorch or codecs along, which take seconds.
+# Imported on first use: many import NumPy, PyTorch or codecs, which takes seconds.
 _LAZY = {
     "AnimateOptions": "animation.options",
     "Animator": "animation.animator",

@@ -1,4 +1,4 @@
-"""The words that users choose between. Every room may import them, and importing them costs nothing."""
+"""The words that users choose between. Any package may import them, and importing them costs nothing."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ MouthMode = Literal["follow", "own", "silent", "replace", "speak"]
 AudioMode = Literal["driving", "source", "none"]
 VideoCodec = Literal["auto", "prores"]
 PasteMask = Literal["template", "face"]
-Reduction = Literal["area", "bilinear"]  # how pixels become fewer: averaged, or looked up
+Reduction = Literal["area", "bilinear"]  # how pictures are scaled down: by averaging or by interpolation
 Subject = Literal["auto", "person", "animal"]
 ReferenceName = Literal["match", "first", "auto"]
-Reference = int | ReferenceName  # frame of a driver: its number from 0, or how to find it
+Reference = int | ReferenceName  # frame of a driver: its number, counted from 0, or how to find it
 Precision = Literal["fp32", "bf16", "fp16"]
 PrecisionChoice = Literal["auto"] | Precision
 BackendName = Literal["auto", "eager", "compile", "cudagraphs", "onnx", "openvino", "tensorrt", "winograd"]
 ExportFormat = Literal["onnx", "openvino", "tensorrt", "web"]
-Opening = (
-    float | Literal["driver"] | None
-)  # of an eye or the lips, height over width; None: as the motion has it
-WIDEST_OPENING = 0.8  # where the range of the published retargeting modules ends
+# Opening of an eye or the lips, height over width; None leaves it to the motion.
+Opening = float | Literal["driver"] | None
+MAX_OPENING = 0.8  # end of the published retargeting modules' range

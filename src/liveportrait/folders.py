@@ -1,9 +1,9 @@
-"""Files and folders of the user: the cache, new ones for results, what is being written. Every room may import this.
+"""The user's files and folders: the cache, output folders, unfinished files. Any package may import this one.
 
-What is being written has a hidden name, and beside it lies an empty file that its process holds locked. The system
-lets go of a lock however a process ends. So whoever next writes into a folder knows which unfinished files nobody
-writes any more, and removes them. The lock's name tells the machine: what another one left is removed once it is a day
-old, for file systems differ in whether locks reach across machines.
+A file has a hidden name while it is being written, next to an empty file that its process keeps locked. The system
+releases the lock however the process ends, so whoever writes into the folder next can tell which unfinished files are
+abandoned, and removes them. The lock's name says which machine it belongs to: files of another machine are removed once
+they are a day old, since not all file systems share locks between machines.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ except ImportError:  # Windows
 
 HIDDEN = ".liveportrait-"  # how the names of unfinished files and folders begin
 LOCK = ".lock"
-FORGOTTEN_S = 24 * 3600.0  # after which what another machine left counts as left
+STALE_AFTER_S = 24 * 3600.0  # age at which unfinished files of another machine count as abandoned
 _NAME = re.compile(rf"{re.escape(HIDDEN)}([0-9a-f]{{12}})(?![0-9a-f])")
 _UNFINISHED: set[Path] = set()  # files and folders that are being written, under hidden names
 _SWEPT: set[Path] = set()  # folders that this process has swept
 
 
 def user_cache(variable: str, name: str) -> Path:
-    """The folder that an environment variable names, or liveportrait/`name` in the user's cache."""
-    if chosen := os.environ.get(variable):
-        return Path(chosen).expanduser()
+    """The folder named by an environment variable, or liveportrait/`name` in the user's cache."""
+    if folder := os.environ.get(variable):
+        return Path(folder).expanduser()
     user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(user_cache).expanduser() / "liveportrait" / name
 
@@ -52,9 +52,9 @@ def sha256_of(path: Path) -> str:
 
 
 def check_new_folder(path: Path | str, may_be_empty: bool = False) -> Path:
-    """The path, if a folder may be made there; otherwise UserError. Nothing is touched.
+    """The path, if a folder can be created there; otherwise raises UserError. Nothing is touched.
 
-    A folder that is there is never replaced, whatever is in it; with `may_be_empty` one without anything in it will do.
+    An existing folder is never replaced; with `may_be_empty` an empty one is accepted.
     """
     path = Path(path)
     if path.exists() and not (may_be_empty and path.is_dir() and not any(path.iterdir())):
@@ -68,7 +68,7 @@ def check_new_folder(path: Path | str, may_be_empty: bool = False) -> Path:
 
 @contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
-    """A hidden name beside one of `unfinished_beside`, which begins as it does; nothing is left under it either."""
+    """Register a hidden path derived from one of `unfinished_beside`; it is removed at the end of the block too."""
     _UNFINISHED.add(path)
     try:
         yield path
@@ -79,11 +79,11 @@ def unfinished(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def unfinished_beside(path: Path, suffix: str = "") -> Iterator[Path]:
-    """The hidden name under which the file or folder `path` is written until it is complete.
+    """The hidden path next to `path` under which the file or folder is written until it is complete.
 
-    However the block ends, nothing is left under it. Nor is anything left where the block cannot end, if
-    `remove_unfinished` is called in time; and what a killed process leaves, the next one that writes into the folder
-    removes. Raises UserError, in the block too, where the disk is full or takes nothing.
+    Nothing remains there after the block, however it ends. If the block cannot end, `remove_unfinished` cleans up; the
+    files of a killed process are removed by the next one that writes into the folder. Raises UserError, inside the
+    block too, if the disk is full or cannot be written to.
     """
     if path.parent not in _SWEPT:
         sweep_unfinished(path.parent)
@@ -100,16 +100,16 @@ def unfinished_beside(path: Path, suffix: str = "") -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for nobody else to look into, below the system's for temporary files; it goes as unfinished ones do."""
+    """A private folder in the system's temporary folder, removed like unfinished files."""
     with unfinished_beside(Path(tempfile.gettempdir()) / "folder") as folder:
         folder.mkdir(mode=0o700)
         yield folder
 
 
-def put_in_place(fresh: Path, folder: Path) -> None:
-    """Give a complete folder, made by `unfinished_beside`, its name, in place of one that may be there.
+def replace_folder(fresh: Path, folder: Path) -> None:
+    """Rename a complete folder, written at a path of `unfinished_beside`, to `folder`, replacing any folder there.
 
-    That one is removed afterwards; where the new one cannot take its place, it stays.
+    The old folder is removed afterwards; it is put back if the new one cannot be renamed.
     """
     with unfinished(fresh.with_name(f"{fresh.name}-old")) as old:
         if folder.exists():
@@ -123,7 +123,7 @@ def put_in_place(fresh: Path, folder: Path) -> None:
 
 
 def sweep_unfinished(folder: Path) -> None:
-    """Remove what killed processes left unfinished in a folder. What is being written there stays."""
+    """Remove the unfinished files that killed processes left in a folder, but none that are still being written."""
     left: dict[str, list[Path]] = {}
     with suppress(OSError):
         for path in folder.iterdir():
@@ -137,14 +137,14 @@ def sweep_unfinished(folder: Path) -> None:
 
 
 def remove_unfinished() -> None:
-    """Remove at once everything that is being written, whichever thread is at it; its writing may fail then."""
+    """Remove at once all files this process is still writing, whichever thread writes them; their writers may fail."""
     for path in sorted(_UNFINISHED, key=lambda path: path.name.endswith(LOCK)):
         _remove(path)
 
 
 @cache
 def _machine() -> tuple[str, str]:
-    """This machine, and this running of its system; containers of one machine share the latter, not their names."""
+    """This machine's name and its current boot; containers on one machine share the boot but not the name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:
@@ -158,7 +158,7 @@ def _short(text: str) -> str:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[str]:
-    """How a hidden name in a folder begins, while its lock is held."""
+    """A prefix for hidden names in a folder, whose lock is held during the block."""
     while True:
         name = f"{HIDDEN}{secrets.token_hex(6)}"
         lock = folder / f"{name}.{'-'.join(_machine())}{LOCK}"
@@ -166,7 +166,7 @@ def _held(folder: Path) -> Iterator[str]:
         _UNFINISHED.add(lock)
         try:
             _lock(file, wait=True)
-            if os.fstat(file).st_nlink:  # nobody has swept it between its making and its locking
+            if os.fstat(file).st_nlink:  # not swept between being created and being locked
                 yield name
                 return
         finally:
@@ -177,15 +177,15 @@ def _held(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def _abandoned(paths: list[Path]) -> Iterator[Path | None]:
-    """A block in which nobody writes these files of one name any more; gives their lock, removed at its end.
+    """A block in which these files, which share a prefix, are abandoned; gives their lock, removed at its end.
 
-    Raises OSError where somebody does, or nothing is known about it.
+    Raises OSError if they are still being written, or may be.
     """
     lock = next((path for path in paths if path.name.endswith(LOCK)), None)
     here = lock is not None and any(
         map(_machine().__contains__, re.findall("[0-9a-f]{8}(?=[-.])", lock.name))
     )
-    if not (here and fcntl) and time.time() - max(map(_changed, paths)) < FORGOTTEN_S:
+    if not (here and fcntl) and time.time() - max(map(_changed, paths)) < STALE_AFTER_S:
         raise BlockingIOError
     if lock is None:
         yield None
@@ -200,21 +200,21 @@ def _abandoned(paths: list[Path]) -> Iterator[Path | None]:
 
 
 def _changed(path: Path) -> float:
-    """When a file was written to last, or a file in a folder, s since 1970."""
+    """When a file, or the newest file in a folder, was last written, s since 1970."""
     return max(each.stat().st_mtime for each in (path, *(path.iterdir() if path.is_dir() else ())))
 
 
 def _lock(file: int, wait: bool) -> None:
     if fcntl:
-        # A file system without locks has nobody who could ask for one either.
+        # On a file system without locks, no other process can hold one either.
         with suppress(OSError) if wait else nullcontext():
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # some systems do not remove a file that is open: the block's end does
+    with suppress(OSError):  # some systems do not remove an open file: the end of its block will
         if path.is_dir() and not path.is_symlink():
-            # A thread that still writes into the folder does not find it under another name.
+            # Renamed first, so that a thread still writing into the folder no longer finds it.
             moved = path.with_name(f"{path.name}-")
             path.rename(moved)
             shutil.rmtree(moved, ignore_errors=True)

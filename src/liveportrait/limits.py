@@ -1,4 +1,4 @@
-"""How much a picture or video may hold. What its header says is compared before anything is decoded."""
+"""Size limits of pictures and videos, checked against their headers before anything is decoded."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from liveportrait.errors import UserError
 
-MAX_PIXELS = 2**28  # 16384x16384, 0.8 GB as RGB: more than any camera's, and WebP's largest
+MAX_PIXELS = 2**28  # 16384x16384, 0.8 GB as RGB: more than any camera gives, and WebP's maximum
 MAX_FRAMES = 1_000_000  # nine hours at 30 frames per second
-_BYTES_A_PIXEL = 8  # 16-bit RGBA, not compressed
-_BYTES_ASIDE = 2**26  # of profiles, thumbnails and notes
-_BIGGEST_SIDE = 10**6  # px, of what libpng decodes
+_BYTES_PER_PIXEL = 8  # 16-bit RGBA, uncompressed
+_METADATA_BYTES = 2**26  # profiles, thumbnails and comments
+_MAX_SIDE = 10**6  # px, libpng's limit
 _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of a JPEG, ITU-T T.81, table B.1
 
 
@@ -26,56 +26,56 @@ class MediaLimits:
     """maximum number of frames of a video or motion; by default $LIVEPORTRAIT_MAX_FRAMES, or 1000000"""
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for a limit that lets nothing through."""
+        """Raise `UserError` for a limit below 1."""
         for name, value in vars(self).items():
             if value is not None and value < 1:
                 raise UserError(f"{name.replace('_', '-')} is {value}: choose a number above 0")
 
     def apply(self) -> None:
-        """From now on, in this process and those that it starts."""
+        """Set the limits for this process and those that it starts."""
         for name, value in vars(self).items():
             if value is not None:
                 os.environ[_variable(name)] = str(value)
 
 
 def max_pixels() -> int:
-    """Width times height that a picture or frame may have. Raises `UserError` where the environment's is no number."""
+    """The largest width times height of a picture or frame. Raises `UserError` if the environment's is not a number."""
     return _limit("max_pixels", MAX_PIXELS)
 
 
 def max_frames() -> int:
-    """Frames that a video or motion may have. Raises `UserError` where the environment's is no number."""
+    """The most frames of a video or motion. Raises `UserError` if the environment's is not a number."""
     return _limit("max_frames", MAX_FRAMES)
 
 
 def check_pixels(path: Path | str, width: int, height: int) -> None:
-    """Raise `UserError` where a picture or frame has more pixels than are read, or a longer side."""
-    if width * height > max_pixels() or max(width, height) > _BIGGEST_SIDE:
+    """Raise `UserError` for a picture or frame with too many pixels or too long a side."""
+    if width * height > max_pixels() or max(width, height) > _MAX_SIDE:
         raise UserError(
-            f"{path} has too many pixels, {width}x{height}: reduce it, 4096 px a side are enough"
+            f"{path} has too many pixels, {width}x{height}: scale it down, 4096 px a side are enough"
             f" (at most {max_pixels()} are read, see --max-pixels)"
         )
 
 
 def check_frames(path: Path | str, frames: int) -> None:
-    """Raise `UserError` where a video or motion has more frames than are read."""
+    """Raise `UserError` for a video or motion with too many frames."""
     if frames > max_frames():
         raise UserError(
-            f"{path} has {frames} frames or more, pauses included: cut it, or raise --max-frames"
+            f"{path} has {frames} frames or more, pauses included: shorten it, or raise --max-frames"
             f" (at most {max_frames()} are read)"
         )
 
 
 def picture_bytes(path: Path) -> bytes:
-    """A picture's file. Raises `UserError` where it is larger than a picture of so many pixels can be."""
-    size, most = path.stat().st_size, max_pixels() * _BYTES_A_PIXEL + _BYTES_ASIDE
-    if size > most:
-        raise UserError(f"{path} has {size} bytes, more than the {most} of a picture that is read: reduce it")
+    """The contents of a picture's file. Raises `UserError` if it is larger than any picture within the limits."""
+    size, limit = path.stat().st_size, max_pixels() * _BYTES_PER_PIXEL + _METADATA_BYTES
+    if size > limit:
+        raise UserError(f"{path} has {size} bytes, and a picture may have at most {limit}: scale it down")
     return path.read_bytes()
 
 
-def announced_size(data: bytes, picture: str) -> tuple[int, int] | None:
-    """Width and height, px, in the header of a PNG, BMP, GIF or JPEG; None for others, or where there is none."""
+def header_size(data: bytes, picture: str) -> tuple[int, int] | None:
+    """Width and height, px, in the header of a PNG, BMP, GIF or JPEG; None for other formats or a broken header."""
     match picture:
         case "PNG":
             return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])

@@ -1,4 +1,4 @@
-"""Other processes that work for this one, on this machine or on a cluster. Every room may import this."""
+"""Worker processes, on this machine or on a cluster. Any package may import this one."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def cores() -> int:
 
 
 def gpus() -> int:
-    """How many CUDA devices there are. Asks PyTorch, which takes seconds to import."""
+    """How many CUDA devices there are. Imports PyTorch, which takes seconds."""
     import torch
 
     return torch.cuda.device_count()
 
 
-def obey_starter() -> None:
-    """To be called first in a spawned process: it ends with the one that started it, however that ends.
+def end_with_parent() -> None:
+    """Called first in a spawned process: make it end when its parent does, however that ends.
 
-    Interruptions end it silently. Whatever ends it, no unfinished file is left.
+    Interrupts end it silently. It never leaves an unfinished file.
     """
 
     def end(number: int | None = None, frame: FrameType | None = None) -> None:
@@ -46,19 +46,19 @@ def obey_starter() -> None:
 
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
-    if starter := multiprocessing.parent_process():
-        threading.Thread(target=end_with, args=(starter,), daemon=True).start()
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
 @contextmanager
 def cluster(address: str, purpose: str, *libraries: str) -> Iterator[Any]:
-    """A block in which this process is connected to a Ray cluster; gives the module `ray`.
+    """Connect this process to a Ray cluster for the length of the block; gives the module `ray`.
 
-    `address` is that of a running cluster ("auto" finds it), or "local" for one on this machine. `purpose` begins the
-    sentence for whoever lacks Ray or one of its `libraries` ("ray.data"). Raises UserError where one is not installed
-    or the cluster cannot be reached.
+    `address` is that of a running cluster ("auto" finds it), or "local" for one on this machine. `purpose` starts the
+    error message if Ray or one of its `libraries` ("ray.data") is not installed. Raises UserError for that, and if the
+    cluster cannot be reached.
     """
-    # A background task of Ray's would start a cluster of its own once this one is left. Ray reads it when imported.
+    # Otherwise a background task of Ray starts a new cluster after disconnecting. Ray reads this on import.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         ray = import_module("ray")
@@ -68,7 +68,7 @@ def cluster(address: str, purpose: str, *libraries: str) -> Iterator[Any]:
         raise UserError(
             f"{purpose} over a cluster needs Ray, which is not installed: pip install 'liveportrait[cluster]'"
         ) from error
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster begun here; it would send them off
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster started here would upload them
     try:
         quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
         ray.init(address=address, include_dashboard=False, **quiet)

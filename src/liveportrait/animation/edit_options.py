@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from liveportrait.animation.option_checks import OptionGroup, is_within, option_name
 from liveportrait.animation.options import OutputOptions, PasteOptions, SourceOptions
-from liveportrait.choices import WIDEST_OPENING
+from liveportrait.choices import MAX_OPENING
 from liveportrait.errors import UserError
 
 
@@ -38,10 +38,10 @@ SLIDERS: dict[str, Range] = {
     "move_x": Range(-0.19, 0.19),
     "move_y": Range(-0.19, 0.19),
     "move_z": Range(0.9, 1.2, rest=1.0),
-    "eye_opening": Range(0, WIDEST_OPENING, rest=None),
-    "left_eye_opening": Range(0, WIDEST_OPENING, rest=None),
-    "right_eye_opening": Range(0, WIDEST_OPENING, rest=None),
-    "lip_opening": Range(0, WIDEST_OPENING, rest=None),
+    "eye_opening": Range(0, MAX_OPENING, rest=None),
+    "left_eye_opening": Range(0, MAX_OPENING, rest=None),
+    "right_eye_opening": Range(0, MAX_OPENING, rest=None),
+    "lip_opening": Range(0, MAX_OPENING, rest=None),
     "copy": Range(0, 1, rest=1.0),
 }
 

@@ -12,7 +12,7 @@ from typing import get_args
 
 from liveportrait.animation.option_checks import OptionGroup, is_within, option_name
 from liveportrait.choices import (
-    WIDEST_OPENING,
+    MAX_OPENING,
     AudioMode,
     DrivingOption,
     ExpressionMode,
@@ -100,9 +100,9 @@ class RetargetOptions:
             value = getattr(self, name)
             if value is None or value == "driver":
                 continue
-            if not is_within(value, 0, WIDEST_OPENING):
+            if not is_within(value, 0, MAX_OPENING):
                 raise UserError(
-                    f"{option_name(name)} is {value}: choose a number from 0 to {WIDEST_OPENING:g}, or driver"
+                    f"{option_name(name)} is {value}: choose a number from 0 to {MAX_OPENING:g}, or driver"
                 )
 
     @property

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from liveportrait.errors import UserError
-from liveportrait.limits import announced_size, check_pixels, picture_bytes
+from liveportrait.limits import check_pixels, header_size, picture_bytes
 from liveportrait.media.colour import flatten
 from liveportrait.media.container import PICTURES, UNREADABLE, media_kind, picture_format
 from liveportrait.media.files import Names, check_input, check_output, output_folder
@@ -66,7 +66,7 @@ def load_image(path: Path | str) -> Image:
         return _pillow().load_modern(path, picture)
     data = picture_bytes(path)
     # Before it is decoded: a file of some kilobytes may hold gigabytes of one colour.
-    if size := announced_size(data, picture):
+    if size := header_size(data, picture):
         check_pixels(path, *size)
     else:
         _pillow().check_size(path, data, picture)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from liveportrait.choices import WIDEST_OPENING
+from liveportrait.choices import MAX_OPENING
 
 WIDE, WIDEST = (
     0.32,
@@ -22,8 +22,8 @@ LAG, PARTED = 0.1, 0.1  # of closed lips, in mouth widths, and the opening by wh
 FULL_FROM = 0.035  # change of the opening from which on the lag counts in full
 CLOSED, OPEN = 0.005, 0.03  # ratios of the source at which lips lag in full and no longer
 # Openings of an eye in the picture, and what its keypoints are asked for. Asked for more, they show no more than 0.5.
-EYES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, WIDEST_OPENING)
-EYES_ASKED = (0.0, 0.06, 0.147, 0.182, 0.221, 0.297, 0.425, 0.59, 0.62, WIDEST_OPENING)
+EYES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, MAX_OPENING)
+EYES_ASKED = (0.0, 0.06, 0.147, 0.182, 0.221, 0.297, 0.425, 0.59, 0.62, MAX_OPENING)
 NEAR = 0.1  # change of the opening from which on a correction counts in full
 
 
@@ -47,7 +47,7 @@ def lag_of_lips(opening: Tensor, own: Tensor) -> Tensor:
 def asked_of_eyes(opening: Tensor, own: Tensor) -> Tensor:
     """The ratios (B,2) that lids go to by their network, to show openings (B,2); `own` (B or 1,2) is the source's."""
     shown, asked = (opening.new_tensor(knots) for knots in (EYES, EYES_ASKED))
-    within = opening.clamp(0, WIDEST_OPENING)
+    within = opening.clamp(0, MAX_OPENING)
     piece = torch.searchsorted(shown[1:-1].contiguous(), within.contiguous(), right=True)
     share = (within - shown[piece]) / (shown[piece + 1] - shown[piece])
     return opening + _moved(opening, own) * (torch.lerp(asked[piece], asked[piece + 1], share) - within)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from liveportrait.choices import WIDEST_OPENING, Opening
+from liveportrait.choices import MAX_OPENING, Opening
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.motion.directions import LIDS, LIPS, face_mesh_directions
@@ -78,7 +78,7 @@ def retarget(
     measured = groups_for(engine.variant).keypoints_are_landmarks
     if usual_eyes is not None:
         now = _seen(pose, source, ratios) if measured else _estimated(ratios, len(pose.keypoints))
-        eyes = (usual_eyes + (now - ratios.source)[:, :2]).clamp(0, WIDEST_OPENING)
+        eyes = (usual_eyes + (now - ratios.source)[:, :2]).clamp(0, MAX_OPENING)
         targets = torch.cat([eyes.where(targets[:, :2].isnan(), targets[:, :2]), targets[:, 2:]], dim=1)
     if not normalize_lips and bool(targets.isnan().all()):
         return pose
@@ -110,7 +110,7 @@ def target_ratios(targets: Targets, ratios: Ratios, count: int) -> Tensor:
             value = math.nan if target is None else float(target)
             columns.append(ratios.source.new_full((count,), value))
         elif ratios.driver is not None:
-            columns.append(ratios.driver[:, column].clamp(0, WIDEST_OPENING))
+            columns.append(ratios.driver[:, column].clamp(0, MAX_OPENING))
         else:
             raise UserError(
                 "how far DRIVING's eyes and lips open is unknown: its template does not say, or its face was not"

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from liveportrait.errors import NoMemory, UserError, user_error
+from liveportrait.errors import OutOfMemory, UserError, user_error
 from liveportrait.folders import unfinished_beside
 from liveportrait.media import check_input
 
@@ -90,7 +90,7 @@ def _checked(path: Path) -> Iterator[None]:
     try:
         yield
     except (MemoryError, SafetensorError, OSError, RuntimeError, *_DAMAGE) as error:
-        if isinstance(told := user_error(error), NoMemory):
+        if isinstance(told := user_error(error), OutOfMemory):
             raise told from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(

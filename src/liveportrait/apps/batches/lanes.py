@@ -18,7 +18,7 @@ from liveportrait.apps.batches.bench import Bench, Outcome
 from liveportrait.apps.batches.manifest import Row
 from liveportrait.apps.jobs import Job, Opening, opening_of
 from liveportrait.errors import UserError
-from liveportrait.processes import obey_starter
+from liveportrait.processes import end_with_parent
 from liveportrait.types import Progress
 
 CRASHED = "its process was killed twice: the memory was full, or a decoder crashed"
@@ -107,7 +107,7 @@ class ProcessLane(Lane):
 
 def _work(pipe: Connection, networks: LoadOptions) -> None:
     """The life of a process: a job in, its progress and its outcome out."""
-    obey_starter()
+    end_with_parent()
     bench = Bench(networks)
     while True:
         job = pipe.recv()

@@ -25,7 +25,7 @@ from liveportrait.apps.server.settings import ServerSettings
 from liveportrait.apps.server.store import QueueFull
 from liveportrait.apps.server.streams import live_router
 from liveportrait.apps.server.uploads import TooLarge, WrongType
-from liveportrait.errors import NoMemory, NoRoom, UserError, user_error
+from liveportrait.errors import DiskFull, OutOfMemory, UserError, user_error
 
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
@@ -139,7 +139,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 async def _lacking(request: Request, error: Exception) -> JSONResponse:
     """The service itself is short of something."""
-    if isinstance(error, NoRoom):
+    if isinstance(error, DiskFull):
         return JSONResponse({"detail": "the service's disk is full: try again later"}, 507)
     return JSONResponse({"detail": "the service has too little memory: try again later"}, 503)
 
@@ -147,15 +147,15 @@ async def _lacking(request: Request, error: Exception) -> JSONResponse:
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     """What nobody foresaw; the server logs it."""
     told = user_error(error)
-    if isinstance(told, NoRoom | NoMemory):
+    if isinstance(told, DiskFull | OutOfMemory):
         return await _lacking(request, told)
     return JSONResponse({"detail": "something went wrong here: the service's log says what"}, 500)
 
 
 _ANSWERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
     UserError: _user_error,
-    NoRoom: _lacking,
-    NoMemory: _lacking,
+    DiskFull: _lacking,
+    OutOfMemory: _lacking,
     TooLarge: _too_large,
     WrongType: _wrong_type,
     BodyRefused: _body_refused,

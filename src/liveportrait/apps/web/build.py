@@ -33,7 +33,7 @@ from liveportrait.apps.web.server import MANIFEST
 from liveportrait.engine.export import DESCRIPTION, GENERATOR, export
 from liveportrait.errors import UserError
 from liveportrait.face.runtime import FOLDER as FACE_MODELS
-from liveportrait.folders import put_in_place, unfinished_beside
+from liveportrait.folders import replace_folder, unfinished_beside
 from liveportrait.networks.compact.painter import CUES
 
 PAGE = Path(__file__).with_name("page")
@@ -83,7 +83,7 @@ def build(folder: Path, packages: Path, graphs: Path | None = None) -> Path:
             },
         }
         (partial / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
-        put_in_place(partial, folder)
+        replace_folder(partial, folder)
     return folder
 
 

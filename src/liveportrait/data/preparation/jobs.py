@@ -23,7 +23,7 @@ from liveportrait.data.preparation.samples import prepare_picture, prepare_video
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.media import media_kind
-from liveportrait.processes import cluster, obey_starter
+from liveportrait.processes import cluster, end_with_parent
 
 QUEUED = 2  # jobs waiting or running, for each process of a pool
 
@@ -129,7 +129,7 @@ def _alone(job: Job, work: Work) -> str:
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Spawned: a fork of a process that has run torch and OpenCV threads can hang on their locks.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=obey_starter)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
 
 
 def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[str]:

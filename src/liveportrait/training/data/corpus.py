@@ -18,7 +18,7 @@ from torch import Tensor
 from liveportrait.data.shards import Sample, is_held_out, read_shard
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
-from liveportrait.folders import put_in_place, unfinished_beside
+from liveportrait.folders import replace_folder, unfinished_beside
 from liveportrait.motion.lifting import lift, measure_effect
 from liveportrait.networks.interface import Motion
 from liveportrait.training import distributed
@@ -208,7 +208,7 @@ def ensure_corpus(
             with unfinished_beside(folder) as fresh:
                 build_corpus(shards, fresh, frames_per_clip, one_in, seed, held_out)
                 if stored_digest(folder) != stored_digest(fresh):  # else another run was faster
-                    put_in_place(fresh, folder)
+                    replace_folder(fresh, folder)
     return load_corpus(folder)
 
 
