@@ -2,6 +2,7 @@
 
 import { told } from "./errors.js";
 import { Studio } from "./studio.js";
+import { FaceButtons } from "./view/faces.js";
 import { askForPhotos, Camera } from "./view/photos.js";
 import { motionChoices, optionsOf, resetSliders, showValues, sliderRows } from "./view/options.js";
 import { Stage } from "./view/stage.js";
@@ -10,10 +11,13 @@ const $ = (id) => document.getElementById(id);
 const stage = new Stage();
 const asked = new URLSearchParams(location.search);
 const camera = new Camera($("viewfinder"));
+const faces = new FaceButtons($("faces"), chooseFace);
 let studio = null;
 let driver = null; // a driving video file, once one was chosen
 let busy = null; // what is being made: "video" or "live"
 let early = null; // a photo that came before the networks did
+let opening = 0; // photos and faces that are on their way
+let turn = Promise.resolve(); // they are opened one after the other
 
 /** Do something that may fail; a failure is told. */
 async function attempt(work) {
@@ -31,10 +35,11 @@ async function attempt(work) {
 }
 
 function enable() {
-    const ready = Boolean(studio?.isOpen) && !busy;
+    const ready = Boolean(studio?.isOpen) && !busy && !opening;
     $("animate").disabled = !ready;
     $("sliders").disabled = !ready;
     $("change").disabled = $("camera").disabled = !studio || (Boolean(busy) && busy !== "camera");
+    $("faces").hidden = Boolean(busy) || faces.count < 2 || optionsOf($("options")).view !== "photo";
 }
 
 function restSliders() {
@@ -42,19 +47,41 @@ function restSliders() {
     showValues($("options"));
 }
 
+/** Open a portrait, after those before it. @param {() => Promise<void>} work */
+async function open(work) {
+    opening += 1;
+    enable();
+    turn = turn.then(() => attempt(work));
+    await turn;
+    opening -= 1;
+    enable();
+}
+
 /** Begin with a photo. @param {Blob} file */
 async function openPhoto(file) {
     if (busy) {
         return;
     }
-    stage.say("Looking for the face…");
-    await attempt(async () => {
-        await studio.open(file);
+    await open(async () => {
+        stage.say("Looking for faces…");
+        const { boxes, chosen } = await studio.open(file);
+        faces.show(boxes, chosen);
         await showView();
-        stage.say("Choose a motion, then animate.");
+        const choice = boxes.length > 1 ? `${boxes.length} faces found: choose the one that should move. ` : "";
+        stage.say(`${choice}Choose a motion, then animate.`);
         restSliders();
     });
-    enable();
+}
+
+/** Have another face of the photo move. @param {number} face counted from the left */
+async function chooseFace(face) {
+    await open(async () => {
+        await studio.choose(face);
+        faces.press(face);
+        await showView();
+        restSliders();
+        stage.say(`Face ${face + 1} of ${faces.count} from the left will move.`);
+    });
 }
 
 /** A photo has come. @param {Blob} file */
@@ -172,11 +199,13 @@ $("camera").addEventListener("click", takePhoto);
 $("save").addEventListener("click", savePicture);
 $("still").addEventListener("click", () => {
     restSliders();
+    stage.forget();
     attempt(() => studio.edit({}));
 });
-$("frame").addEventListener("click", (event) => {
-    if ($("frame").classList.contains("filled")) {
-        event.preventDefault(); // another portrait is asked for by its button
+$("frame").addEventListener("click", ({ target }) => {
+    // Once there is a portrait, another is asked for by its button.
+    if (target !== $("photo") && !$("frame").classList.contains("filled")) {
+        $("photo").click();
     }
 });
 $("driver").addEventListener("change", ({ target }) => {
@@ -194,7 +223,7 @@ $("options").addEventListener("input", ({ target }) => {
     showValues($("options"));
     if (target.name === "view" && studio?.isOpen && !busy) {
         restSliders();
-        attempt(showView);
+        attempt(showView).then(enable);
     }
     if ($("sliders").contains(target) && studio?.isOpen && !busy) {
         stage.forget();

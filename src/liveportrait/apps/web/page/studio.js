@@ -40,11 +40,22 @@ export class Studio {
         return facts;
     }
 
-    /** Open a photo. @param {Blob} file */
+    /**
+     * Open a photo; the largest face in it is the one that moves.
+     * @param {Blob} file
+     * @returns {Promise<{boxes: import("./types.js").Box[], chosen: number}>} where its faces are, in widths and heights of
+     * the photo, from the left, and which of them is the largest
+     */
     async open(file) {
-        const seen = await this.face.call("open", { file, name: file.name });
+        const { seen, boxes, chosen } = await this.face.call("open", { file, name: file.name });
         await this.render.call("open", seen, [seen.picture.data.buffer]);
         this.isOpen = true;
+        return { boxes, chosen };
+    }
+
+    /** Have another face of the photo move. @param {number} face counted from the left, 0 is the leftmost */
+    async choose(face) {
+        await this.render.call("open", await this.face.call("choose", face));
     }
 
     /** Show the whole photo, or the face alone. @param {"photo" | "face"} view @returns {Promise<{width: number, height: number}>} */

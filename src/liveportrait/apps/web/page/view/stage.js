@@ -45,7 +45,7 @@ export class Stage {
         this.canvas.ariaLabel = `The portrait, ${width} by ${height} pixels`;
         $("frame").classList.add("filled");
         $("invitation").hidden = true;
-        $("frame").hidden = this.canvas.hidden = false;
+        $("frame").hidden = $("picture").hidden = false;
         $("change").hidden = $("sliders").hidden = false;
         this.forget();
     }
@@ -109,7 +109,7 @@ export class Stage {
     showViewfinder(shown) {
         $("viewfinder").hidden = !shown;
         $("invitation").hidden = shown || $("frame").classList.contains("filled");
-        this.canvas.hidden = shown || !$("frame").classList.contains("filled");
+        $("picture").hidden = shown || !$("frame").classList.contains("filled");
     }
 }
 

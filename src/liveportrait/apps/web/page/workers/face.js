@@ -3,8 +3,9 @@
 import { sightOf } from "../animation/sight.js";
 import { Trace } from "../animation/tracking.js";
 import { UserError } from "../errors.js";
-import { FaceAnalyzer } from "../face/analyzer.js";
+import { centre, FaceAnalyzer } from "../face/analyzer.js";
 import { faceScores } from "../face/measures.js";
+import { boxOf } from "../face/mesh.js";
 import { outlineOf } from "../face/outlines.js";
 import { SceneTracker } from "../face/scenes.js";
 import { mirrored, pixelsOfFrame } from "../media/frames.js";
@@ -16,8 +17,9 @@ import { load } from "./loading.js";
 const NETWORKS = ["face_detector", "face_landmarks", "face_blendshapes"];
 
 let analyzer = null;
+let faces = []; // of the photo, from the left
 let tracker = null; // of the face that a camera shows
-let wanted = null; // scores of the portrait, which a driver's are compared with
+let wanted = null; // scores of the chosen face, which a driver's are compared with
 let stopped = false; // following a video
 
 answer({
@@ -27,18 +29,22 @@ answer({
         answer({ track, stop }, port);
     },
 
-    /** A photo, the largest face in it, and the outlines of the others. */
+    /** A photo, its largest face, and the boxes of all faces, from the left. */
     async open({ file, name }) {
         const picture = await readPicture(file, name);
-        const [face, ...others] = await analyzer.detect(picture);
-        if (!face) {
+        const found = await analyzer.detect(picture);
+        if (!found.length) {
             throw new UserError(`No face was found in ${name}: use a photo that shows one from the front.`);
         }
-        const scores = await analyzer.blendshapes(face);
-        wanted = faceScores(scores, face.landmarks);
-        const outlines = others.map(outlineOf);
-        return new Moved({ picture, face, scores, outlines, mark: await markOf(file) }, [picture.data.buffer]);
+        faces = [...found].sort((a, b) => centre(a)[0] - centre(b)[0]);
+        const chosen = faces.indexOf(found[0]);
+        const sides = [picture.width, picture.height, picture.width, picture.height];
+        const boxes = faces.map(({ landmarks }) => boxOf(landmarks).map((place, edge) => place / sides[edge]));
+        const seen = { picture, mark: await markOf(file), ...(await choose(chosen)) };
+        return new Moved({ seen, boxes, chosen }, [picture.data.buffer]);
     },
+
+    choose,
 
     /** What a camera's frame shows, as in a mirror. @param {VideoFrame} frame */
     async see({ frame, begins }) {
@@ -49,6 +55,14 @@ answer({
         return sightOf(analyzer, tracker, mirrored(picture));
     },
 });
+
+/** One of the photo's faces, and the outlines of the others. @param {number} number from the left, 0 is the leftmost */
+async function choose(number) {
+    const face = faces[number];
+    const scores = await analyzer.blendshapes(face);
+    wanted = faceScores(scores, face.landmarks);
+    return { face, scores, outlines: faces.filter((other) => other !== face).map(outlineOf) };
+}
 
 /** The face of a driving video, followed through all of it. @param {File} file @returns {Promise<import("../animation/tracking.js").Track>} */
 async function track(file) {

@@ -20,6 +20,7 @@ let manifest = null;
 let lanes = null;
 let startLanes = () => {};
 let faces = null; // the worker that looks for them
+let photo = null; // the portrait's, with what was seen in it
 let portrait = null;
 let canvas = null;
 let pen = null;
@@ -41,8 +42,10 @@ answer({
         return { runtime: loaded.choice.told, motions: Object.keys(manifest.motions), sliders };
     },
 
+    /** Open a photo, or another face of the same one: then `seen` holds the face alone. */
     async open(seen) {
-        const opened = await animator.open(seen);
+        photo = { ...photo, ...seen };
+        const opened = await animator.open(photo);
         portrait?.close();
         portrait = opened;
         startLanes(); // while the visitor chooses a motion
