@@ -39,6 +39,7 @@ from liveportrait.media import VideoWriter, save_image
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from camera_film import camera_frames, write_y4m
+from web_visits import CAMERA_STATES, KEEP_CAMERAS
 
 CASES = ("film", "camera")
 SIDE = 256  # px of the photo and of the driving video
@@ -66,16 +67,8 @@ for (const name of ["instantiate", "instantiateStreaming"]) {
     };
 }
 """
-# Before the page's own scripts: keeps the cameras, so that it can be told whether they were stopped.
-KEEP_CAMERAS = """
-window.cameras = [];
-const asked = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-navigator.mediaDevices.getUserMedia = async (wanted) => {
-    const stream = await asked(wanted);
-    window.cameras.push(...stream.getTracks());
-    return stream;
-};
-"""
+# Without these headers of a page and its workers Chromium does not measure their memory.
+ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 HELD = """async () => {
     const {breakdown} = await performance.measureUserAgentSpecificMemory();
     const sizes = {page: 0, face: 0, render: 0};
@@ -116,8 +109,7 @@ def camera(visit: Visit, options: argparse.Namespace, folder: Path) -> list[Figu
         figures += visit.watched("camera", [visit.count() + options.every])
     page.get_by_role("button", name="Stop").click()
     page.get_by_role("button", name="Animate").wait_for()
-    states = page.evaluate("() => window.cameras.map(({readyState}) => readyState)")
-    print(f"cameras after Stop: {', '.join(states)}")
+    print(f"cameras after Stop: {', '.join(page.evaluate(CAMERA_STATES))}")
     return [*figures, visit.figure("camera, stopped", visit.count(), 0.0)]
 
 
@@ -134,6 +126,7 @@ class Visit:
         """Wait until the page is ready and the photo's face is found."""
         self.page.set_default_timeout(PATIENCE)
         self.page.add_init_script(KEEP_CAMERAS)
+        self.page.route(address, _isolated)
         self.page.route("**/workers/*.js", _keeping_memories)
         self.page.goto(address)
         self.page.locator("body[data-ready=yes]").wait_for()
@@ -174,9 +167,13 @@ class Visit:
         }
 
 
-def _keeping_memories(route: Any) -> None:
+def _isolated(route: Any, more: str = "") -> None:
     answer = route.fetch()
-    route.fulfill(response=answer, body=answer.text() + KEEP_MEMORIES)
+    route.fulfill(response=answer, headers={**answer.headers, **ISOLATED}, body=answer.text() + more)
+
+
+def _keeping_memories(route: Any) -> None:
+    _isolated(route, KEEP_MEMORIES)
 
 
 def _megabytes(size: int) -> float:

@@ -86,9 +86,9 @@ def web_page(cache: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def serving(folder: Path, isolated: bool = True) -> Iterator[WebServer]:
+def serving(folder: Path) -> Iterator[WebServer]:
     """The server of a folder while the block lasts."""
-    with WebServer(folder, isolated=isolated) as server:
+    with WebServer(folder) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:

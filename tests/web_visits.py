@@ -9,6 +9,17 @@ from typing import Any
 
 WEB_PATIENCE = 240_000  # ms: networks are compiled, and other tests may be using the cores
 ONE_THREAD = "?threads=1"  # threads wait for one another, and other tests may have the cores
+# Before the page's own scripts: keeps the tracks of cameras, so that a test can see whether they were stopped.
+KEEP_CAMERAS = """
+window.cameras = [];
+const asked = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (wanted) => {
+    const stream = await asked(wanted);
+    window.cameras.push(...stream.getTracks());
+    return stream;
+};
+"""
+CAMERA_STATES = "() => window.cameras.map(({readyState}) => readyState)"  # "live" or "ended"
 
 
 def mark_of(photo: Path) -> int:

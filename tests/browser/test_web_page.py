@@ -10,7 +10,7 @@ import pytest
 from animation_samples import driving_frames, people, write_sound, write_video
 from web_browser import image_of, modules
 from web_dist import FRAMES, serving
-from web_visits import bring, mark_of, says, shot, video_of
+from web_visits import ONE_THREAD, bring, mark_of, says, shot, video_of
 
 from liveportrait import Animator
 from liveportrait.marking.film import watermarks
@@ -169,19 +169,20 @@ def test_a_browser_without_simd_is_told(page_at, server):
     assert page_at.foreign == []
 
 
-def test_threads_render_beside_one_another_whatever_the_host_sends(
-    open_page, built, photo, made_by_python, tmp_path
-):
-    with serving(built, isolated=False) as plain:
-        page = open_page(f"{plain.address}?threads=2")
-        assert "WebAssembly, 2 threads:" in page.locator("#runtime").inner_text()
-        assert page.evaluate("crossOriginIsolated") is False
-        bring(page, photo)
-        page.locator("body[data-threads='2']").wait_for()
-        frames = list(VideoReader(video_of(page, tmp_path)))
-        assert len(frames) == FRAMES
-        assert min(map(cv2.PSNR, frames, made_by_python)) >= ENCODED  # in order
-        # The page itself forbids to ask anybody else, whatever its host says: nothing reaches the network.
+def test_two_threads_keep_frames_in_order(open_page, server, photo, made_by_python, tmp_path):
+    page = open_page(f"{server.address}?threads=2")
+    assert "WebAssembly, 2 threads:" in page.locator("#runtime").inner_text()
+    bring(page, photo)
+    page.locator("body[data-threads='2']").wait_for()
+    frames = list(VideoReader(video_of(page, tmp_path)))
+    assert len(frames) == FRAMES
+    assert min(map(cv2.PSNR, frames, made_by_python)) >= ENCODED
+
+
+def test_the_page_forbids_other_addresses_whatever_its_host_sends(open_page, built, monkeypatch):
+    monkeypatch.setattr("liveportrait.apps.web.server.HEADERS", {})
+    with serving(built) as plain:
+        page = open_page(f"{plain.address}{ONE_THREAD}")
         asked = "fetch('https://example.org/').then(() => 'sent', () => 'refused')"
         assert page.evaluate(asked) == "refused"
 

@@ -15,7 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from media_samples import make_video
 from web_browser import Modules, image_of, modules
 from web_dist import FRAMES
-from web_visits import ONE_THREAD, WEB_PATIENCE, bring, says, video_of
+from web_visits import CAMERA_STATES, KEEP_CAMERAS, ONE_THREAD, WEB_PATIENCE, bring, says, video_of
 
 from liveportrait.marking.film import watermarks
 from liveportrait.marking.reading import read_picture
@@ -32,16 +32,6 @@ DROP = """(bytes) => {
     document.querySelector("#frame").dispatchEvent(new DragEvent("dragover", given));
     document.querySelector("#frame").dispatchEvent(new DragEvent("drop", given));
 }"""
-KEEP_CAMERAS = """() => {
-    window.cameras = [];
-    const asked = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-    navigator.mediaDevices.getUserMedia = async (wanted) => {
-        const stream = await asked(wanted);
-        window.cameras.push(...stream.getTracks());
-        return stream;
-    };
-}"""
-CAMERAS = "() => window.cameras.map(({readyState}) => readyState)"
 UNPLUG = "() => window.cameras.at(-1).dispatchEvent(new Event('ended'))"
 KEPT_FILES = """async () => {
     const names = [];
@@ -75,7 +65,7 @@ def page(browser, server) -> Iterator[Any]:
     visitor.set_default_timeout(WEB_PATIENCE)
     opened, errors = visitor.new_page(), []
     opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.add_init_script(f"({KEEP_CAMERAS})()")
+    opened.add_init_script(KEEP_CAMERAS)
     opened.goto(server.address + ONE_THREAD)
     opened.locator("body[data-ready=yes]").wait_for()
     yield opened
@@ -110,10 +100,10 @@ def test_photos_are_pasted_dropped_and_taken_by_the_camera(page, tmp_path):
     shown(page, 280, 300)
     page.get_by_role("button", name="Take a photo").click()
     page.wait_for_function("() => document.querySelector('#viewfinder').videoWidth > 0")
-    assert page.evaluate(CAMERAS) == ["live"]
+    assert page.evaluate(CAMERA_STATES) == ["live"]
     page.get_by_role("button", name="Take it").click()
     shown(page, 640, 480)
-    assert page.evaluate(CAMERAS) == ["ended"] and not page.locator("#viewfinder").is_visible()
+    assert page.evaluate(CAMERA_STATES) == ["ended"] and not page.locator("#viewfinder").is_visible()
 
 
 def test_a_camera_is_let_go_when_it_is_stopped_and_missed_when_it_goes(page, tmp_path):
@@ -125,7 +115,7 @@ def test_a_camera_is_let_go_when_it_is_stopped_and_missed_when_it_goes(page, tmp
         page.evaluate(ends)
         page.get_by_role("button", name="Animate").wait_for()
     says(page, "The camera is gone: is it still plugged in?")
-    assert set(page.evaluate(CAMERAS)) == {"ended"}
+    assert set(page.evaluate(CAMERA_STATES)) == {"ended"}
 
 
 @pytest.mark.parametrize("kind", ["mp4", "webm"])

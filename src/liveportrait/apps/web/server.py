@@ -1,4 +1,4 @@
-"""Serves a built page: files of one folder, with the headers that keep other pages out and forbid it to call out."""
+"""Serves a built page: the files of one folder, with headers that let it load and ask nothing but its own origin."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ POLICY = (
     " img-src 'self' blob: data:; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -44,18 +42,13 @@ class WebServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 0, isolated: bool = True) -> None:
-        """`port` 0 takes a free one; without `isolated` the two headers that keep others out are left out.
-
-        Raises `UserError` where no page was built in the folder, or the address is taken.
-        """
+    def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 0) -> None:
+        """`port` 0 takes a free one. Raises `UserError` if the folder holds no built page or the address is taken."""
         if not (folder / MANIFEST).is_file():
             raise UserError(
                 f"{folder}: no page was built there: run `make web`, or name the folder with the built one"
             )
-        left_out = () if isolated else ("Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy")
-        headers = {name: value for name, value in HEADERS.items() if name not in left_out}
-        handler = partial(_Handler, folder=folder.resolve(), headers=headers)
+        handler = partial(_Handler, folder=folder.resolve())
         try:
             super().__init__((host, port), handler)
         except (OSError, OverflowError) as error:
@@ -81,8 +74,8 @@ class _Handler(SimpleHTTPRequestHandler):
     server_version, sys_version = "liveportrait", ""
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, *args: Any, folder: Path, headers: dict[str, str]) -> None:
-        self._folder, self._headers = folder, headers
+    def __init__(self, *args: Any, folder: Path) -> None:
+        self._folder = folder
         super().__init__(*args, directory=str(folder))
 
     def send_head(self) -> Any:
@@ -107,7 +100,7 @@ class _Handler(SimpleHTTPRequestHandler):
         return file if file.is_file() and file.is_relative_to(self._folder) else None
 
     def end_headers(self) -> None:
-        for name, value in self._headers.items():
+        for name, value in HEADERS.items():
             self.send_header(name, value)
         by_checksum = urlsplit(self.path).query.startswith("sha256=") and self._file() is not None
         self.send_header("Cache-Control", KEPT if by_checksum else ASKED_AGAIN)

@@ -1,6 +1,7 @@
 /**
  * Several frames of a video rendered at once: by the worker that makes the video, and by others that only render. Each
- * has a thread, and frames keep their order; so the host need not send the headers that threads sharing memory want.
+ * has one thread and its own memory, so the host need not send the headers that shared memory requires. Frames keep
+ * their order.
  */
 
 import { Calls } from "./calls.js";
