@@ -1,4 +1,4 @@
-"""Small videos made on the spot for the tests of the media room."""
+"""Small videos generated for the tests of `liveportrait.media`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLOURSPACE_TAGS = {Colorspace.ITU709: 1, Colorspace.ITU601: 6}
 
 
 def quadrants(height: int = 64, width: int = 96, step: int = 0) -> np.ndarray:
-    """Red, green, blue and grey quarters, clockwise from the top left; `step` brightens the grey one."""
+    """Red, green, blue and grey quarters, clockwise from the top left; `step` makes the grey one brighter."""
     image = np.zeros((height, width, 3), np.uint8)
     top, left = height // 2, width // 2
     image[:top, :left] = (200, 30, 20)
@@ -25,14 +25,14 @@ def quadrants(height: int = 64, width: int = 96, step: int = 0) -> np.ndarray:
 
 
 def corners(image: np.ndarray) -> np.ndarray:
-    """Colours (4,3) in the middle of the quarters, clockwise from the top left."""
+    """Colours (4,3) at the centres of the quarters, clockwise from the top left."""
     height, width = image.shape[:2]
     y, x = height // 4, width // 4
     return image[[y, y, -y, -y], [x, -x, -x, x]].astype(int)
 
 
 def tone(start: int, samples: int, rate: int = 48000) -> av.AudioFrame:
-    """Stereo samples of a 440 Hz tone, from sample number `start` on."""
+    """Stereo samples of a 440 Hz tone, starting at sample number `start`."""
     wave = np.sin(2 * np.pi * 440 * (start + np.arange(samples)) / rate) * 8000
     frame = av.AudioFrame.from_ndarray(wave.astype(np.int16).repeat(2)[None], format="s16", layout="stereo")
     frame.sample_rate = rate
@@ -58,7 +58,7 @@ def make_video(
     colours: tuple[Colorspace, ColorRange] | None = None,
     tagged: bool = True,
 ) -> Path:
-    """Writes a video; frame k of a number of frames has its grey quarter at level 60 + 4 k."""
+    """Writes a video; frame k has its grey quarter at level 60 + 4 k."""
     rate = Fraction(rate)
     if isinstance(frames, int):
         frames = [quadrants(step=4 * (k % 45)) for k in range(frames)]
@@ -95,7 +95,7 @@ def make_video(
 
 
 def packets_of(path: Path, kind: str) -> list[bytes]:
-    """The contents of the packets of the first stream of a kind, "audio" or "video"."""
+    """The contents of the packets of the first stream of type `kind`, "audio" or "video"."""
     with av.open(str(path)) as container:
         stream = getattr(container.streams, kind)[0]
         return [bytes(packet) for packet in container.demux(stream) if packet.size]

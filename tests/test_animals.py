@@ -1,4 +1,4 @@
-"""Cats and dogs: found, put in a person's place, moved by a person."""
+"""Cats and dogs: detected, mapped to a person's keypoints, and driven by a person."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from liveportrait.motion import bundled_templates, write_template
 from liveportrait.motion.animals import EYE_OPENING, animal_motion
 from liveportrait.networks.geometry import transform_keypoints
 
-# Where chelsea's face is, by eye: upper and lower lid of either eye, nose, mouth, its corners, chin; px.
+# Chelsea's face, read off by eye: upper and lower lid of each eye, nose, mouth, its corners, chin; px.
 CHELSEA = np.array(
     [[172, 87], [172, 144], [319, 111], [318, 161], [264, 240], [258, 268], [215, 290], [300, 275], [255, 300]],
     np.float32,
@@ -93,7 +93,7 @@ def test_a_turned_nose_is_a_turned_head():
     assert nose[2] < (one.canonical[0, 4] @ one.rotation[0])[2]  # nearer to the camera than the eyes
 
 
-def test_lids_of_large_eyes_go_as_far_as_they_are_apart():
+def test_lids_of_large_eyes_move_as_far_as_they_are_apart():
     animal = animal_motion(crop_landmarks(), 256)
     driver = animal.motion._replace(canonical=torch.zeros(1, 21, 3))
     driver.canonical[0, 1, 1] = driver.canonical[0, 3, 1] = EYE_OPENING
@@ -125,7 +125,7 @@ def test_a_cat_is_found_where_it_is():
 
 
 @pytest.mark.parametrize("image", [portrait(), astronaut(), np.full((200, 300, 3), 128, np.uint8)])
-def test_no_animal_is_seen_where_there_is_none(image):
+def test_no_animal_is_found_where_there_is_none(image):
     assert AnimalDetector().detect(image) == []
 
 
@@ -175,7 +175,7 @@ def test_a_box_replaces_the_search(animator, tmp_path):
     assert (keypoints[0] - keypoints[1]).abs().max() < 0.08
 
 
-def test_weights_of_the_published_architecture_take_the_motion_from_the_crop(tmp_path):
+def test_published_architecture_extracts_the_animals_motion_from_the_crop(tmp_path):
     animator = Animator(Engine(small_networks()), batch=2)
     session = Session(animator.engine, animator.analyzer, 1)
     face = open_photo(session, chelsea(), AnimateOptions(subject="animal")).faces[0]
@@ -201,7 +201,7 @@ def test_weights_of_the_published_architecture_take_the_motion_from_the_crop(tmp
         ("0,0,4,20", "4x20 px"),
     ],
 )
-def test_boxes_that_are_none(text, part):
+def test_invalid_boxes_are_refused(text, part):
     with pytest.raises(UserError, match=part):
         parse_box(text)
     with pytest.raises(UserError, match=part):
@@ -217,7 +217,7 @@ def test_boxes_that_are_none(text, part):
         ({"subject": "horse"}, "choose one of auto, person, animal"),
     ],
 )
-def test_choices_that_exclude_each_other(options, part):
+def test_options_that_exclude_each_other_are_refused(options, part):
     with pytest.raises(UserError, match=part):
         AnimateOptions(**options)
 
@@ -232,13 +232,13 @@ def test_choices_that_exclude_each_other(options, part):
         (np.full((200, 200, 3), 90, np.uint8), {}, "no face found"),
     ],
 )
-def test_pictures_without_the_face_that_was_asked_for(animator, image, options, part):
+def test_pictures_without_the_requested_face_are_refused(animator, image, options, part):
     session = Session(animator.engine, animator.analyzer, 1)
     with pytest.raises(UserError, match=part):
         open_photo(session, image, AnimateOptions(**options))
 
 
-def test_a_video_has_no_animals(animator, tmp_path):
+def test_videos_of_animals_are_refused(animator, tmp_path):
     video = write_video(tmp_path / "driving.mp4", driving_frames(2))
     for options in (AnimateOptions(subject="animal"), AnimateOptions(box="0,0,50,50")):
         with pytest.raises(UserError, match="is for a photo"):

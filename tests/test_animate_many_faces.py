@@ -21,11 +21,11 @@ from liveportrait.face.crop import Square
 from liveportrait.face.paste import (
     MASK_SIDE,
     face_mask,
+    may_reach_crop,
     outline_in_crop,
     outline_mask,
     paste_mask,
-    reaches,
-    yielding,
+    without_other_heads,
 )
 from liveportrait.media import VideoReader, load_image
 from liveportrait.motion import Template, bundled_templates
@@ -167,11 +167,11 @@ def test_a_crop_does_not_paint_over_its_neighbours_head():
     outlines = [face_width(200, 200, 80), face_width(300, 200, 80)]
     window = Square(np.array([200.0, 200.0]), 240.0, 0.0).window()
     own, other = (outline_in_crop(outline, window) for outline in outlines)
-    mask = yielding(paste_mask(MASK_SIDE), own, [other])
+    mask = without_other_heads(paste_mask(MASK_SIDE), own, [other])
     inside = outline_mask(other, MASK_SIDE, 1.0) == 255
     assert mask[inside].max() < 16 and mask[outline_mask(own, MASK_SIDE, 1.0) == 255].min() > 250
     far = outline_in_crop(face_width(900, 200, 80), window)
-    assert reaches(other) and not reaches(far)
+    assert may_reach_crop(other) and not may_reach_crop(far)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

@@ -38,7 +38,7 @@ def face(analyzer: FaceAnalyzer, astronaut: Image) -> Face:
 
 
 def turned(image: Image, degrees: float, zoom: float = 1.0) -> tuple[Image, NDArray[np.float64]]:
-    """The picture turned about the astronaut's nose, and the matrix that does it."""
+    """The picture rotated about the astronaut's nose, and the matrix of the rotation."""
     matrix = cv2.getRotationMatrix2D((224, 127), degrees, zoom)
     return np.asarray(cv2.warpAffine(image, matrix, image.shape[1::-1])), matrix
 
@@ -48,7 +48,7 @@ def moved(points: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[n
 
 
 def distance(found: Face, expected: NDArray[np.floating]) -> float:
-    """Mean distance of landmarks, as a part of the expected height."""
+    """Mean distance of the landmarks, as a fraction of the face's expected height."""
     return float(np.linalg.norm(found.landmarks[:, :2] - expected, axis=1).mean() / np.ptp(expected[:, 1]))
 
 
@@ -79,7 +79,7 @@ def test_no_face_in_noise_or_nothing(analyzer: FaceAnalyzer) -> None:
 
 
 @pytest.mark.parametrize("degrees", [-30, 30])
-def test_turned_head_is_found(analyzer: FaceAnalyzer, astronaut: Image, face: Face, degrees: int) -> None:
+def test_rotated_face_is_found(analyzer: FaceAnalyzer, astronaut: Image, face: Face, degrees: int) -> None:
     image, matrix = turned(astronaut, degrees)
     found = analyzer.detect(image, smallest=80)
     assert len(found) == 1
@@ -123,7 +123,7 @@ def test_face_that_fills_the_picture_is_found(analyzer: FaceAnalyzer, astronaut:
 
 
 def test_large_picture_gives_the_same_face(analyzer: FaceAnalyzer, astronaut: Image, face: Face) -> None:
-    """Also through the shrinking that keeps large faces from aliasing."""
+    """Including when a large face is shrunk first to prevent aliasing."""
     large = np.asarray(cv2.resize(astronaut, None, fx=6.5, fy=6.5, interpolation=cv2.INTER_CUBIC))
     found = analyzer.detect(large, smallest=400)
     assert len(found) == 1
@@ -147,7 +147,9 @@ def test_track_follows_a_moving_face_and_notices_its_loss(
     assert analyzer.track(astronaut, gone) is None
 
 
-def test_detection_is_where_tracking_stays(analyzer: FaceAnalyzer, astronaut: Image, face: Face) -> None:
+def test_tracking_a_detected_face_does_not_move_it(
+    analyzer: FaceAnalyzer, astronaut: Image, face: Face
+) -> None:
     again = analyzer.track(astronaut, face)
     assert again is not None
     assert distance(again, face.landmarks[:, :2]) < 0.01
@@ -162,7 +164,7 @@ def test_blendshapes_name_the_expression(analyzer: FaceAnalyzer, face: Face) -> 
     np.testing.assert_allclose(analyzer.blendshapes(elsewhere), scores, atol=1e-3)
 
 
-def test_threads_may_share_an_analyzer(analyzer: FaceAnalyzer, astronaut: Image, face: Face) -> None:
+def test_threads_can_share_an_analyzer(analyzer: FaceAnalyzer, astronaut: Image, face: Face) -> None:
     mirrored = np.ascontiguousarray(astronaut[:, ::-1])
     expected = analyzer.detect(mirrored, smallest=80)[0]
     with ThreadPoolExecutor(4) as pool:
@@ -172,7 +174,7 @@ def test_threads_may_share_an_analyzer(analyzer: FaceAnalyzer, astronaut: Image,
 
 
 def test_nothing_is_sent_anywhere(astronaut: Image) -> None:
-    """OpenVINO has a telemetry package: reading and compiling networks must not wake it."""
+    """OpenVINO has a telemetry package: reading and compiling networks must not trigger it."""
     watched = {"socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.fork", "os.posix_spawn"}
     seen: list[str] = []
     watching = True

@@ -1,4 +1,4 @@
-"""Rendered faces composed of the source's own pixels, at any resolution."""
+"""Composing rendered faces from the source's own pixels, at any resolution."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def photo() -> Image:
 
 
 def layers(x: float = 0.0, y: float = 0.0, keep: float = 1.0, paint: float = 0.0) -> Layers:
-    """All of the crop moved by (x, y) half sides, kept and painted alike everywhere; batch 1."""
+    """The entire crop moved by (x, y) half sides, with uniform keep and paint; batch of 1."""
     flow = pixel_grid(SIDE, SIDE, torch.device("cpu"))[None] + torch.tensor([x, y])
     return Layers(flow, torch.full((1, 1, SIDE, SIDE), keep), torch.full((1, 3, SIDE, SIDE), paint))
 
@@ -50,14 +50,14 @@ def pasted(photo: Image, *faces: RenderedFace, limit: int | None = None, **optio
     return Compositor(source, PasteOptions(**options), COMPACT, limit).compose(photo, faces)  # type: ignore[arg-type]
 
 
-def test_what_rests_is_the_source_bit_for_bit_whatever_the_crop(photo: Image) -> None:
+def test_what_does_not_move_is_the_source_bit_for_bit(photo: Image) -> None:
     nearly = layers(x=0.02 / 128, keep=0.98, paint=0.01)  # as networks leave a background
     result = pasted(photo, face(nearly, 333.3, (250.2, 211.7), roll=0.3))
     np.testing.assert_array_equal(result, photo)
 
 
-def test_a_crop_is_composed_as_the_networks_mean_it(photo: Image) -> None:
-    """Against PyTorch's look-up, at the networks' own size."""
+def test_composing_a_crop_matches_pytorch(photo: Image) -> None:
+    """Compared with PyTorch's `grid_sample`, at the networks' own size."""
     tile = cv2.GaussianBlur(photo[:256, 96:352], (0, 0), 3.0)
     wave = 0.06 * torch.sin(7 * pixel_grid(256, 256, torch.device("cpu")))[None].flip(-1)
     keep = torch.linspace(0.1, 0.9, 256).expand(1, 1, 256, 256)
@@ -71,8 +71,8 @@ def test_a_crop_is_composed_as_the_networks_mean_it(photo: Image) -> None:
     assert np.abs(made - expected)[inner].mean() < 0.4
 
 
-def test_fine_structure_goes_along_with_the_face() -> None:
-    """A pattern that no picture of 256 px could hold, moved by 9 px of the frame."""
+def test_fine_structure_moves_with_the_face() -> None:
+    """A pattern too fine for a picture of 256 px, moved by 9 px of the frame."""
     rng = np.random.default_rng(0)
     frame = cv2.GaussianBlur(rng.integers(0, 255, (1024, 1024, 3), np.uint8), (0, 0), 0.8)
     moved = pasted(frame, face(layers(x=9 / 512), 1024, (511.5, 511.5)))
@@ -84,7 +84,7 @@ def test_fine_structure_goes_along_with_the_face() -> None:
     assert pasted(frame, face(layers(x=9 / 512), 1024, (511.5, 511.5)), resolution=256).std() == soft.std()
 
 
-def test_two_faces_both_look_into_the_frame_that_came_in(photo: Image) -> None:
+def test_two_faces_both_sample_the_original_frame(photo: Image) -> None:
     rendered = layers(y=0.1, keep=0.5, paint=0.2)
     both = [face(rendered, side, (200.0, 200.0), number=number) for number, side in enumerate((120.0, 260.0))]
     large = pasted(photo, both[1])
@@ -92,7 +92,7 @@ def test_two_faces_both_look_into_the_frame_that_came_in(photo: Image) -> None:
     assert np.abs(together - large)[150:250, 150:250].max() <= 1
 
 
-def test_a_layer_over_the_photo_is_the_pasted_face(photo: Image) -> None:
+def test_a_layer_laid_over_the_photo_equals_the_pasted_face(photo: Image) -> None:
     moving = face(layers(y=0.05, keep=0.7, paint=0.2), 260.0, (256.0, 240.0))
     opaque, layer = pasted(photo, moving), pasted(photo, moving, alpha=True).astype(float)
     share = layer[..., 3:] / 255
@@ -101,7 +101,7 @@ def test_a_layer_over_the_photo_is_the_pasted_face(photo: Image) -> None:
     assert 0.3 < (layer[..., 3] > 0).mean() * photo[..., 0].size / 260**2 < 1.1
 
 
-def test_what_is_painted_alone_has_the_networks_resolution() -> None:
+def test_a_fully_painted_face_has_the_networks_resolution() -> None:
     rendered = Layers(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 1), torch.full((1, 3, 8, 8), 0.5))
     made = FaceLayers.of(rendered)[0]
     assert made.is_painted

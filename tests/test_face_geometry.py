@@ -1,4 +1,4 @@
-"""Head pose, opening ratios and crop windows on landmarks whose answers are known."""
+"""Head pose, opening ratios and crop windows, on landmarks with known answers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def posed(
 
 
 def axis(window: CropWindow, landmarks: Array) -> Array:
-    """From the middle of the eyes to the middle of the mouth's corners, in crop px."""
+    """The vector from the centre of the eyes to the centre of the mouth's corners, in crop px."""
     eyes = landmarks[[33, 133, 159, 145, 362, 263, 386, 374], :2].mean(axis=0)
     mouth = landmarks[[61, 291], :2].mean(axis=0)
     return window.matrix[:, :2] @ (mouth - eyes)
@@ -81,7 +81,7 @@ def test_ratios_are_height_over_width() -> None:
 
 
 @pytest.mark.parametrize("roll", [0, 25, -70, 170])
-def test_source_window_stands_the_face_upright(roll: float) -> None:
+def test_source_window_turns_the_face_upright(roll: float) -> None:
     landmarks = posed(yaw=10, roll=roll)
     down = axis(source_window(landmarks), landmarks)
     assert abs(down[0]) < 1e-2 and down[1] > 0
@@ -141,7 +141,7 @@ def test_inverse_undoes_the_matrix() -> None:
     assert window.matrix.dtype == window.inverse().dtype == np.float32
 
 
-def test_eyes_on_the_mouth_leave_the_window_upright() -> None:
+def test_window_is_upright_if_eyes_and_mouth_coincide() -> None:
     landmarks = posed()
     landmarks[[33, 133, 159, 145, 362, 263, 386, 374, 61, 291], :2] = (300, 200)
     matrix = source_window(landmarks).matrix
@@ -180,7 +180,7 @@ def test_crop_shows_the_window() -> None:
     np.testing.assert_array_equal(crop(image, shifted), expected)
 
 
-def test_input_is_averaged_when_it_shrinks() -> None:
+def test_input_is_averaged_when_shrunk() -> None:
     image = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     mean = image.reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
     small = to_input(image)
@@ -189,7 +189,7 @@ def test_input_is_averaged_when_it_shrinks() -> None:
     assert to_input(np.zeros((100, 150, 3), np.uint8)).shape == (256, 256, 3)
 
 
-def test_crop_can_continue_the_edge_instead() -> None:
+def test_crop_can_repeat_the_border() -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     shifted = CropWindow(np.array([[1, 0, -30], [0, 1, -50]], np.float32), 64)
     continued = crop(image, shifted, replicate_border=True)

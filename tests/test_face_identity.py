@@ -1,4 +1,4 @@
-"""The identity embedding: near for one person however framed, far for another, differentiable."""
+"""The identity embedding: close for one person however framed, far for another, differentiable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Landmarks and head pose against labels that MediaPipe's own runtime made, where that data is at hand."""
+"""Landmarks and head pose compared with labels from MediaPipe's own runtime, where that data is available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paste-back: the exact mask, the exact formula, and nothing touched outside the window."""
+"""Paste-back: the exact mask, the exact formula, and no change outside the window."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def window(roll: float = 12, side: float = 300, x: float = 220, y: float = 150) 
 
 
 def whole_frame(generated: Image, place: CropWindow, frame: Image) -> Image:
-    """The published formula, computed over all of the frame."""
+    """The published formula, computed over the entire frame."""
     extent = frame.shape[1::-1]
     mask = cv2.warpAffine(paste_mask(place.size), place.inverse(), extent).astype(np.float32)[..., None] / 255
     placed = cv2.warpAffine(generated, place.inverse(), extent)
@@ -51,7 +51,7 @@ def test_equals_the_formula_over_the_whole_frame(frame: Image) -> None:
     generated = np.asarray(cv2.GaussianBlur(generated, (0, 0), 2))
     for place in (window(), window(roll=0), window(x=20, y=500), window(side=1500), window(side=60)):
         result, expected = paste_back(generated, place, frame), whole_frame(generated, place, frame)
-        # Coordinates relative to the box are rounded differently: rarely, by one grey level.
+        # Coordinates relative to the box round differently, which rarely changes a pixel by one grey level.
         assert np.abs(result.astype(int) - expected).max() <= 1
         assert (result != expected).mean() < 0.01
 
@@ -67,7 +67,7 @@ def test_pixels_outside_the_window_stay(frame: Image) -> None:
     assert (result[150, 220] == 255).all()
 
 
-def test_own_crop_changes_nothing(frame: Image) -> None:
+def test_pasting_a_frames_own_crop_changes_nothing(frame: Image) -> None:
     smooth = np.asarray(cv2.GaussianBlur(frame, (0, 0), 3))
     place = window(x=256, y=256)
     difference = np.abs(paste_back(crop(smooth, place), place, smooth).astype(int) - smooth)
@@ -75,7 +75,7 @@ def test_own_crop_changes_nothing(frame: Image) -> None:
 
 
 def test_picture_of_half_the_window_lands_in_the_same_place(frame: Image) -> None:
-    """256 px of a 512 px window: half a pixel off would shift edges by a pixel of the crop."""
+    """256 px for a 512 px window: an error of half a pixel would shift edges by a pixel of the crop."""
     smooth = np.asarray(cv2.GaussianBlur(frame, (0, 0), 5))
     place = window(side=512)
     large = crop(smooth, place)

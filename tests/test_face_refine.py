@@ -1,4 +1,4 @@
-"""Colour match at the seam, detail carried from the source, and masks: better pasting of generated crops."""
+"""Refined pasting of generated crops: colours matched at the seam, detail carried over from the source, masks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Image = NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def photo() -> Image:
-    """The astronaut's face, (256,256,3): finer than the model of these tests, which draws 128 px."""
+    """The astronaut's face, (256,256,3): finer than the 128 px that the model of these tests draws."""
     return np.ascontiguousarray(data.astronaut()[0:256, 96:352])
 
 
@@ -37,7 +37,7 @@ def match_at_seam(generated: Image, source: Image, mask: Image) -> Image:
     return np.rint(corrected).clip(0, 255).astype(np.uint8)
 
 
-def test_a_tint_is_taken_back_and_what_moved_is_not_compared(photo: Image) -> None:
+def test_a_tint_is_corrected_and_moved_parts_are_not_compared(photo: Image) -> None:
     tinted = (photo * np.array([0.9, 1.0, 1.05]) + 4).clip(0, 255).astype(np.uint8)
     matched = match_at_seam(tinted, photo, paste_mask(256))
     assert seam_error(matched, photo) < 0.25 * seam_error(tinted, photo)
@@ -60,7 +60,7 @@ def shifted(picture: Image, x: float, y: float) -> Image:
 
 
 @pytest.mark.parametrize("move", [(0.0, 0.0), (6.0, -4.0)])
-def test_detail_comes_back_where_the_source_is_seen_moved_or_not(
+def test_detail_is_restored_where_the_source_shows_it_moved_or_not(
     photo: Image, move: tuple[float, float]
 ) -> None:
     source, truth = to_input(photo, 128), shifted(photo, *move)
@@ -80,7 +80,7 @@ def test_what_the_source_does_not_show_stays_as_generated(photo: Image) -> None:
     assert np.abs(detailed[64:76, 55:75].astype(int) - generated[64:76, 55:75]).max() <= 3
 
 
-def test_broad_colours_stay_the_generated_ones(photo: Image) -> None:
+def test_coarse_colours_stay_as_generated(photo: Image) -> None:
     generated = (to_input(photo, 128) * 0.97).astype(np.uint8)
     detailed = to_input(with_detail(generated, to_input(photo, 128), photo), 128)
     assert abs(float(detailed.mean()) - float(generated.mean())) < 0.7
@@ -107,12 +107,12 @@ def pose(yaw: float, x: float = 0.0, scale: float = 1.3) -> Pose:
     )
 
 
-def test_points_of_the_face_go_where_head_and_keypoints_go() -> None:
+def test_points_of_the_face_follow_the_head_and_the_keypoints() -> None:
     home, away = pose(0.0), pose(25.0, 0.1, 1.5)
     points = torch.tensor([[0.2, 0.1, -0.3], [-0.5, 0.4, 0.1]])
     expected = 1.5 * (points / 1.3) @ away.rotation[0] + torch.tensor([0.1, 0.0, 0.0])
     torch.testing.assert_close(move_points(points, home, away)[0], expected)
-    # A keypoint that moves on its own takes along what is near, and nothing that is far.
+    # A keypoint that moves on its own carries what is near it, and nothing far away.
     lowered = home.keypoints.clone()
     lowered[:, 20, 1] += 0.2
     near, far = home.keypoints[0, 20], torch.tensor([-0.9, -0.9, 0.0])

@@ -1,4 +1,4 @@
-"""One face followed: near where it was, or else the largest anew."""
+"""Following one face: close to where it was, otherwise the largest one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def face_at(x: float) -> Face:
 
 
 class ScriptedAnalyzer(OpenVinoFaceAnalyzer):
-    """Finds `detected`, and keeps a face unless it is `lost`; notes what it was asked."""
+    """Detects `detected`, tracks a face unless it is `lost`, and records its calls."""
 
     def __init__(self, detected: list[Face]) -> None:
         self.detected = detected
@@ -32,14 +32,14 @@ class ScriptedAnalyzer(OpenVinoFaceAnalyzer):
         return None if self.lost else previous
 
 
-def test_a_face_is_searched_once_and_then_followed() -> None:
+def test_a_face_is_detected_once_and_then_tracked() -> None:
     analyzer = ScriptedAnalyzer([face_at(1), face_at(2)])
     tracker = FaceTracker(analyzer, smallest=0.25)
     assert [tracker(FRAME) for _ in range(3)] == [analyzer.detected[0]] * 3
     assert analyzer.asked == ["detect 30", "track", "track"]
 
 
-def test_a_lost_face_gives_way_to_the_largest() -> None:
+def test_after_a_loss_the_largest_face_is_followed() -> None:
     analyzer = ScriptedAnalyzer([face_at(1)])
     tracker = FaceTracker(analyzer)
     tracker(FRAME)
@@ -50,7 +50,7 @@ def test_a_lost_face_gives_way_to_the_largest() -> None:
     assert analyzer.asked == ["detect 10", "track", "detect 10", "detect 10"]
 
 
-def test_in_a_new_scene_and_after_a_reset_nothing_is_expected_nearby() -> None:
+def test_a_new_scene_or_a_reset_forgets_the_face() -> None:
     analyzer = ScriptedAnalyzer([face_at(1)])
     tracker = FaceTracker(analyzer)
     tracker(FRAME)
@@ -60,7 +60,7 @@ def test_in_a_new_scene_and_after_a_reset_nothing_is_expected_nearby() -> None:
     assert "track" not in analyzer.asked
 
 
-def test_following_alone_never_searches() -> None:
+def test_follow_never_detects() -> None:
     analyzer = ScriptedAnalyzer([face_at(1)])
     known = face_at(3)
     tracker = FaceTracker(analyzer, face=known)

@@ -29,7 +29,7 @@ from liveportrait.marking.credentials import FORMATS, read_credentials, sign
 from liveportrait.marking.seal import Marker
 from liveportrait.marking.statement import COMPOSITE, Statement
 from liveportrait.marking.verdict import verify
-from liveportrait.media import Names, VideoWriter, load_image, save_image
+from liveportrait.media import OutputGroup, VideoWriter, load_image, save_image
 from liveportrait.media.gif import GifWriter
 
 SUFFIXES = [".mp4", ".mov", ".gif", ".jpg", ".png", ".webp"]
@@ -225,9 +225,9 @@ def test_where_signing_fails_nothing_is_left(tmp_path, monkeypatch):
         raise c2pa.C2paError.Io("no space")
 
     monkeypatch.setattr(c2pa.Builder, "sign", full)
-    with pytest.raises(UserError, match=r"a\.png cannot be marked .*no space"), Names(seal) as names:
+    with pytest.raises(UserError, match=r"a\.png cannot be marked .*no space"), OutputGroup(seal) as group:
         for name in ("a.png", "b.png"):
-            save_image(tmp_path / name, quadrants(), names=names)
+            save_image(tmp_path / name, quadrants(), group=group)
     assert not list(tmp_path.glob("*.png")) and not list(tmp_path.glob(".liveportrait-*"))
 
 

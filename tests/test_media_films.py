@@ -1,4 +1,4 @@
-"""Videos as people have them: clocks, joints, empty frames, other shapes half way, transparency, HDR."""
+"""Real-world videos: clocks, joints, empty frames, size changes halfway through, transparency, HDR."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RED, GREEN, BLUE = (200, 30, 20), (20, 180, 40), (30, 50, 220)
 
 
 def levels(reader: VideoReader) -> list[int]:
-    """The number of each frame, told by its grey quarter."""
+    """The number of each frame, read from its grey quarter."""
     return [round((corners(frame)[3].mean() - 60) / 4) for frame in reader]
 
 
@@ -28,7 +28,7 @@ def at(path: Path, ticks: Sequence[int], rate: int, **how: object) -> Path:
 
 
 def skipping(path: Path, ticks: Sequence[int], length: int) -> Path:
-    """An AVI of `length` frames at 25/s, empty ones but at the ticks."""
+    """An AVI of `length` frames at 25/s, all empty except at the ticks."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=25, options={"qmin": "2", "qmax": "2"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
@@ -38,7 +38,7 @@ def skipping(path: Path, ticks: Sequence[int], length: int) -> Path:
             container.mux(stream.encode(picture.reformat(format="yuvj420p")))
         container.mux(stream.encode(None))
     data = bytearray(path.read_bytes())
-    # Empty frames at the end are in the header alone here: of the file, then of the stream.
+    # Trailing empty frames appear only in the headers here: the file's, then the stream's.
     for name, offset in ((b"avih", 24), (b"strh", 40)):
         place = data.index(name) + offset
         data[place : place + 4] = length.to_bytes(4, "little")
@@ -64,7 +64,7 @@ def test_empty_frames_of_an_avi_show_the_last_picture(
 
 @pytest.mark.parametrize(("options", "base"), [({"bf": "2"}, 600), ({"bf": "2"}, 50), ({"bf": "0"}, 100)])
 def test_avi_of_copied_packets(tmp_path: Path, options: dict[str, str], base: int) -> None:
-    """H.264 in an AVI with a faster clock: the times are those of decoding, the gaps between are empty frames."""
+    """H.264 in an AVI with a faster clock: times are decoding times, and the gaps between them are empty frames."""
     whole = make_video(tmp_path / "a.mp4", 20, rate=25, options=options)
     with av.open(str(whole)) as source, av.open(str(tmp_path / "a.avi"), "w") as copy:
         stream = source.streams.video[0]
@@ -82,7 +82,7 @@ def test_avi_of_copied_packets(tmp_path: Path, options: dict[str, str], base: in
 
 @pytest.mark.parametrize("late", [0, 11, 9, 500])
 def test_joined_transport_streams_keep_every_picture(tmp_path: Path, late: int) -> None:
-    """Twelve and eight pictures at 25/s; the second part's times start anew, overlap, or leap; 12 would go on."""
+    """Twelve and eight pictures at 25/s; the second part's times restart, overlap or jump; 12 would be continuous."""
     parts = [
         at(tmp_path / f"{number}.ts", ticks, 25)
         for number, ticks in enumerate((range(12), range(late, late + 8)))
@@ -95,7 +95,7 @@ def test_joined_transport_streams_keep_every_picture(tmp_path: Path, late: int) 
 
 
 def test_joint_in_a_variable_rate(tmp_path: Path) -> None:
-    """The part before the joint holds its fourth picture for three intervals; the one after it starts at once."""
+    """The part before the joint holds its fourth picture for three intervals; the part after it starts at once."""
     one, two = at(tmp_path / "1.ts", [0, 1, 2, 3, 6, 7], 25), at(tmp_path / "2.ts", range(6), 25)
     path = tmp_path / "joined.ts"
     path.write_bytes(one.read_bytes() + two.read_bytes())
@@ -123,7 +123,7 @@ def test_no_picture_of_a_variable_rate_is_lost(
 
 
 @pytest.mark.parametrize("ticks", [range(24), [3 * k for k in range(24)], [*range(23), 9000]])
-def test_times_too_dense_are_not_believed(tmp_path: Path, ticks: Sequence[int]) -> None:
+def test_times_that_are_too_dense_are_ignored(tmp_path: Path, ticks: Sequence[int]) -> None:
     reader = VideoReader(at(tmp_path / "a.mp4", ticks, 90000, options={"crf": "4"}))
     assert 1 <= reader.info.fps <= 120
     assert levels(reader) == list(range(24))
@@ -147,7 +147,7 @@ def test_hidden_pictures_of_vp8_do_not_count(tmp_path: Path) -> None:
         ((64, 64), (0, 10)),  # a square in 44x64 px: 44 rows of 64
     ],
 )
-def test_other_shape_half_way_keeps_its_proportions(
+def test_a_size_change_halfway_keeps_the_aspect_ratio(
     tmp_path: Path, size: tuple[int, int], bars: tuple[int, int]
 ) -> None:
     first = (64, 96) if size != (64, 64) else (64, 44)
@@ -171,7 +171,7 @@ def test_other_shape_half_way_keeps_its_proportions(
 
 @pytest.mark.parametrize("codec", ["libvpx-vp9", "libvpx"])
 def test_transparent_webm_is_laid_on_white(tmp_path: Path, codec: str) -> None:
-    """Hidden, a fifth visible (51 of 255), and whole: as in a picture."""
+    """Transparent, a fifth visible (51 of 255) and opaque, as in a picture."""
     rgba = np.dstack([quadrants(), np.full((64, 96), 255, np.uint8)])
     rgba[:32, :48, 3], rgba[:32, 48:, 3] = 0, 51
     path = tmp_path / "a.webm"
@@ -230,7 +230,7 @@ def test_hdr_levels(tmp_path: Path, transfer: int, signal: float, expected: int)
 
 
 def test_wide_primaries_of_ordinary_video(tmp_path: Path) -> None:
-    """A muted red, (200, 100, 80) in BT.709, said in P3 and BT.2020 by their matrices of linear light."""
+    """A muted red, (200, 100, 80) in BT.709, converted to P3 and BT.2020 by their matrices of linear light."""
     light = (np.array([200, 100, 80]) / 255) ** 2.4
     to_p3 = np.array([[0.8225, 0.1775, 0.0], [0.0332, 0.9668, 0.0], [0.0171, 0.0724, 0.9105]])
     to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])

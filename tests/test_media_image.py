@@ -1,4 +1,4 @@
-"""Pictures in and out: orientation, transparency, depth, colour models, and bad files."""
+"""Reading and writing pictures: orientation, transparency, depth, colour models, and bad files."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_colour_models_and_formats(tmp_path: Path) -> None:
 
 def test_first_frame_of_an_animation(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.gif", [STORED, 255 - STORED], rate=10, codec="gif", pixels="rgb8")
-    np.testing.assert_allclose(corners(load_image(path)), CLOCKWISE, atol=45)  # 3, 3 and 2 bits a channel
+    np.testing.assert_allclose(corners(load_image(path)), CLOCKWISE, atol=45)  # 3, 3 and 2 bits per channel
     later = [Image.fromarray(255 - STORED)]
     still = save(
         tmp_path / "a.webp",
@@ -110,7 +110,7 @@ def test_first_frame_of_an_animation(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_image(still), STORED)
 
 
-def test_content_counts_and_the_suffix_does_not(tmp_path: Path) -> None:
+def test_format_follows_the_content_not_the_suffix(tmp_path: Path) -> None:
     path = save(tmp_path / "photo.mp4", Image.fromarray(STORED), "PNG")
     assert media_kind(path) == "image"
     np.testing.assert_array_equal(load_image(path), STORED)
@@ -133,7 +133,7 @@ def test_picture_that_is_cut_off_is_refused(
     assert "OpenCV" not in capfd.readouterr().err
 
 
-def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures_are_refused(tmp_path: Path) -> None:
     text = tmp_path / "a.png"
     text.write_text("no picture at all, but long enough to be looked at")
     empty = tmp_path / "empty.png"
@@ -153,7 +153,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
             load_image(path)
 
 
-def test_orientation_of_damaged_exif_is_upright() -> None:
+def test_damaged_exif_means_upright() -> None:
     good = exif(6).tobytes()
     assert exif_orientation(good) == 6
     for length in range(len(good)):
@@ -170,14 +170,14 @@ def test_upright_keeps_every_pixel() -> None:
 @pytest.mark.parametrize(
     ("suffix", "error"), [(".png", 0), (".jpg", 2), (".jpeg", 2), (".webp", 4), (".PNG", 0)]
 )
-def test_saved_pictures_come_back(tmp_path: Path, suffix: str, error: float) -> None:
+def test_saved_pictures_load_unchanged(tmp_path: Path, suffix: str, error: float) -> None:
     path = tmp_path / f"a{suffix}"
     save_image(path, STORED)
     assert np.abs(load_image(path).astype(int) - STORED).mean() <= error
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_saving_never_overwrites_unasked(tmp_path: Path) -> None:
+def test_saving_never_overwrites_unless_asked(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"precious")
     with pytest.raises(UserError, match="exists already"):

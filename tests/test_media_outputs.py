@@ -1,4 +1,4 @@
-"""ProRes, transparency and folders of PNG."""
+"""Writing ProRes, transparency, GIF and folders of PNG."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_prores_4444_keeps_transparency(tmp_path: Path) -> None:
     assert np.abs(decoded[..., 3].astype(int) - rgba(0)[..., 3]).max() <= 2
 
 
-def test_webm_says_that_it_is_transparent(tmp_path: Path) -> None:
+def test_webm_declares_its_transparency(tmp_path: Path) -> None:
     path = write(tmp_path / "a.webm", alpha=True)
     with av.open(str(path)) as container:
         assert container.streams.video[0].metadata.get("alpha_mode") == "1"
@@ -69,7 +69,7 @@ def test_webm_says_that_it_is_transparent(tmp_path: Path) -> None:
         ("a.webm", False, "prores", "cannot hold ProRes"),
     ],
 )
-def test_what_a_file_cannot_hold_is_refused(
+def test_unsupported_combinations_are_refused(
     tmp_path: Path, name: str, alpha: bool, codec: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -86,7 +86,7 @@ def test_what_a_file_cannot_hold_is_refused(
         (Fraction(25), 1, 1, [0.0]),
     ],
 )
-def test_a_gif_has_colours_and_times_of_quality(
+def test_a_gif_has_accurate_colours_and_times(
     tmp_path: Path, fps: Fraction, given: int, kept: int, times: list[float]
 ) -> None:
     path = tmp_path / "a.gif"
@@ -132,7 +132,7 @@ def test_overwriting_a_link_replaces_its_target(tmp_path: Path) -> None:
         save_image(link, rgba(0), overwrite=True)
 
 
-def test_slow_rates_are_seconds_a_frame() -> None:
+def test_slow_rates_are_given_in_seconds_per_frame() -> None:
     assert [pace(rate) for rate in (9.14, 1.0, 0.08, 0.0)] == [
         "9.1 frames/s", "1.0 frames/s", "12.5 s a frame", "0.0 frames/s",
     ]  # fmt: skip
@@ -149,7 +149,7 @@ def test_a_folder_of_png_is_exact_and_complete(tmp_path: Path) -> None:
         np.testing.assert_array_equal(load_image(tmp_path / "out" / name), rgba(number)[..., :3])
 
 
-def test_a_folder_never_appears_half_full_nor_replaces_another(tmp_path: Path) -> None:
+def test_a_folder_never_appears_incomplete_nor_replaces_another(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stop"), PictureSequence(tmp_path / "out") as sequence:
         sequence.write(rgba(0))
         raise RuntimeError("stop")

@@ -1,4 +1,4 @@
-"""Pictures as people have them: colour profiles, deep and modern kinds, lost ends, animations."""
+"""Real-world pictures: colour profiles, high bit depths, modern formats, missing ends, animations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from liveportrait.errors import UserError
 from liveportrait.media import VideoReader, load_image, media_kind, save_image
 from liveportrait.media.container import picture_format
 
-STORED = quadrants() // 2 + 70  # muted: in spaces that are much larger, 8 bits hold such colours well
+STORED = quadrants() // 2 + 70  # muted colours, which 8 bits represent well even in much larger colour spaces
 CLOCKWISE = corners(STORED)
 D50 = (0.9642, 1.0, 0.8249)
 
-# Of display colour spaces: their colours in XYZ of D50, their gamma, and linear sRGB in them.
+# Display colour spaces: their primaries in XYZ (D50), their gamma, and the matrix from linear sRGB.
 P3 = (
     ((0.5151, 0.2412, -0.0011), (0.2919, 0.6922, 0.0419), (0.1572, 0.0666, 0.7841)),
     2.2,
@@ -42,7 +42,7 @@ Space = tuple[tuple[tuple[float, ...], ...], float, tuple[tuple[float, ...], ...
 
 
 def linear(image: np.ndarray) -> np.ndarray:
-    """Light, in [0, 1], of sRGB values of 8 bits."""
+    """Linear light, in [0, 1], of 8-bit sRGB values."""
     value = image / 255
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
@@ -55,7 +55,7 @@ def encoded(space: Space, levels: int = 255) -> np.ndarray:
 
 
 def profile(kind: bytes, gamma: float, colours: tuple[tuple[float, ...], ...] = ()) -> bytes:
-    """An ICC profile, version 2, of a display of kind "RGB " or "GRAY"."""
+    """An ICC profile, version 2, of a display, with `kind` "RGB " or "GRAY"."""
 
     def xyz(values: tuple[float, ...]) -> bytes:
         return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(value * 65536)) for value in values)
@@ -110,7 +110,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def test_profile_of_grey(tmp_path: Path) -> None:
-    """A level of 50 % light is 188 in sRGB; with gamma 1.8 it is stored as 173."""
+    """50 % light is 188 in sRGB; with gamma 1.8 it is stored as 173."""
     path = tmp_path / "a"
     for kind in ("PNG", "JPEG", "TIFF"):
         grey = Image.fromarray(np.full((32, 32), 173, np.uint8))
@@ -119,7 +119,7 @@ def test_profile_of_grey(tmp_path: Path) -> None:
 
 
 def ink_profile() -> bytes:
-    """An ICC profile of CMYK whose lightness falls from paper to black with K alone; other inks change nothing."""
+    """A CMYK ICC profile whose lightness depends on K alone, from paper to black; other inks change nothing."""
     identity = b"".join(struct.pack(">i", 65536 * (k % 4 == 0)) for k in range(9))
     corners_of_inks = b"".join(bytes((0 if k % 2 else 255, 128, 128)) for k in range(16))  # K runs fastest
     ramp = bytes(range(256))
@@ -130,8 +130,8 @@ def ink_profile() -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_profile_of_inks(tmp_path: Path, kind: str) -> None:
-    """Half of the black ink is L* 49.8, which is 118 in sRGB; without the profile it would be 127."""
+def test_cmyk_profile(tmp_path: Path, kind: str) -> None:
+    """50 % black ink is L* 49.8, which is 118 in sRGB; without the profile it would be 127."""
     path = tmp_path / "a"
     half = Image.new("CMYK", (32, 32), (0, 0, 0, 128))
     half.save(path, kind, quality=95, icc_profile=ink_profile())
@@ -141,7 +141,7 @@ def test_profile_of_inks(tmp_path: Path, kind: str) -> None:
 
 
 def test_profiles_that_change_nothing(tmp_path: Path) -> None:
-    """That of sRGB itself, a damaged one, and one for pictures of another kind."""
+    """sRGB's own profile, a damaged one, and one for another colour model."""
     path = tmp_path / "a.png"
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for data in (srgb, icc(P3)[:200], b"no profile", profile(b"GRAY", 1.8)):
@@ -149,7 +149,7 @@ def test_profiles_that_change_nothing(tmp_path: Path) -> None:
         np.testing.assert_array_equal(load_image(path), STORED)
 
 
-def test_camera_says_adobe_rgb_in_exif_alone(tmp_path: Path) -> None:
+def test_adobe_rgb_declared_in_exif_only(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif.get_ifd(0x8769).update({0xA001: 0xFFFF, 0xA005: {1: "R03", 2: b"0100"}})
     path = tmp_path / "a.jpg"
@@ -158,7 +158,7 @@ def test_camera_says_adobe_rgb_in_exif_alone(tmp_path: Path) -> None:
 
 
 def test_code_points_of_png_and_avif(tmp_path: Path) -> None:
-    """Primaries 12 are those of P3, transfer function 13 is that of sRGB, 18 HLG: its grey card (0.38) becomes 109."""
+    """Primaries 12 are P3, transfer function 13 is sRGB and 18 is HLG, whose grey card (0.38) becomes 109."""
     value = linear(STORED) @ np.array(P3[2]).T
     p3 = (255 * np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)).round()
     path = tmp_path / "a.png"
@@ -188,7 +188,7 @@ def test_depths_of_avif(tmp_path: Path, depth: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_avif_is_turned_and_laid_on_white(tmp_path: Path, orientation: int) -> None:
+def test_avif_is_turned_upright_and_laid_on_white(tmp_path: Path, orientation: int) -> None:
     picture, exif = Image.fromarray(STORED), Image.Exif()
     picture.putalpha(Image.fromarray(np.full((64, 96), 51, np.uint8)))
     exif[0x0112] = orientation
@@ -231,13 +231,13 @@ def test_heic_without_the_extra_says_what_to_install(tmp_path: Path, monkeypatch
         (b"qt  ", b"qt  mif1", None),
     ],
 )
-def test_brands_are_told_apart(tmp_path: Path, first: bytes, others: bytes, expected: str | None) -> None:
+def test_brands_are_distinguished(tmp_path: Path, first: bytes, others: bytes, expected: str | None) -> None:
     path = tmp_path / "a"
     path.write_bytes(struct.pack(">I", 16 + len(others)) + b"ftyp" + first + bytes(4) + others + b"avif" * 4)
     assert picture_format(path) == expected
 
 
-def test_unreadable_kinds_are_named(tmp_path: Path) -> None:
+def test_unreadable_formats_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"\xff\x0a" + bytes(64))
     with pytest.raises(UserError, match="is a JPEG XL picture, which cannot be read here"):
@@ -268,7 +268,9 @@ def test_jpeg_without_its_end_marker(tmp_path: Path, progressive: bool, end: byt
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("end", [b"", bytes(500)])
 @pytest.mark.parametrize("part", [0.5, 0.9])
-def test_jpeg_that_lacks_more_is_refused(tmp_path: Path, progressive: bool, end: bytes, part: float) -> None:
+def test_jpeg_with_more_missing_is_refused(
+    tmp_path: Path, progressive: bool, end: bytes, part: float
+) -> None:
     path = tmp_path / "a.jpg"
     whole = noisy_jpeg(progressive=progressive)
     path.write_bytes(whole[: int(len(whole) * part)] + end)
@@ -314,7 +316,7 @@ def test_animated_picture_is_a_video(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG", "AVIF", "GIF"])
-def test_frames_of_an_animation_stay_as_long_as_they_say(tmp_path: Path, kind: str) -> None:
+def test_frames_of_an_animation_keep_their_durations(tmp_path: Path, kind: str) -> None:
     path = save_animation(tmp_path / "a", kind, [100, 100, 300, 100, 100, 400])
     reader = VideoReader(path)
     assert (reader.info.fps, reader.info.frame_count) == (10, 11)
@@ -323,13 +325,13 @@ def test_frames_of_an_animation_stay_as_long_as_they_say(tmp_path: Path, kind: s
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG", "GIF"])
-def test_last_frame_that_stays_for_good_is_bounded(tmp_path: Path, kind: str) -> None:
+def test_duration_of_the_last_frame_is_bounded(tmp_path: Path, kind: str) -> None:
     path = save_animation(tmp_path / "a", kind, [100, 100, 100, 100, 100, 60_000])
     assert VideoReader(path).info.frame_count == 5 + 100  # of 0.1 s: 10 s
 
 
 def test_transparent_animation_on_white_with_its_profile(tmp_path: Path) -> None:
-    """Hidden pixels are white; frames that are not to be shown at all last 0.1 s, as in browsers."""
+    """Transparent pixels are white; frames with a duration of zero last 0.1 s, as in browsers."""
     pictures = []
     for step in range(3):
         picture = Image.fromarray(encoded(P3))
@@ -349,7 +351,7 @@ def test_transparent_animation_on_white_with_its_profile(tmp_path: Path) -> None
                 np.testing.assert_allclose(corners(frame), [[255] * 3, *CLOCKWISE[1:]], atol=4)
 
 
-def test_picture_in_front_of_an_animated_png_is_not_shown(tmp_path: Path) -> None:
+def test_default_image_of_an_animated_png_is_not_shown(tmp_path: Path) -> None:
     front, path = Image.fromarray(255 - STORED), tmp_path / "a.png"
     front.save(path, save_all=True, append_images=frames(3), duration=40, default_image=True)
     np.testing.assert_allclose(grey_levels(VideoReader(path)), [60, 80, 100], atol=1)
@@ -369,7 +371,7 @@ def test_animation_that_is_cut_off_is_refused(tmp_path: Path, kind: str) -> None
 
 
 @pytest.mark.parametrize(("width", "height"), [(40000, 30000), (1100000, 4)])
-def test_too_many_pixels_are_no_damage(tmp_path, capfd, width, height):
+def test_too_many_pixels_are_not_reported_as_damage(tmp_path, capfd, width, height):
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 

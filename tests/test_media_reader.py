@@ -1,4 +1,4 @@
-"""Videos in: orientation, rate, colour, depth, and every way in which a file can be broken."""
+"""Reading videos: orientation, rate, colour, depth, and every way in which a file can be broken."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_frames_belong_to_the_caller(tmp_path: Path) -> None:
     assert (frames[5] == before).all()
 
 
-def test_leaving_the_block_ends_running_passes(tmp_path: Path) -> None:
+def test_leaving_the_block_ends_running_iterations(tmp_path: Path) -> None:
     with VideoReader(make_video(tmp_path / "a.mp4", 10)) as reader:
         frames = iter(reader)
         next(frames)
@@ -134,7 +134,7 @@ def test_decoding_is_not_biased(tmp_path: Path) -> None:
     assert abs(error.mean()) < 0.3
 
 
-def test_variable_rate_is_laid_on_a_constant_one(tmp_path: Path) -> None:
+def test_variable_rate_is_resampled_to_a_constant_one(tmp_path: Path) -> None:
     shown = [0, 1, 2, 3, 7, 8, 9, 10, 12, 13]  # ticks of 1/30 s; 4-6 and 11 show nothing new
     path = make_video(tmp_path / "a.mp4", 10, times=[Fraction(k, 30) for k in shown])
     reader = VideoReader(path)
@@ -145,7 +145,7 @@ def test_variable_rate_is_laid_on_a_constant_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(grey_levels(reader), [60 + 4 * i for i in held], atol=3)
 
 
-def test_jitter_of_timestamps_is_no_variable_rate(tmp_path: Path) -> None:
+def test_timestamp_jitter_is_not_a_variable_rate(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     jitter = random.integers(-300, 300, 40)  # of 3000 ticks between frames
     times = [Fraction(int(k * 3000 + 300 + jitter[k]), 90000) for k in range(40)]
@@ -163,7 +163,7 @@ def test_animated_gif_is_a_video_on_white(tmp_path: Path) -> None:
     assert len(list(reader)) == 12
 
 
-def test_sound_with_a_cover_is_no_video(tmp_path: Path) -> None:
+def test_sound_with_a_cover_picture_is_not_a_video(tmp_path: Path) -> None:
     path = tmp_path / "song.m4a"
     with av.open(str(path), "w", format="mp4") as container:
         sound = container.add_stream("aac", rate=48000)
@@ -204,7 +204,7 @@ def test_cut_off_video_is_refused_with_its_name_and_frame(tmp_path: Path, case: 
 
 
 def noisy(seed: int) -> np.ndarray:
-    """A frame whose packet takes room, so that a cut falls inside the pictures."""
+    """A frame with a large packet, so that a cut falls inside the picture data."""
     noise = np.random.default_rng(seed).normal(0, 20, (64, 96, 3))
     return np.clip(quadrants() + cv2.GaussianBlur(noise, (0, 0), 1.0) * 2, 0, 255).astype(np.uint8)
 
@@ -227,7 +227,7 @@ def test_damage_inside_is_found_while_reading(tmp_path: Path) -> None:
     )
     data = bytearray(path.read_bytes())
     middle = len(data) * 6 // 10
-    data[middle:] = bytes(len(data) - middle)  # as a download that reserved its room and stopped
+    data[middle:] = bytes(len(data) - middle)  # like an interrupted download that had reserved its space
     path.write_bytes(data)
     reader = VideoReader(path)
     seen = 0
@@ -266,8 +266,8 @@ def test_not_a_video(tmp_path: Path) -> None:
             media_kind(path)
 
 
-def test_hlg_is_brought_to_ordinary_brightness(tmp_path: Path) -> None:
-    """A grey card of 18 % of white, which HLG stores at a signal of 0.38 (ITU-R BT.2408, table 1)."""
+def test_hlg_is_converted_to_ordinary_brightness(tmp_path: Path) -> None:
+    """A grey card with 18 % of white, which HLG stores as a signal of 0.38 (ITU-R BT.2408, table 1)."""
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx265", rate=25, options={"x265-params": "log-level=none"})
@@ -283,4 +283,4 @@ def test_hlg_is_brought_to_ordinary_brightness(tmp_path: Path) -> None:
         container.mux(stream.encode(None))
     frame = next(iter(VideoReader(path)))
     assert np.ptp(frame.mean(axis=(0, 1))) < 3
-    assert 100 < frame.mean() < 120  # BT.709 stores it at 0.41, 104 of 255; taken as it is it would be 97
+    assert 100 < frame.mean() < 120  # BT.709 stores it as 0.41, 104 of 255; unconverted it would be 97

@@ -1,4 +1,4 @@
-"""Sound as people have it: layouts, forms that change, times that start anew, several streams, and damage.
+"""Real-world sound: layouts, changing formats, restarting times, several streams, and damage.
 
 Each input carries tones of known pitch at known times; what counts is where they are in the file written.
 """
@@ -30,7 +30,7 @@ OUTPUTS = (".mp4", ".mkv", ".webm", ".mov")
 
 @dataclass(frozen=True)
 class Tone:
-    """A stretch of sound: each channel has a pitch (Hz) of its own, 0 being silence."""
+    """A stretch of sound: each channel has its own pitch (Hz), 0 for silence."""
 
     pitches: Sequence[int]
     layout: str = "stereo"
@@ -56,7 +56,7 @@ def record(
     frames: int = 20,
     defaults: Sequence[bool] | None = None,
 ) -> Path:
-    """A video of 25 frames a second with one stream of sound for each tone; all of it `late` s after zero."""
+    """A video of 25 frames per second with one audio stream per tone; everything starts `late` s after zero."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
@@ -80,7 +80,7 @@ def joined(path: Path, *parts: Path) -> Path:
 
 
 def carried(source: Path, suffix: str = ".mp4") -> Path:
-    """A video with the pictures and the sound of another."""
+    """A new video with the pictures and the sound of `source`."""
     path = source.with_name(f"carried-{source.stem}{suffix}")
     with (
         VideoReader(source) as reader,
@@ -92,7 +92,7 @@ def carried(source: Path, suffix: str = ".mp4") -> Path:
 
 
 def heard(path: Path, start: float = 0.0, end: float | None = None) -> list[dict[int, float]]:
-    """Of each channel between two times (s), the pitches (Hz) that are heard with their levels, 0.24 being whole."""
+    """For each channel between two times (s), the pitches (Hz) heard and their levels; 0.24 is full volume."""
     with av.open(str(path)) as container:
         (stream,) = container.streams.audio
         frames = [(frame.pts * frame.time_base, frame.to_ndarray()) for frame in container.decode(stream)]
@@ -115,7 +115,7 @@ def pitches(path: Path, start: float = 0.0, end: float | None = None) -> list[se
 
 
 def lasts(path: Path) -> float:
-    """How long the sound lasts, in seconds."""
+    """The duration of the sound in seconds."""
     with av.open(str(path)) as container:
         return sum(frame.samples / frame.rate for frame in container.decode(audio=0))
 
@@ -124,7 +124,7 @@ def lasts(path: Path) -> float:
 
 
 def labelled(path: Path, codec: str, tones: Tone, tag: int, labels: Sequence[int] = ()) -> Path:
-    """A MOV whose layout is told by a QuickTime tag, or by a label for each channel."""
+    """A MOV whose channel layout is given by a QuickTime tag, or by a label for each channel."""
     record(path, [tones], codec)
     movie = bytearray(path.read_bytes())
     place = movie.rindex(b"chan") - 4
@@ -156,7 +156,7 @@ def test_layouts_of_film_editors(tmp_path: Path, name: str) -> None:
     tag, labels, expected = LAYOUTS[name]
     source = labelled(tmp_path / "film.mov", "pcm_s16le", Tone(SIX, "5.1"), tag, labels)
     suffixes = (".mp4", ".mov")
-    # In a process of its own: with such layouts PyAV brings the whole interpreter down.
+    # In a separate process: such layouts can make PyAV crash the interpreter.
     command = (
         "import sys, pathlib, test_media_sound as t\n"
         "for suffix in sys.argv[2:]: print(t.carried(pathlib.Path(sys.argv[1]), suffix))"
@@ -175,7 +175,7 @@ def test_layouts_of_film_editors(tmp_path: Path, name: str) -> None:
         assert lasts(result) == pytest.approx(LENGTH, abs=0.03)
 
 
-# ---- forms that change half way ----------------------------------------------------------------------------------
+# ---- formats that change midway ----------------------------------------------------------------------------------
 
 CHANGES = {
     "stereo, then mono": (Tone((400, 600)), Tone((800,), "mono"), {800}, {800}),
@@ -208,7 +208,7 @@ def test_channels_and_rates_may_change(tmp_path: Path, name: str, codec: str, ov
     assert lasts(result) == pytest.approx(begins + LENGTH, abs=0.05)
 
 
-# ---- times that start anew, leap, or overlap ---------------------------------------------------------------------
+# ---- times that restart, jump, or overlap ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", OUTPUTS)
@@ -283,7 +283,7 @@ def test_the_default_pictures_are_taken(tmp_path: Path) -> None:
         assert next(iter(reader)).mean() == pytest.approx(200, abs=5)
 
 
-# ---- what cannot be carried --------------------------------------------------------------------------------------
+# ---- what cannot be carried over----------------------------------------------------------------------------------
 
 
 def unknown_sound(path: Path) -> Path:
@@ -312,7 +312,7 @@ def test_animated_pictures_have_no_sound(tmp_path: Path, kind: str) -> None:
     assert VideoReader(carried(tmp_path / "moving")).info.frame_count == 2
 
 
-def test_sound_that_cannot_be_decoded_is_told_beforehand(tmp_path: Path) -> None:
+def test_sound_that_cannot_be_decoded_is_reported_beforehand(tmp_path: Path) -> None:
     source = unknown_sound(tmp_path / "in.mkv")
     with pytest.raises(UserError, match=r"sound.*--audio none"):
         plan_sound(source, ".mp4")

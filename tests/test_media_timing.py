@@ -1,4 +1,4 @@
-"""Frame rates as fractions, frames on a constant rate, output files, contact sheets."""
+"""Frame rates as fractions, resampling frames to a constant rate, output files, contact sheets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from liveportrait.media import check_output, contact_sheet, output_file
 from liveportrait.media.timing import (
     FILE_JOINTS,
     STREAM_JOINTS,
-    chained,
+    chain_times,
     constant_rate,
     hold_until_next,
     next_tick,
@@ -64,7 +64,7 @@ def test_frames_are_held_until_the_next() -> None:
     assert list(hold_until_next([(0, "a"), (1, "b")], 4)) == list("abbb")
 
 
-def test_frames_at_one_tick_make_room_for_each_other() -> None:
+def test_frames_at_one_tick_move_to_later_ticks() -> None:
     ticks = [-1]
     for seconds in (-0.001, 0.01, 0.02, 0.05, 1.0, 1001 / 30):
         ticks.append(next_tick(ticks[-1], seconds, NTSC))
@@ -79,13 +79,13 @@ def test_rate_is_the_fastest_that_is_sustained() -> None:
         return sustained_rate(np.cumsum([0, *intervals_ms]) / 1000, [])
 
     assert rate(*[33] * 30, *[67] * 31) == 30  # most intervals are long
-    assert rate(*[1000] * 60, *[17] * 59) == 2 * NTSC  # a film of stills, a second of it lively
+    assert rate(*[1000] * 60, *[17] * 59) == 2 * NTSC  # a slideshow with one second of motion
     assert rate(*[40] * 20, *[200] * 100) == 25
-    assert rate(*[50, 33] * 40) == 24  # films on a raster of 60 come in turns of two and three
-    assert rate(*[40] * 300, 1, 1, 1, *[40] * 300) == 25  # a burst is no rate
+    assert rate(*[50, 33] * 40) == 24  # 3:2 pulldown of films at 60 frames per second
+    assert rate(*[40] * 300, 1, 1, 1, *[40] * 300) == 25  # a burst does not set the rate
 
 
-def test_times_too_dense_are_not_believed() -> None:
+def test_times_that_are_too_dense_are_ignored() -> None:
     for times in (np.arange(24) / 90000, np.arange(24) / 1e6, np.append(np.arange(23) / 1e4, 0.5)):
         assert constant_rate(times, [Fraction(90000)]) is None
         assert sustained_rate(times, [Fraction(90000)]) is None
@@ -94,16 +94,16 @@ def test_times_too_dense_are_not_believed() -> None:
     assert constant_rate(np.arange(24) / 240, []) == 240
 
 
-def test_times_that_start_anew_are_chained() -> None:
-    """Two recordings of four frames at 25/s; frames are shown in another order than they are decoded."""
+def test_times_that_restart_are_chained() -> None:
+    """Two recordings of four frames at 25/s, whose frames are shown in a different order than they are decoded."""
     shown, decoded = np.array([0.04, 0.16, 0.08, 0.12]), np.array([0.0, 0.04, 0.08, 0.12])
-    for second in (0.0, 0.08, 50.0):  # from the start, with an overlap, far behind
-        times, gap = chained(
+    for second in (0.0, 0.08, 50.0):  # from zero, with an overlap, much later
+        times, gap = chain_times(
             np.append(shown, shown + second), np.append(decoded, decoded + second), STREAM_JOINTS
         )
         assert gap == pytest.approx(0.04)
         np.testing.assert_allclose(times, 0.04 * np.arange(1, 9))
-    times, _ = chained(np.append(shown, shown + 50), np.append(decoded, decoded + 50), FILE_JOINTS)
+    times, _ = chain_times(np.append(shown, shown + 50), np.append(decoded, decoded + 50), FILE_JOINTS)
     np.testing.assert_allclose(times[4:], 50 + 0.04 * np.arange(1, 5))
 
 
@@ -125,7 +125,7 @@ def test_output_is_checked_before_work_begins(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["taken.mp4"]
 
 
-def test_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_output_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     with output_file(tmp_path / "a.npz") as temporary:
         assert temporary.parent == tmp_path
         assert temporary.name.startswith(".") and temporary.suffix == ".npz"
@@ -139,7 +139,7 @@ def test_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "a.npz").read_bytes() == b"whole"
 
 
-def test_contact_sheet_shows_every_frame_in_proportion() -> None:
+def test_contact_sheet_keeps_aspect_ratios() -> None:
     red = np.full((40, 80, 3), (255, 0, 0), np.uint8)
     blue = np.full((300, 150, 3), (0, 0, 255), np.uint8)
     plain = contact_sheet([[red, blue], [blue]], cell=64)

@@ -1,4 +1,4 @@
-"""Videos out: rate, colour, sound, and files that are whole or not there at all."""
+"""Writing videos: rate, colour, sound, and files that are complete or do not appear at all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write(path: Path, frames: int = 10, fps: Fraction = FPS, **options: object) 
 
 
 def spans(path: Path) -> tuple[float, float]:
-    """Where the pictures and where the sound ends, seconds."""
+    """When the pictures and the sound end, in seconds."""
     ends = {"video": 0.0, "audio": 0.0}
     with av.open(str(path)) as container:
         for packet in container.demux():
@@ -73,7 +73,7 @@ def test_colours_survive(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "alpha"), [("a.webm", False), ("a.webm", True), ("a.mov", True)])
 def test_odd_sizes_keep_their_last_row_and_column(tmp_path: Path, name: str, alpha: bool) -> None:
     image = quadrants(33, 51)
-    image[:, 48:] = image[30:] = 90  # three wide: 4:2:0 keeps the colours of pairs
+    image[:, 48:] = image[30:] = 90  # three wide: 4:2:0 stores colours for pairs of pixels
     image[:, 50] = image[32] = 230
     rgba = np.dstack([image, np.full((33, 51), 255, np.uint8)])
     with VideoWriter(tmp_path / name, Fraction(25), 51, 33, alpha=alpha) as writer:
@@ -86,7 +86,7 @@ def test_odd_sizes_keep_their_last_row_and_column(tmp_path: Path, name: str, alp
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "auto"), ("a.mov", "prores")])
-def test_odd_sizes_are_padded_by_their_edge_where_the_codec_wants_even(
+def test_odd_sizes_are_padded_by_their_edge_for_codecs_that_need_even_ones(
     tmp_path: Path, name: str, codec: VideoCodec
 ) -> None:
     image = quadrants(33, 51)
@@ -119,7 +119,7 @@ def test_smallest_frame(tmp_path: Path) -> None:
         ("in.mkv", "flac", "out.mkv"),
     ],
 )
-def test_sound_is_copied_bit_by_bit(tmp_path: Path, source: str, codec: str, target: str) -> None:
+def test_sound_is_copied_bit_for_bit(tmp_path: Path, source: str, codec: str, target: str) -> None:
     given = make_video(tmp_path / source, 60, rate=FPS, audio=codec, audio_seconds=1.5)
     path = write(tmp_path / target, 60, audio_from=given)
     assert packets_of(path, "audio") == packets_of(given, "audio")
@@ -159,7 +159,7 @@ def test_sound_is_no_longer_than_the_pictures(tmp_path: Path, codec: str, target
     assert audio <= video and video - audio < 0.06
 
 
-def test_sound_keeps_its_place_beside_the_pictures(tmp_path: Path) -> None:
+def test_sound_stays_in_sync_with_the_pictures(tmp_path: Path) -> None:
     late = make_video(
         tmp_path / "in.mkv",
         30,
@@ -171,12 +171,12 @@ def test_sound_keeps_its_place_beside_the_pictures(tmp_path: Path) -> None:
     kept, given = packets_of(path, "audio"), packets_of(late, "audio")
     first = given.index(kept[0])
     assert kept == given[first : first + len(kept)]
-    # Packets last 20 ms, the first picture comes after 1 s, and up to 0.1 s before it is kept as lead-in.
+    # Packets last 20 ms, the first picture is at 1 s, and up to 0.1 s before it is kept as lead-in.
     assert 44 <= first <= 50
     assert first + len(kept) >= 98
 
 
-def test_sound_alone_and_no_sound(tmp_path: Path) -> None:
+def test_sound_only_and_no_sound(tmp_path: Path) -> None:
     silent = make_video(tmp_path / "silent.mp4", 5)
     assert not VideoReader(write(tmp_path / "a.mp4", audio_from=silent)).info.has_audio
     with pytest.raises(UserError, match="no such file"):
@@ -198,7 +198,7 @@ def test_nothing_is_left_behind_after_an_error(
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_an_existing_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"precious")
     with pytest.raises(UserError, match="exists already"):
@@ -211,7 +211,7 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert VideoReader(path).info.frame_count == 10
 
 
-def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_file_that_appears_in_the_meantime_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with pytest.raises(UserError, match="exists already"), VideoWriter(path, FPS, 96, 64) as writer:
         writer.write(quadrants())
@@ -256,7 +256,7 @@ except UserError as error:
 """
 
 
-def test_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_full_disk_is_reported_in_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path / "a.mp4")], capture_output=True, text=True, check=True
     )
@@ -293,7 +293,7 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
     assert long < short * 1.05, f"peak memory {short:.0f} MiB for 200 frames, {long:.0f} MiB for 2000"
 
 
-def test_a_video_larger_than_its_frames_is_told(tmp_path: Path) -> None:
+def test_a_video_larger_than_its_frames_is_noted(tmp_path: Path) -> None:
     rendering = SimpleNamespace(
         compositor=SimpleNamespace(shape=(33, 50)), paste=SimpleNamespace(alpha=False)
     )

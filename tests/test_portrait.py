@@ -304,7 +304,7 @@ WRONG = {
     "pictures with alpha": (lambda: np.zeros((2, 64, 64, 4), np.uint8), "frame 0 .* is uint8 64x64x4"),
     "no pictures": (lambda: iter(()), "are empty"),
     "an array of none": (lambda: np.zeros((0, 64, 64, 3), np.uint8), "are empty"),
-    "a list with a smaller one": (mixed, "frame 2 .* is 300x200 px, and the first is 300x300"),
+    "a list with a smaller one": (mixed, "frame 2 .* is 300x200 px, but the first is 300x300"),
     "an iterator with a smaller one": (lambda: iter(mixed()), "frame 2 .* is 300x200 px"),
     "a number": (lambda: 7, "are of type int: give a path, a picture"),
     "no file of that name": (lambda: "nowhere.mp4", "nowhere.mp4"),

@@ -22,7 +22,13 @@ from liveportrait.animation.speaking.options import SpeakingOptions, SpeakOption
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN, MOUTH_SMILE
 from liveportrait.face.measures import lip_ratio
 from liveportrait.media import VideoReader, save_image
-from liveportrait.media.sound.speech import SPEECH_RATE, AtSpeechRate, is_sound, read_speech, speech_samples
+from liveportrait.media.sound.speech import (
+    SPEECH_RATE,
+    SpeechResampler,
+    count_speech_samples,
+    is_sound,
+    read_speech,
+)
 from liveportrait.motion.voice import Performance, act
 from liveportrait.motion.voice.performance import OPEN_EYE
 from liveportrait.networks.geometry import euler_degrees
@@ -167,7 +173,7 @@ def test_a_film_says_something_else(animator: Animator, tmp_path: Path) -> None:
     report = animator.speak(film, path, tmp_path / "out.mp4")
     assert report.frames == 12 and report.fps == Fraction(30000, 1001)
     before, after = list(VideoReader(film)), list(VideoReader(tmp_path / "out.mp4"))
-    assert speech_samples(tmp_path / "out.mp4") > 0.3 * SPEECH_RATE
+    assert count_speech_samples(tmp_path / "out.mp4") > 0.3 * SPEECH_RATE
     head = np.s_[:40]  # above the eyes
     assert np.abs(before[6][head].astype(int) - after[6][head]).mean() < 6
     assert len(after) == 12
@@ -262,7 +268,7 @@ def test_a_live_voice_takes_sound_at_its_rate(animator: Animator) -> None:
 def test_a_sound_in_pieces_is_brought_to_one_rate(rate: int) -> None:
     times = np.arange(rate) / rate
     sound = (0.5 * np.sin(2 * math.pi * 300 * times)).astype(np.float32)
-    change = AtSpeechRate(rate)
+    change = SpeechResampler(rate)
     found = np.concatenate([change(part) for part in np.array_split(sound, 77)])
     assert SPEECH_RATE - 64 <= len(found) <= SPEECH_RATE
     wanted = 0.5 * np.sin(2 * math.pi * 300 * np.arange(len(found)) / SPEECH_RATE)

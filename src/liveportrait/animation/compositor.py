@@ -19,12 +19,12 @@ from liveportrait.face.paste import (
     MASK_SIDE,
     Paster,
     face_mask,
+    may_reach_crop,
     outline_in_crop,
     paste_mask,
-    reaches,
     seam_correction,
     with_detail,
-    yielding,
+    without_other_heads,
 )
 from liveportrait.marking.payload import Payload, Work
 from liveportrait.marking.watermark import Watermark
@@ -173,8 +173,8 @@ class Compositor:
         if self._options.mask == "face":
             mask = face_mask([own] if face.moved is None else [own, face.moved])
         outlines = [outline_in_crop(other, window) for other in others]
-        if reaching := [outline for outline in outlines if reaches(outline)]:
-            mask = yielding(to_input(mask, MASK_SIDE), own, reaching)
+        if reaching := [outline for outline in outlines if may_reach_crop(outline)]:
+            mask = without_other_heads(to_input(mask, MASK_SIDE), own, reaching)
         return _Ready(Paster(window, self._source.shape, mask), mask)
 
 

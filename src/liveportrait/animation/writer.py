@@ -21,7 +21,7 @@ from liveportrait.marking.seal import Seal
 from liveportrait.media import (
     IMAGE_OUTPUTS,
     VIDEO_OUTPUTS,
-    Names,
+    OutputGroup,
     PictureSequence,
     VideoWriter,
     check_alpha,
@@ -104,7 +104,7 @@ class FrameWriter:
         rendering = self._rendering
         with ExitStack() as stack:
             # Encoders end first, and take a while for what they still hold; then there is nothing left but names.
-            self._names = stack.enter_context(Names(self._seal))
+            self._group = stack.enter_context(OutputGroup(self._seal))
             shape, alpha = rendering.compositor.shape, rendering.paste.alpha
             self._write = stack.enter_context(self._open(self._paths[0], shape, self._options.codec, alpha))
             if len(self._paths) > 1:
@@ -150,19 +150,19 @@ class FrameWriter:
         self, path: Path, shape: tuple[int, int], codec: VideoCodec = "auto", alpha: bool = False
     ) -> Iterator[Write]:
         """A function that writes frames of a height and width to a video, a GIF, a folder of PNG, or one picture."""
-        overwrite, names = self._options.overwrite, self._names
+        overwrite, group = self._options.overwrite, self._group
         if is_picture(path):
-            yield partial(save_image, path, overwrite=overwrite, names=names)
+            yield partial(save_image, path, overwrite=overwrite, group=group)
         elif not path.suffix:
-            with PictureSequence(path, names) as sequence:
+            with PictureSequence(path, group) as sequence:
                 yield sequence.write
         elif path.suffix.lower() in GIF_OUTPUTS:
-            with GifWriter(path, self._rendering.fps, shape[1], shape[0], overwrite, names) as gif:
+            with GifWriter(path, self._rendering.fps, shape[1], shape[0], overwrite, group) as gif:
                 yield gif.write
         else:
             height, width = shape
             with VideoWriter(
-                path, self._rendering.fps, width, height, self._audio, overwrite, codec, alpha, names
+                path, self._rendering.fps, width, height, self._audio, overwrite, codec, alpha, group
             ) as writer:
                 yield writer.write
 

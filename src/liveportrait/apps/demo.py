@@ -33,7 +33,7 @@ class Demo:
 
     def run(self) -> None:
         """Write both files, and print what was done."""
-        from liveportrait.media import IMAGE_OUTPUTS, Names, check_output, save_image
+        from liveportrait.media import IMAGE_OUTPUTS, OutputGroup, check_output, save_image
         from liveportrait.motion import bundled_templates, concatenate
 
         portrait = sample_portrait()
@@ -56,8 +56,8 @@ class Demo:
         lengths = {name: len(template) for name, template in templates.items()}
         face = animator.analyzer.detect(portrait)[0]
         pictures = motion_sheet(portrait, video, lengths, around(face.box, portrait))
-        with Names(animator.marker.seal(self.marking.mark, "animate", sheet)) as names:
-            save_image(sheet, pictures, self.overwrite, names)
+        with OutputGroup(animator.marker.seal(self.marking.mark, "animate", sheet)) as group:
+            save_image(sheet, pictures, self.overwrite, group)
         show(report, animator)
         print(f"wrote {sheet}")
 

@@ -140,10 +140,12 @@ def run_job(
         return animator.edit(source, job.out, options, progress)
     if isinstance(options, SpeakJobOptions):
         with ExitStack() as stack:
-            from liveportrait.media.sound.text import spoken
+            from liveportrait.media.sound.text import synthesized_speech
 
             speech = (
-                job.driving[0] if job.driving else stack.enter_context(spoken(options.text, options.voice))
+                job.driving[0]
+                if job.driving
+                else stack.enter_context(synthesized_speech(options.text, options.voice))
             )
             return animator.speak(source, speech, job.out, options, progress)
     return animator.animate(source, job.driving, job.out, options, progress)

@@ -10,7 +10,7 @@ __all__ = ["Face", "FaceAnalyzer", "default_analyzer"]
 
 
 def __getattr__(name: str) -> Any:
-    # The analyzer brings PyTorch and OpenCV along, for which the options that read `choice` need not wait.
+    # Imported on demand: the analyzer pulls in PyTorch and OpenCV, which the command line's options do not need.
     if name in __all__:
         return getattr(import_module("liveportrait.face.analyzer"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The interface of face analysis (detection, 478 landmarks, tracking, identity), and OpenVINO behind it."""
+"""The face analysis interface (detection, 478 landmarks, tracking, identity) and its OpenVINO implementation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from liveportrait.face.mesh import Mesh, MeshRegion
 from liveportrait.face.runtime import Network
 from liveportrait.types import Array, Image
 
-PRESENCE = 0.5  # of the landmark network, from which a detection counts as a face
-SMALLEST = 1 / 48  # of the picture's longer side: 40 px in a picture of 1920
+MIN_PRESENCE = 0.5  # score of the landmark network from which a detection counts as a face
+SMALLEST = 1 / 48  # of the picture's longer side: 40 px in a picture 1920 px wide
 SMALLEST_PX = 20.0
 
-# The landmarks, in the order in which the blendshape network takes them (its published graph's list).
+# The landmarks that the blendshape network takes, in its order (from its published graph).
 BLENDSHAPE_LANDMARKS = (
     0, 1, 4, 5, 6, 7, 8, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52, 53, 54, 55, 58, 61, 63, 65, 66, 67, 70,
     78, 80, 81, 82, 84, 87, 88, 91, 93, 95, 103, 105, 107, 109, 127, 132, 133, 136, 144, 145, 146, 148, 149,
@@ -37,20 +37,20 @@ class Face:
     """One face in one picture."""
 
     landmarks: Array  # (478,3) px of the picture: x right, y down, z away from the camera in the same scale
-    score: float  # 0..1: how sure the landmark network is that this is a face
+    score: float  # 0..1: the landmark network's confidence that this is a face
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """x0, y0, x1, y1 of the landmarks, px; it may reach outside the picture."""
+        """x0, y0, x1, y1 of the landmarks, px; it may extend beyond the picture."""
         low, high = self.landmarks[:, :2].min(axis=0), self.landmarks[:, :2].max(axis=0)
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
 class FaceAnalyzer(Protocol):
-    """Finds and measures faces. Pictures are (H,W,3) uint8 RGB; no state is kept between calls."""
+    """Finds and measures faces. Pictures are (H,W,3) uint8 RGB. No state is kept between calls."""
 
     def detect(self, image: Image, smallest: float | None = None) -> list[Face]:
-        """All faces of a picture, largest first; `smallest`: px, height of the smallest one to look for."""
+        """All faces of a picture, largest first; `smallest` is the height in px of the smallest one to look for."""
         ...
 
     def smallest(self, image: Image) -> float:
@@ -58,11 +58,11 @@ class FaceAnalyzer(Protocol):
         ...
 
     def within(self, image: Image, box: tuple[float, float, float, float]) -> Face | None:
-        """The face in a box x0, y0, x1, y1 px, not looked for; None where the box shows none."""
+        """The face in a box x0, y0, x1, y1 px, without a search; None if the box shows no face."""
         ...
 
     def track(self, image: Image, previous: Face) -> Face | None:
-        """The face in the next frame of a video, looked for where `previous` was; None when lost."""
+        """The face in the next frame of a video, searched only where `previous` was; None if lost."""
         ...
 
     def blendshapes(self, face: Face) -> Array:
@@ -75,24 +75,24 @@ class FaceAnalyzer(Protocol):
 
     @property
     def animals(self) -> AnimalDetector:
-        """The detector of the faces of cats and dogs."""
+        """The detector for the faces of cats and dogs."""
         ...
 
 
 def default_analyzer(threads: int = 1) -> FaceAnalyzer:
-    """The analyzer that the program uses unless it is given another; `threads` as for `OpenVinoFaceAnalyzer`."""
+    """The analyzer used unless another is given; `threads` as for `OpenVinoFaceAnalyzer`."""
     return OpenVinoFaceAnalyzer(threads)
 
 
 class OpenVinoFaceAnalyzer:
     """Detection, landmarks, tracking and blendshapes through OpenVINO on the CPU; identity and animals by PyTorch.
 
-    The networks are compiled when first used (about a second in all). One object may serve several threads:
-    the calls of each network take turns, and no state is kept between calls.
+    The networks are compiled on first use (about a second in all). One object may serve several threads: calls to the
+    same network run one after another, and no state is kept between calls.
     """
 
     def __init__(self, threads: int = 1) -> None:
-        """`threads`: CPU threads for each network; 0 leaves the choice to OpenVINO."""
+        """`threads` is the number of CPU threads for each network; 0 leaves the choice to OpenVINO."""
         if threads < 0:
             raise UserError(f"Face analysis cannot use {threads} threads: give 0 (automatic) or more.")
         self._detector = Detector(threads)
@@ -100,12 +100,12 @@ class OpenVinoFaceAnalyzer:
         self._blendshapes = Network("face_blendshapes", threads)
 
     def detect(self, image: Image, smallest: float | None = None) -> list[Face]:
-        """All faces in an RGB picture (H,W,3) uint8, largest first; the empty list where there is none.
+        """All faces in an RGB picture (H,W,3) uint8, largest first; an empty list if there is none.
 
-        `smallest` is the height in px of the smallest face to look for: by default 1/48 of the longer side,
-        but at least 20. It sets the cost. The whole frame is always looked at, tiles only as far as
-        `smallest` needs them: by default about 150 in a wide picture, a millisecond each; none from a fifth
-        of the longer side on. A detection counts when the landmark network, too, sees a face there.
+        `smallest` is the height in px of the smallest face to look for: by default 1/48 of the longer side, but at
+        least 20. It determines the cost. The full frame is always searched, tiles only if `smallest` needs them: by
+        default about 150 in a wide picture, a millisecond each; none if it is a fifth of the longer side or more. A
+        detection counts if the landmark network sees a face there too.
         """
         _check(image)
         if smallest is None:
@@ -117,8 +117,8 @@ class OpenVinoFaceAnalyzer:
             if any(_covers(face, found.box) for face in faces):
                 continue
             face = self._measured(image, MeshRegion.around(found.box, *found.eyes))
-            # Measured again on the square of its landmarks, as tracking does: the box that a tile gives is
-            # rough, the next frame of a video must not jump, and an accidental pattern seldom passes twice.
+            # Measured again on the square of its landmarks, as tracking does: a box from a tile is rough, the next
+            # frame of a video must not jump, and a chance pattern seldom passes twice.
             face = face and self.track(image, face)
             if face:
                 faces.append(face)
@@ -130,7 +130,7 @@ class OpenVinoFaceAnalyzer:
         ]
 
     def within(self, image: Image, box: tuple[float, float, float, float]) -> Face | None:
-        """The face in a box x0, y0, x1, y1 px of a picture (H,W,3), not looked for; None where the box shows none."""
+        """The face in a box x0, y0, x1, y1 px of a picture (H,W,3), without a search; None if the box shows no face."""
         _check(image)
         corners = np.array(box, np.float32)
         level = np.array([[0.0, 0.0], [1.0, 0.0]], np.float32)
@@ -143,9 +143,9 @@ class OpenVinoFaceAnalyzer:
         return max(max(image.shape[:2]) * SMALLEST, SMALLEST_PX)
 
     def track(self, image: Image, previous: Face) -> Face | None:
-        """The face in the next frame (H,W,3) of a video, looked for where `previous` was; None when lost.
+        """The face in the next frame (H,W,3) of a video, searched only where `previous` was; None if lost.
 
-        One landmark call, about 8 ms of one core. It never searches: call `detect` after a loss.
+        One landmark call, about 8 ms on one core. Call `detect` to find a lost face again.
         """
         _check(image)
         return self._measured(image, MeshRegion.of_landmarks(previous.landmarks))
@@ -161,7 +161,7 @@ class OpenVinoFaceAnalyzer:
 
     @cached_property
     def animals(self) -> AnimalDetector:
-        """The bundled detector, loaded when first used."""
+        """The bundled detector, loaded on first use."""
         return AnimalDetector()
 
     @cached_property
@@ -172,17 +172,17 @@ class OpenVinoFaceAnalyzer:
         if not region.side >= 1:
             return None
         landmarks, presence = self._mesh(image, region)
-        return Face(landmarks, presence) if presence >= PRESENCE else None
+        return Face(landmarks, presence) if presence >= MIN_PRESENCE else None
 
 
 def centre(face: Face) -> tuple[float, float]:
-    """The middle of the face's box, px."""
+    """The centre of the face's box, px."""
     x0, y0, x1, y1 = face.box
     return (x0 + x1) / 2, (y0 + y1) / 2
 
 
 def centre_within(face: Face, other: Face) -> bool:
-    """Whether the face's centre lies in the other's box: then they are taken for one."""
+    """Whether the face's centre lies in the other's box, so that both count as the same face."""
     return _covers(other, face.box)
 
 
@@ -197,6 +197,6 @@ def _area(face: Face) -> float:
 
 
 def _covers(face: Face, box: Array | tuple[float, float, float, float]) -> bool:
-    """Whether the face's box has the centre of a box x0, y0, x1, y1 in it."""
+    """Whether the face's box contains the centre of a box x0, y0, x1, y1."""
     x0, y0, x1, y1 = face.box
     return bool(x0 < (box[0] + box[2]) / 2 < x1 and y0 < (box[1] + box[3]) / 2 < y1)

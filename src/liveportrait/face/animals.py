@@ -1,7 +1,7 @@
-"""Faces of cats and dogs: a detector of nine landmarks, and what follows from them (axes, crop, outline).
+"""Faces of cats and dogs: a detector with nine landmarks, and what is derived from them (axes, crop, outline).
 
-The network is our own (models/README.md). Its first look finds faces from an eleventh of the picture on; the
-second sees each upright, in the middle and at one size, places nine landmarks and says how sure it is.
+The network is our own (models/README.md). A first pass finds faces from an eleventh of the picture's size upwards; a
+second sees each face upright, centred and at a fixed size, places nine landmarks and gives a confidence.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from liveportrait.types import Array, Image
 # Rows of the landmarks, as in `networks.animal`; the left eye is the one on the picture's left.
 LEFT_LIDS, RIGHT_LIDS, NOSE, MOUTH, CORNERS, CHIN = (0, 1), (2, 3), 4, 5, (6, 7), 8
 
-SNOUT = 0.75  # of the way from the eyes to the chin: what the distance between frontal eyes is at least
-# The square that a crop is framed around, in distances between the eyes: with the framing that suits people, ears
-# and chin lie inside, and the eyes are as far apart as a person's.
+SNOUT = 0.75  # minimum distance between frontal eyes, relative to the distance from the eyes to the chin
+# The square that a crop is framed around, in eye distances: with the framing used for people, ears and chin lie inside
+# and the eyes are as far apart as a person's.
 SQUARE_SIDE, SQUARE_BELOW = 1.9, 0.7
-# A crop in which the lids are farther apart than two and a half times a person's is wider: they could not meet.
-WIDEST_EYES = 0.25  # distance of the lids, in distances between the eyes
-EYE_HALF_WIDTH = 0.18  # in distances between the eyes
-OUTLINE_POINTS = 36  # of an outline, as of people's
-# Of the outline: over the eyes, under the chin, aside; in distances between the eyes.
+# A crop is wider if the lids are more than two and a half times as far apart as a person's: they could not close.
+MAX_EYE_OPENING = 0.25  # distance between the lids, in eye distances
+EYE_HALF_WIDTH = 0.18  # in eye distances
+OUTLINE_POINTS = 36  # of an outline, as many as of a person's
+# Margins of the outline above the eyes, below the chin and to either side, in eye distances.
 OUTLINE_ABOVE, OUTLINE_BELOW, OUTLINE_HALF_WIDTH = 0.95, 0.15, 1.15
 
 WEIGHTS = FOLDER / "animal_face.safetensors"
-CANDIDATE, SURE = 0.2, 0.5  # scores from which the first look proposes a face, and the second believes it
-MOST = 12  # candidates that are looked at again
-LOOK_SIZE = 0.34  # of a face in the second look, half its side = 1
-LOOKS = 2
-PRIOR = 0.5  # of a heatmap around where the cells see the landmark: standard deviation in sizes of the face
-CENTRAL = 0.35  # the second look's face has its middle here, half side = 1
-HEAD_ROOM = 1.45  # side of the square that is looked at, in sides of a box around the head
-# The picture shrunk, so that a face may fill it; as it is; and in parts at two and four times that scale.
+MIN_CANDIDATE_SCORE, MIN_SCORE = 0.2, 0.5  # for the first pass to propose a face, for the second to accept it
+MAX_CANDIDATES = 12  # that reach the second pass
+SECOND_PASS_SIZE = 0.34  # of a face in the second pass's square, whose half side is 1
+SECOND_PASSES = 2
+PRIOR = 0.5  # standard deviation, in face sizes, of a heatmap's prior around the place that the cells predict
+CENTRAL = 0.35  # the second pass's face has its centre within this of the middle, half side = 1
+HEAD_ROOM = 1.45  # side of the square for a given box around a head, in sides of the box
+# The picture shrunk, so that a face may fill it; at its own scale; and in tiles at twice that scale.
 SCALES = (0.6, 1.0, 2.0)
-STEP = 0.67  # of a part's side to the next part
+STEP = 0.67  # from one tile to the next, in sides of a tile
 
 
 class FaceAxes(NamedTuple):
-    """The axes of a face in the picture."""
+    """The axes of an animal's face in the picture."""
 
-    eyes: NDArray[np.float64]  # (2,2) middles of the left and right eye
+    eyes: NDArray[np.float64]  # (2,2) centres of the left and right eye
     middle: NDArray[np.float64]  # (2,) between them
     right: NDArray[np.float64]  # (2,) unit vector from the left to the right eye
     down: NDArray[np.float64]  # (2,) unit vector towards the chin of an upright face
-    unit: float  # the distance between the eyes, as it would be from the front
+    unit: float  # the eye distance, as it would be seen from the front
 
     @property
     def roll(self) -> float:
@@ -64,7 +64,7 @@ class FaceAxes(NamedTuple):
 
 
 def face_axes(landmarks: Array | NDArray[np.float64]) -> FaceAxes:
-    """The axes of a face with landmarks (9,2), in their unit."""
+    """The axes of a face with landmarks (9,2), in the landmarks' unit."""
     points = landmarks.astype(np.float64)
     eyes = np.stack([points[list(LEFT_LIDS)].mean(0), points[list(RIGHT_LIDS)].mean(0)])
     middle, across = eyes.mean(0), eyes[1] - eyes[0]
@@ -75,17 +75,17 @@ def face_axes(landmarks: Array | NDArray[np.float64]) -> FaceAxes:
 
 
 def animal_square(landmarks: Array) -> Square:
-    """The square that stands for the face's box when a crop is framed; landmarks (9,2) px."""
+    """The square that takes the place of the face's box when a crop is framed; landmarks (9,2) px."""
     axes = face_axes(landmarks)
     opening = max(
         float(np.linalg.norm(landmarks[low] - landmarks[high])) for high, low in (LEFT_LIDS, RIGHT_LIDS)
     )
-    size = max(axes.unit, opening / WIDEST_EYES)
+    size = max(axes.unit, opening / MAX_EYE_OPENING)
     return Square(axes.middle + SQUARE_BELOW * axes.unit * axes.down, SQUARE_SIDE * size, axes.roll)
 
 
 def published_square(landmarks: Array) -> Square:
-    """The same as the published program has it: the box around eyes, nose and lips, turned upright."""
+    """The published program's equivalent of `animal_square`: the box around eyes, nose and lips, turned upright."""
     axes = face_axes(landmarks)
     turn = np.stack([axes.right, axes.down])
     own = (landmarks[:CHIN].astype(np.float64) - axes.middle) @ turn.T
@@ -96,7 +96,7 @@ def published_square(landmarks: Array) -> Square:
 
 
 def animal_outline(landmarks: Array) -> Array:
-    """An ellipse (36,3) px around the face without its ears: from the forehead clockwise; at the depth 0."""
+    """An ellipse (36,3) px around the face without its ears, clockwise from the forehead, at depth 0."""
     axes = face_axes(landmarks)
     chin = (landmarks[CHIN].astype(np.float64) - axes.middle) @ axes.down
     top, bottom = -OUTLINE_ABOVE * axes.unit, chin + OUTLINE_BELOW * axes.unit
@@ -122,7 +122,7 @@ class AnimalFace:
 
 
 class AnimalDetector:
-    """Finds the faces of animals. Keeps nothing between calls."""
+    """Finds the faces of animals. Keeps no state between calls."""
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
         self._network = AnimalNetwork().eval()
@@ -130,22 +130,22 @@ class AnimalDetector:
         self._network.requires_grad_(False)
 
     def detect(self, image: Image) -> list[AnimalFace]:
-        """All faces in an RGB picture (H,W,3) uint8, largest first; the empty list where there is none."""
+        """All faces in an RGB picture (H,W,3) uint8, largest first; an empty list if there is none."""
         faces: list[AnimalFace] = []
         for found in self._candidates(image):
-            face = self._again(image, found)
-            if face.score >= SURE and not any(_same(face, other) for other in faces):
+            face = self._refined(image, found)
+            if face.score >= MIN_SCORE and not any(_coincide(face, other) for other in faces):
                 faces.append(face)
         return sorted(faces, key=lambda face: -face_axes(face.landmarks).unit)
 
     def within(self, image: Image, box: tuple[float, float, float, float]) -> AnimalFace:
-        """The face in a box x0, y0, x1, y1 px around a head, taken for granted: its score may be 0."""
+        """The face in a box x0, y0, x1, y1 px around a head; assumed to be there, so its score may be 0."""
         x0, y0, x1, y1 = box
         square = Square(np.array([(x0 + x1) / 2, (y0 + y1) / 2]), HEAD_ROOM * max(x1 - x0, y1 - y0), 0.0)
-        return self._again(image, self._look(image, square))
+        return self._refined(image, self._face_in(image, square))
 
     def _candidates(self, image: Image) -> list[AnimalFace]:
-        """The proposals of the first look, surest first."""
+        """The first pass's proposals, best first."""
         windows = list(_windows(image.shape))
         tiles = np.stack([to_input(crop(image, window), SIDE) for window in windows])
         found: list[AnimalFace] = []
@@ -153,25 +153,25 @@ class AnimalDetector:
             reading = self._read(tile)
             score = reading.centre[0].sigmoid()
             peaks = torch.nn.functional.max_pool2d(score[None], 3, 1, 1)[0]
-            for row, column in ((score == peaks) & (score > CANDIDATE)).nonzero().tolist():
+            for row, column in ((score == peaks) & (score > MIN_CANDIDATE_SCORE)).nonzero().tolist():
                 points = _to_picture(reading.points[0, row, column].numpy(), window)
                 found.append(AnimalFace(points, float(score[row, column])))
         kept: list[AnimalFace] = []
         for face in sorted(found, key=lambda face: -face.score):
-            if not any(_same(face, other) for other in kept):
+            if not any(_coincide(face, other) for other in kept):
                 kept.append(face)
-        return kept[:MOST]
+        return kept[:MAX_CANDIDATES]
 
-    def _again(self, image: Image, face: AnimalFace) -> AnimalFace:
-        """The face measured where it was found, and then where it was measured."""
-        for _ in range(LOOKS):
+    def _refined(self, image: Image, face: AnimalFace) -> AnimalFace:
+        """The face measured again on a square placed by its landmarks, several times."""
+        for _ in range(SECOND_PASSES):
             axes = face_axes(face.landmarks)
-            side = 2 * float(face_size(torch.from_numpy(face.landmarks))) / LOOK_SIZE
+            side = 2 * float(face_size(torch.from_numpy(face.landmarks))) / SECOND_PASS_SIZE
             centre = face.landmarks.astype(np.float64).mean(axis=0)
-            face = self._look(image, Square(centre, max(side, 1.0), axes.roll))
+            face = self._face_in(image, Square(centre, max(side, 1.0), axes.roll))
         return face
 
-    def _look(self, image: Image, square: Square) -> AnimalFace:
+    def _face_in(self, image: Image, square: Square) -> AnimalFace:
         """The one face in the middle of a square."""
         window = square.window(2 * SIDE)
         reading = self._read(to_input(crop(image, window), SIDE))
@@ -196,17 +196,17 @@ class AnimalDetector:
 
 
 def _windows(shape: tuple[int, ...]) -> Iterator[CropWindow]:
-    """The parts of a picture that the first look sees, the largest first."""
+    """The tiles of a picture for the first pass, largest first."""
     height, width = shape[:2]
     for scale in SCALES:
         side = max(height, width) / scale
-        for y in _middles(height, side):
-            for x in _middles(width, side):
+        for y in _tile_centres(height, side):
+            for x in _tile_centres(width, side):
                 yield Square(np.array([x, y]), side, 0.0).window(2 * SIDE)
 
 
-def _middles(length: float, side: float) -> list[float]:
-    """Middles of the parts with that side that cover a length."""
+def _tile_centres(length: float, side: float) -> list[float]:
+    """Centres of the tiles of a given side that cover a length."""
     if length <= side:
         return [length / 2]
     count = int(np.ceil((length - side) / (STEP * side))) + 1
@@ -214,13 +214,13 @@ def _middles(length: float, side: float) -> list[float]:
 
 
 def _to_picture(points: Array, window: CropWindow) -> Array:
-    """Points (9,2) in [-1, 1] of a window as px of the picture."""
+    """Convert points (9,2) in [-1, 1] of a window to px of the picture."""
     pixels = (points + 1) * (window.size / 2) - 0.5
     inverse = window.inverse()
     return (pixels @ inverse[:, :2].T + inverse[:, 2]).astype(np.float32)
 
 
-def _same(face: AnimalFace, other: AnimalFace) -> bool:
-    """Whether one lies on the other."""
+def _coincide(face: AnimalFace, other: AnimalFace) -> bool:
+    """Whether the centres are so close that both must be the same face."""
     apart = float(np.linalg.norm(face.landmarks.mean(axis=0) - other.landmarks.mean(axis=0)))
     return apart < face_axes(face.landmarks).unit or apart < face_axes(other.landmarks).unit

@@ -1,4 +1,4 @@
-"""MediaPipe's canonical face mesh (the mean face), and the numbers of its parts and of blendshapes."""
+"""MediaPipe's canonical face mesh (the mean face), and the indices of its landmarks and of blendshapes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from liveportrait.face.runtime import FOLDER
 from liveportrait.types import Array
 
-# Numbers of blendshapes, in MediaPipe's order of 52.
+# Blendshape indices, in MediaPipe's order of 52.
 NEUTRAL = 0
 EYE_BLINK = (9, 10)  # left, right
 MOUTH_SMILE = (44, 45)
@@ -18,8 +18,8 @@ EYE_LOOK = (11, 12, 13, 14, 15, 16, 17, 18)  # where the eyes look: down, in, ou
 BROWS_DOWN, BROW_INNER_UP, BROWS_OUTER_UP = (1, 2), 3, (4, 5)  # left, right
 JAW_OPEN = 25
 
-# Landmark numbers. Right and left are the subject's: the right eye lies on the left of an unmirrored picture.
-RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS = (33, 133), (362, 263)  # in the order of the picture, left to right
+# Landmark indices. Right and left are the subject's: the right eye is on the left of an unmirrored picture.
+RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS = (33, 133), (362, 263)  # from left to right in the picture
 RIGHT_EYE_LIDS, LEFT_EYE_LIDS = (159, 145), (386, 374)  # middle of the upper and of the lower lid
 MOUTH_CORNERS = (61, 291)
 INNER_LIPS = (13, 14)  # middle of the upper and of the lower lip, inner edge
@@ -36,7 +36,7 @@ class CanonicalFace(NamedTuple):
     """The mean face. Axes: x right, y down, z away from the camera; centimetres."""
 
     vertices: Array  # (468,3), in the order of the landmarks (the ten iris points have none)
-    weights: Array  # (468,) of the landmarks in a rigid fit: 33 points that expressions move little, else 0
+    weights: Array  # (468,) for rigid fits: nonzero for the 33 landmarks that expressions move little
 
 
 @cache

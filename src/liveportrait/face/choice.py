@@ -1,4 +1,4 @@
-"""The faces of a picture that a user wants, and how a driver's is framed. It costs nothing to import."""
+"""Which faces of a picture the user wants, and how a driver's face is framed. Cheap to import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from liveportrait.errors import UserError
 
 SMALLEST_BOX = 8.0  # px
-DRIVING_SCALE, DRIVING_Y = 2.2, -0.1  # of the window of a driving video, see `crop.source_window`
+DRIVING_SCALE, DRIVING_Y = 2.2, -0.1  # of a driving video's window, see `crop.source_window`
 
 
 class DrivingCrop(NamedTuple):
@@ -25,7 +25,7 @@ DRIVING_CROP = DrivingCrop()
 
 
 class Boxed(Protocol):
-    """A face of anybody, with x0, y0, x1, y1 px."""
+    """A person's or an animal's face, with its box x0, y0, x1, y1 px."""
 
     @property
     def box(self) -> tuple[float, float, float, float]: ...
@@ -36,14 +36,14 @@ AnyFace = TypeVar("AnyFace", bound=Boxed)
 
 @dataclass(frozen=True)
 class FaceChoice:
-    """The faces that the user wants: the largest, all, or some of them counted from the left."""
+    """The faces that the user wants: the largest, all, or some of them, numbered from the left."""
 
     takes_all: bool = False
-    numbers: tuple[int, ...] = ()  # from 1; none and not all: the largest
+    numbers: tuple[int, ...] = ()  # from 1; if empty and not `takes_all`, the largest face
 
     @classmethod
     def parse(cls, text: str) -> FaceChoice:
-        """From "largest", "all" or numbers such as "1,3". Raises `UserError` for anything else."""
+        """Parse "largest", "all" or numbers such as "1,3". Raises `UserError` for anything else."""
         if text in ("largest", "all"):
             return cls(takes_all=text == "all")
         numbers = parse_numbers(text, "faces", "largest, all, or numbers from the left such as 1,3")
@@ -54,10 +54,10 @@ class FaceChoice:
         return cls(numbers=numbers)
 
     def of(self, faces: Sequence[AnyFace], place: str) -> list[AnyFace]:
-        """The chosen ones of a picture's faces, which are given largest first; `place` names the picture.
+        """Pick the chosen faces of a picture from `faces`, which come largest first; `place` names the picture.
 
-        All come from left to right, numbers in the order in which they were named. Raises `UserError` where one
-        does not exist.
+        "all" gives them from left to right, numbers in the order given. Raises `UserError` for a number that does not
+        exist.
         """
         if not self.takes_all and not self.numbers:
             return list(faces[:1])

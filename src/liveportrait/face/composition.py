@@ -1,7 +1,7 @@
-"""A rendered face at any resolution: the source's own pixels looked up along the flow, and what is painted added.
+"""A rendered face at any resolution: the source's own pixels warped along the flow, plus what the network paints.
 
-W's flow does not care how large a picture is. Looked up in the frame itself, straight from pixels to pixels, the source
-keeps all the detail that it has, and is interpolated once; what rests is not interpolated at all.
+W's flow does not depend on the picture's size. Sampled directly from the frame, the source keeps all its detail and is
+interpolated once; what does not move is not interpolated at all.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from liveportrait.networks.geometry import pixel_grid
 from liveportrait.networks.interface import HALF_SIDE, Layers
 from liveportrait.types import Array, Image
 
-# What is almost still and almost kept is still and kept: from the first figure down, and as it is from the second on.
+# Almost still counts as still, and almost kept as kept: below the first value it is set to zero, above the second it is
+# left as it is.
 STILL = (0.04, 0.15)  # displacement, px of 256
-KEPT = (0.03, 0.08)  # the painting's share
-TILE = (64, 256)  # rows and columns that are composed at once, which stay in a processor's cache
-REACH = 2  # cells beyond a moving one that enlarging lets it touch
+KEPT = (0.03, 0.08)  # the share of the painting
+TILE = (64, 256)  # rows and columns composed at once: they fit in a processor's cache
+REACH = 2  # how many cells a moving cell can spread to when the layers are enlarged
 
 Matrix = NDArray[np.float64]  # (2,3)
 Mask = NDArray[np.bool_]
@@ -31,9 +32,9 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class FaceLayers:
-    """`Layers` of one face in one frame, settled: where next to nothing happens, nothing does."""
+    """`Layers` of one face in one frame, with negligible motion and paint set to zero."""
 
-    shift: Array  # (h,w,2) float32 where each place comes from less where it is, half sides of the crop, x then y
+    shift: Array  # (h,w,2) float32 where each place comes from minus where it is, half sides of the crop, x then y
     keep: Array  # (S,S) float32 weight of the source's own pixels; (1,1) zero where all is painted
     paint: Array  # (S,S,3) float32 what is added, RGB, in grey levels
 
@@ -48,8 +49,11 @@ class FaceLayers:
 
     @classmethod
     def _settled(cls, shift: Array, keep: Array, paint: Array) -> Self:
-        """Of one row: shift (h,w,2), keep (1,S,S), paint (3,S,S)."""
-        x, y = shift[..., 0], shift[..., 1]  # plane by plane: NumPy is ten times slower along an axis of two
+        """From one row of a batch: shift (h,w,2), keep (1,S,S), paint (3,S,S)."""
+        x, y = (
+            shift[..., 0],
+            shift[..., 1],
+        )  # plane by plane: NumPy is ten times slower along an axis of length 2
         moves = _rising(np.sqrt(x * x + y * y) * HALF_SIDE, *STILL)
         rest = 1 - keep[0]
         follows = _rising(rest, *KEPT)
@@ -66,7 +70,7 @@ class FaceLayers:
 
     @cached_property
     def busy(self) -> Mask:
-        """(S,S) the cells that are not the source as it is, and those that enlarging them touches."""
+        """(S,S) cells that differ from the source, and those that enlarging makes them spread to."""
         size = self.keep.shape[0]
         moves = cv2.resize(np.maximum(*map(np.abs, cv2.split(self.shift))), (size, size)) > 0
         changes = (moves | (self.keep < 1)).astype(np.uint8)
@@ -77,7 +81,7 @@ class FaceLayers:
         return self.paint.clip(0, 255).astype(np.uint8)
 
     def coloured(self, correction: Array) -> FaceLayers:
-        """The layers with a correction (S,S,3) of colours, grey levels, as far as they are painted."""
+        """The layers with a colour correction (S,S,3), grey levels, applied in proportion to what is painted."""
         return FaceLayers(self.shift, self.keep, self.paint + (1 - self.keep[..., None]) * correction)
 
 
@@ -86,12 +90,12 @@ def compose_into(
 ) -> None:
     """Compose a face into `target` (h,w,3), the part of the frame `source` (H,W,3) that begins at `origin` (x, y).
 
-    `to_target` takes places in the crop, ±1 at its edges, to px of the target. What neither moves nor is painted is
-    left alone: the target holds the source's pixels there already. The source's border continues outside.
+    `to_target` maps places in the crop, ±1 at its edges, to px of the target. What neither moves nor is painted is left
+    alone: the target already holds the source's pixels there. Outside the source its border pixels repeat.
     """
     height, width = target.shape[:2]
-    shift = np.asarray(cv2.transform(layers.shift, to_target[:, :2]), np.float32)  # turned, and in px
-    mixture = np.dstack([layers.paint, layers.keep])  # side by side for one look-up
+    shift = np.asarray(cv2.transform(layers.shift, to_target[:, :2]), np.float32)  # rotated, in px
+    mixture = np.dstack([layers.paint, layers.keep])  # stacked, to be warped in one call
     to_crop = np.asarray(cv2.invertAffineTransform(to_target), np.float64)
     for top in range(0, height, TILE[0]):
         for left in range(0, width, TILE[1]):
@@ -109,7 +113,7 @@ def compose_into(
 
 
 def composed(crop: Image, layers: FaceLayers) -> Image:
-    """The picture (C,C,3) of a crop (C,C,3) of the source, at any size; (S,S,3) where all is painted."""
+    """A crop (C,C,3) of the source, of any size, with its face composed; (S,S,3) where everything is painted."""
     if layers.is_painted:
         return layers.painted()
     result = crop.copy()
@@ -123,7 +127,7 @@ def centred(size: int) -> Matrix:
 
 
 def _enlarged(field: Array, to_target: Matrix, left: int, top: int, shape: Sequence[int]) -> Array:
-    """The part of a field (h,w,c) over the crop that lies at a tile of the target."""
+    """The part of a field (h,w,c) over the crop that falls on a tile of the target."""
     height, width = field.shape[:2]
     matrix = to_target.copy()  # from px of the field: place = (2 px + 1) / side - 1
     matrix[:, 2] += to_target[:, :2] @ (1 / width - 1, 1 / height - 1) - (left, top)
@@ -142,6 +146,6 @@ def _is_touched(busy: Mask, to_crop: Matrix, left: int, top: int, shape: Sequenc
 
 
 def _rising(value: Array, low: float, high: float) -> Array:
-    """From 0 at `low` to 1 at `high`, smoothly."""
+    """Smoothstep: from 0 at `low` to 1 at `high`."""
     t = ((value - low) / (high - low)).clip(0, 1)
     return t * t * (3 - 2 * t)

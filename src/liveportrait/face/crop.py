@@ -2,9 +2,8 @@
 
 docs/notes/crop-derivation.md derives it.
 
-The published program takes the rectangle from 106 landmarks (photos) or 203 (videos), which trace brows,
-eyes, nose, mouth and the outline of the face up to the eyes. `outline_points` are the mesh points of that
-area.
+The published program takes the rectangle from 106 landmarks (photos) or 203 (videos), which trace brows, eyes, nose,
+mouth and the outline of the face up to the eyes. `outline_points` are the mesh points of that area.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from liveportrait.face import canonical as mesh
 from liveportrait.face.choice import DRIVING_CROP, DrivingCrop
 from liveportrait.types import Array, Image
 
-# Annotated outlines lie a little outside the mesh: by this much on the photographs of docs/notes/crop-derivation.md.
+# Annotated outlines lie slightly outside the mesh; measured on the photographs of docs/notes/crop-derivation.md.
 OUTLINE_GROWTH = 1.015
 SIZE = 512  # side of a crop in which a face is measured, px
-SHORTEST_AXIS = 1e-3  # px between eyes and mouth from which the roll is meaningful
+SHORTEST_AXIS = 1e-3  # px between eyes and mouth above which the roll is meaningful
 
 
 @dataclass(frozen=True, eq=False)
 class CropWindow:
-    """The place of a square crop in the original picture."""
+    """The position of a square crop in the original picture."""
 
-    matrix: Array  # (2,3) float32: px of the original -> px of the crop, pixel centres at whole numbers
+    matrix: Array  # (2,3) float32: px of the original -> px of the crop, pixel centres at integers
     size: int  # side of the crop, px
 
     @property
@@ -43,10 +42,10 @@ class CropWindow:
         return self.size / float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2].astype(np.float64)))))
 
     def resized(self, size: int) -> CropWindow:
-        """The same place as a crop of another size."""
+        """The same square as a crop of another size."""
         ratio = size / self.size
         matrix = ratio * self.matrix.astype(np.float64)
-        matrix[:, 2] += (ratio - 1) / 2  # pixel centres lie at whole numbers
+        matrix[:, 2] += (ratio - 1) / 2  # pixel centres lie at integers
         return CropWindow(matrix.astype(np.float32), size)
 
     def inverse(self) -> Array:
@@ -62,7 +61,7 @@ class Square(NamedTuple):
     roll: float  # radians, positive clockwise on the screen
 
     def framed(self, scale: float, x: float, y: float) -> Square:
-        """The square `scale` times as large, then moved right and down along its own axes by x and y of its side."""
+        """The square scaled by `scale`, then moved right and down along its own axes by x and y times its side."""
         side = self.side * scale
         right = np.array([np.cos(self.roll), np.sin(self.roll)])
         down = np.array([-right[1], right[0]])
@@ -85,12 +84,12 @@ def source_window(
     y: float = -0.125,
     rotate: bool = True,
 ) -> CropWindow:
-    """The window of a source face, upright unless `rotate` is off.
+    """The window of a source face, turned upright unless `rotate` is off.
 
-    landmarks (468 or more, 2 or more) px of the original; `size` of the crop in px; `scale` is the window's
-    side over the face's; `x` and `y` move the window right and down (as seen with the face upright), in parts
-    of its side. (The published program accepts the shift in x but drops it; here it works.)
-    Raises UserError where scale is not positive or the face has no extent.
+    landmarks (468 or more, 2 or more) px of the original; `size` of the crop in px; `scale` is the window's side over
+    the face's; `x` and `y` move the window right and down (as seen with the face upright), as fractions of its side.
+    (The published program accepts the shift in x but ignores it; here it works.)
+    Raises UserError if scale is not positive or the face has no extent.
     """
     square = face_square(landmarks, scale, x, y)
     return (square if rotate else square._replace(roll=0.0)).window(size)
@@ -99,10 +98,10 @@ def source_window(
 def driving_window(
     landmarks: Iterable[Array], size: int = SIZE, crop: DrivingCrop = DRIVING_CROP
 ) -> CropWindow:
-    """One window for a whole driving video, never rotated: the mean of the frames' boxes.
+    """One window for an entire driving video, never rotated: the mean of the frames' boxes.
 
-    `landmarks` yields one (468 or more, 2 or more) array a frame; the rest as in `source_window`.
-    Raises UserError where there is no frame.
+    `landmarks` yields one array (468 or more, 2 or more) per frame; the rest as in `source_window`.
+    Raises UserError if there is no frame.
     """
     return mean_window([driving_square(points, crop) for points in landmarks], size)
 
@@ -113,12 +112,12 @@ def driving_square(landmarks: Array, crop: DrivingCrop = DRIVING_CROP) -> Square
 
 
 def whole_window(size: int) -> CropWindow:
-    """The window of a picture of `size` px a side that is a crop already."""
+    """The window of a picture with sides of `size` px that already is a crop."""
     return CropWindow(np.eye(2, 3, dtype=np.float32), size)
 
 
 def mean_window(squares: Sequence[Square], size: int = SIZE) -> CropWindow:
-    """The window of the mean of some squares, not rotated. Raises UserError where there is none."""
+    """The window of the mean of the squares, not rotated. Raises UserError if there are none."""
     if not squares:
         raise UserError("The driving video shows no face to crop around: give one with a visible face.")
     centre = np.mean([square.centre for square in squares], axis=0)
@@ -128,8 +127,8 @@ def mean_window(squares: Sequence[Square], size: int = SIZE) -> CropWindow:
 def crop(image: Image, window: CropWindow, replicate_border: bool = False) -> Image:
     """The window of a picture (H,W,3) as (size,size,3), bilinear.
 
-    Outside the picture it is black, as in the published program, or with `replicate_border` repeats the edge: a
-    moving head then pulls no black strip into the picture.
+    Outside the picture it is black, as in the published program; `replicate_border` repeats the edge instead, so that a
+    moving head does not pull a black strip into the picture.
     """
     side = (window.size, window.size)
     border = cv2.BORDER_REPLICATE if replicate_border else cv2.BORDER_CONSTANT
@@ -137,15 +136,15 @@ def crop(image: Image, window: CropWindow, replicate_border: bool = False) -> Im
 
 
 def crop_to(image: Image, window: CropWindow, size: int, replicate_border: bool = False) -> Image:
-    """The window as (size,size,3), see `crop`; averaged where it shrinks, so that nothing fine flickers."""
-    whole = max(1, int(window.side / size))  # so many pixels a side become one
-    return to_input(crop(image, window.resized(size * whole), replicate_border), size)
+    """The window as (size,size,3), see `crop`; averaged when it shrinks, so that fine detail does not flicker."""
+    factor = max(1, int(window.side / size))  # pixels per side that become one
+    return to_input(crop(image, window.resized(size * factor), replicate_border), size)
 
 
 def to_input(image: Image, size: int = 256, reduction: Reduction = "area") -> Image:
-    """A picture (H,W,3) as (size,size,3), what the networks take: averaged if it shrinks, else bilinear.
+    """A picture (H,W,3) resized to (size,size,3) for the networks: averaged if it shrinks, otherwise bilinear.
 
-    A picture that is not square is squashed. With the other `reduction` it is always bilinear.
+    A picture that is not square is squashed. With the other `reduction` the resize is always bilinear.
     """
     if image.shape[:2] == (size, size):
         return image
@@ -156,14 +155,14 @@ def to_input(image: Image, size: int = 256, reduction: Reduction = "area") -> Im
 
 @cache
 def outline_points() -> NDArray[np.int64]:
-    """Numbers of the landmarks whose box stands for the published one: all up to the eyes, and the brows."""
+    """Indices of the landmarks whose box replaces the published one: all up to the eyes, and the brows."""
     height = mesh.canonical_face().vertices[:, 1]
     below_temples = np.flatnonzero(height >= height[mesh.TEMPLES[0]])
     return np.union1d(below_temples, mesh.BROWS)
 
 
 def face_square(landmarks: Array, scale: float = 1.0, x: float = 0.0, y: float = 0.0) -> Square:
-    """The square of `source_window` before it is a crop: where it lies, how large and how rolled it is."""
+    """The square of `source_window`, before it becomes a crop."""
     if not scale > 0:
         raise UserError(f"The crop scale must be positive, not {scale}.")
     points = landmarks[:, :2].astype(np.float64)

@@ -1,9 +1,9 @@
 """Face boxes in a picture of any size: BlazeFace (short range) on the whole frame and on tiles of a pyramid.
 
-The network sees 128×128 px and finds faces between about a fifth of that and all of it. So the frame is
-looked at whole, once as it is and once with a wide margin (a face that fills the frame has no room around
-it), and then in overlapping tiles of falling resolution; the first as fine as the smallest face asked for
-needs. Bazarevsky et al., "BlazeFace", arXiv 1907.05047; anchors and decoding follow MediaPipe's graph.
+The network sees 128×128 px and finds faces between about a fifth of that size and all of it. So it gets the whole
+frame twice, as it is and with a wide margin (a face that fills the frame has no room around it), and then
+overlapping tiles of decreasing resolution, the first fine enough for the smallest face to look for.
+Bazarevsky et al., "BlazeFace", arXiv 1907.05047; anchors and decoding follow MediaPipe's graph.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from liveportrait.face.runtime import Network
 from liveportrait.types import Array, Image
 
 SIDE = 128  # input of the network, px
-GRIDS = ((16, 2), (8, 6))  # of its anchors: cells a side, anchors a cell
+GRIDS = ((16, 2), (8, 6))  # of its anchors: cells per side, anchors per cell
 MIN_SCORE = 0.5  # of a detection in the whole frame
-MIN_SCORE_TILE = 0.7  # in a tile: there are many, and accidental patterns reach 0.7 where faces reach 0.8
-OVERLAP = 0.3  # intersection over union from which two boxes of one view are one face
+MIN_SCORE_TILE = 0.7  # in a tile: there are many, and chance patterns reach 0.7 where faces reach 0.8
+OVERLAP = 0.3  # intersection over union above which two boxes in one view are the same face
 SMALLEST_SEEN = 24  # smallest face that the network finds reliably, px of its input
-STRIDE = 80  # between tiles, px of the network's input: a face up to 48 px lies whole in some tile
+STRIDE = 80  # between tiles, px of the network's input: a face of up to 48 px lies entirely within some tile
 MARGIN = 0.6  # of the side: size of the whole frame in the view with a margin
-FINEST = 2.0  # px of a tile per px of the picture: enlarging a picture more shows nothing new
+FINEST = 2.0  # px of a tile per px of the picture: enlarging it further shows nothing new
 
 
 class Detection(NamedTuple):
-    """A face box in pixels of the picture, with the two eyes, which give the roll."""
+    """A face box in pixels of the picture, and the two eyes, which give the roll."""
 
     score: float
     box: Array  # (4,) x0, y0, x1, y1: brows to chin
@@ -37,26 +37,26 @@ class Detection(NamedTuple):
 
 
 class View(NamedTuple):
-    """A square that the network looks at."""
+    """One square input of the network."""
 
     pixels: Image  # (128,128,3)
     scale: float  # px of the view per px of the picture
     corner: Array  # (2,) x, y of the view's first pixel in the picture
-    min_score: float  # a detection's least score
+    min_score: float  # below which a detection is dropped
 
 
 def anchors() -> Array:
-    """Anchor centres (896,2) in [0, 1]: two a cell of the 16×16 grid, six a cell of the 8×8 grid."""
+    """Anchor centres (896,2) in [0, 1]: two per cell of the 16×16 grid, six per cell of the 8×8 grid."""
     grids = []
-    for cells, each in GRIDS:
+    for cells, per_cell in GRIDS:
         y, x = np.mgrid[:cells, :cells]
         centres = (np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) / cells
-        grids.append(np.repeat(centres, each, axis=0))
+        grids.append(np.repeat(centres, per_cell, axis=0))
     return np.concatenate(grids).astype(np.float32)
 
 
 def overlaps(box: Array, boxes: Array) -> Array:
-    """Intersection over union (N,) of one box (4,) with others (N,4)."""
+    """Intersection over union (N,) of a box (4,) with others (N,4)."""
     corner = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     shared = corner.clip(0).prod(axis=1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
@@ -85,16 +85,16 @@ class Detector:
         self._anchors = anchors()
 
     def __call__(self, image: Image, smallest: float) -> Iterator[Detection]:
-        """Boxes in an RGB picture (H,W,3); the same face may come several times.
+        """Boxes in an RGB picture (H,W,3); the same face may appear several times.
 
         `smallest` is the height in px of the smallest face to look for.
         """
         for view in _views(image, smallest):
-            for score, values in self._look(view):
+            for score, values in self._detect_in(view):
                 points = values.reshape(-1, 2) / view.scale + view.corner
                 yield Detection(score, points[:2].reshape(4), points[2:4])
 
-    def _look(self, view: View) -> list[tuple[float, Array]]:
+    def _detect_in(self, view: View) -> list[tuple[float, Array]]:
         """Faces in one view: (score, [x0, y0, x1, y1, six points as x, y] in px of the view)."""
         regressors, logits = self._network(view.pixels[None].astype(np.float32) / 127.5 - 1)
         scores = 1 / (1 + np.exp(-logits.reshape(-1).clip(-50, 50)))
@@ -125,7 +125,7 @@ def _views(image: Image, smallest: float) -> Iterator[View]:
 
 
 def _starts(length: int) -> list[int]:
-    """First pixels of the tiles that cover a length, evenly spread, at most STRIDE apart."""
+    """First pixels of the tiles that cover a length, evenly spaced, at most STRIDE apart."""
     count = max(0, -(-(length - SIDE) // STRIDE)) + 1
     return np.linspace(0, max(0, length - SIDE), count).round().astype(int).tolist()
 
@@ -138,7 +138,7 @@ def _resized(image: Image, scale: float) -> Image:
 
 
 def _view(level: Image, left: int, top: int, scale: float, min_score: float) -> View:
-    """The 128×128 px of a resized picture from (left, top) on; black outside it."""
+    """The 128×128 px of a resized picture whose top left corner is (left, top); black outside the picture."""
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
     part = level[max(top, 0) : top + SIDE, max(left, 0) : left + SIDE]
     y, x = max(-top, 0), max(-left, 0)

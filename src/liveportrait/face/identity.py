@@ -18,8 +18,8 @@ from torch import Tensor, nn
 WEIGHTS = Path(__file__).with_name("models") / "face_identity.safetensors"
 SAME_PERSON = 0.6
 CHIP_SIDE = 150
-# Landmarks of the 478 that a chip is aligned by, and where they lie in the unit face frame: the outer and
-# inner corner of the left eye, of the right eye (the subject's), and the base of the nose.
+# The landmarks, of the 478, that align a chip, and where they lie in the unit face frame: the outer and inner corner
+# of the left eye and of the right eye (the subject's), and the base of the nose.
 CHIP_LANDMARKS = (263, 362, 33, 133, 2)
 CHIP_LAYOUT = (
     (0.8595675, 0.2134982),
@@ -81,9 +81,9 @@ class FaceIdentity(nn.Module):
 
 
 def align_chips(images: Tensor, points: Tensor) -> Tensor:
-    """Chips (B,3,150,150) of images (B,3,H,W) by the five CHIP_LANDMARKS, points (B,5,2) px.
+    """Chips (B,3,150,150) from images (B,3,H,W), aligned by the five CHIP_LANDMARKS, points (B,5,2) px.
 
-    The least-squares similarity; differentiable with respect to the images.
+    The alignment is the least-squares similarity; it is differentiable with respect to the images.
     """
     layout = (CHIP_PADDING + points.new_tensor(CHIP_LAYOUT)) / (2 * CHIP_PADDING + 1) * CHIP_SIDE
     home, centre = layout.mean(0), points.mean(1, keepdim=True)
@@ -97,10 +97,8 @@ def align_chips(images: Tensor, points: Tensor) -> Tensor:
     where = (grid - home) @ turn.transpose(1, 2) + centre
     size = points.new_tensor([images.shape[3], images.shape[2]])
     where = ((where + 0.5) / size * 2 - 1).view(-1, CHIP_SIDE, CHIP_SIDE, 2)
-    zoom = float(
-        torch.hypot(cosine, sine).detach().mean()
-    )  # picture px per chip px: filtered first when large
-    if zoom > 1.5:
+    zoom = float(torch.hypot(cosine, sine).detach().mean())  # picture px per chip px
+    if zoom > 1.5:  # averaged first, or sampling would alias
         images = F.avg_pool2d(images, int(zoom // 1.5) + 1)
     return F.grid_sample(images, where, align_corners=False)
 

@@ -1,8 +1,8 @@
-"""Measures of a face by its landmarks: head pose, openings of eyes and lips, and scores of what it does.
+"""Measurements of a face from its landmarks: head pose, openings of eyes and lips, expression scores.
 
-Openings are height over width, as the published retargeting networks are told. The published program measures on
-203 landmarks; here they are the mesh points at the same places (middle of the lids and of the inner lips, corners of
-the eyes, outer corners of the mouth). They do not change with the size, place or roll of the face.
+Openings are height over width, as the published retargeting networks expect them. The published program uses 203
+landmarks; here they are the mesh points at the same places (middle of the lids and of the inner lips, corners of the
+eyes, outer corners of the mouth). They do not depend on the size, place or roll of the face.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from liveportrait.types import Array, Image
 
 EPSILON = 1e-6
 TURN = 30.0  # degrees: a head turned this far counts as much as one blendshape at full
-DIFFERENCE = 2.0  # how much more a difference from the source's face counts than a face that is made at all
-MOUTH_HALF_WIDTH = 5.0  # cm, of the patch in which a mouth is looked at
-LIPS = 6.0  # how much a difference in the opening of the lips counts, beside one of a score
+DIFFERENCE = (
+    2.0  # weight of a difference from the source's face, relative to the strength of the expression itself
+)
+MOUTH_HALF_WIDTH = 5.0  # cm, of the patch around a mouth
+LIP_WEIGHT = 6.0  # of the lips' opening, relative to a blendshape score
 
 
 class HeadPose(NamedTuple):
@@ -40,7 +42,7 @@ class HeadPose(NamedTuple):
 def head_pose(landmarks: Array) -> HeadPose:
     """Weighted Procrustes fit of the canonical face to landmarks (468 or more, 3), x right, y down, z away.
 
-    An orthographic camera: the perspective of a face far off the picture's centre counts as rotation.
+    Assumes an orthographic camera: the perspective of a face far from the picture's centre comes out as rotation.
     """
     vertices, weights = canonical_face()
     rotation, scale, translation = fit_similarity(
@@ -82,7 +84,7 @@ def eye_ratios(landmarks: Array) -> Array:
 
 
 def lip_ratio(landmarks: Array) -> Array:
-    """Opening of the mouth (1,) from landmarks (478, 2 or more) px: 0 closed, 0.3 and more when speaking."""
+    """Opening of the mouth (1,) from landmarks (478, 2 or more) px: 0 closed, 0.3 or more when speaking."""
     return np.array([_ratio(landmarks, mesh.INNER_LIPS, mesh.MOUTH_CORNERS)], np.float32)
 
 
@@ -92,7 +94,7 @@ def opening_ratios(landmarks: Array) -> Array:
 
 
 def mouth_cues(picture: Image, landmarks: Array) -> Array:
-    """What the mouth of a face shows (5,), see `patch_cues`: a picture (H,W,3) and landmarks (478,3) px of it."""
+    """Appearance cues of the mouth (5,), see `patch_cues`, from a picture (H,W,3) and its landmarks (478,3) px."""
     middle = landmarks[[MESH[keypoint] for keypoint in (*MOUTH_CORNERS, *OUTER_LIPS)], :2].mean(0)
     to_patch = upright_patch(landmarks, middle, MOUTH_HALF_WIDTH, WIDTH, HEIGHT)
     points = landmarks[[MESH[keypoint] for keypoint in MOUTH], :2]
@@ -105,8 +107,8 @@ def mouth_cues(picture: Image, landmarks: Array) -> Array:
 def upright_patch(landmarks: Array, middle: Array, half_width: float, width: int, height: int) -> Array:
     """Matrix (2,3) from px of a picture to px of a patch (height,width) of a face with landmarks (478,3) px.
 
-    The patch lies around `middle` (2,) px, upright with the head and of its size: so many cm of the canonical face are
-    half its width.
+    The patch is centred on `middle` (2,) px and turns and scales with the head: half its width is `half_width` cm of
+    the canonical face.
     """
     pose = head_pose(landmarks)
     right = pose.rotation[0, :2] / max(float(np.linalg.norm(pose.rotation[0, :2])), EPSILON)
@@ -121,31 +123,31 @@ def _ratio(landmarks: Array, height: tuple[int, int], width: tuple[int, int]) ->
 
 
 def face_scores(analyzer: FaceAnalyzer, face: Face) -> Array:
-    """Scores (53,): 52 blendshapes, gaze left out and blinking twice, and the opening of the lips times 6.
+    """Scores (53,): 52 blendshapes, with gaze zeroed and blinks doubled, and the opening of the lips times 6.
 
-    Blendshapes know little of the lips: in speech they part much more often than the jaw opens.
+    Blendshapes say little about the lips: in speech the lips part much more often than the jaw opens.
     """
     scores = analyzer.blendshapes(face).astype(np.float32)
     scores[[NEUTRAL, *EYE_LOOK]] = 0.0
     scores[list(EYE_BLINK)] *= 2.0
-    return np.append(scores, LIPS * lip_ratio(face.landmarks)).astype(np.float32)
+    return np.append(scores, LIP_WEIGHT * lip_ratio(face.landmarks)).astype(np.float32)
 
 
 def neutral_distance(analyzer: FaceAnalyzer, face: Face) -> float:
-    """Distance of a face from a neutral one that looks into the camera: 0 at best.
+    """How far a face is from a neutral one that looks into the camera; 0 is exactly neutral.
 
-    The sum of its scores, plus the angle of the head over 30°.
+    The sum of its scores, plus the head's angle divided by 30°.
     """
     turn = torch.from_numpy(head_pose(face.landmarks).rotation)
     return float(face_scores(analyzer, face).sum()) + float(turn_degrees(turn)) / TURN
 
 
 def similarity_cost(scores: Array, source: Array | None) -> float:
-    """Cost of a driver's face with these scores as the start for a source with those: 0 for two neutral faces.
+    """Cost of starting from a driver's face with these scores, given the source's; 0 for two neutral faces.
 
-    An expression is then transferred from where it means the same on both faces: a driver who begins with an open
-    mouth does not ask closed lips to close further. Of what differs a calm face is the smaller mistake; without a
-    source, the most neutral face costs least.
+    A low cost means that the motion starts from the same expression on both faces: a driver who starts with an open
+    mouth then does not make closed lips close further. Where the faces differ, a calm one is the smaller mistake.
+    Without a source, the most neutral face costs least.
     """
     wanted = np.zeros_like(scores) if source is None else source
     return float(DIFFERENCE * np.abs(scores - wanted).sum() + scores.sum())

@@ -13,7 +13,7 @@ from liveportrait.face.runtime import Network
 from liveportrait.types import Array, Image
 
 SIDE = 256  # input of the network, px
-ROOM = 1.5  # side of the square, relative to the longer side of the box that it is made from
+ROOM = 1.5  # side of the square, relative to the longer side of the box it is built around
 EYE_CORNERS = (33, 263)  # outer corners: the subject's right, then left
 
 
@@ -34,7 +34,7 @@ class MeshRegion(NamedTuple):
 
     @classmethod
     def of_landmarks(cls, landmarks: Array) -> MeshRegion:
-        """The square for a face whose landmarks (478,2 or more) are known: where to look for it again."""
+        """The square in which to look again for a face with known landmarks (478,2 or more)."""
         xy = landmarks[:, :2]
         right_eye, left_eye = xy[list(EYE_CORNERS)]
         return cls.around(np.concatenate([xy.min(axis=0), xy.max(axis=0)]), right_eye, left_eye)
@@ -54,9 +54,9 @@ class Mesh:
         self._network = Network("face_landmarks_detector", threads)
 
     def __call__(self, image: Image, region: MeshRegion) -> tuple[Array, float]:
-        """Landmarks (478,3) in px of an RGB picture (H,W,3), and how sure (0..1) the network is of a face.
+        """Landmarks (478,3) in px of an RGB picture (H,W,3), and the probability (0..1) that this is a face.
 
-        z is in the same scale, grows away from the camera and is 0 near the middle of the head.
+        z has the same scale, grows away from the camera and is 0 near the middle of the head.
         """
         matrix = region.to_picture()
         raw, presence, _ = self._network(_sampled(image, matrix)[None].astype(np.float32) / np.float32(255))
@@ -67,8 +67,8 @@ class Mesh:
 
 
 def _sampled(image: Image, to_picture: NDArray[np.float64]) -> Image:
-    """The square as 256×256 px; the picture's edge pixels go on outside it."""
-    # Where the square is larger than its 256 px, shrink its surroundings first: bilinear samples would alias.
+    """The square as 256×256 px; outside the picture its edge pixels repeat."""
+    # Shrink the surroundings of a square that is much larger than 256 px first: bilinear samples would alias.
     shrink = int(math.hypot(to_picture[0, 0], to_picture[1, 0]))
     if shrink >= 2:
         corners = to_picture @ np.array([[0, SIDE, 0, SIDE], [0, 0, SIDE, SIDE], [1, 1, 1, 1]])

@@ -1,7 +1,7 @@
-"""Pasting a generated crop back into the frame it was cut from, and the soft masks for it.
+"""Pasting a generated crop back into the frame it was cut from, and the soft masks for that.
 
-A mask is the published one with soft edges, or follows the outline of the face's landmarks: what belongs to it, and
-what to somebody else.
+A mask is either the published square with soft edges, or follows the outline of the face's landmarks, so that other
+people's faces are left alone.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from liveportrait.face.composition import FaceLayers, centred, compose_into
 from liveportrait.face.crop import CropWindow, to_input
 from liveportrait.types import Array, Image
 
-MASK_SIDE = 256  # px of a mask: it is soft, and enlarged to the crop
-FACE, HEAD = 1.12, 1.45  # of the outline's size: a little of the hairline; the hair and the ears
-RAISED = 0.12  # of the height of the face: a head reaches farther above the outline than below it
+MASK_SIDE = 256  # px of a mask: it is soft, so it can be enlarged to the crop
+FACE, HEAD = (
+    1.12,
+    1.45,
+)  # in sizes of the outline: the face with some of the hairline, the head with hair and ears
+RAISED = 0.12  # of the face's height: a head extends farther above the outline than below it
 FEATHER = 0.06  # of the face's width: standard deviation of the soft edge
-SAME = 1e-3  # grey levels: rounding errors, so that two equal colours blend to the same
-_SHIFT = 4  # binary digits of a polygon's corners after the point
+SAME = 1e-3  # grey levels: allows for rounding errors, so that two equal colours blend to the same colour
+_SHIFT = 4  # fractional bits of a polygon's corners
 
-TOP, CHIN = 0, 18  # of the outline
+TOP, CHIN = 0, 18  # indices of outline points
 EDGE = 32  # the soft edge of the published mask is this part of the crop's side: 16 px of 512
 
 
@@ -40,16 +43,16 @@ def paste_mask(size: int = 512) -> Image:
 
 
 class Paster:
-    """Pastes into frames of one size through one window. Mask and place are worked out once.
+    """Pastes into frames of one size through one window. Mask and position are computed once.
 
-    Only the pixels of the window's bounding box are computed; all others come from the frame as they are.
-    Nothing changes after construction: one object may serve several threads.
+    Only the pixels in the window's bounding box are computed; all others are the frame's own.
+    Nothing changes after construction, so one object may serve several threads.
     """
 
     def __init__(self, window: CropWindow, frame_shape: tuple[int, ...], mask: Image | None = None) -> None:
-        """`frame_shape` begins with the height and width of the frames, px.
+        """`frame_shape` starts with the height and width of the frames, px.
 
-        `mask` (M,M) uint8 covers the crop, of any size; the published one by default.
+        `mask` (M,M) uint8, of any size, covers the crop; the published mask by default.
         """
         self._shape = frame_shape[:2]
         self._size = window.size
@@ -68,7 +71,7 @@ class Paster:
                 cv2.warpAffine(cover, self._scaled_to_box(cover.shape[0]), self._extent), np.uint8
             )
             self._cover = mask
-            # Seven eighths of a window have a full mask: copied, which is much faster than blended.
+            # The mask is full on seven eighths of a window: copying those is much faster than blending.
             self._full = (mask == 255).astype(np.uint8)
             self._edge = np.nonzero((mask > 0) & (mask < 255))
             self._weight = mask[self._edge][:, None].astype(np.float32) / 255
@@ -79,7 +82,7 @@ class Paster:
 
     @property
     def covered(self) -> tuple[tuple[slice, slice], Image] | None:
-        """Rows and columns of the frame that the window's bounding box takes, and the mask (h,w) uint8 there."""
+        """Rows and columns of the window's bounding box in the frame, and the mask (h,w) uint8 there."""
         return (self._place, self._cover) if self._visible else None
 
     def paste(self, generated: Image, frame: Image) -> Image:
@@ -95,7 +98,7 @@ class Paster:
         return result
 
     def paste_onto(self, frame: Image, generated: Image) -> None:
-        """`paste` into the frame itself. Where that is (H,W,4) RGBA, the face is laid over it as a layer."""
+        """Like `paste`, but in place. The frame may be (H,W,4) RGBA: the face is then laid over it as a layer."""
         if frame.shape[:2] != self._shape:
             raise ValueError(f"This paster was made for frames of {self._shape}, not {frame.shape[:2]}.")
         if not self._visible:
@@ -104,9 +107,9 @@ class Paster:
         self._lay(frame, np.asarray(cv2.warpAffine(generated, to_box, self._extent), np.uint8))
 
     def compose_onto(self, result: Image, frame: Image, layers: FaceLayers) -> None:
-        """Lay a face, composed of the frame's own pixels (H,W,3), over the result: (H,W,3), or (H,W,4) RGBA.
+        """Lay a face, composed of the frame's own pixels (H,W,3), over the result, (H,W,3) or (H,W,4) RGBA.
 
-        Where the face neither moves nor is painted, these are the frame's bit for bit.
+        Where the face neither moves nor is painted, the result equals the frame bit for bit.
         """
         if not self._visible:
             return
@@ -117,7 +120,7 @@ class Paster:
         self._lay(result, placed)
 
     def _lay(self, frame: Image, placed: Image) -> None:
-        """The crop at its place (h,w,3), through the mask."""
+        """Lay a crop `placed` (h,w,3) over its part of the frame, through the mask."""
         box = frame[self._place]
         if frame.shape[2] == 4:
             self._lay_over(box, placed)
@@ -151,7 +154,7 @@ def paste_back(generated: Image, window: CropWindow, original: Image) -> Image:
 
 
 def outline_mask(outline: Array, size: int, grow: float, raised: float = 0.0) -> Image:
-    """Mask (size,size) uint8, soft-edged, of what the outline (36,2 or more) px encloses, grown about its middle."""
+    """Soft-edged mask (size,size) uint8 of what an outline (36,2 or more) px encloses, grown about its centre."""
     points = outline[:, :2].astype(np.float64)
     middle = points.mean(axis=0)
     lift = raised * (points[TOP] - points[CHIN])
@@ -164,25 +167,25 @@ def outline_mask(outline: Array, size: int, grow: float, raised: float = 0.0) ->
 
 
 def outline_in_crop(outline: Array, window: CropWindow, size: int = MASK_SIDE) -> Array:
-    """A outline (36,2 or more) px of the frame as px (36,2) of the window's crop at `size` px."""
+    """An outline (36,2 or more) in px of the frame, converted to px (36,2) of the window's crop at `size` px."""
     points = outline[:, :2] @ window.matrix[:, :2].T + window.matrix[:, 2]
     return (points + 0.5) * (size / window.size) - 0.5
 
 
 def face_mask(outlines: Sequence[Array]) -> Image:
-    """Mask (256,256) uint8 of a face in its crop: wherever one of the outlines (36,2) px of 256 puts it.
+    """Mask (256,256) uint8 of a face in its crop: the union of the outlines (36,2), px of 256.
 
-    It fades out towards the border of the crop, as the published mask does.
+    It fades out towards the border of the crop, like the published mask.
     """
     inside = np.maximum.reduce([outline_mask(outline, MASK_SIDE, FACE) for outline in outlines])
     return np.minimum(inside, paste_mask(MASK_SIDE))
 
 
-def yielding(mask: Image, own: Array, others: Sequence[Array]) -> Image:
-    """A mask (256,256) uint8 without other people's heads, except where the own head is in front of them.
+def without_other_heads(mask: Image, own: Array, others: Sequence[Array]) -> Image:
+    """Cut other people's heads out of a mask (256,256) uint8, except where the face's own head overlaps them.
 
-    Rims (36,2) are px of 256; only those that `reaches` says so matter. A crop shows the neighbours too, and would
-    paint over them as they were.
+    Outlines (36,2) are in px of 256; only those for which `may_reach_crop` holds matter. A crop shows the neighbours
+    too and would paint over them with how they looked before they moved.
     """
     kept = mask.astype(np.float32)
     mine = outline_mask(own, MASK_SIDE, HEAD, RAISED).astype(np.float32) / 255
@@ -192,8 +195,8 @@ def yielding(mask: Image, own: Array, others: Sequence[Array]) -> Image:
     return np.rint(kept).astype(np.uint8)
 
 
-def reaches(outline: Array) -> bool:
-    """Whether a head, given by its outline (36,2) px of 256, may reach into the crop."""
+def may_reach_crop(outline: Array) -> bool:
+    """Whether a head with this outline (36,2), px of 256, may extend into the crop."""
     low, high = outline[:, :2].min(axis=0), outline[:, :2].max(axis=0)
     room = high - low
     return bool((high + room > 0).all() and (low - room < MASK_SIDE).all())
@@ -202,22 +205,22 @@ def reaches(outline: Array) -> bool:
 # Colours at the seam.
 SEAM_SIDE = 64  # px at which they are compared: a correction is smooth
 SPREAD = 8.0  # px of 64: how far a difference at the seam reaches
-COLOUR_ALIKE = 20.0  # grey levels: crop and source that differ by more show something that moved
+COLOUR_ALIKE = 20.0  # grey levels: where crop and source differ by more, something has moved
 
 # Detail.
-BROAD = 3.0  # px of the generated picture: structures coarser than this are the generated ones
-DETAIL_ALIKE = 9.0  # grey levels by which the two may differ, broadly, where they show the same thing
-FINE = 1.2  # px: and so may what is left of their structures at this blur, which the model still draws
-STRAIN = 0.35  # change of the flow from one px to the next at which it is not believed: a fold or a tear
-LARGEST = 1024  # px: no crop is worked on at a higher resolution
+BROAD = 3.0  # px of the generated picture: coarser structures are taken from it
+DETAIL_ALIKE = 9.0  # grey levels by which the two may differ, at both blurs, where they show the same thing
+FINE = 1.2  # px: the finer blur, whose structures the model still draws
+STRAIN = 0.35  # change of the flow per px above which it is not trusted: a fold or a tear
+LARGEST = 1024  # px: crops are not processed at a higher resolution
 
 
 def seam_correction(generated: Image, source: Image, mask: Image) -> Array:
-    """What to add to a generated crop (S,S,3) for the source's colours (any size) along a mask's soft edge; float32.
+    """What to add to a generated crop (S,S,3) so that its colours match the source's along a mask's soft edge; float32.
 
-    The mask is (M,M) uint8.
-    The difference of the two, weighted by how much a place belongs to the edge and by how alike both are there, is
-    spread over the crop by normalised convolution (Knutsson and Westin, 1993).
+    The source may have any size; the mask is (M,M) uint8. The difference of the two, weighted by how much a place
+    belongs to the edge and how alike both are there, is spread over the crop by normalised convolution (Knutsson and
+    Westin, 1993).
     """
     size = generated.shape[0]
     ours, theirs = (to_input(image, SEAM_SIDE).astype(np.float32) for image in (generated, source))
@@ -231,14 +234,14 @@ def seam_correction(generated: Image, source: Image, mask: Image) -> Array:
 
 
 def with_detail(generated: Image, source: Image, crop: Image) -> Image:
-    """The generated picture (S,S,3) with detail at the size (C,C,3) of `crop`, the source's crop from its frame.
+    """Give the generated picture (S,S,3) the detail of `crop` (C,C,3), the source's crop from its frame; (C,C,3).
 
-    `source` (any size) is that crop as the networks saw it. The way from one to the other is dense optical flow
-    (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", 2016).
+    `source` (any size) is that crop as the networks saw it. Dense optical flow (Kroeger et al., "Fast Optical Flow
+    using Dense Inverse Search", 2016) aligns it with the generated picture.
     """
     size, full = generated.shape[0], crop.shape[0]
     flow = _flow(generated, to_input(source, size))
-    carried = _along(crop, flow, full)
+    carried = _warped(crop, flow, full)
     small = to_input(carried, size).astype(np.float32)
     ours = generated.astype(np.float32)
     broad, broad_carried = (cv2.GaussianBlur(image, (0, 0), BROAD) for image in (ours, small))
@@ -261,13 +264,13 @@ def _flow(generated: Image, source: Image) -> np.ndarray:
 
 
 def _strain(flow: np.ndarray) -> np.ndarray:
-    """(S,S) how fast the flow changes around each px, px a px."""
+    """(S,S) how fast the flow changes around each pixel, px per px."""
     changes = [cv2.Sobel(flow, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1))]
     return np.sqrt(sum((change**2).sum(axis=2) for change in changes))
 
 
-def _along(crop: Image, flow: np.ndarray, full: int) -> Image:
-    """The crop (C,C,3) moved by a flow (S,S,2), px of its own size."""
+def _warped(crop: Image, flow: np.ndarray, full: int) -> Image:
+    """The crop (C,C,3) warped by a flow (S,S,2) in px at the flow's own size S."""
     ratio = full / flow.shape[0]
     enlarged = cv2.resize(flow, (full, full), interpolation=cv2.INTER_LINEAR) * np.float32(ratio)
     x, y = np.meshgrid(*2 * [np.arange(full, dtype=np.float32)])

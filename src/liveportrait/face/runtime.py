@@ -1,7 +1,7 @@
-"""The networks of Google's face landmarker bundle, compiled by OpenVINO when they are first used.
+"""The networks of Google's face landmarker bundle, compiled by OpenVINO on first use.
 
-`models/README.md` says where the files come from. OpenVINO reads TFLite from a path only, which is why the
-three networks lie beside this file unpacked.
+`models/README.md` says where the files come from. OpenVINO reads TFLite only from a path, so the three networks are
+stored unpacked next to this file.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ FOLDER = Path(__file__).parent / "models"
 
 
 def import_openvino() -> ModuleType:
-    """The module `openvino`, imported so that it makes no network connection.
+    """Import `openvino` without letting it make a network connection.
 
-    Importing it starts its conversion tools, and these report the import to their makers where the package
-    openvino_telemetry is found. Slow: call it only when a network is wanted.
+    Importing it loads its conversion tools, which report the import to their authors if the package
+    openvino_telemetry is installed. Slow: call it only when a network is needed.
     """
     absent = "openvino_telemetry" not in sys.modules
     if absent:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # found absent while this imports
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # hidden during the import
     try:
         import openvino
     finally:
@@ -43,10 +43,10 @@ def import_openvino() -> ModuleType:
 
 @cache
 def openvino_core() -> ov.Core:
-    """OpenVINO's core, one for the whole process, which is never let go.
+    """OpenVINO's core: one per process, never released.
 
-    Its CPU plugin gives the thread that makes it a stack for signals, and takes that away in the thread that destroys
-    it: after the last of several cores, Ctrl-C would run on memory that is gone.
+    Its CPU plugin installs a signal stack in the thread that creates it and removes the stack in the thread that
+    destroys it. Once the last of several cores is destroyed, a Ctrl-C would be handled on freed memory.
     """
     return import_openvino().Core()
 
@@ -54,7 +54,7 @@ def openvino_core() -> ov.Core:
 class Network:
     """One TFLite network on the CPU, in float32.
 
-    Compiled on the first call. Calls from several threads are safe and take turns.
+    Compiled on the first call. Thread-safe: concurrent calls run one after another.
     """
 
     def __init__(self, name: str, threads: int) -> None:
@@ -67,14 +67,17 @@ class Network:
         return compiled(self._path, self._threads).create_infer_request()
 
     def __call__(self, batch: Array) -> list[Array]:
-        """Outputs, in the order of the file, for an input of the network's own shape (1, ...)."""
+        """Outputs, in the file's order, for an input of the network's own shape (1, ...)."""
         with self._lock:
             results = self._request.infer([np.ascontiguousarray(batch, np.float32)])
             return [np.array(results[port]) for port in self._request.model_outputs]
 
 
 def compiled(path: Path, threads: int) -> ov.CompiledModel:
-    """The network of a file, for one picture at a time. Its requests take turns: who shall not wait compiles anew."""
+    """A network file compiled for one picture at a time.
+
+    Its requests run one after another; compile the file again for requests that must run in parallel.
+    """
     core = openvino_core()
     model = core.read_model(path)
     shape = model.input(0).partial_shape

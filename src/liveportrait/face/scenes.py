@@ -10,22 +10,22 @@ from liveportrait.face.tracker import SMALLEST_DRIVER, FaceTracker, has_jumped
 from liveportrait.media.cuts import FACE_REGION, CutFinder, region_change
 from liveportrait.types import Image
 
-# Where the picture changed much: a fast camera goes on, a cut to a nearer shot does not.
+# Tighter bounds where the picture changed much: a fast camera move stays within them, a cut to a closer shot does not.
 SMALLER_JUMP, SMALLER_GROWTH = 0.35, 1.15
-PATIENCE = 25  # frames that somebody out of sight is waited for before another one in the picture is followed
-REGION = 2.0  # side of the surroundings in which a cut is looked for, in sizes of the face's box
+PATIENCE = 25  # frames to wait for somebody who is out of sight before following someone else
+REGION = 2.0  # side of the area around a face that is compared to find a cut, in sizes of the face's box
 
 
 class SceneTracker:
-    """Follows one face through a film, and tells where it begins anew: after a cut, or somewhere else.
+    """Follows one face through a film and reports where it starts over: after a cut, or at another place.
 
-    A frame that differs much from the one before is no cut for a face that goes on, and its surroundings with it: a
-    camera that moves fast changes the whole frame too, and so does what is cut in. A face that jumps by more than its
-    size begins anew; where it is somebody else's, the one who was followed is waited for a while.
+    A frame that differs much from the one before is not a cut if the face and its surroundings continue: a fast camera
+    move changes the whole frame too, and so does an inserted picture. A face that jumps by more than its size starts
+    over; if it is somebody else's, the tracker first waits a while for the person it followed.
     """
 
     begins: bool = False
-    """whether the face of the last frame does not continue the one seen before it"""
+    """whether the face in the last frame is a new start, not the continuation of the face seen before it"""
 
     def __init__(self, analyzer: FaceAnalyzer, smallest: float = SMALLEST_DRIVER) -> None:
         """`smallest` as for `FaceTracker`."""
@@ -33,18 +33,18 @@ class SceneTracker:
         self._tracker = FaceTracker(analyzer, smallest)
         self._is_cut = CutFinder()
         self._seen: tuple[Image, Face] | None = None  # the last frame that shows the face
-        self._was_cut = False  # since then
+        self._was_cut = False  # since that frame
         self._waited = 0  # frames since then that show somebody else
 
     def __call__(self, frame: Image) -> Face | None:
         """The face in the next frame (H,W,3) uint8 RGB, or None."""
         self._was_cut |= self._is_cut(frame)
-        # Following a face across a cut ends between where it was and where it is.
+        # Tracking a face across a cut would end somewhere between the old place and the new one.
         face = self._tracker.search(frame) if self._was_cut else self._tracker(frame)
         if self._was_cut and face and not self._continues(frame, face):
             face = self._tracker(frame, new_scene=True)
         self.begins = bool(face and self._seen) and not self._continues(frame, face)
-        if face and self._seen and self.begins and not self._was_cut and self._waits_for_another(frame, face):
+        if face and self._seen and self.begins and not self._was_cut and self._should_wait(frame, face):
             self._tracker = FaceTracker(self._analyzer, self._smallest, self._seen[1])
             face, self.begins = None, False
         if face:
@@ -52,15 +52,15 @@ class SceneTracker:
         return face
 
     def reset(self) -> None:
-        """Forget all: the next face continues nothing."""
+        """Forget everything: the next face is the first one."""
         self._tracker.reset()
         self._is_cut = CutFinder()
         self._seen = None
         self._was_cut = self.begins = False
         self._waited = 0
 
-    def _waits_for_another(self, frame: Image, face: Face) -> bool:
-        """Whether a face that was found elsewhere is not the one who was followed, and it is too early to take it."""
+    def _should_wait(self, frame: Image, face: Face) -> bool:
+        """Whether the face found elsewhere is a stranger's, and it is too early to follow that person instead."""
         if self._seen is None or self._waited >= PATIENCE:
             return False
         before, now = (
@@ -74,12 +74,12 @@ class SceneTracker:
         if not (face and self._seen):
             return False
         if self._was_cut:
-            return goes_on(*self._seen, frame, face)
+            return looks_continuous(*self._seen, frame, face)
         return not has_jumped(self._seen[1], face)
 
 
-def goes_on(before: Image, face_before: Face, now: Image, face: Face) -> bool:
-    """Whether a face and what is around it look alike in two frames (H,W,3), wherever they are."""
+def looks_continuous(before: Image, face_before: Face, now: Image, face: Face) -> bool:
+    """Whether a face and its surroundings look alike in two frames (H,W,3), wherever they lie in each."""
     if has_jumped(face_before, face, SMALLER_JUMP, SMALLER_GROWTH):
         return False
     own, other = (frame[region_of(seen, frame.shape)] for frame, seen in ((before, face_before), (now, face)))
@@ -88,7 +88,7 @@ def goes_on(before: Image, face_before: Face, now: Image, face: Face) -> bool:
 
 
 def region_of(face: Face, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """The surroundings of a face, as far as the picture goes; at least one pixel."""
+    """Rows and columns of a face's surroundings, clipped to the picture; at least one pixel."""
     x0, y0, x1, y1 = face.box
     half = REGION * max(x1 - x0, y1 - y0) / 2
     slices = []

@@ -1,12 +1,12 @@
-"""Images, video and sound: streaming in and out.
+"""Streaming input and output of images, video and sound.
 
-Every frame and picture is an (H,W,3) uint8 RGB array. Files are checked by content; what cannot be read or
-written raises `UserError`. Outputs appear under their final name only when they are complete.
+Every frame and picture is an (H,W,3) uint8 RGB array. Files are recognised by content; what cannot be read or written
+raises `UserError`. Outputs appear under their final name only once they are complete.
 """
 
 from liveportrait.media.arrays import FrameArrays, check_picture
 from liveportrait.media.container import media_kind
-from liveportrait.media.files import Names, check_input, check_output, output_file
+from liveportrait.media.files import OutputGroup, check_input, check_output, output_file
 from liveportrait.media.image import (
     IMAGE_OUTPUTS,
     PictureSequence,
@@ -24,7 +24,7 @@ __all__ = [
     "IMAGE_OUTPUTS",
     "VIDEO_OUTPUTS",
     "FrameArrays",
-    "Names",
+    "OutputGroup",
     "PictureSequence",
     "VideoInfo",
     "VideoReader",

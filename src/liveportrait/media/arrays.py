@@ -1,4 +1,4 @@
-"""Pictures that come from Python, read as a video is: from the first on, as often as they are needed."""
+"""Pictures from Python code in place of a video: they can be iterated as often as needed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ DEFAULT_FPS = Fraction(25)
 class FrameArrays:
     """Pictures (H,W,3) uint8 RGB of one size with a frame rate, in place of a video file.
 
-    `pictures` is a sequence of arrays, an array (N,H,W,3), or an iterator. An iterator, which can be read only once,
-    goes through a temporary file, so that memory does not grow with its length. Raises `UserError` where a picture is
-    of another kind or size than the first, or there is none.
+    `pictures` is a sequence of arrays, an array (N,H,W,3), or an iterator. An iterator, which can be read only once, is
+    stored in a temporary file, so memory does not grow with its length. Raises `UserError` if there is no picture, or
+    if one has another type or size than the first.
 
     >>> portrait.drive(FrameArrays(frames, fps=30))
     """
@@ -37,11 +37,11 @@ class FrameArrays:
         fps: Fraction | float | None = None,
         name: str = "the frames given",
     ) -> None:
-        """`fps` None: that of the video they go with, or 25. `name` stands for them in messages."""
+        """`fps` None means the rate of the video they are used with, or 25. `name` is used in error messages."""
         self._has_rate = fps is not None
         fps = DEFAULT_FPS if fps is None else fps
         if not fps > 0:
-            raise UserError(f"the rate of {name} is {fps} frames/s: give a positive one")
+            raise UserError(f"the rate of {name} is {fps} frames/s: give a positive number")
         self.name = name
         self._pictures: NDArray[np.uint8] | Sequence[Image] | _Spool
         if isinstance(pictures, np.ndarray | Sequence):
@@ -57,7 +57,7 @@ class FrameArrays:
         self.info = VideoInfo(width, height, rate, len(self._pictures), False, False)
 
     def at(self, fps: Fraction) -> FrameArrays:
-        """The same pictures at this rate, unless they have one of their own."""
+        """The same pictures at this rate, unless they were given one."""
         if self._has_rate:
             return self
         paced = copy(self)
@@ -69,7 +69,7 @@ class FrameArrays:
 
 
 class _Spool:
-    """The pictures of an iterator in a temporary file, which goes when this object does."""
+    """The pictures of an iterator in a temporary file, deleted together with this object."""
 
     def __init__(self, pictures: Iterable[Image], name: str) -> None:
         self._count = 0
@@ -91,7 +91,7 @@ class _Spool:
     def __getitem__(self, number: int) -> Image:
         if not 0 <= number < self._count:
             raise IndexError(number)
-        # A mapping of its own for each picture: passes may run side by side.
+        # A separate mapping for each picture: several iterations may run at the same time.
         mapped = np.memmap(
             self._file, np.uint8, "r", offset=number * int(np.prod(self._shape)), shape=self._shape
         )
@@ -102,7 +102,7 @@ class _Spool:
 
 
 def check_picture(picture: object, name: str, like: Image | None = None) -> None:
-    """Raise `UserError` where `picture` is no (H,W,3) uint8 array, or of another size than `like`."""
+    """Raise `UserError` if `picture` is not an (H,W,3) uint8 array, or differs in size from `like`."""
     if not isinstance(picture, np.ndarray):
         raise UserError(f"{name} is of type {type(picture).__name__}: give (H,W,3) uint8 RGB arrays")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
@@ -110,4 +110,4 @@ def check_picture(picture: object, name: str, like: Image | None = None) -> None
         raise UserError(f"{name} is {picture.dtype} {shape}: give (H,W,3) uint8 RGB arrays")
     if like is not None and picture.shape != like.shape:
         sizes = [f"{each.shape[1]}x{each.shape[0]}" for each in (picture, like)]
-        raise UserError(f"{name} is {sizes[0]} px, and the first is {sizes[1]}: give frames of one size")
+        raise UserError(f"{name} is {sizes[0]} px, but the first is {sizes[1]}: give frames of one size")

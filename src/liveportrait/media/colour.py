@@ -1,4 +1,4 @@
-"""Pixels with transparency, and decoded video frames, as plain RGB."""
+"""Converting transparent pixels and decoded video frames to plain RGB."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from liveportrait.media.gamut import Gamut, wide
+from liveportrait.media.gamut import Gamut, conversion_key
 from liveportrait.types import Image
 
 BACKGROUND = 255  # what transparent pixels are laid on: white
@@ -28,18 +28,18 @@ def flatten(rgba: Image) -> Image:
 
 
 class FrameConverter:
-    """Turns the frames of one video into RGB as they are meant to be seen, each of the same size.
+    """Converts the frames of one video to RGB as they are meant to be shown, all in the same size.
 
-    Sample aspect ratio and orientation (rotation and mirroring by the display matrix) are those of the first
-    frame. A frame of another size is scaled to fit, with black bars where its shape differs. Colours follow the
-    frame's matrix and range; where the matrix is not said it is BT.709 for pictures wider than 1024 or higher than
-    576 pixels, BT.601 otherwise, as players assume. HLG, PQ and wide primaries are brought to BT.709 (see `gamut`).
-    Transparency is laid on white.
+    Sample aspect ratio and orientation (rotation and mirroring by the display matrix) are those of the first frame. A
+    frame of another size is scaled to fit, with black bars if its shape differs. Colours follow the frame's matrix and
+    range; an unspecified matrix is taken as BT.709 for pictures wider than 1024 or higher than 576 pixels, otherwise as
+    BT.601, like players do. HLG, PQ and wide primaries are converted to BT.709 (see `gamut`). Transparency is laid on
+    white.
     """
 
     def __init__(self, first: VideoFrame, aspect: float) -> None:
         """`aspect` is the width of a pixel over its height."""
-        # The longer side of a pixel sets the new size: nothing is scaled down.
+        # Pixels are made square by stretching their shorter side: nothing is scaled down.
         self._stretch = max(aspect, 1.0), max(1.0 / aspect, 1.0)
         self._coded = first.width, first.height
         self._width, self._height = self._square(first)
@@ -51,12 +51,12 @@ class FrameConverter:
         self.height = self._width if turned else self._height
 
     def __call__(self, frame: VideoFrame) -> Image:
-        """The frame as (height,width,3) uint8 RGB, in memory of its own."""
+        """The frame as (height,width,3) uint8 RGB, in its own memory."""
         options: dict[str, Any] = {}
         if frame.colorspace == _UNSPECIFIED:
             options["src_colorspace"] = "itu709" if frame.width > 1024 or frame.height > 576 else "itu601"
         transparent = any(component.is_alpha for component in frame.format.components)
-        key = wide(frame.color_trc, frame.color_primaries)
+        key = conversion_key(frame.color_trc, frame.color_primaries)
         pixels = ("gbrap" if transparent else "gbrp") + ("16le" if key else "")
         width, height = self._fitted(frame)
         converted = self._reformatter.reformat(
@@ -79,7 +79,7 @@ class FrameConverter:
         return round(frame.width * self._stretch[0]), round(frame.height * self._stretch[1])
 
     def _fitted(self, frame: VideoFrame) -> tuple[int, int]:
-        """Width and height that a frame takes within the picture."""
+        """Width and height of a frame within the picture."""
         if (frame.width, frame.height) == self._coded:
             return self._width, self._height
         width, height = self._square(frame)
@@ -88,7 +88,7 @@ class FrameConverter:
 
 
 def _plane(frame: VideoFrame, index: int) -> Image:
-    """One plane (H,W) uint8 of a planar frame of 8 or 16 bits, without the padding of its lines."""
+    """One plane (H,W) of a planar frame with 8 or 16 bits, as uint8 without line padding."""
     plane = frame.planes[index]
     lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     if frame.format.components[index].bits == 8:
@@ -98,8 +98,8 @@ def _plane(frame: VideoFrame, index: int) -> Image:
 
 
 def _display_matrix(frame: VideoFrame) -> NDArray[np.float64]:
-    """The linear part (2,2) of the frame's display matrix: [x' y'] = [x y] @ matrix, up to its scale."""
-    side_data: Any = frame.side_data  # a mapping by name, which its stub does not say
+    """The linear part (2,2) of the frame's display matrix, up to scale: [x' y'] = [x y] @ matrix."""
+    side_data: Any = frame.side_data  # a mapping by name; its stub does not say so
     data = side_data.get("DISPLAYMATRIX")
     if data is None:
         return np.eye(2)
@@ -111,7 +111,7 @@ def _turned_sideways(matrix: NDArray[np.float64]) -> bool:
 
 
 def _oriented(image: Image, matrix: NDArray[np.float64]) -> Image:
-    """The image turned by the quarter turn and mirroring nearest to the matrix."""
+    """The image, rotated and mirrored by the quarter turn and mirroring closest to the matrix."""
     if _turned_sideways(matrix):
         image = image.transpose(1, 0, 2)
         matrix = matrix[::-1]

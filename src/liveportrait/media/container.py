@@ -1,7 +1,7 @@
-"""Media containers: opened, if they are such and nothing else; and the kind of a file, told by its first bytes.
+"""Opening media containers safely, and recognising the kind of a file by its first bytes.
 
-FFmpeg also opens text files as terminal recordings and playlists that name other files or network addresses;
-here it may open the formats below from local files only.
+FFmpeg would also open text files as terminal recordings, and playlists that name other files or network addresses;
+here it may open only the formats below, and only from local files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from liveportrait.limits import check_pixels, max_pixels, picture_bytes
 from liveportrait.media.files import check_input
 
 _DEMUXERS = "mov,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac,aac"
-OPEN_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}  # of all that is read
+OPEN_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}  # for every file that is read
 
 PICTURES = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP or TIFF"
 VIDEOS = "MP4, MOV, MKV, WebM, AVI, or an animated GIF, WebP, PNG or AVIF"
@@ -46,20 +46,20 @@ _SIGNATURES = (  # offset, bytes, format
     (4, b"JXL \r\n\x87\n", "JPEG XL"),
     (4, b"ftypcrx ", "camera's raw"),
 )
-# Of files that begin with a box "ftyp": the first brand, or where it is a general one, another in the list.
+# For files that start with a "ftyp" box: the major brand or, if that is a general one, a compatible brand.
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _GENERAL_BRANDS = {b"mif1", b"msf1", b"miaf"}
 UNREADABLE = ("JPEG XL", "camera's raw")
-# What stands in a file of several pictures, and rarely in one of a single picture.
+# Bytes found in files with several frames, and rarely in those with one.
 _SIGNS_OF_ANIMATION = {"PNG": b"acTL", "WebP": b"ANMF", "AVIF": b"avis"}
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".wmv"}
 
 S = TypeVar("S", AudioStream, VideoStream)
 
-# Made to go with another stream, or for some listeners only.
-_ASIDE = (
+# Streams that accompany another stream, or are meant for some listeners only.
+_SECONDARY = (
     Disposition.comment
     | Disposition.hearing_impaired
     | Disposition.visual_impaired
@@ -70,10 +70,10 @@ _ASIDE = (
 
 @contextmanager
 def open_media(path: Path) -> Iterator[InputContainer]:
-    """The opened container of a video or sound file. Raises UserError where it cannot be opened."""
+    """The opened container of a video or sound file. Raises UserError if it cannot be opened."""
     check_input(path)
     try:
-        # The limit holds for the frames, too, that are decoded in order to learn what the file holds.
+        # The limit also applies to the frames that FFmpeg decodes to probe the file.
         options = {**OPEN_OPTIONS, "max_pixels": str(max_pixels())}
         container = av.open(os.path.abspath(path), options=options, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
@@ -84,34 +84,34 @@ def open_media(path: Path) -> Iterator[InputContainer]:
 
 def _unreadable(path: Path) -> UserError:
     return UserError(
-        f"{path} cannot be read as a video: it is damaged, cut off or of an unknown format; "
+        f"{path} cannot be read as a video: it is damaged, cut off or in an unknown format; "
         "play it to check, or convert it to MP4"
     )
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The stream of moving pictures that players choose; the cover of a song does not count."""
+    """The video stream that players choose; the cover picture of a song does not count."""
     streams = container.streams.video
     return _preferred(stream for stream in streams if not stream.disposition & Disposition.attached_pic)
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """The stream of sound that players choose."""
+    """The audio stream that players choose."""
     return _preferred(container.streams.audio)
 
 
 def _preferred(streams: Iterable[S]) -> S | None:
-    """The first stream of those marked as default, or of all; one that can be decoded goes before the others."""
+    """The first stream marked as default, otherwise the first one; streams that can be decoded come first."""
     return min(streams, key=_rank, default=None)
 
 
 def _rank(stream: AudioStream | VideoStream) -> tuple[bool, bool, bool]:
     disposition = stream.disposition
-    return stream.codec_context is None, not disposition & Disposition.default, bool(disposition & _ASIDE)
+    return stream.codec_context is None, not disposition & Disposition.default, bool(disposition & _SECONDARY)
 
 
 def require_video(container: InputContainer, path: Path) -> VideoStream:
-    """The stream of moving pictures that players choose. Raises UserError where there is none."""
+    """The video stream that players choose. Raises UserError if there is none."""
     stream = video_stream(container)
     if stream is None and audio_stream(container) is None:
         raise _unreadable(path)
@@ -125,13 +125,13 @@ def require_video(container: InputContainer, path: Path) -> VideoStream:
 
 
 def alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
-    """A decoder that keeps the transparency of VP8 and VP9, which the usual ones drop; None where there is none."""
+    """A decoder that keeps the transparency of VP8 and VP9, which the default ones drop; None if not available."""
     name = _ALPHA_DECODERS.get(stream.codec_context.name)
     if name is None or stream.metadata.get("alpha_mode") != "1":
         return None
     try:
         decoder = CodecContext.create(name, "r")
-    except UnknownCodecError:  # FFmpeg may be built without: colours alone, then
+    except UnknownCodecError:  # FFmpeg may be built without it: then there are colours only
         return None
     assert isinstance(decoder, VideoCodecContext)
     return decoder
@@ -146,7 +146,7 @@ def picture_format(path: Path) -> str | None:
 
 
 def _format_by_brand(head: bytes) -> str | None:
-    """AVIF or HEIC, if the first box of a file names a brand of theirs (ISO 14496-12, 4.3)."""
+    """AVIF or HEIC if the first box of a file names one of their brands (ISO 14496-12, 4.3), else None."""
     if head[4:8] != b"ftyp":
         return None
     first, length = head[8:12], int.from_bytes(head[:4], "big")
@@ -157,25 +157,25 @@ def _format_by_brand(head: bytes) -> str | None:
 
 
 def is_animated(path: Path, picture: str) -> bool:
-    """Whether a file of a picture format other than GIF holds several frames; False where it is damaged."""
+    """Whether a file in a picture format other than GIF holds several frames; False if it is damaged."""
     sign = _SIGNS_OF_ANIMATION.get(picture)
     if sign is None or sign not in picture_bytes(path):
         return False
-    import PIL.Image  # takes a while, and few files need it
+    import PIL.Image  # slow to import, and few files need it
 
     try:
         with PIL.Image.open(path, formats=[picture]) as opened:
-            # A still picture may stand in front of the frames, for those who cannot show them.
+            # A still picture may come before the frames, for programs that cannot show them.
             return int(getattr(opened, "n_frames", 1)) > 1 + bool(opened.info.get("default_image"))
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
         return False
 
 
 def media_kind(path: Path | str) -> Literal["image", "video"]:
-    """Whether the file is a picture or a video; a GIF, WebP, PNG or AVIF of several frames is a video.
+    """Whether the file is a picture or a video; a GIF, WebP, PNG or AVIF with several frames is a video.
 
-    Raises UserError where it is neither, or there is no such file. Only its beginning is looked at: damage
-    further on is found by `load_image` and `VideoReader`.
+    Raises UserError if it is neither, or there is no such file. Only the beginning of the file is read: later damage is
+    found by `load_image` and `VideoReader`.
     """
     path = check_input(path)
     picture = picture_format(path)

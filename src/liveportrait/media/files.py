@@ -1,4 +1,4 @@
-"""Files that are read and files that appear: what must hold before, and how an output takes its name."""
+"""Checks of input and output paths, and output files that get their final name only once they are complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from liveportrait.folders import check_new_folder, unfinished_beside
 
 
 def check_input(path: Path | str) -> Path:
-    """The path, if it names a file with something in it that can be opened; otherwise UserError."""
+    """The path, if it names a non-empty file that can be opened; otherwise UserError."""
     path = _named(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file inside it")
@@ -33,10 +33,10 @@ def check_input(path: Path | str) -> Path:
 
 
 def check_output(path: Path | str, suffixes: Collection[str] = (), overwrite: bool = False) -> Path:
-    """The path, if a file may be written there; otherwise UserError. Nothing is touched.
+    """The path, if a file can be written there; otherwise UserError. Nothing is changed on disk.
 
-    `suffixes` are the allowed ones in lower case with their dot; none given allows any. Call it before long
-    work begins, so that a mistake shows at once.
+    `suffixes` are the allowed ones, in lower case with their dot; if empty, any is allowed. Call it before long work
+    starts, so that a mistake shows at once.
     """
     path = _named(path)
     if suffixes and path.suffix.lower() not in suffixes:
@@ -49,8 +49,8 @@ def check_output(path: Path | str, suffixes: Collection[str] = (), overwrite: bo
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists already: choose another name or ask to overwrite it")
     try:
-        folder = path.resolve(strict=path.is_symlink()).parent  # of a link, that of its target
-    except (OSError, RuntimeError) as error:  # Python 3.13 has the former where a link leads to itself
+        folder = path.resolve(strict=path.is_symlink()).parent  # for a link, its target's
+    except (OSError, RuntimeError) as error:  # a link that points to itself: OSError from Python 3.13 on
         raise UserError(f"{path} is a link that leads nowhere: remove it, or choose another name") from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written to: choose another folder")
@@ -58,24 +58,24 @@ def check_output(path: Path | str, suffixes: Collection[str] = (), overwrite: bo
 
 
 def _named(path: Path | str) -> Path:
-    """The path, if a file may have that name here; otherwise UserError."""
+    """The path, if the file system accepts its name; otherwise UserError."""
     path = Path(path)
     try:
         path.lstat()
     except (OSError, ValueError) as error:
         if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
-            told = ascii(str(path))
-            told = f"{told[:80]}…" if len(told) > 80 else told
-            raise UserError(f"no file can be named {told}: choose a shorter, plain name") from error
+            shown = ascii(str(path))
+            shown = f"{shown[:80]}…" if len(shown) > 80 else shown
+            raise UserError(f"no file can be named {shown}: choose a shorter, plain name") from error
     return path
 
 
 @contextmanager
 def output_folder(path: Path | str) -> Iterator[Path]:
-    """A hidden temporary folder beside `path`, to be filled inside the `with` block.
+    """A hidden temporary folder next to `path`, to be filled inside the `with` block.
 
-    On a clean exit it takes its final name in one step; on any exception it is removed with all that is in it.
-    Raises UserError as `check_new_folder` does, before and once more at the end.
+    On a clean exit it gets its final name in one step; on any exception it is removed with its contents. Raises
+    UserError like `check_new_folder`, at the start and again at the end.
     """
     path = check_new_folder(path)
     with unfinished_beside(path) as temporary:
@@ -87,10 +87,10 @@ def output_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def output_file(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
-    """A hidden temporary name beside `path`, with its suffix, to write to inside the `with` block.
+    """A hidden temporary path next to `path`, with the same suffix, to write to inside the `with` block.
 
-    On a clean exit the file takes its final name in one step; on any exception, KeyboardInterrupt included,
-    it is removed. A link stays: its target is replaced. Raises UserError as `check_output` does, before and once more
+    On a clean exit the file gets its final name in one step; on any exception, KeyboardInterrupt included, it is
+    removed. If `path` is a link, its target is replaced. Raises UserError like `check_output`, at the start and again
     at the end.
     """
     path = check_output(path, overwrite=overwrite)
@@ -101,17 +101,17 @@ def output_file(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
         temporary.replace(target)
 
 
-class Names(ExitStack):
-    """The names of outputs that appear together: enter them all, and close it once all are whole."""
+class OutputGroup(ExitStack):
+    """Outputs that get their final names together, on a clean exit, when all of them are complete."""
 
     def __init__(self, finish: Callable[[Path, Path], None] | None = None) -> None:
-        """`finish`: what is done to each whole file, given its hidden name and its own, before any has its name."""
+        """`finish` is called for each complete file with its temporary and its final path, before any is renamed."""
         super().__init__()
         self._finish = finish
         self._files: list[tuple[Path, Path]] = []
 
     def add(self, path: Path, overwrite: bool = False) -> Path:
-        """The hidden name of one more file, see `output_file`."""
+        """Add a file to the group; returns the temporary path to write to, see `output_file`."""
         temporary = self.enter_context(output_file(path, overwrite))
         self._files.append((temporary, path))
         return temporary
@@ -119,7 +119,7 @@ class Names(ExitStack):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        self.push(self._finish_all)  # which comes first, as the last one pushed
+        self.push(self._finish_all)  # pushed last, so it runs first
         return super().__exit__(kind, error, trace)
 
     def _finish_all(

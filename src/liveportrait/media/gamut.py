@@ -1,7 +1,7 @@
-"""Colours beyond those of sRGB and BT.709, brought to these: HLG, PQ and wide primaries, and ICC profiles.
+"""Converting colours to sRGB and BT.709: from HLG, PQ and wide primaries, and from ICC profiles.
 
-Signals are converted by a table in three dimensions, which FFmpeg's `lut3d` looks up: white of HDR, 203 cd/m2
-(ITU-R BT.2408), becomes white, and what is brighter or more saturated than BT.709 can say is clipped.
+Video is converted by a three-dimensional lookup table in FFmpeg's `lut3d`. HDR white, 203 cd/m2 (ITU-R BT.2408),
+becomes white; anything brighter or more saturated than BT.709 can represent is clipped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 
 # Code points of ITU-T H.273. Transfer functions:
 GAMMA_22, SRGB, PQ, HLG = 4, 13, 16, 18
-# Primaries: x and y of red, green and blue; all with the white of D65. DCI's (11) own white counts as white.
+# Primaries: x and y of red, green and blue, all with D65 white. The different white of DCI (11) is treated as white.
 BT709, BT2020, P3_DCI, P3_D65 = 1, 9, 11, 12
 ADOBE_RGB = -1  # has no code point
 _PRIMARIES: Mapping[int, tuple[float, ...]] = {
@@ -41,25 +41,24 @@ _PRIMARIES: Mapping[int, tuple[float, ...]] = {
 _D65 = (0.3127, 0.3290)
 _WHITE = 203.0  # cd/m2, BT.2408
 _HLG_PEAK = 1000.0  # cd/m2, for which HLG's system gamma is 1.2 (BT.2100)
-_GAMMA = 2.4  # of a display for BT.709 (BT.1886)
+_GAMMA = 2.4  # of a BT.709 display (BT.1886)
 _STEPS = 33  # of the table, along each axis
 _STRIP = 64  # rows of a picture that are converted at once
 
-# Largest difference (of 255) by which a profile is still taken for sRGB: its makers round.
-_SAME = 2
+_MAX_SRGB_ERROR = 2  # of 255: a profile that changes colours by no more counts as sRGB (profiles are rounded)
 
 
 class Gamut:
-    """Brings the frames of one video from a transfer function and primaries to BT.709; of one size at a time."""
+    """Converts video frames from a transfer function and primaries to BT.709; rebuilt whenever their size changes."""
 
     def __init__(self, transfer: int, primaries: int) -> None:
-        """Both as `wide` gives them."""
+        """Both as returned by `conversion_key`."""
         self._key = transfer, primaries
         self._opened: tuple[int, int, str] | None = None
         self._graph = Graph()
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
-        """A frame of a planar RGB format of 16 bits a channel, full range, with other colours."""
+        """Convert a frame of a planar RGB format with 16 bits per channel, full range."""
         kind = frame.width, frame.height, frame.format.name
         if kind != self._opened:
             self._graph, self._opened = _graph(kind, _table(*self._key)), kind
@@ -69,10 +68,10 @@ class Gamut:
         return converted
 
 
-def wide(transfer: int, primaries: int) -> tuple[int, int] | None:
-    """The transfer function and primaries to convert from, given the code points of a signal; None if it is ordinary.
+def conversion_key(transfer: int, primaries: int) -> tuple[int, int] | None:
+    """The transfer function and primaries to convert from, given a signal's code points; None if none is needed.
 
-    HLG and PQ without primaries have those of BT.2020.
+    HLG and PQ without primaries are taken as BT.2020.
     """
     if transfer in (HLG, PQ):
         return transfer, primaries if primaries in _PRIMARIES else BT2020
@@ -100,7 +99,7 @@ def _graph(kind: tuple[int, int, str], table: str) -> Graph:
 
 @lru_cache(maxsize=8)
 def _table(transfer: int, primaries: int) -> str:
-    """The table as the text of a .cube file. Values outside of [0, 1] stay, so that slopes are right at the edge."""
+    """The table as the text of a .cube file. Values beyond [0, 1] are kept so that slopes are right at the edge."""
     axis = np.linspace(0.0, 1.0, _STEPS)
     blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")
     signal = np.stack([red, green, blue], axis=-1).reshape(-1, 3)
@@ -109,14 +108,14 @@ def _table(transfer: int, primaries: int) -> str:
 
 
 def _converted(signal: Array, transfer: int, primaries: int) -> Array:
-    """A signal (N,3) in [0, 1] as one of BT.709, below 0 and above 1 where its colour is outside."""
+    """Convert a signal (N,3) in [0, 1] to BT.709: below 0 or above 1 where its colour is out of gamut."""
     to_bt709 = np.linalg.inv(_to_xyz(BT709)) @ _to_xyz(primaries)
     light = _light(signal, transfer, _to_xyz(primaries)[1]) @ to_bt709.T
     return np.asarray(np.sign(light) * _encoded(np.abs(light), transfer))
 
 
 def _to_xyz(primaries: int) -> Array:
-    """The matrix (3,3) from linear RGB to XYZ, with Y 1 for white."""
+    """The matrix (3,3) from linear RGB to XYZ, with Y = 1 for white."""
     x, y = np.array(_PRIMARIES[primaries]).reshape(3, 2).T
     columns = np.stack([x / y, np.ones(3), (1 - x - y) / y])
     white = np.array([_D65[0] / _D65[1], 1.0, (1 - sum(_D65)) / _D65[1]])
@@ -124,7 +123,7 @@ def _to_xyz(primaries: int) -> Array:
 
 
 def _light(signal: Array, transfer: int, luminance: Array) -> Array:
-    """Light of a display, white 1, for a signal (N,3) in [0, 1]; `luminance` (3,) are the weights of RGB."""
+    """Display light, 1 for white, of a signal (N,3) in [0, 1]; `luminance` (3,) are the weights of R, G and B."""
     if transfer == HLG:  # BT.2100, table 5
         a, b, c = 0.17883277, 0.28466892, 0.55991073
         scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
@@ -139,19 +138,19 @@ def _light(signal: Array, transfer: int, luminance: Array) -> Array:
 
 
 def _encoded(light: Array, transfer: int) -> Array:
-    """The signal for a light: of sRGB for pictures, otherwise of a display for BT.709."""
+    """The signal for display light: sRGB for pictures, otherwise BT.709."""
     if transfer in (SRGB, GAMMA_22):
         return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.asarray(light ** (1 / _GAMMA))
 
 
 def signal_to_srgb(image: Image, transfer: int, primaries: int) -> Image:
-    """A picture (H,W,3) uint8 of a signal, described by its code points, in sRGB."""
-    key = wide(transfer, primaries)
+    """Convert a picture (H,W,3) uint8, described by its code points, to sRGB."""
+    key = conversion_key(transfer, primaries)
     if key is None:
         return image
     converted = np.empty_like(image)
-    for row in range(0, len(image), _STRIP):  # in strips: floating point takes eight times the memory
+    for row in range(0, len(image), _STRIP):  # in strips: floats take eight times the memory
         strip = image[row : row + _STRIP]
         values = _converted(strip.reshape(-1, 3) / 255, *key)
         converted[row : row + _STRIP] = (values.clip(0, 1) * 255 + 0.5).reshape(strip.shape)
@@ -159,9 +158,9 @@ def signal_to_srgb(image: Image, transfer: int, primaries: int) -> Image:
 
 
 def profile_to_srgb(picture: Picture, profile: bytes) -> Picture:
-    """A picture of mode RGB, L or CMYK by its ICC profile, as RGB in sRGB.
+    """Convert a picture of mode RGB, L or CMYK to sRGB by its ICC profile.
 
-    The picture's own RGB where the profile is that of sRGB, belongs to pictures of another kind, or is damaged.
+    If the profile is sRGB, is damaged or belongs to another colour model, the picture's own RGB is returned.
     """
     from PIL import ImageCms
 
@@ -182,10 +181,10 @@ def profile_to_srgb(picture: Picture, profile: bytes) -> Picture:
 
 
 def _changes_little(convert: object) -> bool:
-    """Whether a transform of RGB leaves 9x9x9 colours as they are."""
+    """Whether an RGB transform leaves 9x9x9 sampled colours almost unchanged."""
     from PIL import Image as Pillow
 
     axis = np.linspace(0, 255, 9).round().astype(np.uint8)
     colours = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(27, 27, 3)
     changed = np.asarray(convert.apply(Pillow.fromarray(colours)))  # type: ignore[attr-defined]
-    return bool(np.abs(changed.astype(int) - colours).max() <= _SAME)
+    return bool(np.abs(changed.astype(int) - colours).max() <= _MAX_SRGB_ERROR)

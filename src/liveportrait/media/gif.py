@@ -1,6 +1,6 @@
-"""Moving GIFs out: one palette of 256 colours, made for all frames together, and dithered.
+"""Writing animated GIFs: dithered, with one palette of 256 colours computed from all frames.
 
-Frames are kept losslessly beside the GIF until all of them are known, so that memory does not grow with their number.
+Until all frames are known they are kept in a lossless file next to the GIF, so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from av.video.frame import VideoFrame
 
 from liveportrait.errors import UserError
 from liveportrait.folders import unfinished
-from liveportrait.media.files import Names, check_output
+from liveportrait.media.files import OutputGroup, check_output
 from liveportrait.types import Image
 
 GIF_OUTPUTS = (".gif",)
 
-FASTEST = Fraction(50)  # frames/s: players show faster ones at a tenth of their rate
+MAX_FPS = Fraction(50)  # frames/s: players show faster GIFs at a tenth of their rate
 _KEPT = "bgr0"  # pixels of the lossless copy
 
 
 class GifWriter:
-    """Writes (H,W,3) uint8 RGB frames as a GIF that repeats without end. Of more than 50 frames/s some are left out.
+    """Writes (H,W,3) uint8 RGB frames as a GIF that loops forever. Above 50 frames/s, frames are dropped.
 
-    A context manager: the file appears under its name on a clean exit, and not at all after any exception. Times are
-    whole hundredths of a second, rounded so that no error adds up.
+    A context manager: the file appears under its name on a clean exit, and not at all after an exception. Times are in
+    hundredths of a second, rounded so that errors do not add up.
     """
 
     def __init__(
@@ -45,23 +45,23 @@ class GifWriter:
         width: int,
         height: int,
         overwrite: bool = False,
-        names: Names | None = None,
+        group: OutputGroup | None = None,
     ) -> None:
-        """`fps` in frames per second, `width` and `height` in px. Raises UserError as `check_output` does.
+        """`fps` in frames per second, `width` and `height` in px. Raises UserError like `check_output`.
 
-        `names`: the file takes its name only when this stack is closed, as others may (see `Names`).
+        With a `group`, the file gets its final name only when the group is closed.
         """
         self.path = check_output(path, GIF_OUTPUTS, overwrite)
-        self.fps = min(Fraction(fps), FASTEST)
-        self._step = self.fps / fps  # of the GIF's frames for each one given
+        self.fps = min(Fraction(fps), MAX_FPS)
+        self._step = self.fps / fps  # GIF frames per frame given
         self._width, self._height, self._overwrite = width, height, overwrite
-        self._names = names
+        self._group = group
         self._given = self._kept = 0
 
     def __enter__(self) -> GifWriter:
         with ExitStack() as stack:
-            names = self._names or stack.enter_context(Names())
-            self._temporary = names.add(self.path, self._overwrite)
+            group = self._group or stack.enter_context(OutputGroup())
+            self._temporary = group.add(self.path, self._overwrite)
             self._copy = stack.enter_context(unfinished(self._temporary.with_suffix(".mkv")))
             with self._reported():
                 self._container = stack.enter_context(av.open(str(self._copy), "w"))
@@ -77,13 +77,13 @@ class GifWriter:
         self._stack.__exit__(kind, error, trace)
 
     def write(self, frame: Image) -> None:
-        """Appends one frame (height,width,3) uint8 RGB. Raises UserError where the disk is full or alike."""
+        """Appends one frame (height,width,3) uint8 RGB. Raises UserError if it cannot be written."""
         if frame.shape != (self._height, self._width, 3) or frame.dtype != np.uint8:
             size = f"{self._width}x{self._height}"
             raise ValueError(f"frame {self._given}: not {size} uint8, but {frame.shape} {frame.dtype}")
-        wanted = int(self._given * self._step) >= self._kept
+        is_kept = int(self._given * self._step) >= self._kept
         self._given += 1
-        if wanted:
+        if is_kept:
             picture = VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=_KEPT)
             picture.pts, picture.time_base = self._kept, 1 / self.fps
             self._kept += 1
@@ -93,7 +93,7 @@ class GifWriter:
     def _finish(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """After a clean exit makes the GIF of the copy."""
+        """After a clean exit, makes the GIF from the lossless copy."""
         if kind is not None:
             return
         if not self._kept:
@@ -104,7 +104,7 @@ class GifWriter:
             self._encode(self._palette())
 
     def _palette(self) -> VideoFrame:
-        """The 256 colours that suit all frames together, as a picture of 16x16."""
+        """The best 256 colours for all frames together, as a 16x16 picture."""
         graph = Graph()
         source, make, sink = (
             self._buffer(graph),
@@ -140,7 +140,7 @@ class GifWriter:
             container.mux(stream.encode(None))
 
     def _frames(self) -> Iterator[VideoFrame]:
-        """The frames of the copy, at their times."""
+        """The frames of the lossless copy, with their times."""
         with av.open(str(self._copy)) as container:
             for number, frame in enumerate(container.decode(video=0)):
                 frame.pts, frame.time_base = number, 1 / self.fps
@@ -170,7 +170,7 @@ def _sink(graph: Graph) -> FilterContext:
 
 
 def _pulled(sink: FilterContext) -> Iterator[VideoFrame]:
-    """What comes out of a graph by now."""
+    """The frames that a graph has ready."""
     while True:
         try:
             picture = sink.pull()

@@ -1,7 +1,7 @@
-"""Pictures in and out: single, as a numbered sequence, and many on one page.
+"""Reading and writing pictures: single ones, numbered sequences and contact sheets.
 
-OpenCV decodes what the first bytes announce, whatever the suffix; AVIF and HEIC are left to Pillow. Colours
-are brought to sRGB by their profile. Of an animation the first frame is taken.
+OpenCV decodes the format that the first bytes announce, whatever the suffix; AVIF and HEIC are left to Pillow. Colours
+are converted to sRGB by their profile. An animation gives its first frame.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from liveportrait.errors import UserError
 from liveportrait.limits import check_pixels, header_size, picture_bytes
 from liveportrait.media.colour import flatten
 from liveportrait.media.container import PICTURES, UNREADABLE, media_kind, picture_format
-from liveportrait.media.files import Names, check_input, check_output, output_folder
+from liveportrait.media.files import OutputGroup, check_input, check_output, output_folder
 from liveportrait.types import Image
 
 IMAGE_OUTPUTS = (".jpg", ".jpeg", ".png", ".webp")
@@ -32,18 +32,18 @@ _QUALITY = {
     ".png": (),
     ".webp": (cv2.IMWRITE_WEBP_QUALITY, 95),
 }  # fmt: skip
-# What stands in a file that says of its colours that they are not sRGB: a profile, code points, "Adobe RGB".
+# Bytes found in files that may declare colours other than sRGB: a profile, code points, "Adobe RGB".
 _COLOUR_MARKS = {
     "JPEG": (b"ICC_PROFILE\0", b"R03\0"),
     "PNG": (b"iCCP", b"cICP"),
     "WebP": (b"ICCP",),
     "TIFF": (b"acsp",),
 }
-# A chunk that says that colours are sRGB (PNG 1.2, 4.2.2.3), to follow the header. Other formats mean sRGB without.
+# The chunk that declares sRGB (PNG 1.2, 4.2.2.3), to be inserted after the header. Other formats imply sRGB.
 _PNG_HEADER = 33  # bytes, signature included
 _PNG_SRGB = b"\0\0\0\1sRGB\0\xae\xce\x1c\xe9"
 _ORIENTATION_TAG = 0x0112
-# Of contact sheets.
+# Contact sheets:
 _GAP = 4  # px between cells
 _CAPTION = 22  # px above a row, for its label
 
@@ -51,63 +51,65 @@ _CAPTION = 22  # px above a row, for its label
 def load_image(path: Path | str) -> Image:
     """The picture as (H,W,3) uint8 sRGB: upright by its EXIF orientation, transparency laid on white.
 
-    Grey, palette, CMYK and 16-bit pictures are converted; any size is returned, 1x1 included. A picture that lacks
-    nothing but its end marker is whole. Raises UserError where the file is missing, no picture, cut off, or has
-    pixels of another depth, or too many.
+    Grey, palette, CMYK and 16-bit pictures are converted; pictures of any size are returned, even 1x1. A picture that
+    lacks only its end marker counts as complete. Raises UserError if the file is missing, not a picture or truncated,
+    or if its pixels have another depth or are too many.
     """
     path = check_input(path)
     picture = picture_format(path)
     if picture is None:
-        media_kind(path)  # where it is no video either, its error says more
+        media_kind(path)  # if it is not a video either, this error says more
         raise UserError(f"{path} is a video, not a picture: name a picture ({PICTURES})")
     if picture in UNREADABLE:
         raise UserError(f"{path} is a {picture} picture, which cannot be read here: export it as JPEG or PNG")
     if picture in ("AVIF", "HEIC"):
         return _pillow().load_modern(path, picture)
     data = picture_bytes(path)
-    # Before it is decoded: a file of some kilobytes may hold gigabytes of one colour.
+    # Checked before decoding: a file of a few kilobytes may expand to gigabytes of one colour.
     if size := header_size(data, picture):
         check_pixels(path, *size)
     else:
         _pillow().check_size(path, data, picture)
-    noisy = picture == "PNG" and b"IEND" not in data  # libpng complains aloud about a lost end
-    image = None if noisy else _decoded(data, picture)
-    if image is None and (whole := _pillow().completed(data, picture)):
-        image = _decoded(whole, picture)
+    is_noisy = picture == "PNG" and b"IEND" not in data  # libpng prints a warning about a missing end
+    image = None if is_noisy else _decoded(data, picture)
+    if image is None and (completed := _pillow().with_end_marker(data, picture)):
+        image = _decoded(completed, picture)
     if image is None:
         raise UserError(f"{path} cannot be decoded: the {picture} is damaged or cut off; copy it again")
     if image.dtype != np.uint8:
-        raise UserError(f"{path} has {image.dtype} pixels: save it with 8 or 16 bits a channel")
+        raise UserError(f"{path} has {image.dtype} pixels: save it with 8 or 16 bits per channel")
     if any(mark in data for mark in _COLOUR_MARKS.get(picture, ())):
         return _pillow().in_srgb(image, data, picture)
     return image
 
 
 def picture_size(path: Path | str) -> tuple[int, int]:
-    """Width and height, px, that a picture's header gives, before it is turned upright; its pixels are not decoded.
+    """Width and height in px from a picture's header, before it is turned upright; no pixels are decoded.
 
-    Raises UserError where the file is missing, no picture, or has so many pixels that it cannot be meant.
+    Raises UserError if the file is missing, not a picture, or has implausibly many pixels.
     """
     path = check_input(path)
     picture = picture_format(path)
     if picture is None or picture in UNREADABLE:
-        load_image(path)  # its error says more
+        load_image(path)  # raises an error that says more
     return _pillow().size_of(path, str(picture))
 
 
 def _pillow() -> ModuleType:
-    """The module for what OpenCV cannot do, imported when there is such: Pillow takes a while."""
+    """The module for what OpenCV cannot do, imported only when needed: Pillow is slow to import."""
     from liveportrait.media import pictures
 
     return pictures
 
 
-def save_image(path: Path | str, image: Image, overwrite: bool = False, names: Names | None = None) -> None:
+def save_image(
+    path: Path | str, image: Image, overwrite: bool = False, group: OutputGroup | None = None
+) -> None:
     """Writes (H,W,3) uint8 RGB as JPEG (quality 95, full chroma), PNG or WebP (quality 95), by the suffix.
 
-    PNG and WebP also take (H,W,4) RGBA, alpha not premultiplied. `names`: the file takes its name only when this
-    stack is closed, as others may (see `Names`). Raises UserError where the suffix is another or
-    holds no transparency, the folder is missing, or the file exists and `overwrite` is not set.
+    PNG and WebP also take (H,W,4) RGBA, alpha not premultiplied. With a `group`, the file gets its final name only
+    when the group is closed. Raises UserError if the suffix is another one or does not support transparency, the
+    folder is missing, or the file exists and `overwrite` is not set.
     """
     path = check_output(path, IMAGE_OUTPUTS, overwrite)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
@@ -127,12 +129,12 @@ def save_image(path: Path | str, image: Image, overwrite: bool = False, names: N
     if suffix == ".png":
         encoded = encoded[:_PNG_HEADER] + _PNG_SRGB + encoded[_PNG_HEADER:]
     with ExitStack() as stack:
-        temporary = (names or stack.enter_context(Names())).add(path, overwrite)
+        temporary = (group or stack.enter_context(OutputGroup())).add(path, overwrite)
         temporary.write_bytes(encoded)
 
 
 def _decoded(data: bytes, picture: str) -> np.ndarray | None:
-    """As `_decode`, without OpenCV's noises."""
+    """As `_decode`, but without OpenCV's messages; None for any error."""
     try:
         with _quiet_opencv():
             return _decode(np.frombuffer(data, np.uint8), picture)
@@ -141,10 +143,10 @@ def _decoded(data: bytes, picture: str) -> np.ndarray | None:
 
 
 def _decode(data: np.ndarray, picture: str) -> np.ndarray | None:
-    """RGB of an encoded picture, uint8 unless its depth is neither 8 nor 16 bits; None if it is damaged."""
+    """RGB pixels of an encoded picture, uint8 unless its depth is neither 8 nor 16 bits; None if it is damaged."""
     if picture != "JPEG":
-        # Asked for colour, OpenCV applies the orientation but drops the transparency; asked for the file as
-        # it is, the other way round.
+        # With IMREAD_COLOR OpenCV applies the orientation but drops the transparency, with IMREAD_UNCHANGED the other
+        # way round.
         unchanged, kinds, blobs = cv2.imdecodeWithMetadata(data, flags=cv2.IMREAD_UNCHANGED)
         if unchanged is None:
             return None
@@ -155,14 +157,14 @@ def _decode(data: np.ndarray, picture: str) -> np.ndarray | None:
             return upright(
                 flatten(np.asarray(rgba, np.uint8)) if rgba.dtype == np.uint8 else rgba, orientation
             )
-    # Not IMREAD_COLOR_RGB: with 16-bit TIFF it returns BGR all the same.
+    # Not IMREAD_COLOR_RGB: for 16-bit TIFF it returns BGR anyway.
     image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     return None if image is None else _to_8_bits(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """Keeps OpenCV's warnings from standing beside our one sentence."""
+    """Silences OpenCV's warnings: our own error message says it in one sentence."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -172,14 +174,14 @@ def _quiet_opencv() -> Iterator[None]:
 
 
 def _to_8_bits(image: np.ndarray) -> np.ndarray:
-    """16-bit values rounded to 8 bits; others as they are."""
+    """16-bit values rounded to 8 bits; other depths unchanged."""
     if image.dtype != np.uint16:
         return image
     return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation, 1 to 8, that a block of EXIF data gives; 1 where it gives none (EXIF 2.3, 4.6.4)."""
+    """The orientation, 1 to 8, in a block of EXIF data; 1 if there is none (EXIF 2.3, 4.6.4)."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
@@ -197,10 +199,10 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """The image (H,W,C) turned upright, given the EXIF orientation it is stored with."""
+    """The image (H,W,C) turned upright, given its EXIF orientation."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
-    # What is mirrored left to right, then top to bottom, once rows and columns are in their places.
+    # After any transpose: which orientations are mirrored left to right, then which top to bottom.
     if orientation in (2, 3, 6, 7):
         image = image[:, ::-1]
     if orientation in (3, 4, 7, 8):
@@ -211,21 +213,21 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
 class PictureSequence:
     """Writes (H,W,3) uint8 RGB or (H,W,4) RGBA frames as frame-000000.png, frame-000001.png, ... into a new folder.
 
-    A context manager: the folder appears under its name on a clean exit, and not at all after any exception.
+    A context manager: the folder appears under its name on a clean exit, and not at all after an exception.
     """
 
-    def __init__(self, path: Path | str, names: Names | None = None) -> None:
-        """Raises UserError, here or on entering, where there is something of that name.
+    def __init__(self, path: Path | str, group: OutputGroup | None = None) -> None:
+        """Entering raises UserError if the path exists already.
 
-        `names`: the folder takes its name only when this stack is closed, as others may (see `Names`).
+        With a `group`, the folder gets its final name only when the group is closed.
         """
         self.path = Path(path)
-        self._names = names
+        self._group = group
         self.frame_count = 0  # frames written so far
 
     def __enter__(self) -> PictureSequence:
         with ExitStack() as stack:
-            self._folder = (self._names or stack).enter_context(output_folder(self.path))
+            self._folder = (self._group or stack).enter_context(output_folder(self.path))
             self._stack = stack.pop_all()
         return self
 
@@ -235,7 +237,7 @@ class PictureSequence:
         self._stack.__exit__(kind, error, trace)
 
     def write(self, frame: Image) -> None:
-        """Appends one frame. Raises UserError where the disk is full or alike."""
+        """Appends one frame. Raises UserError if it cannot be written, as on a full disk."""
         try:
             save_image(self._folder / f"frame-{self.frame_count:06d}.png", frame)
         except OSError as error:
@@ -246,8 +248,8 @@ class PictureSequence:
 def contact_sheet(rows: Sequence[Sequence[Image]], labels: Sequence[str] = (), cell: int = 256) -> Image:
     """One (H,W,3) uint8 RGB picture with the frames (h,w,3) uint8 RGB of each row side by side, on white.
 
-    Each frame is scaled to fit a square of `cell` px, its proportions kept; rows may differ in length.
-    `labels`, one a row, stand above their rows (ASCII: others are shown as question marks).
+    Each frame is scaled to fit a square of `cell` px, keeping its aspect ratio; rows may differ in length.
+    `labels`, one per row, appear above their rows (characters beyond ASCII become question marks).
     """
     if not rows or not any(len(row) for row in rows):
         raise ValueError("a contact sheet needs at least one frame")

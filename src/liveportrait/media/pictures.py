@@ -1,6 +1,6 @@
-"""Pictures through Pillow: kinds that OpenCV does not read rightly, colour profiles, lost ends, and animations.
+"""Pictures through Pillow: formats that OpenCV does not read correctly, colour profiles, missing ends, animations.
 
-Pillow takes a while to import, so callers import this module where they need it.
+Pillow is slow to import, so callers import this module only where they need it.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from liveportrait.errors import UserError
 from liveportrait.limits import check_frames, check_pixels, picture_bytes
 from liveportrait.media.colour import flatten
 from liveportrait.media.gamut import ADOBE_RGB, GAMMA_22, profile_to_srgb, signal_to_srgb
-from liveportrait.media.probe import LONGEST_END_S, Timeline, laid_out
+from liveportrait.media.probe import MAX_LAST_FRAME_S, Timeline, build_timeline
 from liveportrait.types import Image
 
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, KeyError, IndexError, struct.error)
 
-_SHORTEST_S = 0.01  # frames that are not to be shown for longer are shown
-_INSTEAD_S = 0.1  # for so long, as browsers do
+_MIN_DURATION_S = 0.01  # frames with this duration or less
+_DEFAULT_DURATION_S = 0.1  # are shown for this long instead, as in browsers
 
 _EXIF, _COLOUR_SPACE, _INTEROPERABILITY = 0x8769, 0xA001, 0xA005  # EXIF 2.3
 _UNCALIBRATED, _ADOBE = 0xFFFF, "R03"
 
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
-_MOST_ROWS = 16  # of a JPEG, one row of its blocks, may lack the last bytes
+_MAX_LOST_ROWS = 16  # pixel rows of a JPEG (one row of its blocks) that may be affected by missing bytes
 
 
 def load_modern(path: Path, picture: str) -> Image:
-    """An AVIF or HEIC `picture` as (H,W,3) uint8 RGB: upright, sRGB, transparency on white.
+    """An AVIF or HEIC `picture` as (H,W,3) uint8 RGB: upright, sRGB, transparency laid on white.
 
-    Raises UserError where it is damaged, or HEIC cannot be read here.
+    Raises UserError if it is damaged, or if it is HEIC and pillow-heif is missing.
     """
     with _reported(path, picture):
         if picture == "HEIC":
@@ -53,7 +53,7 @@ def load_modern(path: Path, picture: str) -> Image:
 
 
 def size_of(path: Path, picture: str) -> tuple[int, int]:
-    """Width and height, px, in the header of a `picture`. Raises UserError where it cannot be read."""
+    """Width and height in px from the header of a `picture`. Raises UserError if it cannot be read."""
     with _reported(path, picture):
         if picture == "HEIC":
             return tuple(_heif(path).size)
@@ -65,7 +65,7 @@ def _open_heic(path: Path) -> Picture:
     heif = _heif(path)
     check_pixels(path, *heif.size)
     picture: Picture = heif.to_pillow()
-    # Without its EXIF data: the picture is upright already, and the orientation there is that of the camera.
+    # Without its EXIF data: the picture is already upright, but EXIF still has the camera's orientation.
     picture.info["icc_profile"] = heif.info.get("icc_profile")
     return picture
 
@@ -82,7 +82,7 @@ def _heif(path: Path) -> Any:
 
 
 def check_size(path: Path, data: bytes, picture: str) -> None:
-    """Raise UserError where a file's header speaks of more pixels, or a longer side, than are read."""
+    """Raise UserError if a file's header announces more pixels, or a longer side, than we accept."""
     try:
         with _opened(data, picture) as opened:
             width, height = opened.size
@@ -92,9 +92,9 @@ def check_size(path: Path, data: bytes, picture: str) -> None:
 
 
 def in_srgb(image: Image, data: bytes, picture: str) -> Image:
-    """A decoded picture (H,W,3) uint8 in sRGB, given its file's bytes, which may say that its colours are others.
+    """Convert a decoded picture (H,W,3) uint8 to sRGB if the bytes of its file declare other colours.
 
-    They do by code points (PNG), an ICC profile, or a camera's note of Adobe RGB (JPEG).
+    These are declared by code points (PNG), an ICC profile, or a camera's EXIF entry for Adobe RGB (JPEG).
     """
     if picture == "PNG" and (codes := _png_codes(data)):
         return signal_to_srgb(image, *codes)
@@ -105,15 +105,15 @@ def in_srgb(image: Image, data: bytes, picture: str) -> Image:
                 return signal_to_srgb(image, GAMMA_22, ADOBE_RGB) if _is_adobe_rgb(opened) else image
             if profile[16:20] == b"CMYK" and opened.mode == "CMYK":
                 return np.array(profile_to_srgb(ImageOps.exif_transpose(opened), profile))
-    except _BROKEN:  # OpenCV could read the pixels: only what is said of their colours is lost
+    except _BROKEN:  # OpenCV could read the pixels: only the colour information is lost
         return image
     if profile[16:20] == b"GRAY" and np.ptp(image, axis=2).max() == 0:
         return np.array(profile_to_srgb(PIL.Image.fromarray(image[..., 0]), profile))
     return np.array(profile_to_srgb(PIL.Image.fromarray(image), profile))
 
 
-def completed(data: bytes, picture: str) -> bytes | None:
-    """The bytes of a file that lacks nothing but its end marker, with it; None where it lacks more."""
+def with_end_marker(data: bytes, picture: str) -> bytes | None:
+    """The bytes of a file that lacks only its end marker, with that marker added; None if more is missing."""
     if picture == "PNG":
         place, last = 8, b""
         while place + 12 <= len(data):
@@ -124,11 +124,12 @@ def completed(data: bytes, picture: str) -> bytes | None:
 
 
 def _completed_jpeg(data: bytes) -> bytes | None:
-    """The same for a JPEG, which fills up what is missing in silence.
+    """`with_end_marker` for a JPEG, whose decoder silently fills in missing data.
 
-    Noise in front of the marker tells: it shows in a picture that lacks data, and is skipped in a whole one.
+    To find out whether any is missing, noise is put before the marker: it changes the picture if data is missing and is
+    skipped otherwise.
     """
-    body = data.removesuffix(b"\xff").rstrip(b"\0")  # half of the marker, or room that was never filled
+    body = data.removesuffix(b"\xff").rstrip(b"\0")  # half of the marker, or space that was never filled
     if body.endswith(b"\xff"):
         body += b"\0"
     noise = np.random.default_rng(0).integers(0, 255, 4096, np.uint8).tobytes()
@@ -142,25 +143,25 @@ def _completed_jpeg(data: bytes) -> bytes | None:
         return None
     rows = np.flatnonzero(differs.any(axis=(1, 2)))
     height = len(differs)
-    whole = not len(rows) or height - rows[0] <= min(_MOST_ROWS, height // 10)
-    return body + _JPEG_END if whole else None
+    is_complete = not len(rows) or height - rows[0] <= min(_MAX_LOST_ROWS, height // 10)
+    return body + _JPEG_END if is_complete else None
 
 
 class AnimatedPicture:
     """The frames of an animated WebP, PNG or AVIF with their times.
 
-    All are decoded once in the beginning, since only decoding tells their times and whether the file is whole.
+    All frames are decoded once at the start: only that gives their times and shows whether the file is complete.
     """
 
     def __init__(self, path: Path, picture: str) -> None:
-        """Raises UserError where the file is damaged or cut off."""
+        """Raises UserError if the file is damaged or cut off."""
         self.path = path
         self._picture = picture
         times, end = [], 0.0
         for time, duration, _ in self._frames():
             times.append(time)
-            end = time + min(duration, LONGEST_END_S)
-        self.timeline: Timeline = laid_out(np.array(times), (), end, has_audio=False, pixel_aspect=1.0)
+            end = time + min(duration, MAX_LAST_FRAME_S)
+        self.timeline: Timeline = build_timeline(np.array(times), (), end, has_audio=False, pixel_aspect=1.0)
 
     def frames(self) -> Generator[tuple[float, Image], None, None]:
         """Each frame's time in s, and the frame as (H,W,3) uint8 RGB on white."""
@@ -170,7 +171,7 @@ class AnimatedPicture:
         """Times, durations in s, and frames."""
         with _reported(self.path, self._picture), _opened(picture_bytes(self.path), self._picture) as opened:
             time = 0.0
-            # The picture that stands in for an animated PNG where it cannot be shown is none of its frames.
+            # An animated PNG's default image, for programs that cannot animate, is not one of its frames.
             first, count = bool(opened.info.get("default_image")), getattr(opened, "n_frames", 1)
             check_pixels(self.path, *opened.size)
             check_frames(self.path, count)
@@ -180,14 +181,14 @@ class AnimatedPicture:
                 duration = opened.info.get("duration", 0) / 1000
                 if self._picture == "AVIF":
                     time = opened.info["timestamp"] / 1000  # its durations are rounded
-                elif duration <= _SHORTEST_S:
-                    duration = _INSTEAD_S
+                elif duration <= _MIN_DURATION_S:
+                    duration = _DEFAULT_DURATION_S
                 yield time, duration, _rgb(opened.copy())
                 time += duration
 
 
 def _rgb(picture: Picture, data: bytes = b"") -> Image:
-    """A picture as (H,W,3) uint8: upright, on white, in sRGB by its profile, or the code points in its file's bytes."""
+    """A picture as (H,W,3) uint8 sRGB: upright, on white, converted by its profile or the code points in `data`."""
     profile = picture.info.get("icc_profile")
     upright = ImageOps.exif_transpose(picture)
     if upright.mode not in ("L", "RGB"):
@@ -206,13 +207,13 @@ def _rgb(picture: Picture, data: bytes = b"") -> Image:
 
 
 def _png_codes(data: bytes) -> tuple[int, int] | None:
-    """Transfer function and primaries (ITU-T H.273) that a PNG says in its chunk cICP."""
+    """Transfer function and primaries (ITU-T H.273) from a PNG's cICP chunk."""
     place = data.find(b"cICP", 0, max(data.find(b"IDAT"), 0))
     return (data[place + 5], data[place + 4]) if place > 0 else None
 
 
 def _is_adobe_rgb(opened: Picture) -> bool:
-    """Whether a camera says by its EXIF data alone that it wrote Adobe RGB (DCF 2.0)."""
+    """Whether the EXIF data of a camera's picture without a profile says that it is Adobe RGB (DCF 2.0)."""
     exif = opened.getexif()
     space = exif.get_ifd(_EXIF).get(_COLOUR_SPACE)
     index = exif.get_ifd(_INTEROPERABILITY).get(1, "")
@@ -221,10 +222,10 @@ def _is_adobe_rgb(opened: Picture) -> bool:
 
 @contextmanager
 def _opened(data: bytes, picture: str) -> Iterator[Picture]:
-    """A file of a kind that OpenCV decodes too; Pillow's limit, less than a large sensor's pixels, does not hold."""
+    """A file of the given format opened without Pillow's pixel limit, which large camera sensors exceed."""
     PIL.Image.init()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged notes beside the pixels
+        warnings.simplefilter("ignore")  # about damaged metadata
         with PIL.Image.OPEN[picture.upper()][0](io.BytesIO(data), "") as opened:
             yield opened
 
@@ -234,7 +235,7 @@ def _reported(path: Path, picture: str) -> Iterator[None]:
     try:
         yield
     except DecompressionBombError as error:
-        raise UserError(f"{path} has too many pixels: reduce it, 4096 px a side are enough") from error
+        raise UserError(f"{path} has too many pixels: scale it down; 4096 px per side are enough") from error
     except _BROKEN as error:
         raise UserError(
             f"{path} cannot be decoded: the {picture} is damaged or cut off; copy it again"

@@ -1,9 +1,9 @@
-"""The facts of a video file, and whether it is whole: one pass over its packets, without decoding.
+"""Probing a video file and checking that it is complete: one pass over its packets, without decoding.
 
-A file that is cut off ends before its header says, or inside a packet. MP4, MOV, MKV, WebM and AVI say how
-long they last (a live recording may not); a GIF ends with a known byte. A shortfall of up to two frames or
-0.1 s, whichever is more, is let pass: muxers round. A fragmented MP4 that is cut exactly between two
-fragments cannot be told from a shorter one. An AVI may end in empty frames, which show the last picture on.
+A truncated file ends earlier than its header says, or inside a packet. MP4, MOV, MKV, WebM and AVI declare their
+duration (a live recording may not); a GIF ends with a known byte. A shortfall of up to two frames or 0.1 s, whichever
+is more, is accepted, since muxers round. A fragmented MP4 cut exactly between two fragments cannot be distinguished
+from a shorter one. An AVI may end in empty frames, which keep showing the last picture.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from liveportrait.media.timing import (
     FILE_JOINTS,
     STREAM_JOINTS,
     Joints,
-    chained,
+    chain_times,
     constant_rate,
     next_tick,
     plain_rate,
@@ -39,10 +39,10 @@ from liveportrait.media.timing import (
 
 TOLERANCE_FRAMES = 2
 TOLERANCE_S = 0.1
-# The last frame of an animated picture says how long it stays, and for some that is for good.
-LONGEST_END_S = 10.0
+# The last frame of an animated picture has a duration too, which may be practically infinite.
+MAX_LAST_FRAME_S = 10.0
 
-_SAYS_HOW_LONG = ("mov", "matroska", "avi")
+_DECLARES_DURATION = ("mov", "matroska", "avi")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class VideoInfo:
     fps: Fraction  # frames per second
     frame_count: int
     has_audio: bool
-    variable_rate: bool  # the file's own frames come at a variable rate, and are laid on the constant one
+    variable_rate: bool  # the file's own frame rate varies, and its frames are resampled to the constant one
 
     @property
     def duration_s(self) -> float:
@@ -69,21 +69,26 @@ class Timeline:
     start_s: float  # time of the first frame
     fps: Fraction
     frame_count: int  # at the constant rate `fps`
-    last_tick: int  # of the last frame, which is shown from there on until `frame_count`
-    variable_rate: bool  # frames are laid on the constant rate
+    last_tick: int  # of the last frame, which is shown from there until `frame_count`
+    variable_rate: bool  # frames are resampled to the constant rate
     has_audio: bool
     pixel_aspect: float  # width of a pixel over its height
-    gap_s: float = 0.0  # between parts whose times start anew
+    gap_s: float = 0.0  # inserted between joined recordings, see `chain_times`
     joints: Joints = FILE_JOINTS
 
     @property
     def tolerance_frames(self) -> float:
-        """By how many frames a file may be shorter than it says."""
+        """How many frames a file may lack of its declared duration."""
         return tolerance_s(self.fps) * float(self.fps)
 
 
-def laid_out(times: np.ndarray, declared: Sequence[Fraction | None], end_s: float, **facts: Any) -> Timeline:
-    """The timeline of frames at ascending times (N,) s, the last one shown until `end_s`; `facts` are the others."""
+def build_timeline(
+    times: np.ndarray, declared: Sequence[Fraction | None], end_s: float, **facts: Any
+) -> Timeline:
+    """The timeline of frames at ascending times (N,) s, the last one shown until `end_s`.
+
+    `declared` are the frame rates that the file declares, `facts` the remaining fields of `Timeline`.
+    """
     constant = constant_rate(times, declared)
     sustained = constant or (sustained_rate(times, declared) if len(times) else None)
     fps = sustained or plain_rate(declared)
@@ -99,17 +104,17 @@ def laid_out(times: np.ndarray, declared: Sequence[Fraction | None], end_s: floa
 
 
 def tolerance_s(fps: Fraction) -> float:
-    """By how many seconds a file of a frame rate may be shorter than it says."""
+    """How many seconds a file with this frame rate may lack of its declared duration."""
     return max(TOLERANCE_S, float(TOLERANCE_FRAMES / fps))
 
 
 def probe(path: Path) -> Timeline:
-    """The timeline of a video file. Raises UserError where it is no video, has no frames or is cut off."""
+    """The timeline of a video file. Raises UserError if it is not a video, has no frames or is cut off."""
     with open_media(path) as container:
         stream = require_video(container, path)
         packets = _read_packets(container, stream, path)
         if not packets.count:
-            raise UserError(f"{path} has a video track without a single frame: record or convert it again")
+            raise UserError(f"{path} has a video track without any frames: record or convert it again")
         declared = (stream.guessed_rate, stream.average_rate)
         sound = audio_stream(container)
         facts: dict[str, Any] = {
@@ -121,27 +126,27 @@ def probe(path: Path) -> Timeline:
             timeline = Timeline(0.0, fps, packets.count, last, False, **facts)
         else:
             joints = STREAM_JOINTS if container.format.name in ("mpegts", "mpeg") else FILE_JOINTS
-            times, gap = chained(np.frombuffer(packets.times), np.frombuffer(packets.order), joints)
-            whole_avi = container.format.name == "avi" and _ends_avi(path)
-            end = _promised_by_avi(stream) if whole_avi else 0.0
+            times, gap = chain_times(np.frombuffer(packets.times), np.frombuffer(packets.order), joints)
+            is_complete_avi = container.format.name == "avi" and _is_complete_avi(path)
+            end = _avi_duration(stream) if is_complete_avi else 0.0
             if container.format.name == "gif":
-                end = min(packets.end_s, float(times[-1]) + LONGEST_END_S)
-            timeline = laid_out(times, declared, end, gap_s=gap, joints=joints, **facts)
+                end = min(packets.end_s, float(times[-1]) + MAX_LAST_FRAME_S)
+            timeline = build_timeline(times, declared, end, gap_s=gap, joints=joints, **facts)
         check_frames(path, timeline.frame_count)
-        _require_whole(container, stream, packets, timeline, path)
+        _require_complete(container, stream, packets, timeline, path)
     return timeline
 
 
 @dataclass
 class _Packets:
-    """Facts of the packets of a file, gathered in one pass: 16 bytes a frame are kept."""
+    """What one pass over a file's packets finds; 16 bytes are kept per frame."""
 
-    count: int  # of the video stream
-    times: array[float]  # of the video stream, when shown, seconds, in decoding order
-    order: array[float]  # when decoded; NaN where that is not said
+    count: int  # packets of the video stream
+    times: array[float]  # presentation times of the video stream in seconds, in decoding order
+    order: array[float]  # decoding times in seconds; NaN if unknown
     end_s: float  # where the last packet of any stream ends
-    cut: bool  # the last packet of some stream is incomplete
-    streams: frozenset[int]  # those that have packets
+    is_cut: bool  # the last packet of some stream is incomplete
+    streams: frozenset[int]  # indices of the streams that have packets
 
 
 def _read_packets(container: InputContainer, stream: VideoStream, path: Path) -> _Packets:
@@ -168,7 +173,7 @@ def _read_packets(container: InputContainer, stream: VideoStream, path: Path) ->
 
 
 def packet_time(packet: Packet, container: InputContainer) -> int | None:
-    """When a packet is shown, in its time base; of an AVI, which does not say so, when it is decoded."""
+    """A packet's presentation time in its time base; for an AVI, which has none, its decoding time."""
     first, second = packet.pts, packet.dts
     if container.format.name == "avi":
         first, second = second, first
@@ -176,18 +181,18 @@ def packet_time(packet: Packet, container: InputContainer) -> int | None:
 
 
 def _is_hidden(packet: Packet, stream: VideoStream) -> bool:
-    """Whether a packet holds a picture that is never shown: VP8 keeps such for reference (RFC 6386, 9.1)."""
+    """Whether a packet's picture is never shown: VP8 has such reference frames (RFC 6386, 9.1)."""
     return stream.codec_context.name == "vp8" and not bytes(packet)[0] >> 4 & 1
 
 
-def _require_whole(
+def _require_complete(
     container: InputContainer, stream: VideoStream, packets: _Packets, timeline: Timeline, path: Path
 ) -> None:
-    """Raises UserError where the file ends before its time."""
+    """Raises UserError if the file is truncated."""
     remedy = "copy or download it again"
-    if packets.cut or (container.format.name == "gif" and not _ends_gif(path)):
+    if packets.is_cut or (container.format.name == "gif" and not _is_complete_gif(path)):
         raise UserError(f"{path} is cut off: the data ends inside frame {packets.count - 1}; {remedy}")
-    if not container.format.name.startswith(_SAYS_HOW_LONG):
+    if not container.format.name.startswith(_DECLARES_DURATION):
         return
     promised = 0.0
     if stream.duration is not None and stream.time_base is not None:
@@ -195,8 +200,8 @@ def _require_whole(
     elif container.duration is not None:
         promised = container.duration / 1e6
     if container.format.name == "avi":
-        # Its duration is guessed from the file's size once the index is lost; the header's count is not.
-        promised = 0.0 if _ends_avi(path) else max(promised, _promised_by_avi(stream))
+        # Without an index FFmpeg guesses the duration from the file's size; the header's frame count is reliable.
+        promised = 0.0 if _is_complete_avi(path) else max(promised, _avi_duration(stream))
     if packets.end_s < promised - tolerance_s(timeline.fps):
         raise UserError(
             f"{path} is cut off: it should last {promised:.2f} s but its data ends at {packets.end_s:.2f} s, "
@@ -204,20 +209,20 @@ def _require_whole(
         )
 
 
-def _ends_gif(path: Path) -> bool:
+def _is_complete_gif(path: Path) -> bool:
     """Whether the file's last bytes hold a GIF's trailer; some writers pad it with zeros."""
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - 1024, 0))
         return file.read().rstrip(b"\0").endswith(b";")
 
 
-def _promised_by_avi(stream: VideoStream) -> float:
-    """How long (s) an AVI's header says that it lasts, empty frames included."""
+def _avi_duration(stream: VideoStream) -> float:
+    """The duration in seconds that an AVI's header declares, empty frames included."""
     return float(stream.frames * (stream.time_base or 0))
 
 
-def _ends_avi(path: Path) -> bool:
-    """Whether the lengths of an AVI's outermost chunks end within the file, the last one at its end."""
+def _is_complete_avi(path: Path) -> bool:
+    """Whether an AVI's outermost chunks fit in the file, according to their lengths."""
     size, place = path.stat().st_size, 0
     with path.open("rb") as file:
         while place + 8 <= size:

@@ -1,4 +1,4 @@
-"""Videos in: frame by frame, as often as wanted, in memory that does not grow with length."""
+"""Reading videos frame by frame, as often as needed, in memory that does not grow with their length."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from liveportrait.media.pictures import AnimatedPicture
 
 
-Frame = VideoFrame | Image  # as decoded; of animated pictures in RGB already
+Frame = VideoFrame | Image  # as decoded; frames of animated pictures are RGB already
 
 
 class VideoReader:
     """The frames of a video, (H,W,3) uint8 RGB each: upright, square pixels, at the constant rate `info.fps`.
 
-    A file of constant rate gives exactly its frames; one of variable rate is laid on a constant rate, where
-    frames repeat in slow stretches (see `timing`). Iterating again starts again from the first frame; several
-    passes may run side by side. Frames are numbered from 0.
+    A file with a constant rate gives exactly its frames; one with a variable rate is resampled to a constant rate at
+    which frames repeat in slow stretches (see `timing`). Each iteration starts at the first frame, and several may run
+    at the same time. Frames are numbered from 0.
 
-    Making a reader reads the whole file once without decoding it, so that a file that is cut off is refused
-    before any work. Interlaced video is not deinterlaced. Raises UserError, then or while iterating, where
-    the file is no video, has no frames, or is damaged or cut off.
+    Creating a reader reads the entire file once without decoding it, so a truncated file is refused before any work
+    starts. Interlaced video is not deinterlaced. Raises UserError, then or while iterating, if the file is not a video,
+    has no frames, or is damaged or cut off.
     """
 
     info: VideoInfo
@@ -53,8 +53,8 @@ class VideoReader:
         with closing(self._decoded()) as frames:
             _, first = next(frames, (None, None))
         if first is None:
-            raise UserError(f"{path}: not one frame can be decoded; copy it again or convert it to MP4")
-        if isinstance(first, VideoFrame):  # its pixels may be said to be as wide as a thousand are high
+            raise UserError(f"{path}: no frame can be decoded; copy it again or convert it to MP4")
+        if isinstance(first, VideoFrame):  # an absurd pixel aspect ratio would make frames enormous
             aspect = timeline.pixel_aspect
             check_pixels(
                 self.path, round(first.width * max(aspect, 1)), round(first.height * max(1 / aspect, 1))
@@ -83,12 +83,12 @@ class VideoReader:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The path, for messages."""
         return str(self.path)
 
     @property
     def audio(self) -> Path | None:
-        """The file, if it has sound."""
+        """The file's path if it has sound."""
         return self.path if self.info.has_audio else None
 
     def __iter__(self) -> Generator[Image, None, None]:
@@ -108,13 +108,13 @@ class VideoReader:
         self._require_end(count)
 
     def _converter(self, first: Frame) -> Callable[[Any], Image]:
-        """What makes RGB, in memory of its own, of frames such as the first one."""
+        """A function that converts frames like the first one to RGB arrays with their own memory."""
         return (
             np.array if isinstance(first, np.ndarray) else FrameConverter(first, self._timeline.pixel_aspect)
         )
 
     def _require_end(self, count: int) -> None:
-        """Raises UserError where so many frames are too few."""
+        """Raises UserError if `count` frames are too few."""
         timeline = self._timeline
         if count < timeline.last_tick + 1 - timeline.tolerance_frames:
             raise UserError(
@@ -138,7 +138,7 @@ class VideoReader:
         self._require_end(tick + 1)
 
     def _decoded(self) -> Generator[tuple[float | None, Frame], None, None]:
-        """The file's own frames in the order in which they are shown, each with its time in s, or None."""
+        """The file's own frames in the order in which they are shown, each with its time in s or None."""
         if self._animation:
             yield from self._animation.frames()
             return
@@ -147,13 +147,13 @@ class VideoReader:
             stream = require_video(container, self.path)
             decoder = alpha_decoder(stream) or stream.codec_context
             decoder.thread_type = "AUTO"
-            # An AVI knows when frames are decoded. As many are shown by then, though not the same ones.
+            # An AVI stores only decoding times. Just as many frames are shown by then, though not the same ones.
             clock: deque[float] | None = deque() if container.format.name == "avi" else None
             try:
                 for packet in chain((each for each in container.demux(stream) if each.size), (None,)):
                     if clock is not None and packet and packet.dts is not None:
                         clock.append(float(packet.dts * packet.time_base))
-                    for frame in decoder.decode(packet):  # None: what it still holds
+                    for frame in decoder.decode(packet):  # None flushes the decoder
                         time = None
                         if clock is not None:
                             time = clock.popleft() if clock else None
@@ -169,7 +169,7 @@ class VideoReader:
 
 
 def _animation(path: Path) -> AnimatedPicture | None:
-    """The animated picture in a file; None for a video. Raises UserError where it is a still one."""
+    """The animated picture in a file; None for a video. Raises UserError for a still picture."""
     picture = picture_format(path)
     if picture in (None, "GIF"):
         return None

@@ -1,9 +1,9 @@
-"""Frame rates as fractions, and frames laid on a constant rate. Pure functions.
+"""Frame rates as fractions, and resampling frames to a constant rate. Pure functions.
 
-A file's frames carry times. Where each lies within 0.4 intervals of its own tick of a constant rate, the file
-has a constant rate and its frames are taken as they come. Otherwise the rate is variable: a constant one is
-chosen at which hardly a picture is lost, a tick shows the newest frame at its time, and slow stretches repeat
-frames. Times so dense that most frames would be lost are not believed: frames are taken as they come.
+A file's frames carry times. If each lies within 0.4 intervals of its own tick of a constant rate, the file has a
+constant rate and its frames are used one by one. Otherwise the rate is variable: a constant one is chosen at which
+hardly a picture is lost, each tick shows the newest frame at its time, and frames repeat in slow stretches. Times so
+dense that most frames would be lost are ignored: the frames are used one by one.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 
 T = TypeVar("T")
 
-# In frame intervals. With one frame missing no rate comes closer than half an interval to all the others.
+# In frame intervals. If one frame is missing, no rate comes closer than half an interval to all the others.
 MAX_JITTER = 0.4
 FALLBACK_RATE = Fraction(25)
-MAX_RATE = Fraction(500)  # beyond it times are not believed
+MAX_RATE = Fraction(500)  # above it times are considered wrong
 MAX_RESAMPLED_RATE = Fraction(120)
-MAX_DELAY_S = 0.06  # by how much a frame may be shown late, so that no other is lost
-MOST_LOST = 0.01  # share of frames that may be lost to bursts, rather than play all at the bursts' rate
+MAX_DELAY_S = 0.06  # how late a frame may be shown so that another is not lost
+MAX_LOST = 0.01  # share of frames that may be lost in bursts before the rate is raised to that of the bursts
 _NTSC = Fraction(1000, 1001)
 _STANDARD_RATES = (
     *(Fraction(rate) for rate in (8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240)),
@@ -33,10 +33,10 @@ _STANDARD_RATES = (
 
 
 def constant_rate(times: np.ndarray, declared: Iterable[Fraction | None]) -> Fraction | None:
-    """The frames per second of ascending frame times (N,) in seconds, or None where the rate varies.
+    """The frames per second of ascending frame times (N,) in seconds, or None if the rate varies.
 
-    A standard rate among the `declared` is preferred, then the standard rate within 0.1 % of the mean, then
-    the declared ones. A single frame has the first rate declared, or 25. Rates above 500 do not count.
+    A standard rate among the `declared` ones is preferred, then the standard rate within 0.1 % of the mean, then the
+    declared ones. A single frame has the first declared rate, or 25. Rates above 500 are ignored.
     """
     rates = [rate for rate in declared if rate and rate <= MAX_RATE]
     if len(times) < 2 or times[-1] <= times[0]:
@@ -59,9 +59,9 @@ def constant_rate(times: np.ndarray, declared: Iterable[Fraction | None]) -> Fra
 def sustained_rate(times: np.ndarray, declared: Iterable[Fraction | None]) -> Fraction | None:
     """The frames per second, at most 120, that keep the frames of ascending times (N,) in seconds.
 
-    It is that of the median interval, unless more than 1 % of the frames would be lost at it; then that of the
-    longest interval at which they are not. None where the times are not to be believed: there are more than 500
-    a second, or more than half are lost even at 120.
+    This is the rate of the median interval or, if more than 1 % of the frames would be lost at it, of the longest
+    interval at which they are not. None if the times are implausible: more than 500 frames per second, or more than
+    half lost even at 120.
     """
     if (len(times) - 1) / MAX_RATE > times[-1] - times[0]:
         return None
@@ -70,22 +70,22 @@ def sustained_rate(times: np.ndarray, declared: Iterable[Fraction | None]) -> Fr
     intervals = intervals[intervals > 0]
     for share in _SHARES:
         rate = _near_standard(float(1.0 / np.quantile(intervals, share)), standard)
-        if _lost(times, rate) <= MOST_LOST * len(times):
+        if _lost(times, rate) <= MAX_LOST * len(times):
             return rate
     return rate if _lost(times, rate) <= len(times) / 2 else None
 
 
-# Of intervals from the shortest on: the rate that a file sustains for a while is that of a part of them.
+# Quantiles of the intervals to try: the rate that a file sustains for a while is that of a share of its intervals.
 _SHARES = (0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02, 0.01, 0.0)
 
 
 def plain_rate(declared: Iterable[Fraction | None]) -> Fraction:
-    """The rate of frames whose times say nothing: the first declared one between 1 and 120 per second, or 25."""
+    """The rate of frames without usable times: the first declared one between 1 and 120 per second, or 25."""
     return next((rate for rate in declared if rate and 1 <= rate <= MAX_RESAMPLED_RATE), FALLBACK_RATE)
 
 
 def _near_standard(rate: float, declared: Iterable[Fraction]) -> Fraction:
-    """The standard rate within 2 %, a `declared` one first (times are often rounded to milliseconds), or the rate."""
+    """A standard rate within 2 %, `declared` ones first (times are often rounded to milliseconds), or `rate` itself."""
     for known in (*declared, *_STANDARD_RATES):
         if abs(float(known) / rate - 1) < 1 / 50:
             return min(known, MAX_RESAMPLED_RATE)
@@ -102,9 +102,10 @@ def _lost(times: np.ndarray, rate: Fraction) -> int:
 
 
 def next_tick(before: int, seconds: float, rate: Fraction) -> int:
-    """The tick of a frame, given that of the one `before` it (-1 for none): the nearest to its time, from 0.
+    """The tick of a frame at a time in seconds, given the tick of the frame `before` it (-1 for none).
 
-    Where that is taken it is the one after, up to 0.06 s late, or one tick at low rates.
+    It is the nearest tick or, if that is taken, the next one, unless the frame would be more than 0.06 s late (one tick
+    at low rates).
     """
     place = seconds * float(rate)
     late = before + 1 - place
@@ -115,27 +116,27 @@ def next_tick(before: int, seconds: float, rate: Fraction) -> int:
 
 @dataclass(frozen=True)
 class Joints:
-    """How times that start anew, where recordings were joined, are told from others."""
+    """How to recognise from its times where recordings were joined in a file."""
 
-    fall_s: float  # they fall back by more than this
-    leap_s: float  # or leap forward by more
+    fall_s: float  # times go back by more than this
+    leap_s: float  # or jump forward by more than this
 
     def between(self, before: float, now: float) -> bool:
-        """Whether there is one between two times in s, one after the other."""
+        """Whether there is a joint between two consecutive times in s."""
         return now < before - self.fall_s or now > before + self.leap_s
 
 
-# Transport streams are made to be joined: times run forward, and after a leap they go on without a pause.
+# Transport streams are meant to be joined: times increase within each, and a jump is not a pause.
 STREAM_JOINTS = Joints(fall_s=0.0, leap_s=10.0)
-# Elsewhere times may be a little out of order, and a picture may stay for as long as it likes.
+# Elsewhere times may be slightly out of order, and a picture may stay for any length of time.
 FILE_JOINTS = Joints(fall_s=0.25, leap_s=float("inf"))
 
 
-def chained(times: np.ndarray, order: np.ndarray, joints: Joints) -> tuple[np.ndarray, float]:
-    """Ascending times (N,) of frames whose times may start anew, and the interval (s) put between the parts.
+def chain_times(times: np.ndarray, order: np.ndarray, joints: Joints) -> tuple[np.ndarray, float]:
+    """Ascending times (N,) of the frames of a file of joined recordings, and the interval (s) put between recordings.
 
-    `times` (N,) in seconds are when frames are shown, `order` (N,) when they are decoded, both as they come in
-    the file. `order` runs forward but where times start anew; from there on `times` follow what was before.
+    `times` (N,) are presentation times and `order` (N,) decoding times, in seconds and in file order. `order` increases
+    except at a joint; the `times` after a joint are moved to follow those before it.
     """
     starts = [0]
     for index, (before, now) in enumerate(pairwise(order.tolist()), 1):
@@ -151,10 +152,10 @@ def chained(times: np.ndarray, order: np.ndarray, joints: Joints) -> tuple[np.nd
 
 
 def hold_until_next(frames: Iterable[tuple[int, T]], count: int = 0) -> Iterator[T]:
-    """One item for each tick from 0 to the last, out of (tick, item) in ascending order.
+    """One item for each tick from 0 to the last, from (tick, item) pairs in ascending order.
 
-    An item is repeated until the next one's tick, the last one until there are `count`; of several at one tick the
-    last is shown.
+    An item is repeated until the next one's tick, the last one until there are `count`; of several at one tick the last
+    is used.
     """
     shown: tuple[int, T] | None = None
     for tick, item in frames:

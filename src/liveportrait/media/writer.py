@@ -1,4 +1,4 @@
-"""Videos out: frame by frame, with the sound of another file, complete or not at all.
+"""Writing videos frame by frame, with the sound of another file; a file is complete or does not appear at all.
 
 H.264, VP9 in .webm, ProRes on request.
 """
@@ -32,7 +32,7 @@ from av.video.stream import VideoStream
 from liveportrait.choices import VideoCodec
 from liveportrait.errors import UserError
 from liveportrait.media.colour import SCALING
-from liveportrait.media.files import Names, check_output
+from liveportrait.media.files import OutputGroup, check_output
 from liveportrait.media.sound.soundtrack import Soundtrack
 from liveportrait.types import Image
 
@@ -40,7 +40,7 @@ VIDEO_OUTPUTS = (".mp4", ".mov", ".mkv", ".webm")
 
 BT709 = 1  # AVCOL_SPC_BT709
 TO_YUV = SCALING | Interpolation.FULL_CHR_H_INP
-# The index goes to the front, so that a browser can start to play before it has the whole file.
+# The index goes to the front, so that a browser can start playing before it has the entire file.
 CONTAINER_OPTIONS = {".mp4": {"movflags": "+faststart"}, ".mov": {"movflags": "+faststart"}}
 
 
@@ -51,29 +51,31 @@ class Encoder:
     name: Literal["libx264", "libvpx-vp9", "prores_ks"]
     pixels: str  # format of the frames it takes
     options: Mapping[str, str] = field(default_factory=dict)
-    alpha: bool = False  # whether frames are RGBA
-    odd: bool = False  # whether it keeps the last column and row of odd sizes
+    alpha: bool = False  # frames are RGBA
+    takes_odd_sizes: bool = False  # without padding a column or row
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height in px of the video for frames of a size."""
-        return (width, height) if self.odd else (width + width % 2, height + height % 2)
+        """Width and height in px of the video for frames of the given size."""
+        return (width, height) if self.takes_odd_sizes else (width + width % 2, height + height % 2)
 
 
 _X264 = Encoder("libx264", "yuv420p", {"crf": "18", "preset": "medium"})
 _VP9_OPTIONS = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
-_VP9 = Encoder("libvpx-vp9", "yuv420p", _VP9_OPTIONS, odd=True)
-# Reference frames that are never shown are not allowed beside transparency.
-_VP9_ALPHA = Encoder("libvpx-vp9", "yuva420p", _VP9_OPTIONS | {"auto-alt-ref": "0"}, alpha=True, odd=True)
+_VP9 = Encoder("libvpx-vp9", "yuv420p", _VP9_OPTIONS, takes_odd_sizes=True)
+# libvpx does not allow reference frames that are never shown together with transparency.
+_VP9_ALPHA = Encoder(
+    "libvpx-vp9", "yuva420p", _VP9_OPTIONS | {"auto-alt-ref": "0"}, alpha=True, takes_odd_sizes=True
+)
 _PRORES = Encoder("prores_ks", "yuv422p10le", {"profile": "hq", "vendor": "apl0"})
 _PRORES_ALPHA = Encoder(
-    "prores_ks", "yuva444p10le", {"profile": "4444", "vendor": "apl0"}, alpha=True, odd=True
+    "prores_ks", "yuva444p10le", {"profile": "4444", "vendor": "apl0"}, alpha=True, takes_odd_sizes=True
 )
 
 
 def encoder_for(path: Path, codec: VideoCodec = "auto", alpha: bool = False) -> Encoder:
     """The encoder for a file: "auto" is H.264 (CRF 18), VP9 in .webm, ProRes 4444 in a .mov with transparency.
 
-    ProRes is 422 HQ, with `alpha` 4444, 10 bits. Raises UserError where the kind of file does not hold it.
+    ProRes is 422 HQ, or 4444 with `alpha`, in 10 bits. Raises UserError if the container does not support it.
     """
     suffix = path.suffix.lower()
     if codec == "prores" and suffix not in (".mov", ".mkv"):
@@ -85,7 +87,7 @@ def encoder_for(path: Path, codec: VideoCodec = "auto", alpha: bool = False) -> 
 
 
 def check_alpha(path: Path) -> None:
-    """Raise UserError where a kind of file, told by its suffix, holds no transparency."""
+    """Raise UserError if the file format, given by its suffix, does not support transparency."""
     if path.suffix.lower() not in (".mov", ".webm", ".png", ".webp", ""):
         raise UserError(
             f"{path} cannot hold transparency: use .mov, .webm, .png or a folder of PNG (no suffix)"
@@ -95,9 +97,9 @@ def check_alpha(path: Path) -> None:
 class VideoWriter:
     """Writes (H,W,3) uint8 RGB frames as H.264, VP9 or ProRes (see `encoder_for`), BT.709 in limited range.
 
-    A context manager: the file appears under its name on a clean exit, and not at all after any exception. H.264
-    and ProRes 422 want even sizes: the last column or row of odd ones is repeated. The sound of `audio_from`, if it
-    has any, is copied or encoded anew (see `soundtrack`), and ends no later than the pictures.
+    A context manager: the file appears under its name on a clean exit, and not at all after an exception. H.264 and
+    ProRes 422 need even sizes: the last column or row of odd ones is repeated. The sound of `audio_from`, if it has
+    any, is copied or re-encoded (see `soundtrack`), and ends no later than the pictures.
 
     >>> with VideoReader("driving.mov") as reader:
     ...     info = reader.info
@@ -116,12 +118,12 @@ class VideoWriter:
         overwrite: bool = False,
         codec: VideoCodec = "auto",
         alpha: bool = False,
-        names: Names | None = None,
+        group: OutputGroup | None = None,
     ) -> None:
         """`fps` in frames per second, `width` and `height` in px; with `alpha`, frames are (H,W,4) RGBA.
 
-        `names`: the file takes its name only when this stack is closed, as others may (see `Names`).
-        Raises UserError as `check_output` does, and where the kind of file does not hold the codec or transparency.
+        With a `group`, the file gets its final name only when the group is closed. Raises UserError like
+        `check_output`, and if the container does not support the codec or transparency.
         """
         self.path = check_output(path, VIDEO_OUTPUTS, overwrite)
         self._encoder = encoder_for(self.path, codec, alpha)
@@ -133,11 +135,11 @@ class VideoWriter:
         self.frame_count = 0  # frames written so far
         self._audio_from = None if audio_from is None else Path(audio_from)
         self._overwrite = overwrite
-        self._names = names
+        self._group = group
 
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
-            temporary = (self._names or stack.enter_context(Names())).add(self.path, self._overwrite)
+            temporary = (self._group or stack.enter_context(OutputGroup())).add(self.path, self._overwrite)
             suffix = self.path.suffix.lower()
             self._container = stack.enter_context(self._open_output(temporary, suffix))
             self._stream = self._add_video()
@@ -155,7 +157,7 @@ class VideoWriter:
         self._stack.__exit__(kind, error, trace)
 
     def write(self, frame: Image) -> None:
-        """Appends one frame (height,width,3) uint8 RGB, or RGBA. Raises UserError where the disk is full or alike."""
+        """Appends one frame (height,width,3) uint8 RGB, or RGBA. Raises UserError if it cannot be written."""
         channels = 4 if self._encoder.alpha else 3
         if frame.shape != (self.height, self.width, channels) or frame.dtype != np.uint8:
             size = f"{self.width}x{self.height}"
@@ -198,7 +200,7 @@ class VideoWriter:
     def _finish(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """After a clean exit writes what the encoder still holds."""
+        """After a clean exit, flushes the encoder."""
         if kind is not None:
             return
         if self.frame_count == 0:
@@ -214,7 +216,7 @@ class VideoWriter:
         try:
             yield container
         except BaseException:
-            with suppress(FFmpegError, OSError):  # the first error is the one to tell
+            with suppress(FFmpegError, OSError):  # the first error is the one to report
                 container.close()
             raise
         with self._reported():

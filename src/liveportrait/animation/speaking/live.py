@@ -25,7 +25,7 @@ from liveportrait.animation.speaking.driver import VoiceStream, chosen, driving_
 from liveportrait.animation.speaking.options import SpeechOptions, speaking
 from liveportrait.animation.speaking.stage import LiveStage
 from liveportrait.errors import UserError
-from liveportrait.media.sound.speech import SPEECH_RATE, AtSpeechRate, Speech, as_int16, as_speech
+from liveportrait.media.sound.speech import SPEECH_RATE, Speech, SpeechResampler, as_int16, as_speech
 from liveportrait.motion.expression import REACH
 from liveportrait.motion.voice import Performance, act
 from liveportrait.types import Closeable, Image
@@ -98,7 +98,7 @@ class LiveVoice(Closeable):
         start = Start(rest.motion, rest.ratios, rest.scores)
         self._transfers = [MotionTransfer(session.engine, own, start, False, options) for own in source.faces]
         self._rest = driving_batch(session.engine, Performance.at_rest(1))
-        self._rate, self._at_speech_rate = rate, AtSpeechRate(rate)
+        self._rate, self._at_speech_rate = rate, SpeechResampler(rate)
         self._lock = threading.Lock()  # of what waits, what is heard, and what is said
         self._waiting: deque[Speech] = deque()
         self._waits = 0  # samples

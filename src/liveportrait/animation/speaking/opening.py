@@ -21,8 +21,9 @@ from liveportrait.media.sound.speech import (
     Speech,
     as_speech,
     check_speech,
+    count_speech_samples,
     read_speech,
-    speech_samples,
+
 )
 
 SpeechInput = str | Path | Speech
@@ -39,7 +40,7 @@ def open_speech_driver(
     require_speaker(session.engine)
     if isinstance(speech, str | Path):
         path = check_speech(Path(speech))
-        name, audio, count, sound = str(path), path, speech_samples(path), partial(read_speech, path)
+        name, audio, count, sound = str(path), path, count_speech_samples(path), partial(read_speech, path)
     else:
         samples = as_speech(speech)
         if not len(samples):

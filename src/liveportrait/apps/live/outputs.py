@@ -15,7 +15,7 @@ import numpy as np
 from liveportrait.animation.session import write_behind
 from liveportrait.errors import UserError
 from liveportrait.marking.seal import Seal
-from liveportrait.media import Names, VideoWriter
+from liveportrait.media import OutputGroup, VideoWriter
 from liveportrait.types import Image
 
 RATE = 25  # frames/s of a recording: pictures are repeated or left out, so that it plays as it was seen
@@ -65,9 +65,9 @@ class Recording:
         if self._size is None:
             height, width = picture.shape[:2]
             self._size, self._begin = (width, height), now
-            names = self._stack.enter_context(Names(self.seal))
+            group = self._stack.enter_context(OutputGroup(self.seal))
             writer = self._stack.enter_context(
-                VideoWriter(self._path, Fraction(RATE), width, height, overwrite=self._overwrite, names=names)
+                VideoWriter(self._path, Fraction(RATE), width, height, overwrite=self._overwrite, group=group)
             )
             self._write = self._stack.enter_context(write_behind(writer.write, BUFFER))
         self._repeat_until(now)

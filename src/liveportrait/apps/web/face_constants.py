@@ -33,7 +33,7 @@ def face_constants() -> Numbers:
         },
         "mesh": {"side": mesh.SIDE, "room": mesh.ROOM, "eyeCorners": mesh.EYE_CORNERS},
         "analyzer": {
-            "presence": analyzer.PRESENCE,
+            "presence": analyzer.MIN_PRESENCE,
             "smallest": analyzer.SMALLEST,
             "smallestPx": analyzer.SMALLEST_PX,
             "blendshapeLandmarks": analyzer.BLENDSHAPE_LANDMARKS,

@@ -30,7 +30,7 @@ def measure_constants() -> dict[str, Any]:
         "scores": {
             "leftOut": (canonical.NEUTRAL, *canonical.EYE_LOOK),
             "twice": canonical.EYE_BLINK,
-            "lips": measures.LIPS,
+            "lips": measures.LIP_WEIGHT,
             "difference": measures.DIFFERENCE,
             "every": SCORED_EVERY,
         },

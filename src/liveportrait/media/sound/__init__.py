@@ -1,1 +1,1 @@
-"""The sound of a file: its packets, its samples, and how it gets into another file."""
+"""Sound: the packets and samples of a file's audio, and copying it into another file."""

@@ -1,7 +1,6 @@
-"""The packets of a file in which recordings may have been joined, on one clock.
+"""The packets of a file that may consist of several joined recordings, on one continuous clock.
 
-Where recordings were joined, times start anew; those of the sound are moved by as much as those of the pictures
-beside it.
+Times restart where recordings were joined; the sound's times are shifted by as much as those of its pictures.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ from av.packet import Packet
 from liveportrait.media.container import audio_stream, video_stream
 from liveportrait.media.timing import FALLBACK_RATE, FILE_JOINTS, STREAM_JOINTS
 
-_MIXED_S = Fraction(1, 2)  # at a joint, packets may come late by less than this
-_MOST_WAITED = 5  # pictures, until one tells that a recording begins
-_MOST_HELD = 1000  # packets
+_MIXED_S = Fraction(1, 2)  # at a joint, packets may arrive late by less than this
+_MAX_WAIT = 5  # pictures to wait for one that shows that a new recording starts
+_MAX_HELD = 1000  # packets
 
 
 def joined_packets(container: InputContainer) -> Iterator[tuple[Packet, int]]:
     """The packets of all streams, each with the number of its recording in the file, from 0.
 
-    Where recordings were joined, or a recorder started anew, times fall back or leap (see `Joints`). Here they run
-    on: the first picture of a recording follows the last one of the recording before, and its sound keeps its
-    place beside its pictures.
+    Where recordings were joined, or a recorder restarted, times go back or jump (see `Joints`). Here they are made
+    continuous: the first picture of a recording follows the last one of the recording before, and the sound stays in
+    sync with its pictures.
     """
     joiner = _Joiner(container)
     for packet in container.demux():
-        yield from joiner.pass_on(packet)
-    yield from joiner.rest()
+        yield from joiner.push(packet)
+    yield from joiner.flush()
 
 
 def readable_packets(container: InputContainer) -> Iterator[tuple[Packet, int]]:
-    """The joined packets, as far as the file can be read; where it ends early, its pictures tell."""
+    """`joined_packets` as far as the file can be read; reading its pictures reports where it ends early."""
     with suppress(FFmpegError):
         yield from joined_packets(container)
 
@@ -49,10 +48,10 @@ class _Recording:
 
 
 class _Joiner:
-    """Finds where recordings begin: the decoding times of the pictures tell, or of the sound if it is alone.
+    """Finds where recordings start from the decoding times of the pictures, or of the sound if there are no pictures.
 
-    Near a joint the packets of both recordings are mixed. Sound that falls back or leaps before the pictures do is
-    held until some more of them have come; sound that goes on as before still belongs to the recording before.
+    Near a joint the packets of both recordings are interleaved. Sound that goes back or jumps before the pictures do is
+    held until a few more pictures have arrived; sound that continues as before still belongs to the earlier recording.
     """
 
     def __init__(self, container: InputContainer) -> None:
@@ -62,46 +61,48 @@ class _Joiner:
         self._joints = STREAM_JOINTS if container.format.name in ("mpegts", "mpeg") else FILE_JOINTS
         rate = (pictures.average_rate or pictures.guessed_rate) if pictures else None
         self._interval = 1 / (rate or FALLBACK_RATE)
-        # When the last packet of each stream is decoded, as the file says.
-        self._times: dict[int, Fraction] = {}
+        self._times: dict[
+            int, Fraction
+        ] = {}  # decoding time of each stream's last packet, as stored in the file
         self._recordings: dict[int, _Recording] = {}  # that each stream has reached
         self._latest = _Recording()
-        self._end = Fraction(0)  # of the leading stream so far, as moved
+        self._end = Fraction(0)  # of the leading stream so far, after shifting
         self._held: list[Packet] = []
         self._waited = 0  # leading packets since the first one was held
 
-    def pass_on(self, packet: Packet) -> Iterator[tuple[Packet, int]]:
-        """The packets that can go on once `packet` has come."""
+    def push(self, packet: Packet) -> Iterator[tuple[Packet, int]]:
+        """Take a packet; gives the packets that are ready after it."""
         time = _decoding_time(packet)
-        anew = time is not None and self._is_anew(packet.stream_index, time)
+        restarts = time is not None and self._restarts(packet.stream_index, time)
         if packet.stream_index == self._leading:
-            if anew and packet.pts is not None:
+            if restarts and packet.pts is not None:
                 shift = self._end - packet.pts * packet.time_base
                 self._latest = _Recording(self._latest.number + 1, shift)
             self._waited += 1
-            if anew or self._waited > _MOST_WAITED:
-                yield from self.rest()
+            if restarts or self._waited > _MAX_WAIT:
+                yield from self.flush()
             yield self._moved(packet, self._latest)
-        elif self._held or (anew and packet.stream.type == "audio" and self._is_up_to_date(packet)):
+        elif self._held or (restarts and packet.stream.type == "audio" and self._is_up_to_date(packet)):
             self._waited = self._waited if self._held else 0
             self._held.append(packet)
-            if len(self._held) == _MOST_HELD:
-                yield from self.rest()
+            if len(self._held) == _MAX_HELD:
+                yield from self.flush()
         else:
             before = self._recordings.get(packet.stream_index, self._latest)
-            yield self._moved(packet, before if self._goes_on(packet, time, anew) else self._latest)
+            yield self._moved(packet, before if self._lags(packet, time, restarts) else self._latest)
 
-    def rest(self) -> Iterator[tuple[Packet, int]]:
+    def flush(self) -> Iterator[tuple[Packet, int]]:
         """The packets that are still held."""
         held, self._held = self._held, []
         for packet in held:
             yield self._moved(packet, self._latest)
 
-    def _is_anew(self, stream: int, time: Fraction) -> bool:
+    def _restarts(self, stream: int, time: Fraction) -> bool:
+        """Whether a stream's times restart at a packet with this decoding time."""
         before = self._times.get(stream)
         if before is None or not self._joints.between(float(before), float(time)):
             return False
-        # Where pictures stay for long while sound goes on, nothing has leapt.
+        # If one picture stays for long while the sound continues, nothing has jumped.
         together = (self._times[each] for each in self._times if self._reached(each) == self._reached(stream))
         return time < before or self._joints.between(float(max(together)), float(time))
 
@@ -111,10 +112,10 @@ class _Joiner:
     def _is_up_to_date(self, packet: Packet) -> bool:
         return self._reached(packet.stream_index) == self._latest.number
 
-    def _goes_on(self, packet: Packet, time: Fraction | None, anew: bool) -> bool:
-        """Whether a packet belongs to the recording that its stream has reached, though there is a later one."""
+    def _lags(self, packet: Packet, time: Fraction | None, restarts: bool) -> bool:
+        """Whether a packet still belongs to the recording that its stream has reached, not to the latest one."""
         before = self._times.get(packet.stream_index)
-        if before is None or time is None or anew:
+        if before is None or time is None or restarts:
             return False
         moved = abs(self._latest.shift - self._recordings[packet.stream_index].shift)
         return time - before < _MIXED_S and moved > 2 * _MIXED_S
@@ -129,12 +130,12 @@ class _Joiner:
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
         if packet.stream_index == self._leading and packet.pts is not None and packet.size:
-            lasts = packet.duration * packet.time_base if packet.duration else self._interval
-            self._end = max(self._end, packet.pts * packet.time_base + lasts)
+            duration = packet.duration * packet.time_base if packet.duration else self._interval
+            self._end = max(self._end, packet.pts * packet.time_base + duration)
         return packet, recording.number
 
 
 def _decoding_time(packet: Packet) -> Fraction | None:
-    """When a packet is decoded, in seconds, or None."""
+    """The decoding time of a packet in seconds, or None."""
     time = packet.dts if packet.dts is not None else packet.pts
     return None if time is None or not packet.size else time * packet.time_base

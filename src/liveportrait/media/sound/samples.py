@@ -1,7 +1,7 @@
-"""The samples of a file's sound on the clock of its pictures, whatever the file does to them on the way.
+"""The samples of a file's sound, in sync with its pictures, whatever happens to the sound in the file.
 
-Frames are decoded, mixed to mono or stereo and brought to one rate. Times are believed, but for small
-inaccuracies: gaps become silence, what overlaps is cut. What cannot be decoded is silent.
+Frames are decoded, mixed to mono or stereo and resampled to one rate. Times are trusted except for small
+inaccuracies: gaps become silence, overlaps are cut. What cannot be decoded is silent.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from liveportrait.media.sound.recordings import readable_packets
 Samples = NDArray[np.float32]  # (channels, N) in [-1, 1]
 
 _FULL_SCALE = {"u8": 1 << 7, "s16": 1 << 15, "s32": 1 << 31, "flt": 1, "dbl": 1}
-_BEHIND = 0.5**0.5  # of channels beside, behind and above, and the one in the middle: ITU-R BS.775
+_SURROUND_WEIGHT = 0.5**0.5  # of side, rear, height and centre channels: ITU-R BS.775
 _LAYOUTS = {1: "mono", 2: "stereo"}
-# By how much a time may differ from where the samples before it end. Web cameras are so inaccurate.
+# How much a time may differ from the end of the samples before it. Web cameras are that inaccurate.
 _TOLERANCE_S = Fraction(4, 100)
-_DOUBTFUL_S = 1  # a time that falls back by more is wrong, and the sound goes on
+_DOUBTFUL_S = 1  # a time that goes back by more is considered wrong, and the sound continues
 
 
 @dataclass(frozen=True)
 class Block:
-    """Samples as they were decoded."""
+    """Samples as decoded."""
 
     samples: Samples  # mono or stereo
     rate: int  # per second
-    time: Fraction | None  # of the first one, in seconds after the first picture
-    anew: bool  # the first of a recording
+    time: Fraction | None  # of the first sample, in seconds after the first picture
+    starts_recording: bool  # the first block of one of the file's joined recordings
 
 
-def hold_layout(stream: AudioStream) -> tuple[str, ...]:
-    """The names of a stream's channels, before its decoder is opened.
+def unname_layout(stream: AudioStream) -> tuple[str, ...]:
+    """The names of a stream's channels; call it before the decoder is opened.
 
-    The decoder is given a layout without names: PyAV (17.1 to 18.1) frees a layout that a file has put together
-    itself twice, with the frame and with the decoder. Once named here, such a layout is freed once.
+    It gives the decoder a layout without names: PyAV (17.1 to 18.1) frees a file's custom layout twice, with the frame
+    and with the decoder. A replaced layout is freed only once.
     """
     context = stream.codec_context
     layout = context.layout
@@ -55,20 +55,20 @@ def hold_layout(stream: AudioStream) -> tuple[str, ...]:
     return names
 
 
-def blocks(container: InputContainer, stream: AudioStream, origin: Fraction) -> Iterator[Block]:
-    """The decoded sound, `origin` being when the first picture is shown, in seconds. Damaged packets are left out.
+def decode_blocks(container: InputContainer, stream: AudioStream, origin: Fraction) -> Iterator[Block]:
+    """The decoded sound; `origin` is the time of the first picture in seconds. Damaged packets are skipped.
 
-    Raises ValueError or FFmpegError where there is no decoder for it.
+    Raises ValueError or FFmpegError if there is no decoder for it.
     """
-    names = hold_layout(stream)
+    names = unname_layout(stream)
     unnamed = AudioLayout(f"{len(names)}C") if names else None
     stream.codec_context.open(strict=False)
-    recording, anew = 0, True
+    recording, starts_recording = 0, True
     for packet, number in readable_packets(container):
         if packet.stream_index != stream.index:
             continue
         if number != recording:
-            recording, anew = number, True
+            recording, starts_recording = number, True
             stream.codec_context.flush_buffers()
         frames: Sequence[AudioFrame] = ()
         with suppress(FFmpegError):
@@ -76,15 +76,15 @@ def blocks(container: InputContainer, stream: AudioStream, origin: Fraction) -> 
         for frame in frames:
             if not frame.samples or not frame.rate:
                 continue
-            if frame.layout != unnamed:  # the decoder knows better than the container
+            if frame.layout != unnamed:  # the decoder's layout takes precedence over the container's
                 names = tuple(channel.name for channel in frame.layout.channels)
             time = None if frame.pts is None or not frame.time_base else frame.pts * frame.time_base - origin
-            yield Block(_mixed(_samples(frame), names), frame.rate, time, anew)
-            anew = False
+            yield Block(_mixed(_samples(frame), names), frame.rate, time, starts_recording)
+            starts_recording = False
 
 
 def _samples(frame: AudioFrame) -> Samples:
-    """All channels of a frame. Raises ValueError where its format is unknown."""
+    """All channels of a frame. Raises ValueError or KeyError if its sample format is not supported."""
     data = frame.to_ndarray()
     if not frame.format.is_planar:
         data = data.reshape(frame.samples, -1).T
@@ -94,7 +94,7 @@ def _samples(frame: AudioFrame) -> Samples:
 
 
 def _mixed(samples: Samples, names: Sequence[str]) -> Samples:
-    """Mono as it is, and anything else as stereo."""
+    """Mono unchanged, and anything else as stereo."""
     if len(samples) == 1 or names == ("FL", "FR"):
         return samples
     if len(names) != len(samples):
@@ -104,12 +104,12 @@ def _mixed(samples: Samples, names: Sequence[str]) -> Samples:
 
 
 def _weights(name: str, index: int) -> tuple[float, float]:
-    """What a channel adds to left and right; unnamed ones take turns."""
+    """The weights of a channel in left and right; unnamed channels alternate."""
     if name.startswith("LFE"):
         return 0.0, 0.0
-    if name.startswith("AMBI"):  # the first is what comes from everywhere, the second left less right
+    if name.startswith("AMBI"):  # the first is omnidirectional, the second left minus right
         return {"AMBI0": (0.5, 0.5), "AMBI1": (0.5, -0.5)}.get(name, (0.0, 0.0))
-    weight = 1.0 if name in ("FL", "FR", "FLC", "FRC", "DL", "DR") else _BEHIND
+    weight = 1.0 if name in ("FL", "FR", "FLC", "FRC", "DL", "DR") else _SURROUND_WEIGHT
     if name[-1:] in ("L", "R") or name in ("FLC", "FRC"):
         return (weight, 0.0) if "L" in name[-2:] else (0.0, weight)
     if name.endswith("C"):
@@ -117,18 +117,20 @@ def _weights(name: str, index: int) -> tuple[float, float]:
     return (1.0, 0.0) if index % 2 == 0 else (0.0, 1.0)
 
 
-def laid(decoded: Iterator[Block], rate: int, channels: int) -> Iterator[Samples]:
-    """The blocks as samples without gaps from time 0 on, `rate` a second, in 1 or 2 channels."""
+def continuous_samples(decoded: Iterator[Block], rate: int, channels: int) -> Iterator[Samples]:
+    """The blocks as samples without gaps, starting at time 0, at `rate` per second, in 1 or 2 channels."""
     count = 0  # samples so far
     run: _Run | None = None
     for block in decoded:
-        if run is None or not run.goes_on(block):
+        if run is None or not run.continues_with(block):
             if run is not None:
-                for part in run.rest():
+                for part in run.flush():
                     count += part.shape[1]
                     yield part
             time = block.time
-            if time is None or (run is not None and not block.anew and time < run.end - _DOUBTFUL_S):
+            if time is None or (
+                run is not None and not block.starts_recording and time < run.end - _DOUBTFUL_S
+            ):
                 time = Fraction(count, rate)
             run = _Run(block, time, rate, channels)
             missing = round(time * rate) - count
@@ -142,33 +144,33 @@ def laid(decoded: Iterator[Block], rate: int, channels: int) -> Iterator[Samples
             count += part.shape[1]
             yield part
     if run is not None:
-        yield from run.rest()
+        yield from run.flush()
 
 
 class _Run:
-    """Blocks of one rate that follow each other without a gap, brought to another rate."""
+    """Blocks of one rate that follow each other without a gap, resampled to another rate."""
 
     def __init__(self, first: Block, time: Fraction, rate: int, channels: int) -> None:
         self._rate, self._channels = first.rate, channels
-        self._given = 0  # samples taken so far
+        self._given = 0  # input samples so far
         self._time = time
         self._moved = Fraction(0) if first.time is None else time - first.time
         self._resampler = None if first.rate == rate else AudioResampler("fltp", _LAYOUTS[channels], rate)
-        self.skip = 0  # samples of the result that are already taken by what came before
+        self.skip = 0  # output samples to drop because they overlap with what came before
 
     @property
     def end(self) -> Fraction:
-        """Where it ends so far, in seconds."""
+        """Where the run ends so far, in seconds."""
         return self._time + Fraction(self._given, self._rate)
 
-    def goes_on(self, block: Block) -> bool:
-        """Whether a block follows."""
-        if block.anew or block.rate != self._rate:
+    def continues_with(self, block: Block) -> bool:
+        """Whether a block follows without a gap."""
+        if block.starts_recording or block.rate != self._rate:
             return False
         return block.time is None or abs(block.time + self._moved - self.end) <= _TOLERANCE_S
 
     def convert(self, block: Block) -> Iterator[Samples]:
-        """What can be said of the result once `block` is known."""
+        """The output samples that are available after `block`."""
         samples = block.samples
         if len(samples) != self._channels:
             samples = samples.repeat(2, 0) if len(samples) == 1 else samples.mean(0, keepdims=True)
@@ -177,8 +179,8 @@ class _Run:
             return self._kept(samples)
         return self._resampled(audio_frame(samples, self._rate, start))
 
-    def rest(self) -> Iterator[Samples]:
-        """What the resampler still holds."""
+    def flush(self) -> Iterator[Samples]:
+        """The samples that the resampler still holds."""
         return iter(()) if self._resampler is None else self._resampled(None)
 
     def _resampled(self, frame: AudioFrame | None) -> Iterator[Samples]:
@@ -187,14 +189,14 @@ class _Run:
             yield from self._kept(cast(Samples, converted.to_ndarray()))
 
     def _kept(self, samples: Samples) -> Iterator[Samples]:
-        left_out = min(self.skip, samples.shape[1])
-        self.skip -= left_out
-        if samples.shape[1] > left_out:
-            yield samples[:, left_out:]
+        skipped = min(self.skip, samples.shape[1])
+        self.skip -= skipped
+        if samples.shape[1] > skipped:
+            yield samples[:, skipped:]
 
 
 def audio_frame(samples: Samples, rate: int, start: int) -> AudioFrame:
-    """Samples as a frame that begins `start` samples after time 0."""
+    """Samples as a frame that starts `start` samples after time 0."""
     layout = _LAYOUTS[len(samples)]
     frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
     frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)

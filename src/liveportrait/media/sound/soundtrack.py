@@ -1,12 +1,12 @@
-"""The sound of one file, carried into another beside the pictures.
+"""Carrying the sound of one file over into another, next to new pictures.
 
-Packets are copied as they are where the container can hold their codec, common players play it there, and
-they follow each other in one form without a gap; otherwise the sound is encoded anew, AAC at 192 kbit/s (Opus
-in WebM), mono or stereo. Either way packets go out just ahead of the pictures, so that nothing piles up, and none
-ends after the pictures do.
+Packets are copied unchanged if the container supports their codec, common players play it there, and they follow each
+other in one format without a gap; otherwise the sound is re-encoded, as AAC at 192 kbit/s (Opus in WebM), mono or
+stereo. Either way packets are written just ahead of the pictures, so that nothing accumulates, and none ends after the
+pictures do.
 
-All that can go wrong with a sound is tried beforehand: it is read once from end to end, decoded unless it can
-surely be copied.
+Everything that can go wrong is tried beforehand: the sound is read once from start to end, and decoded unless it can
+certainly be copied.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from liveportrait.errors import UserError
 from liveportrait.media.container import audio_stream, open_media, picture_format, video_stream
 from liveportrait.media.files import check_input
 from liveportrait.media.sound.recordings import joined_packets, readable_packets
-from liveportrait.media.sound.samples import audio_frame, blocks, hold_layout, laid
+from liveportrait.media.sound.samples import audio_frame, continuous_samples, decode_blocks, unname_layout
 
 COPIED = {
     ".mp4": {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"},
@@ -46,30 +46,30 @@ _RATES = {"aac": (48000, 44100, 32000, 24000, 22050, 16000), "libopus": (48000,)
 _BIT_RATE = 192_000
 # Codecs need packets from before the first sound that is heard: AAC up to 48 ms, Opus 80 ms.
 _LEAD_IN = Fraction(1, 10)
-# These say once for all how their sound is coded; elsewhere each packet may be of another kind.
+# These containers declare the sound's format once; in others each packet may have a different one.
 _STEADY = ("mov", "matroska")
-_MOST_OVERLAP = Fraction(1, 100)  # times are rounded, to milliseconds at worst
-_MOST_GAP = Fraction(1, 10)
-_TRIED_PACKETS = 30
+_MAX_OVERLAP = Fraction(1, 100)  # times are rounded, to milliseconds at worst
+_MAX_GAP = Fraction(1, 10)
+_TRIAL_PACKETS = 30
 
 
 @dataclass(frozen=True)
 class SoundPlan:
-    """How the sound of a file gets into another."""
+    """How the sound of a file is carried over into another."""
 
-    origin: Fraction  # when the first picture is shown, in seconds
-    copied: bool  # packet by packet
-    rate: int = 48000  # of the sound encoded anew
+    origin: Fraction  # time of the first picture, in seconds
+    is_copied: bool  # packet by packet; otherwise re-encoded with the following
+    rate: int = 48000
     channels: int = 2
 
 
 def plan_sound(source: Path, suffix: str) -> SoundPlan | None:
-    """How the sound of `source` gets into a file with a suffix, after a try; None where there is no sound.
+    """How to carry the sound of `source` over into a file with this suffix, after a trial; None if it has no sound.
 
-    Raises UserError where the sound cannot be carried over.
+    Raises UserError if the sound cannot be carried over.
     """
     if picture_format(check_input(source)) not in (None, "GIF"):
-        return None  # an animated picture, which FFmpeg may not open
+        return None  # an animated picture, which FFmpeg might not open
     with open_media(source) as container:
         stream = audio_stream(container)
         if stream is None:
@@ -79,7 +79,7 @@ def plan_sound(source: Path, suffix: str) -> SoundPlan | None:
         survey = _survey(container, stream)
     if not survey.packets:
         return None
-    if codec in COPIED[suffix] and survey.even and _is_copied(source, suffix):
+    if codec in COPIED[suffix] and survey.is_gapless and _can_copy(source, suffix):
         if steady:
             return SoundPlan(survey.origin, True)
         forms = _decoded_forms(source, codec, survey.origin)
@@ -96,11 +96,11 @@ def plan_sound(source: Path, suffix: str) -> SoundPlan | None:
 
 @dataclass
 class _Survey:
-    """What the packets of a sound say without being decoded."""
+    """What can be learnt from the packets of a sound without decoding them."""
 
-    origin: Fraction  # when the first picture is shown
+    origin: Fraction  # time of the first picture, in seconds
     packets: int
-    even: bool  # they follow each other without gaps
+    is_gapless: bool  # they follow each other without gaps
 
 
 def _survey(container: InputContainer, stream: AudioStream) -> _Survey:
@@ -119,32 +119,32 @@ def _survey(container: InputContainer, stream: AudioStream) -> _Survey:
             if packet.stream_index != stream.index:
                 continue
             survey.packets += 1
-            if time is None or (end is not None and not -_MOST_OVERLAP <= time - end <= _MOST_GAP):
-                survey.even = False
+            if time is None or (end is not None and not -_MAX_OVERLAP <= time - end <= _MAX_GAP):
+                survey.is_gapless = False
             if packet.dts is not None and order is not None and packet.dts <= order:
-                survey.even = False
+                survey.is_gapless = False
             end, order = end_of(packet), packet.dts
-    except FFmpegError:  # what follows cannot be read, of the pictures too
-        survey.even = False
+    except FFmpegError:  # the rest cannot be read, nor can its pictures
+        survey.is_gapless = False
     survey.origin = first or Fraction(0)
     return survey
 
 
-def _is_copied(source: Path, suffix: str) -> bool:
-    """Whether packets of the sound can be put into a file with a suffix, tried with the first ones."""
+def _can_copy(source: Path, suffix: str) -> bool:
+    """Whether packets of the sound can be copied into a file with this suffix; tries the first ones."""
     with open_media(source) as container, ExitStack() as stack:
         stream = audio_stream(container)
         assert stream is not None
         if stream.codec_context.codec.canonical_name.startswith("pcm_"):
-            # PCM is in the order that its container says, and the new one says another.
-            names = hold_layout(stream)
-            usual = AudioLayout(f"{len(names)}c").channels
-            if names != tuple(channel.name for channel in usual):
+            # PCM has its channels in the old container's order, and the new container may declare another.
+            names = unname_layout(stream)
+            default = AudioLayout(f"{len(names)}c").channels
+            if names != tuple(channel.name for channel in default):
                 return False
         try:
             output = stack.enter_context(av.open(BytesIO(), "w", format=_FORMATS[suffix]))
             copy = output.add_stream_from_template(stream)
-            for packet in islice((each for each in container.demux(stream) if each.size), _TRIED_PACKETS):
+            for packet in islice((each for each in container.demux(stream) if each.size), _TRIAL_PACKETS):
                 packet.stream = copy
                 output.mux(packet)
             output.close()
@@ -154,7 +154,7 @@ def _is_copied(source: Path, suffix: str) -> bool:
 
 
 def _decoded_forms(source: Path, codec: str | None, origin: Fraction) -> set[tuple[int, int]]:
-    """The rates and numbers of channels, 1 or 2, of a sound once it is decoded, after a try of all of it."""
+    """The sample rates and channel counts (1 or 2) that occur when the entire sound is decoded."""
     remedy = "leave it out with --audio none, or convert the file"
     if codec is None:
         raise UserError(f"{source}: the codec of its sound is unknown here: {remedy}")
@@ -162,7 +162,7 @@ def _decoded_forms(source: Path, codec: str | None, origin: Fraction) -> set[tup
         with open_media(source) as container:
             stream = audio_stream(container)
             assert stream is not None
-            forms = {(block.rate, len(block.samples)) for block in blocks(container, stream, origin)}
+            forms = {(block.rate, len(block.samples)) for block in decode_blocks(container, stream, origin)}
     except (FFmpegError, ValueError, KeyError) as error:
         raise UserError(f"{source}: its sound ({codec}) cannot be decoded: {remedy}") from error
     if not forms:
@@ -171,14 +171,13 @@ def _decoded_forms(source: Path, codec: str | None, origin: Fraction) -> set[tup
 
 
 class Soundtrack:
-    """Feeds the sound of `source` to `output`; does nothing where the source has none.
+    """Writes the sound of `source` to `output`; does nothing if the source has none.
 
-    A context manager that holds the source open. Times are shifted so that the first picture of the source
-    comes at zero.
+    A context manager that keeps the source open. Times are shifted so that the source's first picture is at zero.
     """
 
     def __init__(self, source: Path, output: OutputContainer, suffix: str) -> None:
-        """`suffix` is that of the output, in lower case. Raises UserError where the source cannot be used."""
+        """`suffix` is the output's, in lower case. Raises UserError if the source cannot be used."""
         self._next: Packet | None = None
         self._output = output
         with ExitStack() as stack:
@@ -205,14 +204,14 @@ class Soundtrack:
             self._next = None
             try:
                 self._output.mux(packet)
-            except (ArgumentError, InvalidDataError):  # no rendering is lost for the sake of a packet
+            except (ArgumentError, InvalidDataError):  # one bad packet must not spoil the rendering
                 continue
 
     def _start(self, container: InputContainer, plan: SoundPlan, suffix: str) -> Iterator[Packet]:
-        """Adds a stream to the output and returns the packets for it, not yet read."""
+        """Adds a stream to the output and returns an iterator over its packets."""
         stream = audio_stream(container)
         assert stream is not None
-        if plan.copied:
+        if plan.is_copied:
             return _copied(container, stream, self._output.add_stream_from_template(stream), plan.origin)
         layout = "mono" if plan.channels == 1 else "stereo"
         encoder = _ENCODERS.get(suffix, "aac")
@@ -238,7 +237,8 @@ def _encoded(
     container: InputContainer, stream: AudioStream, output: AudioStream, plan: SoundPlan
 ) -> Iterator[Packet]:
     count = 0
-    for samples in laid(blocks(container, stream, plan.origin), plan.rate, plan.channels):
+    decoded = decode_blocks(container, stream, plan.origin)
+    for samples in continuous_samples(decoded, plan.rate, plan.channels):
         yield from output.encode(audio_frame(samples, plan.rate, count))
         count += samples.shape[1]
     yield from output.encode(None)

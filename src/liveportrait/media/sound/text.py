@@ -1,4 +1,4 @@
-"""A text read aloud by a speech engine of this machine: espeak-ng, or piper with the user's voice."""
+"""Text to speech with an engine on this machine: espeak-ng, or piper with the user's voice."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from pathlib import Path
 from liveportrait.errors import UserError
 from liveportrait.media import check_input
 
-LONGEST = 100_000  # characters
-SECONDS = 600  # after which an engine is given up
+MAX_CHARACTERS = 100_000
+TIMEOUT_S = 600  # for the engine to finish
 
 
 @contextmanager
-def spoken(text: str, voice: str = "") -> Iterator[Path]:
-    """A WAV file in which `text` is read, which is gone after the block.
+def synthesized_speech(text: str, voice: str = "") -> Iterator[Path]:
+    """A temporary WAV file with `text` read aloud, deleted after the `with` block.
 
-    `voice`: a voice of espeak-ng by name, or the .onnx file of a voice of piper-tts. Raises `UserError` where there is
-    nothing to read, or no engine to read it.
+    `voice` is the name of an espeak-ng voice, or the .onnx file of a piper-tts voice. Raises `UserError` if the text is
+    empty or too long, or no engine can read it.
     """
     if not text.strip():
-        raise UserError("the text is empty: say what to say")
-    if len(text) > LONGEST:
-        raise UserError(f"the text has {len(text)} characters: give at most {LONGEST}")
+        raise UserError("the text is empty: give some words to say")
+    if len(text) > MAX_CHARACTERS:
+        raise UserError(f"the text has {len(text)} characters: give at most {MAX_CHARACTERS}")
     with tempfile.TemporaryDirectory(prefix="liveportrait-") as folder:
         path = Path(folder) / "speech.wav"
         command = _piper(Path(voice), path) if voice.endswith(".onnx") else _espeak(voice, path)
         try:
             done = subprocess.run(
-                command, input=text.encode(), capture_output=True, timeout=SECONDS, check=False
+                command, input=text.encode(), capture_output=True, timeout=TIMEOUT_S, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UserError(f"{command[0]} does not read the text: {error}") from error
         if done.returncode or not path.is_file():
-            told = done.stderr.decode(errors="replace").strip().splitlines()
+            messages = done.stderr.decode(errors="replace").strip().splitlines()
             raise UserError(
-                f"{Path(command[0]).name} cannot read the text: {told[-1] if told else 'no reason given'}"
+                f"{Path(command[0]).name} cannot read the text: {messages[-1] if messages else 'no reason given'}"
             )
         yield path
 
 
 def espeak() -> str:
-    """The program of this machine that reads texts without a voice file. Raises `UserError` where there is none."""
+    """The path of the espeak program, which needs no voice file. Raises `UserError` if it is not installed."""
     program = shutil.which("espeak-ng") or shutil.which("espeak")
     if program is None:
         raise UserError(
