@@ -1,4 +1,4 @@
-"""The weights in the package do what the program promises: a still face blinks, speaks, turns and stays itself."""
+"""The bundled weights do what the program promises: a still face blinks, speaks, turns and keeps its identity."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_head_turns_both_ways_and_the_picture_around_it_stays(tmp_path: Path
     poses = [head_pose(face.landmarks).rotation for face in faces(frames)]
     assert metrics.rotation_distance(poses[1], poses[2]) > 18  # degrees; the template turns 34
     for frame in frames:
-        assert np.abs(frame[300:].astype(int) - astronaut()[300:]).mean() < 4  # what the encoder loses
+        assert np.abs(frame[300:].astype(int) - astronaut()[300:]).mean() < 4  # encoding losses
 
 
 def test_the_first_frame_of_a_relative_motion_is_the_source(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_card_says_what_the_weights_are() -> None:
 
 
 @pytest.mark.parametrize("name", ["blink", "talk", "smile", "look-around"])
-def test_templates_start_where_they_end_so_that_they_can_follow_each_other(name: str) -> None:
+def test_templates_end_where_they_start_so_that_they_can_be_chained(name: str) -> None:
     motion = bundled_templates()[name].motion
     assert (motion.expression[0] - motion.expression[-1]).abs().max() < 0.05
     assert metrics.rotation_distance(motion.rotation[0].numpy(), motion.rotation[-1].numpy()) < 3

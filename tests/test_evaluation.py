@@ -1,4 +1,4 @@
-"""Metrics on pictures and landmarks whose figures are known, and the landmark warp on a known bend."""
+"""Metrics on pictures and landmarks with known figures, and the landmark warp on a known deformation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_rotation_distance_is_the_angle() -> None:
     assert metrics.rotation_distance(turned, np.eye(3, dtype=np.float32)) == pytest.approx(36.87, abs=0.01)
 
 
-def test_correlation_ignores_what_faces_measure_at_rest() -> None:
+def test_correlation_ignores_resting_values() -> None:
     time = np.linspace(0, 6, 50, dtype=np.float32)
     moving = [(np.sin(time) + offset, np.sin(time)) for offset in (0.0, 5.0)]
     assert metrics.centred_correlation(moving) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""Strength of expressions, and patches of mouth and eyes, on cases whose figures are known."""
+"""Strength of expressions, and patches of mouth and eyes, on cases with known figures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_lip_gap_is_centimetres_of_the_head_however_it_is_turned() -> None:
     assert expressions.lip_gap(placed, head_pose(placed)) - closed == pytest.approx(1.5, abs=0.01)
 
 
-def test_a_patch_shows_the_same_of_a_turned_and_larger_face() -> None:
+def test_a_patch_shows_the_same_for_a_rotated_and_larger_face() -> None:
     picture = portrait()
     landmarks = default_analyzer().detect(picture)[0].landmarks
     matrix = cv2.getRotationMatrix2D((128, 128), 20, 1.3)

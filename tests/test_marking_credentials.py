@@ -1,4 +1,4 @@
-"""Content credentials: files are signed as they are finished, checked by the C2PA library, and told by `verify`."""
+"""Content credentials: finished files are signed, checked by the C2PA library and reported by `verify`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def signed(path: Path, sound: Path | None = None, **facts: object) -> Path:
 
 
 def own_certificate(folder: Path, days: int = 30) -> tuple[Path, Path]:
-    """A certificate by a studio's own authority, and its key."""
+    """A certificate from a studio's own authority, and its key."""
     now = datetime.datetime.now(datetime.UTC)
     names = [
         x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, name)]) for name in ("CA", "Studio")
@@ -100,7 +100,7 @@ def own_certificate(folder: Path, days: int = 30) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_c2pa_library_finds_credentials_valid_and_a_changed_byte_breaks_them(suffix, tmp_path):
+def test_the_c2pa_library_accepts_credentials_and_a_changed_byte_breaks_them(suffix, tmp_path):
     path = signed(tmp_path / f"out{suffix}")
     with path.open("rb") as file, c2pa.Reader(FORMATS[suffix], file) as reader:
         assert reader.get_validation_state() in ("Valid", "Trusted")
@@ -124,13 +124,13 @@ def test_the_c2pa_library_finds_credentials_valid_and_a_changed_byte_breaks_them
     assert broken is not None and broken.state == "broken" and broken.problems
 
 
-def test_pictures_are_the_same_pixels(tmp_path):
+def test_signing_a_picture_keeps_its_pixels(tmp_path):
     for suffix in (".jpg", ".png", ".webp"):
         plain, marked = written(tmp_path / f"plain{suffix}"), signed(tmp_path / f"marked{suffix}")
         assert np.array_equal(load_image(plain), load_image(marked))
 
 
-def test_a_video_keeps_pictures_and_sound(tmp_path):
+def test_signing_a_video_keeps_pictures_and_sound(tmp_path):
     sound = write_sound(tmp_path / "tone.wav")
 
     def packets(path: Path) -> list[tuple[int, int | None, bytes]]:
@@ -145,7 +145,7 @@ def test_a_video_keeps_pictures_and_sound(tmp_path):
         assert sum(1 for _ in after.decode(video=0)) == 10
 
 
-def test_credentials_name_no_file_and_nobody(tmp_path):
+def test_credentials_name_no_file_and_no_person(tmp_path):
     source = written(tmp_path / "jane doe.png")
     path = signed(tmp_path / "out.png", source=source, source_sha256=sha256_of(source))
     content = path.read_bytes()
@@ -154,7 +154,7 @@ def test_credentials_name_no_file_and_nobody(tmp_path):
         assert word not in content
 
 
-def test_credentials_of_the_source_go_along(tmp_path):
+def test_credentials_of_the_source_are_included(tmp_path):
     source = signed(tmp_path / "source.jpg")
     path = signed(tmp_path / "out.mp4", source=source)
     with path.open("rb") as file, c2pa.Reader("video/mp4", file) as reader:
@@ -166,7 +166,7 @@ def test_credentials_of_the_source_go_along(tmp_path):
     assert verify(path).credentials.source_types == ("compositeWithTrainedAlgorithmicMedia",)
 
 
-def test_a_certificate_of_ones_own(tmp_path, monkeypatch):
+def test_the_users_own_certificate(tmp_path, monkeypatch):
     certificate, key = own_certificate(tmp_path)
     path = written(tmp_path / "out.jpg")
     sign(path, Statement("edit"), load_signer(certificate, key))
@@ -175,20 +175,20 @@ def test_a_certificate_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setenv("LIVEPORTRAIT_CERTIFICATE", str(certificate))
     monkeypatch.setenv("LIVEPORTRAIT_KEY", str(key))
     assert load_signer().name == "Studio"
-    assert Marker().seal(True, "edit", path).told == "marked: watermark, content credentials (Studio)"
+    assert Marker().seal(True, "edit", path).summary == "marked: watermark, content credentials (Studio)"
 
 
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (lambda pem, key: key.unlink(), "cannot be read"),
-        (lambda pem, key: key.write_text("no key"), "no private key"),
-        (lambda pem, key: pem.write_text("none"), "no certificate"),
+        (lambda pem, key: key.write_text("no key"), "no PEM private key"),
+        (lambda pem, key: pem.write_text("none"), "no PEM certificate"),
         (lambda pem, key: own_certificate(pem.parent, days=-1), "was valid until"),
-        (lambda pem, key: key.write_bytes(development_signer().key), "not that of the certificate"),
+        (lambda pem, key: key.write_bytes(development_signer().key), "does not belong to the certificate"),
     ],
 )
-def test_a_certificate_that_cannot_sign_is_told_before_any_work(damage, said, tmp_path):
+def test_a_certificate_that_cannot_sign_is_refused_before_any_work(damage, said, tmp_path):
     certificate, key = own_certificate(tmp_path)
     damage(certificate, key)
     with pytest.raises(UserError, match=said):
@@ -197,7 +197,7 @@ def test_a_certificate_that_cannot_sign_is_told_before_any_work(damage, said, tm
         load_signer(certificate)
 
 
-def test_the_key_made_on_first_use_is_the_users_alone_and_made_once(folder):
+def test_the_development_key_is_created_once_and_readable_by_the_user_only(folder):
     program = "from liveportrait.marking.certificate import development_signer as d; print(d().chain.hex())"
     racing = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(4)]
     assert len({process.communicate()[0] for process in racing}) == 1
@@ -207,7 +207,7 @@ def test_the_key_made_on_first_use_is_the_users_alone_and_made_once(folder):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_folder_that_cannot_be_used_is_told_and_signs_all_the_same(tmp_path, monkeypatch):
+def test_an_unusable_folder_is_reported_and_results_are_still_signed(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("LIVEPORTRAIT_CREDENTIALS", str(tmp_path / "file" / "below"))
     seal = Marker().seal(True, "edit", tmp_path / "out.png")
@@ -218,7 +218,7 @@ def test_a_folder_that_cannot_be_used_is_told_and_signs_all_the_same(tmp_path, m
 
 
 def test_where_signing_fails_nothing_is_left(tmp_path, monkeypatch):
-    """Of two files that appear together neither does, and there is one sentence about the right one."""
+    """Neither of two files in one group appears, and one sentence names the right one."""
     seal = Marker().seal(True, "animate", tmp_path / "a.png")
 
     def full(*_: object) -> None:
@@ -232,16 +232,16 @@ def test_where_signing_fails_nothing_is_left(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "mark", "told"),
+    ("name", "mark", "summary"),
     [
         ("a.webm", True, "marked: watermark (.webm takes no content credentials)"),
         ("frames", True, "marked: watermark (a folder of PNG has no content credentials)"),
         ("a.mp4", False, "not marked: --no-mark"),
     ],
 )
-def test_what_is_not_signed_is_told(name, mark, told, tmp_path):
+def test_the_summary_says_what_is_not_signed(name, mark, summary, tmp_path):
     seal = Marker().seal(mark, "animate", tmp_path / name)
-    assert seal.told == told
+    assert seal.summary == summary
     path = written(tmp_path / "a.mp4")
     before = path.read_bytes()
     seal(path, path)
@@ -249,9 +249,9 @@ def test_what_is_not_signed_is_told(name, mark, told, tmp_path):
     assert mark or path.read_bytes() == before
 
 
-def test_verify_tells_by_its_exit_status(tmp_path, capsys):
+def test_verify_reports_by_its_exit_status(tmp_path, capsys):
     marked, plain = signed(tmp_path / "marked.png"), written(tmp_path / "plain.png")
-    renamed = marked.rename(tmp_path / "marked.jpg")  # its content counts, not its suffix
+    renamed = marked.rename(tmp_path / "marked.jpg")  # the content matters, not the suffix
     (tmp_path / "text.txt").write_text("not a picture")
     assert main(["verify", str(renamed)]) == 0
     assert "marked as generated" in capsys.readouterr().out
@@ -265,7 +265,7 @@ def test_verify_tells_by_its_exit_status(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "missing.mp4")]) == 2
 
 
-def test_credentials_that_do_not_speak_of_generation_do_not_mark(tmp_path, monkeypatch):
+def test_credentials_that_do_not_say_generated_do_not_mark(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "liveportrait.marking.statement.COMPOSITE",
         "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture",
@@ -276,7 +276,7 @@ def test_credentials_that_do_not_speak_of_generation_do_not_mark(tmp_path, monke
 
 
 def test_nothing_is_fetched_for_a_file_that_asks_for_it(tmp_path):
-    """Credentials that are kept at an address stay there: the address is told, and nobody knocks at it."""
+    """Credentials stored at an address stay there: the address is reported but never contacted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         context = c2pa.Context.from_dict({"builder": {"thumbnail": {"enabled": False}}})
@@ -295,7 +295,7 @@ def test_nothing_is_fetched_for_a_file_that_asks_for_it(tmp_path):
             server.accept()
 
 
-def test_what_others_wrote_does_nothing_to_a_terminal(tmp_path, monkeypatch, capsys):
+def test_text_from_a_file_cannot_affect_the_terminal(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("liveportrait.marking.statement.PROGRAM", "Evil\x1b[2J\nout.mp4: marked")
     monkeypatch.setattr(Statement, "facts", lambda self: {"kind": ["\x1b[31m", {"\x07": 1}]})
     main(["verify", str(signed(tmp_path / "out.png"))])

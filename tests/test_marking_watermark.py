@@ -1,4 +1,4 @@
-"""The watermark: it is where the picture was generated and nowhere else, too faint to see, and read again."""
+"""The watermark: only where the picture was generated, too faint to see, and readable again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from liveportrait.folders import sha256_of
 from liveportrait.marking.code import CODED, decode, encode
 from liveportrait.marking.film import Stretch, watermarks
 from liveportrait.marking.payload import BITS, Payload
-from liveportrait.marking.reading import levelled, read_levelled, read_picture
+from liveportrait.marking.reading import normalised, read_normalised, read_picture
 from liveportrait.marking.statement import ASSERTION, WATERMARK
 from liveportrait.marking.tile import square
 from liveportrait.marking.verdict import Verdict, verify
@@ -54,13 +54,13 @@ def face():
     return np.ascontiguousarray(astronaut()[:320, 80:400])
 
 
-def test_a_payload_is_its_bits_again_and_noise_is_none():
+def test_a_payload_survives_its_bits_and_noise_is_rejected():
     assert Payload.from_bits(PAYLOAD.bits()) == PAYLOAD
     random = np.random.default_rng(0)
     assert all(Payload.from_bits(random.integers(0, 2, BITS)) is None for _ in range(1000))
 
 
-def test_the_code_mends_one_bit_in_seven():
+def test_the_code_corrects_one_bit_in_seven():
     random = np.random.default_rng(1)
     sent = 2.0 * encode(PAYLOAD.bits()) - 1
     wrong = random.permutation(CODED)[: CODED // 7]
@@ -69,7 +69,7 @@ def test_the_code_mends_one_bit_in_seven():
 
 
 def test_the_square_is_the_same_on_every_machine():
-    """Whole numbers make it: these were worked out once."""
+    """It is computed from integers: the expected values were computed once."""
     waves = square(PAYLOAD)
     assert waves.std() == pytest.approx(1, abs=1e-5) and waves.mean() == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(waves[0, :4], FIRST, atol=1e-4)
@@ -93,7 +93,7 @@ def test_overlapping_regions_are_marked_once(face):
     region = np.full((200, 200), 255, np.uint8)
     places = [(slice(0, 200), slice(0, 200)), (slice(50, 250), slice(50, 250))]
     Watermark(PAYLOAD).embed_all(result, [(place, region) for place in places])
-    assert np.abs(result.astype(int) - face).max() <= 12  # twice as much where it was laid twice
+    assert np.abs(result.astype(int) - face).max() <= 12  # it would be twice as much if marked twice
     np.testing.assert_array_equal(result[250:], face[250:])
 
 
@@ -107,16 +107,16 @@ def test_overlapping_regions_are_marked_once(face):
     ],
     ids=["jpeg", "smaller", "cropped", "larger"],
 )
-def test_it_is_read_again(face, attack):
+def test_it_survives_compression_scaling_and_cropping(face, attack):
     assert read_picture(np.ascontiguousarray(attack(marked(face)))).payload == PAYLOAD
 
 
-def test_what_was_not_marked_has_none(face):
+def test_unmarked_pictures_have_none(face):
     assert read_picture(face) is None
     assert read_picture(np.full((64, 64, 3), 7, np.uint8)) is None
 
 
-def test_a_film_tells_which_of_its_frames_carry_it(tmp_path, face):
+def test_the_marked_frames_of_a_film_are_found(tmp_path, face):
     frames = [np.ascontiguousarray(np.roll(face, row, axis=1)) for row in range(48)]
     with VideoWriter(tmp_path / "film.mp4", Fraction(25), 320, 320) as film:
         for row, frame in enumerate(frames):
@@ -129,8 +129,8 @@ def animator():
     return Animator.load("compact", threads=1)
 
 
-def test_every_result_carries_it_unless_asked_otherwise(animator, tmp_path):
-    """Driven, edited and live, given out as arrays or written."""
+def test_every_result_carries_it_unless_turned_off(animator, tmp_path):
+    """Driven, edited and live results, as arrays or written to a file."""
     with animator.open(portrait()) as opened:
         edited, plain = opened.edit(smile=0.5), opened.edit(EditOptions(smile=0.5, mark=False))
         assert metrics.psnr(edited, plain) >= 42
@@ -138,15 +138,15 @@ def test_every_result_carries_it_unless_asked_otherwise(animator, tmp_path):
         with opened.live(DriveOptions()) as live:
             seen = live(portrait())
     for picture, work in ((edited, "edited"), (driven[0], "animated"), (seen, "live")):
-        assert read_levelled(levelled(picture), [1.0]).payload.work == work
-    assert read_levelled(levelled(plain), [1.0]) is None
+        assert read_normalised(normalised(picture), [1.0]).payload.work == work
+    assert read_normalised(normalised(plain), [1.0]) is None
     save_image(tmp_path / "mine.png", edited)
-    found = verify(tmp_path / "mine.png")  # no credentials: somebody else wrote the file
+    found = verify(tmp_path / "mine.png")  # no credentials: the caller wrote the file
     assert found.marked and found.credentials is None and found.watermark[0].payload.work == "edited"
 
 
-def test_a_copy_that_lost_its_credentials_is_found_by_what_they_say_of_the_watermark(animator, tmp_path):
-    """The C2PA library reads it as a soft binding. The source's file is read once: it may be gone by then."""
+def test_a_copy_without_credentials_is_matched_with_them_by_its_watermark(animator, tmp_path):
+    """The C2PA library reads it as a soft binding. The source's file is read once and may be gone afterwards."""
     source, out, copy = (tmp_path / name for name in ("me.png", "out.png", "copy.jpg"))
     save_image(source, portrait())
     with animator.open(source) as opened:
@@ -155,11 +155,11 @@ def test_a_copy_that_lost_its_credentials_is_found_by_what_they_say_of_the_water
         animator.edit(opened, out, EditOptions(smile=0.5))
     with c2pa.Reader(str(out)) as reader:
         assert reader.get_validation_state() in ("Valid", "Trusted")
-        told = {each["label"]: each["data"] for each in reader.get_active_manifest()["assertions"]}
-    (block,) = told["c2pa.soft-binding"]["blocks"]
-    assert told["c2pa.soft-binding"]["alg"] == WATERMARK
-    assert told["c2pa.actions.v2"]["actions"][-1]["action"] == "c2pa.watermarked.bound"
-    assert told[ASSERTION]["source"]["sha256"] == digest
+        assertions = {each["label"]: each["data"] for each in reader.get_active_manifest()["assertions"]}
+    (block,) = assertions["c2pa.soft-binding"]["blocks"]
+    assert assertions["c2pa.soft-binding"]["alg"] == WATERMARK
+    assert assertions["c2pa.actions.v2"]["actions"][-1]["action"] == "c2pa.watermarked.bound"
+    assert assertions[ASSERTION]["source"]["sha256"] == digest
     first = verify(out)
     assert "the credentials name it" in first.lines()[-1]
     save_image(copy, load_image(out))
@@ -169,7 +169,7 @@ def test_a_copy_that_lost_its_credentials_is_found_by_what_they_say_of_the_water
     assert block["value"][2:6] == digest[:4]
 
 
-def test_a_service_says_that_a_watermark_is_there_where_it_cannot_be_read():
+def test_a_service_reports_a_watermark_that_is_too_weak_to_be_read():
     weak = Verdict(Path("out.png"), None, (Stretch(0, 0, None),))
     said = VerdictView.model_validate(weak.as_json())
     assert said.marked and said.watermark[0].work is None and "too weak" in weak.lines()[-1]

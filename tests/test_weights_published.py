@@ -1,4 +1,4 @@
-"""Checkpoints in the published format, of random numbers: found, read, converted, fetched, rendered with."""
+"""Checkpoints in the published format, with random numbers: found, read, converted, fetched, rendered with."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from liveportrait.networks.base import apply_spectral_norm
 from liveportrait.networks.geometry import pose_of
 from liveportrait.weights import published
 
-# The module, which the package's function of that name hides.
+# The module, which is hidden by the package's function of the same name.
 CATALOGUE = import_module("liveportrait.weights.catalogue")
 DOWNLOAD = import_module("liveportrait.weights.download")
 
@@ -37,7 +37,7 @@ STITCHING = HUMAN / "retargeting_models" / published.RETARGETING_FILE
 
 @pytest.fixture(scope="module")
 def trained() -> Networks:
-    """BASE with random weights, its generator spectrally normed."""
+    """BASE with random weights, with spectral norm in its generator."""
     torch.manual_seed(0)
     networks = build(BASE, retargeting=True)
     apply_spectral_norm(networks.generator)
@@ -82,7 +82,7 @@ def loaded(converted: Path) -> Networks:
 
 @pytest.fixture
 def copy(repository: Path, tmp_path: Path) -> Path:
-    """The repository again, of links, so that a test can replace single files."""
+    """A copy of the repository made of links, so that a test can replace single files."""
     for path in repository.rglob("*.pth"):
         link = tmp_path / "copy" / path.relative_to(repository)
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def test_conversion_keeps_every_number_and_folds_spectral_norm(trained: Networks
                 assert torch.equal(value, original[key]), f"{name}.{key}"
             else:
                 layer = trained.generator.get_submodule(key.removesuffix(".weight"))
-                # Any input makes the layer divide its weight, as it does when it draws.
+                # Any input makes the layer divide its weight, as it does when rendering.
                 layer(torch.zeros(1, layer.in_channels, 1, 1))
                 torch.testing.assert_close(value, layer.weight)
 
@@ -165,7 +165,7 @@ def test_every_level_of_the_published_folders_is_recognised(tmp_path: Path) -> N
     assert published.locate(tmp_path / "nowhere") is None
 
 
-def test_stitching_is_found_where_the_large_files_folder_is_a_link(tmp_path: Path) -> None:
+def test_stitching_is_found_if_the_large_files_folder_is_a_link(tmp_path: Path) -> None:
     store, layout = tmp_path / "store", tmp_path / HUMAN
     store.mkdir()
     layout.mkdir()
@@ -178,7 +178,7 @@ def test_stitching_is_found_where_the_large_files_folder_is_a_link(tmp_path: Pat
         files = published.locate(folder)
         assert files is not None and files.retargeting == tmp_path / STITCHING
     (tmp_path / STITCHING).unlink()
-    beside = tmp_path / "retargeting_models" / published.RETARGETING_FILE  # of what the link leads to
+    beside = tmp_path / "retargeting_models" / published.RETARGETING_FILE  # next to the link's target
     beside.parent.mkdir()
     beside.touch()
     files = published.locate(layout)
@@ -192,7 +192,7 @@ def test_weights_without_stitching_say_so(tmp_path: Path, capsys: pytest.Capture
     assert "without     stitching, eye retargeting, lip retargeting\n" in capsys.readouterr().out
 
 
-def test_written_weights_have_the_ordinary_file_mode(tmp_path: Path) -> None:
+def test_written_weights_have_the_default_file_mode(tmp_path: Path) -> None:
     weights.save(small_networks(), tmp_path / "ours", weights.Metadata("a test", "MIT"))
     ordinary = (tmp_path / "ours" / "model.json").stat().st_mode
     assert (tmp_path / "ours" / "model.safetensors").stat().st_mode == ordinary
@@ -216,7 +216,7 @@ def test_entries_that_do_not_fit_are_named(copy: Path) -> None:
     with pytest.raises(UserError) as caught:
         weights.load(copy)
     assert str(caught.value) == (
-        f"{path} does not fit these networks: of its entries 1 missing (first.conv.weight), "
+        f"{path} does not fit these networks; entries: 1 missing (first.conv.weight), "
         "1 unexpected (third.bias), 1 of the wrong shape (second.bias is 256, should be 512)"
     )
 
@@ -228,7 +228,7 @@ def test_truncated_checkpoint_is_one_sentence(copy: Path, share: float) -> None:
     path.unlink()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(
-        UserError, match=r"appearance_feature_extractor\.pth is (no checkpoint, or is cut short|empty)"
+        UserError, match=r"appearance_feature_extractor\.pth is (not a checkpoint, or is truncated|empty)"
     ):
         weights.load(copy)
 
@@ -241,7 +241,7 @@ def test_pickles_that_run_code_are_refused(copy: Path, tmp_path: Path) -> None:
     path = copy / HUMAN / "base_models" / "appearance_feature_extractor.pth"
     path.unlink()
     torch.save({"first.conv.weight": Hostile()}, path)
-    with pytest.raises(UserError, match="is no checkpoint"):
+    with pytest.raises(UserError, match="is not a checkpoint"):
         weights.load(copy)
     assert not (tmp_path / "harmed").exists()
 
@@ -249,8 +249,8 @@ def test_pickles_that_run_code_are_refused(copy: Path, tmp_path: Path) -> None:
 def test_retargeting_entries_are_checked(copy: Path) -> None:
     path = copy / STITCHING
     replace(path, lambda content: content["retarget_eye"].pop("module.mlp.0.weight"))
-    files = published.PublishedFiles({}, path)  # the large files are not what this is about
-    with pytest.raises(UserError, match=r"retarget_eye in .*: of its entries 1 missing \(mlp\.0\.weight\)"):
+    files = published.PublishedFiles({}, path)  # this test is not about the large files
+    with pytest.raises(UserError, match=r"retarget_eye in .*; entries: 1 missing \(mlp\.0\.weight\)"):
         published.read(files)
     replace(path, lambda content: content.pop("retarget_mouth"))
     replace(path, lambda content: content["retarget_eye"].update({"mlp.0.weight": torch.zeros(256, 66)}))
@@ -259,7 +259,7 @@ def test_retargeting_entries_are_checked(copy: Path) -> None:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A hub of one repository, made of small files that no network fits."""
+    """A hub with one repository of small files that fit no network."""
 
     repository = "KwaiVGI/LivePortrait"
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -305,7 +305,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """The address of a hub; its files are small, and `published.read` is not asked to make sense of them."""
+    """The address of a hub; its files are small, so `published.read` is replaced."""
     names = [STITCHING, *(HUMAN / "base_models" / file for file in BASE_FILES.values())]
     Hub.files = {name.as_posix(): name.name.encode() * 1000 for name in names}
     Hub.spoilt, Hub.asked = set(), []
@@ -318,7 +318,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
 
 
 def read_as(networks: Networks, found: dict[str, bytes]) -> Callable[[published.PublishedFiles], Networks]:
-    """A stand-in for `published.read` that notes the files' contents."""
+    """A stand-in for `published.read` that records the files' contents."""
 
     def read(files: published.PublishedFiles) -> Networks:
         assert files.retargeting is not None
@@ -329,7 +329,7 @@ def read_as(networks: Networks, found: dict[str, bytes]) -> Callable[[published.
     return read
 
 
-def test_fetching_knows_both_names_of_the_owner_and_cleans_up(
+def test_fetching_tries_both_names_of_the_owner_and_cleans_up(
     hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: dict[str, bytes] = {}
@@ -344,11 +344,11 @@ def test_fetching_knows_both_names_of_the_owner_and_cleans_up(
     assert "huggingface.co/KlingTeam/LivePortrait" in card["licence"]
 
     Hub.asked.clear()
-    assert weights.fetch("base-human") == folder and not Hub.asked  # what is there is left alone
+    assert weights.fetch("base-human") == folder and not Hub.asked  # existing weights are left alone
     assert weights.describe("base-human").layout == "safetensors"
 
 
-def test_a_file_of_another_hash_is_refused_and_the_rest_is_kept(
+def test_a_file_with_a_wrong_hash_is_refused_and_the_rest_is_kept(
     hub: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: dict[str, bytes] = {}
@@ -361,11 +361,11 @@ def test_a_file_of_another_hash_is_refused_and_the_rest_is_kept(
     Hub.asked.clear()
     weights.fetch("base-human", endpoint=hub)
     whole = [command for command, *_ in Hub.asked if command == "GET"]
-    assert len(whole) == 2  # the one that was damaged, and the one that comes after it
+    assert len(whole) == 2  # the damaged one, and the one after it
     assert found["warping_module.pth"] == Hub.files["liveportrait/base_models/warping_module.pth"]
 
 
-def test_a_file_that_was_broken_off_goes_on_where_it_was(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_file_is_resumed(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, bytes] = {}
     monkeypatch.setattr(published, "read", read_as(small_networks(), found))
     whole = Hub.files["liveportrait/base_models/warping_module.pth"]
@@ -384,7 +384,7 @@ def test_a_file_that_was_broken_off_goes_on_where_it_was(hub: str, monkeypatch: 
     Hub.asked.clear()
     weights.fetch("base-human", endpoint=hub)
     ranges = [part for command, _, part in Hub.asked if command == "GET"]
-    assert ranges == ["bytes=7000-", None]  # the rest of the one, and the one that comes after it
+    assert ranges == ["bytes=7000-", None]  # the rest of the first file, and the next file
     assert found["warping_module.pth"] == whole
 
 

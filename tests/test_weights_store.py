@@ -1,4 +1,4 @@
-"""Our layout of weights: round trip, and one clear sentence for everything that can be wrong."""
+"""Our layout of weights: round trips, and one clear sentence for everything that can be wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from liveportrait.networks import COMPACT, Networks, build
 from liveportrait.networks.base import apply_spectral_norm
 from liveportrait.weights import Metadata
 
-# The module, which the package's function of that name hides.
+# The module, which is hidden by the package's function of the same name.
 CATALOGUE = import_module("liveportrait.weights.catalogue")
 
 METADATA = Metadata("a test", "none", {"steps": 3, "data": ["a", "b"]})
@@ -33,13 +33,13 @@ def networks() -> Networks:
 
 @pytest.fixture
 def folder(networks: Networks, tmp_path: Path) -> Path:
-    """A folder of small weights."""
+    """A folder with small weights."""
     weights.save(networks, tmp_path / "small", METADATA)
     return tmp_path / "small"
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    """Changes the tensors of a folder and keeps its sha256 right."""
+    """Changes the tensors in a folder and updates its sha256."""
     path = folder / "model.safetensors"
     state = load_file(path)
     change(state)
@@ -107,7 +107,7 @@ def test_compact_networks_can_be_stored_too(tmp_path: Path) -> None:
             assert torch.equal(restored[key], value), f"{name}.{key}"
 
 
-def test_description_tells_what_is_there(networks: Networks, folder: Path) -> None:
+def test_description_lists_what_is_there(networks: Networks, folder: Path) -> None:
     description = weights.describe(str(folder))
     assert description.layout == "safetensors" and description.folder == folder
     assert description.variant == SMALL_BASE and description.metadata == METADATA
@@ -180,7 +180,7 @@ def test_entries_that_do_not_fit_are_named(folder: Path) -> None:
     [
         ({"format": "something"}, "its format is 'something'"),
         ({"version": 2}, "update liveportrait"),
-        ({"variant": {"architecture": "huge"}}, "its architecture 'huge' is none of base, compact"),
+        ({"variant": {"architecture": "huge"}}, "its architecture is 'huge', not one of base, compact"),
         ({"variant": {"architecture": "base", "name": "x", "input_size": "y"}}, "'y' should be of type int"),
         ({"networks": ["appearance", "motion", "warping"]}, "'generator' is not listed"),
         ({"networks": ["appearance", "motion", "warping", "generator", "ears"]}, "no network 'ears'"),
@@ -210,7 +210,7 @@ def test_impossible_sizes_are_refused(folder: Path, part: str, sizes: dict[str, 
         weights.load(folder)
 
 
-def test_a_card_of_before_has_another_word_for_the_border(folder: Path) -> None:
+def test_an_earlier_card_has_another_name_for_the_border(folder: Path) -> None:
     variant = json.loads((folder / "model.json").read_text())["variant"]
     for border in (True, False):
         variant["continues_border"] = border
@@ -219,7 +219,7 @@ def test_a_card_of_before_has_another_word_for_the_border(folder: Path) -> None:
         assert weights.load(folder).variant.replicate_border == border
 
 
-def test_card_that_is_no_json_is_refused(folder: Path) -> None:
+def test_card_that_is_not_json_is_refused(folder: Path) -> None:
     (folder / "model.json").write_text("weights")
     with pytest.raises(UserError, match=r"model\.json is damaged"):
         weights.describe(folder)
@@ -228,11 +228,11 @@ def test_card_that_is_no_json_is_refused(folder: Path) -> None:
         weights.describe(folder)
 
 
-def test_names_and_paths_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_and_paths_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIVEPORTRAIT_WEIGHTS", str(tmp_path / "cache"))
     with pytest.raises(UserError, match=r"no weights 'base-humam'.*compact, base-human, base-animal"):
         weights.load("base-humam")
-    with pytest.raises(UserError, match="holds no weights"):
+    with pytest.raises(UserError, match="contains no weights"):
         weights.load(tmp_path)
     with pytest.raises(UserError, match="there is no device 'toaster'"):
         weights.load("base-human", device="toaster")

@@ -38,7 +38,7 @@ def report_on(
         jitter=(*rendering.source.jitter, *(figure for figure in moving if figure.before > 0)),
         stitched=stitching and rendering.session.engine.can_stitch,
         notes=(*notes, *seal.notes),
-        marking=seal.told,
+        marking=seal.summary,
     )
 
 

@@ -1,1 +1,1 @@
-"""What a result says of itself: a watermark in the generated pixels, content credentials in the file."""
+"""Marking results as generated: a watermark in the generated pixels, content credentials in the file."""

@@ -1,7 +1,7 @@
-"""Who signs results: the user's own certificate, or one made for this user on first use.
+"""The certificate that signs results: the user's own, or a development certificate created on first use.
 
-The one that is made proves nothing about a person: it says which program signed, and that nothing has changed since.
-Its root signs one certificate, and the root's key is thrown away.
+The development certificate proves nothing about a person: it shows which program signed, and that nothing has changed
+since. Its root signs one certificate, and the root's key is then discarded.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ FOLDER_VARIABLE = "LIVEPORTRAIT_CREDENTIALS"  # names the folder of the developm
 FILE = "development.pem"  # key, certificate and its root
 ORGANISATION = "LivePortrait development certificate"
 
-_LASTS = datetime.timedelta(days=3650)
-# C2PA 2.2, 14.5.1: one of these purposes, and no other than signing.
+_VALIDITY = datetime.timedelta(days=3650)
+# C2PA 2.2, 14.5.1, requires an extended key usage for signing, such as this one (document signing).
 _DOCUMENTS = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")
 _CURVES = {256: "es256", 384: "es384", 521: "es512"}  # bits of an elliptic curve's key
 _USAGES = (
@@ -47,18 +47,18 @@ _USAGES = (
 class Signer:
     """A certificate with its key."""
 
-    chain: bytes  # PEM: the certificate, then those that vouch for it
+    chain: bytes  # PEM: the certificate, then its issuers
     key: bytes  # PEM, PKCS 8
-    algorithm: str  # as C2PA calls it
-    name: str  # in the certificate
-    development: bool = False  # whether it was made here, and nobody vouches for it
-    note: str = ""  # what the user should know
+    algorithm: str  # by its C2PA name
+    name: str  # of the owner, from the certificate
+    development: bool = False  # whether it is the development certificate, which nobody vouches for
+    note: str = ""  # a warning for the user
 
 
 def load_signer(certificate: Path | None = None, key: Path | None = None) -> Signer:
-    """Who signs: the owner of these PEM files or of those that the environment names; else a certificate made here.
+    """The signer from these PEM files, or those named by the environment, or else the development certificate.
 
-    Raises `UserError` where files cannot be read, do not belong together, or are none that may sign.
+    Raises `UserError` if a file cannot be read, certificate and key do not match, or they cannot be used to sign.
     """
     certificate = certificate or _named(CERTIFICATE_VARIABLE)
     key = key or _named(KEY_VARIABLE)
@@ -71,28 +71,28 @@ def load_signer(certificate: Path | None = None, key: Path | None = None) -> Sig
 
 
 def credentials_folder() -> Path:
-    """The folder of the certificate made here: $LIVEPORTRAIT_CREDENTIALS, or a part of the user's cache."""
+    """The folder of the development certificate: $LIVEPORTRAIT_CREDENTIALS, or one in the user's cache."""
     return user_cache(FOLDER_VARIABLE, "credentials")
 
 
 def development_signer() -> Signer:
-    """The certificate in the user's cache, made if it is missing. Where that cannot be kept it serves this once."""
+    """The development certificate, created if it is missing; if it cannot be stored, it is used for this run only."""
     path = credentials_folder() / FILE
     note = ""
     try:
-        content = path.read_bytes() if path.is_file() else _kept(path, _made())
+        content = path.read_bytes() if path.is_file() else _store(path, _create())
     except OSError as error:
-        content = _made()
+        content = _create()
         note = (
             f"{path.parent} cannot be used ({error.strerror}): results are signed with a certificate for this run"
-            f" alone; name another folder by {FOLDER_VARIABLE}"
+            f" only; name another folder in {FOLDER_VARIABLE}"
         )
     signer = _signer(content, content, str(path), str(path))
     return Signer(signer.chain, signer.key, signer.algorithm, ORGANISATION, True, note)
 
 
 def development_root() -> bytes | None:
-    """PEM of the certificate made here and its root; None where there is none yet or it cannot be read."""
+    """The root of the development certificate, PEM; None if there is none yet or it cannot be read."""
     try:
         certificates = x509.load_pem_x509_certificates((credentials_folder() / FILE).read_bytes())
     except (OSError, ValueError):
@@ -100,8 +100,8 @@ def development_root() -> bytes | None:
     return b"".join(map(_pem, certificates[1:]))
 
 
-def _kept(path: Path, content: bytes) -> bytes:
-    """Keep a certificate under its name; of several processes that do so at once, all get that of the first."""
+def _store(path: Path, content: bytes) -> bytes:
+    """Store a new certificate; if several processes do so at once, all of them return the first one's."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with unfinished_beside(path) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -110,7 +110,7 @@ def _kept(path: Path, content: bytes) -> bytes:
             file.flush()
             os.fsync(file.fileno())
         try:
-            os.link(temporary, path)  # unlike a new name, it fails where the name is taken
+            os.link(temporary, path)  # unlike a rename, it fails if the name is taken
         except FileExistsError:
             return path.read_bytes()
         except OSError:  # a file system without links
@@ -118,19 +118,19 @@ def _kept(path: Path, content: bytes) -> bytes:
     return content
 
 
-def _made() -> bytes:
+def _create() -> bytes:
     """A new key with its certificate and the root that signed it, PEM."""
     root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root_name, name = _distinguished("Root"), _distinguished("Results of one installation")
+    root_name, name = _distinguished_name("Root"), _distinguished_name("Results of one installation")
     root = (
-        _begun(root_name, root_name, root_key)
+        _builder(root_name, root_name, root_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
         .sign(root_key, hashes.SHA256())
     )
     purposes = x509.ExtendedKeyUsage([_DOCUMENTS, ExtendedKeyUsageOID.EMAIL_PROTECTION])
     certificate = (
-        _begun(name, root_name, key)
+        _builder(name, root_name, key)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage("digital_signature"), critical=True)
         .add_extension(purposes, critical=False)
@@ -142,7 +142,9 @@ def _made() -> bytes:
     return _private(key) + _pem(certificate) + _pem(root)
 
 
-def _begun(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
     yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)  # clocks differ
     return (
         x509.CertificateBuilder()
@@ -151,12 +153,12 @@ def _begun(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKe
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(yesterday)
-        .not_valid_after(yesterday + _LASTS)
+        .not_valid_after(yesterday + _VALIDITY)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 
 
-def _distinguished(name: str) -> x509.Name:
+def _distinguished_name(name: str) -> x509.Name:
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANISATION),
@@ -170,23 +172,23 @@ def _usage(*usages: str) -> x509.KeyUsage:
 
 
 def _signer(certificates: bytes, key: bytes, certificate_name: str, key_name: str) -> Signer:
-    """A signer from the contents of files, which are called by their names."""
+    """A signer from the contents of two files; their names are for error messages."""
     try:
         chain = x509.load_pem_x509_certificates(certificates)
     except ValueError as error:
-        raise UserError(f"{certificate_name} holds no certificate in PEM: export it anew") from error
+        raise UserError(f"{certificate_name} contains no PEM certificate: export it again") from error
     try:
         private = serialization.load_pem_private_key(key, None)
     except TypeError as error:
         raise UserError(
-            f"the key in {key_name} is locked by a password: store it without one, readable by you alone"
+            f"the key in {key_name} is protected by a password: store it without one, readable only by you"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise UserError(f"{key_name} holds no private key in PEM: export it anew") from error
+        raise UserError(f"{key_name} contains no PEM private key: export it again") from error
     algorithm = _algorithm(private, key_name)
     leaf = chain[0]
     if leaf.public_key() != private.public_key():
-        raise UserError(f"the key in {key_name} is not that of the certificate in {certificate_name}")
+        raise UserError(f"the key in {key_name} does not belong to the certificate in {certificate_name}")
     if leaf.not_valid_after_utc < datetime.datetime.now(datetime.UTC):
         day = leaf.not_valid_after_utc.date()
         raise UserError(f"the certificate in {certificate_name} was valid until {day}: renew it")
@@ -201,7 +203,7 @@ def _algorithm(key: object, name: str) -> str:
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 2048:
         return "ps256"
     raise UserError(
-        f"the key in {name} is of a kind that content credentials do not take: use one on the curve P-256"
+        f"the key in {name} is of a type that content credentials do not allow: use one on the curve P-256"
     )
 
 

@@ -1,7 +1,7 @@
-"""A convolutional code of rate 1/3 and memory 6, decoded by Viterbi's algorithm from soft values.
+"""A convolutional code of rate 1/3 and memory 6, decoded from soft values by the Viterbi algorithm.
 
-Generators 133, 165 and 171 (octal), of free distance 15: J. Proakis, Digital Communications, table 8.2-2. Six zeros
-end a message, so the encoder begins and ends in the same state.
+Generators 133, 165 and 171 (octal), with free distance 15: J. Proakis, Digital Communications, table 8.2-2. Six zeros
+end a message, so the encoder starts and ends in the same state.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def encode(bits: Bits) -> Bits:
 
 
 def decode(soft: NDArray[np.floating]) -> Bits:
-    """The likeliest message (48,) for soft values (162,): positive ones speak for 1, by their size."""
+    """The most likely message (48,) for soft values (162,): the more positive a value, the more likely a 1."""
     before, signs = _trellis()
     states = len(before)
     scores = np.full(states, -np.inf)
     scores[0] = 0.0
     choices = []
     for values in soft.reshape(-1, len(GENERATORS)):
-        paths = scores[before] + signs @ values  # (states,2): of the two states that lead to each
+        paths = scores[before] + signs @ values  # (states,2): from the two states that lead to each
         choice = paths.argmax(axis=1)
         choices.append(choice)
         scores = paths[np.arange(states), choice]
@@ -53,7 +53,7 @@ def _outputs(state: int, bit: int) -> list[int]:
 
 @cache
 def _trellis() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """For each state the two before it (64,2), and the signs (64,2,3) of what the step between them puts out."""
+    """For each state the two possible previous ones (64,2), and the output of each transition as signs (64,2,3)."""
     states = 1 << MEMORY
     before = np.array([[state >> 1, state >> 1 | states >> 1] for state in range(states)])
     outputs = [[_outputs(int(old), state & 1) for old in pair] for state, pair in enumerate(before)]

@@ -1,4 +1,4 @@
-"""Content credentials (C2PA) in files: written and read, without the network."""
+"""Writing and reading content credentials (C2PA) in files, without network access."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from liveportrait.marking.statement import (
     Statement,
 )
 
-# Files that are written here and take credentials; .webm and .mkv do not.
+# Output formats that support credentials; .webm and .mkv do not.
 FORMATS = {
     ".mp4": "video/mp4",
     ".mov": "video/quicktime",
@@ -31,52 +31,51 @@ FORMATS = {
     ".webp": "image/webp",
     ".gif": "image/gif",
 }
-# Nothing is fetched: neither manifests, nor whether a certificate was withdrawn, nor the time.
+# Nothing is fetched: no manifests, no certificate revocations, no time stamps.
 _SETTINGS: dict[str, Any] = {
     "version": 1,
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True},
     "builder": {"thumbnail": {"enabled": False}},
 }
 _UNTRUSTED = "signingCredential.untrusted"
-_LONGEST = 200  # letters of a word from a file
+_MAX_LENGTH = 200  # characters of a text from a file
 
 State = Literal["trusted", "valid", "broken", "unreadable", "elsewhere"]
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a file's credentials say, and whether they hold."""
+    """What a file's credentials say, and whether they are valid."""
 
     state: State
-    """trusted: unchanged, by a signer who is known; valid: unchanged, by one who is not; broken: changed since; and
-    elsewhere: kept at an address, which is not fetched"""
+    """trusted: unchanged, by a known signer; valid: unchanged, by an unknown signer; broken: the file was changed
+    after signing; unreadable; elsewhere: stored at an address, which is not fetched"""
     signer: str = ""
     program: str = ""  # that wrote them
-    source_types: tuple[str, ...] = ()  # IPTC's words for how the material came to be
-    facts: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of results of this program, see `Statement.facts`
-    watermark: str = ""  # what they say of the one in the pixels, see `Payload.text`
-    problems: tuple[str, ...] = ()  # in the words of the C2PA library
+    source_types: tuple[str, ...] = ()  # IPTC terms for how the material was made
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """for results of this program, see `Statement.facts`"""
+    watermark: str = ""  # the payload that they say is in the pixels, see `Payload.text`
+    problems: tuple[str, ...] = ()  # as worded by the C2PA library
 
     @property
     def intact(self) -> bool:
-        """Whether nothing has changed since they were written."""
+        """Whether the file is unchanged since they were written."""
         return self.state in ("trusted", "valid")
 
     @property
     def generated(self) -> bool:
-        """Whether they say that the material is made or changed by a generator."""
+        """Whether they say that the material was made or changed by a generator."""
         return any(SOURCE_TYPES + kind in GENERATED for kind in self.source_types)
 
 
 def can_sign(path: Path) -> bool:
-    """Whether a kind of file, told by its suffix, takes credentials."""
+    """Whether the file format, given by its suffix, supports credentials."""
     return path.suffix.lower() in FORMATS
 
 
 def is_available() -> bool:
-    """Whether the C2PA library is there: it does not exist for every platform."""
+    """Whether the C2PA library is installed: it does not exist for every platform."""
     try:
         import c2pa  # noqa: F401
     except (ImportError, OSError):
@@ -85,9 +84,9 @@ def is_available() -> bool:
 
 
 def sign(path: Path, statement: Statement, signer: Signer, name: Path | None = None) -> None:
-    """Write credentials into a finished file, which is replaced in one step or stays as it is.
+    """Write credentials into a finished file, which is replaced in one step or stays unchanged.
 
-    `name` is what messages call it. Raises `UserError` where they cannot be written.
+    `name` is used in error messages. Raises `UserError` if the credentials cannot be written.
     """
     from c2pa import C2paError
 
@@ -99,8 +98,8 @@ def sign(path: Path, statement: Statement, signer: Signer, name: Path | None = N
     except (C2paError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"{name or path} cannot be marked by content credentials ({reason}): make sure that there is room on the"
-            " disk, and that the certificate may sign"
+            f"{name or path} cannot be marked with content credentials ({reason}): make sure that there is room on the"
+            " disk and that the certificate may be used for signing"
         ) from error
 
 
@@ -128,7 +127,7 @@ def _media_type(path: Path) -> str:
 
 
 def _has_credentials(path: Path | None) -> bool:
-    """Whether a file, which may be gone since it was opened, brings credentials that can be read."""
+    """Whether a file, which may have been removed since it was opened, has intact credentials."""
     if path is None or not path.is_file():
         return False
     found = read_credentials(path)
@@ -136,10 +135,10 @@ def _has_credentials(path: Path | None) -> bool:
 
 
 def read_credentials(path: Path, trust: bytes | None = None) -> Credentials | None:
-    """The credentials in a file; None where it has none, or is of a kind that cannot.
+    """The credentials in a file; None if it has none, or its format does not support them.
 
-    `trust`: PEM of signers who are known, beside the certificate made here. Raises `UserError` where the file cannot
-    be opened.
+    `trust` is PEM certificates of known signers, in addition to the development certificate. Raises `UserError` if the
+    file cannot be opened.
     """
     import c2pa
 
@@ -152,8 +151,8 @@ def read_credentials(path: Path, trust: bytes | None = None) -> Credentials | No
     except c2pa.C2paError.NotSupported:
         return None
     except c2pa.C2paError as error:
-        elsewhere = str(error).startswith("Remote")  # "must fetch ...", which is not done
-        return Credentials("elsewhere" if elsewhere else "unreadable", problems=(printed(error),))
+        elsewhere = str(error).startswith("Remote")  # "must fetch ...", which we do not
+        return Credentials("elsewhere" if elsewhere else "unreadable", problems=(printable(error),))
     except OSError as error:
         raise UserError(f"{path} cannot be opened: {error.strerror}") from error
 
@@ -175,27 +174,27 @@ def _read(reader: Any) -> Credentials:
         if label.startswith("c2pa.actions")
         for action in _mappings(data.get("actions"))
     ]
-    kinds = [printed(action.get("digitalSourceType")) for action in actions]
+    kinds = [printable(action.get("digitalSourceType")) for action in actions]
     by = _mapping(manifest.get("signature_info"))
     program = next(iter(_mappings(manifest.get("claim_generator_info"))), {})
     return Credentials(
         state="trusted" if state == "Trusted" else "valid" if state == "Valid" and not failures else "broken",
-        signer=printed(by.get("issuer") or by.get("common_name")),
-        program=" ".join(printed(program[key]) for key in ("name", "version") if program.get(key)),
+        signer=printable(by.get("issuer") or by.get("common_name")),
+        program=" ".join(printable(program[key]) for key in ("name", "version") if program.get(key)),
         source_types=tuple(dict.fromkeys(kind.removeprefix(SOURCE_TYPES) for kind in kinds if kind)),
         facts=assertions.get(ASSERTION, {}),
         watermark=_watermark(assertions.get(SOFT_BINDING, {})),
-        problems=tuple(printed(each.get("explanation") or each.get("code")) for each in failures),
+        problems=tuple(printable(each.get("explanation") or each.get("code")) for each in failures),
     )
 
 
 def _watermark(binding: Mapping[str, Any]) -> str:
-    """What a soft binding says of our watermark."""
+    """The payload of our watermark in a soft binding; "" if there is none."""
     block = next(iter(_mappings(binding.get("blocks"))), {})
-    return printed(block.get("value")) if binding.get("alg") == WATERMARK else ""
+    return printable(block.get("value")) if binding.get("alg") == WATERMARK else ""
 
 
-# What a file of somebody's holds may be anything.
+# Other people's files may contain anything.
 
 
 def _mapping(value: object) -> dict[str, Any]:
@@ -206,6 +205,6 @@ def _mappings(value: object) -> list[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def printed(value: object) -> str:
-    """A word of a file's as one short line that does nothing to a terminal."""
-    return "".join(letter for letter in str(value or "") if letter.isprintable())[:_LONGEST]
+def printable(value: object) -> str:
+    """Text from a file as one short line without characters that affect a terminal."""
+    return "".join(letter for letter in str(value or "") if letter.isprintable())[:_MAX_LENGTH]

@@ -1,4 +1,4 @@
-"""The watermark of a file: of a picture, or of a film, stretch by stretch."""
+"""Finding the watermark of a file: in a picture, or in a film, stretch by stretch."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import NamedTuple
 
 from liveportrait.marking.payload import Payload
-from liveportrait.marking.reading import levelled, read_levelled, read_picture
+from liveportrait.marking.reading import normalised, read_normalised, read_picture
 from liveportrait.media import VideoReader, load_image, media_kind
 from liveportrait.types import Array
 
 GROUP = 12  # frames that are read together
-MOST_GROUPS = 24  # of a film that are looked at, evenly spread
-MOST_SEARCHES = 6  # groups of a film that are searched at all scales, which takes long
+MAX_GROUPS = 24  # of a film that are examined, evenly spaced
+MAX_SEARCHES = 6  # groups of a film that are searched at all scales, which is slow
 
 
 class Stretch(NamedTuple):
-    """Frames of a film that carry one watermark, as far as they were looked at; of a picture, frame 0."""
+    """Consecutive frames of a film that carry the same watermark, as far as examined; for a picture, frame 0."""
 
     first: int
     last: int
-    payload: Payload | None  # None where too much of it was lost to be read
+    payload: Payload | None  # None if too much of it was lost to be read
 
 
 def watermarks(path: Path) -> tuple[Stretch, ...]:
-    """The watermarks in a picture or film, in order. Raises `UserError` where it cannot be read.
+    """The watermarks in a picture or film, in order. Raises `UserError` if the file cannot be read.
 
-    Of a long film, groups of frames all along it are looked at, so that time is bounded beside that of decoding.
+    In a long film only some groups of frames, evenly spaced, are examined: apart from decoding, the time is bounded.
     """
     if media_kind(path) == "image":
         reading = read_picture(load_image(path))
@@ -36,11 +36,11 @@ def watermarks(path: Path) -> tuple[Stretch, ...]:
     found: list[Stretch] = []
     scale, searches = None, 0
     is_open = False  # whether the last group carried the last watermark
-    for first, last, level in _groups(path):
-        reading = None if scale is None else read_levelled(level, [scale])
-        if reading is None and searches < MOST_SEARCHES:
+    for first, last, total in _groups(path):
+        reading = None if scale is None else read_normalised(total, [scale])
+        if reading is None and searches < MAX_SEARCHES:
             searches += 1
-            reading = read_levelled(level)
+            reading = read_normalised(total)
         if reading is None:
             is_open = False
             continue
@@ -54,15 +54,15 @@ def watermarks(path: Path) -> tuple[Stretch, ...]:
 
 
 def _groups(path: Path) -> Iterator[tuple[int, int, Array]]:
-    """Numbers of the first and last frame of some groups, and their sum, levelled."""
+    """For each group to examine, the numbers of its first and last frame, and the sum of its normalised frames."""
     with VideoReader(path) as reader:
         count = -(-max(reader.info.frame_count, 1) // GROUP)
-        every = -(-count // MOST_GROUPS)
+        every = -(-count // MAX_GROUPS)
         frames, number = iter(reader), 0
         while group := list(islice(frames, GROUP)):
             if number // GROUP % every == 0:
-                level = levelled(group[0])
+                total = normalised(group[0])
                 for frame in group[1:]:
-                    level = level + levelled(frame)
-                yield number, number + len(group) - 1, level
+                    total = total + normalised(frame)
+                yield number, number + len(group) - 1, total
             number += len(group)

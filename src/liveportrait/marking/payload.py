@@ -1,4 +1,4 @@
-"""What the watermark says: 32 bits, and 16 of a checksum that tells a reading from chance."""
+"""The watermark's payload: 32 bits of data and a 16-bit checksum, which rules out chance readings."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ POLYNOMIAL, START = 0x1021, 0xFFFF  # CRC-16/IBM-3740
 
 @dataclass(frozen=True)
 class Payload:
-    """What the pixels of a result tell about it."""
+    """What a result's watermark says about it."""
 
     work: Work
-    source: int = 0  # the first 16 bits of the SHA-256 of the source file; 0 where there was no file
+    source: int = 0  # the first 16 bits of the SHA-256 of the source file; 0 if there was no file
     weights: int = 0  # the first 8 bits of the SHA-256 of the weights' name
 
     def bits(self) -> Bits:
-        """(48,): version (4), work (4), source (16), weights (8), checksum (16), each from its highest bit."""
+        """(48,): version (4), work (4), source (16), weights (8), checksum (16), each with its highest bit first."""
         number = int(self.text, 16)
         return np.array([number >> place & 1 for place in range(BITS - 1, -1, -1)], np.uint8)
 
     @property
     def text(self) -> str:
         """The bits as 12 hexadecimal digits."""
-        said = VERSION << 28 | WORKS.index(self.work) << 24 | self.source << 8 | self.weights
-        return f"{said << 16 | _checksum(said.to_bytes(4, 'big')):012x}"
+        data = VERSION << 28 | WORKS.index(self.work) << 24 | self.source << 8 | self.weights
+        return f"{data << 16 | _checksum(data.to_bytes(4, 'big')):012x}"
 
     @classmethod
     def from_bits(cls, bits: Bits) -> Payload | None:
-        """The payload of 48 bits; None where the checksum, the version or the work is none of ours."""
+        """The payload in 48 bits; None if the checksum, the version or the work is invalid."""
         number = int("".join("1" if bit else "0" for bit in bits), 2)
-        said, checksum = number >> 16, number & 0xFFFF
-        if said >> 28 != VERSION or _checksum(said.to_bytes(4, "big")) != checksum:
+        data, checksum = number >> 16, number & 0xFFFF
+        if data >> 28 != VERSION or _checksum(data.to_bytes(4, "big")) != checksum:
             return None
-        work = said >> 24 & 0xF
-        return cls(WORKS[work], said >> 8 & 0xFFFF, said & 0xFF) if work < len(WORKS) else None
+        work = data >> 24 & 0xF
+        return cls(WORKS[work], data >> 8 & 0xFFFF, data & 0xFF) if work < len(WORKS) else None
 
 
 def _checksum(octets: bytes) -> int:

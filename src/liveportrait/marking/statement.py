@@ -1,6 +1,6 @@
-"""What a result says of how it was made: the contents of its content credentials.
+"""The contents of a result's content credentials: how it was made.
 
-The words are those of the C2PA specification 2.2 (https://spec.c2pa.org) and of the IPTC's list of digital source
+The terms are those of the C2PA specification 2.2 (https://spec.c2pa.org) and of the IPTC's list of digital source
 types. Nothing in it names a file, a folder, a person or a machine.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 PROGRAM = "LivePortrait"
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 COMPOSITE = f"{SOURCE_TYPES}compositeWithTrainedAlgorithmicMedia"
-# Of material that is made or changed by trained models or other generators.
+# Source types of material made or changed by trained models or other generators.
 GENERATED = (
     COMPOSITE,
     f"{SOURCE_TYPES}trainedAlgorithmicMedia",
@@ -33,15 +33,15 @@ class Statement:
     """How a result was made."""
 
     kind: str  # what was done: animate, edit, ...
-    weights: str = ""  # name of the networks' weights; "" where it is not known
-    weights_sha256: str = ""  # hexadecimal, as the others; "" where it is not known
-    source_sha256: str = ""  # of the source's file; "" of pictures from Python
+    weights: str = ""  # name of the networks' weights; "" if unknown
+    weights_sha256: str = ""  # hexadecimal, like the others; "" if unknown
+    source_sha256: str = ""  # of the source's file; "" for pictures from Python
     driving_sha256: tuple[str, ...] = ()  # of the drivers' files
-    source: Path | None = None  # the source's file: its own credentials, if it has any, go along
-    watermark: str = ""  # what the one in the pixels says, see `Payload.text`; "" where there is none
+    source: Path | None = None  # the source's file: its own credentials, if it has any, are included
+    watermark: str = ""  # the payload in the pixels, see `Payload.text`; "" if there is none
 
     def manifest(self, has_parent: bool) -> dict[str, Any]:
-        """The manifest as c2pa's builder takes it; `has_parent`: the source's credentials go along."""
+        """The manifest for c2pa's builder; `has_parent`: the source's credentials are included."""
         program = {"name": PROGRAM, "version": program_version()}
         made = {"digitalSourceType": COMPOSITE, "softwareAgent": program}
         if has_parent:
@@ -53,7 +53,7 @@ class Statement:
             "c2pa.actions.v2": {"actions": actions},
             ASSERTION: self.facts(),
         }
-        if self.watermark:  # by which these credentials are found again once a copy has lost them
+        if self.watermark:  # lets these credentials be found again for a copy that has lost them
             actions.append({"action": "c2pa.watermarked.bound", "softwareAgent": program})
             assertions[SOFT_BINDING] = {
                 "alg": WATERMARK,
@@ -67,7 +67,7 @@ class Statement:
         }
 
     def facts(self) -> Mapping[str, Any]:
-        """What no word of C2PA's says."""
+        """The facts for which C2PA has no standard field."""
         named = {"name": self.weights, "sha256": self.weights_sha256}
         weights = {key: value for key, value in named.items() if value}
         facts: dict[str, Any] = {"kind": self.kind}
@@ -84,5 +84,5 @@ def program_version() -> str:
     """The version of this program."""
     try:
         return version("liveportrait")
-    except PackageNotFoundError:  # its sources, not installed
+    except PackageNotFoundError:  # run from its sources without being installed
         return "unknown"

@@ -1,8 +1,8 @@
-"""The pattern of the watermark: a square that repeats over the picture, made of waves 6 to 14 px long.
+"""The watermark's pattern: a square that repeats over the picture, made of waves 6 to 14 px long.
 
-Half of the waves are the same in every picture: they tell where the square lies, and at which scale. The others carry
-the coded payload, a bit in the sign of the real part and another in that of the imaginary part. Everything comes from
-whole numbers, so that any program makes the same square (docs/reference/watermark.md).
+Half of the waves, the pilot, are the same in every picture: they reveal where the square lies, and at which scale. The
+others carry the coded payload, one bit in the sign of the real part and another in that of the imaginary part.
+Everything is computed from integers, so that any program makes the same square (docs/reference/watermark.md).
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from liveportrait.marking.payload import Payload
 from liveportrait.types import Array
 
 SIDE = 64  # px
-NEAREST, FARTHEST = 21, 119  # squares of the waves' distances from zero, in cycles a square: 4.6 to 10.9
+MIN_FREQUENCY2, MAX_FREQUENCY2 = (
+    21,
+    119,
+)  # squared spatial frequencies of the waves, cycles per square: 4.6 to 10.9
 _SEED = 0x4C504D31
 
 Waves = NDArray[np.complex128]  # coefficients of the square's Fourier transform
@@ -26,18 +29,19 @@ Waves = NDArray[np.complex128]  # coefficients of the square's Fourier transform
 
 @cache
 def places() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and columns, in cycles a square, of the waves of the pilot (P,2) and of the payload (81,2).
+    """Vertical and horizontal frequencies, in cycles per square, of the waves of pilot (P,2) and payload (81,2).
 
-    All of a half plane within the ring, shuffled; the payload takes the first.
+    These are all frequencies of a half plane within the ring, shuffled; the payload takes the first ones.
     """
-    reach = range(-int(FARTHEST**0.5), int(FARTHEST**0.5) + 1)
+    reach = range(-int(MAX_FREQUENCY2**0.5), int(MAX_FREQUENCY2**0.5) + 1)
     ring = [
         (row, column)
         for row in reach
         for column in reach
-        if NEAREST <= row * row + column * column <= FARTHEST and (row > 0 or (row == 0 and column > 0))
+        if MIN_FREQUENCY2 <= row * row + column * column <= MAX_FREQUENCY2
+        and (row > 0 or (row == 0 and column > 0))
     ]
-    random = _numbers(_SEED)
+    random = _xorshift32(_SEED)
     for last in range(len(ring) - 1, 0, -1):  # Fisher and Yates
         other = next(random) % (last + 1)
         ring[last], ring[other] = ring[other], ring[last]
@@ -47,8 +51,8 @@ def places() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 @cache
 def pilot() -> Waves:
-    """(P,) the waves that are the same in every picture, each of ±1 ± i."""
-    random = _numbers(_SEED ^ 0xFFFFFFFF)
+    """(P,) coefficients of the pilot's waves, each ±1 ± i."""
+    random = _xorshift32(_SEED ^ 0xFFFFFFFF)
     signs = [2.0 * (next(random) >> 31) - 1 for _ in range(2 * len(places()[0]))]
     return np.array(signs[::2]) + 1j * np.array(signs[1::2])
 
@@ -64,8 +68,8 @@ def square(payload: Payload) -> Array:
     return np.asarray(waves / waves.std(), np.float32)
 
 
-def _numbers(seed: int) -> Iterator[int]:
-    """Endless 32-bit numbers: xorshift32 with shifts 13, 17 and 5 (Marsaglia, 2003)."""
+def _xorshift32(seed: int) -> Iterator[int]:
+    """An endless sequence of 32-bit random numbers: xorshift32 with shifts 13, 17 and 5 (Marsaglia, 2003)."""
     state = seed
     while True:
         state ^= state << 13 & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""What files say of how they were made: content credentials and watermark, read together."""
+"""Verifying files: what their content credentials and watermark, taken together, say about how they were made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from liveportrait.errors import UserError
-from liveportrait.marking.credentials import Credentials, is_available, printed, read_credentials
+from liveportrait.marking.credentials import Credentials, is_available, printable, read_credentials
 from liveportrait.marking.film import Stretch, watermarks
 from liveportrait.marking.payload import Payload
 from liveportrait.media import media_kind
@@ -15,27 +15,27 @@ from liveportrait.media import media_kind
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one file says of itself."""
+    """What one file says about how it was made."""
 
     path: Path
     credentials: Credentials | None = None
-    watermark: tuple[Stretch, ...] = ()  # the frames that carry one
+    watermark: tuple[Stretch, ...] = ()  # the stretches of frames that carry one
 
     @property
     def marked(self) -> bool:
-        """Whether it says that it is generated, and nothing speaks against it."""
+        """Whether the file says that it is generated and nothing contradicts that."""
         found = self.credentials
         if found is not None and found.state == "broken":
             return False
         return bool(self.watermark) or (found is not None and found.intact and found.generated)
 
     def lines(self, name: str = "") -> list[str]:
-        """The same for people, a line for each thing that was found; `name` is what the file is called."""
+        """The verdict as text, one line per finding; `name` is shown instead of the path."""
         said = "marked as generated" if self.marked else self._why_not()
         return [f"{name or self.path}: {said}", *self._credentials(), *self._watermark()]
 
     def as_json(self) -> dict[str, Any]:
-        """The same for programs; the file has no name here."""
+        """The verdict for programs, without the file's name."""
         found = self.credentials
         credentials = found and {
             "state": found.state,
@@ -61,11 +61,7 @@ class Verdict:
         return {"marked": self.marked, "credentials": credentials, "watermark": watermark}
 
     def _why_not(self) -> str:
-        if (
-            self.credentials is not None
-            and not self.credentials.intact
-            and self.credentials.state == "broken"
-        ):
+        if self.credentials is not None and self.credentials.state == "broken":
             return "altered since it was marked"
         return "not marked as generated"
 
@@ -74,15 +70,15 @@ class Verdict:
         for first, last, payload in self.watermark:
             frames = f" in frames {first} to {last}" if last else ""
             if payload is None:
-                said = "there, too weak for what it says"
+                text = "present, but too weak to be read"
             else:
-                known = f", source's SHA-256 begins with {payload.source:04x}" if payload.source else ""
-                said = f"{payload.work}{known}{self._compared(payload)}"
-            lines.append(f"  watermark{frames}: {said}")
+                source = f", source's SHA-256 starts with {payload.source:04x}" if payload.source else ""
+                text = f"{payload.work}{source}{self._compared(payload)}"
+            lines.append(f"  watermark{frames}: {text}")
         return lines or ["  no watermark"]
 
     def _compared(self, payload: Payload) -> str:
-        """Whether the credentials speak of a watermark, if they hold."""
+        """Whether intact credentials name this watermark."""
         found = self.credentials
         if found is None or not found.intact or not found.watermark:
             return ""
@@ -98,11 +94,11 @@ class Verdict:
             return ["  no content credentials"]
         by = found.signer or "an unnamed signer"
         first = {
-            "trusted": f"content credentials: valid, by {by} (known here)",
-            "valid": f"content credentials: valid, by {by} (not known here)",
-            "broken": f"content credentials: broken, once by {by}: the file was altered since",
+            "trusted": f"content credentials: valid, signed by {by} (known)",
+            "valid": f"content credentials: valid, signed by {by} (not known)",
+            "broken": f"content credentials: broken: the file was altered after {by} signed it",
             "unreadable": "content credentials: cannot be read",
-            "elsewhere": "content credentials: kept at an address, which is not fetched",
+            "elsewhere": "content credentials: stored at an address, which is not fetched",
         }[found.state]
         lines = [first]
         if found.program:
@@ -110,7 +106,7 @@ class Verdict:
         if found.source_types:
             lines.append(f"source type: {', '.join(found.source_types)}")
         for name, value in found.facts.items():
-            lines.append(f"{printed(name)}: {_in_words(value)}")
+            lines.append(f"{printable(name)}: {_in_words(value)}")
         lines += [f"problem: {problem}" for problem in found.problems]
         return [f"  {line}" for line in lines]
 
@@ -118,17 +114,17 @@ class Verdict:
 def _in_words(value: Any) -> str:
     """A fact from a file, on one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{printed(key)} {_in_words(each)}" for key, each in value.items())
+        return ", ".join(f"{printable(key)} {_in_words(each)}" for key, each in value.items())
     if isinstance(value, list):
         return "; ".join(map(_in_words, value))
-    return printed(value)
+    return printable(value)
 
 
 def verify(path: str | Path, trust: str | Path | None = None) -> Verdict:
-    """What a picture or video says of how it was made.
+    """What a picture or video says about how it was made.
 
-    `trust`: a PEM file of certificates whose signatures are known, beside the one made for this user. Nothing is
-    fetched. Raises `UserError` where a file is neither picture nor video, or the C2PA library is missing.
+    `trust` is a PEM file with the certificates of known signers, in addition to this user's development certificate.
+    Nothing is fetched. Raises `UserError` if the file is neither a picture nor a video, or the C2PA library is missing.
     """
     path = Path(path)
     media_kind(path)
@@ -145,5 +141,5 @@ def _trusted(trust: str | Path | None) -> bytes | None:
     except OSError as error:
         raise UserError(f"{trust} cannot be read: {error.strerror}") from error
     if b"-----BEGIN CERTIFICATE-----" not in content:
-        raise UserError(f"{trust} holds no certificate in PEM: export it anew")
+        raise UserError(f"{trust} contains no PEM certificate: export it again")
     return content

@@ -1,4 +1,4 @@
-"""Measures of pictures, faces and motion; docs/notes/evaluation-definitions.md has their formulas."""
+"""Metrics of pictures, faces and motion; docs/notes/evaluation-definitions.md has their formulas."""
 
 from __future__ import annotations
 

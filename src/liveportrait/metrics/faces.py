@@ -1,4 +1,4 @@
-"""Measures of faces against faces. Landmarks are the mesh's (478,3), px of the picture."""
+"""Metrics that compare faces. Landmarks are the mesh's (478,3), px of the picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from liveportrait.types import Array
 MESH_POINTS = 468  # without the irises, which jitter more than anything else
 EYE_CORNERS = (33, 263)
 IRISES = (468, 473)  # centres: the subject's right, left
-# The eyeball model: lid corners 30 mm apart, the iris's centre 10 mm before the point that the eye turns about.
+# The eyeball model: lid corners 30 mm apart, the iris's centre 10 mm in front of the eye's centre of rotation.
 CORNER_DISTANCE_MM = 30.0
 IRIS_RADIUS_MM = 10.0
 
@@ -40,15 +40,15 @@ def expression_distance(shapes: Array, target: Array) -> float:
 
 
 def gaze_angles(landmarks: Array, pose: HeadPose) -> Array:
-    """Direction of the eyes in the head, (2,) degrees: right and down of straight ahead, the mean of both eyes.
+    """Gaze direction relative to the head, (2,) degrees to the right and down, the mean of both eyes.
 
-    In the frame of the head, d is the iris centre's offset from the middle of the lid corners, w their
-    distance: sin θ = 30 d / (10 w). Where an eye rests differs between people by some degrees up and down;
-    the difference of two angles of one person is free of it.
+    In the head's frame, d is the offset of the iris centre from the middle of the lid corners and w the corners'
+    distance: sin θ = 30 d / (10 w). The resting angle differs between people by a few degrees vertically; the
+    difference of two angles of one person is free of that.
     """
     angles = []
     for corners, iris in zip((mesh.RIGHT_EYE_CORNERS, mesh.LEFT_EYE_CORNERS), IRISES, strict=True):
-        points = landmarks[[*corners, iris]] @ pose.rotation.T  # row vectors: turned back to the front
+        points = landmarks[[*corners, iris]] @ pose.rotation.T  # row vectors: this undoes the head's rotation
         offset = points[2, :2] - points[:2, :2].mean(0)
         width = np.linalg.norm(points[1, :2] - points[0, :2])
         sine = offset / max(float(width), 1e-6) * (CORNER_DISTANCE_MM / IRIS_RADIUS_MM)
@@ -57,14 +57,14 @@ def gaze_angles(landmarks: Array, pose: HeadPose) -> Array:
 
 
 def identity_distance(embedding: Array, target: Array) -> float:
-    """Euclidean distance of two identity embeddings (128,): below 0.6 is the same person (see face/identity.py)."""
+    """Euclidean distance of two identity embeddings (128,); below 0.6 it is the same person (see face/identity.py)."""
     return float(np.linalg.norm(embedding - target))
 
 
 def centred_cosine(embedding: Array, target: Array, centre: Array) -> float:
-    """Cosine of two identity embeddings (128,) once the mean embedding of many people is taken off both.
+    """Cosine of two identity embeddings (128,) after subtracting the mean embedding of many people from both.
 
-    Without that, the embeddings of different people have a cosine of about 0.84.
+    Without that, embeddings of different people have a cosine of about 0.84.
     """
     a, b = embedding - centre, target - centre
     return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-9))

@@ -1,4 +1,4 @@
-"""Measures of pictures against pictures. Pictures are RGB uint8 (H,W,3)."""
+"""Metrics that compare pictures. Pictures are RGB uint8 (H,W,3)."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def ssim(picture: Image, target: Image) -> float:
 
 
 def ssim_map(a: T, b: T, window: Callable[[T], T], peak: float) -> T:
-    """Structural similarity in every window of grey pictures a and b (Wang et al. 2004, eq. 13).
+    """Structural similarity in each window of grey pictures a and b (Wang et al. 2004, eq. 13).
 
-    `window` takes local means of a picture; `peak` is the range of its values.
+    `window` computes local means of a picture; `peak` is the range of its values.
     """
     mean_a, mean_b = window(a), window(b)
     var_a, var_b = window(a * a) - mean_a**2, window(b * b) - mean_b**2
@@ -61,9 +61,9 @@ def luma(picture: Image) -> Array:
 
 
 def is_well_exposed(frames: Image) -> bool:
-    """True where a clip's first frame is as bright as the clip: |mean luma − the frames' median| ≤ 0.06 of the range.
+    """Whether a clip's first frame is as bright as the clip: |mean luma − the frames' median| ≤ 0.06 of the range.
 
-    frames (T,H,W,3). A clip that fades in starts with a frame that no method can drive well.
+    frames (T,H,W,3). A clip that fades in starts with a frame that no method can animate well.
     """
     levels = [float(luma(frame).mean()) / 255 for frame in frames]
     return abs(levels[0] - float(np.median(levels))) <= EXPOSURE_TOLERANCE

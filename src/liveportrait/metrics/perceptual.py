@@ -1,4 +1,4 @@
-"""Perceptual distance, features and their Fréchet distance, by EfficientNet-Lite0 (Tan & Le 2019).
+"""Perceptual distance, features and their Fréchet distance, from EfficientNet-Lite0 (Tan & Le 2019).
 
 The bundled weights are ImageNet's, under Apache-2.0.
 """
@@ -22,11 +22,11 @@ from liveportrait.types import Array, Image
 WEIGHTS = Path(__file__).with_name("models") / "perceptual.safetensors"
 TAPS = (0, 1, 2, 3)  # blocks whose expanded maps are compared, after the stem: strides 2, 2, 4, 4
 FEATURES = 1280  # of the pooled head
-BATCH = 8  # pictures that go through the network together
+BATCH = 8  # pictures per forward pass
 
 
 class _EfficientNet(nn.Module):
-    """The network's first `depth` blocks, frozen, and its pooled head where `pools`."""
+    """The network's first `depth` blocks, frozen, and with `pools` its pooled head."""
 
     def __init__(self, weights: Path, depth: int | None, pools: bool) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _EfficientNet(nn.Module):
             stored = load_file(weights)
         except OSError as error:
             raise UserError(
-                f"No perceptual network at {weights}: correct `perceptual` or leave it out."
+                f"There is no perceptual network at {weights}: correct `perceptual` or leave it out."
             ) from error
         names = {f"b{n}.": f"blocks.{n}." for n in range(len(self.blocks))} | {"stem.": "stem."}
         if pools:
@@ -53,13 +53,13 @@ class _EfficientNet(nn.Module):
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def maps(self, picture: Tensor) -> list[Tensor]:
-        """Feature maps after the stem and after each tapped expansion, where it stops."""
-        return self._see(picture, max(TAPS) + 1, pools=False)[0]
+        """Feature maps after the stem and after each tapped expansion; nothing beyond the last is computed."""
+        return self._run(picture, max(TAPS) + 1, pools=False)[0]
 
-    def _see(self, picture: Tensor, depth: int, pools: bool) -> tuple[list[Tensor], Tensor]:
-        """The same maps by the first `depth` blocks, then what the last of them is left with.
+    def _run(self, picture: Tensor, depth: int, pools: bool) -> tuple[list[Tensor], Tensor]:
+        """The maps of the first `depth` blocks, and the last block's output.
 
-        Without `pools` it stops at that block's expansion.
+        Without `pools` it stops at the last block's expansion, and the second result is that block's input.
         """
         x = scaled(picture).contiguous(memory_format=torch.channels_last)
         x = F.relu6(self.stem(pad_same(x, 3, 2)))
@@ -87,20 +87,20 @@ class PerceptualDistance(_EfficientNet):
 
 
 class PictureFeatures(_EfficientNet):
-    """The same feature maps, and the pooled head of the whole network."""
+    """The feature maps of `PerceptualDistance`, and the pooled head of the full network."""
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
         super().__init__(weights, depth=None, pools=True)
 
     def forward(self, picture: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Maps for `map_distance`, and features (B,1280), of pictures (B,3,H,W), RGB in [0, 1]."""
+        """Maps for `map_distance` and features (B,1280) of pictures (B,3,H,W), RGB in [0, 1]."""
         assert self.head is not None
-        maps, x = self._see(picture, len(self.blocks), pools=True)
+        maps, x = self._run(picture, len(self.blocks), pools=True)
         return maps, F.relu6(self.head(x)).mean((2, 3))
 
 
 def map_distance(maps: list[Tensor], target: list[Tensor]) -> Tensor:
-    """Distances (B,): per map the mean Euclidean distance of channel-normalised vectors, then the maps' mean."""
+    """Distances (B,): the mean Euclidean distance of channel-normalised vectors per map, averaged over maps."""
     distances = []
     for found, want in zip(maps, target, strict=True):
         gap = F.normalize(found.float(), dim=1) - F.normalize(want.float(), dim=1)
@@ -119,9 +119,10 @@ def features(network: PictureFeatures, pictures: Image) -> Array:
 def compare(
     network: PictureFeatures, outputs: Mapping[str, Image], targets: Image
 ) -> tuple[dict[str, Array], dict[str, Array], Array]:
-    """Methods' pictures (T,S,S,3) against targets: perceptual distances (T,), features (T,1280), the targets' features.
+    """Compare each method's pictures (T,S,S,3) with the targets.
 
-    An output of one picture stands for T times the same.
+    Returns perceptual distances (T,) by method, features (T,1280) by method, and the targets' features. An output with
+    one picture stands for T copies of it.
     """
     distances: dict[str, list[Array]] = {name: [] for name in outputs}
     seen: dict[str, list[Array]] = {name: [] for name in outputs}
@@ -144,7 +145,7 @@ def compare(
 
 @torch.no_grad()
 def patch_distances(network: PictureFeatures, patches: Image, targets: Image, zoom: int = 2) -> Array:
-    """Perceptual distances (T,) of patches (T,h,w,3) from targets, both enlarged; `zoom` · h and w multiples of 32."""
+    """Perceptual distances (T,) of patches (T,h,w,3) from targets, both enlarged by `zoom`, to multiples of 32 px."""
     found = []
     for start in range(0, len(patches), BATCH):
         rows = slice(start, start + BATCH)
@@ -166,11 +167,11 @@ def _numbers(values: Tensor) -> Array:
 
 
 def frechet_distance(a: Array, b: Array) -> float:
-    """Squared Fréchet distance of the Gaussians fitted to features (N,D) and (M,D); NaN with fewer than two rows.
+    """Squared Fréchet distance of Gaussians fitted to features (N,D) and (M,D); NaN with fewer than two rows.
 
     |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) (Heusel et al. 2017, eq. 6). With Σ = AᵀA of the centred features,
-    tr (Σ_a Σ_b)^½ is the sum of the singular values of A Bᵀ: exact also with fewer rows than dimensions.
-    It grows as the sets shrink; compare only equal N and M.
+    tr (Σ_a Σ_b)^½ is the sum of the singular values of A Bᵀ, which is exact even with fewer rows than dimensions.
+    The distance grows as the sets shrink: compare only equal N and M.
     """
     if min(len(a), len(b)) < 2:
         return float("nan")

@@ -1,4 +1,4 @@
-"""Do lips follow a voice? Measures of two curves, and of the sync scorer's scores."""
+"""Metrics of lip sync: from opening curves of the lips, and from the sync scorer's scores."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ from liveportrait.weights.store import check_state
 
 FILE = Path(weights.__file__).parent / "voice" / "scorer.safetensors"
 SHIFT = 5  # frames: 0.2 s
-FARTHEST = 15  # frames to each side that a clip's offset is looked for in
-CLOSED = 0.25  # share of a clip's usual widest opening (95 % quantile) below which lips count as closed
-NEAR = 2  # frames by which a closure may come early or late
-LONG = 8  # frames: a closure so long is a pause, a shorter one a plosive or the like
+MAX_SHIFT = 15  # frames to each side in which a clip's offset is searched
+CLOSED = 0.25  # share of a clip's 95 % quantile of opening below which lips count as closed
+NEAR = 2  # frames by which a closure may be early or late
+LONG = 8  # frames: a closure this long is a pause, a shorter one a plosive or similar
 
 
 class Sync(NamedTuple):
-    """What the scorer says of clips."""
+    """The scorer's figures for a set of clips."""
 
-    told: float  # share of windows where the true moment scores higher than one 0.2 s off
-    margin: float  # mean of how much higher
-    offset: float  # frames, median over clips: where the mean score is highest
-    within: float  # share of clips whose offset is one frame or none
+    accuracy: float  # share of windows in which the true offset scores higher than one 0.2 s off
+    margin: float  # by how much, on average
+    offset: float  # frames, median over clips, at which the mean score is highest
+    within: float  # share of clips whose offset is at most one frame
 
 
 @dataclass(frozen=True, eq=False)
 class SyncMeter:
-    """The sync scorer with what it has to know of sounds and lips."""
+    """The sync scorer with the statistics of sounds and lips that it needs."""
 
     scorer: SyncScorer
-    mean: Array  # (64,) usual level of each band
-    deviation: Array  # (64,)
-    lips: Tensor  # (28,) deviations of the speech network's outputs among people
+    mean: Array  # (64,) mean level of each band
+    deviation: Array  # (64,) standard deviation of each band's level
+    lips: Tensor  # (28,) standard deviations of the speech network's outputs over people
 
     @classmethod
     @cache
     def load(cls, path: Path = FILE) -> SyncMeter:
-        """The bundled one, or that of a file written by `liveportrait train speech`. Raises `UserError`."""
+        """The bundled scorer, or one from a file written by `liveportrait train speech`. Raises `UserError`."""
         try:
             state = load_file(path)
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"cannot read the sync scorer {path} ({error}): give one that train speech wrote"
+                f"cannot read the sync scorer {path} ({error}): give a file written by train speech"
             ) from error
         scorer = SyncScorer()
         own = {f"scorer.{key}": value for key, value in scorer.state_dict().items()}
@@ -68,7 +68,7 @@ class SyncMeter:
         return cls(scorer, state["mean"].numpy(), state["deviation"].numpy(), state["lips"])
 
     def save(self, path: Path) -> None:
-        """Write it, matrices in float16."""
+        """Write the scorer to a file, matrices in float16."""
         state = {f"scorer.{key}": value for key, value in self.scorer.state_dict().items()}
         kept = {key: (value.half() if value.ndim > 1 else value.float()) for key, value in state.items()}
         levels = {"mean": torch.from_numpy(self.mean), "deviation": torch.from_numpy(self.deviation)}
@@ -77,48 +77,48 @@ class SyncMeter:
             temporary.chmod(0o644)
 
     def scores(self, sound: Array, lips: Array) -> dict[int, Tensor]:
-        """By frames that lips are taken from later: scores (n,) of a sound (N,) with lips (T,28) as V gives them.
+        """Scores (n,) of a sound (N,) with lips (T,28), as V gives them, by the frames by which the lips are shifted.
 
-        Empty where the clip is too short to be judged.
+        Empty if the clip is too short.
         """
         steps = heard_steps(sound, self.mean, self.deviation)
         return shifted_scores(self.scorer, steps, torch.from_numpy(np.asarray(lips, np.float32)) / self.lips)
 
 
 def shifted_scores(scorer: SyncScorer, steps: Tensor, lips: Tensor) -> dict[int, Tensor]:
-    """The same for steps (2 T,128) and lips (T,28) in units of their deviation.
+    """`SyncMeter.scores` for steps (2 T,128) and lips (T,28) in units of their standard deviation.
 
-    Empty for a clip that is too short.
+    Empty if the clip is too short.
     """
-    begins = range(FARTHEST, min(len(lips), len(steps) // 2) - WINDOW - FARTHEST, 2)
-    if len(begins) < 2:
+    starts = range(MAX_SHIFT, min(len(lips), len(steps) // 2) - WINDOW - MAX_SHIFT, 2)
+    if len(starts) < 2:
         return {}
     with torch.no_grad():
-        sounds = torch.stack([steps[2 * begin : 2 * begin + SOUND_STEPS] for begin in begins])
+        sounds = torch.stack([steps[2 * start : 2 * start + SOUND_STEPS] for start in starts])
         heard, seen = scorer.codes(sounds, lips.unfold(0, WINDOW, 1).transpose(1, 2))
-    rows = torch.tensor(begins)
-    return {shift: (heard * seen[rows + shift]).sum(1) for shift in range(-FARTHEST, FARTHEST + 1)}
+    rows = torch.tensor(starts)
+    return {shift: (heard * seen[rows + shift]).sum(1) for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)}
 
 
 def margins(scores: dict[int, Tensor]) -> Tensor:
-    """By how much (2 n,) the true moment scores higher than those 0.2 s earlier and later."""
+    """How much higher (2 n,) the true offset scores than those 0.2 s earlier and later."""
     return torch.cat([scores[0] - scores[shift] for shift in (-SHIFT, SHIFT)])
 
 
 def best_offset(scores: dict[int, Tensor]) -> int:
-    """Frames by which lips lie later where they score highest on average."""
+    """The number of frames by which the lips are late at the highest mean score."""
     return max(scores, key=lambda shift: float(scores[shift].mean()))
 
 
 class Moment(NamedTuple):
-    """When lips and sound of a clip belong together."""
+    """The offset at which sound and lips of a clip match."""
 
     late: float  # frames by which the sound comes after its lips
-    lead: float  # by how much that moment scores higher than every one farther than 0.2 s from it
+    lead: float  # how much higher that offset scores than all those more than 0.2 s away from it
 
 
 def moment(scores: dict[int, Tensor]) -> Moment:
-    """The moment of the highest mean score, to a part of a frame by the parabola through it and its neighbours."""
+    """The offset with the highest mean score, refined to sub-frame accuracy by a parabola through three scores."""
     shifts = sorted(scores)
     curve = np.array([float(scores[shift].mean()) for shift in shifts])
     best = int(curve.argmax())
@@ -131,7 +131,7 @@ def moment(scores: dict[int, Tensor]) -> Moment:
 
 
 def sync(scorer: SyncScorer, clips: Iterable[tuple[Tensor, Tensor]]) -> Sync:
-    """Of clips as steps (2 T,128) and lips (T,28) in units of their deviation. Short clips do not count."""
+    """Figures for clips of steps (2 T,128) and lips (T,28) in units of their deviation. Short clips are skipped."""
     judged = [scores for clip in clips if (scores := shifted_scores(scorer, *clip))]
     if not judged:
         return Sync(0.0, 0.0, 0.0, 0.0)
@@ -146,21 +146,21 @@ def sync(scorer: SyncScorer, clips: Iterable[tuple[Tensor, Tensor]]) -> Sync:
 
 
 def velocity_ratio(found: Array, true: Array) -> float:
-    """Mean speed of a curve (T,) over the true one's."""
+    """Mean speed of a curve (T,), divided by the true curve's."""
     return float(np.abs(np.diff(found)).mean() / max(np.abs(np.diff(true)).mean(), 1e-6))
 
 
 def closures_found(found: Array, true: Array) -> tuple[list[bool], list[bool]]:
-    """For each time that true lips (T,) close: whether the found ones do, within two frames.
+    """For each closure of the true lips (T,), whether the found lips close too, within two frames.
 
-    First the closures of pauses, then the short ones, those of plosives. Lips that are open at most a quarter of the
-    clip's 95 % quantile are closed.
+    First those of pauses, then the short ones of plosives. Lips count as closed if their opening is at most a quarter
+    of the clip's 95 % quantile.
     """
     limit, found_limit = (CLOSED * max(float(np.quantile(curve, 0.95)), 1e-3) for curve in (true, found))
     edges = np.flatnonzero(np.diff(np.concatenate([[0], true <= limit, [0]]).astype(int)))
     pauses: list[bool] = []
     plosives: list[bool] = []
-    for begin, end in zip(edges[::2], edges[1::2], strict=True):
-        is_found = bool((found[max(begin - NEAR, 0) : end + NEAR] <= found_limit).any())
-        (pauses if end - begin >= LONG else plosives).append(is_found)
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        is_found = bool((found[max(start - NEAR, 0) : end + NEAR] <= found_limit).any())
+        (pauses if end - start >= LONG else plosives).append(is_found)
     return pauses, plosives

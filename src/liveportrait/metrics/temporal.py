@@ -1,4 +1,4 @@
-"""Measures of curves and tracks over time."""
+"""Metrics of curves and tracks over time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from liveportrait.types import Array
 
 
 def centred_correlation(series: list[tuple[Array, Array]]) -> float:
-    """Pearson correlation of pairs of curves, each curve's own mean removed, pooled over all pairs.
+    """Pearson correlation pooled over pairs of curves, after removing each curve's mean.
 
-    What a person's face measures at rest differs between people; only the movement is compared.
+    Resting values differ between people; only the movement is compared.
     """
     a = np.concatenate([_centred(first) for first, _ in series])
     b = np.concatenate([_centred(second) for _, second in series])
@@ -31,9 +31,9 @@ def accelerations(tracks: Array) -> Array:
 def jitter(tracks: Array, unit: float) -> float:
     """Jitter of tracks (T,P,2) px of consecutive frames, in `unit` px; NaN with fewer than three frames.
 
-    The mean length of the second difference over √(3π): the standard deviation of the white noise on each
-    coordinate that would give it, as `motion.JitterMeter` measures it on a stream. Uniform motion gives none.
-    Frames with NaN are left out.
+    This is the mean length of the second difference divided by √(3π): the standard deviation of white noise on each
+    coordinate that would give that length, as `motion.JitterMeter` measures it on a stream. Uniform motion gives zero.
+    Frames with NaN are skipped.
     """
     lengths = accelerations(tracks)
     lengths = lengths[np.isfinite(lengths)]
@@ -41,25 +41,25 @@ def jitter(tracks: Array, unit: float) -> float:
 
 
 def without_rigid_motion(tracks: Array) -> Array:
-    """Tracks (T,P,2) with every frame laid on the first by the similarity of least squares (Umeyama 1991)."""
+    """Tracks (T,P,2) with every frame aligned to the first by a least-squares similarity (Umeyama 1991)."""
     start = next((frame for frame in tracks if np.isfinite(frame).all()), tracks[0])
     home = start - start.mean(0)
-    laid = np.full_like(tracks, np.nan)
+    aligned = np.full_like(tracks, np.nan)
     for number in np.flatnonzero(np.isfinite(tracks).all((1, 2))):
         frame = tracks[number]
         own = frame - frame.mean(0)
-        # In the plane a similarity is a complex factor: that of least squares from `own` onto `home`.
+        # In the plane a similarity is a complex factor; this is the least-squares one from `own` to `home`.
         a, b = own[:, 0] + 1j * own[:, 1], home[:, 0] + 1j * home[:, 1]
         factor = (np.conj(a) @ b) / max(float((np.abs(a) ** 2).sum()), 1e-9)
         turned = a * factor
-        laid[number] = np.stack([turned.real, turned.imag], -1) + start.mean(0)
-    return laid
+        aligned[number] = np.stack([turned.real, turned.imag], -1) + start.mean(0)
+    return aligned
 
 
 def scale_wobble(scales: Array, driver: Array) -> float:
-    """Sway of a face's size against the driver's: standard deviation of log(s / s_driver), in percent.
+    """Fluctuation of a face's size relative to the driver's: standard deviation of log(s / s_driver), in percent.
 
-    scales (T,); constant ratios give 0. NaN where fewer than two frames count.
+    scales (T,); a constant ratio gives 0. NaN with fewer than two valid frames.
     """
     ratio = np.log(scales) - np.log(driver)
     ratio = ratio[np.isfinite(ratio)]

@@ -1,4 +1,4 @@
-"""Weights of the networks: by name (bundled, or fetched on demand) or by path, in either layout.
+"""The networks' weights: by name (bundled, or fetched on demand) or by path, in either layout.
 
 `load` never uses the network; `fetch` is the only function that does.
 """
@@ -47,9 +47,9 @@ __all__ = [
 def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Networks:
     """The networks with these weights, in float32, in evaluation mode, without gradients.
 
-    name_or_path: a name of the catalogue (`compact`, `base-human`, `base-animal`), or a folder in our layout
-    or in the published one. Raises UserError where they are missing, damaged or do not fit, or where the
-    device is not available.
+    name_or_path: a name in the catalogue (`compact`, `base-human`, `base-animal`), or a folder in our layout or the
+    published one. Raises UserError if the weights are missing, damaged or do not fit the networks, or the device is not
+    available.
     """
     check_device(device)
     folder = resolve(name_or_path)
@@ -61,15 +61,15 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Networ
 
 
 def catalogue() -> list[Description]:
-    """All weights that have a name, fetched or not."""
+    """All named weights, fetched or not."""
     return [describe(name) for name in CATALOGUE]
 
 
 def convert(source: str | Path, destination: str | Path) -> Description:
-    """Writes weights in the published layout anew in ours, spectral norm folded, in float32 (no loss).
+    """Converts weights from the published layout to ours, with spectral norm folded, in float32 (lossless).
 
-    source: folder in the published layout. destination: a folder that does not exist yet. Raises UserError
-    where the source is damaged or the destination is taken.
+    source: a folder in the published layout. destination: a new or empty folder. Raises UserError if the source is
+    damaged or the destination is not empty.
     """
     target = Path(destination).expanduser()
     check_new_folder(target, may_be_empty=True)
@@ -82,7 +82,7 @@ def convert(source: str | Path, destination: str | Path) -> Description:
 
 
 def check_device(name: str | torch.device) -> None:
-    """Raise `UserError` for a device that there is not, in a sentence shorter than PyTorch's."""
+    """Raise `UserError` for a device that is not available, with a shorter message than PyTorch's."""
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -91,14 +91,14 @@ def check_device(name: str | torch.device) -> None:
         raise UserError(f"there is no device {str(name)!r}: choose one of auto, cpu, cuda, cuda:1 or mps")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(
-            "the device 'mps' is that of Apple's processors, and not available here: use --device cpu"
+            "the device 'mps' needs an Apple processor and is not available here: use --device cpu"
         )
     if device.type != "cuda":
         return
     count = torch.cuda.device_count()
     if count == 0:
-        reason = "no GPU is seen" if torch.version.cuda else "this PyTorch was installed without CUDA"
+        reason = "no GPU was found" if torch.version.cuda else "this PyTorch was installed without CUDA"
         raise UserError(f"the device {str(name)!r} is not available here, since {reason}: use --device cpu")
     if device.index is not None and device.index >= count:
-        there = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
-        raise UserError(f"there is no device {str(name)!r} here: choose one of {there}, or cpu")
+        available = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise UserError(f"there is no device {str(name)!r} here: choose {available} or cpu")

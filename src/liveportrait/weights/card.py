@@ -1,4 +1,4 @@
-"""`model.json`, the metadata beside the weights: which networks they are, where they come from."""
+"""`model.json`, the metadata next to the weights: which networks they are and where they come from."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from liveportrait.networks.variants import ARCHITECTURES, Variant
 CARD_FILE = "model.json"
 FORMAT = "liveportrait-weights"
 VERSION = 1
-FORMER_BORDER = "continues_border"  # what earlier cards call `Variant.replicate_border`
+FORMER_BORDER = "continues_border"  # the name of `Variant.replicate_border` in earlier cards
 
 MAX_BYTES = 2**22  # of a card
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """Facts that only the maker of the weights can tell."""
+    """Facts that only the creator of the weights knows."""
 
     origin: str  # where they come from: a training run, a repository and its commit
-    licence: str  # on which terms they may be used
+    licence: str  # the terms on which they may be used
     training: Mapping[str, Any] = field(default_factory=dict)  # anything worth keeping, as JSON
 
 
@@ -37,7 +37,7 @@ class Card:
     """The contents of `model.json`."""
 
     variant: Variant
-    networks: tuple[str, ...]  # which ones the file holds, by their attribute in `Networks`
+    networks: tuple[str, ...]  # the ones in the file, by their attribute in `Networks`
     sha256: str  # of model.safetensors, hexadecimal
     metadata: Metadata
 
@@ -61,11 +61,11 @@ def write_card(card: Card, path: Path) -> None:
 def read_card(folder: Path) -> Card:
     """The card in a folder of weights.
 
-    Raises UserError where it is damaged, or was written by a later version of the program.
+    Raises UserError if it is damaged, or was written by a later version of the program.
     """
     path = folder / CARD_FILE
     if path.exists() and check_input(path).stat().st_size > MAX_BYTES:
-        raise UserError(f"{path} is damaged: it is larger than the {MAX_BYTES} bytes that it may have")
+        raise UserError(f"{path} is damaged: it is larger than the allowed {MAX_BYTES} bytes")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
@@ -88,7 +88,7 @@ def read_card(folder: Path) -> Card:
 def _read_variant(content: Mapping[str, Any]) -> Variant:
     architecture = content["architecture"]
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"its architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}")
+        raise ValueError(f"its architecture is {architecture!r}, not one of {', '.join(ARCHITECTURES)}")
     border = FORMER_BORDER if FORMER_BORDER in content else "replicate_border"
     return Variant(
         name=_restore(str, content["name"]),
@@ -106,7 +106,7 @@ def _restore(kind: Any, content: Any) -> Any:
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         kinds = get_type_hints(kind)
         if not isinstance(content, dict) or not content.keys() <= kinds.keys():
-            raise ValueError(f"{content!r} are not the sizes of {kind.__module__}.{kind.__qualname__}")
+            raise ValueError(f"{content!r} does not give the sizes of {kind.__module__}.{kind.__qualname__}")
         return kind(**{name: _restore(kinds[name], value) for name, value in content.items()})
     if isinstance(content, list):
         return tuple(_restore(None, item) for item in content)

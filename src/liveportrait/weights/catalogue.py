@@ -1,4 +1,4 @@
-"""Weights by name: the ones there are, where they lie on this machine, and what a folder of them holds."""
+"""Named weights: which exist, where they are stored on this machine, and what a folder of weights contains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from huggingface_hub.errors import HTTPError, RepositoryNotFoundError  # of whichever HTTP library it uses
+from huggingface_hub.errors import (  # covers whichever HTTP library the hub uses
+    HTTPError,
+    RepositoryNotFoundError,
+)
 
 from liveportrait.errors import UserError
 from liveportrait.folders import check_new_folder, user_cache
@@ -27,28 +30,28 @@ from liveportrait.weights.store import (
 
 CACHE_VARIABLE = "LIVEPORTRAIT_WEIGHTS"
 HUB = "https://huggingface.co"
-# The owner's name of today, and the one that the published program's documents have.
+# The owner's current name, and the one in the published program's documentation.
 PUBLISHED_REPOSITORIES = ("KlingTeam/LivePortrait", "KwaiVGI/LivePortrait")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One set of weights that has a name."""
+    """One named set of weights."""
 
     name: str
     summary: str
     licence: str
-    base_folder: str = ""  # of the four large files in the published repository; "" where they come with us
+    base_folder: str = ""  # of the four large files in the published repository; "" if bundled
     retargeting_folder: str = "liveportrait/retargeting_models"
 
     @property
     def bundled(self) -> bool:
-        """Comes with the package: there is nothing to fetch."""
+        """Whether they come with the package, so that there is nothing to fetch."""
         return not self.base_folder
 
     @property
     def folder(self) -> Path:
-        """The folder of the weights, from when they are fetched."""
+        """The folder of the weights; it exists once they are fetched."""
         return Path(__file__).parent / self.name if self.bundled else cache_folder() / self.name
 
     @property
@@ -82,7 +85,7 @@ CATALOGUE = {entry.name: entry for entry in ENTRIES}
 
 
 def directions_file() -> Path:
-    """The directions of the sliders that lie beside the bundled weights; `motion.directions` reads them."""
+    """The file of slider directions next to the bundled weights; `motion.directions` reads it."""
     return CATALOGUE["compact"].folder / "directions.json"
 
 
@@ -92,23 +95,23 @@ def cache_folder() -> Path:
 
 
 def named(name: str) -> Entry:
-    """The entry of that name. Raises UserError where there is none."""
+    """The entry with that name. Raises UserError if there is none."""
     if name not in CATALOGUE:
         raise UserError(f"there are no weights called {name!r}: the names are {', '.join(CATALOGUE)}")
     return CATALOGUE[name]
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """The folder of the weights with that name or path. Raises UserError where it is missing.
+    """The folder of the weights with that name or path. Raises UserError if it is missing.
 
-    A name of the catalogue comes first; a folder of the same name is reached as ./NAME.
+    Names in the catalogue take precedence; a folder of the same name can be given as ./NAME.
     """
     entry = CATALOGUE.get(str(name_or_path)) if isinstance(name_or_path, str) else None
     if entry is None:
         folder = Path(name_or_path).expanduser()
         if not folder.is_dir():
             raise UserError(
-                f"there are no weights {str(name_or_path)!r}: give a folder that holds some, "
+                f"there are no weights {str(name_or_path)!r}: give a folder that contains weights, "
                 f"or one of the names {', '.join(CATALOGUE)}"
             )
         return folder
@@ -123,27 +126,27 @@ def resolve(name_or_path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Description:
-    """One set of weights, for people to read."""
+    """A summary of one set of weights for the user."""
 
-    name: str  # in the catalogue, or the path as it was given
+    name: str  # in the catalogue, or the path as given
     summary: str  # "" for a path
     layout: Literal["safetensors", "published", "not fetched"]
     folder: Path  # where it is, or will be once fetched
     variant: Variant
-    parameters: dict[str, int]  # numbers learned, by network; absent networks are not listed
-    size: int  # on disk, bytes; 0 where not fetched
-    sha256: str  # of model.safetensors; "" where there is none
+    parameters: dict[str, int]  # trainable parameters by network; absent networks are not listed
+    size: int  # on disk, bytes; 0 if not fetched
+    sha256: str  # of model.safetensors; "" if there is none
     metadata: Metadata
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Networks of people's and animals' published weights that are not there, as users call them."""
+        """The names, for the user, of networks that are missing from published weights."""
         names = ("stitching", "eye_retargeting", "lip_retargeting")
         return tuple(name.replace("_", " ") for name in names if name not in self.parameters)
 
 
 def describe(name_or_path: str | Path) -> Description:
-    """The description of the weights of that name or path. Raises UserError where there are none."""
+    """The description of the weights with that name or path. Raises UserError if there are none."""
     entry = CATALOGUE.get(name_or_path) if isinstance(name_or_path, str) else None
     if entry is not None and not entry.bundled and not entry.folder.is_dir():
         return _describe_unfetched(entry)
@@ -182,9 +185,9 @@ def describe(name_or_path: str | Path) -> Description:
 
 
 def identity(name_or_path: str | Path) -> tuple[str, str]:
-    """What weights are called, and the SHA-256 of model.safetensors; "" where they are in the published layout.
+    """The name of weights, and the SHA-256 of model.safetensors, "" for the published layout.
 
-    Those in a folder are called by its last name. Raises UserError where they are missing.
+    Weights given by path are named after their folder. Raises UserError if they are missing.
     """
     folder = resolve(name_or_path)
     known = isinstance(name_or_path, str) and name_or_path in CATALOGUE
@@ -193,11 +196,11 @@ def identity(name_or_path: str | Path) -> tuple[str, str]:
 
 
 def published_files(folder: Path) -> published.PublishedFiles:
-    """The files in the published layout in a folder. Raises UserError where there are none."""
+    """The files of the published layout in a folder. Raises UserError if there are none."""
     files = published.locate(folder)
     if files is None:
         raise UserError(
-            f"{folder} holds no weights: neither {CARD_FILE} with {WEIGHTS_FILE} "
+            f"{folder} contains no weights: neither {CARD_FILE} with {WEIGHTS_FILE} "
             f"nor the published files ({', '.join(published.BASE_FILES.values())})"
         )
     return files
@@ -222,13 +225,13 @@ def _parameters(networks: Networks) -> dict[str, int]:
 
 
 def fetch(name: str, folder: Path | None = None, source: Path | None = None, endpoint: str = HUB) -> Path:
-    """Downloads the weights of that name, converts them to our layout and returns their folder.
+    """Downloads the weights with that name, converts them to our layout and returns their folder.
 
-    folder: where to put them; by default `cache_folder() / name`, where `load(name)` looks. source: a folder that has
-    the published files already, in the published layout: then nothing is downloaded. endpoint: address of a mirror of
-    the Hugging Face Hub. Weights that are there already are left alone. An interrupted download goes on where
-    it was; about twice the download's size is needed until it ends. Raises UserError where the download fails, or
-    a file has not the SHA-256 that the Hub names.
+    folder: where to put them; by default `cache_folder() / name`, where `load(name)` looks. source: a folder that
+    already has the published files, in the published layout; then nothing is downloaded. endpoint: the address of the
+    Hugging Face Hub or a mirror. Existing weights are left alone. An interrupted download is resumed; until it is done
+    it needs about twice its size on disk. Raises UserError if the download fails, or a file's SHA-256 differs from the
+    one the Hub gives.
     """
     entry = named(name)
     target = folder if folder is not None and not entry.bundled else entry.folder
@@ -238,7 +241,7 @@ def fetch(name: str, folder: Path | None = None, source: Path | None = None, end
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {target.parent}: {error}") from error
+        raise UserError(f"cannot create the folder {target.parent}: {error}") from error
     check_new_folder(target, may_be_empty=True)
     arriving = target.with_name(f".{target.name}.download")
     if files is None:
@@ -249,20 +252,20 @@ def fetch(name: str, folder: Path | None = None, source: Path | None = None, end
 
 
 def _copied(entry: Entry, source: Path) -> tuple[published.PublishedFiles, str]:
-    """The files of an entry in a folder that was copied from elsewhere, and a word on their origin."""
+    """The files of an entry in a folder that was copied from elsewhere, and a note on their origin."""
     root = source.expanduser()
     base = {network: root / file for network, file in entry.base_files.items()}
     retargeting = root / entry.retargeting_file
     if missing := [path for path in (*base.values(), retargeting) if not path.is_file()]:
         raise UserError(
             f"there is no {missing[0]}: copy the published files of {entry.name!r} into {source}, "
-            "in the folders that they have there"
+            "keeping their subfolders"
         )
     return published.PublishedFiles(base, retargeting), f"the published files, copied from {source}"
 
 
 def _download(entry: Entry, folder: Path, endpoint: str) -> tuple[published.PublishedFiles, str]:
-    """The published files of an entry, all of one commit, and where they come from."""
+    """The published files of an entry, all from one commit, and where they come from."""
     for repository in PUBLISHED_REPOSITORIES:
         try:
             return _download_from(repository, entry, folder, endpoint)
@@ -281,7 +284,7 @@ def _download(entry: Entry, folder: Path, endpoint: str) -> tuple[published.Publ
 def _download_from(
     repository: str, entry: Entry, folder: Path, endpoint: str
 ) -> tuple[published.PublishedFiles, str]:
-    # The smallest file comes first and tells the commit, so that an upload in between cannot mix two versions.
+    # The smallest file comes first and fixes the commit, so that an upload in between cannot mix two versions.
     first, commit = download(repository, entry.retargeting_file, folder, endpoint)
     base = {
         network: download(repository, file, folder, endpoint, commit)[0]

@@ -1,6 +1,6 @@
-"""Files of the Hugging Face Hub, which go on where they were broken off.
+"""Resumable downloads from the Hugging Face Hub.
 
-`hf_hub_download` of huggingface_hub 2.4 begins a file that was broken off anew; its `http_get` can go on.
+`hf_hub_download` of huggingface_hub 2.4 restarts an interrupted file; its `http_get` can resume it.
 """
 
 from __future__ import annotations
@@ -21,35 +21,43 @@ from liveportrait.folders import sha256_of
 def download(
     repository: str, file: str, folder: Path, endpoint: str, revision: str | None = None
 ) -> tuple[Path, str]:
-    """A file of a repository, as FOLDER/COMMIT/FILE, and its commit: the newest unless a revision is given.
+    """Downloads a repository's file to FOLDER/COMMIT/FILE; returns that path and the commit, by default the newest.
 
-    A whole file is not asked for again; of one that was broken off, only the rest is. Raises the hub's errors where it
-    fails, which keeps what has arrived, and UserError for a file that has not the SHA-256 that the hub names.
+    A complete file is not requested again, and of an interrupted one only the rest. Raises the hub's errors on failure,
+    which keeps what has arrived, and UserError for a file whose SHA-256 differs from the one the hub gives.
     """
     url = hf_hub_url(repository, file, revision=revision, endpoint=endpoint)
-    told = get_hf_file_metadata(url, endpoint=endpoint)
-    if told.commit_hash is None or told.etag is None or not re.fullmatch("[0-9a-zA-Z-]+", told.etag):
+    metadata = get_hf_file_metadata(url, endpoint=endpoint)
+    if (
+        metadata.commit_hash is None
+        or metadata.etag is None
+        or not re.fullmatch("[0-9a-zA-Z-]+", metadata.etag)
+    ):
         raise OSError(f"{urlsplit(url).netloc} does not answer as a hub does")
-    path = folder / told.commit_hash / file
+    path = folder / metadata.commit_hash / file
     if path.is_file():
-        return path, told.commit_hash
+        return path, metadata.commit_hash
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{told.etag}.part")
+    part = path.with_name(f"{path.name}.{metadata.etag}.part")
     for stale in set(folder.glob(f"*/{glob.escape(file)}.*.part")) - {part}:
-        stale.unlink(missing_ok=True)  # broken off before the repository changed: nobody asks for the rest
-    own = urlsplit(told.location).netloc == urlsplit(url).netloc  # a token is not for other servers
+        stale.unlink(missing_ok=True)  # interrupted before the repository changed: it will not be resumed
+    is_hub = (
+        urlsplit(metadata.location).netloc == urlsplit(url).netloc
+    )  # a token must not be sent to other servers
     with part.open("ab") as arrived:
         http_get(
-            told.location,
+            metadata.location,
             arrived,
             resume_size=arrived.tell(),
-            headers=build_hf_headers() if own else None,
-            expected_size=told.size,
+            headers=build_hf_headers() if is_hub else None,
+            expected_size=metadata.size,
             displayed_filename=file,
         )
-    # Of large files the hub names the SHA-256, of others a hash of its own.
-    if re.fullmatch("[0-9a-f]{64}", told.etag) and sha256_of(part) != told.etag:
+    # For large files the hub gives the SHA-256, for others its own hash.
+    if re.fullmatch("[0-9a-f]{64}", metadata.etag) and sha256_of(part) != metadata.etag:
         part.unlink()
-        raise UserError(f"{path.name} arrived damaged: its sha256 is not {told.etag[:12]}…; fetch it again")
+        raise UserError(
+            f"{path.name} arrived damaged: its sha256 is not {metadata.etag[:12]}…; fetch it again"
+        )
     part.replace(path)
-    return path, told.commit_hash
+    return path, metadata.commit_hash

@@ -1,10 +1,10 @@
-"""The published layout of weights: one `.pth` file for each network, and one for the three small ones.
+"""The published layout of weights: one `.pth` file for each large network, and one for the three small ones.
 
     liveportrait/base_models/{appearance_feature_extractor,motion_extractor,warping_module,spade_generator}.pth
     liveportrait/retargeting_models/stitching_retargeting_module.pth
     liveportrait_animals/base_models_v1.1/…the same four…
 
-The animals' networks are used with the human stitching file, as the published program does.
+The animal networks are used with the human stitching file, as in the published program.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RETARGETING_ENTRIES = {
     "eye_retargeting": "retarget_eye",
     "lip_retargeting": "retarget_mouth",
 }
-# Where the four large files may lie below the folder that the user names, the likeliest first.
+# Where the four large files may be below the folder that the user names, most likely first.
 BASE_FOLDERS = ("liveportrait/base_models", "base_models_v1.1", "base_models", ".")
 
 
@@ -44,15 +44,15 @@ class PublishedFiles:
     """Paths of the files of one set of published weights."""
 
     base: dict[str, Path]  # by the network's attribute in `Networks`
-    retargeting: Path | None  # None where stitching and retargeting are absent
+    retargeting: Path | None  # None if stitching and retargeting are absent
 
 
 def locate(folder: Path) -> PublishedFiles | None:
-    """The published files in a folder, or None where there are none.
+    """The published files in a folder, or None if there are none.
 
-    The folder may be the root of the published repository (then the human weights are taken),
-    `liveportrait`, `liveportrait_animals`, or the folder that holds the four large files itself. Raises
-    UserError where only some of those are there.
+    The folder may be the root of the published repository (then the human weights are taken), `liveportrait`,
+    `liveportrait_animals`, or the folder with the four large files itself. Raises UserError if only some of these are
+    present.
     """
     for place in BASE_FOLDERS:
         found = {name: folder / place / file for name, file in BASE_FILES.items()}
@@ -67,7 +67,7 @@ def locate(folder: Path) -> PublishedFiles | None:
 def read(files: PublishedFiles) -> Networks:
     """The published networks, in float32 on the CPU, spectral norm folded.
 
-    Raises UserError naming the file that cannot be read, or the entries that do not fit.
+    Raises UserError naming the file that cannot be read, or the entries that do not fit the networks.
     """
     networks = build(BASE, retargeting=files.retargeting is not None).modules()
     expected = blueprint(BASE).modules()
@@ -84,15 +84,17 @@ def read(files: PublishedFiles) -> Networks:
         for name, entry in RETARGETING_ENTRIES.items():
             if not _is_state(entries.get(entry)):
                 raise UserError(f"{files.retargeting} has no entry {entry!r} with the weights of {name}")
-            # The prefix is a trace of distributed training; files without it exist as well.
+            # The prefix is left over from distributed training; files without it exist too.
             state = {key.replace("module.", ""): value for key, value in entries[entry].items()}
             fill(name, state, f"{entry} in {files.retargeting}")
     return Networks(BASE, **networks)
 
 
 def _locate_retargeting(base_folder: Path) -> Path | None:
-    """The stitching file that belongs to a folder of large files: beside it as the user named it, or, where it is a
-    link, beside what it leads to."""
+    """The stitching file that belongs to a folder of large files.
+
+    It is searched next to the folder as the user named it and, if that is a link, next to the link's target.
+    """
     for folder in dict.fromkeys((Path(os.path.abspath(base_folder)), base_folder.resolve())):
         family = folder.parent
         places = [family / "retargeting_models", folder]
@@ -112,12 +114,12 @@ def _read_pth(path: Path) -> dict[str, Any]:
     try:
         check_input(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of PyTorch, about files that it then refuses
+            warnings.simplefilter("ignore")  # PyTorch's, about files that it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
-    except Exception as error:  # its reader raises whatever bytes that are no checkpoint lead it to
-        raise UserError(f"{path} is no checkpoint, or is cut short: download it again") from error
+    except Exception as error:  # for bytes that are not a checkpoint the reader may raise anything
+        raise UserError(f"{path} is not a checkpoint, or is truncated: download it again") from error
     if not _is_state(content):
-        raise UserError(f"{path} is no checkpoint: it holds a {type(content).__name__}, not named tensors")
+        raise UserError(f"{path} is not a checkpoint: it holds a {type(content).__name__}, not named tensors")
     return content

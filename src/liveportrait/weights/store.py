@@ -1,7 +1,7 @@
 """Our layout of weights: a folder with `model.safetensors` and `model.json`.
 
-The tensors of network `appearance` are called `appearance.…`, and so on. Matrices and kernels are stored in
-the data type asked for; biases and statistics of normalisations stay float32, since they cost nothing.
+The tensors of network `appearance` are called `appearance.…`, and so on. Matrices and kernels are stored in the
+requested data type; biases and normalisation statistics stay float32, since they take almost no space.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from liveportrait.networks.base import fold_spectral_norm
 from liveportrait.weights.card import CARD_FILE, Card, Metadata, read_card, write_card
 
 WEIGHTS_FILE = "model.safetensors"
-HEADER = 2**24  # bytes, more than a file of weights has beside its numbers
-# Networks that may be absent.
+MAX_HEADER = 2**24  # bytes: more than a weights file contains besides its numbers
+# Networks that may be absent:
 OPTIONAL = ("stitching", "eye_retargeting", "lip_retargeting", "expression", "mouth_painter")
 
 
@@ -36,10 +36,10 @@ def save(
     dtype: torch.dtype = torch.float16,
     accompany: Callable[[Path], None] = lambda partial: None,
 ) -> None:
-    """Writes the networks that are present into a new folder, spectral norm folded.
+    """Writes the networks that are present into a new folder, with spectral norm folded.
 
-    The folder appears complete or not at all; `accompany` is given it before, to add files of its own. Raises
-    UserError where it holds something already or cannot be written.
+    The folder appears complete or not at all; before that, `accompany` is called with the temporary folder and may add
+    files. Raises UserError if the folder is not empty or cannot be written.
     """
     check_new_folder(folder, may_be_empty=True)
     modules = networks.modules()
@@ -54,7 +54,9 @@ def save(
             save_file(state, path)
             card = Card(networks.variant, tuple(modules), sha256_of(path), metadata)
             write_card(card, partial / CARD_FILE)
-            path.chmod((partial / CARD_FILE).stat().st_mode)  # safetensors lets nobody else read its files
+            path.chmod(
+                (partial / CARD_FILE).stat().st_mode
+            )  # safetensors makes its files unreadable for others
             accompany(partial)
             partial.rename(folder)
     except (OSError, SafetensorError) as error:
@@ -62,17 +64,17 @@ def save(
 
 
 def load_folder(folder: Path) -> Networks:
-    """The networks that `save` wrote, in float32 on the CPU.
+    """The networks written by `save`, in float32 on the CPU.
 
-    Raises UserError naming the file that is missing, damaged or does not fit.
+    Raises UserError naming the file that is missing, damaged or does not fit the networks.
     """
     card = read_card(folder)
     path = folder / WEIGHTS_FILE
     described = described_networks(card, folder)
     try:
-        most = 4 * sum(map(_numbers, described.modules().values())) + HEADER
-        if path.exists() and check_input(path).stat().st_size > most:
-            raise UserError(f"{path} is larger than the networks that {CARD_FILE} tells of: fetch it again")
+        max_size = 4 * sum(map(_value_count, described.modules().values())) + MAX_HEADER
+        if path.exists() and check_input(path).stat().st_size > max_size:
+            raise UserError(f"{path} is larger than the networks that {CARD_FILE} describes: fetch it again")
         digest = sha256_of(path)
         if digest != card.sha256:
             raise UserError(
@@ -88,8 +90,8 @@ def load_folder(folder: Path) -> Networks:
         expected |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     check_state(state, expected, str(path))
 
-    with Unfilled():
-        networks = _keep(build(card.variant, retargeting=True, expression=True, painter=True), card)
+    with SkipInit():
+        networks = _keep_listed(build(card.variant, retargeting=True, expression=True, painter=True), card)
     for name, module in networks.modules().items():
         prefix = f"{name}."
         module.load_state_dict(
@@ -99,14 +101,14 @@ def load_folder(folder: Path) -> Networks:
 
 
 def described_networks(card: Card, folder: Path) -> Networks:
-    """The networks that a card tells of, without weights (see `blueprint`)."""
+    """The networks that a card describes, without weights (see `blueprint`)."""
     try:
-        return _keep(blueprint(card.variant), card)
+        return _keep_listed(blueprint(card.variant), card)
     except ValueError as error:
         raise UserError(f"{folder / CARD_FILE} is damaged: {error}") from error
 
 
-def _keep(networks: Networks, card: Card) -> Networks:
+def _keep_listed(networks: Networks, card: Card) -> Networks:
     """Drops the networks that the card does not list. Only the small ones can be absent."""
     present = networks.modules().keys()
     if unknown := [name for name in card.networks if name not in present]:
@@ -119,20 +121,21 @@ def _keep(networks: Networks, card: Card) -> Networks:
 
 
 def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor in the type that it is stored in; float32 where it is small or too large for `dtype`."""
+    """The tensor in its storage type: float32 if it is a vector or its values are too large for `dtype`."""
     if value.is_floating_point():
         fits = value.ndim > 1 and value.abs().max() <= torch.finfo(dtype).max
         value = value.to(dtype if fits else torch.float32)
     return value.contiguous()
 
 
-NAMED = 3  # keys that a message spells out; it counts the others
+MAX_NAMED = 3  # keys that a message spells out; the others are counted
 
 
-class Unfilled(TorchFunctionMode):
-    """A block in which `nn.init` fills nothing, for networks whose weights all come from a file.
+class SkipInit(TorchFunctionMode):
+    """A `with` block in which `nn.init` functions do nothing, for networks whose weights all come from a file.
 
-    On top of the time for random numbers, filling a tensor without memory makes PyTorch import its compiler: seconds.
+    This saves the time for random numbers; besides, filling a meta tensor makes PyTorch import its compiler, which
+    takes seconds.
     """
 
     def __torch_function__(
@@ -142,7 +145,7 @@ class Unfilled(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Calls all functions but those."""
+        """Calls every function except those of `nn.init`."""
         named = kwargs or {}
         if getattr(func, "__module__", None) == nn.init.__name__:
             return named["tensor"] if "tensor" in named else args[0]
@@ -150,31 +153,31 @@ class Unfilled(TorchFunctionMode):
 
 
 def blueprint(variant: Variant) -> Networks:
-    """All networks of a variant without memory for their weights: names and shapes only.
+    """All networks of a variant on the meta device: names and shapes without memory for weights.
 
-    Raises ValueError where the variant's sizes fit no networks.
+    Raises ValueError if no networks can have the variant's sizes.
     """
     try:
-        with torch.device("meta"), Unfilled():
+        with torch.device("meta"), SkipInit():
             return build(variant, retargeting=True, expression=True, painter=True)
     except (RuntimeError, TypeError, IndexError) as error:
         raise ValueError(f"no networks have the sizes {variant}: {error}") from error
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Number of learned numbers in a module."""
+    """Number of trainable parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _numbers(module: nn.Module) -> int:
-    """How many numbers a network keeps, statistics included."""
+def _value_count(module: nn.Module) -> int:
+    """Number of values in a network's state, statistics included."""
     return sum(value.numel() for value in module.state_dict().values())
 
 
 def check_state(state: Mapping[str, object], expected: Mapping[str, Tensor], place: str) -> None:
     """Raises UserError unless `state` has exactly the names and shapes of `expected`.
 
-    place: what the message calls the origin of the state, a file for instance.
+    place: the origin of the state for the message, such as a file.
     """
     faults = []
     if missing := [key for key in expected if key not in state]:
@@ -188,7 +191,7 @@ def check_state(state: Mapping[str, object], expected: Mapping[str, Tensor], pla
     if misfits:
         faults.append(f"{len(misfits)} of the wrong shape ({_some(misfits)})")
     if faults:
-        raise UserError(f"{place} does not fit these networks: of its entries {', '.join(faults)}")
+        raise UserError(f"{place} does not fit these networks; entries: {', '.join(faults)}")
 
 
 def _misfit(value: object, wanted: Tensor) -> str:
@@ -206,5 +209,5 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _some(items: Sequence[str]) -> str:
-    more = f", and {len(items) - NAMED} more" if len(items) > NAMED else ""
-    return ", ".join(map(str, items[:NAMED])) + more
+    more = f", and {len(items) - MAX_NAMED} more" if len(items) > MAX_NAMED else ""
+    return ", ".join(map(str, items[:MAX_NAMED])) + more

@@ -155,7 +155,7 @@ class LivePortrait:
             except UserError as error:
                 lost = error  # what was recorded until then is kept
         if recording and recording.frames:
-            print(f"wrote {self.record}; {seal.told}")
+            print(f"wrote {self.record}; {seal.summary}")
         if lost:
             raise lost
         print(told)

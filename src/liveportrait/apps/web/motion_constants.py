@@ -146,11 +146,11 @@ def watermark_constants() -> Numbers:
             for place, wave in zip(pilot.tolist(), tile.pilot(), strict=True)
         ],
         "places": carrying.tolist(),
-        "faintest": watermark.FAINTEST,
-        "strongest": watermark.STRONGEST,
-        "busy": watermark.BUSY,
-        "around": watermark.AROUND,
-        "largest": watermark.LARGEST,
+        "faintest": watermark.MIN_STRENGTH,
+        "strongest": watermark.MAX_STRENGTH,
+        "busy": watermark.BUSY_GAIN,
+        "around": watermark.NEIGHBOURHOOD,
+        "largest": watermark.MAX_RMS,
     }
 
 

@@ -14,10 +14,10 @@ from liveportrait.data.preparation.labels import Labels
 from liveportrait.data.speech import FRAMES_A_SECOND, clip_of, encoded
 from liveportrait.errors import UserError
 from liveportrait.media.sound.speech import SPEECH_RATE, Speech, read_speech
-from liveportrait.metrics.sync import FARTHEST, SyncMeter, moment
+from liveportrait.metrics.sync import MAX_SHIFT, SyncMeter, moment
 
 FRAME = SPEECH_RATE // FRAMES_A_SECOND  # samples
-AROUND = FARTHEST * FRAME  # samples kept on either side of a clip until its lag is known
+AROUND = MAX_SHIFT * FRAME  # samples kept on either side of a clip until its lag is known
 FOLLOWS = (
     0.15  # lead of the true moment from which lips follow: 96 % of clips of speech, 2 % with another's sound
 )
