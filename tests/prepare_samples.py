@@ -1,4 +1,4 @@
-"""Raw material for preparing: scikit-image's astronaut, moved and made to move her face."""
+"""Raw material for preparation: scikit-image's astronaut, shifted and with a moving face."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skimage.data import astronaut
 
 from liveportrait.data.preparation.options import PrepareOptions
 
-# Clips of half a second, small enough to be made and followed in a test.
+# Clips of half a second, small enough to be made and tracked in a test.
 QUICK = PrepareOptions(min_seconds=0.4, max_seconds=2.0, min_face=60)
 
 
@@ -32,7 +32,7 @@ def scene(shift: float = 0.0, smile: float = 0.0) -> np.ndarray:
 
 
 def talking(frames: int, seed: int = 0) -> list[np.ndarray]:
-    """Frames of the astronaut swaying a few px and moving her mouth, otherwise for another `seed`."""
+    """Frames of the astronaut swaying by a few px and moving her mouth, differently for another `seed`."""
     phase = 1.7 * seed
     return [
         scene(6 * np.sin(0.3 * k + phase), 9 * np.sin((0.9 + 0.2 * seed) * k + phase)) for k in range(frames)
@@ -40,5 +40,5 @@ def talking(frames: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def write_talking(path: Path, frames: int, seed: int = 0) -> Path:
-    """The same as a video of 25 frames a second."""
+    """`talking` as a video of 25 frames per second."""
     return make_video(path, talking(frames, seed), rate=25, options={"crf": "14"})

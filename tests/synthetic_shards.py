@@ -1,4 +1,4 @@
-"""Shards drawn by code: the canonical mesh turned, moved and drawn, with labels that are exact."""
+"""Synthetic shards: the canonical mesh, rotated, moved and drawn, with exact labels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def project(rotation: np.ndarray, size: float, shift: np.ndarray) -> np.ndarray:
-    """The 111 landmarks (111,2) px of the canonical face, `size` px for one unit of the mesh."""
+    """The 111 landmarks (111,2) px of the canonical face, `size` px per unit of the mesh."""
     mesh = canonical_face().vertices @ AXES
     irises = [mesh[[159, 145]].mean(0), mesh[[386, 374]].mean(0)]
     points = np.stack([irises[0] if r == 468 else irises[1] if r == 473 else mesh[r] for r in MESH_ROWS])
@@ -54,7 +54,7 @@ def project(rotation: np.ndarray, size: float, shift: np.ndarray) -> np.ndarray:
 
 
 def draw(landmarks: np.ndarray, tone: int) -> np.ndarray:
-    """A cartoon of the landmarks: enough structure for gradients, no person."""
+    """A cartoon of the landmarks: enough structure for gradients, but no real person."""
     yy, xx = np.mgrid[:SIDE, :SIDE]
     picture = np.stack([xx // 2, yy // 2, np.full_like(xx, 90)], -1).astype(np.uint8)
     outline = cv2.convexHull(np.round(landmarks).astype(np.int32))

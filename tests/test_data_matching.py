@@ -1,4 +1,4 @@
-"""Labels, identities, duplicates and inputs of preparation, on data whose answer is known."""
+"""Labels, identities, duplicates and inputs of preparation, on data with known answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_camera_pose_undoes_a_perspective_camera(pose: tuple[float, float, float
     rotation, place = turn(*pose).astype(np.float64), np.array([4.0, -3.0, -40.0])
     seen = (canonical_face().vertices @ AXES) @ rotation.T + place
     zoom = PICTURE_SIDE / 2 / math.tan(FIELD_OF_VIEW / 2) / -seen[:, 2]
-    # The landmark network gives depth in the scale of the picture, as a weak-perspective camera would.
+    # The landmark network gives depth at the scale of the picture, as a weak-perspective camera would.
     depth = -(seen[:, 2] - seen[:, 2].mean()) * zoom.mean()
     points = np.stack(
         [PICTURE_SIDE / 2 + seen[:, 0] * zoom, PICTURE_SIDE / 2 - seen[:, 1] * zoom, depth], axis=1
@@ -108,7 +108,7 @@ def test_a_copy_is_a_duplicate_and_another_take_is_not() -> None:
     assert hash_distance(rows[0], rows[1]) < 0.7 * hash_distance(rows[0], rows[2])
 
 
-def test_of_duplicates_the_one_worth_most_stays() -> None:
+def test_the_most_valuable_of_duplicates_is_kept() -> None:
     rng = np.random.default_rng(0)
     clip, other = rng.integers(0, 256, (2, 12, 32), dtype=np.uint8)
     picture = clip[5:6].copy()
@@ -123,7 +123,7 @@ def test_of_duplicates_the_one_worth_most_stays() -> None:
 # inputs
 
 
-def test_inputs_are_found_once_in_order_and_hidden_ones_not(tmp_path: Path) -> None:
+def test_inputs_are_found_once_in_order_without_hidden_ones(tmp_path: Path) -> None:
     for name in ("b.mp4", "a/z.png", "a/.secret.png", ".git/x.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -132,7 +132,7 @@ def test_inputs_are_found_once_in_order_and_hidden_ones_not(tmp_path: Path) -> N
     assert [entry.name for entry in found] == ["z.png", "b.mp4"]
 
 
-def test_fingerprints_tell_content_not_names(tmp_path: Path) -> None:
+def test_fingerprints_depend_on_content_not_names(tmp_path: Path) -> None:
     large = bytes(3_500_000)
     for name, data in (("a", large), ("b", large), ("c", large[:-1] + b"1"), ("d", large + b"\0")):
         (tmp_path / name).write_bytes(data)

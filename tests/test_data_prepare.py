@@ -1,4 +1,4 @@
-"""Preparing from raw files to shards: what is kept is labelled rightly, what is dropped is named."""
+"""Preparation from raw files to shards: what is kept is labelled correctly, what is dropped is reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FADE = 12
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prepared]:
-    """A folder of everything that can go right and wrong, prepared."""
+    """A folder with everything that can go right or wrong, prepared."""
     folder = tmp_path_factory.mktemp("raw")
     (folder / "deep").mkdir()
     bare = cv2.resize(np.ascontiguousarray(coffee()[:300, :400]), (400, 300))
@@ -40,7 +40,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prepared]:
         for k, frame in enumerate(clip)
     ]
     make_video(folder / "talk.mp4", [*faded, *[bare] * 30], rate=25, options={"crf": "14"})
-    # The same recording, smaller, cut out differently, encoded worse.
+    # The same recording: smaller, cropped differently, with worse encoding.
     smaller = [
         cv2.resize(frame[10:, 30:380], (314, 260), interpolation=cv2.INTER_AREA) for frame in clip[22:]
     ]
@@ -92,7 +92,7 @@ def test_keeps_one_clip_and_one_picture(prepared: tuple[Path, Prepared]) -> None
         assert isinstance(entry, Sample) and len(frames) == len(entry.landmarks) == len(entry.measured)
 
 
-def test_everything_else_is_named_with_its_reason(prepared: tuple[Path, Prepared]) -> None:
+def test_everything_else_is_reported_with_its_reason(prepared: tuple[Path, Prepared]) -> None:
     _, done = prepared
     reasons = {name: {line["reason"] for line in lines} for name, lines in dropped(done).items()}
     assert reasons["talk.mp4"] == {"fade", "no face"}
@@ -106,7 +106,7 @@ def test_everything_else_is_named_with_its_reason(prepared: tuple[Path, Prepared
     assert set(reasons) | {"copy.png"} == {str(p.relative_to(prepared[0])) for p in prepared[0].rglob("*.*")}
 
 
-def test_the_clip_ends_at_the_cut_and_begins_after_the_fade(prepared: tuple[Path, Prepared]) -> None:
+def test_the_clip_starts_after_the_fade_and_ends_at_the_cut(prepared: tuple[Path, Prepared]) -> None:
     _, done = prepared
     clip = next(entry for entry in entries(done) if entry.is_video)
     facts = about(done)[clip.key]
@@ -117,7 +117,7 @@ def test_the_clip_ends_at_the_cut_and_begins_after_the_fade(prepared: tuple[Path
     assert (gone["start_s"], gone["end_s"]) == (36 / 25, 66 / 25)
 
 
-def test_labels_are_those_of_the_frames_that_are_stored(prepared: tuple[Path, Prepared]) -> None:
+def test_labels_match_the_stored_frames(prepared: tuple[Path, Prepared]) -> None:
     _, done = prepared
     analyzer = default_analyzer()
     clip = next(entry for entry in entries(done) if entry.is_video)
@@ -143,7 +143,7 @@ def test_a_mirrored_face_has_the_mirrored_rotation(tmp_path: Path) -> None:
     assert turned[0]["roll"][0] < -2  # she leans her head to the picture's right: clockwise
 
 
-def test_training_takes_what_was_prepared(prepared: tuple[Path, Prepared], tmp_path: Path) -> None:
+def test_training_reads_what_was_prepared(prepared: tuple[Path, Prepared], tmp_path: Path) -> None:
     _, done = prepared
     build_corpus(done.shards, tmp_path / "corpus", frames_per_clip=8, one_in=10**9, seed=0)
     corpus = load_corpus(tmp_path / "corpus")
@@ -167,7 +167,7 @@ def test_statistics_and_sheet(prepared: tuple[Path, Prepared]) -> None:
     assert load_image(folder / "contact-sheet.png").shape[1] > 128
 
 
-def test_two_people_in_a_frame_are_two_clips_each_in_its_own_window(tmp_path: Path) -> None:
+def test_two_people_in_a_frame_give_two_clips_each_with_its_own_window(tmp_path: Path) -> None:
     left, right = talking(14), talking(14, seed=4)
     pairs = [np.concatenate([a[:, 60:360], b[:, 60:360]], axis=1) for a, b in zip(left, right, strict=True)]
     make_video(tmp_path / "two.mp4", pairs, rate=50, options={"crf": "14"})
@@ -182,7 +182,7 @@ def test_two_people_in_a_frame_are_two_clips_each_in_its_own_window(tmp_path: Pa
     ]  # 50 frames a second, resampled to 25
 
 
-def test_shards_are_limited_in_size_and_hold_no_clock(tmp_path: Path) -> None:
+def test_shards_are_limited_in_size_and_contain_no_time_stamps(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(5):
         noisy = scene(4.0 * number, 5.0 * number).astype(np.int16) + rng.integers(-9, 9, (300, 400, 3))
@@ -218,7 +218,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return printed
 
 
-def test_bad_input_is_one_sentence(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_bad_input_gives_one_sentence(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("list.txt").write_text("# nothing yet\n\n")
@@ -226,7 +226,7 @@ def test_bad_input_is_one_sentence(tmp_path: Path, monkeypatch, capsys) -> None:
     assert "name videos" in fails(capsys, "-o", "out")
     assert "no such file or folder" in fails(capsys, "nowhere", "-o", "out")
     assert "empty folder" in fails(capsys, "empty", "-o", "out")
-    assert "lists no path" in fails(capsys, "list.txt", "-o", "out")
+    assert "lists no paths" in fails(capsys, "list.txt", "-o", "out")
     assert "workers" in fails(capsys, "coffee.png", "-o", "out", "--workers", "0")
     assert not Path("out").exists()
     assert "No face in 1 inputs" in fails(capsys, "coffee.png", "-o", "out")
@@ -259,7 +259,7 @@ def test_damaged_parts_are_named(tmp_path: Path) -> None:
     assert prepare([tmp_path / "face.png"], tmp_path / "out", QUICK).statistics == done.statistics
 
 
-def test_a_talking_video_survives_a_list_of_options(tmp_path: Path, capsys) -> None:
+def test_a_talking_video_is_kept_with_many_options_set(tmp_path: Path, capsys) -> None:
     write_talking(tmp_path / "talk.mp4", 14)
     out = str(tmp_path / "out")
     line = ["prepare", str(tmp_path / "talk.mp4"), "-o", out, "--min-seconds", "0.4", "--min-face", "60"]

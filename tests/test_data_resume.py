@@ -1,4 +1,4 @@
-"""Preparing that is killed, crashes or runs elsewhere gives what an undisturbed run in one process gives."""
+"""A preparation that is killed, crashes or runs on a cluster gives the result of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 
 
 def alive(process: int) -> bool:
-    """Whether a process runs: one that nobody has waited for yet counts as dead."""
+    """Whether a process is running; a zombie counts as dead."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
@@ -64,7 +64,7 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at processes through /proc")
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
+def test_a_killed_run_resumes_and_ends_in_the_same_bytes(
     raw: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -91,7 +91,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
         running.wait()
     assert children
     wait_for(lambda: not any(alive(int(child)) for child in children))
-    # Whatever has its name is whole; nothing else of the result is there yet.
+    # Every file with its final name is complete; nothing else of the result is there yet.
     finished = {
         path: data for path, data in contents(out).items() if path.startswith(FOLDER) and "/." not in path
     }
@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
     assert contents(out) == undisturbed
 
 
-def test_a_second_run_does_nothing_again(
+def test_a_second_run_repeats_nothing(
     raw: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path, data in undisturbed.items():
@@ -118,7 +118,7 @@ def test_a_second_run_does_nothing_again(
 
 
 def die_on_the_first_video(job: Job) -> str:
-    """Work that kills its process at one input, as a broken decoder would."""
+    """Work that kills its process at one input, like a broken decoder."""
     if job.path.endswith("0.mp4"):
         os.kill(os.getpid(), signal.SIGKILL)
     return write_nothing(job)
@@ -129,7 +129,7 @@ def write_nothing(job: Job) -> str:
     return job.key
 
 
-def test_an_input_that_kills_its_process_is_dropped_and_costs_no_other(tmp_path: Path) -> None:
+def test_an_input_that_kills_its_process_is_dropped_without_losing_others(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     jobs = [Job(f"/nowhere/{number}.mp4", f"key{number}", str(tmp_path), QUICK) for number in range(7)]
     keys = list(run_in_pool(jobs, 2, die_on_the_first_video))
@@ -142,7 +142,7 @@ def test_an_input_that_kills_its_process_is_dropped_and_costs_no_other(tmp_path:
 
 
 class FakeRay(types.ModuleType):
-    """As much of Ray Data as is used, on rows that went through its kind of serialisation: plain values only."""
+    """The parts of Ray Data that are used; rows contain plain values only, as its serialisation requires."""
 
     def __init__(self) -> None:
         super().__init__("ray")
@@ -172,7 +172,7 @@ class FakeRay(types.ModuleType):
         return self.results
 
 
-def test_over_a_cluster_the_result_is_the_same(
+def test_on_a_cluster_the_result_is_the_same(
     raw: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeRay()

@@ -101,7 +101,7 @@ def test_a_broken_member_is_skipped_and_named_or_refused(case: str, whole: Membe
         list(read_shard(path))
 
 
-def test_a_shard_cut_off_gives_what_it_still_holds(whole: Members, tmp_path: Path) -> None:
+def test_a_truncated_shard_gives_what_it_still_contains(whole: Members, tmp_path: Path) -> None:
     path = write(tmp_path / "shard.tar", whole)
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"0-002.npz") + 700])
@@ -112,7 +112,7 @@ def test_a_shard_cut_off_gives_what_it_still_holds(whole: Members, tmp_path: Pat
         list(read_shard(path))
 
 
-def test_entries_without_labels_come_on_request(whole: Members, tmp_path: Path) -> None:
+def test_entries_without_labels_are_given_on_request(whole: Members, tmp_path: Path) -> None:
     cat = {"cat.jpg": whole["0-002.jpg"], "cat.json": json.dumps({"domain": "animal"}).encode()}
     path = write(tmp_path / "shard.tar", {**whole, **cat})
     assert "cat" not in [sample.key for sample in read_shard(path)]
@@ -123,8 +123,8 @@ def test_entries_without_labels_come_on_request(whole: Members, tmp_path: Path) 
     assert entries[0].domain == "photo"
 
 
-def test_a_corpus_is_built_from_what_is_whole(whole: Members, tmp_path: Path, capsys) -> None:
-    # A frame in the middle damaged: the packets are all there, so that decoding alone can tell.
+def test_a_corpus_is_built_from_intact_samples(whole: Members, tmp_path: Path, capsys) -> None:
+    # A damaged frame in the middle: all packets are there, so only decoding can reveal it.
     video = bytearray(whole["0-001.mp4"])
     start = video.index(b"mdat") + 900
     video[start : start + 1500] = bytes(1500)

@@ -1,4 +1,4 @@
-"""Sound beside labels: kept where the lips follow it, and laid onto them."""
+"""Sound with labels: kept if the lips follow it, and shifted to match them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from prepare_samples import QUICK, talking
 
 from liveportrait.data.preparation.parts import add_member, npz
 from liveportrait.data.preparation.run import prepare
-from liveportrait.data.preparation.sound import kept_sounds, sounds_of
-from liveportrait.data.speech import LIP_ROWS, moved, read_clips
+from liveportrait.data.preparation.sound import aligned_sounds, read_spans
+from liveportrait.data.speech import LIP_ROWS, read_clips, without_lag
 from liveportrait.motion.voice import Voice
 
 LATE = 0.12  # s
@@ -25,7 +25,7 @@ LATE = 0.12  # s
 
 @dataclass
 class Spoken:
-    """A clip of a film as the preparation has it by then."""
+    """A clip of a film at this stage of the preparation."""
 
     start: int
     frames: int
@@ -33,7 +33,7 @@ class Spoken:
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:
-    """Four syllables a second or so, each a buzz through two formants of its own."""
+    """About four syllables per second, each a buzz through two formants of its own."""
     rng = np.random.default_rng(seed)
     times = np.arange(int(seconds * 16000)) / 16000
     sound = np.zeros_like(times)
@@ -49,7 +49,7 @@ def speech(seconds: float, seed: int) -> np.ndarray:
 
 
 def labels_of(sound: np.ndarray) -> dict[str, np.ndarray]:
-    """Labels of a face that says a sound as V does."""
+    """Labels of a face that speaks a sound the way V would animate it."""
     said = Voice.load().speak(sound)
     count = len(said.lips)
     points = np.full((count, 111, 2), 100.0)
@@ -64,7 +64,7 @@ def labels_of(sound: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def film(path: Path, sound: np.ndarray) -> Path:
-    """Grey pictures with a sound."""
+    """A video of grey pictures with sound."""
     with av.open(str(path), "w") as container:
         pictures = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         pictures.width, pictures.height, pictures.pix_fmt = 64, 64, "yuv420p"
@@ -80,12 +80,12 @@ def film(path: Path, sound: np.ndarray) -> Path:
     return path
 
 
-def test_sound_is_kept_where_lips_follow_it_and_laid_onto_them(tmp_path: Path) -> None:
+def test_sound_is_kept_if_lips_follow_it_and_shifted_to_match_them(tmp_path: Path) -> None:
     own, other = speech(8, 1), speech(8, 2)
-    path = film(tmp_path / "late.mov", np.concatenate([moved(own, -LATE), other]))
+    path = film(tmp_path / "late.mov", np.concatenate([without_lag(own, -LATE), other]))
     labels = labels_of(own)
     clips = [Spoken(0, 200, labels), Spoken(200, 200, labels)]
-    (kept, about), (dropped, why) = kept_sounds(path, clips)  # type: ignore[arg-type]
+    (kept, about), (dropped, why) = aligned_sounds(path, clips)  # type: ignore[arg-type]
     assert kept is not None and abs(about["sync"]["lag_ms"] - 1000 * LATE) <= 25
     assert about["sync"]["corrected"] and about["sound"]["samples"] == 200 * 640
     assert dropped is None and "sound" not in why and why["sync"]["lead"] < about["sync"]["lead"]
@@ -99,15 +99,15 @@ def test_sound_is_kept_where_lips_follow_it_and_laid_onto_them(tmp_path: Path) -
     assert np.corrcoef(loud[5:-5], wanted[5:-5])[0, 1] > 0.85  # 25 ms off
 
 
-def test_spans_reach_beyond_the_sound(tmp_path: Path) -> None:
+def test_spans_may_extend_beyond_the_sound(tmp_path: Path) -> None:
     path = film(tmp_path / "short.mov", speech(1, 3))
-    (sound,) = sounds_of(path, [(8000, 32000)])
+    (sound,) = read_spans(path, [(8000, 32000)])
     assert len(sound) == 24000 + 2 * 9600
     assert (
         np.abs(sound[:1600]).max() == 0 and np.abs(sound[1600:9600]).max() > 0.1
     )  # begins 0.6 s before the span
     assert np.abs(sound[20000:]).max() == 0
-    assert sounds_of(make_video(tmp_path / "silent.mp4", 5), [(0, 3200)]) == []
+    assert read_spans(make_video(tmp_path / "silent.mp4", 5), [(0, 3200)]) == []
 
 
 def test_a_film_whose_lips_do_not_follow_its_sound_keeps_none(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_film_whose_lips_do_not_follow_its_sound_keeps_none(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("lag", [0.0, 0.05, -0.05])
-def test_moving_a_sound_keeps_its_place(lag: float) -> None:
+def test_removing_a_lag_keeps_the_length_aligned(lag: float) -> None:
     click = np.zeros(16000, np.float32)
     click[8000] = 1
-    assert int(np.argmax(moved(click, lag))) == 8000 - round(16000 * lag)
+    assert int(np.argmax(without_lag(click, lag))) == 8000 - round(16000 * lag)

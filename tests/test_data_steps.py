@@ -1,4 +1,4 @@
-"""The steps of preparation one by one, on data whose answer is known."""
+"""The steps of preparation one by one, on data with known answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from liveportrait.data.preparation.quality import (
     quality,
     shape_motion,
 )
-from liveportrait.data.preparation.samples import merged
+from liveportrait.data.preparation.samples import merge_adjacent
 from liveportrait.data.preparation.tracks import FaceTrack, TrackCollector, at_rate
 from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.face import Face
@@ -43,7 +43,7 @@ GOOD = FaceMeasures(sharpness=0.2, brightness=120, contrast=50, lost=0)
 
 
 def mesh(x: float = 320, y: float = 240, size: float = 9, spread: float = 0.0, seed: int = 0) -> np.ndarray:
-    """The canonical face as landmarks (478,3) px, centred at (x, y), `size` px for a centimetre."""
+    """The canonical face as landmarks (478,3) px, centred at (x, y), `size` px per centimetre."""
     vertices = canonical_face().vertices - canonical_face().vertices.mean(0)
     points = np.concatenate([vertices, np.zeros((10, 3), np.float32)]) * size + [x, y, 0]
     return (points + np.random.default_rng(seed).normal(0, spread, points.shape)).astype(np.float32)
@@ -52,7 +52,7 @@ def mesh(x: float = 320, y: float = 240, size: float = 9, spread: float = 0.0, s
 # cuts
 
 
-def test_a_cut_is_told_from_motion_flicker_and_light() -> None:
+def test_a_cut_is_distinguished_from_motion_flicker_and_light() -> None:
     other = np.ascontiguousarray(coffee()[:300, :400])
     shot = talking(12)
     frames = [
@@ -67,7 +67,7 @@ def test_a_cut_is_told_from_motion_flicker_and_light() -> None:
     assert cuts == [18, 22]
 
 
-def test_fast_motion_is_no_cut() -> None:
+def test_fast_motion_is_not_a_cut() -> None:
     detector = CutFinder(FACE_REGION)
     assert not any(detector.is_cut(region_change(scene(20.0 * k), scene(20.0 * (k + 1)))) for k in range(4))
 
@@ -84,7 +84,7 @@ def test_fast_motion_is_no_cut() -> None:
         (Fraction(20), [0, 0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 9]),
     ],
 )
-def test_resampling_shows_the_nearest_earlier_frame(source: Fraction, wanted: list[int]) -> None:
+def test_resampling_takes_the_nearest_earlier_frame(source: Fraction, wanted: list[int]) -> None:
     frames = [np.full((1, 1, 3), number, np.uint8) for number in range(10)]
     shown = [int(frame[0, 0, 0]) for frame in at_rate(frames, source, 25)]
     assert shown == wanted
@@ -94,7 +94,7 @@ def test_resampling_shows_the_nearest_earlier_frame(source: Fraction, wanted: li
 
 
 class FakeAnalyzer(OpenVinoFaceAnalyzer):
-    """Sees the faces that a script places in the frames; a frame's first pixel is its number."""
+    """Finds the faces that a script places in the frames; a frame's first pixel is its number."""
 
     def __init__(self, script: dict[int, list[np.ndarray]]) -> None:
         self.script = script
@@ -135,7 +135,7 @@ def follow(
     return collector
 
 
-def test_people_come_and_go_each_in_a_track_of_their_own() -> None:
+def test_people_come_and_go_each_in_their_own_track() -> None:
     left, right = mesh(160, 200), mesh(480, 200)
     script = {k: [left, right] if 10 <= k < 30 else [left] for k in range(60)}
     tracks = follow(script, 60).tracks  # type: ignore[attr-defined]
@@ -146,7 +146,7 @@ def test_people_come_and_go_each_in_a_track_of_their_own() -> None:
     assert spans[0][2] < 320 < spans[1][2]
 
 
-def test_a_face_that_jumps_is_another_track() -> None:
+def test_a_face_that_jumps_starts_another_track() -> None:
     script = {k: [mesh(200, 200) if k < 20 else mesh(300, 200)] for k in range(40)}
     tracks = follow(script, 40).tracks  # type: ignore[attr-defined]
     assert [(track.start, len(track.faces)) for track in tracks] == [(0, 20), (20, 20)]
@@ -158,7 +158,7 @@ def test_long_tracks_are_divided_without_losing_a_frame() -> None:
     assert [(track.start, len(track.faces)) for track in tracks] == [(0, 50), (50, 50), (100, 20)]
 
 
-def test_small_faces_are_noted_but_not_followed() -> None:
+def test_small_faces_are_recorded_but_not_tracked() -> None:
     collector = follow({k: [mesh(size=3)] for k in range(30)}, 30)
     assert not collector.tracks and collector.small  # type: ignore[attr-defined]
 
@@ -187,14 +187,14 @@ def divided(
     return divider.clips, {d.reason: (d.start_s or 0.0, d.end_s or 0.0) for d in divider.dropped}
 
 
-def test_a_good_track_is_one_clip() -> None:
+def test_a_good_track_gives_one_clip() -> None:
     clips, dropped = divided(track_of(100, start=50))
     assert [(clip.start, clip.frames) for clip in clips] == [(50, 100)]
     assert not dropped
     assert clips[0].labels["lmk"].shape == (100, 111, 2)
 
 
-def test_another_person_in_the_same_place_begins_another_clip() -> None:
+def test_another_person_in_the_same_place_starts_another_clip() -> None:
     track = track_of(200)
     track.embeddings = [(k, e + 0.1 * (k >= 100)) for k, e in track.embeddings]  # 1.13 apart
     clips, dropped = divided(track)
@@ -228,7 +228,7 @@ def test_badly_lit_frames_divide_a_clip(bad: FaceMeasures, reason: str) -> None:
     assert len(divided(track)[0]) == 1, "a flicker"
 
 
-def test_each_kind_of_bad_clip_is_named() -> None:
+def test_each_kind_of_bad_clip_has_its_reason() -> None:
     def reason(change_track, options: PrepareOptions = OPTIONS) -> set[str]:
         track = track_of(100)
         change_track(track)
@@ -254,14 +254,14 @@ def test_each_kind_of_bad_clip_is_named() -> None:
     assert reason(tremble) == {"unstable"}
 
 
-def test_pieces_of_one_reason_that_touch_are_one_line() -> None:
+def test_adjacent_pieces_with_the_same_reason_are_merged() -> None:
     pieces = [
         Dropped("short", "0.1 s", 1.1, 1.2),
         Dropped("short", "0.1 s", 1.0, 1.1),
         Dropped("dark", "9", 1.2, 2.0),
     ]
     pieces += [Dropped("short", "0.3 s", 2.0, 2.3), Dropped("dark", "8", 2.5, 2.6)]
-    spans = [(piece.reason, piece.start_s, piece.end_s) for piece in merged(pieces, 0.04)]
+    spans = [(piece.reason, piece.start_s, piece.end_s) for piece in merge_adjacent(pieces, 0.04)]
     assert spans == [("short", 1.0, 1.2), ("dark", 1.2, 2.0), ("short", 2.0, 2.3), ("dark", 2.5, 2.6)]
 
 
@@ -274,14 +274,14 @@ def boxes(centres: list[tuple[float, float]], side: float = 100) -> np.ndarray:
     )
 
 
-def test_the_window_is_fixed_square_and_as_large_as_said() -> None:
+def test_the_window_is_fixed_square_and_of_the_given_size() -> None:
     window = fit_window(boxes([(320, 240)] * 3), (640, 480), OPTIONS)
     assert window is not None and window.side == 225
     assert 320 - (window.x + window.side / 2) == pytest.approx(0, abs=1)
     assert 240 - (window.y + window.side / 2) == pytest.approx(9, abs=1)
 
 
-def test_near_the_edge_the_window_moves_then_shrinks_then_gives_up() -> None:
+def test_near_the_edge_the_window_moves_then_shrinks_then_fails() -> None:
     near = fit_window(boxes([(100, 240)] * 3), (640, 480), OPTIONS)
     assert near is not None and near.x == 0 and near.side == 225
     nearer = fit_window(boxes([(65, 240)] * 3), (640, 480), OPTIONS)
@@ -289,7 +289,7 @@ def test_near_the_edge_the_window_moves_then_shrinks_then_gives_up() -> None:
     assert fit_window(boxes([(40, 240)] * 3), (640, 480), OPTIONS) is None
 
 
-def test_a_face_that_changes_place_gets_a_window_for_each() -> None:
+def test_a_face_that_changes_place_gets_a_window_per_place() -> None:
     path = [(200, 240)] * 80 + [(200 + 10 * k, 240) for k in range(20)] + [(400, 240)] * 90
     parts = list(divide_by_window(boxes(path), (640, 480), OPTIONS))
     assert len(parts) == 2
@@ -345,7 +345,7 @@ def test_blur_lowers_sharpness_whatever_the_size_and_light() -> None:
         assert soft.sharpness < OPTIONS.min_sharpness < seen.sharpness / 2
 
 
-def test_fades_are_cut_off_and_ordinary_changes_are_not() -> None:
+def test_fades_are_cut_off_but_ordinary_changes_are_not() -> None:
     steady = np.full(100, 40.0, np.float32)
     assert faded_ends(steady) == (0, 100)
     wavering = steady * (1 + 0.1 * np.sin(np.arange(100) / 5)).astype(np.float32)
@@ -357,7 +357,7 @@ def test_fades_are_cut_off_and_ordinary_changes_are_not() -> None:
     assert 18 <= first <= 20 and 90 <= end <= 92
 
 
-def test_a_still_has_no_shape_motion_wherever_the_camera_goes() -> None:
+def test_a_still_picture_has_no_shape_motion_however_the_camera_moves() -> None:
     turned = []
     for k in range(20):
         angle = 0.02 * k

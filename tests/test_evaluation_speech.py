@@ -14,7 +14,7 @@ from skimage.data import astronaut
 from liveportrait import weights
 from liveportrait.apps.cli import main
 from liveportrait.data.preparation.parts import add_member
-from liveportrait.data.speech import LIP_ROWS, encoded, moved, read_clips, remaining_lag
+from liveportrait.data.speech import LIP_ROWS, encode_opus, read_clips, remaining_lag, without_lag
 from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.evaluation.context import EvalContext
@@ -57,7 +57,7 @@ def speech_shard(path: Path, late: float = 0.0, count: int = 2) -> Path:
                 bs=scores.astype(np.uint8),
             )
             about = {"identity": f"p{number}", "sync": {"lag_ms": 1000 * late, "corrected": False}}
-            add_member(tar, f"c{number}.ogg", encoded(moved(sound, -late)))
+            add_member(tar, f"c{number}.ogg", encode_opus(without_lag(sound, -late)))
             add_member(tar, f"c{number}.npz", arrays.getvalue())
             add_member(tar, f"c{number}.json", json.dumps(about).encode())
     return path
@@ -72,7 +72,7 @@ def test_a_late_sound_is_moved_onto_the_lips(tmp_path: Path) -> None:
     loud = [np.corrcoef(np.abs(each).mean(1), level)[0, 1] for each in (on_lips, stored)]
     assert loud[0] > 0.95 and loud[1] < loud[0] - 0.1
     assert remaining_lag({"sync": {"lag_ms": 120, "corrected": True}}) == remaining_lag({}) == 0
-    assert encoded(sound) == encoded(sound)
+    assert encode_opus(sound) == encode_opus(sound)
 
 
 def test_the_bundled_scorer_tells_speech_from_the_same_later() -> None:

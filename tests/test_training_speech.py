@@ -119,7 +119,7 @@ def test_the_scorer_tells_the_true_moment(
     steps, lips = checks.steps[:, : 2 * BANDS].float(), checks.wanted / examples.deviation
     true = sync(scorer.eval(), [(steps, lips)])
     late = sync(scorer, [(steps, lips.roll(7, 0))])
-    assert true.accuracy > 0.75 and true.margin > 0.05 and abs(true.offset) <= 1
+    assert true.told > 0.75 and true.margin > 0.05 and abs(true.offset) <= 1
     assert abs(late.offset - 7) <= 1 and late.margin < true.margin
     voice = Voice.load()
     meter = SyncMeter(scorer, *levels, examples.deviation)

@@ -1,4 +1,4 @@
-"""Reads training shards: tar files in WebDataset layout, `KEY.mp4` or `KEY.jpg` with `KEY.npz` and `KEY.json`."""
+"""Reading training shards: tar files in WebDataset layout, `KEY.mp4` or `KEY.jpg` with `KEY.npz` and `KEY.json`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from liveportrait.media.files import check_input
 LANDMARKS = 111
 BLENDSHAPES = 52
 PICTURE_SIDE = 256
-# Landmarks may lie a little outside the picture; farther out they belong to a picture of another size.
-OUTERMOST = 1.25 * PICTURE_SIDE
-# A box of landmarks smaller than this is given in other units than px of the picture.
-SMALLEST_EXTENT = PICTURE_SIDE / 8
+# Landmarks may lie slightly outside the picture; farther out they belong to a picture of another size.
+MAX_COORDINATE = 1.25 * PICTURE_SIDE
+# If the box of the landmarks is smaller than this, they are not in px of the picture.
+MIN_EXTENT = PICTURE_SIDE / 8
 JPEG_END = b"\xff\xd9"
 
 Labels = dict[str, NDArray[Any]]
@@ -36,31 +36,31 @@ OnBroken = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip, or one picture, with or without labels."""
+    """One clip or one picture, with or without labels."""
 
     key: str
-    identity: str  # of the person, where known; otherwise the key
-    domain: str  # photo, generated, stylized or animal; photo where the shard does not say
+    identity: str  # of the person if known, otherwise the key
+    domain: str  # photo, generated, stylized or animal; photo if the shard does not say
     is_video: bool
     media: bytes
 
     def frames(self, wanted: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
         """Decoded frames (n,256,256,3) RGB; `wanted` are ascending frame numbers, all by default.
 
-        Raises UserError when the sample cannot be decoded, or has other frames than these.
+        Raises UserError if the sample cannot be decoded, or its frames have another number or size.
         """
         try:
             frames = self._decode(wanted)
         except (av.FFmpegError, cv2.error, ValueError) as error:
             raise UserError(
-                f"Sample {self.key} cannot be decoded ({error}): prepare its shard anew."
+                f"Sample {self.key} cannot be decoded ({error}): prepare its shard again."
             ) from error
         size = (PICTURE_SIDE, PICTURE_SIDE, 3)
         if frames.shape[1:] != size or (wanted is not None and len(frames) != len(wanted)):
             count = "all" if wanted is None else len(wanted)
             raise UserError(
-                f"Sample {self.key} has frames of shape {frames.shape} where {count} of {size} are expected: "
-                "prepare its shard anew."
+                f"Sample {self.key} has frames of shape {frames.shape}, expected {count} of {size}: "
+                "prepare its shard again."
             )
         return frames
 
@@ -73,7 +73,7 @@ class Entry:
         keep = None if wanted is None else set(wanted.tolist())
         with av.open(io.BytesIO(self.media), "r", options=OPEN_OPTIONS) as container:
             stream = container.streams.video[0]
-            # Otherwise the decoder paints over damage and says nothing; with threads it does so all the same.
+            # By default the decoder silently conceals damage; with threads it does so in any case.
             stream.codec_context.options = {"err_detect": "explode"}
             stream.thread_type = "NONE"
             pictures = [
@@ -95,23 +95,23 @@ class Sample(Entry):
 
 
 def is_held_out(identity: str, one_in: int) -> bool:
-    """Whether an identity belongs to the held-out set: a hash decides, so that any corpus splits the same way."""
+    """Whether an identity belongs to the held-out set. A hash decides, so every corpus is split the same way."""
     return int(hashlib.sha256(identity.encode()).hexdigest(), 16) % one_in == 0
 
 
 def read_shard(path: Path, on_broken: OnBroken | None = None) -> Iterator[Sample]:
-    """The labelled samples of a shard, in order; entries without labels (animals) are passed over.
+    """The labelled samples of a shard, in order; entries without labels (animals) are skipped.
 
-    A broken member is told to `on_broken` in one sentence and skipped. Without `on_broken` it raises UserError, as
-    does a file that is no tar, in either case.
+    A broken member is reported to `on_broken` in one sentence and skipped; without `on_broken` it raises UserError. A
+    file that is not a tar always raises UserError.
     """
     return (entry for entry in read_entries(path, on_broken) if isinstance(entry, Sample))
 
 
 def read_entries(path: Path, on_broken: OnBroken | None = None) -> Iterator[Entry]:
-    """All entries of a shard, in order: a `Sample` where there are labels, else an `Entry`. Errors as `read_shard`.
+    """All entries of a shard, in order: a `Sample` if there are labels, else an `Entry`. Errors as for `read_shard`.
 
-    Looked at are the labels' shapes, counts and places, and whether the media is whole; pixels are not decoded.
+    The labels' shapes, counts and ranges are checked, and whether the media is complete; no pixels are decoded.
     """
     for key, parts in read_groups(path, on_broken):
         try:
@@ -119,11 +119,11 @@ def read_entries(path: Path, on_broken: OnBroken | None = None) -> Iterator[Entr
         except _BROKEN as error:
             sentence = f"Sample {key} of shard {path} is broken ({error})"
             if on_broken is None:
-                raise UserError(f"{sentence}: fetch or prepare the shard anew.") from error
+                raise UserError(f"{sentence}: fetch or prepare the shard again.") from error
             on_broken(f"{sentence}.")
 
 
-# What a member that is not what its name says raises: zip and numpy, JSON, FFmpeg, OpenCV, our own checks.
+# What a broken member may raise: zip and numpy, JSON, FFmpeg, OpenCV, our own checks.
 _BROKEN = (
     zipfile.BadZipFile,
     ValueError,
@@ -137,11 +137,11 @@ _BROKEN = (
 
 
 def read_groups(path: Path, on_broken: OnBroken | None) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and members by suffix, for each run of members of one key. Errors as `read_shard`."""
+    """Key and members by suffix, for each run of members with the same key. Errors as for `read_shard`."""
     key, parts = "", dict[str, bytes]()
     opened = False
     if path.exists():
-        check_input(path)  # a pipe would never end
+        check_input(path)  # reading a pipe might never end
     try:
         with tarfile.open(path) as tar:
             opened = True
@@ -157,8 +157,8 @@ def read_groups(path: Path, on_broken: OnBroken | None) -> Iterator[tuple[str, d
         raise UserError(f"No shard at {path}: check the path in the training configuration.") from error
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         if on_broken is None or not opened:
-            reason = " ".join(str(error).split())  # tarfile's own has a line for each way it tried
-            raise UserError(f"Shard {path} cannot be read ({reason}): fetch or prepare it anew.") from error
+            reason = " ".join(str(error).split())  # tarfile's message has a line for each format it tried
+            raise UserError(f"Shard {path} cannot be read ({reason}): fetch or prepare it again.") from error
         on_broken(f"Shard {path} is cut off at sample {key or 'one'} ({error}).")
         return
     if parts:
@@ -169,7 +169,7 @@ def _entry(key: str, parts: dict[str, bytes]) -> Entry:
     """Raises one of _BROKEN."""
     about = json.loads(parts.get("json", b"{}"))
     if not isinstance(about, dict):
-        raise ValueError("its json is no object")
+        raise ValueError("its json is not an object")
     is_video = "mp4" in parts
     if not is_video and "jpg" not in parts:
         raise ValueError("no mp4 and no jpg")
@@ -194,7 +194,7 @@ def _entry(key: str, parts: dict[str, bytes]) -> Entry:
 
 
 def _video_frames(media: bytes) -> int:
-    """Whole frames of a video, counted by its packets. Raises ValueError or FFmpegError where it is broken."""
+    """The number of frames of a video, by its packets. Raises ValueError or FFmpegError if it is broken."""
     with av.open(io.BytesIO(media), "r", options=OPEN_OPTIONS) as container:
         if not container.streams.video:
             raise ValueError("an mp4 without a video track")
@@ -212,10 +212,10 @@ def _video_frames(media: bytes) -> int:
 
 
 def _picture_frames(media: bytes) -> int:
-    """1. Raises ValueError where the picture is broken."""
+    """Always 1. Raises ValueError if the picture is broken."""
     small = cv2.imdecode(np.frombuffer(media, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
     if small is None or not media.rstrip(b"\0").endswith(JPEG_END):
-        raise ValueError("the picture is no JPEG, or cut off")
+        raise ValueError("the picture is not a JPEG, or is cut off")
     height, width = small.shape
     if (height, width) != (PICTURE_SIDE // 8, PICTURE_SIDE // 8):
         raise ValueError(f"a picture of about {8 * width}x{8 * height} px, expected {PICTURE_SIDE}")
@@ -223,9 +223,9 @@ def _picture_frames(media: bytes) -> int:
 
 
 def _labels(stored: bytes, frames: int) -> Labels:
-    """Labels with a first axis of `frames`. Raises ValueError or KeyError where they are wrong."""
+    """Labels with a first axis of length `frames`. Raises ValueError or KeyError if they are wrong."""
     if not zipfile.is_zipfile(io.BytesIO(stored)):
-        raise ValueError("its npz is no zip archive, or cut off")
+        raise ValueError("its npz is not a zip archive, or is cut off")
     with np.load(io.BytesIO(stored), allow_pickle=False) as file:
         if missing := {"rot", "bs", "lmk"} - set(file.files):
             raise ValueError(f"labels without {', '.join(sorted(missing))}")
@@ -238,9 +238,9 @@ def _labels(stored: bytes, frames: int) -> Labels:
             found, wanted = labels[name].shape, (frames, *shape)
             raise ValueError(f"labels {name} of shape {found} for {frames} frames, expected {wanted}")
     if not np.isfinite(labels["rot"]).all():
-        raise ValueError("rotations that are not numbers")
+        raise ValueError("rotations are not finite")
     points = labels["lmk"].astype(np.float32) / 64
-    if points.max() > OUTERMOST or np.ptp(points, axis=1).max(axis=-1).min() < SMALLEST_EXTENT:
+    if points.max() > MAX_COORDINATE or np.ptp(points, axis=1).max(axis=-1).min() < MIN_EXTENT:
         raise ValueError(
             f"landmarks from {points.min():.0f} to {points.max():.0f} px do not fit a picture of {PICTURE_SIDE} px"
         )

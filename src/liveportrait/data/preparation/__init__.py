@@ -1,1 +1,1 @@
-"""From raw videos and pictures to training shards; docs/training/data.md tells the steps and the reasons."""
+"""Preparing training shards from raw videos and pictures; docs/training/data.md explains the steps."""

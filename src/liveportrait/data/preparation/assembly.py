@@ -1,7 +1,7 @@
-"""The last step: parts to shards. It sees all inputs, so identities and duplicates are decided here.
+"""The last step, from parts to shards. It sees all inputs, so identities and duplicates are determined here.
 
-Its order is that of the fingerprints, not of time, so that a resumed run writes the very same bytes. As fingerprints
-are hashes, the shards are shuffled, too.
+Samples are ordered by fingerprint, not by time, so a resumed run writes exactly the same bytes. Since fingerprints are
+hashes, this also shuffles the samples.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from liveportrait.media import output_file
 
 MEGABYTE = 1 << 20
 TAR_BLOCK = 512
-PICTURE_SECONDS = 1.0  # worth of a picture beside a clip, when one of two duplicates is to be kept
+PICTURE_SECONDS = (
+    1.0  # what a picture counts, compared with a clip, when deciding which of two duplicates to keep
+)
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,15 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Selection:
-    """The samples of all parts, chosen or dropped."""
+    """The samples of all parts that were chosen, and all pieces that were dropped."""
 
     chosen: tuple[Chosen, ...]
-    dropped: tuple[tuple[str, Dropped], ...]  # key of the part, and a piece of it; duplicates included
+    dropped: tuple[tuple[str, Dropped], ...]  # key of the part, and a piece; duplicates included
     video_seconds: float
 
 
 def select(folder: Path, keys: Sequence[str], options: PrepareOptions) -> Selection:
-    """Read the parts, name identities and find duplicates. An identity is named after its first sample."""
+    """Read the parts, assign identities and find duplicates. An identity is named after its first sample."""
     parts: list[tuple[str, Part]] = [(key, read_part(folder, key)) for key in sorted(keys)]
     samples = [(key, sample) for key, part in parts for sample in part.samples]
     identities = _identities([sample for _, sample in samples], options.same_identity)
@@ -61,7 +63,7 @@ def select(folder: Path, keys: Sequence[str], options: PrepareOptions) -> Select
         record.score * (record.frames / options.fps if record.is_video else PICTURE_SECONDS)
         for _, record in samples
     ]
-    # Samples without a face have no identity to tell them apart by: they are one group.
+    # Samples without a face have no identity that could separate them: they form one group.
     groups = ["" if record.embedding is None else identities[n] for n, (_, record) in enumerate(samples)]
     repeated = duplicates([record.hashes for _, record in samples], worth, groups, options.duplicate_bits)
     dropped = [(key, item) for key, part in parts for item in part.dropped]
@@ -81,7 +83,7 @@ def select(folder: Path, keys: Sequence[str], options: PrepareOptions) -> Select
 def write_shards(
     folder: Path, chosen: Sequence[Chosen], names: dict[str, str], options: PrepareOptions
 ) -> tuple[list[Path], Statistics]:
-    """Shards of the chosen samples; `names` are the inputs' names by key. Shards of an earlier run are replaced."""
+    """Write shards of the chosen samples; `names` are the inputs' names by key. Earlier shards are replaced."""
     statistics = Statistics(options.fps)
     shards: list[Path] = []
     room = 0
@@ -105,7 +107,7 @@ def write_shards(
 def _samples(
     folder: Path, chosen: Sequence[Chosen], names: dict[str, str], statistics: Statistics
 ) -> Iterator[dict[str, bytes]]:
-    """The files of each sample, its media first and its JSON last."""
+    """The files of each sample, media first and JSON last."""
     by_part: dict[str, list[Chosen]] = {}
     for sample in chosen:
         by_part.setdefault(sample.part, []).append(sample)
@@ -129,7 +131,7 @@ def _samples(
 
 
 def _identities(samples: Sequence[SampleRecord], threshold: float) -> list[str]:
-    """A name for each sample: the key of the first sample of its identity, its own where there is no face."""
+    """The identity of each sample: the key of its identity's first sample, or its own key if it has no face."""
     names = [sample.key for sample in samples]
     known = [(index, e) for index, sample in enumerate(samples) if (e := sample.embedding) is not None]
     if not known:

@@ -1,6 +1,6 @@
-"""From a track to clips: one person, no fades, good light, one window, long enough, and alive.
+"""Dividing tracks into clips: each of one person, without fades, well lit, in one window, long enough, and moving.
 
-The window of a clip is one fixed square: the head moves inside it as it moves in the input.
+A clip's window is one fixed square: the head moves inside it as it moves in the input.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ from liveportrait.data.shards import PICTURE_SIDE
 from liveportrait.face import FaceAnalyzer
 from liveportrait.types import Array, Image
 
-RAISED = 0.04  # by how much of its side the window lies above the middle of the landmarks: room for hair
-MAX_SHIFT = 0.12  # of its side, that the window may be moved because the input ends
-MARGIN = 0.015  # of its side, between the landmarks' box and the window's edge
-ROOMIER = 1.06  # a window this much larger is tried before a clip is divided
-STEPS = 8  # sizes of a window that are tried
-NEIGHBOURS = 4  # frames on either side whose light is looked at with a frame's own
-CONTEXT = 3  # embeddings on either side whose means are compared
+RAISED = 0.04  # how far, in sides, the window's centre lies above the landmarks' centre: room for hair
+MAX_SHIFT = 0.12  # how far, in sides, the window may be moved at the input's edge
+MARGIN = 0.015  # minimum distance, in sides, of the landmarks' box from the window's edge
+ROOMIER = 1.06  # a window larger by this factor is tried before a clip is divided
+STEPS = 8  # window sizes to try
+NEIGHBOURS = 4  # frames on either side over which a frame's lighting is smoothed
+CONTEXT = 3  # embeddings on either side of a possible change of identity, whose means are compared
 
 Span = tuple[int, int]  # first frame of a track, frame after the last
 
 
 class ClipWindow(NamedTuple):
-    """A square of the input, whole px."""
+    """A square of the input, in integer px."""
 
     x: int
     y: int
     side: int
 
     def to_crop(self, points: Array) -> Array:
-        """Points (...,3) px of the input as px of the 256 px crop; pixel centres lie at whole numbers."""
+        """Convert points (...,3) in px of the input to px of the 256 px crop; pixel centres lie at integers."""
         scale = np.float32(PICTURE_SIDE / self.side)
         moved = (points[..., :2] + np.float32(0.5) - np.array([self.x, self.y], np.float32)) * scale
         return np.concatenate([moved - np.float32(0.5), points[..., 2:] * scale], axis=-1).astype(np.float32)
 
     def cut_out(self, image: Image) -> Image:
-        """The window of a picture (H,W,3) as (256,256,3): averaged if it shrinks, else bicubic."""
+        """The window of a picture (H,W,3) as (256,256,3): averaged if it shrinks, otherwise bicubic."""
         part = image[self.y : self.y + self.side, self.x : self.x + self.side]
         interpolation = cv2.INTER_AREA if self.side > PICTURE_SIDE else cv2.INTER_CUBIC
         return np.asarray(
@@ -71,11 +71,11 @@ class ClipWindow(NamedTuple):
 class PreparedClip:
     """Frames of one input that become one sample; a picture has one frame."""
 
-    start: int  # first frame, counted at the clips' rate
+    start: int  # first frame, at the clips' rate
     window: ClipWindow
     labels: Labels  # empty: unlabelled
     quality: Quality
-    embedding: Array | None  # (128,) mean of the face's; None: unlabelled
+    embedding: Array | None  # (128,) mean over the clip; None: unlabelled
     frames: int
 
 
@@ -90,8 +90,8 @@ def fit_window(
 ) -> ClipWindow | None:
     """The window around the median box of (T,4), inside an input of width and height `size`.
 
-    Its side is `room` · `options.window` longer sides of the box; where the input ends too near, less, but at
-    least `options.tightest_window`. None where even that does not fit.
+    Its side is `room` · `options.window` times the box's longer side; near the input's edge it is smaller, but at least
+    `options.tightest_window` times. None if even that does not fit.
     """
     low, high = np.median(boxes[:, :2], axis=0), np.median(boxes[:, 2:], axis=0)
     face = float((high - low).max())
@@ -107,7 +107,7 @@ def fit_window(
 
 
 def inside(boxes: Array, window: ClipWindow) -> NDArray[np.bool_]:
-    """(T,) whether each box (T,4) lies in the window."""
+    """Whether (T,) each box (T,4) lies in the window."""
     gap = MARGIN * window.side
     corner = np.array([window.x, window.y])
     above = (boxes[:, :2] >= corner + gap).all(axis=1)
@@ -117,9 +117,9 @@ def inside(boxes: Array, window: ClipWindow) -> NDArray[np.bool_]:
 def divide_by_window(
     boxes: Array, size: tuple[int, int], options: PrepareOptions, start: int = 0
 ) -> Iterator[tuple[int, int, ClipWindow | None]]:
-    """First frame, frame after the last, and window, of the parts of a clip in which the face stays in one window.
+    """Divide a clip into parts in which the face stays in one window: first frame, frame after the last, and window.
 
-    Parts are at least `options.min_frames` long; a part with None has no window.
+    Parts have at least `options.min_frames` frames; the window is None if none fits.
     """
     if len(boxes) < options.min_frames:
         return
@@ -138,10 +138,10 @@ def divide_by_window(
 
 
 class TrackDivider:
-    """Divides the tracks of one video into clips, and notes what is dropped and why."""
+    """Divides the tracks of one video into clips, and records what is dropped and why."""
 
     def __init__(self, size: tuple[int, int], analyzer: FaceAnalyzer, options: PrepareOptions) -> None:
-        """`size`: width and height of the video, px."""
+        """`size` is the width and height of the video, px."""
         self._size = size
         self._analyzer = analyzer
         self._options = options
@@ -150,17 +150,17 @@ class TrackDivider:
 
     def add(self, track: FaceTrack) -> None:
         """Divide a track."""
-        for one_person in self._people(track):
-            for span in self._well_lit(track, one_person):
-                self._placed(track, span)
+        for one_person in self._split_by_identity(track):
+            for span in self._split_by_lighting(track, one_person):
+                self._add_clips(track, span)
 
     def _drop(self, track: FaceTrack, span: Span, reason: Reason) -> None:
         start, end = ((track.start + frame) / self._options.fps for frame in span)
         if end > start:
             self.dropped.append(Dropped(*reason, start_s=round(start, 3), end_s=round(end, 3)))
 
-    def _people(self, track: FaceTrack) -> Iterator[Span]:
-        """Parts in which the face keeps its identity; frames around a change are dropped."""
+    def _split_by_identity(self, track: FaceTrack) -> Iterator[Span]:
+        """Spans in which the face keeps its identity; frames around a change are dropped."""
         start = first = 0
         for index in range(1, len(track.embeddings)):
             (last_frame, last), (frame, present) = track.embeddings[index - 1 : index + 1]
@@ -173,8 +173,8 @@ class TrackDivider:
                 start, first = frame, index
         yield start, len(track.faces)
 
-    def _well_lit(self, track: FaceTrack, span: Span) -> Iterator[Span]:
-        """Parts without fades and badly lit frames, at least as long as the shortest clip."""
+    def _split_by_lighting(self, track: FaceTrack, span: Span) -> Iterator[Span]:
+        """Spans without fades and badly lit frames, at least as long as the shortest clip."""
         measures = track.measures[slice(*span)]
         contrast = np.array([seen.contrast for seen in measures], np.float32)
         first, end = faded_ends(contrast)
@@ -193,8 +193,8 @@ class TrackDivider:
             else:
                 self._drop(track, part, ("short", f"{(high - low) / self._options.fps:.2f} s"))
 
-    def _placed(self, track: FaceTrack, span: Span) -> None:
-        """Gives the parts of a span their windows, and keeps those good enough."""
+    def _add_clips(self, track: FaceTrack, span: Span) -> None:
+        """Divide a span by window, and keep the parts that are good enough."""
         landmarks = np.stack([face.landmarks for face in track.faces[slice(*span)]])
         covered = span[0]
         for first, end, window in divide_by_window(boxes_of(landmarks), self._size, self._options, span[0]):
@@ -203,17 +203,17 @@ class TrackDivider:
             if window is None:
                 self._drop(track, (first, end), ("no window", "the input's edge is too near the face"))
                 continue
-            found = self._judged(track, first, landmarks[first - span[0] : end - span[0]], window)
+            found = self._make_clip(track, first, landmarks[first - span[0] : end - span[0]], window)
             if isinstance(found, PreparedClip):
                 self.clips.append(found)
             else:
                 self._drop(track, (first, end), found)
         self._drop(track, (covered, span[1]), ("leaves the window", "and is soon back"))
 
-    def _judged(
+    def _make_clip(
         self, track: FaceTrack, first: int, landmarks: Array, window: ClipWindow
     ) -> PreparedClip | Reason:
-        """The clip of T frames from `first` on with landmarks (T,478,3), or why there is none."""
+        """The clip of T frames starting at `first` with landmarks (T,478,3), or the reason to drop it."""
         end = first + len(landmarks)
         measures = track.measures[first:end]
         heights = np.ptp(landmarks[..., 1], axis=1)
@@ -236,7 +236,7 @@ class TrackDivider:
 
 
 def _smoothed(measures: list[FaceMeasures]) -> list[FaceMeasures]:
-    """Each frame's measures as the median of its neighbourhood, so that a flicker does not divide a clip."""
+    """Each frame's measures, replaced by the median over its neighbourhood so that flicker does not divide a clip."""
     if not measures:
         return []
     table = np.array(measures)
@@ -246,7 +246,7 @@ def _smoothed(measures: list[FaceMeasures]) -> list[FaceMeasures]:
 
 
 def _mean_embedding(track: FaceTrack, first: int, end: int) -> Array:
-    """Mean of the embeddings (128,) taken in the span, or the one taken nearest before it."""
+    """Mean of the embeddings (128,) taken in the span, or else the last one taken before it."""
     within = [embedding for frame, embedding in track.embeddings if first <= frame < end]
     if not within:
         within = [embedding for frame, embedding in track.embeddings if frame <= first][-1:]

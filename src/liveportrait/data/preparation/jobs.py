@@ -1,4 +1,4 @@
-"""Jobs, one for each input: done in this process, in a pool of processes, or on a cluster by Ray Data."""
+"""Jobs, one per input: run in this process, in a pool of processes, or on a cluster with Ray Data."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.media import media_kind
 from liveportrait.processes import cluster, end_with_parent
 
-QUEUED = 2  # jobs waiting or running, for each process of a pool
+JOBS_PER_WORKER = 2  # waiting or running, for each process of a pool
 
 
 @dataclass(frozen=True)
 class Job:
-    """One input to prepare, and where its part goes."""
+    """One input to prepare, and where its part is stored."""
 
     path: str  # absolute
     key: str  # fingerprint of the content
@@ -44,8 +44,9 @@ Work = Callable[[Job], str]
 def make_part(job: Job) -> str:
     """Prepare one input, store its part and return its key.
 
-    What cannot be read becomes a part without samples that says so. Raises UserError where the part cannot be
-    written. Each network uses one thread, so that processes do not compete and results do not depend on cores.
+    An input that cannot be read gives a part without samples that says so. Raises UserError if the part cannot be
+    written. Each network uses one thread, so that processes do not compete and results do not depend on the number of
+    cores.
     """
     with _one_thread():
         try:
@@ -59,7 +60,7 @@ def make_part(job: Job) -> str:
 
 
 def skipped(reason: str, detail: str) -> Part:
-    """The part of an input that gave nothing."""
+    """The part of an input that gave no samples."""
     return Part("unknown", 0.0, (), (Dropped(reason, detail),))
 
 
@@ -72,7 +73,7 @@ def _prepared(job: Job) -> tuple[Part, dict[str, bytes]]:
 
 @cache
 def _analyzer() -> FaceAnalyzer:
-    """One for all inputs of a process: its networks take a second to compile."""
+    """One analyzer per process, since its networks take a second to compile."""
     return default_analyzer(threads=1)
 
 
@@ -87,41 +88,41 @@ def _one_thread() -> Iterator[None]:
 
 
 def run_in_pool(jobs: Iterable[Job], workers: int, work: Work = make_part) -> Iterator[str]:
-    """Keys of the jobs, each as it is finished. One worker is this process itself; more are spawned.
+    """Keys of the jobs, each once it is finished. One worker is this process itself; more are spawned.
 
-    A process that dies (a decoder crashed, the memory was full) costs no other job: the jobs that were under way are
-    done again one at a time, and the one that kills its process again is reported as dropped.
+    If a process dies (a decoder crashed, memory ran out), no other job is lost: the jobs in progress are repeated one
+    at a time, and the one that kills its process again is reported as dropped.
     """
     if workers == 1:
         yield from map(work, jobs)
         return
     waiting = deque(jobs)
     while waiting:
-        under_way: dict[Future[str], Job] = {}
+        in_progress: dict[Future[str], Job] = {}
         with _pool(min(workers, len(waiting))) as pool:
             try:
-                while waiting or under_way:
-                    while waiting and len(under_way) < QUEUED * workers:
-                        under_way[pool.submit(work, waiting[0])] = waiting[0]
+                while waiting or in_progress:
+                    while waiting and len(in_progress) < JOBS_PER_WORKER * workers:
+                        in_progress[pool.submit(work, waiting[0])] = waiting[0]
                         waiting.popleft()
-                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    done, _ = wait(in_progress, return_when=FIRST_COMPLETED)
                     for future in done:
                         key = future.result()
-                        del under_way[future]
+                        del in_progress[future]
                         yield key
             except BrokenProcessPool:
                 pass
-        for job in under_way.values():
-            yield _alone(job, work)
+        for job in in_progress.values():
+            yield _run_isolated(job, work)
 
 
-def _alone(job: Job, work: Work) -> str:
-    """Do a job in a process of its own, which it may kill."""
+def _run_isolated(job: Job, work: Work) -> str:
+    """Run a job in its own process, which it may kill."""
     with _pool(1) as pool:
         try:
             return pool.submit(work, job).result()
         except BrokenProcessPool:
-            detail = "its process was killed: the decoder crashed or the memory was full"
+            detail = "its process was killed: the decoder crashed or memory ran out"
             write_part(Path(job.folder), job.key, skipped("crashed", detail), {})
             return job.key
 
@@ -133,22 +134,22 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def run_on_cluster(jobs: Sequence[Job], address: str) -> Iterator[str]:
-    """Keys of the jobs, each as it is finished, one CPU for each job.
+    """Keys of the jobs, each once it is finished, with one CPU per job.
 
     `address` is that of a running Ray cluster ("auto" finds it), or "local" for one on this machine. Inputs and the
-    output folder must have the same paths on all machines, and this package must be installed there.
-    Raises UserError where Ray is not installed or the cluster cannot be reached.
+    output folder must have the same paths on all machines, and this package must be installed there. Raises UserError
+    if Ray is not installed or the cluster cannot be reached.
     """
     with cluster(address, "preparing", "ray.data") as ray:
         ray.data.DataContext.get_current().enable_progress_bars = False
-        # A block for each input: an input is the unit of work, of retrying and of resuming.
+        # One block per input: an input is the unit of work, of retrying and of resuming.
         rows = ray.data.from_items([_to_row(job) for job in jobs], override_num_blocks=len(jobs))
         for row in rows.map(make_part_of_row, num_cpus=1).iter_rows():
             yield str(row["key"])
 
 
 def make_part_of_row(row: dict[str, Any]) -> dict[str, str]:
-    """`make_part` on a job as Ray Data carries it."""
+    """`make_part` for a job in the form that Ray Data passes."""
     return {"key": make_part(Job(row["path"], row["key"], row["folder"], PrepareOptions(**row["options"])))}
 
 

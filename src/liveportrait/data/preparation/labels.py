@@ -1,7 +1,7 @@
-"""The labels of a clip, in the form in which shards store them, and head pose as MediaPipe states it.
+"""The labels of a clip, as stored in shards, and head pose as defined by MediaPipe.
 
-`face.measures.head_pose` assumes an orthographic camera, which differs by 2.5 degrees on average from MediaPipe's
-perspective one; `camera_pose`, by 0.9 (149 clips of a corpus labelled by MediaPipe).
+`face.measures.head_pose` assumes an orthographic camera and differs by 2.5 degrees on average from MediaPipe's pose,
+which uses a perspective one; `camera_pose` differs by 0.9 (149 clips of a corpus labelled by MediaPipe).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from liveportrait.face.measures import fit_similarity
 from liveportrait.motion.lifting import AXES, MESH_ROWS
 from liveportrait.types import Array
 
-FIELD_OF_VIEW = math.radians(63)  # of the assumed camera, over the height of the picture
+FIELD_OF_VIEW = math.radians(63)  # of the assumed camera, vertical
 
 Labels = dict[str, NDArray[Any]]  # arrays as they are stored in KEY.npz
 
 
 def make_labels(landmarks: Array, analyzer: FaceAnalyzer) -> Labels:
-    """Labels of T faces with landmarks (T,478,3) px of the 256 px crop.
+    """Labels for T faces with landmarks (T,478,3) px of the 256 px crop.
 
-    `rot` (T,3,3) and `trans` (T,3) float16 as `camera_pose` says; `bs` (T,52) blendshapes · 255; `lmk` (T,111,2)
-    px of the crop · 64, cut off at 0; `meas` (T,) all True: every frame is measured.
+    `rot` (T,3,3) and `trans` (T,3) float16 from `camera_pose`; `bs` (T,52) blendshapes · 255; `lmk` (T,111,2) px of the
+    crop · 64, clipped at 0; `meas` (T,) all True: every frame is measured.
     """
     poses = [camera_pose(points, PICTURE_SIDE) for points in landmarks]
     shapes = np.stack([analyzer.blendshapes(Face(points, 1.0)) for points in landmarks])
@@ -42,12 +42,12 @@ def make_labels(landmarks: Array, analyzer: FaceAnalyzer) -> Labels:
 
 
 def stored_landmarks(labels: Labels) -> Array:
-    """The landmarks (T,111,2) px of labels."""
+    """The landmarks (T,111,2) px in labels."""
     return np.asarray(labels["lmk"], np.float32) / np.float32(64)
 
 
 def single(labels: Labels) -> Labels:
-    """The labels of a picture: those of a clip of one frame without their first axis, and without `meas`."""
+    """The labels of a picture, from those of a one-frame clip: without the first axis and without `meas`."""
     return {name: value[0] for name, value in labels.items() if name != "meas"}
 
 
@@ -61,9 +61,9 @@ class CameraPose(NamedTuple):
 def camera_pose(landmarks: Array, side: int) -> CameraPose:
     """Pose of a face with landmarks (478,3) px, z away from the camera, in a square crop of `side` px.
 
-    The screen's points are brought to the depth at which the canonical face has its true size (two fits give the
-    scale, the second on points that perspective has corrected), and a weighted Procrustes fit gives the pose.
-    Method: the face geometry module of MediaPipe.
+    The screen points are moved to the depth at which the canonical face has its true size (two fits give the scale, the
+    second on perspective-corrected points); then a weighted Procrustes fit gives the pose. This is the method of
+    MediaPipe's face geometry module.
     """
     vertices, weights = canonical_face()
     canonical = (vertices @ AXES).astype(np.float64)

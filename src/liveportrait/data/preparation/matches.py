@@ -1,10 +1,10 @@
-"""Samples that belong together: of one person, or one and the same recording.
+"""Matching samples: those of one person, and duplicates of one recording.
 
-Persons are clusters of face embeddings. A recording may be re-encoded, resized, cropped or cut differently, or given
-twice: a clip's fingerprint is a row of difference hashes (is each cell brighter than its neighbour to the right?) of
-the face, aligned by eyes and nose so that neither window nor size matter: 256 bits each, twelve a second. Two clips
-are one when, at some shift in time, their rows agree as no other take of the same person does. Only samples of one
-identity are compared.
+People are clusters of face embeddings. A recording may be given twice, or re-encoded, resized, cropped or cut
+differently. So a clip's fingerprint is a sequence of difference hashes (is each cell darker than its neighbour to the
+right?) of the face, aligned by eyes and nose so that window and size do not matter: 256 bits each, twelve per second.
+Two clips are duplicates if, at some time shift, their sequences agree more closely than any other take of the same
+person would. Only samples of one identity are compared.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from scipy.spatial.distance import cdist
 from liveportrait.face.identity import CHIP_LANDMARKS, CHIP_LAYOUT, CHIP_PADDING
 from liveportrait.motion.lifting import MESH_ROWS
 
-BLOCK = 2048  # rows of the distance matrix that are looked at together
+BLOCK = 2048  # rows of the distance matrix computed at once
 Hashes = NDArray[np.uint8]  # (n,32)
 
-HASHES_A_SECOND = 12
+HASHES_PER_SECOND = 12
 CELLS = 16
 SIDE = 96  # of the aligned face, px
-SMOOTHING = 0.4  # of a cell
-OVERLAP = 0.6  # of the shorter clip, that two clips must have in common
+SMOOTHING = 0.4  # standard deviation, in cells
+OVERLAP = 0.6  # minimum overlap of two clips, relative to the shorter one
 ROWS = tuple(MESH_ROWS.index(row) for row in CHIP_LANDMARKS)
 
 
@@ -37,8 +37,8 @@ def cluster(embeddings: NDArray[np.float32], threshold: float) -> NDArray[np.int
     """Cluster numbers (N,) of embeddings (N,D), in order of first appearance.
 
     Two clusters are merged while the mean distance between their members is at most `threshold` (average linkage).
-    Clusters that no pair of members closer than that connects can never merge, so each connected component is
-    clustered by itself: memory grows with the square of the largest component, not of N.
+    Clusters without any pair of members that close can never merge, so each connected component is clustered
+    separately: memory grows with the square of the largest component, not of N.
     """
     points = embeddings.astype(np.float64)
     starts = range(0, len(points), BLOCK)
@@ -57,7 +57,7 @@ def cluster(embeddings: NDArray[np.float32], threshold: float) -> NDArray[np.int
 
 
 def aligned_face(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The face of a crop (H,W,3) RGB by its 111 landmarks (111,2) px, as (96,96,3): upright, of one size."""
+    """The face of a crop (H,W,3) RGB, upright and of fixed size (96,96,3), given its landmarks (111,2) px."""
     layout = (CHIP_PADDING + np.array(CHIP_LAYOUT)) / (2 * CHIP_PADDING + 1) * SIDE
     source, target = (points[:, 0] + 1j * points[:, 1] for points in (landmarks[list(ROWS)], layout))
     centred = source - source.mean()
@@ -68,7 +68,7 @@ def aligned_face(crop: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDA
 
 
 def difference_hash(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """256 bits as (32,) uint8 of a picture (H,W,3) RGB."""
+    """The difference hash of a picture (H,W,3) RGB: 256 bits as (32,) uint8."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     smooth = cv2.GaussianBlur(grey, (0, 0), SMOOTHING * max(grey.shape) / CELLS)
     small = cv2.resize(smooth, (CELLS + 1, CELLS), interpolation=cv2.INTER_AREA).astype(np.int16)
@@ -76,21 +76,21 @@ def difference_hash(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def hash_distance(first: Hashes, second: Hashes) -> float:
-    """Mean bits of 256 by which two rows of hashes (n,32) and (m,32) differ, at the shift where they agree most."""
+    """Mean number of bits, of 256, by which two sequences of hashes (n,32) and (m,32) differ at their best shift."""
     bits = _bits_between(_unpacked(first), _unpacked(second))
     n, m = bits.shape
-    least = max(1, int(np.ceil(OVERLAP * min(n, m))))
-    diagonals = (bits.diagonal(shift) for shift in range(least - n, m - least + 1))
+    overlap = max(1, int(np.ceil(OVERLAP * min(n, m))))
+    diagonals = (bits.diagonal(shift) for shift in range(overlap - n, m - overlap + 1))
     return min(float(diagonal.mean()) for diagonal in diagonals)
 
 
 def duplicates(
     hashes: Sequence[Hashes], worth: Sequence[float], groups: Sequence[str], bits: float
 ) -> dict[int, int]:
-    """Samples that repeat others: number of a sample to drop -> number of the one that is kept.
+    """Samples that repeat others: index of a sample to drop -> index of the sample that is kept.
 
-    `hashes` (n,32) of each sample; of two that are one the sample of greater `worth` is kept, the earlier one where
-    worth is equal. Only samples with equal `groups` are compared. `bits`: the greatest distance of duplicates.
+    `hashes` (n,32) of each sample; of two duplicates the one with the greater `worth` is kept, or the earlier one if
+    both are equal. Only samples with equal `groups` are compared. `bits` is the maximum distance of duplicates.
     """
     members: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
@@ -99,16 +99,16 @@ def duplicates(
     for numbers in members.values():
         kept = _Kept()
         for number in sorted(numbers, key=lambda n: (-worth[n], n)):
-            same = kept.like(hashes[number], bits)
-            if same is None:
+            original = kept.find(hashes[number], bits)
+            if original is None:
                 kept.add(number, hashes[number])
             else:
-                found[number] = same
+                found[number] = original
     return found
 
 
 class _Kept:
-    """The samples of a group that are kept; pictures are compared all at once, as there may be many."""
+    """The samples of a group that are kept. Pictures are compared all at once, since there may be many."""
 
     def __init__(self) -> None:
         self._clips: list[tuple[int, Hashes]] = []
@@ -124,8 +124,8 @@ class _Kept:
         self._bits[len(self._pictures)] = _unpacked(hashes)[0]
         self._pictures.append(number)
 
-    def like(self, hashes: Hashes, bits: float) -> int | None:
-        """The first kept sample that is the same, clips before pictures."""
+    def find(self, hashes: Hashes, bits: float) -> int | None:
+        """A kept sample that these hashes duplicate, clips before pictures; None if there is none."""
         for number, own in self._clips:
             if hash_distance(hashes, own) <= bits:
                 return number
@@ -140,7 +140,7 @@ def _unpacked(hashes: Hashes) -> NDArray[np.float32]:
 
 
 def _bits_between(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Differing bits (n,m) of rows of zeros and ones."""
+    """Number of differing bits (n,m) between rows of zeros and ones."""
     return np.asarray(
         first.sum(axis=1)[:, None] + second.sum(axis=1)[None] - 2 * first @ second.T, np.float32
     )

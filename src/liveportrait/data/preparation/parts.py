@@ -1,8 +1,8 @@
-"""The part of the result that one input gives: a tar of its samples, and a JSON file that says it is complete.
+"""Parts, the results of single inputs: a tar of samples, and a JSON file that shows that the part is complete.
 
-Parts lie in the output folder under the input's fingerprint. Each file takes its name in one step and the JSON file
-comes last, so that a process killed at any moment leaves whole parts only. The same samples give the same bytes every
-time: no clocks, no names of users, one encoder thread.
+Parts are stored in the output folder under the input's fingerprint. Each file gets its name in one step and the JSON
+file comes last, so a process killed at any moment leaves only complete parts. The same samples always give the same
+bytes: no time stamps, no user names, one encoder thread.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ FOLDER = "parts"
 
 @dataclass(frozen=True)
 class Dropped:
-    """A part of an input that no sample shows."""
+    """A piece of an input that is in no sample."""
 
-    reason: str  # one of a few words, to count by
-    detail: str  # figures, for people
-    start_s: float | None = None  # None: the input as a whole
+    reason: str  # one of a few fixed words, to count by
+    detail: str  # figures for the reader
+    start_s: float | None = None  # None: the entire input
     end_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class SampleRecord:
-    """A sample without its pixels, as the last step needs it."""
+    """A sample without its pixels, for the last step."""
 
     key: str
     frames: int
@@ -50,10 +50,10 @@ class SampleRecord:
     score: float  # quality, 0 to 1
     embedding: NDArray[np.float32] | None  # (128,); None: unlabelled
     hashes: NDArray[np.uint8]  # (n,32)
-    about: dict[str, Any]  # of KEY.json; identity and path are added at the end
+    about: dict[str, Any]  # contents of KEY.json; identity and path are added at the end
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The record as JSON values."""
         return {
             "key": self.key,
             "frames": self.frames,
@@ -66,7 +66,7 @@ class SampleRecord:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> SampleRecord:
-        """The inverse."""
+        """The inverse of `to_json`."""
         hashes = np.frombuffer(bytes.fromhex("".join(stored["hashes"])), np.uint8)
         embedding = stored["embedding"]
         return cls(
@@ -82,16 +82,16 @@ class SampleRecord:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The samples of one input, and what is dropped of it."""
+    """The samples of one input, and what was dropped from it."""
 
     kind: str  # video, image or unknown
-    seconds: float  # of video, as shown
+    seconds: float  # of video
     samples: tuple[SampleRecord, ...]
     dropped: tuple[Dropped, ...]
 
 
 def write_part(folder: Path, key: str, part: Part, members: Mapping[str, bytes]) -> None:
-    """Store a part; `members` are the samples' files by name."""
+    """Store a part; `members` are its samples' files by name."""
     tar_path, json_path = _paths(folder, key)
     if members:
         with output_file(tar_path, overwrite=True) as temporary, tarfile.open(temporary, "w") as tar:
@@ -108,12 +108,12 @@ def write_part(folder: Path, key: str, part: Part, members: Mapping[str, bytes])
 
 
 def has_part(folder: Path, key: str) -> bool:
-    """Whether an input is finished."""
+    """Whether the part of an input is complete."""
     return _paths(folder, key)[1].exists()
 
 
 def read_part(folder: Path, key: str) -> Part:
-    """A stored part. Raises UserError where the file was damaged after it was written."""
+    """A stored part. Raises UserError if the file was damaged after it was written."""
     path = _paths(folder, key)[1]
     try:
         stored = json.loads(path.read_bytes())
@@ -124,7 +124,9 @@ def read_part(folder: Path, key: str) -> Part:
             tuple(Dropped(**dropped) for dropped in stored["dropped"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete it, and its input is prepared anew") from error
+        raise UserError(
+            f"{path} is damaged ({error}): delete it, and its input will be prepared again"
+        ) from error
 
 
 def read_members(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:
@@ -136,12 +138,12 @@ def read_members(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:
                 if (file := tar.extractfile(member)) is not None:
                     yield member.name, file.read()
     except (OSError, tarfile.TarError) as error:
-        remedy = f"delete it and {path.stem}.json, and their input is prepared anew"
+        remedy = f"delete it and {path.stem}.json, and their input will be prepared again"
         raise UserError(f"{path} is damaged ({error}): {remedy}") from error
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left behind under temporary names."""
+    """Remove temporary files that killed processes left behind."""
     for place in (folder, folder / FOLDER):
         sweep_unfinished(place)
 
@@ -154,7 +156,7 @@ JPEG_QUALITY = 92
 
 
 class ClipEncoder:
-    """H.264 4:2:0 in MP4, in memory; a key frame every second, so that training can start anywhere."""
+    """Encodes H.264 4:2:0 in MP4, in memory, with a key frame every second so that training can start anywhere."""
 
     def __init__(self, fps: int, crf: int) -> None:
         self._memory = io.BytesIO()
@@ -165,7 +167,7 @@ class ClipEncoder:
         stream.width = stream.height = PICTURE_SIDE
         stream.pix_fmt = "yuv420p"
         stream.gop_size = fps
-        # x264 decides differently with other numbers of threads.
+        # x264's output depends on the number of threads.
         stream.codec_context.thread_count = 1
         self._stream = stream
         self.frames = 0
@@ -213,7 +215,7 @@ def json_bytes(about: Mapping[str, Any]) -> bytes:
 
 
 def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Append a file to a tar, with neither date nor owner."""
+    """Append a file to a tar, without date and owner."""
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))

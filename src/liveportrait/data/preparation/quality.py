@@ -1,7 +1,7 @@
-"""Quality of a face to learn from: measures of a frame, one score for a clip, and reasons to drop either.
+"""Quality of faces as training data: measures of a frame, a score for a clip, and reasons to drop either.
 
-The score plays the part of the paper's video quality network (KVQ): there a network was trained on people's
-opinions; here it is the geometric mean of four measures that can be checked by eye.
+The score takes the place of the paper's video quality network (KVQ), which was trained on people's opinions; here it is
+the geometric mean of four measures that can be checked by eye.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from liveportrait.motion.lifting import MESH_ROWS, RIGID_MESH
 from liveportrait.types import Array
 
 CHIP = 112  # px: about the size of the face in a 256 px crop
-FULL_SIZE = 116.0  # px of the landmark box's height: from here on a 256 px crop shows all detail it can hold
-SHARP = 0.1  # sharpness of an ordinary well-focused face: half the faces of a varied corpus are above
+FULL_SIZE = 116.0  # px, height of the landmark box from which a 256 px crop is not enlarged
+SHARP = 0.1  # sharpness of an ordinary well-focused face: half the faces of a varied corpus are sharper
 BLURRED = 0.01  # sharpness of faces blurred by 2.5 px
 BLACK, WHITE = 8, 247  # brightness at which detail is lost
-LOST_SHARE = 0.3  # share of such pixels at which exposure counts as nothing
+LOST_SHARE = 0.3  # share of such pixels at which the exposure score becomes 0
 GOOD_CONTRAST = 35.0
-# Contrast over a clip's median: below the one it fades, from the other on it is whole.
+# Contrast relative to the clip's median: below the first value it is a fade, from the second on it is normal again.
 FADED, FULL = 0.8, 0.97
-CALM = 0.005  # jitter of a face that is seen well
+CALM = 0.005  # jitter of a clearly visible face
 REPEATED = 0.15  # mean difference of brightness, of 255, below which a frame repeats the one before
 
-Reason = tuple[str, str]  # word, figures
+Reason = tuple[str, str]  # reason and detail, see `Dropped`
 
 
 class FaceMeasures(NamedTuple):
-    """Of one face in one frame, its landmark box scaled to 112 px."""
+    """Measures of one face in one frame, with its landmark box scaled to 112 px."""
 
     sharpness: float  # variance of the Laplacian over the variance of brightness
     brightness: float  # mean, of 255
@@ -45,12 +45,12 @@ class FaceMeasures(NamedTuple):
 
 @dataclass(frozen=True)
 class Quality:
-    """Of one clip or picture; each from 0 to 1."""
+    """Quality of one clip or picture; each score from 0 to 1."""
 
-    sharpness: float  # 0 at 0.01, 1 at 0.1, by the logarithm
+    sharpness: float  # 0 at 0.01, 1 at 0.1, on a logarithmic scale
     size: float  # height of the landmark box over 116 px
-    exposure: float  # contrast over 35, less where pixels are black or white
-    visibility: float  # presence score from 0.5 to 1, less where the landmarks tremble
+    exposure: float  # contrast over 35, reduced for black and white pixels
+    visibility: float  # presence score from 0.5 to 1, reduced for jitter of the landmarks
 
     @property
     def score(self) -> float:
@@ -59,7 +59,7 @@ class Quality:
         return float(product**0.25)
 
     def to_json(self) -> dict[str, float]:
-        """The four and the score, rounded."""
+        """The four scores and their mean, rounded."""
         return {name: round(value, 4) for name, value in {**asdict(self), "score": self.score}.items()}
 
 
@@ -69,7 +69,7 @@ def measure_face(image: NDArray[np.uint8], face: Face) -> FaceMeasures:
 
 
 def measure_region(image: NDArray[np.uint8], box: tuple[float, float, float, float]) -> FaceMeasures:
-    """The same of a box x0, y0, x1, y1 px, as far as it lies in the picture."""
+    """Measures of a box x0, y0, x1, y1 px, clipped to the picture."""
     x0, y0, x1, y1 = box
     bounds = np.array(image.shape[1::-1])
     low = np.clip(np.floor([x0, y0]).astype(int), 0, bounds - 1)
@@ -92,14 +92,14 @@ def measure_region(image: NDArray[np.uint8], box: tuple[float, float, float, flo
 def quality(
     measures: list[FaceMeasures], heights: NDArray[np.float32], scores: NDArray[np.float32], jitter: float
 ) -> Quality:
-    """Quality of T frames of a face: box heights (T,) px, presence (T,) 0..1, jitter as `jitter` says."""
+    """Quality of T frames of a face: box heights (T,) px, presence scores (T,) 0..1, jitter from `jitter`."""
     typical = FaceMeasures(*np.median(np.array(measures), axis=0).tolist())
     seen = np.clip((scores.mean() - 0.5) / 0.5, 0, 1) * min(1.0, CALM / max(jitter, CALM)) ** 0.5
     return _combined(typical, float(np.median(heights)), float(seen))
 
 
 def picture_quality(measures: FaceMeasures, side: int) -> Quality:
-    """Quality of a square picture of `side` px without landmarks: its face is taken to fill half of it."""
+    """Quality of a square picture of `side` px without landmarks, assuming that a face fills half of it."""
     return _combined(measures, side / 2, visibility=1.0)
 
 
@@ -117,17 +117,17 @@ def _combined(measures: FaceMeasures, height: float, visibility: float) -> Quali
 
 
 def faded_ends(contrast: NDArray[np.float32]) -> tuple[int, int]:
-    """First frame, and frame after the last, of the part of a clip (T,) that no fade touches.
+    """First frame, and frame after the last, of the part of a clip (T,) without fades.
 
-    A fade to or from one colour scales contrast down. An end whose contrast is below FADED of the clip's median
-    is cut off up to where the contrast is back at FULL or stops rising.
+    A fade to or from one colour scales contrast down. If the contrast at an end is below FADED of the clip's median,
+    that end is cut off up to where the contrast is back at FULL or stops rising.
     """
     level = contrast / max(float(np.median(contrast)), 1e-6)
     return _faded(level), len(level) - _faded(level[::-1])
 
 
 def _faded(level: NDArray[np.float32]) -> int:
-    """The number of frames at the beginning that belong to a fade in."""
+    """The number of frames at the start that belong to a fade-in."""
     if not len(level) or level[0] >= FADED:
         return 0
     end = int(np.argmax(level >= FADED)) if (level >= FADED).any() else len(level)
@@ -137,12 +137,12 @@ def _faded(level: NDArray[np.float32]) -> int:
 
 
 def face_size(landmarks: Array) -> float:
-    """Mean longer side of the landmark box of (T,P,2 or more), px."""
+    """Mean longer side of the box of landmarks (T,P,2 or more), px."""
     return float(np.ptp(landmarks[..., :2], axis=1).max(axis=1).mean())
 
 
 def jitter(landmarks: Array) -> float:
-    """Median acceleration of the middle of the rigid landmarks of (T,478,3), in face sizes a frame squared."""
+    """Median acceleration of the centre of the rigid landmarks of (T,478,3), in face sizes per frame squared."""
     if len(landmarks) < 3:
         return 0.0
     middle = landmarks[:, list(RIGID_MESH), :2].mean(axis=1, keepdims=True)
@@ -152,8 +152,8 @@ def jitter(landmarks: Array) -> float:
 def shape_motion(landmarks: Array) -> float:
     """RMS deviation of the 111 landmarks of (T,478,3) from their mean shape, in face sizes.
 
-    Position, size and roll of each frame are removed first (similarity Procrustes, three rounds): a camera that
-    moves over a photograph leaves nothing.
+    Position, size and roll of each frame are removed first (similarity Procrustes, three rounds), so a camera that
+    moves over a photograph gives zero.
     """
     points = landmarks[:, list(MESH_ROWS), :2].astype(np.float64)
     centred = points - points.mean(axis=1, keepdims=True)
@@ -168,7 +168,7 @@ def shape_motion(landmarks: Array) -> float:
 
 
 def exposure_reason(seen: FaceMeasures, options: PrepareOptions) -> Reason | None:
-    """Why a face is lit too badly, or None."""
+    """Why a face is too badly lit, or None."""
     if seen.brightness < options.darkest:
         return "dark", f"brightness {seen.brightness:.0f} of 255"
     if seen.brightness > options.brightest:
@@ -181,7 +181,7 @@ def exposure_reason(seen: FaceMeasures, options: PrepareOptions) -> Reason | Non
 def appearance_reason(
     sharpness: float, heights: NDArray[np.float32], scores: NDArray[np.float32], options: PrepareOptions
 ) -> Reason | None:
-    """Why T frames show too little of a face, or None: box heights (T,) px, presence (T,) 0..1."""
+    """Why T frames show a face too poorly, or None: box heights (T,) px, presence scores (T,) 0..1."""
     if (height := float(np.median(heights))) < options.min_face:
         return "small face", f"{height:.0f} px high"
     if (presence := float(scores.mean())) < options.min_presence:
@@ -194,7 +194,7 @@ def appearance_reason(
 def movement_reason(landmarks: Array, differences: list[float], options: PrepareOptions) -> Reason | None:
     """Why a clip with landmarks (T,478,3) moves too little or too wildly, or None.
 
-    `differences` are the brightness differences (T,) of each frame from the one before.
+    `differences` (T,) are the brightness differences between each frame and the one before.
     """
     repeated = float(np.mean([value < REPEATED for value in differences]))
     if (motion := shape_motion(landmarks)) < options.min_motion:

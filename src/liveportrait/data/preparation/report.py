@@ -1,4 +1,4 @@
-"""The report on what was kept and dropped: histograms, a line for each piece, a table, a page of pictures."""
+"""Reports on what was kept and dropped: histograms, a line per dropped piece, a table, a contact sheet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUALITY_EDGES = np.linspace(0, 1, 11)
 
 
 class Statistics:
-    """Histograms in fixed bins, so that they take no memory and do not depend on order."""
+    """Histograms in fixed bins, which need little memory and do not depend on order."""
 
     def __init__(self, fps: int) -> None:
         self._fps = fps
@@ -55,7 +55,7 @@ class Statistics:
             self._shapes[number] += np.histogram(shapes[:, number], SHAPE_EDGES)[0]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as JSON holds it."""
+        """All statistics as JSON values."""
         lengths = sorted(self._seconds_of.values())
         return {
             "samples": self._kinds["clips"] + self._kinds["pictures"],
@@ -81,7 +81,7 @@ class Statistics:
 
 
 def angles(rotation: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Degrees (T,) of label rotations (T,3,3): yaw to the picture's right, pitch up, roll anticlockwise."""
+    """Angles (T,) in degrees of label rotations (T,3,3): yaw to the picture's right, pitch up, roll anticlockwise."""
     forward, up = rotation[:, :, 2], rotation[:, :, 1]
     return {
         "yaw": np.degrees(np.arctan2(forward[:, 0], forward[:, 2])),
@@ -96,11 +96,11 @@ def _histogram(edges: NDArray[Any], counts: NDArray[np.int64]) -> dict[str, Any]
 
 SHEET_COLUMNS, SHEET_ROWS, SHEET_CELL = 12, 8, 128
 
-Lines = Sequence[tuple[str, Dropped]]  # name of the input, and what was dropped of it
+Lines = Sequence[tuple[str, Dropped]]  # name of the input, and what was dropped from it
 
 
 def write_dropped(path: Path, dropped: Lines) -> None:
-    """A JSON object a line: input, reason, detail, start_s, end_s (null where the whole input is meant)."""
+    """Write one JSON object per line: input, reason, detail, start_s, end_s (both null for the entire input)."""
     with output_file(path, overwrite=True) as temporary:
         temporary.write_bytes(
             b"".join(json_bytes({"input": name, **asdict(item)}) + b"\n" for name, item in dropped)
@@ -119,7 +119,7 @@ def totals(dropped: Lines) -> dict[str, dict[str, float]]:
 
 
 def table(by_reason: dict[str, dict[str, float]]) -> str:
-    """`totals` as text, a reason a line."""
+    """`totals` as text, one reason per line."""
     if not by_reason:
         return "dropped: nothing"
     lines = [f"{'dropped':20}  {'pieces':>6}  {'seconds':>9}"]
@@ -129,7 +129,7 @@ def table(by_reason: dict[str, dict[str, float]]) -> str:
 
 
 def write_sheet(path: Path, shards: Iterable[Path], samples: int) -> None:
-    """A contact sheet of up to 96 samples, evenly spread over the shards: the middle frame of each."""
+    """Write a contact sheet with the middle frames of up to 96 samples, evenly spread over the shards."""
     wanted = set(
         np.linspace(0, samples - 1, min(samples, SHEET_COLUMNS * SHEET_ROWS)).round().astype(int).tolist()
     )

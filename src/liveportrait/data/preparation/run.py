@@ -1,4 +1,4 @@
-"""Preparation from beginning to end: find inputs, do what is not done yet, assemble."""
+"""The entire preparation: find inputs, process those that are not done yet, assemble the shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from liveportrait.errors import UserError
 from liveportrait.media import output_file
 from liveportrait.types import Progress, no_progress
 
-VERSION = 2  # of the parts: another one is not resumed
+VERSION = 2  # of the parts: a run of another version cannot be resumed
 MARK, STATISTICS, DROPPED, SHEET = "prepare.json", "statistics.json", "dropped.jsonl", "contact-sheet.png"
 
 LIST_SUFFIX = ".txt"
@@ -31,15 +31,15 @@ class Input:
     """One file to prepare."""
 
     path: Path
-    name: str  # for people: relative to the folder that the user named
+    name: str  # for reports: relative to the folder that the user named
 
 
 def find_inputs(named: Iterable[Path]) -> list[Input]:
     """The files that the user's paths stand for, each once, in order of their paths.
 
-    A folder stands for every file in it, subfolders included, but hidden ones; a .txt file for the paths in it,
-    one a line (relative ones start at the list's folder; empty lines and lines that begin with # say nothing).
-    Raises UserError where a path does not exist or a folder or list names no file.
+    A folder stands for every file in it and its subfolders except hidden ones; a .txt file for the paths in it, one per
+    line (relative to the list's folder; empty lines and lines starting with # are ignored). Raises UserError if a path
+    does not exist, or a folder or list contains no file.
     """
     found: dict[Path, Input] = {}
     for path in named:
@@ -49,9 +49,9 @@ def find_inputs(named: Iterable[Path]) -> list[Input]:
 
 
 def fingerprint(path: Path) -> str:
-    """16 hex digits that stand for a file's content: SHA-256 of its size and of the first, middle and last MiB.
+    """16 hex digits that identify a file's content: SHA-256 of its size and of the first, middle and last MiB.
 
-    Raises OSError where the file cannot be read.
+    Raises OSError if the file cannot be read.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -64,16 +64,16 @@ def fingerprint(path: Path) -> str:
 
 def _expanded(path: Path) -> Iterator[Input]:
     if path.is_dir():
-        yield from _of_folder(path)
+        yield from _list_folder(path)
     elif not path.exists():
         raise UserError(f"{path}: no such file or folder; check the path")
     elif path.suffix.lower() == LIST_SUFFIX:
-        yield from _of_list(path)
+        yield from _read_list(path)
     else:
         yield Input(path, path.name)
 
 
-def _of_folder(folder: Path) -> Iterator[Input]:
+def _list_folder(folder: Path) -> Iterator[Input]:
     count = 0
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -83,10 +83,10 @@ def _of_folder(folder: Path) -> Iterator[Input]:
                 file = Path(place, name)
                 yield Input(file, str(file.relative_to(folder)))
     if not count:
-        raise UserError(f"{folder} is an empty folder: name one that holds videos or pictures")
+        raise UserError(f"{folder} is an empty folder: name one with videos or pictures")
 
 
-def _of_list(path: Path) -> Iterator[Input]:
+def _read_list(path: Path) -> Iterator[Input]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -95,12 +95,12 @@ def _of_list(path: Path) -> Iterator[Input]:
         ) from error
     entries = [line for line in lines if line and not line.startswith("#")]
     if not entries:
-        raise UserError(f"{path} lists no path: write one video or picture a line")
+        raise UserError(f"{path} lists no paths: write one video or picture per line")
     # A listed file that is missing is dropped and reported like any other that cannot be read.
     for line in entries:
         entry = path.parent / line
         if entry.is_dir():
-            yield from _of_folder(entry)
+            yield from _list_folder(entry)
         else:
             yield Input(entry, line)
 
@@ -113,7 +113,7 @@ class Prepared:
     statistics: dict[str, Any]  # as in statistics.json
 
     def summary(self) -> str:
-        """A few lines for people: what is kept, and what was dropped and why."""
+        """A few lines of text: what was kept, and what was dropped and why."""
         s = self.statistics
         kept = (
             f"{s['inputs']} inputs, {s['input_seconds']:.1f} s of video -> {len(self.shards)} shards: "
@@ -130,17 +130,17 @@ def prepare(
     ray: str | None = None,
     progress: Progress = no_progress,
 ) -> Prepared:
-    """Make training shards of videos and pictures: files, folders, or .txt lists of them.
+    """Make training shards from videos and pictures: files, folders, or .txt lists of them.
 
-    `out` then holds shards, statistics.json, dropped.jsonl and contact-sheet.png, and parts/, by which an interrupted
-    run goes on where it was: started again, it does only the inputs that are not finished, and its result is, byte
-    for byte, that of an uninterrupted one. `workers` processes are used; with `ray`, a Ray cluster at that address
-    ("auto", or "local" for this machine) instead. Raises UserError where no input or no usable face is found, and
-    where `out` holds something else or was begun with other options.
+    `out` gets shards, statistics.json, dropped.jsonl and contact-sheet.png, and parts/, from which an interrupted run
+    is resumed: it then processes only the remaining inputs, and the result is byte for byte that of an uninterrupted
+    run. It uses `workers` processes, or with `ray` a Ray cluster at that address ("auto", or "local" for this machine).
+    Raises UserError if no input or no usable face is found, or if `out` contains something else or was started with
+    other options.
     """
     options = options or PrepareOptions()
     if workers < 1:
-        raise UserError(f"{workers} workers cannot do anything: give 1 or more")
+        raise UserError(f"the number of workers is {workers}: give 1 or more")
     if not named:
         raise UserError("Nothing to prepare: name videos, pictures, folders or lists of them")
     inputs = [entry for entry in find_inputs(named) if not _within(entry.path, out)]
@@ -167,7 +167,7 @@ def _finished(jobs: list[Job], workers: int, ray: str | None) -> Iterator[str]:
 
 
 def _identify(inputs: Iterable[Input]) -> tuple[dict[str, Input], list[tuple[str, Dropped]]]:
-    """Inputs by the fingerprint of their content, and those that cannot be opened or say the same as another."""
+    """Inputs by the fingerprint of their content, and those that cannot be opened or are copies of another."""
     keyed: dict[str, Input] = {}
     dropped = []
     for entry in inputs:
@@ -211,7 +211,7 @@ def _assemble(
 
 
 def _open_output(out: Path, options: PrepareOptions) -> None:
-    """Make the output folder, or check that it is one of ours with the same options."""
+    """Create the output folder, or check that it is one of ours with the same options."""
     mark = out / MARK
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: name a folder for the shards")
@@ -219,14 +219,14 @@ def _open_output(out: Path, options: PrepareOptions) -> None:
     if mark.exists():
         _check_mark(mark, options)
     elif out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} holds other files: name a new or empty folder for the shards")
+        raise UserError(f"{out} contains other files: name a new or empty folder for the shards")
     else:
         try:
             out.mkdir(parents=True, exist_ok=True)
             with output_file(mark) as temporary:
                 temporary.write_bytes(json_bytes({"version": VERSION, "options": asdict(options)}))
         except OSError as error:
-            raise UserError(f"{out} cannot be made: {error.strerror}") from error
+            raise UserError(f"{out} cannot be created: {error.strerror}") from error
     (out / FOLDER).mkdir(exist_ok=True)
 
 
@@ -237,10 +237,10 @@ def _check_mark(mark: Path, options: PrepareOptions) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{mark} is damaged ({error}): name another folder for the shards") from error
     if version != VERSION:
-        raise UserError(f"{mark.parent} was begun by another version of this program: name another folder")
+        raise UserError(f"{mark.parent} was started by another version of this program: name another folder")
     if changed := options.differences(chosen):
         raise UserError(
-            f"{mark.parent} was begun with other options ({'; '.join(changed)}): use the same, or another folder"
+            f"{mark.parent} was started with other options ({'; '.join(changed)}): use the same, or another folder"
         )
 
 

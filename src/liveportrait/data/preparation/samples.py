@@ -1,7 +1,7 @@
-"""The samples of one input: of a picture one for every face, of a video its clips.
+"""The samples of one input: for a picture one per face, for a video its clips.
 
-A video is read twice: a pass that follows faces and decides, and a pass that cuts out what was decided on; its sound
-is kept where the lips follow it. Of an animal's picture the middle square is taken, without labels.
+A video is read twice: the first pass tracks faces and selects clips, the second cuts them out. Its sound is kept if the
+lips follow it. For a picture of an animal the central square is taken, without labels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from liveportrait.data.preparation.clips import ClipWindow, PreparedClip, TrackDivider, boxes_of, fit_window
 from liveportrait.data.preparation.labels import make_labels, single, stored_landmarks
-from liveportrait.data.preparation.matches import HASHES_A_SECOND, aligned_face, difference_hash
+from liveportrait.data.preparation.matches import HASHES_PER_SECOND, aligned_face, difference_hash
 from liveportrait.data.preparation.options import PrepareOptions
 from liveportrait.data.preparation.parts import ClipEncoder, Dropped, Part, SampleRecord, jpeg, npz
 from liveportrait.data.preparation.quality import (
@@ -31,9 +31,9 @@ from liveportrait.data.preparation.quality import (
     quality,
     quality_reason,
 )
-from liveportrait.data.preparation.sound import kept_sounds
+from liveportrait.data.preparation.sound import aligned_sounds
 from liveportrait.data.preparation.tracks import DETECTOR_SHARE, TrackCollector, at_rate
-from liveportrait.data.speech import FRAMES_A_SECOND
+from liveportrait.data.speech import FRAMES_PER_SECOND
 from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.media import VideoInfo, VideoReader, load_image
 from liveportrait.types import Image
@@ -42,28 +42,28 @@ from liveportrait.types import Image
 def prepare_picture(
     path: Path, key: str, analyzer: FaceAnalyzer, options: PrepareOptions
 ) -> tuple[Part, dict[str, bytes]]:
-    """Samples of a picture, and their files (jpg and npz) by name. Raises UserError where it cannot be read."""
+    """Samples of a picture, and their files (jpg and npz) by name. Raises UserError if it cannot be read."""
     image = load_image(path)
     found = [_animal(image, options)] if options.domain == "animal" else _people(image, analyzer, options)
     samples, members = [], dict[str, bytes]()
     for index, clip in enumerate(clip for clip in found if isinstance(clip, PreparedClip)):
         name, crop = f"{key}-{index:03d}", clip.window.cut_out(image)
-        looked_at = crop
+        hashed = crop
         members[f"{name}.jpg"] = jpeg(crop)
         if clip.labels:
-            looked_at = aligned_face(crop, stored_landmarks(clip.labels)[0])
+            hashed = aligned_face(crop, stored_landmarks(clip.labels)[0])
             members[f"{name}.npz"] = npz(single(clip.labels))
         about = _about_picture(clip, image, options)
         score = round(clip.quality.score, 4)
         samples.append(
-            SampleRecord(name, 1, False, score, clip.embedding, difference_hash(looked_at)[None], about)
+            SampleRecord(name, 1, False, score, clip.embedding, difference_hash(hashed)[None], about)
         )
     dropped = tuple(Dropped(*reason) for reason in found if not isinstance(reason, PreparedClip))
     return Part("image", 0.0, tuple(samples), dropped), members
 
 
 def _people(image: Image, analyzer: FaceAnalyzer, options: PrepareOptions) -> list[PreparedClip | Reason]:
-    """A clip of one frame for each face, or why there is none; largest face first."""
+    """A one-frame clip for each face, or the reason to drop it; largest face first."""
     faces = analyzer.detect(image, options.min_face * DETECTOR_SHARE)
     return [_person(image, face, analyzer, options) for face in faces] or [("no face", "none is found")]
 
@@ -91,7 +91,7 @@ def _person(
 
 
 def _animal(image: Image, options: PrepareOptions) -> PreparedClip | Reason:
-    """The middle square: there is no landmark network for animals here."""
+    """The central square, since there is no landmark network for animals here."""
     height, width = image.shape[:2]
     side = min(height, width)
     window = ClipWindow((width - side) // 2, (height - side) // 2, side)
@@ -112,19 +112,19 @@ def _about_picture(clip: PreparedClip, image: Image, options: PrepareOptions) ->
     }
 
 
-LEAST_GAP = 1.0  # seconds without a face that are worth a line in the report
+MIN_GAP = 1.0  # seconds without a face that are worth a line in the report
 
 
 def prepare_video(
     path: Path, key: str, analyzer: FaceAnalyzer, options: PrepareOptions
 ) -> tuple[Part, dict[str, bytes]]:
-    """Samples of a video, and their files (mp4 and npz) by name. Raises UserError where it cannot be read."""
+    """Samples of a video, and their files (mp4 and npz) by name. Raises UserError if it cannot be read."""
     with VideoReader(path) as reader:
         info = reader.info
         if options.domain == "animal":
-            return _none(info, "animal", "animals are taken from pictures alone")
+            return _no_samples(info, "animal", "animals are taken from pictures only")
         if info.fps < options.min_fps:
-            return _none(info, "low frame rate", f"{float(info.fps):.1f} frames/s")
+            return _no_samples(info, "low frame rate", f"{float(info.fps):.1f} frames/s")
         divider = TrackDivider((info.width, info.height), analyzer, options)
         collector = TrackCollector(analyzer, options)
         spans = []
@@ -134,17 +134,17 @@ def prepare_video(
         dropped = [*divider.dropped, *_without_face(collector, spans, options.fps)]
         clips = sorted(divider.clips, key=lambda clip: (clip.start, clip.window))
         samples, members = _cut(reader, clips, key, options)
-    if options.fps == FRAMES_A_SECOND:
-        for sample, (sound, about) in zip(samples, kept_sounds(path, clips), strict=True):
+    if options.fps == FRAMES_PER_SECOND:
+        for sample, (sound, about) in zip(samples, aligned_sounds(path, clips), strict=True):
             sample.about.update(about)
             if sound is not None:
                 members[f"{sample.key}.ogg"] = sound
     seconds = collector.frames / options.fps
-    return Part("video", seconds, tuple(samples), tuple(merged(dropped, 1 / options.fps))), members
+    return Part("video", seconds, tuple(samples), tuple(merge_adjacent(dropped, 1 / options.fps))), members
 
 
-def merged(dropped: Iterable[Dropped], gap: float) -> list[Dropped]:
-    """Pieces in order of time; those of one reason that lie at most `gap` seconds apart become one."""
+def merge_adjacent(dropped: Iterable[Dropped], gap: float) -> list[Dropped]:
+    """Pieces in chronological order; those with the same reason at most `gap` seconds apart are merged."""
     found: list[Dropped] = []
     last: dict[str, int] = {}  # of each reason, its latest piece
     for piece in sorted(dropped, key=lambda part: (part.start_s or 0.0, part.end_s or 0.0, part.reason)):
@@ -159,19 +159,19 @@ def merged(dropped: Iterable[Dropped], gap: float) -> list[Dropped]:
     return found
 
 
-def _none(info: VideoInfo, reason: str, detail: str) -> tuple[Part, dict[str, bytes]]:
+def _no_samples(info: VideoInfo, reason: str, detail: str) -> tuple[Part, dict[str, bytes]]:
     return Part("video", info.duration_s, (), (Dropped(reason, detail),)), {}
 
 
 def _without_face(collector: TrackCollector, spans: Iterable[tuple[int, int]], fps: int) -> list[Dropped]:
-    """Stretches of at least a second in which no face was followed."""
+    """Stretches of at least a second in which no face was tracked."""
     covered = np.zeros(collector.frames, bool)
     for start, end in spans:
         covered[start:end] = True
     edges = np.flatnonzero(np.diff(np.concatenate([[True], covered, [True]]).astype(np.int8)))
     found = []
     for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        if end - start >= LEAST_GAP * fps:
+        if end - start >= MIN_GAP * fps:
             small = any(start <= frame < end for frame in collector.small)
             reason = ("small face", "too small to follow") if small else ("no face", "none is found")
             found.append(Dropped(*reason, round(start / fps, 3), round(end / fps, 3)))
@@ -181,10 +181,10 @@ def _without_face(collector: TrackCollector, spans: Iterable[tuple[int, int]], f
 def _cut(
     reader: VideoReader, clips: list[PreparedClip], key: str, options: PrepareOptions
 ) -> tuple[list[SampleRecord], dict[str, bytes]]:
-    """The clips encoded, in order of their beginnings."""
+    """The encoded clips, in order of their start."""
     hashes: list[list[NDArray[np.uint8]]] = [[] for _ in clips]
     videos: dict[int, bytes] = {}
-    hash_every = max(options.fps // HASHES_A_SECOND, 1)
+    hash_every = max(options.fps // HASHES_PER_SECOND, 1)
     needed = max((clip.start + clip.frames for clip in clips), default=0)
     frames = islice(at_rate(reader, reader.info.fps, options.fps), needed)
     with ExitStack() as stack:

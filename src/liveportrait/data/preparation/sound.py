@@ -1,4 +1,4 @@
-"""The sound of a video's clips: kept beside the labels where the lips follow it, and laid onto them."""
+"""The sound of a video's clips: kept with the labels if the lips follow it, and shifted to match them."""
 
 from __future__ import annotations
 
@@ -11,59 +11,59 @@ import numpy as np
 
 from liveportrait.data.preparation.clips import PreparedClip
 from liveportrait.data.preparation.labels import Labels
-from liveportrait.data.speech import FRAMES_A_SECOND, clip_of, encoded
+from liveportrait.data.speech import FRAMES_PER_SECOND, encode_opus, make_clip
 from liveportrait.errors import UserError
 from liveportrait.media.sound.speech import SPEECH_RATE, Speech, read_speech
 from liveportrait.metrics.sync import MAX_SHIFT, SyncMeter, moment
 
-FRAME = SPEECH_RATE // FRAMES_A_SECOND  # samples
-AROUND = MAX_SHIFT * FRAME  # samples kept on either side of a clip until its lag is known
-FOLLOWS = (
-    0.15  # lead of the true moment from which lips follow: 96 % of clips of speech, 2 % with another's sound
+FRAME = SPEECH_RATE // FRAMES_PER_SECOND  # samples
+PADDING = MAX_SHIFT * FRAME  # samples kept on either side of a clip until its lag is known
+MIN_LEAD = (
+    0.15  # of the best offset, for lips that follow: 96 % of speech clips reach it, 2 % with another sound
 )
 
 
-def sounds_of(path: Path, spans: Sequence[tuple[int, int]]) -> list[Speech]:
-    """The sound of a video in spans of samples (16 kHz), and `AROUND` on either side; empty without sound."""
-    found = [np.zeros(2 * AROUND + end - start, np.float32) for start, end in spans]
-    begin = 0
-    with suppress(UserError):  # a video without sound, or with one that cannot be decoded
+def read_spans(path: Path, spans: Sequence[tuple[int, int]]) -> list[Speech]:
+    """The sound of a video in spans of samples (16 kHz), plus `PADDING` on either side; empty without sound."""
+    found = [np.zeros(2 * PADDING + end - start, np.float32) for start, end in spans]
+    position = 0
+    with suppress(UserError):  # a video without sound, or with sound that cannot be decoded
         for piece in read_speech(path):
             for (start, _), sound in zip(spans, found, strict=True):
-                place = begin - start + AROUND  # of the piece in the span
+                place = position - start + PADDING  # of the piece in the span
                 first, last = max(place, 0), min(place + len(piece), len(sound))
                 if first < last:
                     sound[first:last] = piece[first - place : last - place]
-            begin += len(piece)
-    return found if begin else []
+            position += len(piece)
+    return found if position else []
 
 
-def kept_sound(sound: Speech, labels: Labels) -> tuple[bytes | None, dict[str, Any]]:
-    """The sound of a clip as its shard holds it, None where the lips do not follow it, and what its json says of it.
+def aligned_sound(sound: Speech, labels: Labels) -> tuple[bytes | None, dict[str, Any]]:
+    """The encoded sound of a clip, shifted to match the lips, or None if they do not follow it; and facts for its json.
 
-    `sound` begins and ends `AROUND` samples outside of the clip, which has 25 frames a second.
+    `sound` extends `PADDING` samples beyond the clip on either side; the clip has 25 frames per second.
     """
     meter = SyncMeter.load()
-    own = clip_of("", "", sound[AROUND:], labels)
+    own = make_clip("", "", sound[PADDING:], labels)
     scores = meter.scores(own.sound, own.targets)
     if not scores:
         return None, {}
     late, lead = moment(scores)
     shift = round(late * FRAME)
     about = {
-        "sync": {"lag_ms": round(late * 1000 / FRAMES_A_SECOND), "lead": round(lead, 3), "corrected": True}
+        "sync": {"lag_ms": round(late * 1000 / FRAMES_PER_SECOND), "lead": round(lead, 3), "corrected": True}
     }
-    if lead < FOLLOWS:
+    if lead < MIN_LEAD:
         return None, about
-    laid = sound[AROUND + shift : AROUND + shift + len(own.sound)]
-    held = {"rate": SPEECH_RATE, "samples": len(laid), "shift_s": round(shift / SPEECH_RATE, 4)}
-    return encoded(laid), about | {"sound": held}
+    aligned = sound[PADDING + shift : PADDING + shift + len(own.sound)]
+    facts = {"rate": SPEECH_RATE, "samples": len(aligned), "shift_s": round(shift / SPEECH_RATE, 4)}
+    return encode_opus(aligned), about | {"sound": facts}
 
 
-def kept_sounds(path: Path, clips: Sequence[PreparedClip]) -> list[tuple[bytes | None, dict[str, Any]]]:
-    """For each clip of a video, which has 25 frames a second, what `kept_sound` says of it."""
+def aligned_sounds(path: Path, clips: Sequence[PreparedClip]) -> list[tuple[bytes | None, dict[str, Any]]]:
+    """`aligned_sound` for each clip of a video; the clips have 25 frames per second."""
     spans = [(clip.start * FRAME, (clip.start + clip.frames) * FRAME) for clip in clips]
-    sounds = sounds_of(path, spans)
+    sounds = read_spans(path, spans)
     if not sounds:
         return [(None, {})] * len(clips)
-    return [kept_sound(sound, clip.labels) for sound, clip in zip(sounds, clips, strict=True)]
+    return [aligned_sound(sound, clip.labels) for sound, clip in zip(sounds, clips, strict=True)]

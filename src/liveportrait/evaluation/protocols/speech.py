@@ -12,7 +12,7 @@ import torch
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.portrait import Portrait
 from liveportrait.animation.speaking.options import SpeakingOptions
-from liveportrait.data.speech import FRAMES_A_SECOND, SpeechClip, read_clips
+from liveportrait.data.speech import FRAMES_PER_SECOND, SpeechClip, read_clips
 from liveportrait.errors import UserError
 from liveportrait.evaluation.context import EvalContext
 from liveportrait.evaluation.inputs import SHARD_SUFFIX, expand_paths
@@ -118,10 +118,10 @@ def _measure_rendered(
     context: EvalContext, portrait: Portrait, name: str, meter: SyncMeter, clip: SpeechClip, with_tiles: bool
 ) -> Outcome:
     """A portrait speaks the beginning of a clip; the openings are measured in its pictures."""
-    count = min(len(clip.lips), RENDERED_SECONDS * FRAMES_A_SECOND)
-    sound = clip.sound[: count * SOUND_RATE // FRAMES_A_SECOND]
+    count = min(len(clip.lips), RENDERED_SECONDS * FRAMES_PER_SECOND)
+    sound = clip.sound[: count * SOUND_RATE // FRAMES_PER_SECOND]
     openings, scores, tiles = [], [], []
-    with portrait.speak(sound, SpeakingOptions(fps=FRAMES_A_SECOND, mark=False)) as frames:
+    with portrait.speak(sound, SpeakingOptions(fps=FRAMES_PER_SECOND, mark=False)) as frames:
         face: Face | None = None
         for number, frame in enumerate(frames):
             tracked = context.analyzer.track(frame, face) if face else None
@@ -163,7 +163,7 @@ def _measure_signals(meter: SyncMeter, sound: Array, signal: Array, openings: Ar
     if scores := meter.scores(sound, signal):
         margin = margins(scores).numpy()
         values |= {"sync_told": (margin > 0).astype(np.float32), "sync_margin": margin}
-        medians["sync_offset"] = best_offset(scores) * 1000 / FRAMES_A_SECOND
+        medians["sync_offset"] = best_offset(scores) * 1000 / FRAMES_PER_SECOND
     return Measurements(values=values, clip_medians=medians)
 
 
