@@ -1,9 +1,9 @@
-"""Print a fingerprint of everything the program makes from fixed inputs, to hold one state of the code to another.
+"""Print fingerprints of everything the program makes from fixed inputs, to compare two states of the code.
 
     python scripts/fingerprints.py FOLDER
 
-Run it before and after a change that shall leave pictures alone, and compare the lines. The inputs are drawn from
-scikit-image's pictures and made anew in FOLDER; they take half a minute on one core.
+Run it before and after a change that must not change pictures, and compare the lines. The inputs are made from
+scikit-image's pictures and written to FOLDER each time, which takes half a minute on one core.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ EDITS: dict[str, tuple[str, dict[str, object]]] = {
 
 
 def make_inputs(folder: Path, animator: Animator) -> None:
-    """A portrait, another one, two faces, a cat, and two videos of a face that moves."""
+    """Write two portraits, a picture with two faces, a cat, and two videos of a moving face."""
     portrait = np.ascontiguousarray(astronaut()[:300, 70:370])
     save_image(folder / "photo.png", portrait, True)
     save_image(folder / "cat.png", chelsea(), True)
@@ -82,7 +82,7 @@ def make_inputs(folder: Path, animator: Animator) -> None:
 
 
 def digest(path: Path) -> str:
-    """The first half of the SHA-256 of a video's, a picture's or a template's numbers."""
+    """The first half of the SHA-256 of the values in a video, a picture or a template, and the number of arrays."""
     if path.suffix == ".safetensors":
         arrays = load_file(path)
         parts = [arrays[name] for name in sorted(arrays)]
@@ -98,7 +98,7 @@ def digest(path: Path) -> str:
 
 
 def main(folder: Path) -> None:
-    """Print a line a case."""
+    """Print one line per case."""
     folder.mkdir(parents=True, exist_ok=True)
     animator = Animator.load("compact", precision="fp32", threads=1)
     make_inputs(folder, animator)

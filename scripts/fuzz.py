@@ -1,4 +1,4 @@
-"""Random inputs for what reads files: `python scripts/fuzz.py [EXAMPLES]`, 5000 for each reader by default."""
+"""Fuzz everything that reads files: `python scripts/fuzz.py [EXAMPLES]`, by default 5000 examples per reader."""
 
 from __future__ import annotations
 

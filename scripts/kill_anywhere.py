@@ -1,15 +1,15 @@
-"""Ends commands at random moments by signals, and tells what they leave: a line for each command and signal.
+"""Kills commands at random moments and checks what they leave behind: one line for each command and signal.
 
     python scripts/kill_anywhere.py [--runs animate prepare ...] [--signals SIGKILL SIGTERM ...] [--points 50]
         [--while running|writing|starting]
 
-What carries its final name must be whole after every end. After SIGINT, SIGTERM and SIGHUP nothing else may be left,
-the status must be 128 + signal (or 0 where a command ends so), and the process must be gone within two seconds. After
-SIGKILL the next run starts in the folder that the killed ones have left; the last run of all is not killed, and must
-end as ever: nothing hidden is left then, and what can be resumed has come to the same result. The exit status is 1
-where something is not so. Runs are forked after all is imported, and moments are spread over the whole of them, or
-over the time from when something is written ("writing"). With "starting" they are new processes, and the moments lie
-in Python's start, in its imports and in the loading of networks, too. For Linux.
+Every file with its final name must be complete after every kill. After SIGINT, SIGTERM and SIGHUP nothing else may be
+left, the exit status must be 128 + signal (or 0 for commands that handle it), and the process must be gone within two
+seconds. After SIGKILL the next run starts in the folder that the killed ones have left; the very last run is not killed
+and must end normally: no hidden files are left then, and what can be resumed has the same result. The exit status is 1
+if any of this fails. Runs are forked after all imports, and the moments are spread over their entire duration, or over
+the time after something is first written ("writing"). With "starting" they are new processes, and the moments include
+Python's start, its imports and the loading of networks. Linux only.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from liveportrait.motion.templates import read_template
 
 SOURCES = Path(__file__).parents[1] / "src"
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
-GIVE_UP = 2  # kills after which a service is let be
-MOST_S, LATEST_S = 120.0, 2.0  # that a run may take, and its end after a signal
-OVERHEAD_S = 1.0  # that seeing an end may take here
-SETTLED_S = 6.0  # after which a page is there
-MOVED = "animate portrait.png blink.safetensors"
+MAX_KILLS = 2  # of a service before it is left to finish, since it does not retry a job for ever
+MAX_RUN_S, MAX_STOP_S = 120.0, 2.0  # for a run, and for its end after a signal
+OVERHEAD_S = 1.0  # that noticing an end may take here
+PAGE_START_S = 6.0  # after which a page is up
+ANIMATE = "animate portrait.png blink.safetensors"
 
 
-def whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Whether a file can be read to its end."""
     with suppress(Exception):
         suffix = path.suffix
@@ -71,27 +71,27 @@ def whole(path: Path) -> bool:
             return len(read_template(path)) > 0
         if suffix == ".safetensors":
             return len(load_file(path)) > 0
-        return True  # records and tables, which are written to their end by what reads them
+        return True  # records and tables: their readers repair an incomplete end
     return False
 
 
 @dataclass(frozen=True)
 class Task:
-    """A command, OUT being the folder it writes into."""
+    """A command to kill; OUT stands for the folder it writes into."""
 
     arguments: str
-    names: tuple[str, ...]  # files that are there at the end
-    same: tuple[str, ...] = ()  # those of them that are the same bytes whatever happened
-    serves: bool = False  # it does not end by itself, and ends well on a signal
+    names: tuple[str, ...]  # files that exist at the end
+    same: tuple[str, ...] = ()  # those of them with the same bytes however often it was killed
+    serves: bool = False  # it does not end by itself, and exits with 0 on a signal
 
 
 STATISTICS = ("shards/statistics.json", "shards/dropped.jsonl")
 TASKS = {
-    "animate": Task(f"{MOVED} -o OUT/out.mp4", ("out.mp4",)),
-    "prores": Task(f"{MOVED} --codec prores -o OUT/out.mov", ("out.mov",)),
-    "frames": Task(f"{MOVED} -o OUT/out", ("out/frame-000015.png",)),
-    "gif": Task(f"{MOVED} -o OUT/out.gif", ("out.gif",)),
-    "compare": Task(f"{MOVED} --compare -o OUT/out.mp4", ("out.mp4", "out_compare.mp4")),
+    "animate": Task(f"{ANIMATE} -o OUT/out.mp4", ("out.mp4",)),
+    "prores": Task(f"{ANIMATE} --codec prores -o OUT/out.mov", ("out.mov",)),
+    "frames": Task(f"{ANIMATE} -o OUT/out", ("out/frame-000015.png",)),
+    "gif": Task(f"{ANIMATE} -o OUT/out.gif", ("out.gif",)),
+    "compare": Task(f"{ANIMATE} --compare -o OUT/out.mp4", ("out.mp4", "out_compare.mp4")),
     "edit": Task("edit portrait.png --smile 0.5 -o OUT/out.png", ("out.png",)),
     "film": Task("edit video.mp4 --smile 0.5 -o OUT/out.mp4", ("out.mp4",)),
     "template": Task("template video.mp4 -o OUT/out.safetensors", ("out.safetensors",), ("out.safetensors",)),
@@ -109,11 +109,11 @@ TASKS = {
     "live": Task("live portrait.png --camera video.mp4 --no-window --record OUT/out.mp4", ("out.mp4",)),
     "page": Task("live portrait.png --no-open", (), serves=True),
 }
-ENDS_WELL = ("live",)  # what was recorded until then is kept
+ENDS_WELL = ("live",)  # exits with 0 on a signal: the recording so far is kept
 
 
 class Run:
-    """One run of a task, which writes into a folder; `is_new`: a new process in place of a fork of this one."""
+    """One run of a task, which writes into a folder; `is_new`: in a new process instead of a fork of this one."""
 
     def __init__(self, task: Task, inputs: Path, folder: Path, is_new: bool) -> None:
         self._task, self._folder, self._errors = task, folder, inputs / "errors.txt"
@@ -126,7 +126,7 @@ class Run:
                 self._program: subprocess.Popen[bytes] | None = subprocess.Popen(
                     [sys.executable, "-m", "liveportrait", *arguments],
                     cwd=inputs, env=os.environ | places, stdout=subprocess.DEVNULL, stderr=errors,
-                    start_new_session=True, preexec_fn=_hear,
+                    start_new_session=True, preexec_fn=_reset_signals,
                 )  # fmt: skip
                 self._id = self._program.pid
                 return
@@ -138,12 +138,15 @@ class Run:
 
     @property
     def status(self) -> int | None:
-        """As shells count it; None while it runs."""
+        """The exit status as in a shell; None while it runs."""
         code = self._program.poll() if self._program else self._process.exitcode
         return code if code is None or code >= 0 else 128 - code
 
-    def ended(self, until_s: float = MOST_S, at_first_file: bool = False) -> bool:
-        """Whether it ends, or a service has done what it should, before so many seconds have passed."""
+    def ended(self, until_s: float = MAX_RUN_S, at_first_file: bool = False) -> bool:
+        """Wait until it ends, or a service has finished its work; False if that takes more than `until_s` seconds.
+
+        With `at_first_file` it also returns False as soon as the run writes something.
+        """
         last = time.monotonic() + until_s
         while time.monotonic() < last:
             if self.status is not None or (self._task.serves and self.is_done()):
@@ -154,40 +157,40 @@ class Run:
         return False
 
     def is_done(self) -> bool:
-        """Whether all files are there; a page goes on."""
+        """Whether all expected files exist; False for a page, which has none."""
         return bool(self._task.names) and all((self._folder / name).exists() for name in self._task.names)
 
     def stop(self, number: int | None) -> tuple[int, float, float, str]:
-        """Its status, s by the clock and of processor time until its end, and what it printed."""
-        began, before = time.monotonic(), self._used()
+        """Send a signal and wait for the end; status, wall-clock and processor seconds until then, and stderr."""
+        started, before = time.monotonic(), self._used()
         used = before
         if number is not None and self.status is None:
             os.kill(self._id, number)
-        while self.status is None and time.monotonic() - began < MOST_S:
+        while self.status is None and time.monotonic() - started < MAX_RUN_S:
             time.sleep(0.005)
             used = max(self._used(), used)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         with suppress(ProcessLookupError):
-            while time.monotonic() - began < MOST_S:  # what it had started ends with it
+            while time.monotonic() - started < MAX_RUN_S:  # until its child processes have ended too
                 os.killpg(self._id, 0)
                 time.sleep(0.02)
         return self.status or 0, seconds, used - before, self._errors.read_text()
 
     def _used(self) -> float:
-        with suppress(OSError):  # another process's clock, as clock_getcpuclockid(3) makes its number
+        with suppress(OSError):  # another process's clock id, computed as by clock_getcpuclockid(3)
             return time.clock_gettime(~self._id << 3 | 2)
         return 0.0
 
 
-def _hear() -> None:
-    for name in SIGNALS[:3]:  # a shell has what it runs in the background ignore the first one
+def _reset_signals() -> None:
+    for name in SIGNALS[:3]:  # a shell makes its background jobs ignore SIGINT
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _work(inputs: Path, errors: Path, arguments: Sequence[str], folder: Path) -> None:
     os.setsid()
-    _hear()
+    _reset_signals()
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
     os.chdir(inputs)
     with errors.open("w") as file, open(os.devnull, "w") as nowhere:
@@ -197,18 +200,18 @@ def _work(inputs: Path, errors: Path, arguments: Sequence[str], folder: Path) ->
 
 
 def hidden(folder: Path) -> list[Path]:
-    """Unfinished files and their locks, wherever they are."""
+    """Unfinished files and their locks, in all subfolders."""
     return sorted(folder.rglob(".liveportrait-*"))
 
 
 def visible(folder: Path) -> list[Path]:
-    """Files under their own names."""
+    """Files with their final names."""
     files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     return [folder / path for path in files if not any(part.startswith(".") for part in path.parts)]
 
 
 def digests(task: Task, folder: Path) -> list[str]:
-    """Of the files that are always the same; of a checkpoint's tensors, for it tells the time as well."""
+    """SHA-256 of the files that are always the same; for a checkpoint, which contains times, of its tensors only."""
     found = []
     for name in task.same:
         digest = hashlib.sha256()
@@ -222,25 +225,25 @@ def digests(task: Task, folder: Path) -> list[str]:
 
 
 class Trial:
-    """A task stopped by a signal at so many points, in a place of its own."""
+    """A task stopped by a signal at a number of points, in its own folder."""
 
     def __init__(self, name: str, signal_name: str, when: str, inputs: Path, place: Path) -> None:
         self._task, self._number = TASKS[name], int(signal.Signals[signal_name])
         self._inputs, self._place, self._when = inputs, place, when
         ends_well = TASKS[name].serves or name in ENDS_WELL
-        self._right = (128 + self._number, *((0,) if ends_well else ()))
+        self._expected = (128 + self._number, *((0,) if ends_well else ()))
         self.faults: list[str] = []
-        self.points = self.finished = 0  # and runs that came to their end before the signal
-        self.clock = self.processor = 0.0  # s of the slowest end
+        self.points = self.finished = 0  # kills, and runs that finished before the signal
+        self.clock = self.processor = 0.0  # seconds of the slowest stop
 
     def run(self, points: int, rng: np.random.Generator) -> None:
-        """Stop it at so many points; what is wrong with any stands in `faults`."""
+        """Stop it at `points` points; problems are collected in `faults`."""
         seconds, wanted = self._complete(self._place / "undisturbed")
         folder = self._place / "0"
         folder.mkdir()
         kills = self._number == signal.SIGKILL
         while self.points < points and len(self.faults) < 5:
-            at, run = rng.uniform(0, seconds), self._begin(folder)
+            at, run = rng.uniform(0, seconds), self._start(folder)
             if self._when == "writing":
                 ended = run.ended(at_first_file=True) or run.ended(rng.uniform(0, 0.3 * seconds))
             else:
@@ -253,34 +256,34 @@ class Trial:
                 renew(folder)
                 continue
             self.points += 1
-            if status not in self._right:
+            if status not in self._expected:
                 self.faults.append(f"{where}: status {status}, {errors.strip()[-80:]}")
-            if not kills and min(clock, processor + OVERHEAD_S) > LATEST_S + OVERHEAD_S:
+            if not kills and min(clock, processor + OVERHEAD_S) > MAX_STOP_S + OVERHEAD_S:
                 self.faults.append(f"{where}: it took {clock:.1f} s to end")
-            if kills and self._task.serves and self.points % GIVE_UP == 0:  # a job is not tried for ever
+            if kills and self._task.serves and self.points % MAX_KILLS == 0:
                 self._complete(folder)
                 renew(folder)
             self.clock, self.processor = max(self.clock, clock), max(self.processor, processor)
         if self._complete(folder)[1] != wanted:
-            self.faults.append("what was resumed came to another result")
+            self.faults.append("the resumed run has another result")
 
-    def _begin(self, folder: Path) -> Run:
+    def _start(self, folder: Path) -> Run:
         return Run(self._task, self._inputs, folder, self._when == "starting")
 
     def _check(self, folder: Path, where: str, errors: str) -> None:
-        broken = [path for path in visible(folder) if not whole(path)]
-        self.faults += [f"{where}: {path.relative_to(folder)} is not whole" for path in broken]
+        broken = [path for path in visible(folder) if not is_complete(path)]
+        self.faults += [f"{where}: {path.relative_to(folder)} is incomplete" for path in broken]
         if "Traceback" in errors:
             self.faults.append(f"{where}: a traceback, {errors.strip().splitlines()[-1]}")
         if self._number != signal.SIGKILL and (left := hidden(folder)):
             self.faults.append(f"{where}: {left[0].relative_to(folder)} is left")
 
     def _complete(self, folder: Path) -> tuple[float, list[str]]:
-        """Run it to its end; how long it took, and what it made."""
+        """Run it to its end; returns how long it took, and the digests of its results."""
         folder.mkdir(exist_ok=True)
-        began, run, task = time.monotonic(), self._begin(folder), self._task
-        run.ended(MOST_S if task.names else SETTLED_S)
-        seconds = time.monotonic() - began
+        started, run, task = time.monotonic(), self._start(folder), self._task
+        run.ended(MAX_RUN_S if task.names else PAGE_START_S)
+        seconds = time.monotonic() - started
         status, *_, errors = run.stop(signal.SIGTERM if task.serves else None)
         if status not in (0, 128 + signal.SIGTERM if task.serves else 0):
             self.faults.append(f"undisturbed: status {status}, {errors.strip()[-200:]}")
@@ -291,14 +294,14 @@ class Trial:
 
 
 def renew(folder: Path) -> None:
-    """Remove a result; what is hidden stays for the next run to sweep."""
+    """Remove the results; hidden files stay for the next run to sweep."""
     for path in folder.iterdir():
         if not path.name.startswith("."):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def main() -> int:
-    """Stop all tasks and print the table."""
+    """Run all trials and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--signals", nargs="+", choices=SIGNALS, default=["SIGKILL"])
@@ -307,14 +310,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     import_openvino()
-    head = f"{'run':10}{'signal':9}{'points':>7}{'finished':>9}{'by clock':>10}{'processor':>10}"
-    print(f"{head}  what was wrong", flush=True)
+    head = f"{'run':10}{'signal':9}{'points':>7}{'finished':>9}{'wall':>10}{'processor':>10}"
+    print(f"{head}  problems", flush=True)
     failed = False
     with tempfile.TemporaryDirectory() as scratch:
         inputs = Path(scratch) / "inputs"
         inputs.mkdir()
         process = multiprocessing.get_context("fork").Process(target=make_inputs, args=(inputs,))
-        process.start()  # a process that has encoded has threads, and can no more be forked
+        process.start()  # a process that has encoded video has threads and can no longer be forked
         process.join()
         for name in options.runs:
             for signal_name in options.signals:

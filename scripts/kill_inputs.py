@@ -1,4 +1,4 @@
-"""What the commands work on that `kill_anywhere.py` ends."""
+"""Inputs for the commands that `kill_anywhere.py` kills."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from liveportrait.motion.templates import Template, bundled_templates, write_tem
 
 TESTS = Path(__file__).parents[1] / "tests"
 SIDE, FRAMES = 256, 12  # px and frames of the video
-MOVES = 16  # frames of a motion that needs no face to be found
-JOBS = ("first", "second")  # of the service
+MOTION_FRAMES = 16  # of a template, which needs no face detection
+JOBS = ("first", "second")  # ids of the service's jobs
 
 
 def make_inputs(folder: Path) -> None:
-    """A portrait, a video, a template, a table of jobs, shards and a configuration, into a folder."""
+    """Write a portrait, a video, a template, a table of jobs, a shard and a training configuration into a folder."""
     portrait = np.ascontiguousarray(astronaut()[:SIDE, 96 : 96 + SIDE])
     save_image(folder / "portrait.png", portrait)
     with VideoWriter(folder / "video.mp4", Fraction(25), SIDE, SIDE) as writer:
         for number in range(FRAMES):
             writer.write(np.roll(portrait, number, 0))
     blink = bundled_templates()["blink"]
-    moves = Template(blink.motion.rows(range(MOVES)), blink.fps, blink.layout)
-    write_template(folder / "blink.safetensors", moves)
+    template = Template(blink.motion.rows(range(MOTION_FRAMES)), blink.fps, blink.layout)
+    write_template(folder / "blink.safetensors", template)
     jobs = "source,smile,name\nportrait.png,0.3,portrait\nportrait.png,0.4,second\n"
     (folder / "jobs.csv").write_text(jobs)
     sys.path.append(str(TESTS))
@@ -42,7 +42,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def queue_jobs(data: Path, inputs: Path) -> None:
-    """Give a service that has not begun its jobs."""
+    """Queue jobs for a service that has not been started yet."""
     data.mkdir()
     store = JobStore(data / "jobs.sqlite3")
     uploads = Uploads(data / "uploads", store, Limits())

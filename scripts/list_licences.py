@@ -1,8 +1,8 @@
-"""List the licence of every installed package that the program asks for, or check them: make licences.
+"""List the licence of every installed package that the program requires, or check them (`make licences`).
 
     python scripts/list_licences.py [EXTRA ...] [--check]
 
-Without extras, the default install. `--check` ends with status 1 where a licence is not among those allowed.
+Without extras, this covers the default installation. With `--check` the exit status is 1 if a licence is not allowed.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ KNOWN = {
     "torch": "BSD-3-Clause",
     "numpy": "BSD-3-Clause",
     "scipy": "BSD-3-Clause",
-}  # with files of others in them
+}  # they also contain files by others
 EXCEPTIONS = {
-    "av": "BSD-3-Clause; its wheel has FFmpeg with x264 and x265, which is GPL (see NOTICE)",
+    "av": "BSD-3-Clause; its wheel contains FFmpeg with x264 and x265, which is GPL (see NOTICE)",
 }
 
 
 def licence(found: Distribution) -> str:
-    """What a package says of its licence: the expression, else the classifiers, else the first line of the text."""
+    """A package's licence: its expression, or else its classifiers, or else the first line of its licence text."""
     about = found.metadata
     classified = [
         name.split(" :: ")[-1] for name in about.get_all("Classifier", []) if name.startswith("License")
     ]
-    said = about.get("License-Expression") or " / ".join(classified) or about.get("License") or "not stated"
-    return said.strip().splitlines()[0] if said.strip() else "not stated"
+    text = about.get("License-Expression") or " / ".join(classified) or about.get("License") or "not stated"
+    return text.strip().splitlines()[0] if text.strip() else "not stated"
 
 
-def needed(extras: list[str]) -> dict[str, str]:
-    """Every package that the program needs with those extras, and its licence."""
+def required_packages(extras: list[str]) -> dict[str, str]:
+    """Every installed package that the program requires with these extras, and its licence."""
     waiting, found, seen = [("liveportrait", frozenset(extras))], {}, set()
     while waiting:
         name, wanted = waiting.pop()
@@ -47,7 +47,7 @@ def needed(extras: list[str]) -> dict[str, str]:
         try:
             package = distribution(name)
         except PackageNotFoundError:
-            continue  # of another system
+            continue  # only for other systems
         if name != "liveportrait":
             found[name] = EXCEPTIONS.get(name) or KNOWN.get(name) or licence(package)
         for line in package.requires or []:
@@ -63,22 +63,22 @@ def needed(extras: list[str]) -> dict[str, str]:
 
 
 def offending(packages: dict[str, str]) -> dict[str, str]:
-    """The packages whose licence is refused or not known."""
+    """The packages whose licence is refused or unknown."""
     return {
-        name: said
-        for name, said in packages.items()
-        if name not in EXCEPTIONS and (REFUSED.search(said) or not ALLOWED.search(said))
+        name: text
+        for name, text in packages.items()
+        if name not in EXCEPTIONS and (REFUSED.search(text) or not ALLOWED.search(text))
     }
 
 
 def main() -> int:
     """Print the list."""
-    packages = needed([argument for argument in sys.argv[1:] if not argument.startswith("-")])
-    for name, said in packages.items():
-        print(f"{name:30} {said}")
+    packages = required_packages([argument for argument in sys.argv[1:] if not argument.startswith("-")])
+    for name, text in packages.items():
+        print(f"{name:30} {text}")
     wrong = offending(packages) if "--check" in sys.argv else {}
-    for name, said in wrong.items():
-        print(f"not allowed: {name}: {said}", file=sys.stderr)
+    for name, text in wrong.items():
+        print(f"not allowed: {name}: {text}", file=sys.stderr)
     return 1 if wrong else 0
 
 

@@ -1,10 +1,10 @@
-"""Makes the directions of the face-mesh layout: which way keypoints go when a face smiles, winks or looks aside.
+"""Makes the slider directions of the face-mesh layout: how keypoints move when a face smiles, winks or looks aside.
 
     python scripts/make_directions.py runs/stage-one/corpus/train src/liveportrait/weights/compact/directions.json
 
-How keypoints follow blendshape scores is regressed on the training corpus; which scores make a slider, and which
-keypoints it may move, is written here. Left and right faces are averaged: what the corpus does more often
-on one side is no anatomy.
+How keypoints follow blendshape scores is regressed on the training corpus; which scores make up a slider, and which
+keypoints it may move, is defined here. Each effect is averaged with its mirror image, since what the corpus shows more
+often on one side is not anatomy.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from liveportrait.training.data.corpus import load_corpus
 
 Scores = dict[int | tuple[int, ...], float]
 
-# Rows of MediaPipe's 52 blendshapes that come in pairs: the subject's left, then right.
+# Indices into MediaPipe's 52 blendshapes; in pairs, the subject's left comes first.
 BROW_UP, BROW_DOWN = (3, 4, 5), (1, 2)
-LOOK_LEFT, LOOK_RIGHT = (13, 16), (14, 15)  # as the picture shows it
+LOOK_LEFT, LOOK_RIGHT = (13, 16), (14, 15)  # as seen in the picture
 LOOK_UP, LOOK_DOWN = (17, 18), (11, 12)
 MOUTH_LEFT, PUCKER = 33, 38
 SMILE, STRETCH, UPPER_LIP_UP, LOWER_LIP_DOWN = (44, 45), (46, 47), (48, 49), (34, 35)
 PAIRS = ((1, 2), (4, 5), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16), (17, 18), (19, 20), (21, 22), (24, 26),
          (28, 29), (30, 31), (33, 39), (34, 35), (36, 37), (44, 45), (46, 47), (48, 49), (50, 51))  # fmt: skip
 
-Recipe = tuple[Scores, tuple[int, ...], str]  # scores, the keypoints that they move, the axes along which
+Recipe = tuple[Scores, tuple[int, ...], str]  # scores, the keypoints that they move, and along which axes
 
-# Eyes are left and right as the picture shows them.
-# Slider -> recipe at 1, recipe at -1 (None: the opposite; empty scores: nothing).
+# Left and right eyes are as seen in the picture.
+# Slider -> recipe at 1, recipe at -1 (None: the opposite; empty scores: no effect).
 RECIPES: dict[str, tuple[Recipe, Recipe | None]] = {
     "close-left-eye": (({EYE_BLINK[1]: 1.0}, RIGHT_LIDS, "y"), None),
     "close-right-eye": (({EYE_BLINK[0]: 1.0}, LEFT_LIDS, "y"), None),
@@ -63,7 +63,7 @@ RECIPES: dict[str, tuple[Recipe, Recipe | None]] = {
 
 
 def symmetric(effect: np.ndarray) -> np.ndarray:
-    """The effect (52,21,3) averaged with that of the mirrored face."""
+    """The effect (52,21,3) averaged with the mirrored face's."""
     swap = np.arange(len(effect))
     for left, right in PAIRS:
         swap[[left, right]] = right, left
@@ -83,7 +83,7 @@ def direction(effect: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 
 def sparse(offset: np.ndarray) -> dict[str, list[float]]:
-    """The keypoints that move, by number, to a ten-thousandth of a face's radius."""
+    """The offsets of keypoints that move, by index, rounded to four digits (units of the face's radius)."""
     return {
         str(keypoint): [round(float(value), 4) + 0.0 for value in row]
         for keypoint, row in enumerate(offset)

@@ -1,4 +1,4 @@
-"""Makes the face networks for browsers: the bundled TFLite files as ONNX, weights in float16 where nothing is rounded.
+"""Makes the face networks for browsers: the bundled TFLite files as ONNX, weights in float16 where that is lossless.
 
     python3.11 -m venv convert && convert/bin/pip install tf2onnx==1.17.0 tensorflow-cpu==2.21.0
     python scripts/make_face_onnx.py convert/bin/python src/liveportrait/face/models
@@ -21,7 +21,7 @@ from liveportrait.engine.web import store_in_half
 from liveportrait.face.runtime import FOLDER
 
 OPSET = 18
-# tf2onnx moves transposes through layer norms of the blendshape network, and then the shapes do not fit.
+# tf2onnx would move transposes through the blendshape network's layer norms, after which the shapes do not fit.
 CONVERT = """from tf2onnx import optimizer
 from tf2onnx.convert import main
 if {keep_transposes}:
@@ -33,9 +33,9 @@ main()
 class Network(NamedTuple):
     """A network to convert."""
 
-    file: str  # of the bundle
+    file: str  # in the bundle
     inputs: tuple[str, ...]  # new names
-    outputs: tuple[str, ...]  # of the first outputs; the others are dropped
+    outputs: tuple[str, ...]  # new names of the first outputs; the others are dropped
     keep_transposes: bool = False
 
 
@@ -47,7 +47,7 @@ NETWORKS = {
 
 
 def converted(network: Network, converter: Path) -> onnx.ModelProto:
-    """The network as tf2onnx gives it."""
+    """The network as converted by tf2onnx."""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "network.onnx"
         source = FOLDER / f"{network.file}.tflite"
@@ -58,7 +58,7 @@ def converted(network: Network, converter: Path) -> onnx.ModelProto:
 
 
 def finished(model: onnx.ModelProto, network: Network) -> bytes:
-    """The file: a batch of 1, plain names, nothing that is not needed."""
+    """The contents of the final file: batch size 1, plain names, nothing unneeded."""
     graph: Any = model.graph
     renamed = dict(zip((value.name for value in graph.input), network.inputs, strict=True))
     renamed |= {
@@ -68,7 +68,7 @@ def finished(model: onnx.ModelProto, network: Network) -> bytes:
     }
     del graph.output[len(network.outputs) :]
     _drop_unused(graph)
-    # Inner names tell where a value came from in TensorFlow, and would be a tenth of the file.
+    # Internal names, which say where a value came from in TensorFlow, would be a tenth of the file.
     inner = [tensor.name for tensor in graph.initializer] + [
         name for node in graph.node for name in node.output
     ]
@@ -93,7 +93,7 @@ def finished(model: onnx.ModelProto, network: Network) -> bytes:
 
 
 def _drop_unused(graph: Any) -> None:
-    """Nodes and weights that only the dropped outputs need."""
+    """Remove nodes and weights that only the dropped outputs need."""
     wanted = {value.name for value in graph.output}
     for node in reversed(graph.node):
         if wanted & set(node.output):
@@ -105,16 +105,16 @@ def _drop_unused(graph: Any) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Convert all networks."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("converter", type=Path, help="a Python that has tf2onnx and TensorFlow")
-    parser.add_argument("folder", type=Path, help="where to")
-    asked = parser.parse_args()
+    parser.add_argument("converter", type=Path, help="a Python with tf2onnx and TensorFlow")
+    parser.add_argument("folder", type=Path, help="where to write the ONNX files")
+    arguments = parser.parse_args()
     for name, network in NETWORKS.items():
-        data = finished(converted(network, asked.converter.absolute()), network)
-        (asked.folder / f"{name}.onnx").write_bytes(data)
+        data = finished(converted(network, arguments.converter.absolute()), network)
+        (arguments.folder / f"{name}.onnx").write_bytes(data)
         print(f"{name}.onnx  {len(data):,} bytes  {hashlib.sha256(data).hexdigest()}")
 
 

@@ -1,8 +1,8 @@
-"""Writes the tests' corpus of broken and malicious files into a new folder; with --all, reads each in every role.
+"""Writes the tests' corpus of broken and malicious files into a new folder; with --all, reads each file in every role.
 
     python scripts/make_hostile.py FOLDER [--all]
 
-The report beside the folder has a line of JSON for each reading: how it ended, processor seconds, MiB that it added.
+The report next to the folder has a line of JSON for each reading: how it ended, processor seconds and MiB used.
 """
 
 from __future__ import annotations

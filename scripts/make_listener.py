@@ -1,9 +1,9 @@
-"""Makes `weights/voice/listener.safetensors` of whisper-tiny.en and shards of speech.
+"""Makes `weights/voice/listener.safetensors` from whisper-tiny.en and speech shards.
 
     python scripts/make_listener.py MODEL.bin OUT.safetensors 'speech/*.tar'
 
-MODEL.bin is the model as CTranslate2 stores it, float16 (`faster-whisper` downloads it). Its first layers are taken as
-they are; the projection is that of the training people's principal components, each of unit variance.
+MODEL.bin is the model in CTranslate2's format, float16 (`faster-whisper` downloads it). Its first layers are used
+unchanged; the projection is onto principal components of the training people's sound, scaled to unit variance.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from liveportrait.motion.voice.features import Listening
 from liveportrait.networks.voice.speech import CODES, Listener
 
 TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-ONE_IN = 12  # identities that are held out
-LEAST = 1e-3  # deviation of a number that never changes
+ONE_IN = 12  # identities is held out
+MIN_DEVIATION = 1e-3  # added to standard deviations, for features that never change
 LAYER = "encoder/layer_0"
 NAMES = {
     "first": "encoder/conv1", "second": "encoder/conv2",
@@ -35,7 +35,7 @@ NAMES = {
 
 
 def read_model(path: Path) -> dict[str, Tensor]:
-    """The tensors of a model that CTranslate2 has converted."""
+    """The tensors of a model converted by CTranslate2."""
     content, place = path.read_bytes(), 0
 
     def number(kind: str) -> int:
@@ -62,7 +62,7 @@ def read_model(path: Path) -> dict[str, Tensor]:
 
 
 def fill(listener: Listener, model: dict[str, Tensor]) -> None:
-    """Give a listener the layers of a model."""
+    """Copy a model's layers into a listener."""
     for name, stored in NAMES.items():
         module = getattr(listener, name)
         weight, bias = ("gamma", "beta") if isinstance(module, nn.LayerNorm) else ("weight", "bias")
@@ -71,22 +71,22 @@ def fill(listener: Listener, model: dict[str, Tensor]) -> None:
 
 
 def main() -> None:
-    """Convert the model, and find the projection."""
+    """Convert the model and compute the projection."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("shards", help="a pattern")
-    given = parser.parse_args()
+    parser.add_argument("shards", help="a glob pattern")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     listener = Listener().eval().requires_grad_(False)
-    fill(listener, read_model(given.model))
+    fill(listener, read_model(arguments.model))
     hidden: list[Tensor] = []
     watch = listener.project.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0][::2]))
-    for clip in read_clips(map(Path, sorted(glob.glob(given.shards))), ONE_IN, held_out=False):
+    for clip in read_clips(map(Path, sorted(glob.glob(arguments.shards))), ONE_IN, held_out=False):
         Listening(listener).feed(clip.sound)
     watch.remove()
     rows = torch.cat(hidden).double()
-    mean, deviation = rows.mean(0), rows.std(0) + LEAST
+    mean, deviation = rows.mean(0), rows.std(0) + MIN_DEVIATION
     power, axes = torch.linalg.eigh(torch.cov(((rows - mean) / deviation).T))
     matrix = (axes / power.sqrt()).T[-CODES:].flip(0) / deviation
     listener.project.weight.data.copy_(matrix)
@@ -95,8 +95,8 @@ def main() -> None:
         key: value.half().contiguous() if value.ndim > 1 else value.contiguous()
         for key, value in listener.state_dict().items()
     }
-    save_file(state, given.out)
-    given.out.chmod(0o644)
+    save_file(state, arguments.out)
+    arguments.out.chmod(0o644)
     print(
         f"{len(rows)} moments, {float(power[-CODES:].sum() / power.sum()):.3f} of their variance in {CODES} codes"
     )

@@ -1,10 +1,10 @@
-"""Write the locks: the tested versions of all packages with the hashes of their files, without naming a registry.
+"""Write the lock files: the tested versions of all packages with file hashes, without naming a registry.
 
     pip install uv && python scripts/make_lock.py
 
-`locks/web.txt` is the program with its page and service, `locks/test.txt` what the tests need. PyTorch and what only it
-needs are not in them: which build is right depends on the machine. Run it after a change of pyproject.toml or
-constraints.txt; it asks the registry that uv is set up with.
+`locks/web.txt` is for the program with its page and service, `locks/test.txt` for the tests. PyTorch and the packages
+that only it needs are left out, since the right build depends on the machine. Run it after changing pyproject.toml or
+constraints.txt; it uses the registry that uv is configured with.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEAD = """\
 
 
 def main() -> None:
-    """Write every lock."""
+    """Write every lock file."""
     for name, extras in EXTRAS.items():
         line = ["uv", "pip", "compile", "pyproject.toml", "--generate-hashes", "--universal", "--quiet"]
         line += [

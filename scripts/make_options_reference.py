@@ -34,7 +34,7 @@ _WORDS = {int: "whole number", float: "number", str: "text", Path: "path"}
 
 
 class Option(NamedTuple):
-    """A row of the reference."""
+    """A row of the reference table."""
 
     group: type | None
     spelled: str
@@ -44,7 +44,7 @@ class Option(NamedTuple):
 
 
 def reference() -> str:
-    """The whole page."""
+    """The entire page."""
     parts = [HEAD]
     shown_by: dict[tuple[Option, ...], str] = {}  # the command that lists a group shared by several
     for name, command in commands(Command):
@@ -64,7 +64,7 @@ def reference() -> str:
 
 
 def commands(union: Any, prefix: str = "") -> Iterator[tuple[str, type]]:
-    """Name and dataclass of every command, those of nested ones such as `weights list` one by one."""
+    """Name and dataclass of every command; nested ones such as `weights list` are listed individually."""
     for member in get_args(union):
         command, *marks = get_args(member)
         name = prefix + next(mark.name for mark in marks if isinstance(mark, _Subcommand))
@@ -78,7 +78,7 @@ def commands(union: Any, prefix: str = "") -> Iterator[tuple[str, type]]:
 
 
 def options(cls: type, prefix: str = "", group: type | None = None, flat: bool = False) -> Iterator[Option]:
-    """The options of a dataclass, those of the dataclasses inside it after its own."""
+    """The options of a dataclass, followed by those of nested dataclasses."""
     hints = get_type_hints(cls, include_extras=True)
     documented = docstrings(cls)
     inner: list[tuple[type, str, bool]] = []
@@ -108,7 +108,7 @@ def options(cls: type, prefix: str = "", group: type | None = None, flat: bool =
 
 
 def docstrings(cls: type) -> dict[str, tuple[type, str]]:
-    """For every field, the class that defines it and the string below its definition."""
+    """For every field, the class that defines it and the docstring below its definition."""
     found: dict[str, tuple[type, str]] = {}
     for owner in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(owner):
@@ -136,7 +136,7 @@ def bare(hint: Any) -> Any:
 
 
 def words(kind: Any) -> str:
-    """The values that a type takes, in words."""
+    """The values of a type, in words."""
     origin = get_origin(kind)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
@@ -157,7 +157,7 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 
 def shown(default: Any, kind: Any) -> str:
-    """A default as the table shows it."""
+    """A default as shown in the table."""
     if default is dataclasses.MISSING:
         return "required"
     if kind is bool or default is None or default in ("", ()):

@@ -1,8 +1,8 @@
-"""Makes the moving picture of the README: scikit-image's astronaut, photo and result side by side.
+"""Makes the animated picture in the README: scikit-image's astronaut, photo and result side by side.
 
     python scripts/make_readme_picture.py docs/images/astronaut.webp
 
-The motion is put together from two bundled templates: expressions of both, head turns of `look-around` at six tenths.
+The motion combines two bundled templates: the expressions of both, and the head turns of `look-around` at 60 percent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skimage.data import astronaut
 from liveportrait import Animator
 from liveportrait.motion import Template, bundled_templates
 
-TURN = 0.6  # of the angles in `look-around`, whose widest turn is 17 degrees
+TURN = 0.6  # share of the angles in `look-around`, whose largest turn is 17 degrees
 FACE = slice(0, 264), slice(92, 356)  # rows and columns of the photo
 SIDE = 320  # px of either half
 GAP = 8  # white px between them
@@ -27,7 +27,7 @@ QUALITY = 85  # of WebP, 1 to 100
 
 
 def reduced(rotation: torch.Tensor, share: float) -> torch.Tensor:
-    """Rotations (N,3,3), each turned back towards the first: `share` of the angle is left."""
+    """Rotations (N,3,3), each reduced to `share` of its angle from the first."""
     first = rotation[0].numpy()
     changes = [cv2.Rodrigues(r @ first.T)[0] for r in rotation.numpy()]
     return torch.from_numpy(np.stack([cv2.Rodrigues(share * change)[0] @ first for change in changes]))
@@ -46,7 +46,7 @@ def template() -> Template:
 
 
 def half(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The part of a frame (512,512,3) that is shown, as BGR."""
+    """The visible part of a frame (512,512,3), as BGR."""
     return cv2.cvtColor(
         cv2.resize(picture[FACE], (SIDE, SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR
     )

@@ -1,9 +1,9 @@
-"""Makes the bundled motion templates: talk, smile, look around and blink, from curves and no recording.
+"""Makes the bundled motion templates (talk, smile, look around and blink) from curves, without a recording.
 
     python scripts/make_templates.py runs/stage-one/corpus/train src/liveportrait/motion/templates
 
 How keypoints follow an expression is regressed on the training corpus (blendshape scores to keypoint offsets);
-the curves over time are written here.
+the curves over time are defined here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from liveportrait.networks.interface import Motion
 from liveportrait.training.data.corpus import Corpus, load_corpus
 
 FPS = Fraction(25)
-# Rows of MediaPipe's 52 blendshapes.
+# Indices into MediaPipe's 52 blendshapes.
 LOOK_IN_LEFT, LOOK_IN_RIGHT, LOOK_OUT_LEFT, LOOK_OUT_RIGHT = 13, 14, 15, 16
 BROW_UP = (3, 4, 5)
 CHEEK_SQUINT = (7, 8)
@@ -34,20 +34,20 @@ NECK = 2.6  # how far the neck lies below the middle of the face, in radii of th
 
 
 def bump(time: np.ndarray, centre: float, rise: float, hold: float) -> np.ndarray:
-    """0 to 1 and back: a cosine of `rise` seconds on either side of `hold` seconds."""
+    """From 0 to 1 and back: a cosine of `rise` seconds on either side of `hold` seconds."""
     away = np.clip((np.abs(time - centre) - hold / 2) / rise, 0, 1)
     return 0.5 + 0.5 * np.cos(np.pi * away)
 
 
 def blink(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> None:
-    """Two blinks, the second one slower, brows joining in a little."""
+    """Two blinks, the second one slower, with a slight nod."""
     closed = bump(time, 0.55, 0.12, 0.05) + bump(time, 1.45, 0.16, 0.16)
     shapes[:, EYE_BLINK] = closed[:, None]
     angles[:, 0] = 1.0 * closed
 
 
 def smile(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> None:
-    """A smile that grows, stays and goes, the head leaning with it."""
+    """A smile that grows, stays and fades, with the head leaning."""
     amount = bump(time, 1.5, 0.8, 0.9)
     shapes[:, SMILE] = 1.0 * amount[:, None]
     shapes[:, CHEEK_SQUINT] = 0.35 * amount[:, None]
@@ -57,7 +57,7 @@ def smile(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> None:
 
 
 def talk(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> None:
-    """Syllables at four a second, rounded and wide vowels in turn, a nodding head and one blink."""
+    """About four syllables per second, alternating rounded and wide vowels, a nodding head and one blink."""
     envelope = np.clip(bump(time, 1.95, 0.35, 3.0), 0, 1)
     stress = 0.6 + 0.4 * np.sin(2 * np.pi * 0.8 * time + 0.7)
     syllable = np.clip(np.sin(2 * np.pi * 3.6 * time + 1.2 * np.sin(2 * np.pi * 0.9 * time)), -0.25, 1)
@@ -76,7 +76,7 @@ def talk(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> None:
 
 
 def look_around(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> None:
-    """Left, right and up, the eyes ahead of the head."""
+    """A look left, right and up, with the eyes leading the head."""
     duration = time[-1]
     phase = 2 * np.pi * time / duration
     fade = np.clip(bump(time, duration / 2, 0.4, duration - 0.8), 0, 1)

@@ -1,9 +1,9 @@
-"""Print how the program is laid out: files, folders, circles, arrows that run upward, and how far an entry reaches.
+"""Print how the package is laid out: files, folders, import cycles, upward imports, and what an entry point imports.
 
     python scripts/measure_house.py
 
-Back ends are named in a table and imported when they are chosen: what is reached is counted without and with them.
-`tests/test_architecture.py` holds the figures that can be held; it takes the reading of imports from here.
+Back ends are listed in a table and imported when chosen, so what an entry point imports is counted without and with
+them. `tests/test_architecture.py` checks these figures with the functions below.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def imports_of(path: Path, known: Iterable[str], lazy: bool = True) -> frozenset
 
 
 def _at_import(tree: ast.Module) -> Iterable[ast.AST]:
-    """The nodes that run when a module is imported: no bodies of functions, nothing for type checkers alone."""
+    """The nodes that run when a module is imported: no function bodies, nothing that is only for type checkers."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -77,17 +77,17 @@ def _at_import(tree: ast.Module) -> Iterable[ast.AST]:
 
 
 def import_map(lazy: bool = True) -> dict[str, frozenset[str]]:
-    """Each module's imports within the package; the package's own front, which stands above all, imports nothing here.
+    """Each module's imports within the package; the package's own `__init__`, which is above all, counts as empty.
 
-    Importing any module imports the front first; what that needs is lazy.
+    Importing any module runs that `__init__` first, whose own imports are lazy.
     """
     found = modules()
     imports = {name: imports_of(path, found, lazy) - {name} for name, path in found.items()}
     return imports | {PACKAGE: frozenset()}
 
 
-def circles(imports: Imports) -> list[list[str]]:
-    """Groups of modules that import one another, directly or around a corner (Tarjan's components)."""
+def import_cycles(imports: Imports) -> list[list[str]]:
+    """Groups of modules that import one another, directly or indirectly (Tarjan's strongly connected components)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -115,13 +115,13 @@ def circles(imports: Imports) -> list[list[str]]:
 
 
 def room_of(module: str) -> str | None:
-    """The room that a module lies in; None for those that lie beside the rooms."""
+    """The room that a module belongs to; None for modules outside the rooms."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in LEVEL else None
 
 
-def upward(imports: Imports) -> list[str]:
-    """Arrows that run up, sideways between rooms of one row, or from a room to the package's own front."""
+def upward_imports(imports: Imports) -> list[str]:
+    """Imports that go up, sideways between rooms of one row, or from a room to the package's own `__init__`."""
     found = []
     for module, others in imports.items():
         own = room_of(module)
@@ -136,7 +136,7 @@ def upward(imports: Imports) -> list[str]:
 
 
 def reach(entry: str, imports: Imports) -> set[str]:
-    """All modules that an entry reaches by imports, with the packages that they lie in."""
+    """All modules that an entry point imports, directly or indirectly, and the packages that contain them."""
     reached: set[str] = set()
     waiting = [entry]
     while waiting:
@@ -163,17 +163,17 @@ def main() -> None:
     print(f"files under src: {len(modules())}")
     print(f"most files in one folder: {most} ({folder})")
     print(
-        f"circles of imports, lazy ones and those for types included: {len(circles(imports))}",
-        *circles(imports),
+        f"import cycles, including lazy imports and those for types: {len(import_cycles(imports))}",
+        *import_cycles(imports),
     )
-    print(f"arrows that run upward: {len(upward(imports))}", *upward(imports))
+    print(f"upward imports: {len(upward_imports(imports))}", *upward_imports(imports))
     for entry in ("apps.animate", "animation.animator", "animation.portrait"):
         reached = reach(f"{PACKAGE}.{entry}", imports)
         with_back_ends = reached.union(
             *(reach(name, imports) for name in imports if room_of(name) == "engine")
         )
         print(f"files reached by {entry}: {len(reached)}; with all back ends: {len(with_back_ends)}")
-        rooms = Counter(room_of(name) or "(beside the rooms)" for name in reached)
+        rooms = Counter(room_of(name) or "(outside the rooms)" for name in reached)
         print("   " + ", ".join(f"{room} {count}" for room, count in rooms.most_common()))
 
 

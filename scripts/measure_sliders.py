@@ -1,13 +1,12 @@
-"""Measures what the sliders of `liveportrait edit` do: one JSON line a portrait, slider and strength.
+"""Measures what the sliders of `liveportrait edit` do: one JSON line per portrait, slider and strength.
 
     python scripts/measure_sliders.py PORTRAIT... [--sheets FOLDER] [--weights compact] [--sliders smile wink]
     python scripts/measure_sliders.py --video CLIP
 
-Portraits are edited and looked at again by the face analyser. A line tells how much the blendshapes that the slider is
-meant for have changed (`moved`, their mean; degrees for head pose, openings for openings), and the mean change
-of all the others (`others`), against the same portrait rendered with every slider at rest. With --video each
-opening is asked for all through a clip: its mean error, and how much it trembles from frame to frame, beside the
-clip's own trembling.
+Portraits are edited and measured by the face analyzer. A line gives the change of the blendshapes that the slider is
+meant for (`moved`, their mean; degrees for head pose, openings for openings) and the mean change of all others
+(`others`), relative to the same portrait with every slider at rest. With --video each opening is set throughout a clip:
+the lines give its mean error and its jitter from frame to frame, compared with the clip's own jitter.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from liveportrait.face.tracker import FaceTracker
 from liveportrait.media import VideoReader, contact_sheet, save_image
 from liveportrait.metrics import accelerations
 
-# Slider -> what it is meant to raise at positive and at negative values (rows of the 52 blendshapes), strengths.
+# Slider -> indices of the blendshapes it should raise at positive and at negative values, and strengths to try.
 SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]] = {
     "smile": ((44, 45), (44, 45), (0.4, 0.8, 1.3)),
     "wink": ((9,), (), (0.4, 0.7, 1.0)),
@@ -48,8 +47,8 @@ MOVES = {
 NAMES = tuple(SHAPES) + tuple(ANGLES) + tuple(OPENINGS) + tuple(MOVES)
 
 
-class Look:
-    """What the face analyser sees in a rendered portrait."""
+class Measurement:
+    """What the face analyzer measures on a rendered portrait."""
 
     def __init__(self, analyzer: FaceAnalyzer, picture: np.ndarray, face: Face) -> None:
         seen = analyzer.track(picture, face)
@@ -68,8 +67,8 @@ class Look:
         self.openings = opening_ratios(seen.landmarks)
 
 
-def changes(name: str, value: float, look: Look, rest: Look) -> dict[str, float | str]:
-    """The figures of one line."""
+def changes(name: str, value: float, look: Measurement, rest: Measurement) -> dict[str, float | str]:
+    """The figures for one line."""
     change = look.blendshapes - rest.blendshapes
     line: dict[str, float | str] = {}
     meant: tuple[int, ...] = ()
@@ -111,13 +110,18 @@ def main() -> None:
         portrait = animator.open(path)
         picture = portrait.edit()
         face = animator.analyzer.detect(picture)[0]
-        rest = Look(animator.analyzer, picture, face)
+        rest = Measurement(animator.analyzer, picture, face)
         for name in arguments.sliders:
             row = [picture]
             strengths = SHAPES[name][2] if name in SHAPES else {**ANGLES, **OPENINGS, **MOVES}[name]
             for value in strengths:
                 row.append(portrait.edit(**{name: value}))
-                report(changes(name, value, Look(animator.analyzer, row[-1], face), rest), path, name, value)
+                report(
+                    changes(name, value, Measurement(animator.analyzer, row[-1], face), rest),
+                    path,
+                    name,
+                    value,
+                )
             sheets[name].append([part(image, face) for image in row])
     if arguments.sheets:
         for name, rows in sheets.items():
@@ -127,21 +131,23 @@ def main() -> None:
 
 
 def measure_video(animator: Animator, path: Path) -> None:
-    """Ask for each opening all through a clip; the first line is the clip as it is."""
+    """Set each opening throughout a clip; the first line is for the original clip."""
     portrait = animator.open(path)
     with VideoReader(path) as reader:
-        own = followed(animator.analyzer, list(reader))
-    report({"jitter": trembling(own[:, :2]), "lip_jitter": trembling(own[:, 2:])}, path, "clip", 0.0)
+        own = tracked_openings(animator.analyzer, list(reader))
+    report({"jitter": mean_jitter(own[:, :2]), "lip_jitter": mean_jitter(own[:, 2:])}, path, "clip", 0.0)
     for name, values in OPENINGS.items():
         columns = slice(0, 2) if name == "eye_opening" else slice(2, 3)
         for value in values:
-            seen = followed(animator.analyzer, list(portrait.edit_frames(**{name: value})))[:, columns]
+            seen = tracked_openings(animator.analyzer, list(portrait.edit_frames(**{name: value})))[
+                :, columns
+            ]
             report(
                 {
                     "measured": float(seen.mean()),
                     "error": float(np.abs(seen - value).mean()),
                     "spread": float(seen.std()),
-                    "jitter": trembling(seen),
+                    "jitter": mean_jitter(seen),
                 },
                 path,
                 name,
@@ -149,20 +155,20 @@ def measure_video(animator: Animator, path: Path) -> None:
             )
 
 
-def followed(analyzer: FaceAnalyzer, frames: list[np.ndarray]) -> np.ndarray:
-    """Openings (N,3) of left eye, right eye and lips through the frames that show the face."""
+def tracked_openings(analyzer: FaceAnalyzer, frames: list[np.ndarray]) -> np.ndarray:
+    """Openings (N,3) of left eye, right eye and lips in the frames that show the face."""
     tracker = FaceTracker(analyzer)
     faces = [face for frame in frames if (face := tracker(frame))]
     return np.stack([opening_ratios(face.landmarks) for face in faces])
 
 
-def trembling(series: np.ndarray) -> float:
-    """Mean size of the second difference over the frames (N,D): 0 where a series moves uniformly."""
+def mean_jitter(series: np.ndarray) -> float:
+    """Mean size of the second difference over the frames (N,D); 0 for uniform motion."""
     return float(accelerations(series[..., None]).mean())
 
 
 def report(line: dict[str, float | str], path: Path, name: str, value: float) -> None:
-    """Print a line."""
+    """Print one line."""
     figures = {key: round(v, 4) if isinstance(v, float) else v for key, v in line.items()}
     print(json.dumps({"source": path.stem, "slider": name, "value": value} | figures), flush=True)
 

@@ -1,4 +1,4 @@
-"""The house stays as docs/reference/architecture.md draws it: rooms above rooms, no circles, few files in a folder."""
+"""The layout matches docs/reference/architecture.md: rooms above rooms, no import cycles, few files in a folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "measure_house.py"
-MOST_FILES, MOST_IN_A_FOLDER = 350, 15
+MAX_FILES, MAX_FILES_IN_FOLDER = 350, 15
 
 
 def _script() -> ModuleType:
@@ -25,28 +25,28 @@ house = _script()
 
 @pytest.fixture(scope="module")
 def imports() -> dict[str, frozenset[str]]:
-    """Everything that each module imports, inside functions and for types, too."""
+    """Everything that each module imports, including inside functions and for types."""
     return house.import_map()
 
 
 def test_imports_run_downward(imports):
-    assert house.upward(imports) == []
+    assert house.upward_imports(imports) == []
 
 
-def test_no_module_imports_itself_around_a_corner(imports):
-    assert house.circles(imports) == []
+def test_no_module_imports_itself_indirectly(imports):
+    assert house.import_cycles(imports) == []
 
 
 def test_folders_are_rooms_and_none_is_crowded():
     folders = {path.name for path in house.ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == set(house.LEVEL)
-    crowded = {name: count for name, count in house.files_in_folders().items() if count > MOST_IN_A_FOLDER}
+    crowded = {name: count for name, count in house.files_in_folders().items() if count > MAX_FILES_IN_FOLDER}
     assert crowded == {}
-    assert len(house.modules()) <= MOST_FILES
+    assert len(house.modules()) <= MAX_FILES
 
 
-def test_the_reading_of_imports_sees_what_it_should(tmp_path):
-    """A circle of three, an arrow up and one from within a function are found; imports for types count."""
+def test_import_analysis_finds_what_it_should(tmp_path):
+    """A cycle of three, an upward import and one inside a function are found; imports for types count."""
     package = tmp_path / "liveportrait"
     (package / "media").mkdir(parents=True)
     (package / "motion").mkdir()
@@ -64,8 +64,8 @@ def test_the_reading_of_imports_sees_what_it_should(tmp_path):
     found = house.modules(package)
     imports = {name: house.imports_of(path, found) - {name} for name, path in found.items()}
     names = [f"liveportrait.motion.{letter}" for letter in "bcd"]
-    assert house.circles(imports) == [names]
-    assert house.upward(imports) == ["liveportrait.media.a -> liveportrait.motion.b"]
+    assert house.import_cycles(imports) == [names]
+    assert house.upward_imports(imports) == ["liveportrait.media.a -> liveportrait.motion.b"]
     assert "liveportrait.motion.d" in house.reach("liveportrait.media.a", imports)
     at_import = {name: house.imports_of(path, found, lazy=False) for name, path in found.items()}
-    assert house.circles(at_import) == []
+    assert house.import_cycles(at_import) == []

@@ -234,7 +234,7 @@ def test_bad_input_gives_one_sentence(tmp_path: Path, monkeypatch, capsys) -> No
     assert "min-face was 90, now 50" in fails(capsys, "coffee.png", "-o", "out", "--min-face", "50")
     Path("mine").mkdir()
     Path("mine/thesis.doc").write_text("years of work")
-    assert "holds other files" in fails(capsys, "coffee.png", "-o", "mine")
+    assert "contains other files" in fails(capsys, "coffee.png", "-o", "mine")
     assert "is a file" in fails(capsys, "coffee.png", "-o", "list.txt")
     assert "max-seconds is 1.0" in fails(capsys, "coffee.png", "-o", "new", "--max-seconds", "1")
 

@@ -75,7 +75,7 @@ def large_picture() -> bytes:
 BREAKAGES = {
     "mp4 cut": ("0-000.mp4", lambda data: data[: len(data) // 2], "Invalid data"),
     "mp4 is something else": ("0-000.mp4", lambda data: b"hello" * 99, "Invalid data"),
-    "npz is no zip": ("0-000.npz", lambda data: b"PK" + data[90:], "0-000"),
+    "npz is not a zip": ("0-000.npz", lambda data: b"PK" + data[90:], "0-000"),
     "npz cut": ("0-000.npz", lambda data: data[:200], "zip"),
     "a label is missing": ("0-000.npz", lambda data: relabelled(data, without_rotation), "without rot"),
     "counts disagree": ("0-000.npz", lambda data: relabelled(data, one_frame_less), "12 frames"),

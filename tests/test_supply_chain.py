@@ -72,7 +72,7 @@ def licences():
 
 def test_the_licences_of_what_is_installed_allow_it():
     script = licences()
-    packages = script.needed(["web"])
+    packages = script.required_packages(["web"])
     assert {"torch", "numpy", "av", "gradio", "fastapi"} <= packages.keys() and len(packages) > 50
     assert script.offending(packages) == {}
 
