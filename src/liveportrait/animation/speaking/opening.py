@@ -23,7 +23,6 @@ from liveportrait.media.sound.speech import (
     check_speech,
     count_speech_samples,
     read_speech,
-
 )
 
 SpeechInput = str | Path | Speech
