@@ -111,7 +111,7 @@ def test_a_detector_is_trained_written_and_measured(shards, tmp_path, monkeypatc
     crops, people = shards
     options = DetectorOptions(views=12, epochs=2, batch=4)
     network = animal_detector.train(crops, people, tmp_path / "one.safetensors", options)
-    fresh = animal_detector.start_network()
+    fresh = animal_detector.new_network()
     changed = {
         name
         for name, value in network.state_dict().items()
@@ -132,7 +132,7 @@ def test_data_that_does_not_serve(shards, tmp_path):
     crops, people = shards
     with pytest.raises(UserError, match="has landmarks"):
         animal_detector.train(people, people, tmp_path / "x.safetensors", DetectorOptions(views=1))
-    with pytest.raises(UserError, match="no picture of anything but animals"):
+    with pytest.raises(UserError, match="no pictures other than of animals"):
         animal_detector.train(crops, crops, tmp_path / "x.safetensors", DetectorOptions(views=1))
     with pytest.raises(UserError, match="greater than 0"):
         animal_detector.train(crops, people, tmp_path / "x.safetensors", DetectorOptions(views=0))

@@ -12,7 +12,7 @@ import torch
 from liveportrait import weights
 from liveportrait.networks.expression import LANDMARKS, SCORES
 from liveportrait.training.config import Schedule
-from liveportrait.training.expression import ExpressionConfig, explained, export, new_network, train
+from liveportrait.training.expression import ExpressionConfig, explained_variance, export, new_network, train
 from liveportrait.training.expression_faces import LabelledFaces, mirrored
 
 
@@ -54,7 +54,7 @@ def test_it_learns_how_faces_move_and_is_written_with_the_weights(people, tmp_pa
     faces, held_out = people
     config = ExpressionConfig(output=str(tmp_path / "run"), schedule=Schedule(12_800, 64, 5e-3))
     network = train(config, faces, held_out)
-    figures = explained(network, faces, held_out)
+    figures = explained_variance(network, faces, held_out)
     assert figures["E"] > 0.5
     scores = torch.from_numpy(held_out.scores)
     assert not network(torch.from_numpy(held_out.landmarks), scores, scores).any()

@@ -23,22 +23,22 @@ from liveportrait.folders import unfinished_beside
 from liveportrait.media import check_input
 
 Network = TypeVar("Network", bound=nn.Module)
-_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+_DAMAGE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
 @dataclass
 class TrainingState:
-    """Everything a run needs to go on as if it had never stopped; random numbers follow from seed and step."""
+    """Everything a run needs to continue as if it had never stopped; random numbers follow from seed and step."""
 
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
-    averages: dict[str, nn.Module]  # exponential moving averages of some of the modules
+    averages: dict[str, nn.Module]  # exponential moving averages of some modules, by the modules' names
     step: int = 0
     samples: int = 0
     history: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path, about: Mapping[str, Any]) -> None:
-        """Write `path`; the previous checkpoint stays until the new one is complete."""
+        """Write `path`; the previous checkpoint is kept until the new one is complete."""
         tensors: dict[str, Tensor] = {}
         for group, modules in (("module", self.modules), ("average", self.averages)):
             for name, module in modules.items():
@@ -54,11 +54,12 @@ class TrainingState:
             temporary.replace(path)
 
     def load(self, path: Path) -> dict[str, Any]:
-        """Restore from `path` and return what it says about the run.
+        """Restore from `path` and return its metadata about the run.
 
-        Raises UserError where it is damaged or of other networks; what was restored until then is of no use.
+        Raises `UserError` if it is damaged or belongs to other networks; the state is then only partly restored and
+        must not be used.
         """
-        with _checked(path):
+        with _reading(path):
             return self._load(path)
 
     def _load(self, path: Path) -> dict[str, Any]:
@@ -67,11 +68,11 @@ class TrainingState:
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         for group, modules in (("module", self.modules), ("average", self.averages)):
             for name, module in modules.items():
-                module.load_state_dict(_under(tensors, f"{group}.{name}."))
+                module.load_state_dict(_with_prefix(tensors, f"{group}.{name}."))
         for name, optimizer in self.optimizers.items():
             state: dict[int, dict[str, Tensor]] = {}
             parameters = [each for group in optimizer.param_groups for each in group["params"]]
-            for key, value in _under(tensors, f"optimizer.{name}.").items():
+            for key, value in _with_prefix(tensors, f"optimizer.{name}.").items():
                 index, _, slot = key.partition(".")
                 if value.ndim and value.shape != parameters[int(index)].shape:
                     raise ValueError(f"{slot} of parameter {index} is {tuple(value.shape)}")
@@ -84,14 +85,14 @@ class TrainingState:
 
 
 @contextmanager
-def _checked(path: Path) -> Iterator[None]:
-    """A block that reads a checkpoint, which may be or hold anything. Raises UserError."""
-    check_input(path)  # a pipe would be waited for without end
+def _reading(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong while a block reads a checkpoint, a file of any content, into a `UserError`."""
+    check_input(path)  # reading from a pipe could block forever
     try:
         yield
-    except (MemoryError, SafetensorError, OSError, RuntimeError, *_DAMAGE) as error:
-        if isinstance(told := user_error(error), OutOfMemory):
-            raise told from error
+    except (MemoryError, SafetensorError, OSError, RuntimeError, *_DAMAGE_ERRORS) as error:
+        if isinstance(translated := user_error(error), OutOfMemory):
+            raise translated from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"{path} is damaged, or no checkpoint of these networks ({reason}): remove it, or name another one"
@@ -104,28 +105,28 @@ def _about(stored: Any) -> dict[str, Any]:
 
 @cache
 def made_by() -> dict[str, str]:
-    """Versions of this package and of torch that write a checkpoint, and the commit if it runs from a repository."""
+    """The versions of this package and of torch, and the commit if the package runs from a repository."""
     found = {"liveportrait": importlib.metadata.version("liveportrait"), "torch": torch.__version__}
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return found  # installed from a package, or no git here
+        return found  # installed as a package, or git is missing
     return {**found, "commit": answer.stdout.strip()}
 
 
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def ema_copy(module: Network) -> Network:
-    """A frozen copy of a network, the start of its moving average."""
+    """A frozen copy of a network, as the start of its moving average."""
     return copy.deepcopy(module).requires_grad_(False).eval()
 
 
 @torch.no_grad()
 def update_ema(average: nn.Module, module: nn.Module, step: int, decay: float) -> None:
-    """One update of a moving average; young averages forget faster."""
+    """One update of a moving average; the decay is lower in the first steps, so that the start is soon forgotten."""
     keep = min(decay, (step + 1) / (step + 10))
     for mean, value in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
         if mean.dtype.is_floating_point:
@@ -135,12 +136,12 @@ def update_ema(average: nn.Module, module: nn.Module, step: int, decay: float) -
 
 
 def load_average(checkpoint: Path, name: str, module: Network) -> Network:
-    """Fill a network with a moving average out of a checkpoint, and return it."""
+    """Fill a network with a moving average from a checkpoint, and return it."""
     TrainingState({}, {}, {name: module}).load(checkpoint)
     return module
 
 
 def samples_seen(checkpoint: Path) -> int:
     """Number of samples that a checkpoint's phase has seen."""
-    with _checked(checkpoint), safe_open(checkpoint, framework="pt") as stored:
+    with _reading(checkpoint), safe_open(checkpoint, framework="pt") as stored:
         return int(_about(stored)["samples"])

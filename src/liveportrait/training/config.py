@@ -1,6 +1,6 @@
-"""The configuration that every training run has: frozen dataclasses, filled from a TOML file.
+"""The configuration of a training run: frozen dataclasses, filled from a TOML file.
 
-Each class refuses impossible values itself; `read_toml` adds the file and the table to the message.
+Each class rejects impossible values itself; `read_toml` adds the file and the table to the message.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ RENAMED = {"discriminator_pace": "discriminator_lr_scale", "imitation": "closed_
 
 
 def check(name: str, value: object, allowed: bool, rule: str) -> None:
-    """Raise a UserError that names the key and its value unless it is allowed; `rule` says what would be."""
+    """Unless `allowed`, raise a `UserError` that names the key, its value and the rule it breaks."""
     if not allowed:
         raise UserError(f"{name} is {value!r}; {rule}.")
 
 
 def check_positive(settings: object, *names: str) -> None:
-    """Raise UserError for a named number that is not greater than 0."""
+    """Raise `UserError` for the first of the named fields that is not greater than 0."""
     for name in names:
         value = getattr(settings, name)
         check(name, value, value > 0, "it must be greater than 0")
 
 
 def check_shares(settings: object, *names: str) -> None:
-    """Raise UserError for a named number that does not lie from 0 to 1."""
+    """Raise `UserError` for the first of the named fields that is not between 0 and 1."""
     for name in names:
         value = getattr(settings, name)
         check(name, value, 0 <= value <= 1, "it must be from 0 to 1")
 
 
-MAX_BYTES = 2**20  # of a configuration
-MAX_DOTS = 200  # in a line of it
+MAX_BYTES = 2**20  # of a configuration file
+MAX_DOTS = 200  # per line
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms of a loss, a field each. A term of weight 0 does not count."""
+    """Weights of the terms of a loss, one field each. A term of weight 0 does not count."""
 
     def __post_init__(self) -> None:
-        """Raise UserError for a weight that is negative or not finite."""
+        """Raise `UserError` for a weight that is negative or not finite."""
         for weight in dataclasses.fields(self):
             value = getattr(self, weight.name)
             check(weight.name, value, 0 <= value < math.inf, "it must be 0 or a positive number")
@@ -61,20 +61,20 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Source of the examples."""
+    """Where the examples come from."""
 
     shards: tuple[str, ...] = ()  # paths or patterns, relative to the configuration file
     frames_per_clip: int = 32
     hold_out_one_in: int = 12  # identities
-    # Drawn by processes on the CPU, on the device, or read from shards that do not fit anywhere.
+    # Drawn by CPU processes, drawn on the device, or read from shards too large for memory and disk.
     mode: Literal["loader", "resident", "stream"] = "loader"
-    workers: int = 1  # processes that draw, in modes loader and stream, for each training process
-    window: int = 48  # stream: clips a worker holds and draws from
+    workers: int = 1  # loader and stream: drawing processes per training process
+    window: int = 48  # stream: clips that a worker holds and draws from
     draws_per_clip: int = 16  # stream: examples drawn for each clip read
-    sample_shards: int = 8  # stream: shards decoded to measure statistics and the held-out identities
+    sample_shards: int = 8  # stream: shards decoded for statistics and for the held-out identities
 
     def __post_init__(self) -> None:
-        """Raise UserError for impossible values."""
+        """Raise `UserError` for impossible values."""
         check_positive(
             self,
             "frames_per_clip", "hold_out_one_in", "workers", "window", "draws_per_clip", "sample_shards",
@@ -86,22 +86,22 @@ class Schedule:
     """Length and learning rate of a phase: linear warm-up, then a cosine from learning_rate to final_ratio of it."""
 
     samples: int
-    batch: int  # examples of one step, over all processes and micro-batches
+    batch: int  # examples per step, over all processes and micro-batches
     learning_rate: float
     final_ratio: float = 0.01
     warmup_steps: int = 100
     weight_decay: float = 1e-4
-    accumulate: int = 1  # micro-batches of a step, for batches that do not fit into memory
+    accumulate: int = 1  # micro-batches per step, for batches that do not fit into memory
 
     def __post_init__(self) -> None:
-        """Raise UserError for impossible values."""
+        """Raise `UserError` for impossible values."""
         check_positive(self, "samples", "batch", "learning_rate", "warmup_steps", "accumulate")
         check_shares(self, "final_ratio")
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Settings that every stage has."""
+    """The settings that all stages share."""
 
     output: str = "runs/stage-one"
     seed: int = 0
@@ -113,35 +113,35 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
-        """Raise UserError for impossible values."""
+        """Raise `UserError` for impossible values."""
         check_positive(self, "threads")
 
 
 def read_toml(kind: type[Settings], path: Path) -> Settings:
-    """A dataclass of that kind, filled from a TOML file.
+    """A dataclass of type `kind`, filled from a TOML file.
 
-    Unknown keys, wrong types and impossible values are errors that name the file and the key.
+    Raises `UserError`, naming file and key, for unknown keys, wrong types and impossible values.
     """
     try:
         if path.exists() and check_input(path).stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} is larger than the {MAX_BYTES} bytes that a configuration may have.")
+            raise UserError(f"{path} is larger than {MAX_BYTES} bytes, the limit for a configuration.")
         text = path.read_text(encoding="utf-8")
-        # The reader's memory grows with the square of a key's depth.
+        # The parser's memory grows with the square of a key's depth.
         if any(line.count(".") > MAX_DOTS for line in text.splitlines()):
-            raise UserError(f"{path} has a line with more than {MAX_DOTS} dots: no key is as deep.")
+            raise UserError(f"{path} has a line with more than {MAX_DOTS} dots: no key is that deep.")
         raw = tomllib.loads(text)
     except FileNotFoundError as error:
         raise UserError(f"No configuration at {path}.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or nested without end
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply
         raise UserError(f"{path} is not valid TOML: {error}.") from error
     settings: Settings = _build(kind, raw, "", path)
     return settings
 
 
 def read_run(kind: type[Run], path: Path, output: str | None) -> Run:
-    """The settings of a run from a TOML file, in the folder `output` if that is given. Errors as `read_toml`."""
+    """A run's settings from a TOML file; `output`, if given, replaces the folder. Raises as `read_toml`."""
     settings = read_toml(kind, path)
     return settings if output is None else dataclasses.replace(settings, output=output)
 
@@ -184,7 +184,7 @@ def _build(kind: Any, value: Any, where: str, path: Path) -> Any:
 
 
 def _current(key: str, path: Path) -> str:
-    """The present name of a key; a note tells of an old one."""
+    """The current name of a key; a note on standard error points out a former one."""
     if key in RENAMED:
         print(f"{path}: {key} is called {RENAMED[key]} now", file=sys.stderr)
     return RENAMED.get(key, key)

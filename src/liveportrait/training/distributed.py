@@ -1,10 +1,10 @@
-"""Several processes that train one model: gradients averaged, state made equal, batch norms over the joint batch.
+"""Several processes training one model: averaged gradients, equal state, batch norms over the joint batch.
 
-Started by `torchrun`, which tells each process its place through the environment. Gradients are averaged by one flat
-all-reduce after the backward pass rather than by DistributedDataParallel: the losses call F, M, W, G and the
-discriminators one by one, some twice a step, with one backward pass an optimiser, which DDP's hooks on a single
-`forward` do not allow without wrapping every network on its own. What DDP gains, communication hidden behind the
-backward pass, is about one per cent here: 0.5 GB of gradients take milliseconds between GPUs of one machine.
+`torchrun` starts them and tells each its rank through the environment. Gradients are averaged by one flat all-reduce
+after the backward pass rather than by DistributedDataParallel: the losses call F, M, W, G and the discriminators one
+by one, some twice a step, with one backward pass per optimiser. DDP hooks into a single `forward`, so every network
+would have to be wrapped on its own. DDP's advantage, communication hidden behind the backward pass, is worth about
+one per cent here: 0.5 GB of gradients take milliseconds between GPUs of one machine.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from liveportrait.errors import UserError
 
-PATIENCE = datetime.timedelta(hours=2)  # the first process may prepare a corpus while the others wait
+TIMEOUT = datetime.timedelta(hours=2)  # the first process may prepare a corpus while the others wait
 
 
 def rank() -> int:
-    """This process's number, 0 for the one that logs and saves."""
+    """This process's rank; 0 is the one that logs and saves."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Number of processes that train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_first() -> bool:
-    """Whether this process logs, saves and prepares for all."""
+    """Whether this is the process that logs, saves and prepares data for all."""
     return rank() == 0
 
 
 @contextmanager
 def processes(device: str) -> Iterator[str]:
-    """Join the processes that torchrun started, for as long as the context lasts; alone, do nothing.
+    """Join the processes that torchrun started for the duration of the context; a single process does nothing.
 
-    Yields this process's own device: "cuda" becomes "cuda:LOCAL_RANK". Gloo carries CPU tensors, NCCL those on GPUs.
+    Yields this process's own device: "cuda" becomes "cuda:LOCAL_RANK". CPU tensors go through Gloo, GPU tensors
+    through NCCL.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
@@ -59,7 +60,7 @@ def processes(device: str) -> Iterator[str]:
             )
         place = torch.device("cuda", local)
         torch.cuda.set_device(place)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield str(place)
     finally:
@@ -67,8 +68,8 @@ def processes(device: str) -> Iterator[str]:
 
 
 @contextmanager
-def first_goes_first() -> Iterator[None]:
-    """The first process runs the block alone; the others run it when it is done."""
+def main_process_first() -> Iterator[None]:
+    """The first process runs the block alone; the others run it afterwards."""
     if not is_first():
         wait_for_all()
     yield
@@ -77,7 +78,7 @@ def first_goes_first() -> Iterator[None]:
 
 
 def wait_for_all() -> None:
-    """Return when every process has come here."""
+    """Return once every process has called this."""
     if world_size() > 1:
         dist.barrier()
 
@@ -86,8 +87,8 @@ def wait_for_all() -> None:
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Replace each gradient by its mean over all processes.
 
-    A parameter that some processes did not use counts as zero there; one that nobody used stays without a gradient,
-    as in a single process.
+    A process that did not use a parameter contributes zero; a parameter that none used keeps no gradient, as in a
+    single process.
     """
     if world_size() == 1 or not parameters:
         return
@@ -102,8 +103,8 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 @torch.no_grad()
-def make_equal(modules: Iterable[nn.Module]) -> None:
-    """Give every process the first one's parameters and buffers."""
+def broadcast_modules(modules: Iterable[nn.Module]) -> None:
+    """Copy the first process's parameters and buffers to all others."""
     if world_size() == 1:
         return
     for module in modules:
@@ -119,8 +120,8 @@ def check_same_start(step: int, place: str) -> None:
     dist.all_gather_object(steps, step)
     if len(set(steps)) > 1:
         raise UserError(
-            f"The processes start from different checkpoints (steps {steps}): {place} must be one folder that "
-            "all machines share."
+            f"The processes start from different checkpoints (steps {steps}): {place} must be a folder that all "
+            "machines share."
         )
 
 
@@ -134,7 +135,7 @@ def _broadcast(value: Tensor) -> None:
 
 
 class _SumOverAll(torch.autograd.Function):
-    """A tensor's sum over all processes; its gradient is the sum of theirs."""
+    """A tensor's sum over all processes; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
@@ -156,18 +157,18 @@ def sum_over_all(own: Tensor) -> Tensor:
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """A batch norm of any dimension over the samples of all processes; state dict as `nn.BatchNorm2d`.
+    """A batch norm of any dimension over the samples of all processes; its state dict is that of `nn.BatchNorm2d`.
 
-    PyTorch's own SyncBatchNorm is for GPUs alone. This one computes in float32: the mean from one sum over all
-    processes, then the variance from another about that mean, both differentiable. Every process must call it equally
-    often. In evaluation it is an ordinary batch norm.
+    PyTorch's own SyncBatchNorm works on GPUs only. This one computes in float32: one sum over all processes gives the
+    mean, a second one the variance about that mean, both differentiable. Every process must call it equally often.
+    In evaluation mode it is an ordinary batch norm.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any (B,C,...)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalised input (B,C,...), of its own type."""
+        """The normalised input (B,C,...), in the input's dtype."""
         if not self.training:
             return super().forward(input)
         axes = [0, *range(2, input.dim())]
@@ -179,14 +180,14 @@ class SyncedBatchNorm(_BatchNorm):
         mean = total[:-1] / count
         centred = x - mean.view(wide)
         variance = sum_over_all((centred * centred).sum(axes)) / count
-        self._remember(mean.detach(), variance.detach() * count / (count - 1))
+        self._update_running_statistics(mean.detach(), variance.detach() * count / (count - 1))
         out = centred * (variance + self.eps).rsqrt().view(wide)
         if self.affine:
             out = out * self.weight.view(wide) + self.bias.view(wide)
         return out.to(input.dtype)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -196,9 +197,9 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 def synchronise(module: nn.Module) -> None:
-    """Let the module's batch norms see the joint batch, in place; their parameters and buffers stay the same objects.
+    """Make the module's batch norms use the joint batch, in place; parameters and buffers stay the same objects.
 
-    Alone, nothing changes. On GPUs PyTorch's fused SyncBatchNorm takes their place.
+    A single process changes nothing. On GPUs they become PyTorch's fused SyncBatchNorm.
     """
     if world_size() == 1:
         return

@@ -1,7 +1,7 @@
-"""Trains E, which tells how a face's keypoints follow its blendshape scores: minutes of one core.
+"""Trains E, which predicts how a face's keypoints follow its blendshape scores; it takes minutes on one core.
 
-Pairs of faces of one person: E is given the first face, its scores and the second's, and learns where the keypoints
-went. Trained is from labels alone; no picture is decoded.
+Examples are pairs of faces of one person. Given the first face, its scores and the scores of the second, E learns how
+the keypoints moved. Training needs labels only; no picture is decoded.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from liveportrait.training.phase import Objective, network_phase
 NAME = "expression"
 VALIDATE_EVERY = 500  # steps
 VALIDATION_PAIRS = 4000
-SMOOTH = 0.03  # error of a keypoint from which on it counts by its size, not by its square
-# Scores know little of how the outline of the face moves.
+SMOOTH_L1_BETA = 0.03  # errors of a keypoint beyond it count linearly, below it by their square
+# Scores say little about how the outline of the face moves.
 KEYPOINT_WEIGHTS = k.per_keypoint(
     {k.EYES: 1.0, k.BROWS: 1.0, k.MOUTH: 1.0, (k.NOSE_TIP,): 1.0, (k.CHIN, *k.JAW, k.FOREHEAD): 0.1}
 )
@@ -37,12 +37,12 @@ KEYPOINT_WEIGHTS = k.per_keypoint(
 
 @dataclass(frozen=True)
 class ExpressionConfig(RunConfig):
-    """The training of E."""
+    """Settings for the training of E."""
 
     output: str = "runs/expression"
     schedule: Schedule = field(default_factory=lambda: Schedule(384_000, 256, 2e-3, weight_decay=0.1))
     sizes: ExpressionSizes = field(default_factory=ExpressionSizes)
-    noise: float = 0.5  # on the components of a face, which have unit variance: a tracker's are not exact
+    noise: float = 0.5  # added to a face's components (of unit variance), because a tracker's are not exact
 
     def __post_init__(self) -> None:
         """Raise UserError for impossible values."""
@@ -51,9 +51,9 @@ class ExpressionConfig(RunConfig):
 
 
 def run(config_file: Path, weights_name: str, output: str | None = None) -> Path:
-    """Train to the end of the schedule, or on from the checkpoint, and write the weights with E in them.
+    """Train to the end of the schedule, from the checkpoint if there is one, and write the weights with E in them.
 
-    Raises UserError where no shard matches.
+    Raises `UserError` if no shard matches.
     """
     config = read_run(ExpressionConfig, config_file, output)
     torch.set_num_threads(config.threads)
@@ -61,12 +61,16 @@ def run(config_file: Path, weights_name: str, output: str | None = None) -> Path
     one_in = config.data.hold_out_one_in
     faces, held_out = (read_faces(shards, one_in, apart) for apart in (False, True))
     network = train(config, faces, held_out)
-    print(", ".join(f"{name} {value:.3f}" for name, value in explained(network, faces, held_out).items()))
+    print(
+        ", ".join(
+            f"{name} {value:.3f}" for name, value in explained_variance(network, faces, held_out).items()
+        )
+    )
     return export(config, weights_name, network)
 
 
 def new_network(sizes: ExpressionSizes, faces: LabelledFaces) -> ExpressionNetwork:
-    """E before its first step: it knows the principal components of the faces, and moves nothing."""
+    """E before its first step: it has the principal components of the faces, and moves nothing yet."""
     network = ExpressionNetwork(sizes)
     flat = faces.landmarks.reshape(len(faces.landmarks), -1).astype(np.float64)
     mean = flat.mean(0)
@@ -79,7 +83,7 @@ def new_network(sizes: ExpressionSizes, faces: LabelledFaces) -> ExpressionNetwo
 
 
 def train(config: ExpressionConfig, faces: LabelledFaces, held_out: LabelledFaces) -> ExpressionNetwork:
-    """Train to the end of the schedule, or on from the checkpoint; returns the moving average."""
+    """Train to the end of the schedule, from the checkpoint if there is one; returns the moving average."""
     torch.manual_seed(config.seed)
     device = torch.device(config.device)
     network = new_network(config.sizes, faces).to(device)
@@ -91,12 +95,12 @@ def train(config: ExpressionConfig, faces: LabelledFaces, held_out: LabelledFace
         first, own, second, wanted = (part.to(device) for part in pair)
         code = network.code(first)
         found = network.moved(code + config.noise * torch.randn_like(code), own, wanted)
-        error = F.smooth_l1_loss(found, keypoint_change(first, second), beta=SMOOTH, reduction="none")
+        error = F.smooth_l1_loss(found, keypoint_change(first, second), beta=SMOOTH_L1_BETA, reduction="none")
         loss = 100 * (heavy * error).mean()
         return [Objective(NAME, loss, {"error": error.mean()})]
 
     def validate() -> dict[str, float]:
-        return explained(average, faces, held_out)
+        return explained_variance(average, faces, held_out)
 
     size = phase.rank_slice.size
     phase.run(faces.pairs(config.seed, size, phase.state.step), losses, validate, VALIDATE_EVERY)
@@ -104,10 +108,13 @@ def train(config: ExpressionConfig, faces: LabelledFaces, held_out: LabelledFace
 
 
 @torch.no_grad()
-def explained(network: ExpressionNetwork, faces: LabelledFaces, held_out: LabelledFaces) -> dict[str, float]:
-    """Share of the variance of held-out people's keypoints that E explains, and that a ridge regression does.
+def explained_variance(
+    network: ExpressionNetwork, faces: LabelledFaces, held_out: LabelledFaces
+) -> dict[str, float]:
+    """Share of the variance of held-out people's keypoints that E and a ridge regression explain.
 
-    The mean over the keypoints of all and of the mouth, on 4,000 pairs; the regression is on the training faces.
+    Means over all keypoints and over those of the mouth, on 4,000 pairs. The regression is fitted to the training
+    faces.
     """
     first, own, second, wanted = next(held_out.pairs(0, VALIDATION_PAIRS))
     device = network.basis.device
@@ -123,7 +130,7 @@ def explained(network: ExpressionNetwork, faces: LabelledFaces, held_out: Labell
 
 
 def export(config: ExpressionConfig, weights_name: str, network: ExpressionNetwork) -> Path:
-    """Write the given weights with E, `weights/` in the run's folder."""
+    """Write the given weights with E added to `weights/` in the run's folder."""
     folder = Path(config.output)
     networks, before = weights.load(weights_name), weights.describe(weights_name).metadata
     networks.expression = network.cpu()

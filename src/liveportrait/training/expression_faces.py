@@ -1,4 +1,4 @@
-"""The labelled faces that E learns from: landmarks freed of head pose with their scores, in pairs of one person."""
+"""The labelled faces that E learns from: landmarks without head pose and their scores, in pairs of one person."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from liveportrait.networks.interface import HALF_SIDE
 from liveportrait.training.data.batches import generator
 from liveportrait.types import Array
 
-FARTHEST = 1.0  # from the mean face's, that a landmark may be: farther ones are mistakes
-# Numbers of blendshapes that are each other's mirror image.
+MAX_OFFSET = 1.0  # of a landmark from the mean face's: larger ones are mistakes
+# Indices of blendshapes that mirror each other.
 SCORE_PAIRS = (
     (1, 2), (4, 5), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16), (17, 18), (19, 20), (21, 22), (24, 26), (28, 29),
     (30, 31), (33, 39), (34, 35), (36, 37), (44, 45), (46, 47), (48, 49), (50, 51),
@@ -38,16 +38,16 @@ SCORE_PAIRS = (
 
 @dataclass(frozen=True, eq=False)
 class LabelledFaces:
-    """N faces from the front or nearly so; those of a group show one person: frames of a clip, or their pictures."""
+    """N frontal or nearly frontal faces, in groups of one person each: the frames of a clip, or their pictures."""
 
     landmarks: Array  # (N,111,2) flat, see `lifting.flattened`
     scores: Array  # (N,52)
-    groups: tuple[NDArray[np.int64], ...]  # the rows of each, at least two
+    groups: tuple[NDArray[np.int64], ...]  # row indices, at least two per group
 
     def pairs(self, seed: int, size: int, start: int = 0) -> Iterator[tuple[Tensor, ...]]:
-        """Endless batches of pairs from number `start` on: landmarks and scores of one face, then of the other.
+        """Endless batches of pairs from batch number `start`: landmarks and scores of one face, then of the other.
 
-        A long clip is drawn more often, by the root of its length. Half of each batch is mirrored.
+        A clip is drawn in proportion to the square root of its length. Half of each batch is mirrored.
         """
         odds = np.sqrt([len(group) for group in self.groups])
         odds /= odds.sum()
@@ -64,7 +64,7 @@ class LabelledFaces:
             start += 1
 
     def ridge(self) -> Array:
-        """What a linear reading of scores (52) says of landmarks (222): the regression within groups."""
+        """Ridge regression (52,222) from scores to landmarks, both relative to their group's mean."""
         scores, moved = (
             np.concatenate([part[rows] - part[rows].mean(0) for rows in self.groups])
             for part in (self.scores, self.landmarks.reshape(len(self.landmarks), -1))
@@ -85,16 +85,16 @@ def mirrored(landmarks: Array, scores: Array) -> tuple[Array, Array]:
 
 @cache
 def _mirror_rows() -> NDArray[np.int64]:
-    """(111,) each landmark's mirror image: the one nearest to it on the mirrored mean face, which is symmetric."""
+    """Index (111,) of each landmark's mirror image: the nearest one on the mirrored mean face, which is symmetric."""
     mean = mean_landmarks()
     across = mean * np.array([-1, 1, 1], np.float32)
     return np.asarray(((across[:, None] - mean[None]) ** 2).sum(-1).argmin(1), np.int64)
 
 
 def read_faces(shards: Sequence[Path], one_in: int, held_out: bool = False) -> LabelledFaces:
-    """The measured faces of the training identities, or of the held-out ones, of which one in `one_in` is.
+    """The measured faces of the training identities, or of the held-out ones (one in `one_in`).
 
-    Broken samples are passed over. Raises UserError where no two of one person are left.
+    Broken samples are skipped. Raises `UserError` if no two faces of one person are left.
     """
     landmarks, scores = [], []
     groups: dict[str, list[int]] = {}
@@ -103,7 +103,7 @@ def read_faces(shards: Sequence[Path], one_in: int, held_out: bool = False) -> L
         for sample in read_shard(shard, lambda _: None):
             if is_held_out(sample.identity, one_in) != held_out:
                 continue
-            flat, rows = _flat(sample)
+            flat, rows = _usable_faces(sample)
             landmarks.append(flat.landmarks[rows])
             scores.append(sample.blendshapes[sample.measured][rows])
             name = f"{shard.name}/{sample.key}" if sample.is_video else sample.identity
@@ -117,14 +117,14 @@ def read_faces(shards: Sequence[Path], one_in: int, held_out: bool = False) -> L
     return LabelledFaces(np.concatenate(landmarks), np.concatenate(scores), kept)
 
 
-def _flat(sample: Sample) -> tuple[FlatFaces, NDArray[np.int64]]:
-    """The measured faces of a sample, and which of them serve."""
+def _usable_faces(sample: Sample) -> tuple[FlatFaces, NDArray[np.int64]]:
+    """The measured faces of a sample, and the indices of those that can be used."""
     points = (sample.landmarks[sample.measured] / HALF_SIDE - 1).astype(np.float32)
     flat = flattened(points, label_turns(sample.rotation[sample.measured]))
-    serves = (flat.trust > FRONTAL) & (np.abs(flat.landmarks).max((1, 2), initial=0) < FARTHEST)
+    serves = (flat.trust > FRONTAL) & (np.abs(flat.landmarks).max((1, 2), initial=0) < MAX_OFFSET)
     return flat, np.flatnonzero(serves)
 
 
 def keypoint_change(first: Tensor, second: Tensor) -> Tensor:
-    """How the keypoints (B,21,2) go from some flat landmarks (B,111,2) to others."""
+    """Displacement (B,21,2) of the keypoints from the first flat landmarks (B,111,2) to the second."""
     return (second - first)[:, list(KEYPOINTS)]

@@ -1,7 +1,7 @@
-"""Trains the network that finds the faces of animals: heads on an ImageNet trunk that stays as it is.
+"""Trains the network that finds animals' faces: new heads on a frozen ImageNet trunk.
 
-A few hundred crops are too few to teach a trunk, and ImageNet's knows 120 breeds of dogs and five of cats. What it
-sees of every view is worked out once and kept; epochs over that cost little. One core is enough.
+A few hundred crops are too few to train a trunk, and ImageNet's knows 120 breeds of dogs and five of cats. Its
+features of every view are computed once and cached, which makes epochs cheap. One core is enough.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from liveportrait.training.animals.views import Image, Labelled, draw_view
 LANDMARK_FILE = Path(__file__).with_name("landmarks.json")
 HELD_OUT_ONE_IN = 6
 BACKGROUNDS = 900  # pictures kept in memory
-NEAR = 1.5  # cells around a face's middle that say where its landmarks are
-HEAT_SPREAD = 0.09  # of a landmark's heatmap, in sizes of the face
-SMALLEST_FOR_HEAT = 0.16  # smaller faces are too small for heatmaps
+NEAR_CELLS = 1.5  # radius around a face's centre within which cells predict its landmarks
+HEAT_SPREAD = 0.09  # standard deviation of a landmark's target heatmap, in face sizes
+MIN_HEATMAP_SIZE = 0.16  # smaller faces get no heatmaps
 LOG_EVERY = 50
 
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """Length and pace of the training."""
+    """Length and learning rate of the training."""
 
-    views: int = 3000  # pictures to make
-    epochs: int = 12  # how often each is seen
+    views: int = 3000  # pictures to generate
+    epochs: int = 12  # passes over them
     batch: int = 32
-    learning_rate: float = 2e-3  # at its highest; it falls to nothing along a cosine
+    learning_rate: float = 2e-3  # the peak; it decays to zero along a cosine
     seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """The trunk's features of N views, and what the heads shall make of them."""
+    """The trunk's features of N views, and the targets of the heads."""
 
     fine: Tensor  # (N,40,S/8,S/8) float16
     coarse: Tensor  # (N,112,S/16,S/16) float16
@@ -57,12 +57,12 @@ class Views:
 
 
 def landmarks_of_crops(path: Path = LANDMARK_FILE) -> dict[str, list[list[float]]]:
-    """Landmarks (9,2) px of 256 by the crops' keys; put there by hand."""
+    """Hand-made landmarks (9,2) by crop key, in px of a 256 px crop."""
     return {key: np.reshape(row, (-1, 2)).tolist() for key, row in json.loads(path.read_text()).items()}
 
 
 def read_crops(shards: Sequence[Path], held_out: bool) -> list[Labelled]:
-    """The labelled crops of a split. Raises UserError where there is none."""
+    """The labelled crops of a split. Raises `UserError` if there are none."""
     known = landmarks_of_crops()
     crops = [
         Labelled(entry.frames()[0], np.array(known[entry.key], np.float32))
@@ -73,13 +73,13 @@ def read_crops(shards: Sequence[Path], held_out: bool) -> list[Labelled]:
     if not crops:
         named = ", ".join(str(shard) for shard in shards)
         raise UserError(
-            f"no picture of {named} has landmarks in {LANDMARK_FILE.name}: name the animals' shards"
+            f"no picture in {named} has landmarks in {LANDMARK_FILE.name}: name the animals' shards"
         )
     return crops
 
 
 def read_backgrounds(shards: Sequence[Path], seed: int, held_out: bool = False) -> list[Image]:
-    """Pictures without animals of a split. Raises UserError where there is none."""
+    """The pictures of a split that show no animal. Raises `UserError` if there are none."""
     entries = [
         entry
         for shard in shards
@@ -89,13 +89,13 @@ def read_backgrounds(shards: Sequence[Path], seed: int, held_out: bool = False) 
         and is_held_out(entry.identity, HELD_OUT_ONE_IN) == held_out
     ]
     if not entries:
-        raise UserError("the background shards hold no picture of anything but animals: name others")
+        raise UserError("the background shards have no pictures other than of animals: name different ones")
     order = np.random.default_rng(seed).permutation(len(entries))[:BACKGROUNDS]
     return [entries[row].frames()[0] for row in order]
 
 
-def start_network() -> AnimalNetwork:
-    """New heads on the trunk with ImageNet weights."""
+def new_network() -> AnimalNetwork:
+    """New heads on a trunk with ImageNet weights."""
     network = AnimalNetwork().eval()
     renamed = {
         f"blocks.{name[1:]}" if name.startswith("b") else name: value.float()
@@ -109,10 +109,10 @@ def start_network() -> AnimalNetwork:
 
 
 @torch.no_grad()
-def see_views(
+def precompute_views(
     network: AnimalNetwork, crops: Sequence[Labelled], backgrounds: Sequence[Image], count: int, seed: int
 ) -> Views:
-    """Draw views and keep what the trunk sees of them."""
+    """Draw views and cache the trunk's features of them."""
     rng = np.random.default_rng(seed)
     fine, coarse, points, there = [], [], [], []
     begun = time.monotonic()
@@ -130,25 +130,25 @@ def see_views(
 
 
 def losses(reading: AnimalReading, points: Tensor, is_there: Tensor) -> dict[str, Tensor]:
-    """Terms for points (B,9,2) of the views in which there is a face (B,)."""
+    """The loss terms, for points (B,9,2) of the views with a face, `is_there` (B,)."""
     height, width = reading.centre.shape[1:]
     cells = pixel_grid(height, width, points.device)
     size = face_size(points).clamp(min=0.02)
     apart = (cells[None] - points.mean(1)[:, None, None]).square().sum(-1).sqrt() * (height / 2)  # in cells
     wanted = (-(apart.square()) / 2).exp() * is_there[:, None, None]
     positives = is_there.sum().clamp(min=1)
-    # The penalty-reduced focal loss of CenterNet (Zhou et al. 2019, eq. 1), with the middle's cell counted as 1.
+    # The penalty-reduced focal loss of CenterNet (Zhou et al. 2019, eq. 1), with the centre's cell counted as 1.
     found = reading.centre.sigmoid().clamp(1e-4, 1 - 1e-4)
     is_middle = apart <= apart.flatten(1).min(1).values[:, None, None]
     is_middle = is_middle & is_there[:, None, None]
     hit = (1 - found).square() * found.log() * is_middle
     miss = (1 - wanted).pow(4) * found.square() * (1 - found).log() * ~is_middle
     centre = -(hit + miss).sum() / positives
-    near = (apart < NEAR) & is_there[:, None, None]
+    near = (apart < NEAR_CELLS) & is_there[:, None, None]
     batch = near.nonzero()[:, 0]
     offset = (reading.points[near] - points[batch]) / size[batch, None, None]
     scale = reading.size[near] - size[batch].log()
-    large = is_there & (size > SMALLEST_FOR_HEAT)
+    large = is_there & (size > MIN_HEATMAP_SIZE)
     place, spread = heat_losses(reading.heat[large], cells.reshape(-1, 2), points[large], size[large])
     return {
         "centre": centre,
@@ -160,7 +160,7 @@ def losses(reading: AnimalReading, points: Tensor, is_there: Tensor) -> dict[str
 
 
 def heat_losses(heat: Tensor, cells: Tensor, points: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance of heatmaps' means from landmarks, in sizes; cross-entropy of the maps with narrow Gaussians."""
+    """Distance of the heatmaps' means from the landmarks, in face sizes; cross-entropy with narrow Gaussians."""
     if not len(heat):
         return heat.sum(), heat.sum()
     away = ((heat.softmax(-1) @ cells - points) / size[:, None, None]).abs().mean()
@@ -181,7 +181,7 @@ def fit(network: AnimalNetwork, views: Views, options: DetectorOptions) -> None:
     steps = max(1, options.epochs * len(views.points) // options.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps, pct_start=0.1)
     order = torch.cat([torch.randperm(len(views.points)) for _ in range(options.epochs)])
-    begun, smooth = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0)
+    begun, smooth = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0)  # moving averages of the terms
     for step in range(steps):
         rows = order[step * options.batch : (step + 1) * options.batch]
         reading = network.read(views.fine[rows].float(), views.coarse[rows].float())
@@ -194,22 +194,22 @@ def fit(network: AnimalNetwork, views: Views, options: DetectorOptions) -> None:
         smooth = {name: 0.98 * smooth[name] + 0.02 * float(value.detach()) for name, value in terms.items()}
         if (step + 1) % LOG_EVERY == 0:
             known = 1 - 0.98 ** (step + 1)
-            told = ", ".join(f"{name} {value / known:.3f}" for name, value in smooth.items())
-            print(f"step {step + 1} of {steps}, {time.monotonic() - begun:.0f} s: {told}", flush=True)
+            line = ", ".join(f"{name} {value / known:.3f}" for name, value in smooth.items())
+            print(f"step {step + 1} of {steps}, {time.monotonic() - begun:.0f} s: {line}", flush=True)
     network.eval()
 
 
 def train(
     shards: Sequence[Path], backgrounds: Sequence[Path], output: Path, options: DetectorOptions
 ) -> AnimalNetwork:
-    """Train a detector and write it as float16 safetensors. Raises UserError where data is missing."""
+    """Train a detector and write it as float16 safetensors. Raises `UserError` if data is missing."""
     if options.views < 1 or options.epochs < 1 or options.batch < 1 or not options.learning_rate > 0:
         raise UserError("views, epochs, batch and learning rate must be greater than 0")
     crops = read_crops(shards, held_out=False)
     pictures = read_backgrounds(backgrounds, options.seed)
     torch.manual_seed(options.seed)
-    network = start_network()
-    fit(network, see_views(network, crops, pictures, options.views, options.seed), options)
+    network = new_network()
+    fit(network, precompute_views(network, crops, pictures, options.views, options.seed), options)
     stored = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     about = {"options": json.dumps(asdict(options)), "crops": str(len(crops))}
     with output_file(output) as partial:

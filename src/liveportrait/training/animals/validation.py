@@ -1,4 +1,4 @@
-"""Figures of the animal network: how often it finds animals, how exactly, and how often where there is none."""
+"""Figures of the animal network: how often and how exactly it finds animals, and its false alarms on people."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from liveportrait.face.animals import LEFT_LIDS, RIGHT_LIDS, AnimalDetector, Ani
 from liveportrait.training.animals.train import read_backgrounds, read_crops
 from liveportrait.training.animals.views import Labelled
 
-SCENE = 640  # px, of a picture into which a crop is laid
-SCENES_EACH = 1
+SCENE = 640  # px: side of a picture into which a crop is pasted
+SCENES_PER_CROP = 1
 SMALL, LARGE = 0.2, 0.9  # side of the crop in a scene
-PEOPLE = 100  # pictures of people that are looked at
-HIT = 0.5  # of the distance between the eyes: a face whose middle is found closer than this is found
+PEOPLE = 100  # pictures of people to check
+MAX_CENTRE_DISTANCE = 0.5  # in eye distances: a detection nearer to the face's centre is a hit
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures on held-out pictures. Errors: medians over the faces that were found, distances between the eyes = 1."""
+    """Figures on held-out pictures. Errors are medians over the faces that were found, in eye distances."""
 
     crops: int
     found: float  # share of the crops whose animal was found
     scenes: int
-    found_in_scenes: float  # share of the scenes
-    eyes: float  # error of the eyes' middles
+    found_in_scenes: float  # share of the scenes whose animal was found
+    eyes: float  # error of the eyes' centres
     landmarks: float  # of all nine landmarks
-    opening: float  # of the eyes' openings
+    opening: float  # error of the eyes' openings
     pictures: int  # of people
     false_alarms: float  # share of the pictures of people in which an animal was found
 
     def table(self) -> str:
-        """The figures for people to read."""
+        """The figures as text."""
         return (
             f"found: {self.found:.0%} of {self.crops} crops, {self.found_in_scenes:.0%} of {self.scenes} scenes;"
             f" eyes off by {self.eyes:.3f}, landmarks by {self.landmarks:.3f}, openings by {self.opening:.3f}"
@@ -46,14 +46,14 @@ class Figures:
 
 
 def measure(weights: Path, shards: Sequence[Path], backgrounds: Sequence[Path], seed: int = 0) -> Figures:
-    """Figures on the held-out crops, alone and laid into pictures of people, and on these alone."""
+    """Figures on held-out crops, on the same crops pasted into pictures of people, and on pictures of people alone."""
     detector = AnimalDetector(weights)
     crops = read_crops(shards, held_out=True)
     people = read_backgrounds(backgrounds, seed, held_out=True)
     rng = np.random.default_rng(seed)
     errors: list[NDArray[np.float64]] = []
     alone = [_found(detector.detect(crop.picture), crop, errors) for crop in crops]
-    scenes = [_scene(crop, people, rng) for crop in crops for _ in range(SCENES_EACH)]
+    scenes = [_scene(crop, people, rng) for crop in crops for _ in range(SCENES_PER_CROP)]
     laid = [_found(detector.detect(scene.picture), scene, errors) for scene in scenes]
     alarms = [bool(detector.detect(picture)) for picture in people[:PEOPLE]]
     eyes, landmarks, opening = np.median(np.array(errors), axis=0) if errors else (np.nan,) * 3
@@ -71,12 +71,12 @@ def measure(weights: Path, shards: Sequence[Path], backgrounds: Sequence[Path], 
 
 
 def _found(faces: Sequence[AnimalFace], labelled: Labelled, errors: list[NDArray[np.float64]]) -> bool:
-    """True if the animal is among the faces; its distance from the labels goes to `errors`."""
+    """Whether the animal is among the faces; if so, its distances from the labels are appended to `errors`."""
     wanted = labelled.points.astype(np.float64)
     axes = face_axes(wanted)
     for face in faces:
         off = face.landmarks - wanted
-        if np.linalg.norm(off.mean(0)) < HIT * axes.unit:
+        if np.linalg.norm(off.mean(0)) < MAX_CENTRE_DISTANCE * axes.unit:
             eyes = np.linalg.norm(face_axes(face.landmarks).eyes - axes.eyes, axis=1).mean()
             openings = [
                 abs(np.linalg.norm(own[a] - own[b]) - np.linalg.norm(wanted[a] - wanted[b]))
@@ -90,7 +90,7 @@ def _found(faces: Sequence[AnimalFace], labelled: Labelled, errors: list[NDArray
 
 
 def _scene(crop: Labelled, people: Sequence[NDArray[np.uint8]], rng: np.random.Generator) -> Labelled:
-    """The crop somewhere in a picture of people."""
+    """The crop pasted somewhere into a picture of people."""
     background = people[int(rng.integers(len(people)))]
     picture = cv2.resize(background, (SCENE, SCENE), interpolation=cv2.INTER_CUBIC)
     side = int(SCENE * np.exp(rng.uniform(np.log(SMALL), np.log(LARGE))))

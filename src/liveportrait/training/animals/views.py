@@ -1,7 +1,8 @@
-"""Pictures for the animal network to learn from: labelled crops laid into scenes, and scenes without an animal.
+"""Training pictures for the animal network: labelled crops pasted into scenes, and scenes without an animal.
 
-No view keeps a crop's own frame: each is turned, scaled, moved, mirrored and blended softly into another picture,
-so that nothing but the face tells where the face is. Pictures of people are the backgrounds: a person is no animal.
+No view keeps a crop's own framing: each crop is turned, scaled, moved, mirrored and blended softly into another
+picture, so that nothing but the face reveals where the face is. The backgrounds are pictures of people, because a
+person must not count as an animal.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from liveportrait.networks.animal import LANDMARKS, MIRRORED, SIDE
 Image = NDArray[np.uint8]
 Array = NDArray[np.float32]
 
-WITHOUT = 0.3  # share of views without an animal
-CLOSE = 0.45  # share of the others that show it as the second look does: upright, in the middle, at one size
+EMPTY_SHARE = 0.3  # share of views without an animal
+CLOSE_SHARE = (
+    0.45  # share of the others framed like the detector's second pass: upright, centred, at one size
+)
 CLOSE_SIZE = 0.34
 SIZES = (0.07, 0.44)  # of faces, half side of the view = 1
-BARS = 0.3  # share of views that are black beside a picture which is not square
+BAR_SHARE = 0.3  # share of views with black bars, as around a picture that is not square
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """A crop with its nine landmarks."""
+    """A crop and its nine landmarks."""
 
     picture: Image  # (256,256,3) RGB
     points: Array  # (9,2) px
@@ -35,10 +38,10 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One picture to learn from."""
+    """One training picture."""
 
     picture: Image  # (SIDE,SIDE,3) RGB
-    points: Array  # (9,2) in [-1, 1], maybe a little outside; zeros where there is no animal
+    points: Array  # (9,2) in [-1, 1] or a little outside; zeros if there is no animal
     is_there: bool
 
 
@@ -46,26 +49,26 @@ def draw_view(crops: Sequence[Labelled], backgrounds: Sequence[Image], rng: np.r
     """A random view."""
     scene = _background(backgrounds, rng)
     points = np.zeros((LANDMARKS, 2), np.float32)
-    is_there = rng.random() >= WITHOUT
+    is_there = rng.random() >= EMPTY_SHARE
     if is_there:
         crop = crops[int(rng.integers(len(crops)))]
-        matrix = _placed(crop.points, rng)
-        scene = _pasted(scene, crop.picture, matrix, rng)
+        matrix = _random_placement(crop.points, rng)
+        scene = _paste(scene, crop.picture, matrix, rng)
         points = (crop.points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-    if rng.random() < BARS:
-        scene = _barred(scene, points.mean(0) if is_there else None, rng)
+    if rng.random() < BAR_SHARE:
+        scene = _add_bars(scene, points.mean(0) if is_there else None, rng)
     if rng.random() < 0.5:
         scene = scene[:, ::-1]
         points = points[list(MIRRORED)] * np.array([-1, 1], np.float32) + np.array([SIDE - 1, 0], np.float32)
     points = (points + np.float32(0.5)) * np.float32(2 / SIDE) - 1
-    return View(_recoloured(scene, rng), points if is_there else np.zeros_like(points), is_there)
+    return View(_recolour(scene, rng), points if is_there else np.zeros_like(points), is_there)
 
 
-def _placed(points: Array, rng: np.random.Generator) -> NDArray[np.float64]:
+def _random_placement(points: Array, rng: np.random.Generator) -> NDArray[np.float64]:
     """A similarity (2,3) from px of the crop to px of the view."""
     centre = points.mean(0)
     size = float(np.sqrt(((points - centre) ** 2).sum(1).mean()))
-    if rng.random() < CLOSE:
+    if rng.random() < CLOSE_SHARE:
         wanted = CLOSE_SIZE * float(np.exp(rng.normal(0, 0.12)))
         place, turn = rng.normal(0, 0.1, 2), rng.normal(0, 8)
     else:
@@ -79,8 +82,8 @@ def _placed(points: Array, rng: np.random.Generator) -> NDArray[np.float64]:
     return np.concatenate([linear, (target - linear @ centre)[:, None]], axis=1)
 
 
-def _pasted(scene: Image, crop: Image, matrix: NDArray[np.float64], rng: np.random.Generator) -> Image:
-    """The crop laid over the scene, its edges soft."""
+def _paste(scene: Image, crop: Image, matrix: NDArray[np.float64], rng: np.random.Generator) -> Image:
+    """The crop pasted over the scene with soft edges."""
     shrinks = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if shrinks < 0.7:
         crop = np.asarray(cv2.GaussianBlur(crop, (0, 0), 0.4 / shrinks), np.uint8)
@@ -94,7 +97,7 @@ def _pasted(scene: Image, crop: Image, matrix: NDArray[np.float64], rng: np.rand
 
 
 def _background(pictures: Sequence[Image], rng: np.random.Generator) -> Image:
-    """Another picture, somewhere, at some size, maybe blurred; or a gradient."""
+    """A part of a random picture at a random size, sometimes blurred; or a gradient."""
     if rng.random() < 0.08:
         corners = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
         return np.asarray(cv2.resize(corners, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR))
@@ -108,8 +111,8 @@ def _background(pictures: Sequence[Image], rng: np.random.Generator) -> Image:
     return np.asarray(scene)
 
 
-def _barred(scene: Image, centre: Array | None, rng: np.random.Generator) -> Image:
-    """The scene with two sides black, the face's middle kept."""
+def _add_bars(scene: Image, centre: Array | None, rng: np.random.Generator) -> Image:
+    """The scene with two opposite sides black; unchanged if that would hide the face's centre."""
     width = int(rng.uniform(0.02, 0.3) * SIDE)
     axis = int(rng.integers(2))
     if centre is not None and not width + 8 < centre[axis] < SIDE - width - 8:
@@ -120,8 +123,8 @@ def _barred(scene: Image, centre: Array | None, rng: np.random.Generator) -> Ima
     return barred
 
 
-def _recoloured(scene: Image, rng: np.random.Generator) -> Image:
-    """Another exposure, contrast and white balance, sometimes soft or noisy."""
+def _recolour(scene: Image, rng: np.random.Generator) -> Image:
+    """The scene with another exposure, contrast and white balance; sometimes grey, soft or noisy."""
     light = scene.astype(np.float64) * rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3)
     light = (light - 128) * rng.uniform(0.8, 1.2) + 128 + rng.uniform(-15, 15)
     if rng.random() < 0.15:

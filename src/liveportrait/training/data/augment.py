@@ -1,9 +1,9 @@
 """Augmentation of frames together with their motion, in batches of tensors on any device.
 
-An image enters the training as a one-frame clip (paper section 3.2). What makes a pair of it: the head is moved
-rigidly before a still background, and the eyes are closed by a warp. The numbers that describe a change are drawn with
-NumPy on the CPU (`Change`, `random_similarity`, ...); `augment_batch` carries changes out: frame by frame where a
-loader draws on the CPU, in whole batches on an accelerator.
+An image enters training as a one-frame clip (paper section 3.2). To make a pair of it, the head is moved rigidly in
+front of a still background, and the eyes are closed by a warp. The parameters of a change are drawn with NumPy on the
+CPU (`Change`, `random_similarity`, ...); `augment_batch` applies changes: frame by frame where a loader draws on the
+CPU, in entire batches on an accelerator.
 
 All geometry of a change is one map from the result's pixels to the picture's, so the picture is interpolated once.
 """
@@ -26,7 +26,7 @@ from liveportrait.networks.keypoints import MIRROR
 from liveportrait.training.data.closing import EYE_LIDS, EYE_ROWS, Eye, Planes, per_row
 from liveportrait.training.losses.rendering import LUMA
 
-HEAD_RADIUS = 2.6  # of the head with its hair; the rigid points have radius 1
+HEAD_RADIUS = 2.6  # of the head with its hair, where the rigid points have radius 1
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class ColourChange:
 class Change:
     """A change of one frame and its motion; the defaults leave both as they are.
 
-    Places change in the order of the fields.
+    Geometric changes apply in the order of the fields.
     """
 
-    blink: float = 0.0  # share of the eyes' opening that the lids come down
-    head: Similarity | None = None  # moves the head about its own centre, before a background that stays
+    blink: float = 0.0  # share of the eyes' opening by which the upper lids come down
+    head: Similarity | None = None  # moves the head about its own centre, in front of a still background
     move: Similarity | None = None
     flip: bool = False
     colour: ColourChange | None = None
@@ -66,19 +66,19 @@ class Change:
 
     @property
     def warps(self) -> bool:
-        """True where the picture is interpolated."""
+        """Whether the picture is interpolated."""
         return self.blink > 0 or self.head is not None or self.move is not None
 
 
 def random_similarity(rng: np.random.Generator, degrees: float, zoom: float, shift: float) -> Similarity:
-    """A similarity up to the given turn, relative zoom and shift; small turns are more common."""
+    """A similarity within the given turn, log zoom and shift; small turns are more common."""
     angle = float(np.radians(rng.uniform(-degrees, degrees) * rng.random()))
     size = float(np.exp(rng.uniform(-zoom, zoom)))
     return Similarity(angle, size, (float(rng.uniform(-shift, shift)), float(rng.uniform(-shift, shift))))
 
 
 def random_colour(rng: np.random.Generator) -> ColourChange:
-    """A change that keeps a face plausible."""
+    """A change of colour that keeps a face plausible."""
     contrast, brightness = float(rng.uniform(0.75, 1.25)), float(rng.uniform(-0.1, 0.1))
     red, green, blue = (float(gain) for gain in rng.uniform(0.9, 1.1, 3))
     gamma, saturation = float(rng.uniform(0.8, 1.25)), float(rng.uniform(0.6, 1.4))
@@ -86,7 +86,7 @@ def random_colour(rng: np.random.Generator) -> ColourChange:
 
 
 def random_degradation(rng: np.random.Generator) -> tuple[float, int]:
-    """Blur and detail of a change: mostly none, now and then one of them."""
+    """Blur and detail of a change: usually neither, sometimes one of them."""
     chance = rng.random()
     if chance < 0.15:
         return float(rng.uniform(0.5, 2)), 0
@@ -99,7 +99,7 @@ def augment_batch(
 ) -> tuple[Tensor, Motion]:
     """Changed pictures (B,size,size,3) uint8 and their motion, from pictures (B,S,S,3) uint8.
 
-    landmarks: (B,111,2) px of S, where the eyes are. A CPU is faster with one frame at a time, which fits its cache.
+    landmarks: (B,111,2) px of S, needed for the eyes. A CPU is faster with one frame at a time, which fits its cache.
     """
     changed = recoloured(pictures, [change.colour for change in changes])
     if any(change.warps for change in changes):
@@ -110,13 +110,13 @@ def augment_batch(
     changed = changed.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     if any(change.flip for change in changes):
         flips = torch.tensor([change.flip for change in changes], device=changed.device)
-        changed = _chosen(flips, changed.flip(2), changed)
-        motion = Motion(*(_chosen(flips, *both) for both in zip(mirrored(motion), motion, strict=True)))
+        changed = _where(flips, changed.flip(2), changed)
+        motion = Motion(*(_where(flips, *both) for both in zip(mirrored(motion), motion, strict=True)))
     return changed, motion
 
 
 def recoloured(pictures: Tensor, colours: Sequence[ColourChange | None]) -> Tensor:
-    """Pictures (B,3,S,S) in [0, 255] in other light, from pictures (B,S,S,3) uint8."""
+    """Pictures (B,3,S,S) in [0, 255] with changed colours, from pictures (B,S,S,3) uint8."""
     pictures = pictures.permute(0, 3, 1, 2).contiguous()
     if not any(colours):
         return pictures.float()
@@ -136,9 +136,9 @@ def recoloured(pictures: Tensor, colours: Sequence[ColourChange | None]) -> Tens
 def warped(
     pictures: Tensor, landmarks: Tensor, motion: Motion, changes: Sequence[Change]
 ) -> tuple[Tensor, Motion]:
-    """Pictures (B,3,S,S) with eyes closed, heads moved, and all moved, and their motion.
+    """Pictures (B,3,S,S) with eyes closed, heads moved and everything moved, and their motion.
 
-    What comes in from outside is reflected.
+    Outside the picture its reflection continues.
     """
     device, side = pictures.device, pictures.shape[-1]
     axis = (torch.arange(side, device=device) + 0.5) / side * 2 - 1
@@ -155,13 +155,13 @@ def warped(
         x, y, motion = _moved_heads((x, y), heads, motion)
     for eye in eyes:
         x, y = eye.back((x, y))
-    where = torch.stack(torch.broadcast_tensors(x, y), 1).movedim(1, -1)  # planes stay apart: faster on a CPU
+    where = torch.stack(torch.broadcast_tensors(x, y), 1).movedim(1, -1)  # separate planes: faster on a CPU
     pictures = F.grid_sample(pictures, where, padding_mode="reflection", align_corners=False)
     return pictures, moves.move(motion)
 
 
 class Similarities(NamedTuple):
-    """Similarities of a batch."""
+    """A batch of similarities."""
 
     cosine: Tensor  # (B,) of the angle
     sine: Tensor  # (B,)
@@ -170,7 +170,7 @@ class Similarities(NamedTuple):
 
     @classmethod
     def of(cls, moves: Sequence[Similarity | None], device: torch.device) -> Similarities:
-        """None leaves its row where it is."""
+        """The similarities as tensors; None is the identity."""
         known = [move or Similarity() for move in moves]
         numbers = [[math.cos(m.angle), math.sin(m.angle), m.zoom, *m.shift] for m in known]
         cosine, sine, zoom, x, y = torch.tensor(numbers, device=device).unbind(1)
@@ -178,13 +178,13 @@ class Similarities(NamedTuple):
 
     @property
     def roll(self) -> Tensor:
-        """The turns as row-vector rotations (B,3,3)."""
+        """The rotations (B,3,3), for row vectors."""
         zero, one = torch.zeros_like(self.sine), torch.ones_like(self.sine)
         rows = [self.cosine, self.sine, zero, -self.sine, self.cosine, zero, zero, zero, one]
         return torch.stack(rows, 1).view(-1, 3, 3)
 
     def about(self, centres: Tensor) -> Similarities:
-        """The similarities about points (B,2), which they shift, in place of the origin."""
+        """The similarities about points (B,2) instead of the origin."""
         turned = (centres[:, None] @ self.roll[:, :2, :2])[:, 0]
         return self._replace(shift=centres + self.shift - self.zoom[:, None] * turned)
 
@@ -200,14 +200,14 @@ class Similarities(NamedTuple):
         )
 
     def back(self, points: Planes) -> Planes:
-        """The places that points of the moved pictures come from."""
+        """Where points of the moved pictures come from."""
         x, y = points[0] - per_row(self.shift[:, 0]), points[1] - per_row(self.shift[:, 1])
         cosine, sine = per_row(self.cosine / self.zoom), per_row(self.sine / self.zoom)
         return cosine * x + sine * y, cosine * y - sine * x
 
 
-def _chosen(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """`yes` in the rows (B,) that are true, `no` in the others."""
+def _where(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """`yes` in the rows (B,) that are True, `no` in the others."""
     return torch.where(rows.view(-1, *[1] * (yes.dim() - 1)), yes, no)
 
 
@@ -225,9 +225,9 @@ def mirrored(motion: Motion) -> Motion:
 
 
 def _moved_heads(points: Planes, heads: Similarities, motion: Motion) -> tuple[Tensor, Tensor, Motion]:
-    """The places that points come from when heads are moved about their own centres, and the heads' motion.
+    """Where points come from when heads are moved about their own centres, and the heads' motion.
 
-    Far from the head everything stays.
+    Far from the head nothing moves.
     """
     centre = transform_keypoints(motion)[..., :2].mean(1)
     about = heads.about(centre)
@@ -240,7 +240,7 @@ def _moved_heads(points: Planes, heads: Similarities, motion: Motion) -> tuple[T
 
 
 def degraded(pictures: Tensor, changes: Sequence[Change]) -> Tensor:
-    """Pictures (B,3,S,S), some soft, some enlarged from fewer pixels: webcams and far faces look like that."""
+    """Pictures (B,3,S,S), some blurred, some enlarged from fewer pixels, like those of webcams and distant faces."""
     if any(change.blur > 0 for change in changes):
         pictures = blurred(pictures, [change.blur for change in changes])
     if any(change.detail for change in changes):

@@ -1,4 +1,4 @@
-"""Batches of examples, drawn by processes beside the training or from a corpus that lies on the device.
+"""Batches of examples, drawn by background processes or from a corpus that resides on the device.
 
 The order of examples does not depend on how many processes draw them.
 """
@@ -23,16 +23,16 @@ from liveportrait.training.data.augment import augment_batch
 from liveportrait.training.data.corpus import Corpus
 from liveportrait.training.data.samplers import ClipSampler, Example, Sampler, Shot
 
-CHUNK = 512  # frames copied to a device at a time
-AHEAD = 6  # batches waiting, over all workers
+FRAMES_PER_COPY = 512  # to a device
+MAX_PREFETCHED = 6  # batches, over all workers
 MakeBatch = Callable[[int], Example]  # micro-batch number since the start -> its examples, stacked
 
 
 @dataclass(frozen=True)
 class RankSlice:
-    """The part of every joint batch that one process draws, in `accumulate` micro-batches a step.
+    """The part of every joint batch that one process draws, in `accumulate` micro-batches per step.
 
-    Example j of joint batch n depends on (seed, n, j) alone, so the processes together draw what one would draw.
+    Example j of joint batch n depends on (seed, n, j) alone, so several processes together draw what one would.
     """
 
     batch: int  # examples of a joint batch
@@ -41,7 +41,7 @@ class RankSlice:
     world: int = 1
 
     def __post_init__(self) -> None:
-        """Raise UserError for a batch that cannot be divided evenly."""
+        """Raise `UserError` for a batch that cannot be divided evenly."""
         if self.batch % (self.accumulate * self.world):
             raise UserError(
                 f"A batch of {self.batch} cannot be divided among {self.world} processes with {self.accumulate} "
@@ -54,21 +54,21 @@ class RankSlice:
         return self.batch // (self.accumulate * self.world)
 
     def part(self, number: int) -> tuple[int, range]:
-        """Joint batch, and the examples of it, that are this process's micro-batch `number` since the start."""
+        """The joint batch, and its examples that form this process's micro-batch `number` since the start."""
         step, micro = divmod(number, self.accumulate)
         first = (micro * self.world + self.rank) * self.size
         return step, range(first, first + self.size)
 
 
 def generator(seed: int, step: int, place: int) -> np.random.Generator:
-    """The random numbers of example `place` of joint batch `step`."""
+    """The random generator of example `place` of joint batch `step`."""
     return np.random.default_rng((seed, step, place))
 
 
 def batches(
     draw: Sampler, rank_slice: RankSlice | int, seed: int, start: int = 0
 ) -> Iterator[dict[str, Tensor]]:
-    """Endless micro-batches of a slice, or whole batches of that many examples, from number `start`."""
+    """Endless micro-batches of a slice, or entire batches of the given size, from number `start`."""
     rank_slice = RankSlice(rank_slice) if isinstance(rank_slice, int) else rank_slice
     for number in itertools.count(start):
         step, places = rank_slice.part(number)
@@ -82,7 +82,7 @@ def stack(examples: Sequence[Example]) -> Example:
 
 
 def pictures_of(batch: dict[str, Tensor], name: str, device: torch.device) -> Tensor:
-    """Pictures (B,3,S,S) float in [0, 1] of a batch's uint8 (B,S,S,3)."""
+    """Pictures (B,3,S,S), float in [0, 1], from a batch's uint8 (B,S,S,3)."""
     return batch[name].to(device).permute(0, 3, 1, 2).float().div(255)
 
 
@@ -96,14 +96,14 @@ class Batches(ABC):
 
     @abstractmethod
     def __next__(self) -> dict[str, Tensor]:
-        """The next micro-batch, names as in a sampler's examples."""
+        """The next micro-batch, with the names of a sampler's examples."""
 
     def __iter__(self) -> Batches:
         return self
 
     @abstractmethod
     def close(self) -> None:
-        """Release what draws them."""
+        """Release the processes and memory that draw them."""
 
 
 class CorpusBatches:
@@ -119,7 +119,7 @@ class CorpusBatches:
 
 
 class BackgroundBatches(Batches):
-    """Batches made by processes of their own: worker w of W makes batches w, w + W, w + 2W and so on.
+    """Batches from worker processes: worker w of W makes batches w, w + W, w + 2W and so on.
 
     The processes are spawned: a fork of a process that has run torch and OpenCV threads can hang on their locks.
     """
@@ -128,9 +128,9 @@ class BackgroundBatches(Batches):
         """`make` must be picklable; the first batch is number `start`."""
         context = multiprocessing.get_context("spawn")
         self._number = start
-        # NumPy through the queues: tensors would need shared file descriptors.
+        # NumPy arrays go through the queues: tensors would need shared file descriptors.
         self._queues: list[multiprocessing.Queue[Example | str]] = [
-            context.Queue(maxsize=max(2, AHEAD // workers)) for _ in range(workers)
+            context.Queue(maxsize=max(2, MAX_PREFETCHED // workers)) for _ in range(workers)
         ]
         self._processes = []
         for worker, into in enumerate(self._queues):
@@ -180,24 +180,24 @@ def _serve(make: MakeBatch, start: int, stride: int, into: multiprocessing.Queue
                 into.put(batch, timeout=5)
                 break
             except queue.Full:
-                if trainer is not None and not trainer.is_alive():  # killed: nobody will ever take it
+                if trainer is not None and not trainer.is_alive():  # killed: nobody will ever take the batch
                     return
 
 
 class ResidentCorpus:
-    """All frames (N,256,256,3) uint8, landmarks and motions of a corpus on a device: 0.2 MB a frame."""
+    """All frames (N,256,256,3) uint8, landmarks and motions of a corpus on a device: 0.2 MB per frame."""
 
     def __init__(self, corpus: Corpus, device: torch.device) -> None:
         self.corpus, self.device = corpus, device
         self.frames = torch.empty(corpus.frames.shape, dtype=torch.uint8, device=device)
-        for first in range(0, len(corpus.frames), CHUNK):
-            chunk = np.ascontiguousarray(corpus.frames[first : first + CHUNK])
-            self.frames[first : first + CHUNK] = torch.from_numpy(chunk.copy()).to(device)
+        for first in range(0, len(corpus.frames), FRAMES_PER_COPY):
+            chunk = np.ascontiguousarray(corpus.frames[first : first + FRAMES_PER_COPY])
+            self.frames[first : first + FRAMES_PER_COPY] = torch.from_numpy(chunk.copy()).to(device)
         self.landmarks = torch.from_numpy(corpus.landmarks).to(device)
         self.motion = corpus.motion.to(device)
 
     def augment_batch(self, shots: Sequence[Shot], size: int) -> dict[str, Tensor]:
-        """Pictures (B,size,size,3) uint8 and motions of planned frames, named as in a sampler's examples."""
+        """Pictures (B,size,size,3) uint8 and motions of planned frames, with the names of a sampler's examples."""
         rows = [int(self.corpus.starts[shot.clip]) + shot.frame for shot in shots]
         changes = [shot.change for shot in shots]
         frames, landmarks, motion = self.frames[rows], self.landmarks[rows], self.motion.rows(rows)
@@ -206,9 +206,9 @@ class ResidentCorpus:
 
 
 class ResidentBatches(Batches):
-    """The batches that `BackgroundBatches` would make, within rounding, from a resident corpus.
+    """The batches that `BackgroundBatches` would make, up to rounding, from a resident corpus.
 
-    Which frames and changes is planned on the CPU from (seed, step, place), some 0.1 ms an example.
+    Frames and changes are planned on the CPU from (seed, step, place), in about 0.1 ms per example.
     """
 
     def __init__(
@@ -232,4 +232,4 @@ class ResidentBatches(Batches):
         }
 
     def close(self) -> None:
-        """Nothing runs beside the training."""
+        """Nothing to release: no process runs in the background."""

@@ -1,8 +1,8 @@
 """Eyes and mouths closed by warps: the map that closes them in a picture, and the motion of lids and lips.
 
-Of eyes points are two planes, x and y in [-1, 1], of any shapes that broadcast. A mouth is closed so that every picture
-with parted lips becomes a source of which the answer is known: inner lips are brought together, the skin above and
-below is stretched after them, and nothing of what lay between is left in the picture.
+Points around eyes are two planes, x and y in [-1, 1], of any shapes that broadcast. Closing mouths turns every picture
+with parted lips into a source whose ground truth is known: the inner lips are brought together, the skin above and
+below is stretched after them, and nothing of what lay between remains in the picture.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from liveportrait.networks.keypoints import (
 )
 from liveportrait.types import Array, Image
 
-CLOSED = 0.97  # a closed lid stops short of the other
-# In lengths of the eye:
+LID_TRAVEL = 0.97  # share of the opening: a closing lid stops short of the other
+# In eye lengths:
 BROW = 0.45  # from the upper lid to the skin that stays
-EYE_REACH = 0.95  # from the eye's middle to what a blink does not change
-FADE = 0.15  # beyond the corners, over which a blink fades
-SMALLEST_OPENING = 0.1  # of an eye that blinks
-THINNEST = 0.01  # what is left of a closed eye
-SMALLEST_EYE = 8  # length of an eye that blinks, px
-FIELD = 96  # side of the grid on which a blink is worked out
+EYE_REACH = 0.95  # radius around the eye's centre beyond which a blink changes nothing
+FADE = 0.15  # distance beyond the corners over which a blink fades
+MIN_EYE_OPENING = 0.1  # a narrower eye does not blink
+MIN_EYE_GAP = 0.01  # what remains open of a closed eye
+MIN_EYE_LENGTH = 8  # px: a shorter eye does not blink
+FIELD_SIDE = 96  # of the grid on which a blink is computed
 
 # Landmarks of the inner lips from the picture's left to right, and the outer corners.
 UPPER = [MESH_ROWS.index(row) for row in INNER_LIPS_MESH[:11]]
 LOWER = [MESH_ROWS.index(row) for row in (INNER_LIPS_MESH[0], *INNER_LIPS_MESH[:9:-1])]
 CORNERS = [MESH_ROWS.index(OUTER_LIPS_MESH[0]), MESH_ROWS.index(OUTER_LIPS_MESH[10])]
-# In lengths of the mouth:
-SMALLEST_PARTING = 0.07  # of a mouth that is worth closing
+# In mouth lengths:
+MIN_LIP_PARTING = 0.07  # a mouth less open is not worth closing
 ABOVE, BELOW = 0.42, 0.75  # from the lips to the skin that stays
-MOUTH_FADE = 0.25  # beyond the corners, over which the warp fades
-HIDDEN = 1.2  # px of the lips' rims that go with the inside, at most
+MOUTH_FADE = 0.25  # distance beyond the corners over which the warp fades
+MAX_HIDDEN_RIM = 1.2  # px of the lips' rims that disappear with the inside
 
 Planes = tuple[Tensor, Tensor]
 Doubles = NDArray[np.float64]
@@ -64,16 +64,16 @@ def _eye_rows(mesh: tuple[int, ...]) -> tuple[list[int], list[int]]:
     return rows[:9], [rows[0], *rows[:7:-1]]
 
 
-# Of the subject's right and left eye: landmarks of the upper and the lower lid, from left to right in the picture.
+# For the subject's right and left eye: landmarks of the upper and the lower lid, from left to right in the picture.
 EYE_ROWS = (_eye_rows(RIGHT_EYE_MESH), _eye_rows(LEFT_EYE_MESH))
 EYE_LIDS = (RIGHT_LIDS, LEFT_LIDS)  # the keypoints: upper and lower
 
 
 class Eye(NamedTuple):
-    """One eye of every picture and how far it is to be closed: upper lids come down, the skin above is stretched.
+    """One eye of every picture and how far to close it: the upper lid comes down and the skin above is stretched.
 
     Across the eye points are mapped piecewise linearly: brow to new lid shows brow to old lid, new lid to lower lid
-    shows the squeezed eye. u runs along the eye from corner to corner in [0, 1], v across it, in lengths of the eye.
+    shows the squeezed eye. u runs along the eye from corner to corner in [0, 1], v across it, both in eye lengths.
     """
 
     first: Tensor  # (B,2) the left corner
@@ -91,7 +91,7 @@ class Eye(NamedTuple):
         eye = cls(first, last - first, (first, first), (first, first), amounts)
         u, v = eye.local((points[..., 0], points[..., 1]))
         inside = ((first + last) / 2).abs().amax(1) + EYE_REACH * length < 1
-        closes = inside & (length * side / 2 >= SMALLEST_EYE) & (v[:, 13] - v[:, 4] >= SMALLEST_OPENING)
+        closes = inside & (length * side / 2 >= MIN_EYE_LENGTH) & (v[:, 13] - v[:, 4] >= MIN_EYE_OPENING)
         return eye._replace(upper=(u[:, :9], v[:, :9]), lower=(u[:, 9:], v[:, 9:]), amounts=amounts * closes)
 
     def local(self, points: Planes) -> Planes:
@@ -104,51 +104,51 @@ class Eye(NamedTuple):
         return x * along[0] + y * along[1], y * along[0] - x * along[1]
 
     def close(self, motion: Motion, lids: tuple[int, int]) -> Motion:
-        """The motion with the upper lid brought down to the lower one: two keypoints."""
+        """The motion with the upper lid's keypoint brought down towards the lower one's."""
         upper, lower = transform_keypoints(motion)[:, lids].unbind(1)
         expression = motion.expression.clone()
-        expression[:, lids[0]] += (lower - upper) * (self.amounts * CLOSED)[:, None] / motion.scale
+        expression[:, lids[0]] += (lower - upper) * (self.amounts * LID_TRAVEL)[:, None] / motion.scale
         return motion._replace(expression=expression)
 
     def back(self, points: Planes) -> Planes:
-        """The places that points (B,S,S) come from."""
+        """Where points (B,S,S) come from."""
         u, v = self.local(points)
         where = torch.stack([(u - 0.5) / (0.5 + FADE), v / EYE_REACH], 1).movedim(1, -1)
         moved = F.grid_sample(self.field(), where, padding_mode="zeros", align_corners=True)[:, 0]
         return points[0] - moved * per_row(self.along[:, 1]), points[1] + moved * per_row(self.along[:, 0])
 
     def field(self) -> Tensor:
-        """Distance along v (B,1,FIELD,FIELD) from each place to the place that it shows.
+        """Displacement along v (B,1,FIELD_SIDE,FIELD_SIDE) from each point to the point that it shows.
 
-        Rows are v in ±EYE_REACH, columns u from FADE before to FADE beyond the corners; at the margin it is zero.
+        Rows are v in ±EYE_REACH, columns u from FADE before to FADE beyond the corners; it is zero at the margin.
         """
-        spread = torch.linspace(-1, 1, FIELD, device=self.first.device)
+        spread = torch.linspace(-1, 1, FIELD_SIDE, device=self.first.device)
         u, v = 0.5 + (0.5 + FADE) * spread, EYE_REACH * spread[:, None]
         up = _interpolated(u, *self.upper)[:, None]
         down = torch.maximum(_interpolated(u, *self.lower)[:, None], up)
-        lid = up + per_row(self.amounts) * CLOSED * (down - up)
+        lid = up + per_row(self.amounts) * LID_TRAVEL * (down - up)
         brow = up - BROW
         skin = brow + (v - brow) * (up - brow) / (lid - brow)
-        eyeball = up + (v - lid) * (down - up) / (down - lid).clamp_min(THINNEST)
+        eyeball = up + (v - lid) * (down - up) / (down - lid).clamp_min(MIN_EYE_GAP)
         shown = torch.where(v < brow, v, torch.where(v < lid, skin, torch.where(v < down, eyeball, v)))
         fade = (torch.minimum(u + FADE, 1 + FADE - u) / FADE).clamp(0, 1)
         return ((shown - v) * fade * per_row(self.amounts > 0))[:, None]
 
 
 def _interpolated(at: Tensor, knots: Tensor, values: Tensor) -> Tensor:
-    """Piecewise linear (B,N) through knots (B,K), ascending, at places (N,); constant beyond."""
+    """Piecewise linear interpolation (B,N) between ascending knots (B,K), at points (N,); constant beyond."""
     steps, rises = knots.diff(dim=1).clamp_min(1e-6), values.diff(dim=1)
     done = ((at[:, None] - knots[:, None, :-1]) / steps[:, None]).clamp(0, 1)
     return values[:, :1] + (done * rises[:, None]).sum(-1)
 
 
 def per_row(values: Tensor) -> Tensor:
-    """Values (B,) for planes of points."""
+    """Values (B,), shaped to broadcast over planes of points."""
     return values[:, None, None]
 
 
 class _Mouth(NamedTuple):
-    """Coordinates of a mouth: u in [0, 1] between the corners, v across, in lengths of the mouth."""
+    """Coordinates of a mouth: u in [0, 1] between the corners, v across, both in mouth lengths."""
 
     first: Doubles  # (2,) px
     along: Doubles  # (2,) px
@@ -163,7 +163,7 @@ class _Mouth(NamedTuple):
         return away @ self.along / square, away @ across / square
 
     def lips(self, u: Doubles) -> tuple[Doubles, Doubles, Doubles]:
-        """v of the upper lip, of the lower one, and of where they shall meet."""
+        """v of the upper lip, of the lower one, and of the line where they are to meet."""
         up = np.interp(u, self.upper[:, 0], self.upper[:, 1])
         down = np.maximum(np.interp(u, self.lower[:, 0], self.lower[:, 1]), up)
         return up, down, up + self.meeting * (down - up)
@@ -172,45 +172,45 @@ class _Mouth(NamedTuple):
 def close_mouth(
     picture: Image, landmarks: Array, motion: Motion, meeting: float
 ) -> tuple[Image, Motion] | None:
-    """A face with its lips brought together, and its motion; None where they are as good as closed already.
+    """A face with its lips brought together, and its motion; None if they are practically closed already.
 
-    picture (256,256,3), landmarks (111,2) px, motion of batch 1; the lips meet at a share of the opening, 0 at the
-    upper lip.
+    picture (256,256,3), landmarks (111,2) px, motion of batch 1. `meeting` is the share of the opening at which the
+    lips meet, 0 at the upper lip.
     """
     first, last = landmarks[CORNERS].astype(np.float64)
     mouth = _Mouth(first, last - first, np.empty(0), np.empty(0), meeting)
-    upper, lower = (_in_order(mouth, landmarks[rows].astype(np.float64)) for rows in (UPPER, LOWER))
+    upper, lower = (_by_u(mouth, landmarks[rows].astype(np.float64)) for rows in (UPPER, LOWER))
     mouth = mouth._replace(upper=upper, lower=lower)
-    if lower[5, 1] - upper[5, 1] < SMALLEST_PARTING:
+    if lower[5, 1] - upper[5, 1] < MIN_LIP_PARTING:
         return None
-    return _shown(picture, mouth), _moved(motion, mouth)
+    return _warp_picture(picture, mouth), _warp_motion(motion, mouth)
 
 
-def _in_order(mouth: _Mouth, points: Doubles) -> Doubles:
+def _by_u(mouth: _Mouth, points: Doubles) -> Doubles:
     """u and v (N,2) of points (N,2), u ascending."""
     u, v = mouth.local(points)
     return np.stack([u, v], 1)[np.argsort(u)]
 
 
-def _shown(picture: Image, mouth: _Mouth) -> Image:
+def _warp_picture(picture: Image, mouth: _Mouth) -> Image:
     side = picture.shape[0]
     places = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).astype(np.float64)
     u, v = mouth.local(places)
     up, down, meet = mouth.lips(u)
     top, bottom = up - ABOVE, down + BELOW
-    rim = np.minimum((down - up) / 4, HIDDEN / np.hypot(*mouth.along))
+    rim = np.minimum((down - up) / 4, MAX_HIDDEN_RIM / np.hypot(*mouth.along))
     above = top + (v - top) * (up - rim - top) / (meet - top)
     below = bottom - (bottom - v) * (bottom - down - rim) / (bottom - meet)
     shown = np.where((v < top) | (v > bottom), v, np.where(v < meet, above, below))
     fade = np.clip(np.minimum(u + MOUTH_FADE, 1 + MOUTH_FADE - u) / MOUTH_FADE, 0, 1)
     across = np.array([-mouth.along[1], mouth.along[0]])
-    # Clipped here: OpenCV's own reflection of places far outside may take for ever.
+    # Clipped here: OpenCV's own reflection of points far outside can take forever.
     where = (places + ((shown - v) * fade)[..., None] * across).clip(0, side - 1).astype(np.float32)
     return np.asarray(cv2.remap(picture, where[..., 0], where[..., 1], cv2.INTER_LINEAR))
 
 
-def _moved(motion: Motion, mouth: _Mouth) -> Motion:
-    """The motion with its lip keypoints where the warp takes them."""
+def _warp_motion(motion: Motion, mouth: _Mouth) -> Motion:
+    """The motion with its lip keypoints moved as the warp moves them."""
     points = transform_keypoints(motion)[0, :, :2].double().numpy()
     across = np.array([-mouth.along[1], mouth.along[0]])
     expression = motion.expression.clone()

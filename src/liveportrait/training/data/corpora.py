@@ -1,4 +1,4 @@
-"""Opens what a configuration's [data] table asks for: a corpus, and batches drawn from it in one of three modes.
+"""Opens the data of a configuration's [data] table: a corpus, and batches drawn from it in one of three modes.
 
 - "loader": a corpus mapped from disk, batches drawn by worker processes on the CPU;
 - "resident": the same corpus on the device, batches drawn there;
@@ -24,7 +24,7 @@ from liveportrait.training.data.batches import (
 )
 from liveportrait.training.data.corpus import Corpus, ensure_corpus, stored_effect
 from liveportrait.training.data.samplers import ClipSampler
-from liveportrait.training.data.stream import ShardStream, StreamBatches, counted
+from liveportrait.training.data.stream import ShardStream, StreamBatches, count_all_slots
 
 
 class Corpora(NamedTuple):
@@ -32,14 +32,14 @@ class Corpora(NamedTuple):
 
     train: Corpus
     held_out: Corpus  # other identities
-    stream: ShardStream | None = None  # in mode "stream" the shards of which `train` is a sample
+    stream: ShardStream | None = None  # in mode "stream", the shards that `train` is a sample of
 
 
 def open_corpora(data: DataConfig, base: Path, folder: Path, seed: int) -> Corpora:
     """Training and held-out corpus, decoded from the shards once and kept in `folder`.
 
-    `base` is what patterns in data.shards are relative to. In mode "stream" both corpora come from `sample_shards`
-    shards, evenly spaced. Raises UserError where no shard matches.
+    Patterns in data.shards are relative to `base`. In mode "stream" both corpora come from `sample_shards` evenly
+    spaced shards. Raises `UserError` if no shard matches.
     """
     shards = matching_shards(data, base)
     streamed = data.mode == "stream"
@@ -49,12 +49,12 @@ def open_corpora(data: DataConfig, base: Path, folder: Path, seed: int) -> Corpo
     held_out = ensure_corpus(decoded, folder / "held-out", *numbers, held_out=True)
     if not streamed:
         return Corpora(train, held_out)
-    slots, effect = counted(shards, folder / "slots.json"), stored_effect(folder / "train")
+    slots, effect = count_all_slots(shards, folder / "slots.json"), stored_effect(folder / "train")
     return Corpora(train, held_out, ShardStream(tuple(shards), slots, effect, *numbers))
 
 
 def matching_shards(data: DataConfig, base: Path) -> list[Path]:
-    """The shards that a configuration names, relative to a folder. Raises UserError where there is none."""
+    """The shards that a configuration names, relative to `base`. Raises `UserError` if there are none."""
     shards = [Path(path) for pattern in data.shards for path in sorted(glob.glob(str(base / pattern)))]
     if not shards:
         raise UserError(f"No shards match {list(data.shards)} from {base}: correct data.shards.")
@@ -70,16 +70,16 @@ def open_batches(
     start: int,
     device: torch.device,
 ) -> Batches:
-    """A process's micro-batches from number `start` on, drawn as the configuration says.
+    """A process's micro-batches from number `start`, drawn in the configured mode.
 
-    From the sampler's corpus or, in mode "stream", from the stream.
+    They come from the sampler's corpus or, in mode "stream", from the stream.
     """
     if data.mode == "resident":
         return ResidentBatches(sampler, rank_slice, seed, start, device)
     if data.mode == "loader":
         return BackgroundBatches(CorpusBatches(sampler, rank_slice, seed), start, data.workers)
     if stream is None:
-        raise UserError("data.mode = 'stream' is for stage one: choose 'loader' or 'resident' here.")
+        raise UserError("data.mode = 'stream' works in stage one only: choose 'loader' or 'resident' here.")
     make = StreamBatches(
         stream,
         sampler,

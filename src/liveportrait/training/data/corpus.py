@@ -29,7 +29,7 @@ Rows = slice | NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Clip:
-    """T frames that show one person in one take; a picture is a clip of one frame."""
+    """T frames of one person in one take; a picture is a clip of one frame."""
 
     frames: NDArray[np.uint8]  # (T,256,256,3) RGB
     landmarks: NDArray[np.float32]  # (T,111,2) px
@@ -42,7 +42,9 @@ class Clip:
     def frame(self, number: int) -> tuple[Tensor, Tensor, Motion]:
         """One frame as a batch of one: picture (1,256,256,3) uint8, landmarks (1,111,2) px and motion."""
         rows = slice(number, number + 1)
-        picture = torch.from_numpy(np.array(self.frames[rows]))  # a copy: frames may be mapped for reading
+        picture = torch.from_numpy(
+            np.array(self.frames[rows])
+        )  # a copy, as frames may be a read-only memory map
         return picture, torch.from_numpy(self.landmarks[rows]), self.motion.rows(rows)
 
 
@@ -56,14 +58,14 @@ class Corpus:
     blendshapes: NDArray[np.float32]  # (N,52)
     motion: Motion  # batch N
     clip: NDArray[np.int64]  # (N,)
-    digest: str = ""  # of the shards and settings it was made from
+    digest: str = ""  # of the shards and settings that it was built from
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
-        """Another process gets the folder and maps the frames itself, rather than a copy of them."""
+        """Pickles the folder only: another process maps the frames itself instead of getting a copy."""
         return load_corpus, (self.folder,)
 
     def rows_of_clips(self) -> list[NDArray[np.int64]]:
-        """Row numbers of every clip."""
+        """Row indices of every clip."""
         edges = np.flatnonzero(np.diff(self.clip)) + 1
         return np.split(np.arange(len(self.clip)), edges)
 
@@ -95,7 +97,7 @@ class Corpus:
 
 
 def choose_frames(sample: Sample, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Up to `count` measured frames of a clip that differ most in pose and expression (farthest-point selection)."""
+    """Indices of up to `count` measured frames that differ most in pose and expression (farthest-point sampling)."""
     measured = np.flatnonzero(sample.measured)
     if len(measured) <= count:
         return measured
@@ -124,8 +126,8 @@ def build_corpus(
 ) -> None:
     """Decode the shards' training identities (or the held-out ones) into `folder`.
 
-    A broken sample is skipped, named and counted on standard error. Writes frames.npy, labels.npz and, last,
-    corpus.json: a folder without it was interrupted.
+    Broken samples are skipped, then listed and counted on standard error. Writes frames.npy, labels.npz and, last,
+    corpus.json; a folder without it is incomplete.
     """
     rng = np.random.default_rng(seed)
     pictures, landmarks, rotation, blendshapes = [], [], [], []
@@ -186,7 +188,7 @@ def build_corpus(
 def corpus_digest(
     shards: Sequence[Path], frames_per_clip: int, one_in: int, seed: int, held_out: bool
 ) -> str:
-    """Says what a corpus is made from: names and sizes of the shards, and every setting that decides its content."""
+    """Identifies a corpus by the names and sizes of its shards and all settings that determine its content."""
     files = [(path.name, path.stat().st_size) for path in shards]
     content = json.dumps([files, frames_per_clip, one_in, seed, held_out])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -195,19 +197,19 @@ def corpus_digest(
 def ensure_corpus(
     shards: Sequence[Path], folder: Path, frames_per_clip: int, one_in: int, seed: int, held_out: bool = False
 ) -> Corpus:
-    """The corpus in `folder`, built by the first process if it is not there or is made from other data.
+    """The corpus in `folder`, built by the first process if it is missing or was built from other data.
 
-    A rebuilt corpus takes the old one's place in one step: processes that have mapped the old one keep it.
+    A rebuilt corpus replaces the old one in one step; processes that have mapped the old one keep it.
     """
-    with distributed.first_goes_first():
+    with distributed.main_process_first():
         found = stored_digest(folder)
         if found != corpus_digest(shards, frames_per_clip, one_in, seed, held_out):
             if found is not None:
-                print(f"{folder} was made from other shards or settings: it is made anew", file=sys.stderr)
+                print(f"{folder} was built from other shards or settings: rebuilding it", file=sys.stderr)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with unfinished_beside(folder) as fresh:
                 build_corpus(shards, fresh, frames_per_clip, one_in, seed, held_out)
-                if stored_digest(folder) != stored_digest(fresh):  # else another run was faster
+                if stored_digest(folder) != stored_digest(fresh):  # otherwise another run was faster
                     replace_folder(fresh, folder)
     return load_corpus(folder)
 
@@ -219,7 +221,7 @@ def stored_effect(folder: Path) -> Array:
 
 
 def stored_digest(folder: Path) -> str | None:
-    """Digest of the corpus in `folder`; "" where an older version made it, None where there is no complete one."""
+    """Digest of the corpus in `folder`; "" if an older version built it, None if there is no complete one."""
     path = folder / "corpus.json"
     return str(json.loads(path.read_text()).get("digest", "")) if path.exists() else None
 

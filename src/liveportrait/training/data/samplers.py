@@ -1,7 +1,7 @@
 """Draws training examples: single frames for M, (source, driving) pairs for F, W and G.
 
-A sampler plans: which frames of which clips, and what is done to them. Plans are carried out one by one on the CPU
-here, or in batches on the device (`ResidentBatches`).
+A sampler plans which frames of which clips to use, and how to change them. Plans are carried out one by one on the
+CPU here, or in batches on the device (`ResidentBatches`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from liveportrait.training.data.corpus import Clip, Corpus
 
 Example = dict[str, NDArray[np.generic]]
 Sampler = Callable[[np.random.Generator], Example]
-SHORTEST_VIDEO = 4  # frames; a shorter clip is treated as a picture
+MIN_VIDEO_FRAMES = 4  # frames; a shorter clip is treated as a picture
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class PairMix:
     """Shares of the kinds of pairs, as probabilities."""
 
     pictures: float = 0.25  # a picture and its moved, blinking copy
-    extremes: float = 0.35  # of the video pairs: the partner with the most different lids or jaw
-    distant: float = 0.6  # of the others: the most different of four candidates
-    blinks: float = 0.15  # of the video pairs: one of the two gets a synthetic blink
+    extremes: float = 0.35  # of the video pairs: the partner has the most different lids or jaw
+    distant: float = 0.6  # of the others: the partner is the most different of four candidates
+    blinks: float = 0.15  # of the video pairs: one of the two frames gets a synthetic blink
 
 
 class Clips(Protocol):
-    """A source of clips: a corpus, or the clips that a stream holds at the moment."""
+    """A source of clips: a corpus, or the clips that a stream currently holds."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -52,7 +52,7 @@ class Clips(Protocol):
 
 
 class Shot(NamedTuple):
-    """A frame of a clip, and what is done to it."""
+    """A frame of a clip, and how to change it."""
 
     clip: int
     frame: int
@@ -60,7 +60,7 @@ class Shot(NamedTuple):
 
 
 class ClipSampler(ABC):
-    """Plans examples from clips; called with random numbers, it draws one from its corpus."""
+    """Plans examples from clips; called with a random generator, it draws one from its corpus."""
 
     def __init__(self, corpus: Corpus, size: int = PICTURE_SIDE) -> None:
         """`size`: side of the pictures drawn, px."""
@@ -68,14 +68,14 @@ class ClipSampler(ABC):
 
     @abstractmethod
     def plan(self, clips: Clips, rng: np.random.Generator) -> dict[str, Shot]:
-        """The frames of one example, by the prefix of their names in it."""
+        """The frames of one example, by the prefix that their names get in it."""
 
     def __call__(self, rng: np.random.Generator) -> Example:
         """One example from the corpus."""
         return self.draw(self.corpus, rng)
 
     def draw(self, clips: Clips, rng: np.random.Generator) -> Example:
-        """One example: for each prefix a picture (S,S,3) uint8 and the five fields of its motion."""
+        """One example: for each prefix, a picture (S,S,3) uint8 and the five fields of its motion."""
         example: Example = {}
         for prefix, (clip, frame, change) in self.plan(clips, rng).items():
             picture, motion = augment_batch(*clips.take(clip).frame(frame), [change], self.size)
@@ -85,7 +85,7 @@ class ClipSampler(ABC):
 
 
 class FrameSampler(ClipSampler):
-    """Single augmented frames with their motion; no prefix."""
+    """Single augmented frames with their motion; the prefix is empty."""
 
     def __init__(self, corpus: Corpus, blinks: float = 0.25) -> None:
         super().__init__(corpus)
@@ -94,7 +94,7 @@ class FrameSampler(ClipSampler):
     def plan(self, clips: Clips, rng: np.random.Generator) -> dict[str, Shot]:
         """One frame."""
         lengths = clips.lengths
-        if rng.random() < 0.6:  # clips count alike, however long
+        if rng.random() < 0.6:  # every clip has the same probability, whatever its length
             clip = int(rng.integers(len(lengths)))
         else:
             clip = int(np.searchsorted(lengths.cumsum(), rng.integers(lengths.sum()), side="right"))
@@ -109,7 +109,7 @@ class FrameSampler(ClipSampler):
 
 
 class PairSampler(ClipSampler):
-    """Two frames of one clip, or a picture and its moved copy, alike in light and framing.
+    """Two frames of one clip, or a picture and its moved copy, with the same colours and framing.
 
     The prefixes are "source_" and "driving_".
     """
@@ -119,8 +119,8 @@ class PairSampler(ClipSampler):
         self.mix = mix or PairMix()
 
     def plan(self, clips: Clips, rng: np.random.Generator) -> dict[str, Shot]:
-        """Source and driving frame, flipped, moved and coloured together."""
-        is_video = clips.lengths >= SHORTEST_VIDEO
+        """Source and driving frame, flipped, moved and recoloured together."""
+        is_video = clips.lengths >= MIN_VIDEO_FRAMES
         videos, pictures = np.flatnonzero(is_video), np.flatnonzero(~is_video)
         if len(pictures) and (not len(videos) or rng.random() < self.mix.pictures):
             pair = self._picture_pair(int(rng.choice(pictures)), rng)
@@ -153,7 +153,7 @@ class PairSampler(ClipSampler):
                 second = int(candidates[int(distance.argmax())])
         changes = [Change(), Change()]
         if rng.random() < self.mix.blinks:
-            which = int(rng.random() < 0.7)  # more often in the driving frame: opening must be invented
+            which = int(rng.random() < 0.7)  # the source more rarely: opening its eyes means inventing them
             changes[which] = Change(blink=_blink_amount(rng))
         return [Shot(number, first, changes[0]), Shot(number, second, changes[1])]
 
@@ -173,5 +173,5 @@ def _most_different_expression(clip: Clip, frame: int, rng: np.random.Generator)
 
 
 def _blink_amount(rng: np.random.Generator) -> float:
-    """Half of the synthetic blinks are complete."""
+    """How far lids come down, in [0, 1]; half of the synthetic blinks are complete."""
     return 1.0 if rng.random() < 0.5 else float(rng.uniform(0.3, 1.0))

@@ -1,10 +1,10 @@
-"""Clips from shards that do not fit anywhere: read in order, held for a while, drawn from.
+"""Clips from shards too large for memory and disk: read in sequence, held for a while, and drawn from.
 
 A reader (one worker of one process) gets its own part of the shards of every epoch, in an order shuffled by
 (seed, epoch), and reads them one after the other. It holds the last `window` clips; for every clip that enters,
-`draws_per_clip` examples are drawn from those it holds. So what it holds for any example follows from that example's
-number alone: a resumed run reads one window again and goes on exactly. Memory is bounded by the window, about 6 MB a
-clip of 32 frames.
+`draws_per_clip` examples are drawn from those held. The clips held for an example thus follow from its number alone: a
+resumed run reads one window again and continues exactly. The window bounds the memory, to about 6 MB per clip of 32
+frames.
 
 Clips are lifted one at a time, with the effect of blendshapes measured once on a sample of shards.
 """
@@ -35,10 +35,10 @@ from liveportrait.types import Array
 
 @dataclass(frozen=True)
 class ShardStream:
-    """Shards to read, and what reading them needs to know beforehand."""
+    """Shards to read, and what must be known beforehand to read them."""
 
     shards: tuple[Path, ...]
-    slots: tuple[int, ...]  # entries of each shard, whether usable or not
+    slots: tuple[int, ...]  # number of entries of each shard, usable or not
     effect: Array  # (52,63) see lifting.measure_effect
     frames_per_clip: int
     one_in: int  # identities held out
@@ -50,7 +50,7 @@ class ShardStream:
         return [int(shard) for shard in shuffled[reader::readers]]
 
     def read(self, reader: int, readers: int, first: int) -> Iterator[Clip | None]:
-        """A reader's endless sequence of slots from number `first` on; None where a slot is of no use."""
+        """A reader's endless sequence of slots from number `first`; None for a slot that cannot be used."""
         for epoch in itertools.count():
             for shard in self.order(epoch, reader, readers):
                 if first >= self.slots[shard]:
@@ -62,19 +62,19 @@ class ShardStream:
                 first = 0
 
     def _samples(self, shard: int) -> Iterator[Sample | None]:
-        """Exactly as many as the shard has slots; broken, held-out and unlabelled ones are None."""
+        """One item per slot of the shard; broken, held-out and unlabelled ones are None."""
         slots: Iterator[Sample | None] = self._slots(self.shards[shard])
         return itertools.islice(itertools.chain(slots, itertools.repeat(None)), self.slots[shard])
 
     def _slots(self, path: Path) -> Iterator[Sample | None]:
         broken: list[str] = []
         for entry in read_entries(path, broken.append):
-            _tell(broken, path)
-            yield from itertools.repeat(None, len(broken))  # came before this entry
+            _report_skipped(broken, path)
+            yield from itertools.repeat(None, len(broken))  # they came before this entry
             broken.clear()
             usable = isinstance(entry, Sample) and not is_held_out(entry.identity, self.one_in)
             yield entry if isinstance(entry, Sample) and usable else None
-        _tell(broken, path)
+        _report_skipped(broken, path)
 
     def _clip(self, sample: Sample, shard: int, epoch: int, slot: int) -> Clip | None:
         rng = np.random.default_rng((self.seed, shard, epoch, slot))
@@ -84,36 +84,36 @@ class ShardStream:
         try:
             frames = sample.frames(wanted)
         except UserError as error:
-            _tell([str(error)], self.shards[shard])
+            _report_skipped([str(error)], self.shards[shard])
             return None
         labels = sample.landmarks[wanted], sample.rotation[wanted], sample.blendshapes[wanted]
         motion = lift(*labels, np.zeros(len(wanted), np.int64), self.effect)
         return Clip(frames, labels[0], labels[2], motion)
 
 
-_told: dict[str, None] = {}
+_reported: dict[str, None] = {}
 
 
-def _tell(broken: Sequence[str], path: Path) -> None:
-    """Name what is skipped, once a process, and count it."""
+def _report_skipped(broken: Sequence[str], path: Path) -> None:
+    """Print what is skipped, once per process, with a running count."""
     for sentence in broken:
-        if sentence not in _told:
-            _told[sentence] = None
-            print(f"skipped ({len(_told)} so far): {sentence} (shard {path.name})", file=sys.stderr)
+        if sentence not in _reported:
+            _reported[sentence] = None
+            print(f"skipped ({len(_reported)} so far): {sentence} (shard {path.name})", file=sys.stderr)
 
 
 class Window:
     """The clips a reader holds; `Clips` to a sampler."""
 
     def __init__(self, stream: ShardStream, size: int, reader: int, readers: int, tick: int) -> None:
-        """Filled with `size` slots from number `tick` on."""
+        """Filled with `size` slots from number `tick`."""
         self._slots = stream.read(reader, readers, tick)
         self._held = collections.deque(itertools.islice(self._slots, size), maxlen=size)
         self.tick = tick
         self._refresh()
 
     def advance(self) -> None:
-        """Let the oldest slot go and read the next."""
+        """Drop the oldest slot and read the next."""
         self._held.append(next(self._slots))
         self.tick += 1
         self._refresh()
@@ -124,8 +124,8 @@ class Window:
 
         if not self._clips:
             raise UserError(
-                f"None of {len(self._held)} entries in a row is labelled and not held out: correct data.shards, or "
-                "raise data.window."
+                f"None of {len(self._held)} consecutive entries can be trained on (labelled and not held out): "
+                "correct data.shards, or raise data.window."
             )
 
     def take(self, number: int) -> Clip:
@@ -147,7 +147,7 @@ class StreamBatches:
         window: int,
         draws_per_clip: int,
     ) -> None:
-        """Raises UserError where there are fewer shards than readers."""
+        """Raises `UserError` if there are fewer shards than readers."""
         self.stream, self.sampler, self.rank_slice, self.seed = stream, sampler, rank_slice, seed
         self.workers, self.size, self.draws = workers, window, draws_per_clip
         self.readers = rank_slice.world * workers
@@ -169,7 +169,7 @@ class StreamBatches:
         return stack(examples)
 
     def _at(self, worker: int, tick: int) -> Window:
-        """A worker's window when `tick` slots have left it."""
+        """A worker's window after `tick` slots have left it."""
         if self._window is None or self._window[0] != worker or self._window[1].tick > tick:
             reader = self.rank_slice.rank * self.workers + worker
             self._window = worker, Window(self.stream, self.size, reader, self.readers, tick)
@@ -180,7 +180,7 @@ class StreamBatches:
 
 
 def count_slots(path: Path) -> int:
-    """Entries of a shard, from the names of its members alone."""
+    """The number of entries of a shard, from its members' names alone."""
     count, last = 0, ""
     try:
         with tarfile.open(path) as tar:
@@ -190,13 +190,13 @@ def count_slots(path: Path) -> int:
                 last = name
     except (tarfile.TarError, OSError) as error:
         if not count:
-            raise UserError(f"Shard {path} cannot be read ({error}): fetch or prepare it anew.") from error
+            raise UserError(f"Shard {path} cannot be read ({error}): fetch or prepare it again.") from error
     return count
 
 
-def counted(shards: Sequence[Path], file: Path) -> tuple[int, ...]:
-    """Entries of each shard, counted once by the first process and kept in `file`."""
-    with distributed.first_goes_first():
+def count_all_slots(shards: Sequence[Path], file: Path) -> tuple[int, ...]:
+    """The number of entries of each shard, counted once by the first process and kept in `file`."""
+    with distributed.main_process_first():
         stored: dict[str, list[int]] = json.loads(file.read_text()) if file.exists() else {}
         sizes = {str(path): path.stat().st_size for path in shards}
         changed = [path for path in shards if stored.get(str(path), [0, -1])[1] != sizes[str(path)]]

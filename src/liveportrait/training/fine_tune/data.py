@@ -25,65 +25,65 @@ Target = Literal["person", "style", "animals"]  # what the shards show
 
 BATCH = 4
 FRAMES_PER_CLIP = 64
-HELD_OUT = 6  # the last of so many clips or pictures is held out, from the end of the shards
-LABELLED_SHARE = 0.5  # of the batches, where animals come beside labelled faces
-STILL_REACH = 0.9  # half of the pairs of one picture: radius beyond which the background stands still
+HELD_OUT_ONE_IN = 6  # the last sixth of the clips or pictures is held out
+LABELLED_SHARE = 0.5  # of the batches, if there are labelled faces as well as animals
+STILL_REACH = 0.9  # radius beyond which the background stands still, in half of the pairs of one picture
 
 Pictures = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Part:
-    """The data that are trained on, or those held out."""
+    """The data to train on, or the held-out data."""
 
     labelled: Corpus | None
     pictures: Pictures  # (N,256,256,3) without labels
 
 
 def read(shards: Sequence[Path], folder: Path, target: Target, seed: int) -> tuple[Part, Part]:
-    """Training and held-out part of the shards; `folder` takes the decoded frames.
+    """Training and held-out part of the shards; the decoded frames go to `folder`.
 
-    Held out is the end of the data: the last sixth of the clips and pictures or, of less than six clips, the last
-    sixth of each clip's frames. For animals the pictures without labels alone are held out. Raises UserError where
-    the shards do not hold what the target needs.
+    Held out is the end of the data: the last sixth of the clips and pictures or, if there are fewer than six clips,
+    the last sixth of each clip's frames. For animals, only pictures without labels are held out. Raises `UserError`
+    if the shards lack what the target needs.
     """
     if target != "animals":
         train, held_out = split(_labelled(shards, folder, seed))
-        return Part(train, _none()), Part(held_out, _none())
+        return Part(train, _no_pictures()), Part(held_out, _no_pictures())
     pictures, labels = _pictures(shards)
     if len(pictures) < 2:
         raise UserError(
             f"{len(pictures)} pictures without labels in {len(shards)} shards: animals need at least 2; "
             "labelled faces are fine-tuned with --to style or --to person"
         )
-    whole = _labelled(shards, folder, seed) if labels else None
-    kept = len(pictures) - max(1, len(pictures) // HELD_OUT)
-    return Part(whole, pictures[:kept]), Part(None, pictures[kept:])
+    labelled = _labelled(shards, folder, seed) if labels else None
+    kept = len(pictures) - max(1, len(pictures) // HELD_OUT_ONE_IN)
+    return Part(labelled, pictures[:kept]), Part(None, pictures[kept:])
 
 
 def _labelled(shards: Sequence[Path], folder: Path, seed: int) -> Corpus:
-    build_corpus(shards, folder, FRAMES_PER_CLIP, 1, seed, held_out=True)  # one in one: all of them
+    build_corpus(shards, folder, FRAMES_PER_CLIP, 1, seed, held_out=True)  # one in one is all of them
     return load_corpus(folder)
 
 
 def split(corpus: Corpus) -> tuple[Corpus, Corpus]:
-    """Training and held-out rows; see `read`. Raises UserError where nothing would be left to hold out."""
+    """Training and held-out rows, as in `read`. Raises `UserError` if there is too little to hold out."""
     clips = corpus.rows_of_clips()
-    if len(clips) >= HELD_OUT:
-        edge = int(clips[len(clips) - len(clips) // HELD_OUT][0])
+    if len(clips) >= HELD_OUT_ONE_IN:
+        edge = int(clips[len(clips) - len(clips) // HELD_OUT_ONE_IN][0])
         return corpus.subset(slice(None, edge)), corpus.subset(slice(edge, None))
-    late = [rows[len(rows) - len(rows) // HELD_OUT :] for rows in clips]
+    late = [rows[len(rows) - len(rows) // HELD_OUT_ONE_IN :] for rows in clips]
     held_out = np.concatenate(late)
     if len(held_out) == 0:
         raise UserError(
             f"{len(clips)} clips of at most {max(map(len, clips))} frames are too few to hold out a sixth: "
-            f"give {HELD_OUT} pictures or clips, or a clip of {HELD_OUT} labelled frames"
+            f"give {HELD_OUT_ONE_IN} pictures or clips, or a clip of {HELD_OUT_ONE_IN} labelled frames"
         )
     return corpus.subset(np.setdiff1d(np.arange(len(corpus.clip)), held_out)), corpus.subset(held_out)
 
 
 def training_pairs(part: Part, side: int, mix: PairMix, device: torch.device, seed: int) -> Iterator[Pair]:
-    """Endless pairs (B = BATCH) at M's size, labelled and not."""
+    """Endless batches of BATCH pairs at M's size, labelled and unlabelled."""
     if part.labelled is None:
         yield from picture_pairs(part.pictures, side, BATCH, device, seed)
         return
@@ -100,7 +100,7 @@ def training_pairs(part: Part, side: int, mix: PairMix, device: torch.device, se
 
 
 def held_out_pairs(part: Part, side: int, device: torch.device, batch_count: int, batch: int) -> list[Pair]:
-    """The same pairs at each call."""
+    """Batches of held-out pairs, the same at each call."""
     if part.labelled is None:
         drawn = picture_pairs(part.pictures, side, batch, device, seed=0)
     else:
@@ -111,9 +111,9 @@ def held_out_pairs(part: Part, side: int, device: torch.device, batch_count: int
 def picture_pairs(
     pictures: Pictures, side: int, batch: int, device: torch.device, seed: int
 ) -> Iterator[Pair]:
-    """Pairs of one picture and itself, moved by a known similarity and bent by a spline.
+    """Pairs of a picture and itself, moved by a known similarity and bent by a spline.
 
-    Half of the pairs move before a background that stands still. Mirrored and coloured by chance.
+    In about half of the batches the background stands still. Mirrored and recoloured at random.
     """
     for number in itertools.count():
         rng = np.random.default_rng((seed, number, 2))
@@ -130,7 +130,7 @@ def picture_pairs(
 
 
 def _pictures(shards: Sequence[Path]) -> tuple[Pictures, bool]:
-    """The pictures without labels, and whether there are labelled samples too."""
+    """The pictures without labels, and whether there are labelled samples as well."""
     found: list[Pictures] = []
     labelled = False
     for shard in shards:
@@ -139,8 +139,8 @@ def _pictures(shards: Sequence[Path]) -> tuple[Pictures, bool]:
                 labelled = True
             elif not entry.is_video:
                 found.append(entry.frames())
-    return (np.concatenate(found) if found else _none()), labelled
+    return (np.concatenate(found) if found else _no_pictures()), labelled
 
 
-def _none() -> Pictures:
+def _no_pictures() -> Pictures:
     return np.empty((0, 256, 256, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Fine-tuning of given weights to one person, a style or animals, with figures before and after on held-out data."""
+"""Fine-tunes weights to one person, a style or animals, with held-out figures before and after."""
 
 from __future__ import annotations
 
@@ -30,16 +30,20 @@ from liveportrait.training.stage_one.validation import Rows, measure_joint, show
 
 LICENCE = "Research use only, and on the terms of the pictures they were fine-tuned on."
 HELD_OUT_BATCHES, HELD_OUT_BATCH = 16, 2
-SHOWN = 8  # rows of the contact sheet
+SHEET_ROWS = 8  # of the contact sheet
 DEFAULT_SIZE = 128  # px, of the compact model
 REPORT_FILE, SHEET_FILE, LOG_FILE = "fine_tune.json", "fine_tune.png", "fine_tune.jsonl"
 
 LEARNING_RATE = 1e-4
-AVERAGE_DECAY = 0.99  # of the weights that are kept: the learning rate stays level, the average settles
-ADVERSARIAL_FROM = 2000  # samples; younger discriminators have nothing to say
-KNOWN_MOTION = 0.8  # W and G learn little but blur from keypoints that M does not find yet
+AVERAGE_DECAY = (
+    0.99  # of the weights that are kept: the learning rate is constant, so the average must settle
+)
+ADVERSARIAL_FROM = 2000  # samples; before that the discriminators know too little
+KNOWN_MOTION = (
+    0.8  # share of labelled motion: from keypoints that M cannot find yet, W and G mostly learn blur
+)
 
-# COMPACT: the labels hold the keypoints, which are landmarks, and the losses of the warm start go on.
+# COMPACT: labels pin the keypoints, which are landmarks, and the losses of the warm start continue.
 COMPACT = JointWeights(
     equivariance=2.0, keypoint_prior=0.0, head_pose=1.0, deformation=0.0, guide=1.0,
     perceptual_whole=0.4, perceptual_face=0.7, perceptual_lips=0.4,
@@ -47,7 +51,7 @@ COMPACT = JointWeights(
     matching_whole=0.2, matching_face=0.2, matching_lips=0.2,
     identity=0.3, labels=1.0, layers=1.0,
 )  # fmt: skip
-# BASE: what each keypoint means was found without labels; the anchor keeps it, labels would move it.
+# BASE: the keypoints' meaning was learned without labels. The anchor preserves it; labels would change it.
 BASE = JointWeights(head_pose=0.0, guide=0.0, keypoint_prior=0.0, anchor=10.0)
 
 
@@ -56,10 +60,10 @@ class Options:
     """Options of a fine-tuning."""
 
     to: Target
-    minutes: float = 10.0  # of training; measuring before and after comes on top
-    samples: int | None = None  # in place of a time
+    minutes: float = 10.0  # of training; measuring before and after takes extra time
+    samples: int | None = None  # instead of a time
     size: int | None = (
-        None  # side of the pictures that F sees and that are compared; the variant's by default
+        None  # px: side of the pictures that F sees and that are compared; the variant's by default
     )
     device: str = "auto"
     seed: int = 0
@@ -67,9 +71,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a fine-tuning; its figures are those of `stage_one.validation.measure_joint` on held-out pairs."""
+    """The result of a fine-tuning, with the figures of `stage_one.validation.measure_joint` on held-out pairs."""
 
-    weights: str  # what was started from
+    weights: str  # the weights it started from
     to: Target
     samples: int
     minutes: float
@@ -77,7 +81,7 @@ class Report:
     after: dict[str, float]
 
     def table(self) -> str:
-        """The figures for people to read, one a line."""
+        """The figures as text, one per line."""
         lines = [
             f"{self.to}: {self.samples} samples in {self.minutes:.1f} min",
             f"{'':16}{'before':>10}{'after':>10}",
@@ -87,7 +91,7 @@ class Report:
 
 
 def weights_for(target: Target, architecture: str) -> JointWeights:
-    """The terms' weights. For animals head pose, lip GAN and identity are dropped, as the paper does."""
+    """The weights of the loss terms. For animals head pose, lip GAN and identity are dropped, as in the paper."""
     terms = COMPACT if architecture == "compact" else BASE
     if target != "animals":
         return terms
@@ -98,7 +102,7 @@ def weights_for(target: Target, architecture: str) -> JointWeights:
 
 
 def settings_for(target: Target, architecture: str, size: int, samples: int) -> JointSettings:
-    """A joint phase of that many samples at a level learning rate."""
+    """Settings of a joint phase of `samples` samples at a constant learning rate."""
     schedule = Schedule(
         samples=samples,
         batch=BATCH,
@@ -122,8 +126,8 @@ def settings_for(target: Target, architecture: str, size: int, samples: int) -> 
 def run(start: str | Path, shards: Sequence[Path], output: Path, options: Options) -> Report:
     """Fine-tune weights and write them to the new folder `output`, with the figures and a contact sheet.
 
-    start: a name or folder of weights. Raises UserError for impossible options, shards without what the target
-    needs, or an output that exists.
+    start: a name or folder of weights. Raises `UserError` for impossible options, shards that lack what the target
+    needs, or an output that already exists.
     """
     _check(options, shards)
     check_new_folder(output, may_be_empty=True)
@@ -197,9 +201,9 @@ def _check_size(size: int, architecture: str, input_size: int) -> None:
 
 
 def _sheet(before: Rows, after: Rows) -> np.ndarray:
-    """Rows of source, driving picture, output before and after."""
+    """A contact sheet with a row per pair: source, driving picture, output before and after."""
     rows = [
         [*(shown(picture) for picture in old), shown(new[-1])]
-        for old, new in zip(before[:SHOWN], after[:SHOWN], strict=True)
+        for old, new in zip(before[:SHEET_ROWS], after[:SHEET_ROWS], strict=True)
     ]
     return contact_sheet(rows, ["source, driving, before, after", *([""] * (len(rows) - 1))], cell=192)

@@ -1,5 +1,5 @@
-"""Patch discriminators with spectral norm, for the whole picture, the face and the lips, and what they and the
-generator want of each other (paper, section 3.2).
+"""Patch discriminators with spectral norm for the entire picture, the face and the lips, and the adversarial losses
+(paper, section 3.2).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def generator_hinge(fake: Tensor) -> Tensor:
 
 
 def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-    """Mean L1 between a discriminator's features of both pictures, layers counting alike (arXiv 1711.11585, eq. 3)."""
+    """Mean L1 between a discriminator's features of both pictures, with equal weights (arXiv 1711.11585, eq. 3)."""
     gaps = [(a - b.detach()).abs().mean() for a, b in zip(fake, real, strict=True)]
     return torch.stack(gaps).mean()
 
@@ -54,7 +54,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """One discriminator a region, from scratch; smaller regions get one level less."""
+    """One discriminator per region, untrained; the one for the lips has one level fewer."""
 
     def __init__(self, regions: Iterable[str], channels: int = 32, levels: int = 4) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def discriminator_loss(
     fake: dict[str, Tensor],
     real: dict[str, Tensor],
 ) -> Tensor:
-    """Hinge loss of all discriminators, no gradient to what made the pictures."""
+    """Hinge loss of all discriminators, without gradients to the networks that made the pictures."""
     scores_real = adversaries({name: value.detach() for name, value in real.items()})
     scores_fake = adversaries({name: value.detach() for name, value in fake.items()})
     losses = [discriminator_hinge(scores_real[name][0], score) for name, (score, _) in scores_fake.items()]
@@ -97,7 +97,7 @@ def discriminator_loss(
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Within: no gradient to the module's parameters, no power iteration of its spectral norms."""
+    """Inside the context the module's parameters get no gradients and its spectral norms do no power iteration."""
     module.eval().requires_grad_(False)
     try:
         yield

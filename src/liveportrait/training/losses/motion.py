@@ -1,6 +1,6 @@
 """Losses on keypoints and motion alone (face vid2vid, arXiv 2011.15126, appendix; LivePortrait, section 3.2).
 
-Those of the compact M against lifted labels have their weights in `MotionWeights`.
+The weights of the compact M's losses against lifted labels are in `MotionWeights`.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from liveportrait.networks.keypoints import (
 from liveportrait.training.config import LossWeights
 from liveportrait.training.losses.transforms import Transform
 
-NEAREST = 0.1  # D_t of the keypoint prior: squared distance, crop half side = 1
+MIN_SQUARED_DISTANCE = 0.1  # D_t of the keypoint prior: squared distance, crop half side = 1
 DEPTH = 0.33  # z_t of the keypoint prior
 WING_WIDTH, WING_CURVATURE = 10 / HALF_SIDE, 2 / HALF_SIDE  # the wing paper's 10 and 2 px, of a 256 px crop
-# How much each keypoint matters: what opens and closes weighs most, the jaw line and forehead least.
+# Weight of each keypoint: those that open and close count most, the jaw line and forehead least.
 IMPORTANCE = per_keypoint(
     {
         LIDS: 3,
@@ -98,10 +98,10 @@ def equivariance(keypoints: Tensor, moved: Tensor, transform: Transform) -> Tens
 
 
 def consistency(found: Motion, wanted: Motion) -> Tensor:
-    """Mean |difference| of R, x_c, δ and log s, summed over the four: one face moved must be read as that face, moved.
+    """Mean |difference| of R, x_c, δ and log s, summed over the four: M must read a moved picture as the moved motion.
 
-    found: as M reads the moved picture; wanted: what it reads from the picture, moved. Ours, for fine-tuning without
-    labels: equivariance of the keypoints alone leaves open what is pose, identity or expression.
+    found: M's motion of the moved picture; wanted: its motion of the original, moved. Ours, for fine-tuning without
+    labels: equivariance of the keypoints alone does not separate pose, identity and expression.
     """
     parts = [
         (found.rotation - wanted.rotation).abs().mean(),
@@ -113,12 +113,12 @@ def consistency(found: Motion, wanted: Motion) -> Tensor:
 
 
 def keypoint_prior(
-    keypoints: Tensor, guided: Sequence[int] = (), nearest: float = NEAREST, depth: float = DEPTH
+    keypoints: Tensor, guided: Sequence[int] = (), nearest: float = MIN_SQUARED_DISTANCE, depth: float = DEPTH
 ) -> Tensor:
     """L_L = Σ_{i≠j} max(0, D_t − |x_i − x_j|²) + |mean z − z_t|: spread out, at one mean depth.
 
-    keypoints (B,K,3). Pairs of two `guided` keypoints are left out of the sum (ours): landmarks hold them, and
-    the two lids of an eye must be allowed to meet.
+    keypoints (B,K,3). Pairs of two `guided` keypoints are left out of the sum (ours): landmarks keep them in place,
+    and the two lids of an eye must be able to meet.
     """
     squared = (keypoints[:, :, None] - keypoints[:, None]).square().sum(-1)  # (B,K,K)
     counted = ~torch.eye(keypoints.shape[1], dtype=torch.bool, device=keypoints.device)
@@ -144,7 +144,7 @@ def deformation_prior(expression: Tensor) -> Tensor:
 
 
 def wing(error: Tensor, width: float = 0.05, curvature: float = 0.01) -> Tensor:
-    """Wing loss (Feng et al., arXiv 1711.06753) entry by entry: logarithmic near zero, so that small errors pull.
+    """Elementwise wing loss (Feng et al., arXiv 1711.06753): logarithmic near zero, so that small errors still count.
 
     ω = width, ε = curvature: ω ln(1 + |e|/ε) where |e| < ω, else |e| − (ω − ω ln(1 + ω/ε)).
     """
@@ -169,14 +169,14 @@ def landmark_guide(
 
 
 def openings(motion: Motion) -> Tensor:
-    """In-plane vectors (B,9,2) between paired keypoints, in the head's own size."""
+    """In-plane vectors (B,9,2) between paired keypoints, independent of the head's size."""
     local = (motion.canonical @ motion.rotation + motion.expression)[..., :2]
     first, second = zip(*OPENINGS, strict=True)
     return local[:, list(first)] - local[:, list(second)]
 
 
 def motion_losses(predicted: Motion, coarse: Tensor, label: Motion) -> dict[str, Tensor]:
-    """The unweighted terms. `coarse` (B,21,2) are the keypoints as the heatmaps saw them."""
+    """The unweighted terms. `coarse` (B,21,2) are the keypoints read from the heatmaps alone."""
     importance = coarse.new_tensor(IMPORTANCE)[:, None]
     axes = coarse.new_tensor([1.0, 1.0, 0.5])  # depth is inferred, not measured
     truth = transform_keypoints(label)

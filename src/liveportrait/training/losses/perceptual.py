@@ -18,17 +18,17 @@ from liveportrait.metrics.perceptual import PerceptualDistance
 from liveportrait.motion.lifting import KEYPOINTS, MESH_ROWS
 
 Backbone = Literal["efficientnet", "vgg19", "none"]
-# VGG-19 (arXiv 1409.1556, configuration E) up to conv5_1: channels, 0 halves the picture.
+# VGG-19 (arXiv 1409.1556, configuration E) up to conv5_1: output channels, or 0 for a pooling layer.
 LAYOUT = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
-COMPARED = (1, 6, 11, 20, 29)  # relu1_1 … relu5_1 as indices of torchvision's `features`
+COMPARED_LAYERS = (1, 6, 11, 20, 29)  # relu1_1 … relu5_1 as indices of torchvision's `features`
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SMALLEST_SCALE = 32  # px
+MIN_SCALE_SIDE = 32  # px
 
 
 class Vgg19Distance(nn.Module):
     """Multi-scale VGG-19 perceptual loss of face vid2vid and the first-order model, on (B,3,H,W) in [0, 1].
 
-    The mean over `scales` halvings of the picture of the mean over relu1_1 … relu5_1 of mean |difference|.
+    Mean |difference|, averaged over relu1_1 … relu5_1 and over `scales` scales, each half as large as the one before.
     """
 
     mean: Tensor
@@ -59,11 +59,11 @@ class Vgg19Distance(nn.Module):
         self.eval().requires_grad_(False)
 
     def maps(self, picture: Tensor) -> list[Tensor]:
-        """relu1_1 … relu5_1 of one scale."""
+        """The feature maps relu1_1 … relu5_1 at one scale."""
         x, found = (picture - self.mean) / self.std, []
         for number, layer in enumerate(self.features):
             x = layer(x)
-            if number in COMPARED:
+            if number in COMPARED_LAYERS:
                 found.append(x)
         return found
 
@@ -73,14 +73,14 @@ class Vgg19Distance(nn.Module):
             with torch.no_grad():
                 wanted = self.maps(target)
             distances += [(a - b).abs().mean() for a, b in zip(self.maps(picture), wanted, strict=True)]
-            if picture.shape[-1] < 2 * SMALLEST_SCALE:
+            if picture.shape[-1] < 2 * MIN_SCALE_SIDE:
                 break
             picture, target = (nn.functional.avg_pool2d(p, 2) for p in (picture, target))
         return torch.stack(distances).mean()
 
 
 def perceptual_network(backbone: Backbone, vgg19: Path | None = None) -> nn.Module | None:
-    """The distance of that name; `vgg19` is the file with torchvision's weights. Raises UserError where it is not."""
+    """The distance of that name; `vgg19` is the file of torchvision's weights. Raises `UserError` without it."""
     match backbone:
         case "efficientnet":
             return PerceptualDistance()
@@ -101,8 +101,8 @@ RIDGE = 1e-3
 def chip_map(landmarks: NDArray[np.float32]) -> Tensor:
     """A recogniser's five alignment points as weighted means of the 21 keypoint landmarks: (5,21), rows sum to 1.
 
-    Least squares on labelled frames, landmarks (N,111,2). Being affine it commutes with every similarity, so it
-    holds for augmented pictures of which only the keypoints are known.
+    Least squares on labelled frames, landmarks (N,111,2). The map is affine and so commutes with every similarity:
+    it also holds for augmented pictures, of which only the keypoints are known.
     """
     keypoints, chips = landmarks[:, list(KEYPOINTS)], landmarks[:, list(CHIP_ROWS)]
     centre = keypoints.mean(1, keepdims=True)
@@ -117,7 +117,7 @@ def chip_map(landmarks: NDArray[np.float32]) -> Tensor:
 def identity_distance(network: nn.Module, pictures: Tensor, targets: Tensor, points: Tensor) -> Tensor:
     """Mean Euclidean distance of embeddings of faces in pictures and targets (B,3,S,S); 0.6 is another person.
 
-    points (B,5,2) in [-1, 1], where both have their alignment points; network: aligned chips -> embeddings.
+    points (B,5,2) in [-1, 1]: the alignment points, the same in both; network: aligned chips -> embeddings.
     """
     where = (points + 1) / 2 * pictures.shape[-1] - 0.5
     with torch.no_grad():

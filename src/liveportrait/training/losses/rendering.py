@@ -1,4 +1,4 @@
-"""Losses of F, W and G: the rendered picture against the driving frame, and the regions in which they count."""
+"""Losses of F, W and G: the rendered picture against the driving frame, and the regions they apply to."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from liveportrait.training.config import LossWeights
 LUMA = (0.299, 0.587, 0.114)
 REGIONS = ("whole", "face", "lips")
 FACE_MARGIN, LIPS_MARGIN = 1.15, 1.7  # side of the square over the larger side of the points' box
-SHARE = {"face": 0.5, "lips": 0.25}  # side of the cut picture over the picture's: about its natural size
-SMALLEST = 0.1  # half side of a box, crop half side = 1: points that fell together still cut something
+SHARE = {"face": 0.5, "lips": 0.25}  # side of the cut region over the picture's: roughly its natural size
+MIN_HALF_SIDE = 0.1  # of a box, crop half side = 1: coinciding points still cut a region
 
 
 @dataclass(frozen=True)
 class RenderWeights(LossWeights):
-    """Weights of the terms, and how much more the eyes, mouth and face count than the rest."""
+    """Weights of the terms, and the extra weight of the eyes, mouth and face in pixel losses."""
 
     picture: float = 4.0
     warp: float = 1.5
@@ -52,7 +52,7 @@ class RenderWeights(LossWeights):
 
 
 class Rendered(NamedTuple):
-    """The picture (B,3,S,S) and what it was blended from: see Generator.layers."""
+    """The picture (B,3,S,S) and the layers it was blended from, see `Generator.layers`."""
 
     picture: Tensor
     painting: Tensor
@@ -84,7 +84,7 @@ def pyramid_l1(picture: Tensor, target: Tensor, weight: Tensor, levels: int = 4)
 
 
 def gradient_l1(picture: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted L1 between horizontal and vertical differences: edges, whatever the shading."""
+    """Weighted L1 between horizontal and vertical differences: edges, regardless of shading."""
     error = picture - target
     across = (error[..., 1:] - error[..., :-1]).abs() * weight[..., 1:]
     down = (error[..., 1:, :] - error[..., :-1, :]).abs() * weight[..., 1:, :]
@@ -105,27 +105,27 @@ def laplacian(picture: Tensor) -> Tensor:
 
 
 def texture(picture: Tensor, target: Tensor, window: int = 8) -> Tensor:
-    """L1 between local means of |Laplacian|: as much fine detail as the target, wherever in the window it lies."""
+    """L1 between local means of |Laplacian|: as much fine detail as in the target, anywhere within the window."""
     found, wanted = (F.avg_pool2d(laplacian(p).abs(), window) for p in (picture, target))
     return (found - wanted).abs().mean()
 
 
 def unneeded_painting(logits: Tensor, warped: Tensor, target: Tensor) -> Tensor:
-    """Mean of what is painted where the warped source was already right; L1 alone settles at a blurry mixture."""
+    """Mean painting where the warped source was already right; L1 alone would settle for a blurry mixture."""
     right = (-12 * (warped - target).abs().mean(1, keepdim=True)).exp().detach()
     return ((1 - logits.sigmoid()) * right).mean()
 
 
 def overcertainty(logits: Tensor, free: float = 4.0) -> Tensor:
-    """Mask logits beyond ±free, squared: a mask that is certain before the painting is any good never learns."""
+    """Squared excess of mask logits over ±free: a mask that is certain before the painting is good stops learning."""
     return F.relu(logits.abs() - free).square().mean()
 
 
 def unneeded_motion(flow: Tensor, source: Tensor, target: Tensor, source_pose: Pose, pose: Pose) -> Tensor:
     """Mean length of the displacement where both pictures show the same still background.
 
-    Flow (B,h,w,2) in [-1, 1]. Background is what lies outside 1.6 scales around either head's centre; still is
-    where the largest difference within 9 cells is small. A wall behind a moving head otherwise bends with it.
+    Flow (B,h,w,2) in [-1, 1]. Background lies more than 1.6 scales from either head's centre; it is still where the
+    largest difference in a 9x9 window is small. Without this term a wall behind a moving head bends with it.
     """
     height, width = flow.shape[1:3]
     grid = pixel_grid(height, width, flow.device)
@@ -162,13 +162,13 @@ def box_around(points: Tensor, margin: float) -> Tensor:
     planar = points[..., :2].detach()
     low, high = planar.amin(1), planar.amax(1)
     half = (high - low).amax(1, keepdim=True) / 2 * margin
-    return torch.cat([(low + high) / 2, half.clamp(min=SMALLEST)], 1)
+    return torch.cat([(low + high) / 2, half.clamp(min=MIN_HALF_SIDE)], 1)
 
 
 def crop(pictures: Tensor, box: Tensor, side: int) -> Tensor:
-    """The boxes (B,3) cut out of pictures (B,C,S,S) and resized to (B,C,side,side), bilinear.
+    """The boxes (B,3) cut out of pictures (B,C,S,S), resized bilinearly to (B,C,side,side).
 
-    Outside the picture its border continues. Gradients reach the pictures, not the boxes.
+    Pixels outside the picture repeat its border. Gradients reach the pictures, not the boxes.
     """
     theta = torch.zeros(len(box), 2, 3, device=box.device)
     theta[:, 0, 0] = theta[:, 1, 1] = box[:, 2]
@@ -178,7 +178,7 @@ def crop(pictures: Tensor, box: Tensor, side: int) -> Tensor:
 
 
 def cut_regions(pictures: Tensor, boxes: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The whole pictures and each region that has boxes, at its share of their size (a multiple of 16 px)."""
+    """The entire pictures and each region that has boxes, at its share of their size (a multiple of 16 px)."""
     side = pictures.shape[-1]
     cut = {"whole": pictures}
     for name, box in boxes.items():

@@ -22,14 +22,14 @@ FADE = 0.4  # share of the reach over which the motion fades
 class Transform:
     """T(p) = p A + b + Σ_c w_c φ(|p − c|²) for each picture of a batch, φ(r²) = r² log r².
 
-    With a `reach` the motion is whole in the middle and the background stands still.
+    With a `reach`, the middle moves fully and the background stands still.
     """
 
     linear: Tensor  # (B,2,2) A
     shift: Tensor  # (B,2) b
     control: Tensor  # (C,2) c
     spline: Tensor  # (B,C,2) w
-    reach: float | None = None  # radius about the picture's middle; beyond it the motion has faded to nothing
+    reach: float | None = None  # radius around the picture's centre beyond which nothing moves
 
     def points(self, points: Tensor) -> Tensor:
         """T of points (B,N,2) in [-1, 1]; differentiable."""
@@ -45,7 +45,7 @@ class Transform:
     def inverse(self, points: Tensor, steps: int = 20) -> Tensor:
         """T⁻¹ of points (B,N,2): where points of the picture lie in the moved one.
 
-        Fixed-point iteration p ← p + (x − T(p)) A⁻¹, which converges since the spline is small beside A and
+        Fixed-point iteration p ← p + (x − T(p)) A⁻¹. It converges because the spline is small compared to A and the
         points are far from where the motion fades.
         """
         undo = torch.linalg.inv(self.linear)
@@ -55,7 +55,7 @@ class Transform:
         return found
 
     def motion(self, motion: Motion) -> Motion:
-        """The motion of the moved picture: turned, zoomed and shifted as A and b say; keypoints exactly T⁻¹(x)."""
+        """The motion of the moved picture: turned, zoomed and shifted by A and b, with keypoints exactly T⁻¹(x)."""
         zoom = torch.linalg.det(self.linear).sqrt()[:, None]  # (B,1)
         turn = (self.linear / zoom[:, :, None]).transpose(1, 2)  # (B,2,2), of the moved picture, row vectors
         roll = F.pad(turn, (0, 1, 0, 1))
@@ -74,7 +74,7 @@ class Transform:
         )
 
     def pictures(self, pictures: Tensor) -> Tensor:
-        """The moved pictures (B,C,S,S); what comes in from outside is reflected."""
+        """The moved pictures (B,C,S,S); outside a picture its reflection continues."""
         height, width = pictures.shape[-2:]
         theta = torch.eye(2, 3, device=pictures.device)[None]
         grid = F.affine_grid(theta.expand(len(pictures), -1, -1), list(pictures.shape), align_corners=False)
@@ -92,10 +92,10 @@ def random_transform(
     reach: float | None = None,
     device: torch.device | str = "cpu",
 ) -> Transform:
-    """A similarity up to the given turn, relative zoom and shift, bent by a spline of `control`² points.
+    """A similarity within the given turn, log zoom and shift, bent by a spline of `control`² points.
 
     `bend` is the standard deviation of the weights w (the first-order model's 0.005). Random numbers are drawn
-    on the CPU, so that every device sees the same.
+    on the CPU, so that they are the same on every device.
     """
     angle = torch.deg2rad((2 * torch.rand(batch) - 1) * degrees)
     size = ((2 * torch.rand(batch) - 1) * zoom).exp()
