@@ -90,7 +90,7 @@ def voice(options: argparse.Namespace) -> Figure:
     session = portrait.session()
     sound = syllables(options.seconds + 5)
     ended = threading.Event()
-    with portrait.following(session, DriveOptions(), 25.0) as live, live.voice() as spoken:
+    with portrait.live_with(session, DriveOptions(), 25.0) as live, live.voice() as spoken:
         for _ in range(8):
             spoken.frame()
         warm, begin, cpu = _busy(session), time.perf_counter(), time.process_time()

@@ -27,7 +27,7 @@ from liveportrait.animation.inputs import open_driver
 from liveportrait.animation.options import RetargetOptions, SourceOptions, TransferOptions
 from liveportrait.animation.pipeline import Cue
 from liveportrait.animation.posers import MotionTransfer
-from liveportrait.animation.report import Gauge, Profile, Report, Spent, held_note
+from liveportrait.animation.report import Gauge, Profile, Report, StageTime, held_note
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.photo import PhotoFace, limit_size, open_photo
 from liveportrait.engine import Engine
@@ -345,7 +345,7 @@ def test_options_out_of_range_are_refused(wrong):
 
 
 def test_the_report_says_where_the_time_went(tmp_path):
-    stages = {"decode": Spent(1.0, 0.5), "render": Spent(3.0, 3.0), "paste": Spent()}
+    stages = {"decode": StageTime(1.0, 0.5), "render": StageTime(3.0, 3.0), "paste": StageTime()}
     report = Report(tmp_path, 30, FPS, Profile(30, 2.0, 4.5, stages, {"decoded": Gauge(4, 10, 25, 1, 2)}))
     assert report.summary() == "30 frames in 2.0 s (15.0 frames/s): decode 25%, render 75%"
     rows = {line[:24].strip(): line[24:].split() for line in report.profile.table().splitlines() if line}

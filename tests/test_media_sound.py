@@ -20,7 +20,7 @@ from av.stream import Disposition
 from media_samples import quadrants
 from PIL import Image
 
-from liveportrait.animation.inputs import try_sound
+from liveportrait.animation.inputs import check_sound
 from liveportrait.errors import UserError
 from liveportrait.media import VideoReader, VideoWriter, plan_sound
 
@@ -296,19 +296,19 @@ def test_the_sound_is_tried_before_any_work(tmp_path: Path) -> None:
     loud, broken = record(tmp_path / "loud.mkv", [Tone((400, 400))]), unknown_sound(tmp_path / "broken.mkv")
     out = tmp_path / "out.mp4"
     with pytest.raises(UserError, match=r"broken\.mkv.*--audio none"):
-        try_sound(loud, [broken], "driving", out)
+        check_sound(loud, [broken], "driving", out)
     with pytest.raises(UserError, match=r"broken\.mkv.*--audio none"):
-        try_sound(broken, [loud], "source", out)
-    try_sound(loud, [broken], "source", out)
-    try_sound(loud, [broken], "none", out)
-    try_sound(loud, [broken], "driving", tmp_path / "frames")
+        check_sound(broken, [loud], "source", out)
+    check_sound(loud, [broken], "source", out)
+    check_sound(loud, [broken], "none", out)
+    check_sound(loud, [broken], "driving", tmp_path / "frames")
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG", "AVIF", "GIF"])
 def test_animated_pictures_have_no_sound(tmp_path: Path, kind: str) -> None:
     first, second = (Image.fromarray(quadrants(step=step)) for step in (0, 40))
     first.save(tmp_path / "moving", kind, save_all=True, append_images=[second], duration=80)
-    try_sound(tmp_path / "moving", [tmp_path / "moving"], "driving", tmp_path / "out.mp4")
+    check_sound(tmp_path / "moving", [tmp_path / "moving"], "driving", tmp_path / "out.mp4")
     assert VideoReader(carried(tmp_path / "moving")).info.frame_count == 2
 
 

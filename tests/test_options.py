@@ -85,9 +85,9 @@ def test_a_portrait_heeds_how_it_was_opened(animator):
 
 def test_openings_are_for_people(animator):
     with animator.open(chelsea()) as cat:
-        with pytest.raises(UserError, match="those of people: leave them out for an animal"):
+        with pytest.raises(UserError, match="are for people: leave them out for an animal"):
             cat.edit(eye_opening=0.3)
-        with pytest.raises(UserError, match="those of people"):
+        with pytest.raises(UserError, match="are for people"):
             cat.drive(portrait(), DriveOptions(retarget=RetargetOptions(lip_opening=0.0)))
         assert cat.edit(lips=0.5).shape == (300, 450, 3)
 

@@ -191,7 +191,7 @@ def test_a_video_is_edited_frame_by_frame(animator, clip, frames, tmp_path):
     edited = np.stack(list(clip.edit_frames(smile=1.0)))
     assert report.frames == len(edited) == FRAMES
     np.testing.assert_array_equal(edited, pictures(tmp_path / "out"))
-    with pytest.raises(UserError, match="is a video: edit it by edit_frames"):
+    with pytest.raises(UserError, match="is a video: use edit_frames"):
         clip.edit(smile=1.0)
 
 

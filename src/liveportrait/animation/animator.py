@@ -1,46 +1,40 @@
-"""The front door of the library: networks and face analysis loaded once, portraits opened with them."""
+"""The library's entry point: loads networks and face analysis once, and opens portraits with them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from liveportrait import weights
-from liveportrait.animation.driver.base import Driver, DrivingBatch
+from liveportrait.animation.driver.base import Driver
+from liveportrait.animation.driver.template import record_template
 from liveportrait.animation.edit_options import EditOptions
 from liveportrait.animation.inputs import (
     DrivingInput,
     Resolved,
     SourceInput,
+    check_sound,
     is_template,
     open_driver,
     open_early,
     open_source,
     resolve_driving,
-    try_sound,
 )
-from liveportrait.animation.notes import framing_notes, notes_on, report_on
+from liveportrait.animation.notes import report_on
 from liveportrait.animation.options import AnimateOptions, SourceOptions, TransferOptions
-from liveportrait.animation.pipeline import Rendering
 from liveportrait.animation.portrait import Portrait
 from liveportrait.animation.posers import SliderPoser
 from liveportrait.animation.published.options import PublishedOptions
-from liveportrait.animation.report import ANIMATE, Report, Stretches, held_note
+from liveportrait.animation.report import Report, Stretches, held_note
 from liveportrait.animation.session import Session
 from liveportrait.animation.speaking.opening import SpeechInput, open_speech_driver
 from liveportrait.animation.speaking.options import SpeakOptions, SpeechOptions
-from liveportrait.animation.writer import (
-    MOVING_OUTPUTS,
-    is_picture,
-    output_paths,
-    size_notes,
-    write_rendering,
-)
-from liveportrait.choices import AudioMode, BackendName, Framing, PrecisionChoice
+from liveportrait.animation.writer import MOVING_OUTPUTS, is_picture, output_paths, write_rendering
+from liveportrait.choices import BackendName, Framing, PrecisionChoice
 from liveportrait.engine import Engine, pick_device
 from liveportrait.errors import UserError
 from liveportrait.face import FaceAnalyzer, default_analyzer
@@ -52,12 +46,12 @@ from liveportrait.media.sound.speech import is_sound
 from liveportrait.motion import Template, check_template_output, groups_for, read_template, write_template
 from liveportrait.types import Progress, no_progress
 
-# While a face is followed, only the decoder runs beside it; more threads help a network so small little.
+# Only the decoder runs alongside tracking, and networks this small gain little from more threads.
 TRACKING_THREADS = 2
 
 
 class Animator:
-    """Networks and face analysis, loaded once: opens any number of portraits. It keeps nothing of one for the next.
+    """Networks and face analysis, loaded once. Opens any number of portraits, which share no state.
 
     >>> animator = Animator.load("compact")
     >>> portrait = animator.open("me.jpg")
@@ -72,9 +66,9 @@ class Animator:
         batch: int | None = None,
         marker: Marker | None = None,
     ) -> None:
-        """`batch`: how many frames go through the networks together; None is what suits the engine.
+        """`batch`: how many frames go through the networks together; None leaves it to the engine.
 
-        `marker` signs results; by default a certificate made for this user does, and the weights have no name.
+        `marker` signs results; by default with a certificate created for this user, without naming the weights.
         """
         self.engine = engine
         self.analyzer = analyzer or default_analyzer(min(TRACKING_THREADS, engine.threads))
@@ -93,13 +87,12 @@ class Animator:
         certificate: Path | None = None,
         key: Path | None = None,
     ) -> Animator:
-        """An animator with the weights of that name or folder.
+        """An animator with the weights of this name or folder.
 
-        `device`: "auto" (CUDA where there is one), "cpu", "cuda", ...; `threads`: PyTorch's CPU threads, for
-        the whole process; `backend`: what runs the networks, "auto" is what suits the machine, and likewise
-        `precision` (`engine.backend`, `engine.precision` and `engine.reason` tell); `certificate`, `key`: PEM files of
-        who signs results, see `marking.certificate.load_signer`. Raises `UserError` where weights, device or back end
-        are missing.
+        `device`: "auto" (CUDA if available), "cpu", "cuda", ...; `threads`: PyTorch's CPU threads, for the entire
+        process; `backend`, `precision`: what runs the networks, "auto" picks what suits the machine (see
+        `engine.backend`, `engine.precision` and `engine.reason`); `certificate`, `key`: PEM files that sign results,
+        see `marking.certificate.load_signer`. Raises `UserError` if weights, device or back end are missing.
         """
         networks = weights.load(name_or_path, pick_device(device))
         marker = Marker(*weights.identity(name_or_path), certificate, key)
@@ -108,10 +101,10 @@ class Animator:
     def open(
         self, source: SourceInput, options: SourceOptions | None = None, progress: Progress = no_progress
     ) -> Portrait:
-        """The portrait in a photo, a video, or pictures from Python, with its faces found and measured.
+        """Open a photo, a video, or pictures from Python as a portrait: find and measure its faces.
 
         `source` is a path, a picture (H,W,3) uint8 RGB, or pictures of one size: an array (N,H,W,3), a list, an
-        iterator, or `FrameArrays` with a frame rate. Raises `UserError` where it shows no face or not the chosen one.
+        iterator, or `FrameArrays` with a frame rate. Raises `UserError` if it shows no face or not the chosen one.
         """
         return self._open(self._session(progress), source, options or SourceOptions())
 
@@ -126,11 +119,11 @@ class Animator:
         """Animate `source` with `driving`, see `open` and `Portrait.drive`, and write the frames to `out`.
 
         A `Portrait` as source stays open, and keeps the options that it was opened with. `out` is a video, a folder of
-        PNG (no suffix), or a picture where the result has one frame. It appears under its name only when it is
-        complete. Raises `UserError`.
+        PNG (no suffix), or a picture if the result has one frame. It appears under its name only when complete. Raises
+        `UserError`.
         """
         options = options or AnimateOptions()
-        drivers = resolve_driving(driving)  # a mistyped name is refused before the source is followed
+        drivers = resolve_driving(driving)  # rejects a mistyped name before the source is tracked
         return self._animated("animate", source, drivers, out, options, progress)
 
     def speak(
@@ -141,10 +134,10 @@ class Animator:
         options: SpeakOptions | None = None,
         progress: Progress = no_progress,
     ) -> Report:
-        """Let `source` say what is heard in `speech`, see `open` and `Portrait.speak`, and write the frames to `out`.
+        """Make `source` speak `speech`, see `open` and `Portrait.speak`, and write the frames to `out`.
 
-        The result has the sound of `speech` where that is a file. In a video the mouth speaks, and head and eyes go on
-        as they did. `out` is a video or a folder of PNG. Raises `UserError`.
+        The result has the sound of `speech` if that is a file. In a video only the mouth changes; head and eyes keep
+        their own motion. `out` is a video or a folder of PNG. Raises `UserError`.
         """
         options = options or SpeakOptions()
         is_video = _is_video(source)
@@ -164,29 +157,21 @@ class Animator:
         paths = output_paths(Path(out), options, options)
         if isinstance(source, str | Path):
             media_kind(source)
-        try_sound(_file(source), drivers, options.audio, paths[0])
+        check_sound(_sound_of(source), drivers, options.audio, paths[0])
         named = [each.audio if isinstance(each, Driver) else each for each in drivers]
         driving_files = [each if isinstance(each, Path) else None for each in named]
         seal = self.marker.seal(options.mark, kind, paths[0], driving_files)
         session = self._session(progress)
         drivers = open_early(session, drivers, options)
         with self._opened(session, source, options) as portrait:
-            rendering = portrait.driven(session, drivers, options)
+            rendering = portrait.drive_with(session, drivers, options)
             if is_picture(paths[0]) and rendering.total != 1:
                 raise UserError(
                     f"{out} is a picture, and the result has {rendering.total} frames: name a video such as .mp4, or"
                     " a folder for PNG (no suffix)"
                 )
-            unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options, seal)
-            turns = options.motion == "relative" and options.region in ("all", "pose")
-            notes = [*notes_on(rendering, unchanged, portrait.options, options, "animated")]
-            notes += size_notes(rendering, paths[0], options)
-            notes += framing_notes(rendering, options)
-            if turns and not options.photo_pose and any(each.driver.is_photo for each in rendering.drivers):
-                notes.append(
-                    "a driving photo gives its expression only: use --photo-pose to take its head pose too"
-                )
-            return report_on(rendering, paths, unchanged, options.stitching, notes, seal)
+            unchanged = write_rendering(rendering, paths, options, seal)
+            return report_on(rendering, paths, unchanged, portrait.options, options, seal)
 
     def edit(
         self,
@@ -195,26 +180,24 @@ class Animator:
         options: EditOptions | None = None,
         progress: Progress = no_progress,
     ) -> Report:
-        """Edit the faces of `source`, see `open` and `Portrait.edit`; write `out`, a picture or video like it.
+        """Edit the faces of `source`, see `open` and `Portrait.edit`, and write a picture or video, like `source`.
 
-        A video keeps its frames, rate and sound; frames without a face pass through as they are. A `Portrait` as source
-        stays open. `out` appears under its name only when it is complete. Raises `UserError`.
+        A video keeps its frames, rate and sound; frames without a face stay unchanged. A `Portrait` as source stays
+        open. `out` appears under its name only when complete. Raises `UserError`.
         """
         options = options or EditOptions()
         is_video = _is_video(source)
         paths = output_paths(Path(out), options, options, MOVING_OUTPUTS if is_video else IMAGE_OUTPUTS)
         if options.keyframes and not is_video:
             raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
-        try_sound(_file(source), (), options.audio, paths[0])
+        check_sound(_sound_of(source), (), options.audio, paths[0])
         seal = self.marker.seal(options.mark, "edit", paths[0])
         session = self._session(progress)
         poser = SliderPoser(session, options)
         with self._opened(session, source, options) as portrait:
-            rendering = portrait.edited(session, options, poser)
-            unchanged = write_rendering(rendering, paths, _sound(rendering, options.audio), options, seal)
-            notes = [*notes_on(rendering, unchanged, portrait.options, options, "edited")]
-            notes += size_notes(rendering, paths[0], options)
-            return report_on(rendering, paths, unchanged, options.stitching, notes, seal)
+            rendering = portrait.edit_with(session, options, poser)
+            unchanged = write_rendering(rendering, paths, options, seal)
+            return report_on(rendering, paths, unchanged, portrait.options, options, seal)
 
     def template(
         self,
@@ -230,11 +213,11 @@ class Animator:
     ) -> Report:
         """Write the motion of a driver, see `Portrait.drive`, as a motion template.
 
-        A file that is a template already is written in the format of `out`.
-        `crop_driving`: find its face and cut it out, as `crop` says; otherwise its frames are crops. `as_published`:
-        what is not square is cropped, by one window, whatever `crop_driving` says, and the head goes where it goes
-        there. `speaking`: how a sound becomes motion; the template of a sound drives with `lip_opening` of "driver".
-        `out` ends in .safetensors, or in .pkl for the published weights' motions. Raises `UserError`.
+        A motion template as driver is converted to the format of `out`. `crop_driving`: find the face and crop to it as
+        `crop` says; otherwise the frames are taken as crops. `as_published`: anything not square is cropped by a single
+        window, whatever `crop_driving` says, and the head keeps its movement in it. `speaking`: how a sound becomes
+        motion; such a template drives with `lip_opening` of "driver". `out` ends in .safetensors, or in .pkl for motion
+        of the published weights. Raises `UserError`.
         """
         session = self._session(progress)
         held: Stretches = ()
@@ -254,12 +237,12 @@ class Animator:
                 framing="follow" if as_published else framing,
             )
             driver = self._template_driver(session, driving, options, speaking)
-            template, held = _recorded(session, driver), driver.held
+            template, held = record_template(session, driver), driver.held
         write_template(out, template, overwrite)
         notes = [*([held_note(held)] if held else []), *self.engine.notes]
         if template.eye_ratios is None:
             notes.append(
-                f"{name} says nothing of how far eyes and lips open: the template drives, but not by"
+                f"{name} does not say how far eyes and lips open: the template drives, but without"
                 " --retarget openings of driver"
             )
         return Report(
@@ -284,44 +267,19 @@ class Animator:
         return open_driver(session, resolved, options)
 
     def _open(self, session: Session, source: SourceInput, options: SourceOptions) -> Portrait:
-        opened, file = open_source(session, source, options), _path(source)
+        opened = open_source(session, source, options)
+        file = Path(source) if isinstance(source, str | Path) else None
         opened = replace(opened, file=file, sha256=sha256_of(file) if file else "")
         return Portrait(self.engine, self.analyzer, self.batch, opened, options)
 
     def _opened(
         self, session: Session, source: SourceInput | Portrait, options: SourceOptions
     ) -> AbstractContextManager[Portrait]:
-        """A block with the portrait; one that was open before stays open after it."""
+        """The portrait for a `with` block; one that was already open stays open after it."""
         return nullcontext(source) if isinstance(source, Portrait) else self._open(session, source, options)
 
     def _session(self, progress: Progress) -> Session:
         return Session(self.engine, self.analyzer, self.batch, progress)
-
-
-def _recorded(session: Session, driver: Driver) -> Template:
-    """The whole motion of a driver as a template."""
-    parts: list[DrivingBatch] = []
-    done = 0
-    with closing(driver.play(session)) as play:
-        for batch in play:
-            parts.append(replace(batch, crops=(None,) * len(batch)))
-            done += len(batch)
-            session.progress(ANIMATE, done, driver.frames)
-    whole = DrivingBatch.cat(parts)
-    motion, layout = whole.motion.to("cpu"), groups_for(session.engine.variant).layout
-    if whole.ratios is None or whole.scores is None:
-        return Template(motion, driver.fps, layout)
-    ratios, scores = whole.ratios.cpu(), whole.scores.cpu()
-    return Template(motion, driver.fps, layout, ratios[:, :2], ratios[:, 2:], scores)
-
-
-def _sound(rendering: Rendering, mode: AudioMode) -> Path | None:
-    """The file whose sound the result has."""
-    source = rendering.source.audio
-    driving = next((each.driver.audio for each in rendering.drivers if each.driver.audio), None)
-    if mode == "none":
-        return None
-    return driving or source if mode == "driving" else source or driving
 
 
 def _is_video(source: SourceInput | Portrait) -> bool:
@@ -332,13 +290,6 @@ def _is_video(source: SourceInput | Portrait) -> bool:
     return not (isinstance(source, np.ndarray) and source.ndim != 4)
 
 
-def _path(source: SourceInput | Portrait) -> Path | None:
-    """The file of a source, if it is one."""
-    if isinstance(source, Portrait):
-        return source.source.file
-    return Path(source) if isinstance(source, str | Path) else None
-
-
-def _file(source: SourceInput | Portrait) -> SourceInput | None:
-    """What the sound of a source is in, if it has any."""
+def _sound_of(source: SourceInput | Portrait) -> SourceInput | None:
+    """Where the sound of a source is, if it has any."""
     return source.source.audio if isinstance(source, Portrait) else source

@@ -1,4 +1,4 @@
-"""Rendered faces laid into their frames, at the frames' own resolution: the nearer ones on top."""
+"""Pastes rendered faces into their frames at the frames' own resolution, nearer faces on top."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from liveportrait.types import Array, Image
 
 @dataclass(frozen=True, eq=False)
 class RenderedFace:
-    """One face of one frame, rendered and not yet composed."""
+    """One face of one frame, rendered but not yet composed."""
 
     face: int  # its number among the animated ones, from 0
     layers: FaceLayers
-    placement: FacePlacement | None  # None where the frame was taken as the face
+    placement: FacePlacement | None  # None if the frame itself was taken as the face
     crop: Image  # (S,S,3) the source as the networks saw it
     driving: Image | None  # (S,S,3) the driver as the networks saw it
-    moved: Array | None = None  # (36,2) px of the crop at 256 px: its outline, moved; None where nobody asked
+    moved: Array | None = None  # (36,2) px of the crop at 256 px: its moved outline; None if not requested
 
     @cached_property
     def generated(self) -> Image:
-        """(S,S,3) the picture at the networks' own resolution."""
+        """(S,S,3) the picture at the networks' resolution."""
         return composed(self.crop, self.layers)
 
 
 class Compositor:
-    """Lays faces into the frames of one source. Where it is still, masks and places are worked out once."""
+    """Pastes faces into the frames of one source. For a still source, masks and placements are computed once."""
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class Compositor:
         largest: int | None = None,
         watermark: Watermark | None = None,
     ) -> None:
-        """`largest`: px, side up to which a crop is composed where the options name none; None is any.
+        """`largest`: px, the largest side at which crops are composed if the options do not say; None: no limit.
 
-        `watermark` goes into what was generated, and nowhere else.
+        `watermark` is embedded in generated pixels only.
         """
         self.watermark = watermark
         self._source, self._options, self._variant = source, options, variant
@@ -85,16 +85,16 @@ class Compositor:
         return side, side
 
     def compose(self, frame: Image, faces: Sequence[RenderedFace], row: int | None = None) -> Image:
-        """A frame (H,W,3) with its faces in it, or (H,W,4) the faces alone.
+        """A frame (H,W,3) with its faces pasted in, or (H,W,4) the faces alone.
 
         `row` is its number in the source; None is the one after the last.
 
-        Of faces that overlap the larger one, which is nearer, lies on top. No face is painted over another's head
-        unless its own is in front of that. Where nothing is pasted, the first face's crop is the frame: as it was
-        rendered, or as it is where the frame does not show the face. The frame that came in stays as it is.
+        Where faces overlap, the larger one, being nearer, is on top. No face is painted over another's head unless its
+        own is in front. Without paste-back the first face's crop is the result: as rendered, or unchanged if the frame
+        does not show the face. The input frame is not modified.
         """
         row = self._next if row is None else row
-        row %= self._source.count or 1  # a live portrait plays its source again and again
+        row %= self._source.count or 1  # a live portrait plays its source in a loop
         self._next = row + 1
         if self._pastes:
             return self._pasted(frame, faces)
@@ -108,7 +108,7 @@ class Compositor:
         return self._marked(composed(crop, faces[0].layers)) if faces else crop.copy()
 
     def _marked(self, crop: Image) -> Image:
-        """A crop that is a frame by itself, marked in place."""
+        """A crop that is a frame by itself, watermarked in place."""
         if self.watermark:
             self.watermark.embed(crop)
         return crop
@@ -142,7 +142,7 @@ class Compositor:
         layers: FaceLayers,
         paster: Paster,
     ) -> None:
-        """One face into the result: composed in the frame itself, or in a crop of it that is smaller."""
+        """Paste one face into the result: composed in the frame itself, or in a smaller crop of it."""
         window = placement.window
         if layers.is_painted:
             picture = layers.painted()
@@ -179,19 +179,19 @@ class Compositor:
 
 
 class _Ready(NamedTuple):
-    """Everything that lays one face into frames in which it is at the same place."""
+    """What is needed to paste one face into frames that have it at the same place."""
 
     paster: Paster
     mask: Image
 
 
 def watermark_for(source: Source, variant: Variant, options: PasteOptions, work: Work) -> Watermark | None:
-    """The watermark that says what was done to which source by which weights; None where options leave marks out."""
+    """The watermark that says what was done to which source by which weights; None if the options leave it out."""
     if not options.mark:
         return None
     return Watermark(Payload(work, int(source.sha256[:4] or "0", 16), weights_mark(variant.name)))
 
 
 def weights_mark(variant: str) -> int:
-    """What the watermark says of the weights, by the name of their variant: 8 bits."""
+    """The 8 bits that stand for the weights in the watermark, from the name of their variant."""
     return hashlib.sha256(variant.encode()).digest()[0]

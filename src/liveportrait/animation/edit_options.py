@@ -13,7 +13,7 @@ from liveportrait.errors import UserError
 
 
 class Range(NamedTuple):
-    """What a slider takes. An opening at rest (None) is left as the picture has it."""
+    """The range of a slider. An opening at rest (None) stays as it is in the picture."""
 
     low: float
     high: float
@@ -123,7 +123,7 @@ class EditOptions(OutputOptions, PasteOptions, SourceOptions, Sliders):
 
 
 def check_slider(name: str, value: float | None) -> None:
-    """Raise `UserError` where the slider does not exist or does not take the value."""
+    """Raise `UserError` for an unknown slider or a value out of range."""
     limits = SLIDERS.get(name)
     if limits is None:
         raise UserError(f"there is no slider {name!r}: choose one of {', '.join(SLIDERS)}")

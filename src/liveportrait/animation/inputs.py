@@ -1,4 +1,4 @@
-"""What a portrait and its drivers may be given as: paths, templates, and pictures from Python."""
+"""What a portrait and its drivers can be opened from: paths, templates, and pictures from Python."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Resolved = Path | Template | Image | FrameArrays | VideoReader | Driver
 
 
 def open_source(session: Session, source: SourceInput, options: SourceOptions) -> Source:
-    """The source in a photo, a video or pictures from Python. Raises `UserError` where it does not serve."""
+    """Open a photo, a video or pictures from Python as a source. Raises `UserError` if that cannot be done."""
     require_layout(session.engine, options)
     if isinstance(source, np.ndarray) and source.ndim != 4:
         check_picture(source, "the source")
@@ -58,9 +58,9 @@ def open_source(session: Session, source: SourceInput, options: SourceOptions) -
 
 
 def resolve_driving(driving: DrivingInput | Sequence[DrivingInput]) -> list[Resolved]:
-    """The drivers one by one, with files found and arrays checked, before any work. Raises `UserError`.
+    """The list of drivers, with files found and arrays checked, before any work. Raises `UserError`.
 
-    A list of pictures (H,W,3) is one driver; any other list is one of drivers.
+    A list of pictures (H,W,3) is one driver; any other list is a list of drivers.
     """
     if isinstance(driving, list | tuple) and not (driving and all(map(_is_picture, driving))):
         if not driving:
@@ -69,8 +69,8 @@ def resolve_driving(driving: DrivingInput | Sequence[DrivingInput]) -> list[Reso
     return [_resolved(driving)]
 
 
-def try_sound(source: SourceInput | None, drivers: Sequence[Resolved], mode: AudioMode, out: Path) -> None:
-    """Read the sound that `out` will have, before any work. Raises `UserError` where it cannot be carried over."""
+def check_sound(source: SourceInput | None, drivers: Sequence[Resolved], mode: AudioMode, out: Path) -> None:
+    """Check the sound that `out` will have, before any work. Raises `UserError` if it cannot be carried over."""
     suffix = out.suffix.lower()
     if mode == "none" or suffix not in VIDEO_OUTPUTS:
         return
@@ -83,9 +83,9 @@ def try_sound(source: SourceInput | None, drivers: Sequence[Resolved], mode: Aud
 
 
 def open_early(session: Session, drivers: Sequence[Resolved], options: TransferOptions) -> list[Resolved]:
-    """The same drivers, as far open as they can be before a source is followed, which takes long.
+    """The same drivers, opened as far as possible before the source is tracked, which takes long.
 
-    Raises `UserError` for a photo or a template that does not serve, and a video that cannot be decoded.
+    Raises `UserError` for a photo or a template that cannot be used, and a video that cannot be decoded.
     """
     opened: list[Resolved] = []
     for each in drivers:
@@ -106,16 +106,16 @@ def open_driver(
     scores: Sequence[Array | None] = (None,),
     pictures: bool = False,
 ) -> Driver:
-    """The driver in one of those that `resolve_driving` gives; `scores` of the faces that it moves (`SourceFace`).
+    """Open a driver that `resolve_driving` gave; `scores` of the faces that it moves (`SourceFace`).
 
-    `pictures`: its crops will be shown. Raises `UserError` where it shows no face, the reference frame does not
-    serve, or openings are to be its own and nobody measured them.
+    `pictures`: its crops will be shown. Raises `UserError` if it shows no face, the reference frame cannot be used, or
+    its openings are requested but unknown.
     """
     driver = _opened_driver(session, driving, options, scores, pictures)
     if "driver" in options.retarget.wanted and driver.start(0).ratios is None:
         raise UserError(
-            f"how far eyes and lips open in {driver.name} is unknown: a template does not always say, and crops may"
-            " show no face that can be found; give a number, or drive with the video itself"
+            f"how far eyes and lips open in {driver.name} is unknown: templates do not always say, and no face may be"
+            " found in crops; give a number, or drive with the video itself"
         )
     return driver
 
@@ -156,14 +156,14 @@ def _opened_driver(
 def assign_drivers(faces: int, drivers: int, assign: str) -> tuple[int, ...]:
     """Which driver (from 0) moves each face, in the order of the chosen faces.
 
-    `assign` names them from 1, such as "2,1,1"; "" stands for one driver for all, or the first for the first face,
-    the second for the second, and so on. Raises `UserError` where numbers do not fit.
+    `assign` names them from 1, such as "2,1,1"; "" stands for one driver for all faces, or the first driver for the
+    first face, the second for the second, and so on. Raises `UserError` if the numbers do not fit.
     """
-    there = f"{faces} chosen {'face' if faces == 1 else 'faces'} of SOURCE"
+    chosen = f"{faces} chosen {'face' if faces == 1 else 'faces'} of SOURCE"
     if assign:
         numbers = parse_numbers(assign, "assign", "a number of DRIVING for each face such as 2,1,1")
         if len(numbers) != faces:
-            raise UserError(f"assign names {len(numbers)} of DRIVING for {there}: name one for each")
+            raise UserError(f"assign names {len(numbers)} of DRIVING for {chosen}: name one for each")
         for number in numbers:
             if not 1 <= number <= drivers:
                 raise UserError(f"assign names DRIVING {number}, but {drivers} are given: count them from 1")
@@ -175,11 +175,11 @@ def assign_drivers(faces: int, drivers: int, assign: str) -> tuple[int, ...]:
         return (0,) * faces
     if drivers > faces:
         raise UserError(
-            f"{drivers} of DRIVING are too many for {there}: leave some out, or choose more with --faces"
+            f"{drivers} of DRIVING are too many for {chosen}: leave some out, or choose more with --faces"
         )
     if drivers < faces:
         raise UserError(
-            f"{drivers} of DRIVING are too few for {there}: give one for each, one for all, or say with --assign"
+            f"{drivers} of DRIVING are too few for {chosen}: give one for each, one for all, or say with --assign"
             " which moves which"
         )
     return tuple(range(faces))
@@ -210,7 +210,7 @@ def _frames(pictures: object, name: str) -> FrameArrays:
     if not isinstance(pictures, Iterable):
         kind = type(pictures).__name__
         raise UserError(
-            f"{name} are of type {kind}: give a path, a picture (H,W,3) uint8, or an iterable of such"
+            f"{name} are of type {kind}: give a path, a picture (H,W,3) uint8, or an iterable of pictures"
         )
     return FrameArrays(pictures, name=name)
 

@@ -1,7 +1,7 @@
 """Everything a user can choose about an animation: the same for the command line, the web page and Python.
 
-Choices come in groups, and each part of the program takes the group that it reads: `SourceOptions` to open a portrait,
-`TransferOptions` for what motion becomes on the way to it, `PasteOptions` for how the face is laid back into the frame,
+Options come in groups, and each part of the program takes the group that it reads: `SourceOptions` to open a portrait,
+`TransferOptions` for transferring motion to it, `PasteOptions` for pasting the face back into the frame,
 `OutputOptions` for the files.
 """
 
@@ -67,7 +67,7 @@ class SourceOptions(OptionGroup):
     """longest side of the result in px; by default a photo is reduced to 4096 and a video keeps its size"""
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for choices that do not go together."""
+        """Raise `UserError` for options that do not go together."""
         super().__post_init__()
         FaceChoice.parse(self.faces)
         if self.box:
@@ -107,7 +107,7 @@ class RetargetOptions:
 
     @property
     def wanted(self) -> tuple[Opening, Opening, Opening]:
-        """The openings asked for: left eye, right eye, lips."""
+        """The requested openings: left eye, right eye, lips."""
         left, right = self.left_eye_opening, self.right_eye_opening
         return (
             self.eye_opening if left is None else left,
@@ -117,7 +117,7 @@ class RetargetOptions:
 
     @property
     def changes(self) -> bool:
-        """Whether anything is asked for."""
+        """Whether any option is set."""
         return (
             self.normalize_lips or self.normalize_eyes or any(opening is not None for opening in self.wanted)
         )
@@ -141,7 +141,7 @@ class DrivingOptions(OptionGroup):
 
     @property
     def driving_crop(self) -> DrivingCrop:
-        """The crop that these ask for."""
+        """The crop that these options ask for."""
         return DrivingCrop(self.driving_crop_scale, self.driving_crop_x, self.driving_crop_y)
 
 
@@ -197,17 +197,17 @@ class TransferOptions(DrivingOptions):
         parse_reference(self.reference)
 
     def cuts_out(self, height: int, width: int) -> bool:
-        """Whether the face is cut out of a driver of that size: as published, of any that is not square."""
+        """Whether the face is cropped from a driver of this size; as published, from any that is not square."""
         return self.crop_driving or (self.as_published and height != width)
 
     @property
-    def opens(self) -> bool:
-        """Whether it must be known how far eyes and lips are open in SOURCE."""
+    def needs_openings(self) -> bool:
+        """Whether the openings of SOURCE's eyes and lips must be known."""
         return self.retarget.changes or self.mouth == "silent"
 
     @property
     def start(self) -> Reference:
-        """The reference frame as it is looked for: absolute motion starts from the first frame, not from a match."""
+        """The reference frame to look for: absolute motion starts from the first frame, not from a match."""
         reference = parse_reference(self.reference)
         return "first" if reference == "match" and self.motion == "absolute" else reference
 
@@ -265,9 +265,9 @@ class AnimateOptions(OutputOptions, DriveOptions, SourceOptions):
 
 
 def check_subject(source: SourceOptions, transfer: TransferOptions) -> None:
-    """Raise `UserError` where openings of eyes and lips, which are people's, are asked of an animal."""
-    if source.subject == "animal" and transfer.opens:
-        raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
+    """Raise `UserError` for openings of eyes and lips on an animal: they are defined for people only."""
+    if source.subject == "animal" and transfer.needs_openings:
+        raise UserError("openings of eyes and lips are for people: leave them out for an animal")
 
 
 def parse_reference(text: str) -> Reference:

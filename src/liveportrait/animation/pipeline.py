@@ -1,7 +1,7 @@
-"""The way of a frame: every frame of a source with its faces moved, rendered and laid back, in order.
+"""The pipeline: moves, renders and pastes back the faces in every frame of a source, in order.
 
-Whatever moves a face, a driver or sliders, is a `Poser`: it turns a view of the face and a cue into poses. Drivers,
-sliders, live camera and evaluation all come through `render_faces`.
+Whatever moves a face, be it a driver or sliders, is a `Poser`: it turns a view of the face and a cue into poses.
+Drivers, sliders, live camera and evaluation all go through `render_faces`.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from liveportrait.types import Closeable, Image
 
 
 class Cue(NamedTuple):
-    """What is known of b frames of the result, beside the face itself."""
+    """What is known about b frames of the result besides the face itself."""
 
-    times: Sequence[float]  # s since its beginning
-    driving: DrivingBatch | None = None  # of the face's driver; None where it has none
-    frames: Sequence[int] = ()  # their numbers
+    times: Sequence[float]  # s since the start of the result
+    driving: DrivingBatch | None = None  # of the face's driver; None without one
+    frames: Sequence[int] = ()  # frame numbers
 
 
 class Poser(Protocol):
-    """Turns what is known of some frames into the poses of a face."""
+    """Computes the poses of a face in some frames."""
 
     @property
     def moves_mouth(self) -> bool:
-        """Whether the mouth does what the driver's does."""
+        """Whether the mouth follows the driver's."""
         ...
 
     def poses(self, view: FaceView, cue: Cue) -> Pose:
-        """The poses (batch b) of a face in b frames; the view has batch b, or 1 where the face is still."""
+        """The poses (batch b) of a face in b frames; the view has batch b, or 1 for a still face."""
         ...
 
 
@@ -60,13 +60,13 @@ class DrivenFace:
 
     face: SourceFace
     poser: Poser
-    driver: int | None = None  # the number of its driver, from 0; None where it has none
+    driver: int | None = None  # the number of its driver, from 0; None without one
 
 
 class _Job(NamedTuple):
-    """Some consecutive frames of the result, ready to be rendered."""
+    """Consecutive frames of the result, ready to be rendered."""
 
-    start: int  # the number of the first
+    start: int  # number of the first frame
     pictures: list[Image]  # (H,W,3) of the source
     driving: list[DrivingBatch]  # of each driver, at least as many frames
 
@@ -81,11 +81,11 @@ def render(
     limit: int | None,
     follows_outlines: bool = False,
 ) -> Generator[tuple[Image, list[RenderedFace]], None, None]:
-    """Every frame of a result of that rate, with its rendered faces; several batches are rendered side by side.
+    """Every frame of a result at rate `fps` with its rendered faces; several batches are rendered in parallel.
 
-    The result ends with whatever ends first, or after `limit` frames, which must be given where there are only
-    photos: these never end. `total` is how many frames are expected. `follows_outlines`: work out where the outlines
-    of faces have moved.
+    The result ends with the shortest input, or after `limit` frames, which is required if all inputs are photos, as
+    these never end. `total` is how many frames are expected. `follows_outlines`: compute where the outlines of faces
+    have moved.
     """
     done = 0
     with ExitStack() as stack:
@@ -94,7 +94,7 @@ def render(
         plays = [stack.enter_context(closing(driver.play(session, fps))) for driver in drivers]
 
         def work(job: _Job) -> tuple[list[Image], list[list[RenderedFace]]]:
-            session.progress(ANIMATE, done, total)  # who wants to stop need not wait for another batch
+            session.progress(ANIMATE, done, total)  # lets the caller stop without waiting for another batch
             return job.pictures, _render_job(session, faces, fps, job, follows_outlines)
 
         jobs = _jobs(pictures, plays, session.batch, limit)
@@ -105,7 +105,7 @@ def render(
 
 
 def _jobs(pictures: Iterator[Image], plays: Sequence[Play], size: int, limit: int | None) -> Iterator[_Job]:
-    """The frames of the result in batches of at most `size`, until something ends."""
+    """The frames of the result in batches of at most `size`, until the first input ends."""
     start = 0
     while limit is None or start < limit:
         played = [next(play, None) for play in plays]
@@ -145,7 +145,7 @@ def _render_job(
 def render_faces(
     session: Session, number: int, poser: Poser, view: FaceView, cue: Cue, follows_outlines: bool = False
 ) -> list[RenderedFace]:
-    """One face, the one of that number, in the frames of a batch."""
+    """Render one face, of this number, in the frames of a batch."""
     with session.clock.step("render"):
         home = pose_of(view.motion)
         poses = poser.poses(view, cue)
@@ -168,7 +168,7 @@ def render_faces(
 
 
 def moved_outline(placement: FacePlacement, home: Pose, pose: Pose) -> NDArray[np.float32]:
-    """The outline (36,2) of a face that has gone from one pose to another (batch 1), px of its crop at 256 px."""
+    """The outline (36,2) of a face moved from `home` to `pose` (batch 1), px of its crop at 256 px."""
     flat = outline_in_crop(placement.outline, placement.window, MASK_SIDE)
     depth = placement.outline[:, 2:] * np.float32(MASK_SIDE / placement.window.side)
     centred = np.concatenate([flat - (MASK_SIDE - 1) / 2, depth], axis=1) * np.float32(2 / MASK_SIDE)
@@ -178,10 +178,10 @@ def moved_outline(placement: FacePlacement, home: Pose, pose: Pose) -> NDArray[n
 
 
 class Rendering(Closeable):
-    """The frames (H,W,3) uint8 RGB of one result in order, made as they are asked for; with `alpha` (H,W,4).
+    """Iterates over the frames (H,W,3) uint8 RGB of one result, rendered on demand; with `alpha` (H,W,4).
 
-    Memory does not grow with their number. Leaving it early, by `close` or the end of a `with` block, stops its
-    threads. It belongs to one thread.
+    Memory does not grow with their number. Stopping early, by `close` or the end of a `with` block, ends its threads.
+    Use it from one thread only.
     """
 
     def __init__(
@@ -197,9 +197,9 @@ class Rendering(Closeable):
         moving = [each.driver for each in drivers if not each.driver.is_photo]
         self.fps = source.fps or next((each.fps for each in moving), PHOTO_FPS)
         self.lengths = [math.ceil(each.frames * self.fps / each.fps) for each in moving]
-        """frames that each moving driver lasts for at the rate of the result"""
+        """how many frames of the result each moving driver lasts for"""
         self.total = min([*self.lengths, *([source.count] if source.count else [])], default=1)
-        """how many frames there will be, as far as the files tell the truth"""
+        """how many frames there will be if the files state their lengths correctly"""
         watermark = watermark_for(
             source, session.engine.variant, paste, drivers[0].driver.work if drivers else "edited"
         )
@@ -225,9 +225,9 @@ class Rendering(Closeable):
             return self.compositor.compose(frame, faces)
 
     def uncomposed(self) -> Iterator[tuple[Image, list[RenderedFace]]]:
-        """The frames of the source with the faces that are still to be laid into them by `compositor`."""
+        """The frames of the source with their rendered faces, which `compositor` has yet to paste."""
         return self._rendered
 
     def close(self) -> None:
-        """Stop. What was not asked for is not made."""
+        """Stop rendering."""
         self._rendered.close()

@@ -1,4 +1,4 @@
-"""The portrait: a source opened once, then driven, edited or moved live as often as wanted."""
+"""The portrait: a source opened once, then driven, edited or moved live any number of times."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from liveportrait.types import Closeable, Image, Progress, no_progress
 
 
 class Portrait(Closeable):
-    """A photo or video whose faces were found, cut out and measured once.
+    """A photo or video whose faces were found, cropped and measured once.
 
-    It may be driven, edited and moved live again and again, from several threads: each call has a state of its own.
-    Made by `Animator.open`; `close` it, or use it in a `with` block.
+    It can be driven, edited and moved live any number of times, from several threads: each call has its own state.
+    Created by `Animator.open`; `close` it, or use it in a `with` block.
 
     >>> portrait = animator.open("me.jpg")
     >>> for frame in portrait.drive("driving.mp4"):
@@ -69,16 +69,16 @@ class Portrait(Closeable):
         options: DriveOptions | None = None,
         progress: Progress = no_progress,
     ) -> Rendering:
-        """The portrait moving as `driving` does: frames (H,W,3) uint8 RGB, one after the other.
+        """Animate the portrait with `driving`: frames (H,W,3) uint8 RGB, one after the other.
 
         `driving` is the path of a video, photo or motion template, a `Template`, a picture (H,W,3), pictures of one
-        size (an array (N,H,W,3), a list, an iterator, or `FrameArrays` with a rate of their own; otherwise theirs is
-        that of a video source, or 25 frames/s), or a list of several of these that move a face each
-        (`TransferOptions.assign`). The result lasts as long as the shortest of them all, photos left aside; its rate
-        is that of a video source, otherwise of the first moving driver. Drivers are followed before this returns.
-        Raises `UserError`.
+        size (an array (N,H,W,3), a list, an iterator, or `FrameArrays` with their own rate; without one they have that
+        of a video source, or 25 frames/s), or a list of several of these that drive one face each
+        (`TransferOptions.assign`). The result is as long as the shortest of them, not counting photos; it has the rate
+        of a video source, otherwise of the first moving driver. Drivers are tracked before this returns. Raises
+        `UserError`.
         """
-        return self.driven(self.session(progress), resolve_driving(driving), options or DriveOptions())
+        return self.drive_with(self.session(progress), resolve_driving(driving), options or DriveOptions())
 
     def speak(
         self,
@@ -86,20 +86,20 @@ class Portrait(Closeable):
         options: SpeakingOptions | None = None,
         progress: Progress = no_progress,
     ) -> Rendering:
-        """The portrait saying what is heard in `speech`: frames (H,W,3) uint8 RGB, one after the other.
+        """Make the portrait speak `speech`: frames (H,W,3) uint8 RGB, one after the other.
 
-        `speech` is the path of a sound or video, or samples (N,) of mono sound at 16 kHz, floats in [-1, 1]. A photo
-        speaks, moves its head and blinks, at `options.fps`; in a video the lips, jaw and chin speak in place of the
-        film's own, and the rest goes on as it did. The result lasts as long as the speech, or as the video where that
-        is shorter. Raises `UserError`.
+        `speech` is the path of a sound or video, or mono samples (N,) at 16 kHz, floats in [-1, 1]. A photo speaks,
+        moves its head and blinks, at `options.fps`; in a video lips, jaw and chin follow the speech instead of their
+        own motion, and the rest stays as it is. The result is as long as the speech, or as the video if that is
+        shorter. Raises `UserError`.
         """
         options = options or SpeakingOptions()
         session = self.session(progress)
         is_video = self.source.fps is not None
         driver = open_speech_driver(session, speech, options, is_video)
-        return self.driven(session, [driver], options.driving(is_video))
+        return self.drive_with(session, [driver], options.driving(is_video))
 
-    def driven(self, session: Session, driving: Sequence[Resolved], options: DriveOptions) -> Rendering:
+    def drive_with(self, session: Session, driving: Sequence[Resolved], options: DriveOptions) -> Rendering:
         """The same for drivers as `resolve_driving` gives them, within a session."""
         if any(isinstance(each, SpeechDriver) for each in driving):
             require_speaking_face(self.source)
@@ -128,12 +128,12 @@ class Portrait(Closeable):
             DrivenFace(face, posers[index], number)
             for index, (face, number) in enumerate(zip(source.faces, numbers, strict=True))
         ]
-        surrounds = any(poser.makes_own for poser in posers.values())
-        timed = [TimedDriver(driver, options.smooth, surrounds) for driver in drivers]
+        needs_neighbours = any(poser.adapts_expressions for poser in posers.values())
+        timed = [TimedDriver(driver, options.smooth, needs_neighbours) for driver in drivers]
         return Rendering(session, source, driven, timed, options)
 
     def _transfer(self, face: int, driver: Driver, place: int, options: DriveOptions) -> MotionTransfer:
-        """The transfer from a driver to a face, the one of that place among those it moves."""
+        """The transfer from a driver to a face, which is number `place` among those it moves."""
         own = self.source.faces[face]
         if options.as_published:
             return transfer(self._engine, self.source, own, driver, place, options)
@@ -142,40 +142,40 @@ class Portrait(Closeable):
     def edit(self, options: Sliders | None = None, **sliders: object) -> Image:
         """The photo (H,W,3) uint8 RGB with its faces edited; `sliders` such as smile=0.5 come on top of `options`.
 
-        The sliders are those of `EditOptions`; what `EditOptions` says of pasting is heeded too. Raises `UserError`
-        for a slider that does not exist or does not take the value, and for a video: that is `edit_frames`.
+        The sliders are those of `EditOptions`, whose paste options apply too. Raises `UserError` for an unknown slider
+        or a value out of range, and for a video: use `edit_frames` for that.
         """
         if self.source.fps is not None:
-            raise UserError(f"{self.source.name} is a video: edit it by edit_frames, which gives its frames")
-        with self.edited(self.session(), with_sliders(options or Sliders(), sliders)) as frames:
+            raise UserError(f"{self.source.name} is a video: use edit_frames, which gives its frames")
+        with self.edit_with(self.session(), with_sliders(options or Sliders(), sliders)) as frames:
             return next(frames)
 
     def edit_frames(
         self, options: Sliders | None = None, progress: Progress = no_progress, **sliders: object
     ) -> Rendering:
-        """The frames of a video with its faces edited as `edit` does, each at its time; of a photo the one."""
-        return self.edited(self.session(progress), with_sliders(options or Sliders(), sliders))
+        """The frames of a video with its faces edited as by `edit`, keyframes included; for a photo, its one frame."""
+        return self.edit_with(self.session(progress), with_sliders(options or Sliders(), sliders))
 
-    def edited(self, session: Session, options: Sliders, poser: SliderPoser | None = None) -> Rendering:
-        """The same within a session; `poser` where somebody made it of the options before."""
+    def edit_with(self, session: Session, options: Sliders, poser: SliderPoser | None = None) -> Rendering:
+        """The same within a session; `poser` if it was already made from the options."""
         paste = options if isinstance(options, PasteOptions) else PasteOptions()
         source = self._checked(paste)
         if options.keyframes and source.fps is None:
             raise UserError(f"{options.keyframes}: keyframes are for a video SOURCE, and this is a picture")
         poser = poser or SliderPoser(session, options)
-        if poser.opens:
+        if poser.sets_openings:
             require_openings(source)
         return Rendering(session, source, [DrivenFace(face, poser) for face in source.faces], [], paste)
 
     def live(self, options: DriveOptions | None = None, fps: float = 25.0) -> Live:
-        """A function from a camera's frames to frames of the portrait, see `Live`; `fps` is the camera's rate.
+        """A function from camera frames to frames of the portrait, see `Live`; `fps` is the camera's rate.
 
         Raises `UserError`.
         """
-        return self.following(self.session(), options or DriveOptions(), fps)
+        return self.live_with(self.session(), options or DriveOptions(), fps)
 
-    def following(self, session: Session, options: DriveOptions, fps: float) -> Live:
-        """The same within a session, whose clock tells where the time goes."""
+    def live_with(self, session: Session, options: DriveOptions, fps: float) -> Live:
+        """The same within a session, whose clock measures where the time goes."""
         return Live(session, self._checked(options), options, fps)
 
     def session(self, progress: Progress = no_progress) -> Session:
@@ -183,9 +183,9 @@ class Portrait(Closeable):
         return Session(self._engine, self._analyzer, self._batch, progress)
 
     def _checked(self, paste: PasteOptions) -> Source:
-        """The source. Raises `UserError` where it cannot be pasted, or left unpasted, as asked."""
+        """The source. Raises `UserError` if it cannot be pasted, or left unpasted, as the options ask."""
         check_conflicts(paste, self.options)
-        if isinstance(paste, DriveOptions) and paste.opens:
+        if isinstance(paste, DriveOptions) and paste.needs_openings:
             require_openings(self.source)
         if len(self.source.faces) > 1 and not paste.paste_back:
             raise UserError(
@@ -194,16 +194,16 @@ class Portrait(Closeable):
         return self.source
 
     def close(self) -> None:
-        """Let go of the source. What is being rendered goes on to its end."""
+        """Release the source. Renderings in progress continue to their end."""
         self._source = None
 
 
 def require_openings(source: Source) -> None:
-    """Raise `UserError` for a face of which it is not known how far its eyes and lips open."""
+    """Raise `UserError` for a face whose eye and lip openings are not known."""
     if all(face.openings is not None for face in source.faces):
         return
     if any(face.is_animal for face in source.faces):
-        raise UserError("openings of eyes and lips are those of people: leave them out for an animal")
+        raise UserError("openings of eyes and lips are for people: leave them out for an animal")
     raise UserError(
         f"openings of eyes and lips need a face, and none was found in {source.name}: leave out --no-crop, or the"
         " openings"
@@ -211,7 +211,7 @@ def require_openings(source: Source) -> None:
 
 
 def with_sliders(options: Sliders, sliders: dict[str, object]) -> Sliders:
-    """The options with some sliders set. Raises `UserError` for one that does not exist."""
+    """The options with some sliders set. Raises `UserError` for an unknown slider."""
     names = [field.name for field in fields(EditOptions if isinstance(options, EditOptions) else Sliders)]
     for name in sliders:
         if name not in names:

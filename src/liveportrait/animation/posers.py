@@ -1,4 +1,4 @@
-"""The two posers of a face: the motion of a driver, transferred to it, and sliders."""
+"""The two ways to pose a face: by motion transferred from a driver, and by sliders."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from liveportrait.networks.interface import Motion, Pose
 
 
 class MotionTransfer:
-    """One face of a source that follows one driver. Nothing changes after construction."""
+    """Transfers one driver's motion to one face of a source. Immutable after construction."""
 
     def __init__(
         self, engine: Engine, face: SourceFace, start: Start, is_photo: bool, options: TransferOptions
     ) -> None:
-        """`start`: what relative motion starts from; `is_photo`: whether the driver is one."""
+        """`start`: what relative motion starts from; `is_photo`: whether the driver is a photo."""
         self._engine, self._start, self._is_photo, self._options = engine, start, is_photo, options
         groups = motions.groups_for(engine.variant)
         self._groups = groups.of_animals if face.is_animal else groups
@@ -45,7 +45,7 @@ class MotionTransfer:
         self._usual_eyes: Tensor | None = None
         if options.retarget.normalize_eyes and self._is_relative and face.openings is not None:
             self._usual_eyes = usual_eyes(face.openings).to(engine.device)
-        self._first: tuple[Pose, float] | None = None  # with expression-friendly: poses and size at the start
+        self._first: tuple[Pose, float] | None = None  # for expression-friendly: poses and size at the start
         if (
             still
             and not self._is_relative
@@ -59,24 +59,24 @@ class MotionTransfer:
     def of(
         cls, engine: Engine, face: SourceFace, driver: Driver, place: int, options: TransferOptions
     ) -> MotionTransfer:
-        """The transfer from a driver to the face of that place among those it moves."""
+        """The transfer from a driver to a face, which is number `place` among those it moves."""
         return cls(engine, face, driver.start(place), driver.is_photo, options)
 
     @property
     def moves_mouth(self) -> bool:
-        """Whether the mouth does what the driver's does."""
-        return self._options.region in OPENS_LIPS and self._options.mouth in _FOLLOWING
+        """Whether the mouth follows the driver's."""
+        return self._options.region in MOUTH_REGIONS and self._options.mouth in _FOLLOWING
 
     @property
-    def makes_own(self) -> bool:
-        """Whether the driver's expressions are made the face's own."""
+    def adapts_expressions(self) -> bool:
+        """Whether the driver's expressions are adapted to the face."""
         return self._own is not None
 
     def poses(self, view: FaceView, cue: Cue) -> Pose:
         """The source's poses (B) for the driving motions (B) of a cue.
 
-        Where openings are asked for, the face's own must be known. Raises `UserError` where nobody measured the
-        driver's and these are asked for.
+        If openings are requested, the face's own must be known. Raises `UserError` if the driver's openings are
+        requested and were not measured.
         """
         if cue.driving is None:
             raise ValueError("a face that follows a driver needs the driver's motion")
@@ -91,7 +91,7 @@ class MotionTransfer:
         return motions.amplify(home, pose, self._options.multiplier)
 
     def _own_expression(self, face: SourceFace, start: Start) -> OwnExpression | None:
-        """What makes the driver's expressions the face's own; None where plain differences are taken."""
+        """What adapts the driver's expressions to the face; None if plain differences are used."""
         options, view, shape = self._options, face.still, face.shape
         if not self._is_relative or self._is_photo or options.expression == "landmarks":
             return None
@@ -105,7 +105,7 @@ class MotionTransfer:
         return OwnExpression(self._engine, shape, view.motion, view.ratios[:, 2], mask, strength)
 
     def _own_pose(self, own: OwnExpression, driving: DrivingBatch) -> Pose:
-        """Poses whose expression is the face's own; what is added to the driver's is smoothed over time."""
+        """Poses with expressions adapted to the face; what is added to the driver's is smoothed over time."""
         moved, change = self._changed(own, driving)
         if driving.around:
             _, near = self._changed(own, driving.around.frames)
@@ -118,7 +118,7 @@ class MotionTransfer:
         return own.posed(pose_of(moved), change, added)
 
     def _changed(self, own: OwnExpression, driving: DrivingBatch) -> tuple[Motion, Change]:
-        """The motion by plain differences, and the change of the face that it brings, as strong as asked for."""
+        """The motion by plain differences, and the change of the face that it causes, at the requested strength."""
         start, strength = self._start.of(driving.scenes), own.strength
         moved = self._transferred(driving.motion, start.motion, own.source)
         expression = strength * (moved.expression - own.source.expression) @ moved.rotation.transpose(1, 2)
@@ -138,7 +138,7 @@ class MotionTransfer:
         return pose_of(self._with_mouth(moved, view.motion))
 
     def _base(self, source: Motion, usual: Tensor | None = None) -> Motion:
-        """What the driver's change is added to: the source, or the same with its mouth at rest, or nearly."""
+        """What the driver's change is added to: the source, possibly with its mouth at rest or nearly so."""
         if self._options.mouth == "speak":
             return motions.smiling_mouth(source, usual, self._groups)
         if self._options.mouth == "replace":
@@ -146,13 +146,13 @@ class MotionTransfer:
         return source
 
     def _with_mouth(self, moved: Motion, source: Motion) -> Motion:
-        """The motion with the mouth that the options ask for."""
+        """The motion with the mouth as the options ask for."""
         if self._options.mouth in _FOLLOWING:
             return moved
         return motions.with_mouth(moved, source, self._options.mouth == "silent", self._groups)
 
     def _moved(self, view: FaceView, cue: Cue) -> Motion:
-        """The source's motion by plain differences in the frames of a cue, before anything is locked."""
+        """The source's motion by plain differences in the frames of a cue, before locking anything."""
         if cue.driving is None:
             raise ValueError("a face that follows a driver needs the driver's motion")
         start = self._start.of(cue.driving.scenes)
@@ -178,7 +178,7 @@ class MotionTransfer:
         return moved
 
     def _locked(self, moved: Motion, source: Motion) -> Motion:
-        """The motion without what the user wants to stay."""
+        """The motion with the parts locked that the user wants to stay."""
         options = self._options
         if options.lock_scale:
             moved = motions.lock_scale(moved, source)
@@ -193,15 +193,15 @@ class MotionTransfer:
         return motion._replace(expression=motion.expression * self._gains)
 
     def _corrected(self, pose: Pose, home: Pose, source: Tensor | None, driving: DrivingBatch) -> Pose:
-        """The pose with openings as asked for, then stitched; `source` are the face's own openings."""
-        if self._options.opens:
+        """The pose with the requested openings, then stitched; `source` are the face's own openings."""
+        if self._options.needs_openings:
             pose = self._retargeted(pose, home, source, driving)
         return self._engine.stitched(home, pose) if self.stitches else pose
 
     def _retargeted(self, pose: Pose, home: Pose, source: Tensor | None, driving: DrivingBatch) -> Pose:
         options = self._options.retarget
         if source is None:
-            raise ValueError("openings are asked for, and those of the face are not known")
+            raise ValueError("openings are requested, but those of the face are not known")
         is_change = self._is_relative and not self._is_photo
         start = self._start.of(driving.scenes).ratios if is_change else None
         ratios = Ratios(source, driving.ratios, start)
@@ -213,20 +213,20 @@ class MotionTransfer:
         return retarget(self._engine, pose, home, ratios, wanted, normalize, self._usual_eyes)
 
 
-_FOLLOWING = ("follow", "replace", "speak")  # ways in which a mouth does what the driver's does
-OPENS_LIPS = ("all", "expression", "lips")  # regions
+_FOLLOWING = ("follow", "replace", "speak")  # mouth modes in which the mouth follows the driver's
+MOUTH_REGIONS = ("all", "expression", "lips")  # regions that include the mouth
 OPENINGS = ("eye_opening", "left_eye_opening", "right_eye_opening", "lip_opening")  # sliders
 
 
 class SliderPoser:
-    """Poses a face as sliders and keyframes ask for. Nothing changes after construction."""
+    """Poses a face by sliders and keyframes. Immutable after construction."""
 
-    moves_mouth = False  # nobody drives
+    moves_mouth = False  # there is no driver
 
     def __init__(self, session: Session, sliders: Sliders, copied: Motion | None = None) -> None:
-        """`copied`: the motion (batch 1) whose expression is taken, where somebody measured it before.
+        """`copied`: the motion (batch 1) to copy the expression from, if it was measured before.
 
-        Raises `UserError` where the keyframes, or the picture to take the expression from, do not serve.
+        Raises `UserError` for invalid keyframes, or if there is no face in the picture to copy the expression from.
         """
         self._engine: Engine = session.engine
         self._sliders = sliders
@@ -237,22 +237,22 @@ class SliderPoser:
             self._copied = portrait.faces[0].still.motion
 
     @property
-    def opens(self) -> bool:
-        """Whether eyes or lips are opened to a number at any time."""
+    def sets_openings(self) -> bool:
+        """Whether the opening of eyes or lips is set at any time."""
         names = set(self._sliders.moved()).union(self._keyframes.sliders() if self._keyframes else ())
         return any(name in OPENINGS for name in names)
 
     def at(self, time: float) -> dict[str, float]:
-        """The sliders that are not at rest at a time (s); keyframes take the place of the options' own values."""
+        """The sliders that are not at rest at a time (s); keyframes override the options' own values."""
         own = self._sliders.moved()
         if self._copied is not None:
             own.setdefault("copy", self._sliders.copy)
         return own | (self._keyframes.at(time) if self._keyframes else {})
 
     def poses(self, view: FaceView, cue: Cue) -> Pose:
-        """The poses (batch b) of a face in b frames, edited as at their times, stitched where the weights can.
+        """The poses (batch b) of a face in b frames, edited as of their times, and stitched if the weights can.
 
-        Where an opening is asked for, the face's own must be known.
+        If an opening is requested, the face's own must be known.
         """
         engine, groups = self._engine, groups_for(self._engine.variant)
         motion = view.motion.expand(len(cue.times))
@@ -265,7 +265,7 @@ class SliderPoser:
         wanted = _wanted_openings(values, len(cue.times)).to(motion.scale)
         if not wanted.isnan().all():
             if view.ratios is None:
-                raise ValueError("openings are asked for, and those of the face are not known")
+                raise ValueError("openings are requested, but those of the face are not known")
             pose = retarget(engine, pose, source, Ratios(view.ratios), wanted)
         if "lips" in values and "lip_opening" not in values:
             pose = widen_lip_gap(pose, source, groups)
@@ -275,7 +275,7 @@ class SliderPoser:
 
 
 def _wanted_openings(values: dict[str, Tensor], count: int) -> Tensor:
-    """The openings (count,3) asked for; NaN where there is no such slider."""
+    """The requested openings (count,3); NaN for sliders that are not set."""
     nothing = torch.full((count,), torch.nan)
     both = values.get("eye_opening", nothing)
     columns = [

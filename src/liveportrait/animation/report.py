@@ -1,4 +1,4 @@
-"""What an animation did and where its time went: by stage, and how full the queues between the stages were."""
+"""What an animation did and where its time went: time per stage, and how full the queues between stages were."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ STEPS = ("decode", "detect", "crop", "motion", "render", "paste", "encode")
 NETWORKS = ("motion", "render")  # the stages that are F, M, W and G
 
 
-class Spent(NamedTuple):
-    """What a stage took, seconds."""
+class StageTime(NamedTuple):
+    """The time spent in a stage, seconds."""
 
-    busy: float = 0.0  # by the clock on the wall, summed over the threads that were at it
-    cpu: float = 0.0  # processor time of these threads alone, not of helpers that a codec or runtime starts
+    busy: float = 0.0  # wall time, summed over its threads
+    cpu: float = 0.0  # CPU time of these threads, without helper threads that a codec or runtime starts
 
 
 @dataclass
 class Gauge:
-    """How full a bounded queue was whenever its user looked: before taking from it, or before adding to it."""
+    """How full a bounded queue was, sampled before each item is taken from it or added to it."""
 
     depth: int
     seen: int = 0
@@ -37,8 +37,8 @@ class Gauge:
     empty: int = 0
     full: int = 0
 
-    def see(self, level: int) -> None:
-        """Note how many items are in it."""
+    def record(self, level: int) -> None:
+        """Record how many items are in the queue."""
         self.seen += 1
         self.total += level
         self.empty += level == 0
@@ -47,12 +47,12 @@ class Gauge:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of one animation went. Stages overlap: together they were busy for longer than it took."""
+    """Where the time of one animation went. Stages overlap, so their busy times add up to more than it took."""
 
     frames: int = 0
     elapsed: float = 0.0  # s, wall clock
-    cpu: float = 0.0  # s, of the whole process, with helper threads
-    stages: Mapping[str, Spent] = field(default_factory=dict)
+    cpu: float = 0.0  # s, of the entire process, including helper threads
+    stages: Mapping[str, StageTime] = field(default_factory=dict)
     queues: Mapping[str, Gauge] = field(default_factory=dict)
 
     @property
@@ -62,12 +62,12 @@ class Profile:
 
     @property
     def networks_share(self) -> float:
-        """The networks' part, 0 to 1, of the time in which some stage was busy."""
+        """The networks' share, 0 to 1, of the busy time of all stages."""
         busy = sum(spent.busy for spent in self.stages.values())
         return sum(self.stages[name].busy for name in NETWORKS if name in self.stages) / (busy or 1.0)
 
     def table(self) -> str:
-        """The profile as text: a line for each stage and for each queue."""
+        """The profile as text: one line per stage and per queue."""
         lines = [f"{'stage':<24}{'busy s':>9}{'ms/frame':>10}{'share':>8}{'CPU s':>9}"]
         total = sum(spent.busy for spent in self.stages.values()) or 1.0
         frames = self.frames or 1
@@ -94,17 +94,17 @@ class Profile:
 
 
 class Stopwatch:
-    """Time spent in each stage, from any number of threads, and the gauges of the queues."""
+    """Measures the time spent in each stage, from any number of threads, and keeps the gauges of the queues."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter(), time.process_time()
-        self._stages = dict.fromkeys(STEPS, Spent())
+        self._stages = dict.fromkeys(STEPS, StageTime())
         self._queues: dict[str, Gauge] = {}
         self._lock = threading.Lock()
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Count the time of the block, which stays in its thread."""
+        """Add the time of the block, which must stay in one thread, to a stage."""
         start, start_cpu = time.perf_counter(), time.thread_time()
         try:
             yield
@@ -112,10 +112,10 @@ class Stopwatch:
             busy, cpu = time.perf_counter() - start, time.thread_time() - start_cpu
             with self._lock:
                 before = self._stages[name]
-                self._stages[name] = Spent(before.busy + busy, before.cpu + cpu)
+                self._stages[name] = StageTime(before.busy + busy, before.cpu + cpu)
 
     def each(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """The same items; the time of making them is counted."""
+        """The same items; the time taken to produce them is added to a stage."""
         iterator = iter(items)
         while True:
             with self.step(name):
@@ -125,12 +125,12 @@ class Stopwatch:
             yield item
 
     def gauge(self, name: str, depth: int) -> Gauge:
-        """The gauge of a queue that holds `depth` items; queues of one name share it."""
+        """The gauge of a queue that holds `depth` items; queues with the same name share it."""
         with self._lock:
             return self._queues.setdefault(name, Gauge(depth))
 
     def profile(self, frames: int) -> Profile:
-        """What was counted since the stopwatch was made, for a result of so many frames."""
+        """What was measured since the stopwatch was created, for a result with this many frames."""
         wall, cpu = self._started
         with self._lock:
             return Profile(
@@ -151,7 +151,7 @@ ANIMATE = "animate"
 
 
 class Jitter(NamedTuple):
-    """How much something trembles before and after smoothing, px (see `motion.JitterMeter`)."""
+    """The jitter of something before and after smoothing, px (see `motion.JitterMeter`)."""
 
     name: str
     before: float
@@ -167,22 +167,22 @@ class Report:
     fps: Fraction
     profile: Profile = field(default_factory=Profile)
     compare: Path | None = None
-    held: Stretches = ()  # first and last frame of each stretch of the driver (the first one) without a face
-    passed: Stretches = ()  # the same of the result: its frames went through unchanged
+    held: Stretches = ()  # first and last frame of each stretch of the (first) driver without a face
+    passed: Stretches = ()  # the same for stretches of the result that were left unchanged
     cuts: tuple[int, ...] = ()  # frames of a source video at which a new scene begins
     jitter: tuple[Jitter, ...] = ()
     stitched: bool = False
     notes: tuple[str, ...] = ()
-    marking: str = ""  # how it was marked as generated, or why not
+    marking: str = ""  # how it was marked as generated, or why it was not
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The notes, and how the result was marked: for those who see no summary."""
+        """The notes, and how the result was marked, for callers that do not show the summary."""
         return (*self.notes, self.marking) if self.marking else self.notes
 
     @property
     def elapsed(self) -> float:
-        """Seconds it took."""
+        """Seconds the animation took."""
         return self.profile.elapsed
 
     @property
@@ -191,7 +191,7 @@ class Report:
         return {name: spent.busy for name, spent in self.profile.stages.items()}
 
     def summary(self) -> str:
-        """One line: frames, time, frames per second, the share of each stage, and how the result is marked."""
+        """One line: frames, time, frames per second, the share of each stage, and how the result was marked."""
         total = sum(self.seconds.values()) or 1.0
         shares = ", ".join(f"{name} {value / total:.0%}" for name, value in self.seconds.items() if value > 0)
         marking = f"; {self.marking}" if self.marking else ""
@@ -199,12 +199,12 @@ class Report:
 
 
 def held_note(held: Stretches) -> str:
-    """A sentence on the frames of a driver without a face; frames count from 0."""
+    """A sentence about a driver's frames without a face; frames are counted from 0."""
     return f"no face in {stretches_note(held, 'DRIVING')}: the last motion was held there"
 
 
 def framing_note(name: str, moves: bool, cuts: Sequence[int]) -> str:
-    """A sentence on what was not taken from a driver's framing, which moves or has cuts (at frames from 0)."""
+    """A sentence about camera movement and cuts (frame numbers from 0) of a driver, which were taken out."""
     what = ["moves"] if moves else []
     if cuts:
         shown = ", ".join(map(str, cuts[:10])) + (f" and {len(cuts) - 10} more" if len(cuts) > 10 else "")
@@ -213,21 +213,21 @@ def framing_note(name: str, moves: bool, cuts: Sequence[int]) -> str:
 
 
 def stretches_note(stretches: Stretches, name: str) -> str:
-    """How many frames of what, and which: "3 frames of DRIVING (0, 3-4)"."""
+    """How many frames, and which: "3 frames of DRIVING (0, 3-4)"."""
     number = sum(last - first + 1 for first, last in stretches)
     shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in stretches[:10])
     more = f" and {len(stretches) - 10} more stretches" if len(stretches) > 10 else ""
     return f"{count(number)} of {name} ({shown}{more})"
 
 
-def gaps(there: NDArray[np.bool_]) -> Stretches:
+def gaps(present: NDArray[np.bool_]) -> Stretches:
     """First and last index of each stretch of False in an array (N,)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], there, [True]]).astype(np.int8)))
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], present, [True]]).astype(np.int8)))
     return tuple((int(start), int(end) - 1) for start, end in zip(edges[::2], edges[1::2], strict=True))
 
 
 def pace(rate: float) -> str:
-    """A rate in words: "9.1 frames/s", and of slow ones "12.5 s a frame"."""
+    """A rate in words: "9.1 frames/s", or "12.5 s a frame" below one frame per second."""
     return f"{1 / rate:.1f} s a frame" if 0 < rate < 1 else f"{rate:.1f} frames/s"
 
 

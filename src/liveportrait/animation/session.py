@@ -1,8 +1,8 @@
-"""The tools of one piece of work, and its threads: stages run side by side with bounded queues between them.
+"""A session and its threads: stages run concurrently with bounded queues between them.
 
-The codecs, OpenCV, OpenVINO and PyTorch release Python's lock, so decoding, the networks and encoding overlap.
-Errors come out where the items do, once: leaving a block waits for its threads and drops what is not begun.
-`enter` is called by each thread before its first item.
+The codecs, OpenCV, OpenVINO and PyTorch release the GIL, so decoding, the networks and encoding overlap. Errors are
+raised once, where the items come out; leaving a block waits for its threads and drops work that has not started. Each
+thread calls `enter` before its first item.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ _END = object()
 class Session:
     """One opening of a source or one rendering, from its first frame to its last.
 
-    Everything that is counted or set for the length of a rendering is kept here, so that a portrait may be driven
-    several times at once.
+    Holds all state that lasts as long as a rendering, so that a portrait can be driven several times at once.
     """
 
     def __init__(
@@ -43,16 +42,16 @@ class Session:
         self.engine, self.analyzer, self.batch = engine, analyzer, batch
         self.clock = Stopwatch()
         self._workers = Workers()
-        self._progress, self._telling = progress, threading.Lock()
+        self._progress, self._progress_lock = progress, threading.Lock()
 
     def progress(self, step: str, done: int, total: int | None) -> None:
-        """Tell how far it is, one thread at a time; whoever is told may raise, and so stop the work."""
-        with self._telling:
+        """Report progress, one thread at a time; the callback may raise to stop the work."""
+        with self._progress_lock:
             self._progress(step, done, total)
 
     @contextmanager
     def workers(self, batches: int) -> Iterator[None]:
-        """A block in which so many batches are rendered: threads that begin in it share the cores."""
+        """A block in which this many batches are rendered: threads started in it share the cores."""
         with self.engine.workers(batches) as self._workers:
             try:
                 yield
@@ -62,14 +61,14 @@ class Session:
     def read_ahead(
         self, items: Iterable[T], queue: str | None = None, depth: int = DEPTH
     ) -> AbstractContextManager[Iterator[T]]:
-        """The items in order, made in advance by a thread; `queue` names it in the profile."""
+        """The items in order, produced ahead by a thread; `queue` is its name in the profile."""
         gauge = self.clock.gauge(queue, depth) if queue else None
         return read_ahead(items, depth, gauge, self._workers.enter)
 
     def parallel_map(
         self, work: Callable[[T], R], items: Iterable[T], queue: str
     ) -> AbstractContextManager[Iterator[R]]:
-        """The results of `work` in order, as many at once as there are workers; `queue` names it in the profile."""
+        """The results of `work` in order, computed by all workers; `queue` is its name in the profile."""
         workers = self._workers
         return parallel_map(
             work, items, workers.count, self.clock.gauge(queue, workers.count + 1), workers.enter
@@ -78,7 +77,7 @@ class Session:
     def write_behind(
         self, write: Callable[[T], None], queue: str
     ) -> AbstractContextManager[Callable[[T], None]]:
-        """A function that has a thread call `write` with its argument; `queue` names it in the profile."""
+        """A function that makes a thread call `write` with its argument; `queue` is its name in the profile."""
         return write_behind(write, DEPTH, self.clock.gauge(queue, DEPTH))
 
 
@@ -89,9 +88,9 @@ def read_ahead(
     gauge: Gauge | None = None,
     enter: Callable[[], None] | None = None,
 ) -> Iterator[Iterator[T]]:
-    """The same items in order, at most `depth` of them made in advance by a thread.
+    """The same items in order, up to `depth` of them produced ahead by a thread.
 
-    On leaving the block the thread has ended, and `items` may be closed.
+    After the block the thread has ended, and `items` may be closed.
     """
     source = iter(items)
     with ThreadPoolExecutor(1, "read-ahead", initializer=enter) as pool:
@@ -100,11 +99,11 @@ def read_ahead(
             pending = deque(pool.submit(next, source, _END) for _ in range(depth))
             while True:
                 if gauge:
-                    gauge.see(sum(future.done() for future in pending))
+                    gauge.record(sum(future.done() for future in pending))
                 if (item := pending.popleft().result()) is _END:
                     return
                 pending.append(pool.submit(next, source, _END))
-                yield item  # type: ignore[misc]  # next's default is the end mark, which never gets here
+                yield item  # type: ignore[misc]  # next's default is the end mark, never yielded
 
         try:
             yield ahead()
@@ -120,7 +119,7 @@ def parallel_map(
     gauge: Gauge | None = None,
     enter: Callable[[], None] | None = None,
 ) -> Iterator[Iterator[R]]:
-    """The results of `work` for each item, in order; `workers` threads work on an item each, and one more waits.
+    """The results of `work` for each item, in order; each of `workers` threads has one item, and one more is queued.
 
     `items` are taken by the caller's thread.
     """
@@ -131,7 +130,7 @@ def parallel_map(
             pending: deque[Future[R]] = deque()
             for item in source:
                 if gauge:
-                    gauge.see(sum(not future.done() for future in pending))
+                    gauge.record(sum(not future.done() for future in pending))
                 pending.append(pool.submit(work, item))
                 if len(pending) > workers:
                     yield pending.popleft().result()
@@ -148,17 +147,17 @@ def parallel_map(
 def write_behind(
     write: Callable[[T], None], depth: int = DEPTH, gauge: Gauge | None = None
 ) -> Iterator[Callable[[T], None]]:
-    """A function that has a thread call `write` with its argument, in order, waiting while `depth` are due.
+    """A function that makes a thread call `write` with its argument, in order; it waits while `depth` are pending.
 
-    Leaving the block waits for the rest. The first error of `write` is raised by a later call or on leaving; when the
-    block itself fails, what is not begun is dropped.
+    Leaving the block waits for the rest. The first error of `write` is raised by a later call or on leaving; if the
+    block itself fails, pending items are dropped.
     """
     pending: deque[Future[None]] = deque()
     pool = ThreadPoolExecutor(1, "write-behind")
 
     def submit(item: T) -> None:
         if gauge:
-            gauge.see(sum(not future.done() for future in pending))
+            gauge.record(sum(not future.done() for future in pending))
         while len(pending) >= depth:
             pending.popleft().result()
         pending.append(pool.submit(write, item))

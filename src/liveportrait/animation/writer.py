@@ -1,4 +1,4 @@
-"""The files of a result: a video or a picture, and the same side by side with source and driver."""
+"""The output files: a video or a picture, and a side-by-side comparison with source and driver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from liveportrait.animation.compositor import RenderedFace
 from liveportrait.animation.options import OutputOptions, PasteOptions
 from liveportrait.animation.pipeline import Rendering
-from liveportrait.choices import VideoCodec
+from liveportrait.choices import AudioMode, VideoCodec
 from liveportrait.face.crop import to_input
 from liveportrait.folders import check_new_folder
 from liveportrait.marking.seal import Seal
@@ -43,7 +43,7 @@ def output_paths(
     paste: PasteOptions,
     suffixes: Sequence[str] = (*MOVING_OUTPUTS, *IMAGE_OUTPUTS),
 ) -> list[Path]:
-    """The files that will be written, after a check that they may be; a name without a suffix is a folder of PNG.
+    """The files to write, after checking that they can be written; a name without a suffix is a folder of PNG.
 
     With `output.compare` the second one is NAME_compare.SUFFIX.
     """
@@ -59,12 +59,12 @@ def output_paths(
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the file to be written holds a single picture."""
+    """Whether the output file holds a single picture."""
     return path.suffix.lower() in IMAGE_OUTPUTS
 
 
 def size_notes(rendering: Rendering, path: Path, options: OutputOptions) -> list[str]:
-    """A sentence if the video at `path` is larger than its frames, since the codec wants even sizes."""
+    """A sentence if the video at `path` is larger than its frames because the codec needs even sizes."""
     height, width = rendering.compositor.shape
     if path.suffix.lower() not in VIDEO_OUTPUTS:
         return []
@@ -72,38 +72,38 @@ def size_notes(rendering: Rendering, path: Path, options: OutputOptions) -> list
     if padded == (width, height):
         return []
     return [
-        f"{path} is {padded[0]}x{padded[1]} px: its codec takes even sizes, so the last row or column of the"
-        f" {width}x{height} px is there twice; .webm and a folder of PNG keep the size"
+        f"{path} is {padded[0]}x{padded[1]} px: its codec needs even sizes, so the last row or column of the"
+        f" {width}x{height} px is repeated; .webm and a folder of PNG keep the size"
     ]
 
 
 class FrameWriter:
-    """Composes the frames of a rendering and writes them, one call a frame in order, by a single thread.
+    """Composes the frames of a rendering and writes them, one call per frame in order, from a single thread.
 
-    A context manager: files appear under their names on a clean exit, all at once, and not at all after any exception.
+    A context manager: files appear under their names on a clean exit, all at once, and not at all after an exception.
     """
 
     def __init__(
         self,
         rendering: Rendering,
         paths: Sequence[Path],
-        audio: Path | None,
         options: OutputOptions,
         seal: Seal | None = None,
     ) -> None:
-        """`paths` as `output_paths` gives them, `audio` a file with sound; `seal` marks the finished files."""
-        self._rendering, self._paths, self._audio, self._options = rendering, paths, audio, options
+        """`paths` as `output_paths` gives them; `seal` marks the finished files."""
+        self._rendering, self._paths, self._options = rendering, paths, options
+        self._audio = _sound(rendering, options.audio)
         source, watermark = rendering.source, rendering.compositor.watermark
         payload = watermark.payload if watermark else None
         self._seal = seal and seal.about(source.file, source.sha256, payload)
         self._side = rendering.session.engine.variant.output_size
         self._compare: Write | None = None
-        self.unchanged: list[bool] = []  # of each frame so far, whether it went through as it was
+        self.unchanged: list[bool] = []  # of each frame so far, whether it has no rendered face
 
     def __enter__(self) -> FrameWriter:
         rendering = self._rendering
         with ExitStack() as stack:
-            # Encoders end first, and take a while for what they still hold; then there is nothing left but names.
+            # Encoders close first, which takes a while; then only renaming is left.
             self._group = stack.enter_context(OutputGroup(self._seal))
             shape, alpha = rendering.compositor.shape, rendering.paste.alpha
             self._write = stack.enter_context(self._open(self._paths[0], shape, self._options.codec, alpha))
@@ -120,7 +120,7 @@ class FrameWriter:
 
     @property
     def _columns(self) -> int:
-        """Pictures of a face side by side: source, driver where it has pictures, and result."""
+        """Pictures of a face side by side: source, driver if it has pictures, and result."""
         return 2 + any(driver.driver.has_pictures for driver in self._rendering.drivers)
 
     def write(self, rendered: tuple[Image, Sequence[RenderedFace]]) -> None:
@@ -136,7 +136,7 @@ class FrameWriter:
                 self._compare(self._sheet(faces))
 
     def _sheet(self, faces: Sequence[RenderedFace]) -> Image:
-        """Source, driver and result of each face in a row of its own; a face that is not in view leaves it black."""
+        """Source, driver and result of each face, one row per face; the row of a face not in view is black."""
         side = self._side
         sheet = np.zeros((len(self._rendering.source.faces) * side, self._columns * side, 3), np.uint8)
         for face in faces:
@@ -149,7 +149,7 @@ class FrameWriter:
     def _open(
         self, path: Path, shape: tuple[int, int], codec: VideoCodec = "auto", alpha: bool = False
     ) -> Iterator[Write]:
-        """A function that writes frames of a height and width to a video, a GIF, a folder of PNG, or one picture."""
+        """A function that writes frames of the given height and width to a video, GIF, folder of PNG or picture."""
         overwrite, group = self._options.overwrite, self._group
         if is_picture(path):
             yield partial(save_image, path, overwrite=overwrite, group=group)
@@ -170,16 +170,24 @@ class FrameWriter:
 def write_rendering(
     rendering: Rendering,
     paths: Sequence[Path],
-    audio: Path | None,
     options: OutputOptions,
     seal: Seal | None = None,
 ) -> NDArray[np.bool_]:
-    """Write all frames of a rendering, in files marked by `seal`; of each, whether it went through unchanged."""
+    """Write all frames of a rendering to files marked by `seal`; returns (N,) which of them have no rendered face."""
     with (
-        FrameWriter(rendering, paths, audio, options, seal) as writer,
+        FrameWriter(rendering, paths, options, seal) as writer,
         rendering.session.write_behind(writer.write, "to be written") as submit,
         closing(rendering),
     ):
         for rendered in rendering.uncomposed():
             submit(rendered)
     return np.array(writer.unchanged)
+
+
+def _sound(rendering: Rendering, mode: AudioMode) -> Path | None:
+    """The file that the result takes its sound from."""
+    source = rendering.source.audio
+    driving = next((each.driver.audio for each in rendering.drivers if each.driver.audio), None)
+    if mode == "none":
+        return None
+    return driving or source if mode == "driving" else source or driving

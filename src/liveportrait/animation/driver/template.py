@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import torch
 
 from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, missing_reference
+from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.session import Session
 from liveportrait.choices import Framing, Reference
 from liveportrait.errors import UserError
@@ -71,6 +73,23 @@ def open_template_driver(
         whole=whole,
         reference=start,
     )
+
+
+def record_template(session: Session, driver: Driver) -> Template:
+    """The entire motion of a driver as a template."""
+    parts: list[DrivingBatch] = []
+    done = 0
+    with closing(driver.play(session)) as play:
+        for batch in play:
+            parts.append(replace(batch, crops=(None,) * len(batch)))
+            done += len(batch)
+            session.progress(ANIMATE, done, driver.frames)
+    whole = DrivingBatch.cat(parts)
+    motion, layout = whole.motion.to("cpu"), groups_for(session.engine.variant).layout
+    if whole.ratios is None or whole.scores is None:
+        return Template(motion, driver.fps, layout)
+    ratios, scores = whole.ratios.cpu(), whole.scores.cpu()
+    return Template(motion, driver.fps, layout, ratios[:, :2], ratios[:, 2:], scores)
 
 
 def most_neutral_frame(template: Template, groups: KeypointGroups) -> int:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from liveportrait.animation.live import Live
 from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.portrait import Portrait
-from liveportrait.animation.report import Spent
+from liveportrait.animation.report import StageTime
 from liveportrait.animation.session import Session
 from liveportrait.errors import UserError
 from liveportrait.types import Image
@@ -31,7 +31,7 @@ class Follower:
         self._portrait, self._options = portrait, options or DriveOptions()
         self._session, self._live = self._begun(portrait, self._options)
         self._before = self._spent()
-        self.stages: dict[str, Spent] = {}
+        self.stages: dict[str, StageTime] = {}
         """what each stage took since the frame before the last one; of frames side by side, of all of them"""
 
     @property
@@ -120,9 +120,9 @@ class Follower:
         if options.alpha:
             raise UserError("live pictures have no transparency: leave out alpha")
         session = portrait.session()
-        return session, portrait.following(session, options, self._rate)
+        return session, portrait.live_with(session, options, self._rate)
 
-    def _spent(self) -> dict[str, Spent]:
+    def _spent(self) -> dict[str, StageTime]:
         return dict(self._session.clock.profile(0).stages)
 
     def _measure_rate(self) -> None:
@@ -133,5 +133,5 @@ class Follower:
             self._rate += 0.1 * (min(1 / gap, 120.0) - self._rate)
 
 
-def _less(spent: Spent, before: Spent) -> Spent:
-    return Spent(spent.busy - before.busy, spent.cpu - before.cpu)
+def _less(spent: StageTime, before: StageTime) -> StageTime:
+    return StageTime(spent.busy - before.busy, spent.cpu - before.cpu)

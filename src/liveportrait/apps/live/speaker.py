@@ -42,7 +42,7 @@ class Speaker:
     def begin(self, portrait: Portrait, options: DriveOptions) -> None:
         """Speak through a portrait from now on; what waited to be said is forgotten. Raises `UserError`."""
         session = portrait.session()
-        voice = portrait.following(session, options, self.options.fps).voice(self.options)
+        voice = portrait.live_with(session, options, self.options.fps).voice(self.options)
         with self._lock:
             if self._voice:
                 self._earlier += self._voice.due

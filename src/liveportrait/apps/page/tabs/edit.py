@@ -208,7 +208,7 @@ class EditTab:
             session, asked = portrait.session(), EditOptions(**moved, resolution=COMPOSED)
             # The other picture is measured once, not at every move.
             poser = SliderPoser(session, asked, editing.other.motion if editing.other else None)
-            with portrait.edited(session, asked, poser) as frames:
+            with portrait.edit_with(session, asked, poser) as frames:
                 return editing.look.near(next(frames))
         except Exception as error:
             return self._desk.told(error)
