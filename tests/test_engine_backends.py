@@ -34,6 +34,7 @@ CASES = [
     ("openvino", "base", "fp32"),
     ("winograd", "base", "fp32"),
     ("winograd", "base", "bf16"),
+    ("winograd", "compact", "fp32"),
 ]
 ON_A_GPU = [
     (name, which, precision)
@@ -215,10 +216,8 @@ def test_the_engine_tells_what_runs_and_why(networks):
     asked = Engine(networks["base"])
     assert (asked.backend, asked.precision, asked.reason) == ("eager", "fp32", "as asked")
     chosen = Engine(networks["compact"], "auto", backend="auto")
-    assert chosen.backend == "eager" and chosen.precision in ("fp32", "bf16")
-    assert (
-        "no other was measured to be faster" in chosen.reason and f"; {chosen.precision}: " in chosen.reason
-    )
+    assert chosen.backend in ("eager", "winograd") and chosen.precision in ("fp32", "bf16")
+    assert "measured to be" in chosen.reason and f"; {chosen.precision}: " in chosen.reason
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,7 @@ from liveportrait.animation.posers import MotionTransfer
 from liveportrait.engine import EagerBackend, Engine
 from liveportrait.engine import pytorch as pytorch_module
 from liveportrait.engine.engine import Workers
-from liveportrait.engine.guard import GuardedBackend
-from liveportrait.engine.numbers import check_motion, is_finite
+from liveportrait.engine.guard import GuardedBackend, check_motion, is_finite
 from liveportrait.media import load_image, save_image
 from liveportrait.motion import Template
 from liveportrait.motion.templates import bundled_templates

@@ -1,29 +1,35 @@
-"""BASE on a processor: convolutions as products of matrices give the same numbers."""
+"""Networks on a processor: convolutions as products of matrices give the same numbers."""
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_base import small_networks
+from small_base import randomise, small_networks
 from torch import Tensor, nn
 
+from liveportrait.choices import PrecisionChoice
 from liveportrait.engine import EagerBackend, Engine, make_backend
 from liveportrait.engine import backend as backends
 from liveportrait.engine.rewrites.base import motion_features
 from liveportrait.errors import UserError
-from liveportrait.networks import COMPACT, Networks, build
+from liveportrait.networks import COMPACT, Networks, build, compact
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Motion
 
 pytest.importorskip("numba", reason='pip install "liveportrait[cpu]"')
 
-from liveportrait.engine.winograd import WinogradBackend, convolutions, elementwise, fourier
+import numba
+
+from liveportrait.engine.winograd import WinogradBackend, convolutions, elementwise, fourier, lanes
 from liveportrait.engine.winograd.base import padded
+from liveportrait.engine.winograd.compact import CompactGenerator
 from liveportrait.engine.winograd.convolutions import (
     UpsampledConv2d,
     UpsampledConv3d,
@@ -196,20 +202,77 @@ def test_weights_that_no_longer_run_are_let_go() -> None:
     assert given() is None and small is not None and engine.can_stitch
 
 
-def test_auto_takes_it_for_base_where_numba_is_there(monkeypatch) -> None:
-    assert make_backend("auto", small_networks())[1].backend == "winograd"
-    assert make_backend("auto", build(COMPACT))[1].backend == "eager"
+def test_auto_takes_it_where_numba_is_there_and_bfloat16_is_not(monkeypatch) -> None:
+    def chosen(networks: Networks, precision: PrecisionChoice = "auto") -> tuple[str, str]:
+        _, choice = make_backend("auto", networks, precision)
+        return choice.backend, choice.reason
+
+    base, compact = small_networks(), build(COMPACT)
+    for bf16, backend in ((False, "winograd"), (True, "eager")):
+        monkeypatch.setattr(backends, "computes_in_bf16", lambda bf16=bf16: bf16)
+        assert chosen(base)[0] == "winograd"
+        assert chosen(compact)[0] == backend
+    assert chosen(compact, "fp32")[0] == "winograd" and chosen(compact, "bf16")[0] == "eager"
+    assert "liveportrait[cpu]" not in chosen(compact)[1]
     monkeypatch.setattr(backends, "has_numba", lambda: False)
-    _, choice = make_backend("auto", small_networks())
-    assert choice.backend == "eager" and "liveportrait[cpu]" in choice.reason
-    _, choice = make_backend("auto", build(COMPACT))
-    assert choice.backend == "eager" and "liveportrait[cpu]" not in choice.reason
+    for networks, precision in ((base, "auto"), (compact, "fp32")):
+        backend, reason = chosen(networks, precision)
+        assert backend == "eager" and "liveportrait[cpu]" in reason
     with pytest.raises(UserError, match=r"needs numba: pip install .*--backend eager"):
-        make_backend("winograd", small_networks())
+        make_backend("winograd", base)
 
 
-def test_networks_that_it_has_nothing_for_are_refused() -> None:
-    with pytest.raises(UserError, match=r"nothing for compact networks: choose --backend eager"):
-        make_backend("winograd", build(COMPACT))
+def test_what_it_has_not_is_refused() -> None:
+    with pytest.raises(UserError, match="precision 'bf16': choose fp32"):
+        make_backend("winograd", build(COMPACT), "bf16")
     with pytest.raises(UserError, match="precision 'fp16': choose fp32 or bf16"):
         make_backend("winograd", small_networks(), "fp16")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_g_of_compact_paints_what_it_paints(threads: int, monkeypatch) -> None:
+    """Twice, and maps of another size between: memory that is used again keeps its borders."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    generator = build(COMPACT).generator.eval().requires_grad_(False)
+    randomise(generator)
+    made = CompactGenerator(generator)
+    for side in (32, 64, 32):
+        shapes = {"volume": (64, 1), "hidden": (40, 1), "skip": (16, 2), "image": (3, 4)}
+        warped = {
+            name: torch.rand(2, count, side * scale // 4, side * scale // 4)
+            for name, (count, scale) in shapes.items()
+        }
+        warped["hidden"] = warped["hidden"].contiguous(memory_format=torch.channels_last)
+        for part, wanted in zip(made.layers(warped), generator.layers(warped), strict=True):
+            assert wanted.std() > 0.01
+            torch.testing.assert_close(part, wanted, atol=3e-5, rtol=1e-5)
+
+
+def test_other_widths_of_g_stay_as_they_are() -> None:
+    narrow = dataclasses.replace(
+        COMPACT, sizes=compact.Sizes(generator=compact.GeneratorSizes(trunk_channels=32))
+    )
+    networks = build(narrow)
+    assert not CompactGenerator.fits(networks.generator)
+    backend, _ = make_backend("winograd", networks)
+    assert isinstance(backend._networks.generator, compact.generator.Generator)
+
+
+def test_eight_numbers_side_by_side() -> None:
+    values = np.linspace(-90, 90, 4000, dtype=np.float32)
+    made = np.empty_like(values)
+
+    @numba.njit
+    def fill(given, out):
+        for index in range(0, len(given), lanes.LANES):
+            value = lanes.load(given, index)
+            lanes.store(
+                out, index, lanes.exponential(value) / lanes.exponential(value - lanes.spread(given, index))
+            )
+
+    fill(values, made)
+    inside = np.abs(values) < 79
+    expected = (
+        np.exp(values.reshape(-1, lanes.LANES)[:, :1].astype(np.float64)).repeat(lanes.LANES, 1).flatten()
+    )
+    np.testing.assert_allclose(made[inside], expected[inside], rtol=2e-6)

@@ -17,9 +17,8 @@ from skimage.data import astronaut
 from liveportrait import Animator, DriveOptions, EditOptions, metrics
 from liveportrait.apps.server.views import VerdictView
 from liveportrait.folders import sha256_of
-from liveportrait.marking.code import CODED, decode, encode
 from liveportrait.marking.film import Stretch, watermarks
-from liveportrait.marking.payload import BITS, Payload
+from liveportrait.marking.payload import BITS, CODED, Payload, decode, encode
 from liveportrait.marking.reading import normalised, read_normalised, read_picture
 from liveportrait.marking.statement import ASSERTION, WATERMARK
 from liveportrait.marking.tile import square

@@ -13,7 +13,7 @@ from web_browser import PAGE
 
 from liveportrait import weights
 from liveportrait.apps.web.build import packed
-from liveportrait.engine.stages import generator_weights
+from liveportrait.engine.web import generator_weights
 
 KERNELS = PAGE / "kernels"
 NEAR = 2e-5  # of shares and colours in 0..1

@@ -24,7 +24,7 @@ from liveportrait.animation.options import PasteOptions
 from liveportrait.animation.report import ANIMATE
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import FacePlacement, FaceView, Source, SourceFace
-from liveportrait.engine.numbers import LEFT_OUT, OTHER_WEIGHTS, check_finite
+from liveportrait.engine.guard import LEFT_OUT, OTHER_WEIGHTS, check_finite
 from liveportrait.face.composition import FaceLayers
 from liveportrait.face.paste import MASK_SIDE, outline_in_crop
 from liveportrait.motion import move_points

@@ -28,6 +28,7 @@ BACKENDS: dict[str, str] = {
 }
 TAKE_THREADS = ("openvino", "onnx")  # of their own; the others use PyTorch's
 HAVE_BF16 = ("eager", "compile", "openvino")  # on a CPU, for COMPACT
+WINOGRAD_COMPACT = "1.5"  # times as fast as eager in float32, W, G and painter together
 GET_NUMBA = 'pip install "liveportrait[cpu]"'
 
 
@@ -72,20 +73,22 @@ def make_backend(
     """
     if name not in get_args(BackendName):
         raise UserError(f"there is no back end {name!r}: choose one of {', '.join(get_args(BackendName))}")
-    backend, reason = suggest_backend(networks) if name == "auto" else (name, "as asked")
+    backend, reason = suggest_backend(networks, precision) if name == "auto" else (name, "as asked")
     if precision == "auto":
         precision, why = suggest_precision(backend, networks)
         reason = f"{reason}; {precision}: {why}"
     return _make(backend, networks, precision, threads), Choice(backend, precision, reason)
 
 
-def suggest_backend(networks: Networks) -> tuple[BackendName, str]:
-    """The back end that suits the networks and their device, and why: one that was measured to be the fastest."""
+def suggest_backend(networks: Networks, precision: PrecisionChoice) -> tuple[BackendName, str]:
+    """The back end that suits networks, their device and the precision, and why: the fastest that was measured."""
     device, architecture = _facts(networks)
-    if architecture == "base" and device == "cpu":
+    half = precision == "bf16" or (precision == "auto" and computes_in_bf16())
+    if device == "cpu" and (architecture == "base" or not half):
+        faster = "2.7" if architecture == "base" else WINOGRAD_COMPACT
         if has_numba():
-            return "winograd", "it was measured to be 2.7 times as fast as eager with these networks"
-        return "eager", f"winograd, which is 2.7 times as fast, needs numba: {GET_NUMBA}"
+            return "winograd", f"it was measured to be {faster} times as fast as eager with these networks"
+        return "eager", f"winograd, which is {faster} times as fast, needs numba: {GET_NUMBA}"
     return (
         "eager",
         f"no other was measured to be faster with {architecture} networks on this device ({device})",
@@ -95,7 +98,7 @@ def suggest_backend(networks: Networks) -> tuple[BackendName, str]:
 def suggest_precision(name: BackendName, networks: Networks) -> tuple[Precision, str]:
     """The fastest precision of a back end that was measured to keep pictures 45 dB and more from fp32's, and why."""
     device, architecture = _facts(networks)
-    if name == "winograd":
+    if name == "winograd" and architecture == "base":
         return "fp32", "bf16 is a fifth faster, but was measured with untrained weights alone"
     if architecture != "compact" or device != "cpu" or name not in HAVE_BF16:
         return "fp32", f"no other was measured with {architecture} networks on this device ({device})"

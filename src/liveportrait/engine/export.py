@@ -21,7 +21,7 @@ from liveportrait.engine.graphs import (
     small_graphs,
 )
 from liveportrait.engine.rewrites import optimised
-from liveportrait.engine.stages import generator_weights, has_stages, stage_graphs
+from liveportrait.engine.web import export_web, generator_weights, has_stages, stage_graphs
 from liveportrait.errors import UserError
 from liveportrait.folders import unfinished_beside
 from liveportrait.networks import Networks
@@ -111,8 +111,6 @@ def _writer(to: ExportFormat, sampling: Form | None) -> tuple[Callable[[Graph, P
         form = sampling or sampling_for(import_tensorrt().__version__)
         return lambda graph, into: _write(into / f"{graph.name}.plan", build_engine(graph, form)), form
     if to == "web":
-        from liveportrait.engine.web import export_web
-
         return lambda graph, into: _write(into / f"{graph.name}.onnx", export_web(graph)), "decomposed"
     from liveportrait.engine.onnx import export_onnx
 

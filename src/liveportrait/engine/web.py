@@ -3,6 +3,10 @@
 That provider has GridSample of operator sets 16 to 19, in two dimensions: one node of set 20 would send each frame
 from the GPU to the CPU and back. Weights are stored in float16 behind casts, which the runtime folds when it loads;
 all arithmetic is float32.
+
+For pages whose processor computes G by kernels of their own W with G comes in stages, too: `portrait` sees a source
+once, `warp` is W, `paint` the mouth painter; between the last two comes G, whose weights are written as they are. All
+of it together is `render_graph`.
 """
 
 from __future__ import annotations
@@ -10,12 +14,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
 
-from liveportrait.engine.graphs import Graph
+from liveportrait.engine.graphs import Graph, example_features, example_pose
 from liveportrait.engine.onnx import export_onnx
+from liveportrait.networks import Networks, compact
+from liveportrait.networks.compact.painter import CUES, MouthPainter, mouth_patch
+from liveportrait.networks.interface import Layers, Pose
+from liveportrait.networks.renderer import grey_of_grey
 
 OPSET = 19
 SMALLEST = 64  # numbers; below that a cast costs more than it saves
+WARPED = ("volume", "hidden", "skip", "image", "image_flow")
+MOVED = ("moved_volume", "hidden", "moved_skip", "moved_image", "flow")  # the same as outputs of a graph
+POSES = tuple(f"{whose}_{part}" for whose in ("source", "driving") for part in Pose._fields)
+FIELDS = len(Pose._fields)
 
 
 def export_web(graph: Graph) -> bytes:
@@ -65,3 +80,79 @@ def store_in_half(model: Any, weights: set[str]) -> None:
     kept = [info for info in model.graph.value_info if info.name not in stored]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
+
+
+def has_stages(networks: Networks) -> bool:
+    """Whether the networks are of the kind that can be had in stages: compact, with a mouth painter."""
+    return isinstance(networks.generator, compact.generator.Generator) and networks.mouth_painter is not None
+
+
+@torch.no_grad()
+def stage_graphs(networks: Networks) -> list[Graph]:
+    """`portrait`, `warp` and `paint`, of batch 1, float32; only where `has_stages`."""
+    assert isinstance(networks.mouth_painter, MouthPainter)
+    features = example_features(networks)
+    source, driving = example_pose(networks), example_pose(networks)
+    cues = source.scale.new_zeros(1, CUES)
+    seen = _Portrait()
+    warp = _Warp(networks.warping, tuple(features))
+    inputs = (*features.values(), *source, *driving)
+    patch = seen(features["image"], *source)
+    warped = dict(zip(WARPED, warp(*inputs), strict=True))
+    keep = warped["image"][:, :1].contiguous()
+    painted = (patch, features["colour"], warped["image"], keep, torch.zeros_like(warped["image"]))
+    return [
+        Graph("portrait", seen, (features["image"], *source), ("image", *POSES[:FIELDS]), ("patch",)),
+        Graph("warp", warp, inputs, (*features, *POSES), MOVED),
+        Graph(
+            "paint",
+            _Paint(networks.mouth_painter),
+            (*painted, *source, *driving, cues),
+            ("patch", "colour", "moved_image", "kept", "painting", *POSES, "cues"),
+            ("keep", "paint"),
+        ),
+    ]
+
+
+def generator_weights(networks: Networks) -> bytes:
+    """G's weights as a safetensors file, kernels in float16, by the names of its parameters."""
+    state = networks.generator.state_dict()
+    return save(
+        {
+            name: (value.half() if value.ndim > 1 else value.float()).contiguous()
+            for name, value in state.items()
+        }
+    )
+
+
+class _Portrait(nn.Module):
+    """What the painter sees of a source: its patch (1,3,64,80)."""
+
+    def forward(self, image: Tensor, *pose: Tensor) -> Tensor:
+        return mouth_patch(Pose(*pose)).cut(image)
+
+
+class _Warp(nn.Module):
+    def __init__(self, warping: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.warping, self.names = warping, names
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        features = dict(zip(self.names, tensors, strict=False))
+        poses = tensors[len(self.names) :]
+        warped = self.warping(features, Pose(*poses[:FIELDS]), Pose(*poses[FIELDS:]))
+        return tuple(warped[name] for name in WARPED)
+
+
+class _Paint(nn.Module):
+    def __init__(self, painter: MouthPainter) -> None:
+        super().__init__()
+        self.painter = painter
+
+    def forward(
+        self, patch: Tensor, colour: Tensor, warped: Tensor, keep: Tensor, paint: Tensor, *told: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        own, driving, cues = Pose(*told[:FIELDS]), Pose(*told[FIELDS:-1]), told[-1]
+        given = Layers(keep.new_zeros(1, 1, 1, 2), keep, paint)
+        layers = self.painter.paint(patch, warped, given, own, driving, cues)
+        return layers.keep, grey_of_grey(layers.paint, colour)

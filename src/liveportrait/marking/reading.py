@@ -14,8 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from liveportrait.marking.code import decode
-from liveportrait.marking.payload import Payload
+from liveportrait.marking.payload import Payload, decode
 from liveportrait.marking.tile import SIDE, Waves, pilot, places
 from liveportrait.types import Array, Image
 

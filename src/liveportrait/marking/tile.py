@@ -13,8 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from liveportrait.marking.code import CODED, encode
-from liveportrait.marking.payload import Payload
+from liveportrait.marking.payload import CODED, Payload, encode
 from liveportrait.types import Array
 
 SIDE = 64  # px

@@ -19,7 +19,7 @@ from torch import Tensor
 from liveportrait.animation.report import Jitter, Stretches
 from liveportrait.animation.session import Session
 from liveportrait.choices import Reference
-from liveportrait.engine.numbers import check_motion
+from liveportrait.engine.guard import check_motion
 from liveportrait.marking.payload import Work
 from liveportrait.media.arrays import DEFAULT_FPS
 from liveportrait.motion import JitterMeter, MotionSmoother, crop_points

@@ -12,7 +12,7 @@ from liveportrait.animation.options import TransferOptions
 from liveportrait.choices import Region
 from liveportrait.face import composition, paste
 from liveportrait.face.choice import DRIVING_SCALE
-from liveportrait.marking import code, payload, tile, watermark
+from liveportrait.marking import payload, tile, watermark
 from liveportrait.motion import editing, expression, framing, response, retargeting, transfer
 from liveportrait.motion.directions import LIDS, LIPS, face_mesh_directions
 from liveportrait.motion.groups import FACE_MESH
@@ -138,8 +138,8 @@ def watermark_constants() -> Numbers:
         "works": payload.WORKS,
         "polynomial": payload.POLYNOMIAL,
         "start": payload.START,
-        "memory": code.MEMORY,
-        "generators": code.GENERATORS,
+        "memory": payload.MEMORY,
+        "generators": payload.GENERATORS,
         "side": tile.SIDE,
         "pilot": [
             [*place, int(wave.real), int(wave.imag)]

@@ -1,4 +1,4 @@
-"""BASE on a processor, with a quarter of the multiplications. Needs numba (the extra `cpu`)."""
+"""Networks on a processor, with a quarter of the multiplications. Needs numba (the extra `cpu`)."""
 
 from __future__ import annotations
 
@@ -11,40 +11,31 @@ from liveportrait.choices import Precision
 from liveportrait.engine.backend import HALF, require_precision
 from liveportrait.engine.rewrites import optimised
 from liveportrait.engine.winograd.base import WinogradGenerator, WinogradWarping
+from liveportrait.engine.winograd.compact import CompactGenerator
 from liveportrait.errors import UserError
-from liveportrait.networks import Networks, base
+from liveportrait.networks import Networks, base, compact
 from liveportrait.networks.interface import Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import Renderer
 
 
 class WinogradBackend:
-    """BASE's W and G as products of matrices with compiled passes between, one frame after the other; F and M eager.
+    """Convolutions as products of matrices with compiled passes between, one frame after the other.
 
-    In bf16 the products that make the scales and shifts of G's normalisations are in bfloat16; all else is float32.
-    Raises UserError where the networks are not BASE, or not on the CPU.
+    Of BASE these are W and G, of COMPACT G; everything else is eager. In bf16, which BASE alone has, the products that
+    make the scales and shifts of G's normalisations are in bfloat16; all else is float32. Raises UserError where the
+    networks are not on the CPU.
     """
 
     concurrent = True
 
     def __init__(self, networks: Networks, precision: Precision = "fp32") -> None:
         self.device = next(networks.motion.parameters()).device
-        sizes = networks.variant.sizes
-        if not isinstance(sizes, base.Sizes):
-            raise UserError(
-                f"the back end winograd has nothing for {networks.variant.architecture} networks: "
-                "choose --backend eager"
-            )
         if self.device.type != "cpu":
             raise UserError(
                 f"the back end winograd runs on the CPU, not on {self.device}: choose --device cpu or "
                 "--backend eager"
             )
-        require_precision("the back end winograd", precision, ("fp32", "bf16"))
-        side = networks.variant.input_size >> (len(sizes.appearance.channels) - 1)  # of the volumes
-        dtype = HALF.get(precision, torch.float32)
-        self._networks = optimised(
-            networks, partial(WinogradWarping, side=side), partial(WinogradGenerator, dtype=dtype)
-        )
+        self._networks = _made(networks, precision)
         self._renderer = Renderer(self._networks)
 
     def appearance(self, images: Tensor) -> Features:
@@ -61,3 +52,19 @@ class WinogradBackend:
         """W, then G."""
         layers: Layers = self._renderer(features, source, driving, cues)
         return layers
+
+
+def _made(networks: Networks, precision: Precision) -> Networks:
+    sizes = networks.variant.sizes
+    if isinstance(sizes, base.Sizes):
+        require_precision("the back end winograd", precision, ("fp32", "bf16"))
+        side = networks.variant.input_size >> (len(sizes.appearance.channels) - 1)  # of the volumes
+        dtype = HALF.get(precision, torch.float32)
+        return optimised(
+            networks, partial(WinogradWarping, side=side), partial(WinogradGenerator, dtype=dtype)
+        )
+    require_precision("the back end winograd of compact networks", precision, ("fp32",))
+    made = optimised(networks)
+    if isinstance(made.generator, compact.generator.Generator) and CompactGenerator.fits(made.generator):
+        made.generator = CompactGenerator(made.generator)
+    return made

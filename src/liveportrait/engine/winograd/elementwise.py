@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -143,8 +143,12 @@ def instance_norm(x: Tensor, doubled: bool) -> NormedMap:
     return NormedMap(x, mean, (squares / (height * width) + EPSILON).rsqrt(), doubled)
 
 
-def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+def scratch(
+    name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, zeros: bool = False
+) -> Tensor:
     """A tensor of any content in memory that a thread uses again and again; valid until it asks for that name again.
+
+    With `zeros` it begins as zeros, and for the same shape then holds what was last written there.
 
     Fresh memory costs as much as a pass of arithmetic, for its pages are cleared. Convolutions go from "inputs" (maps
     on their way there) through "tiles" and "products" to "outputs". A "volume" or a "map" is what one leaves for the
@@ -154,7 +158,7 @@ def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float3
     size = prod(shape) * dtype.itemsize
     if name not in memory or len(memory[name]) < size:
         with torch.inference_mode(False):  # tensors of that mode could not be written outside it
-            memory[name] = torch.empty(size, dtype=torch.uint8)
+            memory[name] = (torch.zeros if zeros else torch.empty)(size, dtype=torch.uint8)
     return memory[name][:size].view(dtype).view(shape)
 
 
@@ -183,14 +187,18 @@ def _inputs(size: int, index: NDArray[np.int64] | None, first: int, tiles: int) 
 
 
 def _shared(kernel: Callable[..., None], count: int, *arguments: object) -> None:
-    """Runs the kernel on 0 to `count`, a part in each of PyTorch's threads for this caller."""
+    shared(partial(kernel, *arguments), count)
+
+
+def shared(work: Callable[[int, int], None], count: int) -> None:
+    """Does the work from 0 to `count`, a part in each of PyTorch's threads for this caller."""
     parts = min(torch.get_num_threads(), count)
     if parts == 1:
-        kernel(*arguments, 0, count)
+        work(0, count)
         return
     ends = [count * part // parts for part in range(parts + 1)]
-    others = [_pool(parts).submit(kernel, *arguments, *ends[part : part + 2]) for part in range(1, parts)]
-    kernel(*arguments, 0, ends[1])
+    others = [_pool(parts).submit(work, *ends[part : part + 2]) for part in range(1, parts)]
+    work(0, ends[1])
     for other in others:
         other.result()
 

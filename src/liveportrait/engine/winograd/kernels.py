@@ -34,8 +34,9 @@ _NEAR, _FAR = np.float32(NEAR), np.float32(FAR)
 _NEAR2, _FAR2 = np.float32(NEAR2), np.float32(FAR2)
 _BOTH2, _FAR3 = np.float32(NEAR2 + FAR2), np.float32(FAR**3)
 _NEAR3 = np.float32(NEAR**3)
-# numba sees changes of the file a kernel is in, not of what another takes from here.
-CACHE = cache_folder() / f"numba-{sha256(Path(__file__).read_bytes()).hexdigest()[:16]}"
+# numba sees changes of the file a kernel is in, not of what it takes from others.
+_SOURCES = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("kernels.py", "lanes.py"))
+CACHE = cache_folder() / f"numba-{sha256(_SOURCES).hexdigest()[:16]}"
 
 
 def kernel(function: Callable[..., None]) -> Any:

@@ -1,4 +1,4 @@
-/** The graph `render` in stages (engine/stages.py): ONNX Runtime runs W and the mouth painter, kernels of our own run G. */
+/** The graph `render` in stages (engine/web.py): ONNX Runtime runs W and the mouth painter, kernels of our own run G. */
 
 import { Generator } from "./generator.js";
 import { readWeights } from "./weights.js";
