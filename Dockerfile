@@ -4,7 +4,7 @@
 #   docker build --target cuda -t liveportrait:cuda .
 #   docker run --rm -p 127.0.0.1:8000:8000 -v liveportrait:/data liveportrait:cpu
 #
-# docs/guide/service.md tells the rest.
+# See docs/guide/service.md.
 
 FROM python:3.11-slim-bookworm AS base
 ENV PIP_NO_CACHE_DIR=1 \
@@ -20,15 +20,15 @@ VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --start-period=60s \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=5)"]
-# Inside a container every address is its own: what may reach it is decided by what is published.
+# Inside a container, listen on all addresses: the published ports decide who can reach them.
 CMD ["liveportrait", "serve", "--host", "0.0.0.0", "--port", "8000", "--data", "/data"]
 
-# PyPI's PyTorch brings CUDA along; the host brings the driver and its container toolkit.
+# PyPI's PyTorch includes CUDA; the host provides the driver and its container toolkit.
 FROM base AS cuda
 RUN pip install --constraint constraints.txt '.[serve,heif]'
 USER liveportrait
 
-# PyTorch's CPU build is a tenth as large. Where it lies, PyTorch's page on installing it says:
+# PyTorch's CPU build is a tenth as large. PyTorch's installation page gives its ADDRESS:
 #
 #   docker build --target cpu --build-arg PIP_EXTRA_INDEX_URL=ADDRESS --build-arg TORCH=torch==2.13.0+cpu .
 FROM base AS cpu

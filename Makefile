@@ -13,7 +13,7 @@ web: .venv/installed-onnx  ## dist/: the page that animates in the browser itsel
 	npm ci --ignore-scripts --no-audit --no-fund --prefix web
 	$(BIN)/python -m liveportrait.apps.web.build dist --packages web/node_modules
 
-test: style  ## everything that runs without a GPU, in minutes
+test: style  ## everything that runs without a GPU; takes minutes
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: style
@@ -23,14 +23,14 @@ style: .venv/installed-test
 	$(BIN)/ruff check src tests scripts benchmarks integrations docs/notebooks
 	$(BIN)/ruff format --check src tests scripts benchmarks integrations docs/notebooks
 
-licences: .venv/installed-web  ## what is installed and on which terms; fails where one is not allowed
+licences: .venv/installed-web  ## every installed package and its licence; fails if one is not allowed
 	$(BIN)/python scripts/list_licences.py web --check
 
-sbom: .venv/installed-web  ## out/sbom.json, a list of all that is installed, as CycloneDX
+sbom: .venv/installed-web  ## out/sbom.json: every installed package, as CycloneDX
 	$(PYTHON) -m venv .venv-tools && .venv-tools/bin/pip install --quiet cyclonedx-bom
 	mkdir -p out && .venv-tools/bin/cyclonedx-py environment $(BIN)/python --output-file out/sbom.json
 
-locks:  ## locks/*.txt after a change of what is pinned
+locks:  ## regenerate locks/*.txt after the pins change
 	$(PYTHON) -m venv .venv-tools && .venv-tools/bin/pip install --quiet uv
 	PATH="$(CURDIR)/.venv-tools/bin:$$PATH" $(PYTHON) scripts/make_lock.py
 

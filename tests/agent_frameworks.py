@@ -1,4 +1,4 @@
-"""Stand-ins for the voice agents' frameworks, where they are not installed: the classes that the integrations use."""
+"""Stand-ins for the voice-agent frameworks if they are not installed: the classes that the integrations use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def installed(name: str) -> bool:
 
 
 def integration(name: str, patch: pytest.MonkeyPatch, stand_in: dict[str, types.ModuleType]) -> Any:
-    """The module of an integration, imported anew on top of a stand-in."""
+    """The module of an integration, freshly imported with a stand-in for its framework."""
     for module, made in stand_in.items():
         patch.setitem(sys.modules, module, made)
     place = INTEGRATIONS / name / f"liveportrait_{name}.py"
@@ -64,7 +64,7 @@ class _AvatarOptions:
 
 
 def livekit() -> dict[str, types.ModuleType]:
-    """LiveKit Agents as far as a video generator sees it."""
+    """The parts of LiveKit Agents that a video generator uses."""
     made = _modules("livekit", "livekit.rtc", "livekit.agents", "livekit.agents.voice")
     made |= _modules("livekit.agents.voice.avatar")
     rtc, avatar = made["livekit.rtc"], made["livekit.agents.voice.avatar"]
@@ -112,27 +112,27 @@ class _Direction(Enum):
 
 
 class _Processor:
-    """Pushes into a list. As in Pipecat, nothing may be pushed before a pipeline has begun."""
+    """Collects pushed frames. As in Pipecat, nothing may be pushed before the pipeline has started."""
 
     def __init__(self) -> None:
         self.pushed: list[Any] = []
 
     async def setup(self, setup: Any) -> None:
-        """Before anything else."""
+        """Called first."""
 
     async def cleanup(self) -> None:
-        """After everything else."""
+        """Called last."""
 
     async def process_frame(self, frame: _Frame, direction: _Direction) -> None:
         """What every processor does."""
 
     async def push_frame(self, frame: _Frame, direction: _Direction = _Direction.DOWNSTREAM) -> None:
-        """Hand on."""
+        """Collect a frame."""
         assert self.pushed or type(frame).__name__ == "StartFrame"
         self.pushed.append(frame)
 
     def create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """As asyncio does."""
+        """Start a task."""
         return asyncio.create_task(work)
 
     async def cancel_task(self, task: asyncio.Task[None]) -> None:
@@ -148,7 +148,7 @@ class _SameRate:
 
 
 def pipecat() -> dict[str, types.ModuleType]:
-    """Pipecat as far as a processor sees it."""
+    """The parts of Pipecat that a processor uses."""
     made = _modules("pipecat", "pipecat.audio", "pipecat.audio.utils", "pipecat.frames")
     made |= _modules("pipecat.frames.frames", "pipecat.processors", "pipecat.processors.frame_processor")
     made["pipecat.audio.utils"].create_stream_resampler = _SameRate

@@ -1,4 +1,4 @@
-"""Voice agents' integrations: a turn that is spoken, and one that is interrupted, in the frameworks' terms."""
+"""Voice-agent integrations: one complete turn and one interrupted turn, through each framework's interface."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def opened() -> Iterator[Portrait]:
 
 @pytest.fixture(autouse=True)
 def loud(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A voice that is told in advance, and a clock that stands still, by which no frame is late."""
+    """Replace the voice network by a scripted one, and stop the clock so that no frame is late."""
     clock = types.SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda seconds: None)
     monkeypatch.setattr("liveportrait.animation.speaking.live.time", clock)
     monkeypatch.setattr(voices, "voice_for", lambda session, options, fps: LoudVoice(fps, options.seed))
 
 
 def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
-    """What it returns, from a loop in a thread of its own: the tests of pages leave one that runs in this thread."""
+    """Run a coroutine in a new thread: tests of the pages leave an event loop running in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
@@ -47,12 +47,12 @@ def spoken(seconds: float) -> np.ndarray:
 
 
 def chunks(samples: np.ndarray) -> Iterator[np.ndarray]:
-    """As services send them: a tenth of a second each."""
+    """Samples in pieces of a tenth of a second, as services send them."""
     return (samples[begin : begin + RATE // 10] for begin in range(0, len(samples), RATE // 10))
 
 
 def is_the_same(heard: np.ndarray, said: np.ndarray) -> bool:
-    """Whether all that was said is heard, in one piece, and nothing but silence around it."""
+    """Whether what was said is heard completely, in one piece, with only silence around it."""
     begin = int(np.argmax(heard != 0)) - 1  # a tone begins at 0
     piece = heard[begin : begin + len(said)].astype(int)
     return len(piece) == len(said) and abs(piece - said).max() <= 1 and not heard[begin + len(said) :].any()
@@ -60,7 +60,7 @@ def is_the_same(heard: np.ndarray, said: np.ndarray) -> bool:
 
 class TestLiveKit:
     async def _heard(self, module: Any, opened: Portrait, interrupts: bool) -> tuple[list[Any], np.ndarray]:
-        """Everything a generator gives until the turn ends, or for a second after it was interrupted."""
+        """Everything the generator yields until the turn ends, or for a second after an interruption."""
         video = module.PortraitVideo(opened, OPTIONS)
         said = spoken(0.7)
         given: list[Any] = []
@@ -69,7 +69,7 @@ class TestLiveKit:
             assert video.options.video_fps == 5 and video.options.audio_sample_rate == RATE
             async for frame in video:
                 given.append(frame)
-                if len(given) == 1:  # it idles, then speaks
+                if len(given) == 1:  # first idle, then speech
                     for chunk in chunks(said):
                         await video.push_audio(module.rtc.AudioFrame(chunk.tobytes(), RATE, 1, len(chunk)))
                     await video.push_audio(module.AudioSegmentEnd())
@@ -93,7 +93,7 @@ class TestLiveKit:
         kinds = [type(frame).__name__ for frame in given]
         assert kinds[0] == "VideoFrame" and kinds[-1] == "AudioSegmentEnd"
         first = kinds.index("AudioFrame")
-        assert first >= 1 and kinds[first - 1] == "VideoFrame"  # a picture goes before its sound
+        assert first >= 1 and kinds[first - 1] == "VideoFrame"  # a picture comes before its sound
         sounds = [np.array(frame.data) for frame in given if isinstance(frame, module.rtc.AudioFrame)]
         assert is_the_same(np.concatenate(sounds), said)
         before, during = (np.frombuffer(given[at].data, np.uint8) for at in (0, first + 1))
@@ -108,12 +108,12 @@ class TestLiveKit:
 
 class TestPipecat:
     async def _pushed(self, module: Any, opened: Portrait, interrupts: bool) -> tuple[list[Any], np.ndarray]:
-        """Everything a processor pushes when called as a pipeline calls it."""
+        """Everything the processor pushes when called as a pipeline would call it."""
         from pipecat.frames.frames import InterruptionFrame, TTSStoppedFrame
 
         down = module.FrameDirection.DOWNSTREAM
         processor = module.SpeakingPortrait(opened, OPTIONS)
-        said = spoken(20 if interrupts else 0.7)  # an interruption is far from its end on a busy machine too
+        said = spoken(20 if interrupts else 0.7)  # long enough to be interrupted midway on a busy machine too
         await processor.setup(types.SimpleNamespace(audio_out_sample_rate=RATE))
         await processor.process_frame(module.StartFrame(), down)
         for chunk in chunks(said):
@@ -149,7 +149,7 @@ class TestPipecat:
 
 @pytest.mark.skipif(not installed("livekit.agents"), reason="livekit-agents is not installed")
 def test_inside_livekit(monkeypatch: pytest.MonkeyPatch, opened: Portrait) -> None:
-    """LiveKit's own runner publishes what it gives, and tells the agent how much was heard."""
+    """LiveKit's own runner publishes its output, and reports to the agent how much was heard."""
     from livekit.agents.voice.avatar import AvatarRunner, QueueAudioOutput
 
     module = integration("livekit", monkeypatch, {})
@@ -204,7 +204,7 @@ def test_inside_livekit(monkeypatch: pytest.MonkeyPatch, opened: Portrait) -> No
 
 @pytest.mark.skipif(not installed("pipecat"), reason="pipecat-ai is not installed")
 def test_inside_pipecat(monkeypatch: pytest.MonkeyPatch, opened: Portrait) -> None:
-    """Pipecat's own pipeline runs it, through a whole turn and one that is interrupted."""
+    """Pipecat's own pipeline runs a complete turn and an interrupted one."""
     from pipecat.frames.frames import InterruptionFrame, TTSStoppedFrame
     from pipecat.tests.utils import SleepFrame, run_test
 

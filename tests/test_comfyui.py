@@ -1,4 +1,4 @@
-"""The ComfyUI nodes, called as ComfyUI calls them: by their tables, in inference mode, with its hooks."""
+"""The ComfyUI nodes, called as ComfyUI does: through their tables, in inference mode, with its hooks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN")
 
 
 class Stopped(Exception):
-    """ComfyUI's exception where the user stops a run."""
+    """ComfyUI's exception when the user stops a run."""
 
 
 class Host:
-    """As much of ComfyUI as the nodes see."""
+    """The parts of ComfyUI that the nodes use."""
 
     def __init__(self, folder: Path) -> None:
         self.told: list[tuple[int, int]] = []
@@ -91,7 +91,7 @@ def host(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         for name, module in host.modules().items():
             patch.setitem(sys.modules, name, module)
-        # As ComfyUI loads a folder of nodes: under a name of its own, as a package.
+        # As ComfyUI loads a folder of nodes: as a package under its own name.
         spec = importlib.util.spec_from_file_location("nodes_of_comfyui", FOLDER / "__init__.py")
         package = importlib.util.module_from_spec(spec)
         patch.setitem(sys.modules, "nodes_of_comfyui", package)

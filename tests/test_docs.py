@@ -37,7 +37,7 @@ def named(path: Path) -> str:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The arguments of every `liveportrait ...` line of the shell blocks; lines that end in a backslash are joined."""
+    """The arguments of every `liveportrait ...` line in shell blocks; lines that end in a backslash are joined."""
     for _, language, body in FENCE.findall(text):
         if language in SHELL:
             for arguments in re.findall(
@@ -47,14 +47,14 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def anchors(text: str) -> set[str]:
-    """The names by which headings can be linked, as Git hosts derive them."""
+    """The anchors of headings, as Git hosts derive them."""
     prose = FENCE.sub("", text)
     headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def links(path: Path) -> Iterator[tuple[Path, str]]:
-    """File and anchor of every relative link of a page."""
+    """File and anchor of every relative link on a page."""
     for target in LINK.findall(FENCE.sub("", path.read_text(encoding="utf-8"))):
         if "://" not in target:
             file, _, anchor = target.partition("#")

@@ -1,7 +1,7 @@
-"""Every command of README and guides is run as it stands, in a scratch folder that has the files it names.
+"""Every command in the README and the guides is run verbatim, in a scratch folder with the files it names.
 
-A new command needs nothing here: photos, videos, sounds and tables that it names are made for it. What cannot run here
-(it wants a camera, a network, Docker) is named in NOT_HERE with its reason.
+New commands need no change here: the photos, videos, sounds and tables that they name are generated. Commands that
+cannot run here (because they need a camera, a network, Docker) are listed in NOT_HERE with the reason.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/guide").glob("*.md"))]
 BLOCK = re.compile(r"^( *)```(?:sh|bash)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
-NOT_HERE = {  # what a command begins with or contains, and why it is not run
+NOT_HERE = {  # patterns of commands, and why they are not run
     r"^git clone|^cd |^pip install|^python3 -m venv|bin/activate": "needs a network; CI itself begins with it",
     r"^jupyter": "tests/test_notebook.py runs the notebook",
     r"^docker": "needs Docker; tests/test_docker.py reads its files",
@@ -48,12 +48,12 @@ NOT_HERE = {  # what a command begins with or contains, and why it is not run
     r"^make web|^liveportrait web": "needs npm and a network; tests/browser/test_web_page.py builds and opens the page",
     r"train animal-detector": "needs data and hours; tests/test_training_animals.py trains a little",
 }
-REPLACED = {  # so that a test neither opens this machine to others nor takes a port that is in use
+REPLACED = {  # so that tests neither open this machine to others nor use a port that is taken
     "--host 0.0.0.0": "--host 127.0.0.1",
     "--port 8000": "",
     "/shared/service": "service",
 }
-ENDS_WITH = {  # commands that end with another status than 0
+ENDS_WITH = {  # commands with an exit status other than 0
     "liveportrait verify out.mp4 photo.jpg": 1,  # the photo is not marked
 }
 load_once = cache(LoadOptions.load)  # the same weights for all commands
@@ -65,7 +65,7 @@ KEYFRAMES = {
 
 
 def commands(text: str) -> Iterator[str]:
-    """The commands of a page's shell blocks, one by one, without their comments."""
+    """The commands in a page's shell blocks, one by one, without comments."""
     for _, body in BLOCK.findall(text):
         for line in body.replace("\\\n", " ").splitlines():
             for command in re.sub(r"(^|\s)#.*$", "", line).split(" && "):
@@ -117,7 +117,7 @@ MAKERS: dict[str, Callable[[Path], object]] = {  # by name, then by suffix
 
 
 def prepare(arguments: list[str], folder: Path) -> None:
-    """Make the files that a command reads, and take away the one that it is to write."""
+    """Create the files that a command reads, and remove the one that it will write."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         path = folder / argument
         if before in OUTPUTS:
@@ -135,7 +135,7 @@ def prepare(arguments: list[str], folder: Path) -> None:
 
 
 class Session:
-    """Somebody who types the commands of a page, one after another."""
+    """A user who types the commands of a page, one after another."""
 
     def __init__(self, page: Path, folder: Path, done: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.page, self.folder, self.done = page, folder, done
@@ -167,7 +167,7 @@ class Session:
         monkeypatch.setattr(uvicorn.Server, "run", run_for_a_while)
 
     def type(self, lines: list[str]) -> None:
-        """Run commands; those for `curl` that follow a server's are run while it serves."""
+        """Run commands; `curl` commands that follow a server command run while it serves."""
         while lines:
             command, *lines = lines
             if reason_not_to_run(command) or command in self.done:
@@ -197,7 +197,7 @@ class Session:
             assert self.served, self.advice(command, "never served")
 
     def shell(self, command: str) -> None:
-        """Run a command of the system; what a page calls ID and JOB are the first ones that the service named."""
+        """Run a system command; a page's ID and JOB stand for the first ones that the service returned."""
         for program in ("curl", "openssl"):
             if re.search(rf"\b{program} ", command) and not shutil.which(program):
                 pytest.skip(f"{program} is not installed")
@@ -233,7 +233,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done() -> set[str]:
-    """The commands that were run: what other pages say alike is run once."""
+    """The commands that have run: a command on several pages is run once."""
     return set()
 
 

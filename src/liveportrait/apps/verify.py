@@ -21,7 +21,7 @@ class NotMarked(UserError):
 
 @dataclass(frozen=True)
 class Verify:
-    """Tell what FILEs say of how they were made.
+    """Show what FILEs say about how they were made.
 
     Exit status 0: all say that they are generated, and are intact; 1: some do not, or were altered; 2: some cannot be
     read.
