@@ -1,4 +1,4 @@
-"""Networks with random weights, and what a back end makes of smooth pictures with them: alike in every back end."""
+"""Networks with random weights, and what a back end computes with them from smooth pictures, to compare back ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ M_IN_FLOAT32 = ("openvino", "winograd")  # in every precision
 
 
 def both_variants() -> dict[str, Networks]:
-    """The compact networks with the painter, and small ones of the published architecture."""
+    """The compact networks with the painter, and small networks of the published architecture."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         compact = build(COMPACT, painter=True)
@@ -36,7 +36,7 @@ def both_variants() -> dict[str, Networks]:
 
 
 def run(backend: Any, networks: Networks, batch: int = 3) -> tuple[Motion, Layers, Tensor]:
-    """Motions of smooth pictures; the layers and pictures of the first one moved a little. Alike in every back end."""
+    """Motions of smooth pictures, and the layers and pictures of the first one slightly moved."""
     size = networks.variant.input_size
     coarse = torch.rand(batch, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     pixels = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear").to(backend.device)
@@ -49,7 +49,7 @@ def run(backend: Any, networks: Networks, batch: int = 3) -> tuple[Motion, Layer
 
 
 def check(name: str, precision: Any, networks: Networks) -> None:
-    """A back end answers as the eager one does, within what its precision allows."""
+    """Check that a back end matches the eager one within the tolerance of its precision."""
     backend, choice = make_backend(name, networks, precision)  # type: ignore[arg-type]
     assert (choice.backend, choice.precision, choice.reason) == (name, precision, "as asked")
     expected_motion, expected_layers, expected = run(make_backend("eager", networks)[0], networks)
@@ -69,7 +69,7 @@ def check(name: str, precision: Any, networks: Networks) -> None:
 
 
 def cues(batch: int) -> Tensor:
-    """Of mouths that somebody looked at."""
+    """Random cues of mouths (batch,5)."""
     return torch.rand(batch, CUES, generator=torch.Generator().manual_seed(3))
 
 

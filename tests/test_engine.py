@@ -27,7 +27,7 @@ def crops() -> np.ndarray:
     return np.ascontiguousarray(smooth.repeat(16, axis=1).repeat(16, axis=2))
 
 
-def test_a_batch_renders_as_its_frames_do(networks, crops):
+def test_a_batch_renders_like_single_frames(networks, crops):
     engine = Engine(networks)
     motion = engine.extract_motion(crops)
     assert [part.shape[0] for part in motion] == [3] * 5
@@ -71,7 +71,7 @@ def test_pixels_are_clipped_and_truncated(networks, crops):
     assert engine.render({}, pose, pose)[0, 0, :, 0].tolist() == [0, 0, 254, 1, 1, 255, 255]
 
 
-def test_images_of_a_wrong_size_or_type_are_refused(networks, crops):
+def test_images_of_the_wrong_size_or_type_are_refused(networks, crops):
     engine = Engine(networks)
     for bad in (crops[0], crops[:, :128], crops.astype(np.float32)):
         with pytest.raises(ValueError, match="not uint8"):

@@ -1,4 +1,4 @@
-"""Exported graphs run in their runtimes, are described, and answer as the eager back end does."""
+"""Exported graphs run in their runtimes, are described, and give the same results as the eager back end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def networks() -> dict[str, Networks]:
 
 @pytest.fixture(scope="module", autouse=True)
 def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """COMPACT's graphs take the exporter half a minute: what is alike is exported once. The cache is empty."""
+    """Exporting COMPACT's graphs takes half a minute, so equal ones are exported only once. The cache is empty."""
     made: dict[tuple[object, ...], bytes] = {}
 
     def export_once(graph: Graph, form: Form) -> bytes:
@@ -50,7 +50,7 @@ def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def test_onnx_runtime_answers_as_the_eager_back_end(networks):
+def test_onnx_runtime_matches_the_eager_back_end(networks):
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     pytest.importorskip("onnxscript", reason="the ONNX exporter is not installed")
     check("onnx", "fp32", networks["compact"])
@@ -89,7 +89,7 @@ def test_exported_onnx_runs_and_is_described(which, precision, batch, networks, 
 
 
 def exported_frame(networks: Networks, batch: int) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Pixels, the parts of both poses, cues, and the picture that the eager back end makes of them."""
+    """Pixels, the parts of both poses, cues, and the picture that the eager back end renders from them."""
     eager = make_backend("eager", networks)[0]
     size = networks.variant.input_size
     pixels = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(4))
@@ -101,7 +101,7 @@ def exported_frame(networks: Networks, batch: int) -> tuple[Tensor, list[Tensor]
     return pixels, [*source, *driving, *told], picture
 
 
-def test_exported_openvino_runs_and_names_what_goes_in_and_out(networks, tmp_path):
+def test_exported_openvino_runs_and_names_its_inputs_and_outputs(networks, tmp_path):
     from liveportrait.face.runtime import import_openvino
 
     export(networks["base"], "openvino", tmp_path / "out", batch=2)
@@ -146,7 +146,7 @@ def test_a_folder_is_never_overwritten(tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
-def test_a_failing_export_leaves_nothing(networks, tmp_path, monkeypatch):
+def test_a_failing_export_leaves_nothing_behind(networks, tmp_path, monkeypatch):
     def fail(*_: object) -> bytes:
         raise OSError("no space left")
 

@@ -1,4 +1,4 @@
-"""The exact savings: the same numbers from fewer operations, and untouched originals."""
+"""Exact rewrites: the same numbers from fewer operations, with the originals untouched."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def poses(count: int, amount: float = 0.3) -> tuple[Pose, Pose]:
 
 
 def pictures_of(networks: Networks, count: int = 2) -> tuple[Motion, Tensor]:
-    """What M says and G draws."""
+    """M's motions and G's pictures."""
     size = networks.variant.input_size
     images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
@@ -61,7 +61,7 @@ def pictures_of(networks: Networks, count: int = 2) -> tuple[Motion, Tensor]:
 
 
 @pytest.mark.parametrize("make", [small_networks, compact_networks])
-def test_networks_answer_alike(make) -> None:
+def test_networks_give_the_same_results(make) -> None:
     original = make()
     before = {name: copy.deepcopy(module.state_dict()) for name, module in original.modules().items()}
     motion, picture = pictures_of(original)
@@ -94,7 +94,7 @@ def test_spectral_norm_of_a_generator_in_training_is_folded() -> None:
     assert not any(key.endswith(("_u", "_v", "_orig")) for key in fast.state_dict())
 
 
-def test_only_batch_norms_behind_a_sum_are_left() -> None:
+def test_only_batch_norms_after_a_sum_are_left() -> None:
     fast = optimised(small_networks())
     kinds = nn.BatchNorm2d | nn.BatchNorm3d
     left = [
@@ -196,7 +196,7 @@ def test_base_needs_fewer_operations() -> None:
 
 
 @pytest.mark.parametrize("make", [small_networks, compact_networks])
-def test_bf16_is_no_coarser_than_before(make) -> None:
+def test_bf16_is_as_accurate_as_before(make) -> None:
     original = make()
     expected = pictures_of(original)[1]
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Graphs for browsers: whole for WebGPU, half as large, and in answer what the eager networks say."""
+"""Graphs for browsers: fully supported by WebGPU, half as large, with the same results as the eager networks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def folder(pytestconfig: pytest.Config) -> Path:
 
 
 def call(folder: Path, name: str, *tensors: Tensor) -> list[Tensor]:
-    """A graph's outputs for the inputs that `graphs.json` names, in their order."""
+    """A graph's outputs for its inputs in the order of `graphs.json`."""
     import onnxruntime
 
     told = json.loads((folder / "graphs.json").read_text())["graphs"][name]
@@ -46,7 +46,7 @@ def call(folder: Path, name: str, *tensors: Tensor) -> list[Tensor]:
     return [torch.from_numpy(array) for array in made]
 
 
-def test_graphs_for_browsers_answer_as_the_eager_back_end(folder, networks):
+def test_graphs_for_browsers_match_the_eager_back_end(folder, networks):
     eager = make_backend("eager", networks)[0]
     size = networks.variant.input_size
     coarse = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -64,7 +64,7 @@ def test_graphs_for_browsers_answer_as_the_eager_back_end(folder, networks):
         assert -10 * torch.log10((made - expected).square().mean()) >= PICTURE
 
 
-def test_the_small_networks_answer_too(folder, networks):
+def test_the_small_networks_match_too(folder, networks):
     given = torch.Generator().manual_seed(2)
     told = json.loads((folder / "graphs.json").read_text())["graphs"]
     small = set(networks.modules()) & {"stitching", "eye_retargeting", "lip_retargeting", "expression"}
@@ -76,7 +76,7 @@ def test_the_small_networks_answer_too(folder, networks):
         torch.testing.assert_close(call(folder, name, *tensors)[0], expected, atol=2e-3, rtol=1e-3)
 
 
-def test_the_stages_answer_as_the_whole(folder, networks):
+def test_the_stages_match_the_full_graph(folder, networks):
     source, driving = poses(1, torch.device("cpu"))
     size = networks.variant.input_size
     coarse = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -99,7 +99,7 @@ def test_the_stages_answer_as_the_whole(folder, networks):
         assert -10 * torch.log10((made - expected).square().mean()) >= PICTURE
 
 
-def test_webgpu_takes_every_lookup_and_weights_are_stored_in_half(folder, networks):
+def test_webgpu_supports_every_lookup_and_weights_are_stored_in_float16(folder, networks):
     import onnx
 
     lookups = 0

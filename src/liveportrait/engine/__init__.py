@@ -1,7 +1,7 @@
-"""Runs the networks: one interface, several back ends that differ in speed only.
+"""Running the networks: one interface, several back ends that differ only in speed.
 
-Nobody has run one on a GPU here (`cudagraphs`, `tensorrt`, and `onnx`, `compile` and `eager` on CUDA): those are
-written from the documentation, and their tests run where there is a CUDA device.
+The GPU back ends (`cudagraphs`, `tensorrt`, and `onnx`, `compile` and `eager` on CUDA) have not been run here: they are
+written from the documentation, and their tests run on machines with a CUDA device.
 """
 
 from liveportrait.engine.backend import Backend, make_backend

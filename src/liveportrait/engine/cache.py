@@ -1,4 +1,4 @@
-"""Compiled artefacts on disk. One is found again only where everything that shaped it is the same."""
+"""A cache of compiled artefacts on disk. An artefact is reused only if everything that it depends on is unchanged."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def cache_folder() -> Path:
 
 
 def artefact_key(networks: Networks, *settings: object) -> str:
-    """A name for what is compiled from these networks: 32 hexadecimal digits.
+    """A key for artefacts compiled from these networks: 32 hexadecimal digits.
 
-    It changes with the weights and sizes, the code of the networks, the versions of this program and of PyTorch,
-    the machine, and with `settings`: runtime and its version, device, precision, threads, shapes.
+    It depends on the weights and sizes, the code of the networks, the versions of this program and of PyTorch, the
+    machine, and `settings`: runtime and its version, device, precision, threads, shapes.
     """
     digest = hashlib.sha256()
     facts = (networks.variant, version("liveportrait"), torch.__version__, _machine(), settings)
@@ -44,9 +44,9 @@ def artefact_key(networks: Networks, *settings: object) -> str:
 
 
 def load_or_make(name: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
-    """The artefact of that file name, made and kept if it is not there or damaged; and whether it was made.
+    """The artefact with that file name, made and stored if it is missing or damaged; and whether it was made.
 
-    A folder that cannot be written costs the keeping, not the artefact.
+    If the folder cannot be written, the artefact is made but not stored.
     """
     path = cache_folder() / name
     try:
@@ -59,7 +59,7 @@ def load_or_make(name: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
 
 
 def replace_artefact(name: str, artefact: bytes) -> bytes:
-    """Keeps the artefact under that file name; returns it."""
+    """Stores the artefact under that file name, and returns it."""
     path = cache_folder() / name
     with suppress(OSError, UserError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def _digest(data: bytes) -> bytes:
 
 @cache
 def _code() -> str:
-    """Digest of the sources of networks/ and engine/: the same weights under other code are another graph."""
+    """Digest of the sources of networks/ and engine/: with other code the same weights give another graph."""
     digest = hashlib.sha256()
     root = Path(__file__).parents[1]
     for path in sorted(path for room in ("networks", "engine") for path in (root / room).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""`Engine`: pictures in as uint8 arrays, pictures out as uint8 arrays, whatever runs the networks."""
+"""`Engine`: uint8 pictures in and out, whichever back end runs the networks."""
 
 from __future__ import annotations
 
@@ -22,24 +22,23 @@ from liveportrait.networks.interface import Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import compose
 
 BATCH = 4
-MOST_WORKERS = 4  # each holds the activations of a batch
-PIXELS_ON_A_CPU = BATCH * 256**2  # of a batch: larger pictures take longer in one, and more memory
+MAX_WORKERS = 4  # each holds the activations of a batch
+CPU_BATCH_PIXELS = BATCH * 256**2  # in a batch: larger pictures would make it slower and need more memory
 
 
 def pick_device(name: str = "auto") -> str:
-    """A device's name as PyTorch spells it; "auto" is CUDA where there is one, else the CPU."""
+    """A device's name in PyTorch; "auto" is CUDA if available, otherwise the CPU."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name
 
 
 class Engine:
-    """Runs the networks of one variant, batched. Calls may come from any thread; of one call the next knows no more
-    than what `notes` tell.
+    """Runs the networks of one variant in batches. Thread-safe; apart from `notes`, no state is kept between calls.
 
-    Motions and poses go in and come out on the networks' device. `threads` sets PyTorch's CPU threads for
-    the whole process; None leaves them alone. `backend` runs F, M, W and G, in `precision`; either may be "auto", and
-    the attributes of these names tell what was chosen, `reason` why. Raises UserError where it cannot run.
+    Motions and poses are on the networks' device, going in and coming out. `threads` sets the number of PyTorch's CPU
+    threads for the entire process; None leaves it alone. `backend` runs F, M, W and G in `precision`; either may be
+    "auto", and the attributes with these names say what was chosen, `reason` why. Raises UserError if it cannot run.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Engine:
             if threads < 1:
                 raise UserError(f"cannot run on {threads} threads: give at least 1")
             torch.set_num_threads(threads)
-        # The back end has F, M, W and G in a form of its own; only the small networks are kept here.
+        # The back end holds its own form of F, M, W and G; only the small networks are kept here.
         self.variant = networks.variant
         self._stitching = networks.stitching
         self._eye_retargeting, self._lip_retargeting = networks.eye_retargeting, networks.lip_retargeting
@@ -65,75 +64,75 @@ class Engine:
 
         self._backend = GuardedBackend(made, wider if choice.precision == "fp16" else None)
         self.backend, self.precision, self.reason = choice.backend, choice.precision, choice.reason
-        self.threads = torch.get_num_threads()  # of the CPU, in all
-        # How many frames should go through the networks together: more are no faster, and cannot be interrupted.
+        self.threads = torch.get_num_threads()  # CPU threads in total
+        # How many frames to put through the networks at once: more would be no faster, and delay an interruption.
         pixels = self.variant.output_size**2
-        self.batch = BATCH if self.device.type != "cpu" else max(1, min(BATCH, PIXELS_ON_A_CPU // pixels))
-        self._turn: AbstractContextManager[object] = (
+        self.batch = BATCH if self.device.type != "cpu" else max(1, min(BATCH, CPU_BATCH_PIXELS // pixels))
+        self._lock: AbstractContextManager[object] = (
             nullcontext() if self._backend.concurrent else threading.Lock()
         )
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """The device that the networks are on."""
         return self._backend.device
 
     def workers(self, batches: int) -> AbstractContextManager[Workers]:
-        """A block in which so many batches are run, by as many workers as they, the back end and the CPU allow."""
-        runs_here = self._backend.concurrent and self.device.type == "cpu"
-        return divided(self.threads, batches if runs_here else 1)
+        """A `with` block for running that many batches, with as many workers as batches, back end and CPU allow."""
+        can_share = self._backend.concurrent and self.device.type == "cpu"
+        return divided_threads(self.threads, batches if can_share else 1)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was done otherwise than asked so far, a sentence each: see `GuardedBackend`."""
+        """One sentence for each thing that was done differently than asked so far: see `GuardedBackend`."""
         return self._backend.notes
 
     @property
     def can_stitch(self) -> bool:
-        """Whether the weights bring the stitching module."""
+        """Whether the weights include the stitching module."""
         return self._stitching is not None
 
     @property
     def can_retarget_eyes(self) -> bool:
-        """Whether the weights bring the module for eyes."""
+        """Whether the weights include the eye retargeting module."""
         return self._eye_retargeting is not None
 
     @property
     def can_retarget_lips(self) -> bool:
-        """Whether the weights bring the module for lips."""
+        """Whether the weights include the lip retargeting module."""
         return self._lip_retargeting is not None
 
     @property
     def can_express(self) -> bool:
-        """Whether the weights bring E, which makes an expression the source's own."""
+        """Whether the weights include E, which adapts an expression to the source's face."""
         return self._expression is not None
 
     @torch.no_grad()
     def encode_appearance(self, images: NDArray[np.uint8]) -> Features:
-        """F of RGB crops (B,S,S,3) uint8, S the variant's input size."""
-        with self._turn:
+        """F for RGB crops (B,S,S,3) uint8, S the variant's input size."""
+        with self._lock:
             return self._backend.appearance(self._to_tensor(images))
 
     @torch.no_grad()
     def extract_motion(self, images: NDArray[np.uint8]) -> Motion:
-        """M of RGB crops (B,S,S,3) uint8, S the variant's input size; float32."""
-        with self._turn:
+        """M for RGB crops (B,S,S,3) uint8, S the variant's input size; float32."""
+        with self._lock:
             return self._backend.motion(self._to_tensor(images))
 
     @torch.no_grad()
     def layers(self, features: Features, source: Pose, driving: Pose, cues: Tensor | None = None) -> Layers:
-        """What pictures of driving poses with batch B are composed of; the arguments are those of `render`."""
+        """The layers that pictures of driving poses with batch B are composed of; arguments as for `render`."""
         return self._rendered(features, source, driving, cues)[0]
 
     @torch.no_grad()
     def render(
         self, features: Features, source: Pose, driving: Pose, cues: Tensor | None = None
     ) -> NDArray[np.uint8]:
-        """RGB pictures (B,S,S,3) uint8, S the variant's output size, of driving poses with batch B.
+        """RGB pictures (B,S,S,3) uint8, S the variant's output size, for driving poses with batch B.
 
-        Features and source pose have batch B, or 1 for one source driven B times. cues (B,5): what the driver's mouth
-        shows, see `mouth_cues`, where somebody looked. Values are clipped to
-        [0, 1], scaled by 255 and truncated, as the published program does.
+        Features and source pose have batch B, or 1 for one source driven B times. cues (B,5) describe the driver's
+        mouth, see `mouth_cues`; None if unknown. Values are clipped to [0, 1], scaled by 255 and truncated, as in the
+        published program.
         """
         picture = compose(*self._rendered(features, source, driving, cues))
         return (picture.clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().contiguous().numpy()
@@ -146,7 +145,7 @@ class Engine:
         repeated = {name: _repeat(value, count) for name, value in features.items()}
         if cues is None:
             cues = driving.scale.new_zeros(count, CUES)
-        with self._turn:
+        with self._lock:
             return self._backend.render(repeated, source.expand(count), driving, cues), repeated
 
     @torch.no_grad()
@@ -156,7 +155,7 @@ class Engine:
         return module(_repeat(source, driving.shape[0]), driving)
 
     def stitched(self, source: Pose, driving: Pose) -> Pose:
-        """Driving poses (B), stitched: keypoints moved, and what lies outside the head held where W can do so."""
+        """Driving poses (B), stitched: keypoints are moved, and what lies outside the head is held if W supports it."""
         keypoints = self.stitch(source.keypoints, driving.keypoints)
         return driving._replace(keypoints=keypoints, pin=torch.ones_like(driving.pin))
 
@@ -164,7 +163,7 @@ class Engine:
     def retarget_eyes(self, source: Tensor, ratios: Tensor) -> Tensor:
         """Offsets Δ (B,21,3) for source keypoints (B or 1,21,3) and ratios (B,3).
 
-        A row of ratios: the source's left eye, its right eye, the wanted opening.
+        A row of ratios contains the source's left eye, its right eye and the wanted opening.
         """
         module = _present(self._eye_retargeting, "eye retargeting")
         return module(_repeat(source, ratios.shape[0]), ratios)
@@ -177,7 +176,7 @@ class Engine:
 
     @torch.no_grad()
     def express(self, landmarks: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
-        """E's offsets (B,21,2) of a face with flat landmarks and scores of its own, batch 1, for scores (B,52)."""
+        """E's offsets (B,21,2) for wanted scores (B,52), given a face's flat landmarks and own scores, batch 1."""
         return _present(self._expression, "expression")(landmarks, own, wanted)
 
     def _to_tensor(self, images: NDArray[np.uint8]) -> Tensor:
@@ -194,34 +193,34 @@ def _repeat(value: Tensor, count: int) -> Tensor:
 
 def _present(module: nn.Module | None, name: str) -> nn.Module:
     if module is None:
-        raise UserError(f"these weights bring no {name} module")
+        raise UserError(f"these weights have no {name} module")
     return module
 
 
 @dataclass(frozen=True)
 class Workers:
-    """So many batches at once, on so many CPU threads each; None leaves the threads as they are.
+    """How many batches run at once, and on how many CPU threads each; None leaves the threads as they are.
 
-    Two batches on one core each are done sooner than the same two in turn on two cores: nothing waits at the end of
-    every layer, and small layers do not divide well.
+    Two batches on one core each finish sooner than one after the other on two cores: no thread waits at the end of
+    every layer, and small layers do not parallelise well.
     """
 
     count: int = 1
     threads: int | None = None
 
     def enter(self) -> None:
-        """To be called by a thread before it runs networks. PyTorch's threads are counted for each caller."""
+        """A worker thread calls this before it runs networks: PyTorch's thread count is per calling thread."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
 
 
 @contextmanager
-def divided(cores: int, batches: int) -> Iterator[Workers]:
-    """The workers for a number of batches on a number of CPU threads; for the length of a block.
+def divided_threads(cores: int, batches: int) -> Iterator[Workers]:
+    """The workers for a number of batches on a number of CPU threads, for the duration of a `with` block.
 
-    PyTorch keeps the last count for threads that are yet to start: afterwards it is `cores` again.
+    PyTorch applies the last count set to threads that start later, so it is reset to `cores` at the end.
     """
-    count = max(1, min(cores, batches, MOST_WORKERS))
+    count = max(1, min(cores, batches, MAX_WORKERS))
     try:
         yield Workers(count, cores // count) if count > 1 else Workers()
     finally:

@@ -1,8 +1,8 @@
 """Networks as plain graphs, tensors in and tensors out, for runtimes other than PyTorch.
 
-A graph has a fixed batch: what is not there need not be decided at every frame. `Rows` runs any batch through it.
-What goes in and out is float32 in every precision. `openvino_layout` gives COMPACT the shape that such graphs run
-fastest. Volumes are sampled in one of two forms (`networks.sampling`), for not every runtime has 5-D grid sampling.
+A graph has a fixed batch size, which saves decisions at run time; `Rows` runs any batch through it. Inputs and outputs
+are float32 in every precision. `openvino_layout` gives COMPACT the form in which such graphs run fastest. Volumes are
+sampled in one of two forms (`networks.sampling`), since not every runtime has 5-D grid sampling.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from liveportrait.networks.geometry import Form, sampling_form
 from liveportrait.networks.interface import NUM_KEYPOINTS, Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import Renderer
 
-CHANNELS = 16  # of which OpenVINO's layout of maps has a multiple
+CHANNELS = 16  # OpenVINO's layout of maps holds a multiple of this many
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 """A call of a runtime: the outputs for inputs of the graph's own shapes."""
@@ -32,7 +32,7 @@ Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class Graph:
-    """A module of tensors, example inputs that fix its shapes, and the names of what goes in and out."""
+    """A module on tensors, example inputs that fix its shapes, and the names of its inputs and outputs."""
 
     name: str
     module: nn.Module
@@ -41,17 +41,17 @@ class Graph:
     output_names: tuple[str, ...]
 
     def export(self, form: Form) -> torch.export.ExportedProgram:
-        """The graph as PyTorch's own exchange format."""
+        """The graph in PyTorch's own exchange format."""
         with torch.no_grad(), sampling_form(form):
             return torch.export.export(self.module.eval(), self.inputs)
 
 
 def openvino_layout(networks: Networks) -> Networks:
-    """The compact networks in the shape that compiled graphs run fastest; the numbers are the same up to rounding.
+    """The compact networks in the form that compiled graphs run fastest; the numbers are the same up to rounding.
 
-    Two changes cost nothing in PyTorch and save a third of a frame in OpenVINO 2026.4: dividing a map channel-wise
-    copies both halves there, and reordering a map whose channels are no multiple of 16 into the layout of its
-    convolutions is eight times slower. Changes the modules in place: give it copies (`optimised` returns some).
+    Two changes cost nothing in PyTorch and save a third of a frame in OpenVINO 2026.4, where splitting a map by
+    channels copies both halves, and reordering a map into the layout of its convolutions is eight times slower if its
+    channels are not a multiple of 16. The modules are changed in place: pass copies (`optimised` makes some).
     """
     warping, generator = networks.warping, networks.generator
     for network in (warping, generator):
@@ -59,7 +59,7 @@ def openvino_layout(networks: Networks) -> Networks:
             for name, child in list(parent.named_children()):
                 if isinstance(child, SpatialModulation):
                     setattr(parent, name, _SplitModulation(child).eval().requires_grad_(False))
-    # These read maps side by side, whose channels add up to any number.
+    # The inputs of these are concatenated maps, whose channels add up to any number.
     if isinstance(warping, compact.warping.WarpingModule):
         warping.enter = _PaddedConv(warping.enter)
     if isinstance(generator, compact.generator.Generator):
@@ -68,7 +68,7 @@ def openvino_layout(networks: Networks) -> Networks:
 
 
 class _SplitModulation(nn.Module):
-    """Answers as `SpatialModulation` does; the 1 of 1 + gain is part of a bias."""
+    """Equivalent to `SpatialModulation`; the 1 in 1 + gain is folded into a bias."""
 
     @torch.no_grad()
     def __init__(self, original: SpatialModulation) -> None:
@@ -85,7 +85,7 @@ class _SplitModulation(nn.Module):
 
 
 class _PaddedConv(nn.Conv2d):
-    """A convolution whose input is filled up with channels of zeros to a multiple of 16."""
+    """A convolution whose input is padded with zero channels to a multiple of 16."""
 
     def __init__(self, original: nn.Conv2d) -> None:
         missing = -original.in_channels % CHANNELS
@@ -105,14 +105,14 @@ class _PaddedConv(nn.Conv2d):
 
 
 def motion_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
-    """M: pixels (B,3,S,S) in [0, 1] to the five parts of a `Motion`. Networks in 16 bits have passed `to_half`."""
+    """M: pixels (B,3,S,S) in [0, 1] to the five parts of a `Motion`. For 16 bits, pass networks from `to_half`."""
     pixels = _pixels(networks, batch)
     module = _in(precision, _Motion(networks.motion), pixels.device)
     return Graph("motion", module, (pixels,), ("pixels",), Motion._fields)
 
 
 def appearance_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
-    """F: pixels (B,3,S,S) in [0, 1] to its features, in the order of their names."""
+    """F: pixels (B,3,S,S) in [0, 1] to its features, sorted by name."""
     pixels = _pixels(networks, batch)
     names = tuple(example_features(networks, batch, precision))
     module = _in(precision, _Appearance(networks.appearance, names), pixels.device)
@@ -120,23 +120,23 @@ def appearance_graph(networks: Networks, batch: int = 1, precision: Precision = 
 
 
 def render_graph(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Graph:
-    """W, then G: features in the order of their names, source pose, driving pose to the three of `Layers`.
+    """W, then G: features sorted by name, source pose and driving pose to the three parts of `Layers`.
 
-    Networks with a painter take cues (B,5) at the end.
+    Networks with a painter take cues (B,5) as the last input.
     """
     features = example_features(networks, batch, precision)
     names = tuple(features)
-    # Two poses of equal numbers: one tensor given twice would become one input.
+    # Two separate poses with equal numbers: one tensor given twice would become one input.
     source, driving = example_pose(networks, batch), example_pose(networks, batch)
     pose_names = (f"{whose}_{part}" for whose in ("source", "driving") for part in Pose._fields)
     module = _in(precision, _Render(Renderer(networks), names), source.keypoints.device)
-    told = {} if networks.mouth_painter is None else {"cues": source.scale.new_zeros(batch, CUES)}
-    inputs = (*features.values(), *source, *driving, *told.values())
-    return Graph("render", module, inputs, (*names, *pose_names, *told), Layers._fields)
+    extra = {} if networks.mouth_painter is None else {"cues": source.scale.new_zeros(batch, CUES)}
+    inputs = (*features.values(), *source, *driving, *extra.values())
+    return Graph("render", module, inputs, (*names, *pose_names, *extra), Layers._fields)
 
 
 def small_graphs(networks: Networks, batch: int = 1) -> list[Graph]:
-    """S, the eye and lip retargeting and E, those that are present: each a graph of its module's own arguments."""
+    """Graphs of S, eye and lip retargeting and E, as far as present, with their modules' own arguments."""
     keypoints = example_pose(networks, batch).keypoints
     ratios = keypoints.new_full((batch, 3), 0.3)
     scores = keypoints.new_full((batch, SCORES), 0.2)
@@ -159,7 +159,7 @@ def small_graphs(networks: Networks, batch: int = 1) -> list[Graph]:
 
 @torch.no_grad()
 def example_features(networks: Networks, batch: int = 1, precision: Precision = "fp32") -> Features:
-    """Features of a grey picture, float32, in the order of their names."""
+    """Features of a grey picture, float32, sorted by name."""
     pixels = _pixels(networks, batch)
     with autocast_for(precision, pixels.device):
         features: Features = networks.appearance(pixels)
@@ -167,7 +167,7 @@ def example_features(networks: Networks, batch: int = 1, precision: Precision = 
 
 
 def example_pose(networks: Networks, batch: int = 1) -> Pose:
-    """A pose for graphs to be made with."""
+    """An example pose for building graphs."""
     device = next(networks.motion.parameters()).device
     return Pose(
         torch.linspace(-0.5, 0.5, NUM_KEYPOINTS * 3, device=device).view(1, -1, 3).repeat(batch, 1, 1),
@@ -179,14 +179,14 @@ def example_pose(networks: Networks, batch: int = 1) -> Pose:
 
 
 class Rows:
-    """A graph of fixed batch behind calls of any batch: rows go through in groups, the last is filled up."""
+    """Runs any batch through a graph of fixed batch size: in groups of rows, the last one padded."""
 
     def __init__(self, run: Run, batch: int) -> None:
         self._run = run
         self._batch = batch
 
     def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The outputs, each with the batch of the inputs."""
+        """The outputs, each with the batch size of the inputs."""
         count = len(tensors[0])
         groups = []
         for start in range(0, count, self._batch):
@@ -232,7 +232,7 @@ class _Render(nn.Module):
 
 
 class _InHalf(nn.Module):
-    """A module in 16 bits, float32 in and out."""
+    """A module that computes in 16 bits, with float32 inputs and outputs."""
 
     def __init__(self, module: nn.Module, precision: Precision, device: torch.device) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """ONNX: files for other runtimes, and ONNX Runtime as a back end on the CPU or an NVIDIA GPU.
 
-ONNX has 5-D grid sampling since operator set 20, so that F, M, and W with G are one graph each.
+ONNX has had 5-D grid sampling since operator set 20, so F, M, and W with G are one graph each.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ INSTALL = 'install it with: pip install "liveportrait[onnx]"'
 class OnnxBackend:
     """F, M, and W with G in ONNX Runtime, on the CPU in float32, or on the CUDA device of the networks.
 
-    Graphs are exported at the first start and read from the cache afterwards. `threads`: of one frame; None is ONNX
-    Runtime's choice. Raises UserError where ONNX Runtime, or its part for the device, is not installed.
+    Graphs are exported on the first start and read from the cache afterwards. `threads` is per frame; None leaves it to
+    ONNX Runtime. Raises UserError if ONNX Runtime, or its support for the device, is not installed.
     """
 
     concurrent = False
@@ -76,9 +76,9 @@ class OnnxBackend:
 
     def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
         """W, then G."""
-        told = [cues] if self._takes_cues else []
+        extra = [cues] if self._takes_cues else []
         return Layers(
-            *self._render([*(features[name] for name in sorted(features)), *source, *driving, *told])
+            *self._render([*(features[name] for name in sorted(features)), *source, *driving, *extra])
         )
 
     def _find_providers(self) -> list[Any]:
@@ -115,7 +115,7 @@ class OnnxBackend:
 
 
 class _Session(Rows):
-    """A session behind calls of any batch; arrays pass through the CPU's memory."""
+    """A session that accepts any batch size; arrays pass through the CPU's memory."""
 
     def __init__(self, session: onnxruntime.InferenceSession, batch: int, device: torch.device) -> None:
         taken = {port.name: index for index, port in enumerate(session.get_inputs())}
@@ -129,14 +129,14 @@ class _Session(Rows):
 
 
 def export_onnx(graph: Graph, form: Form) -> bytes:
-    """The graph as a file in the ONNX format, operator set 20. Raises UserError where the exporter is missing."""
+    """The graph as a file in the ONNX format, operator set 20. Raises UserError if the exporter is missing."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(f"exporting to ONNX needs {error.name}: {INSTALL}") from error
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # torch's exporter tells of every operator set it passes
+    logging.disable(logging.WARNING)  # torch's exporter logs every operator set it passes
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")

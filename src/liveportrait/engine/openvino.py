@@ -1,9 +1,8 @@
-"""OpenVINO on the CPU: M, and the convolutions of W and G, in its graphs; the geometry between them in PyTorch.
+"""OpenVINO on the CPU: M, and the convolutions of W and G, as its graphs; the geometry between them in PyTorch.
 
-OpenVINO has no 5-D grid sampling, and in bfloat16 it would round coordinates too: a flow that is off by a pixel
-breaks a face where a colour that is off by 1/256 does not show. So only what is convolutions from end to end becomes
-a graph; W and G offer those parts as methods. M is one graph and stays float32 in every precision: its outputs are
-coordinates.
+OpenVINO has no 5-D grid sampling, and in bfloat16 it would round coordinates too: a flow that is off by a pixel breaks
+a face, while a colour that is off by 1/256 is invisible. So only parts that are entirely convolutions become graphs; W
+and G offer them as methods. M is one graph and stays float32 in every precision, since its outputs are coordinates.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ if TYPE_CHECKING:
 
 
 class OpenVinoBackend:
-    """F, M, W and G on the CPU; F, which runs once a source, in PyTorch.
+    """F, M, W and G on the CPU; F, which runs once per source, in PyTorch.
 
-    `threads`: of one frame; None is every core. Graphs are compiled at the first start and read from the cache
-    afterwards. Raises UserError where the networks are on another device, or the precision is unknown.
+    `threads` is per frame; None is every core. Graphs are compiled on the first start and read from the cache
+    afterwards. Raises UserError if the networks are on another device, or the precision is not supported.
     """
 
     concurrent = False
@@ -88,7 +87,7 @@ class OpenVinoBackend:
 
 
 class _CompiledWarping(nn.Module):
-    """COMPACT's W: its convolutions are a graph, geometry and lookups stay in PyTorch."""
+    """COMPACT's W: its convolutions are a graph, geometry and sampling stay in PyTorch."""
 
     def __init__(self, networks: Networks, compiler: _Compiler, precision: Precision) -> None:
         super().__init__()
@@ -109,7 +108,7 @@ class _CompiledWarping(nn.Module):
 
 
 class _CompiledGenerator(nn.Module):
-    """G as one graph: the picture (BASE), or the layers of it (COMPACT)."""
+    """G as one graph, which gives the picture (BASE) or its layers (COMPACT)."""
 
     def __init__(self, networks: Networks, compiler: _Compiler, precision: Precision) -> None:
         super().__init__()
@@ -129,7 +128,7 @@ class _CompiledGenerator(nn.Module):
 
 
 class _Predict(nn.Module):
-    """The convolutions of COMPACT's W on tensors alone."""
+    """The convolutions of COMPACT's W, with tensors as inputs and outputs."""
 
     def __init__(self, warping: WarpingModule) -> None:
         super().__init__()
@@ -140,7 +139,7 @@ class _Predict(nn.Module):
 
 
 class _Generate(nn.Module):
-    """G on tensors alone: the warped source in the order of its names."""
+    """G, with tensors as inputs and outputs: the parts of the warped source, sorted by name."""
 
     def __init__(self, generator: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
@@ -154,7 +153,7 @@ class _Generate(nn.Module):
 
 
 class _Compiler:
-    """Turns modules into OpenVINO's compiled graphs, or reads them from the cache."""
+    """Compiles modules with OpenVINO, or reads the compiled graphs from the cache."""
 
     def __init__(self, networks: Networks, threads: int | None) -> None:
         self._ov = import_openvino()
@@ -167,7 +166,7 @@ class _Compiler:
     def compile(
         self, name: str, precision: Precision, make: Callable[[], tuple[nn.Module, Sequence[Tensor]]]
     ) -> Rows:
-        """The graph of that name; `make` gives the module and example inputs where it is not in the cache."""
+        """The graph with that name; `make` gives the module and example inputs if it is not in the cache."""
         options = self._options | {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
         file = f"{self._key}-{name}-{precision}.openvino"
 
@@ -199,7 +198,7 @@ class _Compiler:
 def convert(module: nn.Module, inputs: Sequence[Tensor]) -> ov.Model:
     """The module as an openvino.Model in float32, with the shapes of the inputs; 5-D sampling is decomposed.
 
-    OpenVINO's own `convert_model` would report its use over the network; what it calls for PyTorch does not.
+    OpenVINO's own `convert_model` would report its use over the network; the functions it calls for PyTorch do not.
     """
     import_openvino()
     from openvino.frontend import FrontEndManager
@@ -215,7 +214,7 @@ def convert(module: nn.Module, inputs: Sequence[Tensor]) -> ov.Model:
 
 
 def save_graph(graph: Graph, folder: Path) -> None:
-    """The graph, in float32, as an .xml and a .bin file. Inputs that it does not use are left out."""
+    """Save the graph, in float32, as an .xml and a .bin file. Unused inputs are dropped."""
     model = convert(graph.module, graph.inputs)
     for port in model.inputs:
         port.get_tensor().set_names({graph.input_names[_position(port)]})
@@ -225,13 +224,13 @@ def save_graph(graph: Graph, folder: Path) -> None:
 
 
 def _position(port: ov.Output) -> int:
-    """The number of an input among the module's tensors: tensors_0, tensors_1, ..., less those that are not used."""
+    """The index of an input among the module's tensors, tensors_0, tensors_1, ..., of which unused ones are missing."""
     return int(port.get_any_name().rpartition("_")[2])
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """The decoder logs a traceback for every decomposition that this PyTorch does not know."""
+    """Suppress the decoder's logs: it writes a traceback for every decomposition that this PyTorch lacks."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -15,14 +15,14 @@ from liveportrait.networks import Networks
 from liveportrait.networks.interface import Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import Renderer
 
-WARM_UP = 3  # runs before recording a CUDA graph, in which libraries choose their kernels and allocate
+WARM_UP = 3  # runs before recording a CUDA graph, so that libraries choose their kernels and allocate memory
 
 
 class EagerBackend:
-    """F, M, W and G operation by operation; the other back ends are held to this one in float32.
+    """F, M, W and G operation by operation; the reference, in float32, for the other back ends.
 
-    The convolutions are in float32, or in 16 bits: bfloat16, or on a GPU float16. What runs is `optimised(networks)`:
-    the networks given are left as they are, and later changes of their weights are not seen.
+    Convolutions are in float32 or in 16 bits: bfloat16, or on a GPU float16. It runs `optimised(networks)`: the given
+    networks stay unchanged, and later changes of their weights have no effect.
     """
 
     concurrent = True
@@ -54,10 +54,10 @@ class EagerBackend:
 
 
 class CompileBackend:
-    """M, and W with G, through torch.compile. F runs once a source and is not worth compiling.
+    """M, and W with G, through torch.compile. F runs once per source and is not worth compiling.
 
-    The first frame of every batch size waits for the compiler: minutes on two cores. PyTorch keeps what it compiled
-    in a cache of its own. Raises UserError where there is no compiler (a C++ compiler on a CPU, Triton on a GPU).
+    The first frame of each batch size waits for the compiler: minutes on two cores. PyTorch keeps compiled code in its
+    own cache. Raises UserError if there is no compiler (a C++ compiler on a CPU, Triton on a GPU).
     """
 
     concurrent = False
@@ -83,9 +83,9 @@ class CompileBackend:
 
 
 def require_compiler(device: torch.device, what: str, instead: str) -> None:
-    """Compile one sum, so that a missing compiler is one sentence and not a page from within a frame or a step.
+    """Compile a trivial function, so that a missing compiler gives one sentence and not a page of errors later on.
 
-    Raises `UserError`: `what` needs it, and what to do `instead`.
+    Raises `UserError`, which says `what` needs the compiler and what to do `instead`.
     """
 
     def add(x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def require_compiler(device: torch.device, what: str, instead: str) -> None:
 
     try:
         torch.compile(add)(torch.ones(8, device=device))
-    except Exception as error:  # the compiler's errors have no common class below it
+    except Exception as error:  # the compiler's errors have no narrower common class
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{what} needs a C++ compiler (on a GPU, Triton), and compiling failed ({reason}): install it, or {instead}"
@@ -101,10 +101,10 @@ def require_compiler(device: torch.device, what: str, instead: str) -> None:
 
 
 class CudaGraphsBackend:
-    """The eager back end's M, and W with G, recorded for every batch size when it first occurs.
+    """The eager back end's M, and W with G, recorded once for each batch size when it first occurs.
 
-    A frame's hundreds of kernels are then launched together. Calls from several threads must take turns: a recording
-    has one set of buffers. Raises UserError where the networks are not on a CUDA device.
+    A frame's hundreds of kernels are then launched together. Calls from several threads must not overlap: a recording
+    has one set of buffers. Raises UserError if the networks are not on a CUDA device.
     """
 
     concurrent = False

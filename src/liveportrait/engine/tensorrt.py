@@ -1,5 +1,7 @@
-"""TensorRT on NVIDIA GPUs: engines built from the ONNX graphs, on this GPU, once. From version 11.2 on it has 5-D
-grid sampling; older versions get the decomposed form."""
+"""TensorRT on NVIDIA GPUs: engines built once from the ONNX graphs, on the GPU in use.
+
+TensorRT has 5-D grid sampling from version 11.2 on; older versions get the decomposed form.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,11 @@ BATCH = 4
 
 
 class TensorRtBackend:
-    """M, and W with G, as TensorRT engines for batches of four; F, which runs once a source, in PyTorch.
+    """M, and W with G, as TensorRT engines for batches of four; F, which runs once per source, in PyTorch.
 
-    Their types are those of the ONNX graph (strongly typed networks): float32 with TF32, or convolutions in float16.
-    Building takes minutes; the result is kept. Raises UserError where the networks are not on a CUDA device, or
-    TensorRT is missing.
+    Data types are those of the ONNX graph (strongly typed networks): float32 with TF32, or convolutions in float16.
+    Building takes minutes; the result is cached. Raises UserError if the networks are not on a CUDA device, or TensorRT
+    is missing.
     """
 
     concurrent = False
@@ -65,9 +67,9 @@ class TensorRtBackend:
 
     def render(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
         """W, then G."""
-        told = [cues] if self._takes_cues else []
+        extra = [cues] if self._takes_cues else []
         return Layers(
-            *self._render([*(features[name] for name in sorted(features)), *source, *driving, *told])
+            *self._render([*(features[name] for name in sorted(features)), *source, *driving, *extra])
         )
 
     def _load(self, name: str, make: Callable[[], Graph]) -> Rows:
@@ -102,7 +104,7 @@ class _Execution:
 
 
 def build_engine(graph: Graph, form: Form) -> bytes:
-    """The graph as a serialised engine for the GPU of this process. Raises UserError where TensorRT refuses it."""
+    """The graph as a serialised engine for this process's GPU. Raises UserError if TensorRT rejects it."""
     trt = import_tensorrt()
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
@@ -127,7 +129,7 @@ def sampling_for(version: str) -> Form:
 
 
 def import_tensorrt() -> Any:
-    """The module `tensorrt`. Raises UserError where it is not installed."""
+    """The module `tensorrt`. Raises UserError if it is not installed."""
     try:
         import tensorrt
     except ImportError as error:

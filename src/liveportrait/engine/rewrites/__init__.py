@@ -1,4 +1,4 @@
-"""Networks that cost less and give the same numbers up to rounding: what every back end and exporter starts from."""
+"""Cheaper networks with the same results up to rounding, which every back end and exporter starts from."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def optimised(
     make_warping: Callable[[WarpingModule], nn.Module] = FastWarping,
     make_generator: Callable[[SpadeGenerator], nn.Module] = FastGenerator,
 ) -> Networks:
-    """Networks for inference that are called alike and answer alike up to rounding, in evaluation mode.
+    """Networks for inference with the same interface and the same results up to rounding, in evaluation mode.
 
-    The originals stay as they are; weights that need no change are shared with them. F and W belong together:
-    features of the original F do not fit the W returned here. Modules of unknown kinds are left as they are, so that
-    doing it twice changes nothing more. What runs BASE's W and G may be another than what suits every back end.
+    The originals stay unchanged; weights that need no change are shared with them. F and W belong together: features
+    of the original F do not fit the W returned here. Modules of unknown types are left as they are, so optimising twice
+    changes nothing more. `make_warping` and `make_generator` replace the default versions of BASE's W and G.
     """
     appearance, motion, warping, generator = (
         join_fast(folded(module))
@@ -36,19 +36,21 @@ def optimised(
         appearance, warping = FastAppearance(appearance, warping), make_warping(warping)
     if isinstance(generator, SpadeGenerator):
         generator = make_generator(generator)
-    painter = None if networks.mouth_painter is None else _settled(copy.deepcopy(networks.mouth_painter))
+    painter = (
+        None if networks.mouth_painter is None else _for_inference(copy.deepcopy(networks.mouth_painter))
+    )
     return dataclasses.replace(
         networks,
-        appearance=_settled(appearance),
-        motion=_settled(motion),
-        warping=_settled(warping),
-        generator=_settled(generator),
+        appearance=_for_inference(appearance),
+        motion=_for_inference(motion),
+        warping=_for_inference(warping),
+        generator=_for_inference(generator),
         mouth_painter=painter,
     )
 
 
-def _settled(module: nn.Module) -> nn.Module:
-    """The module for inference, its 2-D kernels in the memory format that convolutions of all machines like best."""
+def _for_inference(module: nn.Module) -> nn.Module:
+    """The module for inference, with its 2-D kernels in the memory format that is fastest on all machines."""
     for parameter in module.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

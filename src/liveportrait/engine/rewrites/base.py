@@ -2,14 +2,14 @@
 
 F and W:
 
-- The compressed volume depends on the source alone: F makes it, once, and W finds it among the features.
-- The 22 sparse motions are translations. A regular grid that is moved stays regular, so that sampling it is a linear
+- The compressed volume depends only on the source: F makes it, once, and W finds it among the features.
+- The 22 sparse motions are translations. A translated regular grid is still regular, so sampling it is a linear
   interpolation along each axis, a product with a matrix: 22 samplings of a volume become three batched products.
 - A Gaussian heatmap is the product of three one-dimensional ones.
 - A flow that mixes "where I am + shift k" with weights of sum 1 is "where I am" + the mixture of the shifts.
 - The decoder's convolutions see maps of repeated pixels (`after_upsampling`), the last ones have few outputs.
 
-G: what the SPADE blocks read from the conditioning map is computed at its own 64x64 resolution.
+G: what the SPADE blocks derive from the conditioning map is computed at the map's own 64x64 resolution.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from liveportrait.networks.interface import Features, Pose, Warped
 
 
 class FastAppearance(nn.Module):
-    """F, and the first layer of W, which looks at the source alone."""
+    """F, and the first layer of W, which depends only on the source."""
 
     def __init__(self, appearance: AppearanceFeatureExtractor, warping: WarpingModule) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class FastAppearance(nn.Module):
 
 
 class FastDecoder(nn.Module):
-    """The hourglass's way up; it never holds an enlarged map of the level below."""
+    """The hourglass's decoder, without ever holding an enlarged map of the level below."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class FastDenseMotion(nn.Module):
 
 
 class FastWarping(nn.Module):
-    """Gives what `WarpingModule` does, on features of `FastAppearance`."""
+    """Equivalent to `WarpingModule`, for features from `FastAppearance`."""
 
     def __init__(self, warping: WarpingModule) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class FastWarping(nn.Module):
 
 
 def motion_features(compressed: Tensor, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor]:
-    """Shifts (B,22,3) of the sparse motions, and what the hourglass sees of them, (B,110,D,H,W).
+    """Shifts (B,22,3) of the sparse motions, and the hourglass's input for them, (B,110,D,H,W).
 
     compressed (B,4,D,H,W); source and driving keypoints (B,21,3); all float32.
     """
@@ -133,9 +133,9 @@ def _heatmaps(keypoints: Tensor, size: torch.Size) -> Tensor:
 
 
 def _translated(volume: Tensor, shifts: Tensor) -> Tensor:
-    """The volume (B,C,D,H,W) fetched from every cell's place plus shift k (B,K,3): (B,K,C,D,H,W); zero outside.
+    """The volume (B,C,D,H,W) sampled at every cell's place plus shift k (B,K,3): (B,K,C,D,H,W); zero outside.
 
-    As `sample_volume` does it: cells lie on the border of [-1, 1], and ±1 is looked up half a cell outside.
+    As in `sample_volume`, the outermost cells lie on the border of [-1, 1], and ±1 is looked up half a cell outside.
     """
     x, y, z = (
         _interpolation(axis + shifts[..., index, None])
@@ -156,22 +156,22 @@ def _interpolation(places: Tensor) -> Tensor:
 
 
 class FastSpadeBlock(nn.Module):
-    """A SPADE block for one size of x; with `doubles`, on x at half that size.
+    """A SPADE block for one size of x; with `doubles`, for x at half that size.
 
-    The hidden layers of its normalisations are one convolution, and so are scale and shift of each. An enlarged x
-    has the statistics of x, which is normalised before it is enlarged. The learned shortcut is linear, so that the
-    shift of its normalisation goes through it beforehand, in the weights.
+    The hidden layers of its normalisations are one convolution, and so are scale and shift of each. An enlarged x has
+    the same statistics as x, so x is normalised before it is enlarged. The learned shortcut is linear, so the shift of
+    its normalisation is passed through it beforehand, in the weights.
     """
 
     def __init__(self, block: SpadeBlock, factor: int, doubles: bool) -> None:
-        """`factor`: how many times larger than the conditioning map the block's pictures are: a power of 2."""
+        """`factor`, a power of 2, is how many times larger the block's maps are than the conditioning map."""
         super().__init__()
         self.factor, self.doubles = factor, doubles
         self.learned_shortcut = block.learned_shortcut
         spades = [block.norm_0, block.norm_1, *([block.norm_s] if block.learned_shortcut else [])]
         self.shared = stacked([spade.mlp_shared[0] for spade in spades])  # type: ignore[misc]
         if factor > 1:
-            # Of four repeated pixels the inner two see the same: three are computed.
+            # Of four repeated pixels the inner two have equal results: three are computed.
             self.shared = after_upsampling(self.shared, 3 if factor == 4 else factor)  # type: ignore[assignment]
         self.modulation_0, self.modulation_1 = modulation(block.norm_0), modulation(block.norm_1)
         self.conv_0, self.conv_1 = block.conv_0, block.conv_1
@@ -205,7 +205,7 @@ class FastSpadeBlock(nn.Module):
 
 
 def blocks_of(generator: SpadeGenerator) -> Iterator[tuple[SpadeBlock, int, bool]]:
-    """G's blocks in order, how many times larger than its conditioning each one's map is, and whether it doubles it."""
+    """G's blocks in order, with how many times larger its map is than the conditioning, and whether it doubles it."""
     names = [f"G_middle_{index}" for index in range(generator.middle_blocks)]
     names += [f"up_{index}" for index in range(generator.up_blocks)]
     for index, name in enumerate(names):
@@ -215,7 +215,7 @@ def blocks_of(generator: SpadeGenerator) -> Iterator[tuple[SpadeBlock, int, bool
 
 
 class FastGenerator(nn.Module):
-    """Takes and gives what `SpadeGenerator` does. Its spectral norm has been folded."""
+    """Equivalent to `SpadeGenerator`, whose spectral norm has been folded."""
 
     def __init__(self, generator: SpadeGenerator) -> None:
         super().__init__()
@@ -232,16 +232,16 @@ class FastGenerator(nn.Module):
 
 
 def normalised(x: Tensor) -> Tensor:
-    """Instance normalisation; as a group norm it stays channels-last, which instance_norm does not.
+    """Instance normalisation as a group norm, which stays channels-last, unlike instance_norm.
 
-    That group norm subtracts the squared mean from the mean square, so that the mean must be small beforehand.
+    The group norm subtracts the squared mean from the mean square, so the mean must be small beforehand.
     """
     return F.group_norm(x - x.mean(dim=(2, 3), keepdim=True), x.shape[1])
 
 
 @torch.no_grad()
 def modulation(spade: Spade, through: nn.Conv2d | None = None) -> nn.Conv2d:
-    """From a hidden layer to 1 + γ and β, one after the other; β as it leaves the 1x1 convolution `through`."""
+    """A convolution from a hidden layer to 1 + γ and β, concatenated; β is passed through the 1x1 conv `through`."""
     both = stacked([spade.mlp_gamma, spade.mlp_beta])
     channels = spade.mlp_gamma.out_channels
     _, bias = both.parameters()

@@ -1,15 +1,15 @@
 """Convolutions rewritten exactly: the same numbers up to rounding, from fewer operations.
 
 - `folded`: normalisations that are constant once trained become part of the convolution before them.
-- `after_upsampling`: a 3-wide convolution of a map whose every pixel is repeated f times is a transposed convolution of
-  the map itself, with stride f and a kernel f + 2 wide: output pixels of one phase see the same sums of weights. Of the
-  f² copies of each product only the sums remain: at f = 2, 4 products for an output instead of 9. Zero padding beyond
-  the border of the enlarged map is zero padding beyond the border of the small one, so that borders are exact too.
+- `after_upsampling`: a 3-wide convolution of a map in which every pixel is repeated f times is a transposed convolution
+  of the map itself, with stride f and a kernel f + 2 wide: output pixels of one phase see the same sums of weights. Of
+  the f² copies of each product only the sums remain: at f = 2, 4 products per output instead of 9. Zero padding of the
+  enlarged map is zero padding of the small one, so borders are exact too.
 - `stacked`: several convolutions of one map are a single one with more outputs.
-- `PixelTaps`, `SliceTaps`: processors compute 16 channels or more at once, so that 1 output costs as much as 16 and 22
-  as much as 32. A convolution is also the sum of its taps, each a convolution with a smaller kernel, shifted: with the
-  taps' outputs side by side no lane is idle, and the shifts and sums cost next to nothing.
-- `FastJoin`: COMPACT's convolutions of a doubled map beside a fine one, whose doubled map is never made.
+- `PixelTaps`, `SliceTaps`: processors compute 16 or more channels at once, so 1 output costs as much as 16 and 22 as
+  much as 32. A convolution is also the sum of its taps, each a shifted convolution with a smaller kernel: with the taps
+  as separate outputs no lane is idle, and the shifts and sums cost almost nothing.
+- `FastJoin`: COMPACT's convolutions of a doubled map concatenated with a fine one, without making the doubled map.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from liveportrait.networks import base, compact
 from liveportrait.networks.compact.layers import JoiningConv, JoiningConvNorm
 
-# By kind of module: the convolution, and the batch norm that follows it with nothing between.
+# By type of module: the convolution, and the batch norm that directly follows it.
 CONVOLUTION_AND_NORM: dict[type[nn.Module], tuple[str, str]] = {
     base.layers.ConvNorm: ("conv", "norm"),
     base.layers.Residual3d: ("conv1", "norm2"),  # norm1 comes after a sum and stays
@@ -39,7 +39,7 @@ CONVOLUTION_AND_NORM: dict[type[nn.Module], tuple[str, str]] = {
 def own_copy(module: nn.Module) -> nn.Module:
     """A copy whose parts can be replaced without changing the original, in evaluation mode, without gradients.
 
-    Numbers are shared with the original, not copied.
+    Tensors are shared with the original, not copied.
     """
     shared: dict[int, object] = {}
     for part in module.modules():
@@ -53,7 +53,7 @@ def own_copy(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def folded(module: nn.Module) -> nn.Module:
-    """A copy in which every spectral norm and every batch norm behind a convolution is part of its weights."""
+    """A copy in which every spectral norm, and every batch norm after a convolution, is folded into the weights."""
     result = own_copy(module)
     for part in list(result.modules()):
         if hasattr(part, "weight_orig"):
@@ -67,7 +67,7 @@ def folded(module: nn.Module) -> nn.Module:
 
 
 def _spread(factor: int, like: Tensor) -> Tensor:
-    """(factor + 2, 3): which of the three weights of an axis meet at each place of the transposed kernel."""
+    """(factor + 2, 3): which of an axis's three weights are summed at each place of the transposed kernel."""
     place = torch.arange(factor + 2, device=like.device)[:, None]
     offset = place + torch.arange(3, device=like.device) - 2  # within the repeated pixel, if 0 to factor - 1
     return ((offset >= 0) & (offset < factor)).to(like.dtype)
@@ -88,7 +88,7 @@ def after_upsampling(convolution: nn.Module, factor: int) -> nn.Module:
         )
     factors = (1,) * (dims - 2) + (factor, factor)
     weight = convolution.weight.double()
-    for axis_factor in factors:  # each takes the first axis of the kernel and puts its own last
+    for axis_factor in factors:  # each step consumes the kernel's first axis and appends the new one
         weight = torch.tensordot(weight, _spread(axis_factor, weight), dims=([2], [1]))
     kind = nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
     with torch.device("meta"):
@@ -108,7 +108,7 @@ def after_upsampling(convolution: nn.Module, factor: int) -> nn.Module:
 
 @torch.no_grad()
 def stacked(convolutions: list[nn.Conv2d]) -> nn.Conv2d:
-    """One convolution that gives the channels of several, which see the same map, one after the other."""
+    """One convolution with the concatenated outputs of several that have the same input."""
     first = convolutions[0]
     with torch.device("meta"):
         result = nn.Conv2d(
@@ -124,9 +124,9 @@ def stacked(convolutions: list[nn.Conv2d]) -> nn.Conv2d:
 
 
 class PixelTaps(nn.Module):
-    """A 2-D convolution with one output, of odd width and of the same size: a 1x1 convolution, then shifts.
+    """A size-preserving 2-D convolution of odd width with one output, as a 1x1 convolution followed by shifts.
 
-    The shifts and their sum are a convolution too, with one 1 for each tap.
+    The shifts and their sum are a convolution too, with a single 1 for each tap.
     """
 
     shifts: Tensor
@@ -143,12 +143,12 @@ class PixelTaps(nn.Module):
         self.padding = (height // 2, width // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,1,H,W) of (B,C,H,W)."""
+        """(B,C,H,W) to (B,1,H,W)."""
         return F.conv2d(F.conv2d(x, self.weight), self.shifts, self.bias, padding=self.padding)
 
 
 class SliceTaps(nn.Module):
-    """A 3-D convolution of odd depth and of the same size: a 2-D one of every slice, then shifts in depth."""
+    """A size-preserving 3-D convolution of odd depth, as a 2-D one of every slice followed by shifts in depth."""
 
     @torch.no_grad()
     def __init__(self, convolution: nn.Conv3d) -> None:
@@ -159,7 +159,7 @@ class SliceTaps(nn.Module):
         self.padding = (convolution.kernel_size[1] // 2, convolution.kernel_size[2] // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,O,D,H,W), float32, of (B,C,D,H,W)."""
+        """(B,C,D,H,W) to (B,O,D,H,W), float32."""
         slices = x.transpose(1, 2)  # (B, D, C, H, W)
         taps = F.conv2d(slices.flatten(0, 1), self.weight, padding=self.padding)  # (B·D, 7·O, H, W)
         taps = taps.unflatten(1, (self.depth, self.outputs)).unflatten(0, slices.shape[:2])
@@ -174,7 +174,7 @@ class SliceTaps(nn.Module):
 
 
 class FastJoin(nn.Module):
-    """`JoiningConv`, or with `rectified` a `JoiningConvNorm` whose norm has been folded."""
+    """Equivalent to `JoiningConv`, or with `rectified` to a `JoiningConvNorm` whose norm has been folded."""
 
     @torch.no_grad()
     def __init__(self, convolution: nn.Conv2d, coarse_channels: int, rectified: bool) -> None:
@@ -188,13 +188,13 @@ class FastJoin(nn.Module):
         self.coarse, self.fine, self.rectified = after_upsampling(coarse, 2), fine, rectified
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """(B,O,H,W) of maps (B,C,H/2,W/2) and (B,c,H,W)."""
+        """(B,O,H,W) from maps (B,C,H/2,W/2) and (B,c,H,W)."""
         out = self.coarse(coarse) + self.fine(fine)
         return F.relu(out) if self.rectified else out
 
 
 def join_fast(module: nn.Module) -> nn.Module:
-    """The module, folded before, with its joining convolutions replaced in place."""
+    """Replace the joining convolutions of a module, which has been folded, in place."""
     for parent in list(module.modules()):
         for name, part in list(parent.named_children()):
             if isinstance(part, JoiningConv):

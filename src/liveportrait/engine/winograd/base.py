@@ -1,8 +1,8 @@
-"""W and G of BASE on a processor, one frame after the other on channels-last maps.
+"""W and G of BASE on a CPU, one frame after the other, on channels-last maps.
 
-The 3-D hourglass of W has its convolutions as products of matrices. In G, scale and shift of a normalisation are 4 to 8
-times as many numbers as what they are read from: they are never written out, but a stripe of them is used while it is
-in the caches, and maps that repeat pixels are read where they are small.
+The convolutions of W's 3-D hourglass are matrix products. In G, the scale and shift of a normalisation are 4 to 8 times
+as many numbers as what they are computed from: they are never stored completely, but used stripe by stripe while in
+the caches, and maps that repeat pixels are read at their small size.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from liveportrait.networks.base.warping import DenseMotionNetwork, WarpingModule
 from liveportrait.networks.geometry import sample_volume
 from liveportrait.networks.interface import Features, Pose, Warped
 
-TILED = 8  # least side of a map that is worth dividing into tiles
-ALIGNED = 16  # products of matrices whose rows are no multiple of it are a fifth slower
+MIN_TILED_SIDE = 8  # of a map that is worth dividing into tiles
+ALIGNED = 16  # matrix products whose row length is not a multiple of this are a fifth slower
 
 
 class WinogradHourglass(nn.Module):
-    """The 3-D U-net on one volume (D,H,W,C), `side` its height and width. Its batch norms have been folded.
+    """The 3-D U-net on one volume (D,H,W,C) with height and width `side`. Its batch norms have been folded.
 
-    It takes and gives a few more channels than it is made for, `missing`, which hold zeros and come last.
+    Inputs and outputs have `missing` additional channels, which hold zeros and come last.
     """
 
     def __init__(self, hourglass: Hourglass, side: int) -> None:
@@ -50,14 +50,14 @@ class WinogradHourglass(nn.Module):
         self.inputs = down[0].in_channels + self.missing
         down[0] = padded(down[0], self.missing, 0)
         self.down = nn.ModuleList(
-            Winograd3d(convolution) if side >> level >= TILED else WinogradDepth3d(convolution)
+            Winograd3d(convolution) if side >> level >= MIN_TILED_SIDE else WinogradDepth3d(convolution)
             for level, convolution in enumerate(down)
         )
         self.up = nn.ModuleList(UpsampledConv3d(convolution, 2) for convolution in up)
         self.last = Winograd3d(padded(hourglass.decoder.conv, self.missing, self.missing))
 
     def forward(self, volume: Tensor) -> Tensor:
-        """(D,H,W,width+C) of (D,H,W,C)."""
+        """(D,H,W,C) to (D,H,W,width+C)."""
         levels = [volume]
         for convolution in self.down:
             made = convolution(levels[-1], slope=0)
@@ -72,7 +72,7 @@ class WinogradHourglass(nn.Module):
 
 
 class WinogradDenseMotion(nn.Module):
-    """The flow and the occlusion map of `DenseMotionNetwork`, of one frame."""
+    """The flow and the occlusion map of `DenseMotionNetwork`, for one frame."""
 
     @torch.no_grad()
     def __init__(self, network: DenseMotionNetwork, side: int) -> None:
@@ -80,7 +80,7 @@ class WinogradDenseMotion(nn.Module):
         self.hourglass = WinogradHourglass(network.hourglass, side)
         missing = self.hourglass.missing
         self.mask = FourierConv3d(padded(network.mask, missing, 0), side, side)
-        # The occlusion map's taps become outputs of their own, see `rewrites.PixelTaps`.
+        # The occlusion map's taps become separate outputs, see `rewrites.PixelTaps`.
         _, inputs, height, width = network.occlusion.weight.shape
         channels = network.hourglass.output_channels
         taps = network.occlusion.weight.view(channels, inputs // channels, height * width)  # (C, D, 49)
@@ -107,10 +107,10 @@ class WinogradDenseMotion(nn.Module):
 
 
 class WinogradWarping(nn.Module):
-    """Gives what `WarpingModule` does, in float32, on features of `FastAppearance`; frame by frame."""
+    """Equivalent to `WarpingModule`, in float32, for features from `FastAppearance`; frame by frame."""
 
     def __init__(self, warping: WarpingModule, side: int) -> None:
-        """`side`: height and width of the volumes."""
+        """`side` is the height and width of the volumes."""
         super().__init__()
         self.dense_motion = WinogradDenseMotion(warping.dense_motion_network, side)
         assert isinstance(warping.third.conv, nn.Conv2d)
@@ -136,13 +136,13 @@ class WinogradWarping(nn.Module):
 
 
 def convolutions_of(module: nn.Module) -> list[nn.Conv3d]:
-    """The 3-D convolutions of a module in their order."""
+    """The 3-D convolutions of a module, in order."""
     return [part for part in module.modules() if isinstance(part, nn.Conv3d)]
 
 
 @torch.no_grad()
 def padded(convolution: nn.Conv3d, inputs: int, outputs: int) -> nn.Conv3d:
-    """The same with so many more inputs, which it does not look at, and outputs, which are zero."""
+    """The convolution with additional inputs, which it ignores, and additional outputs, which are zero."""
     with torch.device("meta"):
         result = nn.Conv3d(
             convolution.in_channels + inputs,
@@ -157,13 +157,13 @@ def padded(convolution: nn.Conv3d, inputs: int, outputs: int) -> nn.Conv3d:
 
 
 class WinogradSpadeBlock(nn.Module):
-    """A SPADE block on one map (H,W,C), see `FastSpadeBlock`; with `doubles`, on a map of half its size."""
+    """A SPADE block for one map (H,W,C), see `FastSpadeBlock`; with `doubles`, for a map of half its size."""
 
     def __init__(self, block: SpadeBlock, factor: int, doubles: bool, dtype: torch.dtype) -> None:
-        """`factor`: how many times larger than the conditioning map the block's pictures are: a power of 2.
+        """`factor`, a power of 2, is how many times larger the block's maps are than the conditioning map.
 
-        `dtype`: of the products that make scales and shifts. What x itself goes through is float32: there Winograd's
-        errors in bfloat16 would add up from block to block.
+        `dtype` is that of the products that give scales and shifts. The convolutions of x itself are in float32: in
+        bfloat16, Winograd's errors would add up from block to block.
         """
         super().__init__()
         self.factor, self.doubles = factor, doubles
@@ -181,10 +181,10 @@ class WinogradSpadeBlock(nn.Module):
             self.conv_s = nn.Parameter(block.conv_s.weight[:, :, 0, 0].t().contiguous())  # (C, O)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(S,S,O) of x (S,S,C), or (S/2,S/2,C), and the condition (s,s,c); in place of x if it can be."""
+        """(S,S,O) from x (S,S,C), or (S/2,S/2,C), and the condition (s,s,c); written over x if possible."""
         hidden = self.shared(condition, slope=0)
         size = condition.shape[0] * self.factor
-        # Of pixels that stand f times all but the first and the last are alike: three are made.
+        # Of f repeated pixels all but the first and the last are equal: three are computed.
         index = None
         if self.factor > 2:
             each = torch.arange(size, device=x.device)
@@ -225,16 +225,16 @@ class WinogradSpadeBlock(nn.Module):
         normed: NormedMap,
         out: Tensor,
     ) -> None:
-        """The normed map scaled and shifted by what its part of the hidden layer says, and leaky ReLU of it."""
+        """Leaky ReLU of the normalised map, scaled and shifted as given by its part of the hidden layer."""
         for top, products in by.stripes(hidden, index, number * by.weight.shape[1]):
             elementwise.transform_output_modulate(products, by.bias, normed, SLOPE, top, out)
 
 
 class WinogradGenerator(nn.Module):
-    """Takes and gives what `SpadeGenerator` does, one frame after the other. Its spectral norm has been folded."""
+    """Equivalent to `SpadeGenerator`, one frame after the other. Its spectral norm has been folded."""
 
     def __init__(self, generator: SpadeGenerator, dtype: torch.dtype = torch.float32) -> None:
-        """`dtype`: of the products that make scales and shifts; everything else is float32."""
+        """`dtype` is that of the products that give scales and shifts; everything else is float32."""
         super().__init__()
         self.fc, self.conv_img = Winograd2d(generator.fc), generator.conv_img
         self.blocks = nn.ModuleList(WinogradSpadeBlock(*each, dtype=dtype) for each in blocks_of(generator))

@@ -1,21 +1,21 @@
-"""Convolutions with fewer multiplications, as few and large products of matrices.
+"""Convolutions with fewer multiplications, as a few large matrix products.
 
 Winograd's F(4x4, 3x3), in the terms of Lavin and Gray (arXiv 1509.09308): a tile of 4x4 outputs sees 6x6 inputs. Both,
-and the kernels beforehand, are transformed to their values at six points of an axis, where convolving is multiplying:
-36 products for each pair of channels, instead of 16 times 9. They are 36 products of matrices, which keep a processor
-at its peak; the transforms are sums, which are cheap where channels are many. With the points of `kernels` the result
-differs by some 1e-6 of its size in float32, in bfloat16 by 1.4e-2.
+and the kernels beforehand, are transformed to their values at six points per axis, where convolution is multiplication:
+36 products for each pair of channels, instead of 16 times 9. They form 36 matrix products, which keep a processor at
+its peak; the transforms are sums, which are cheap when there are many channels. With the points in `kernels` the
+relative error is about 1e-6 in float32, and 1.4e-2 in bfloat16.
 
-A map that was upsampled by repeating pixels takes 9 products a pixel, whatever the factor. Along one axis a pixel that
-stands several times is seen by its first copy together with the pixel before, by its last one together with the pixel
-after, and by those between alone. With W the sum of the kernel's weights, the three are
+A map that was upsampled by repeating pixels takes 9 products per pixel, whatever the factor. Along one axis, the first
+copy of a repeated pixel also sees the pixel before, the last copy the pixel after, and the copies in between only
+themselves. With W the sum of the kernel's weights, the three results are
 
     W·x + w[0]·(before − x),    W·x + w[2]·(after − x),    W·x
 
-so that three products of every pixel, with W, w[0] and w[2], make any number of outputs; on both axes it takes 3 by 3,
-where a transposed convolution (`rewrites.convolutions`) takes 16 for a factor of 2 and 25 for three or more.
+so three products per pixel, with W, w[0] and w[2], give any number of outputs; on both axes it takes 3 by 3, where a
+transposed convolution (`rewrites.convolutions`) takes 16 for a factor of 2 and 25 for three or more.
 
-Maps are channels-last, (H,W,C) here, volumes (D,H,W,C). They pass in stripes of rows that stay within the
+Maps are channels-last, (H,W,C) here, volumes (D,H,W,C). They are processed in stripes of rows that fit in the
 processor's caches. Activations are max(v, slope·v): with slope 1 there is none.
 """
 
@@ -31,7 +31,7 @@ from liveportrait.engine.winograd import elementwise
 from liveportrait.engine.winograd.elementwise import scratch
 from liveportrait.engine.winograd.kernels import FAR, FAR2, IN, NEAR, NEAR2, OUT
 
-STRIPE = 20_000_000  # bytes of a stripe in its larger form: in float32 a 64x64 map of 512 channels is one
+STRIPE = 20_000_000  # bytes of a stripe in its larger form: enough for a 64x64 map of 512 channels in float32
 
 # The kernel transform: its values at 0, ±NEAR, ±FAR and infinity from the three weights of an axis.
 KERNEL = (
@@ -44,11 +44,11 @@ COMBINED = ((1, 1, 1), (1, 0, 0), (0, 0, 1))  # W, w[0] and w[2] from the three 
 
 
 class Winograd2d(nn.Module):
-    """A `Conv2d` 3 wide that keeps the size. `stripes` serves what follows it."""
+    """A 3-wide, size-preserving `Conv2d`. `stripes` lets the next operation work on its products."""
 
     @torch.no_grad()
     def __init__(self, convolution: nn.Conv2d, dtype: torch.dtype = torch.float32) -> None:
-        """`dtype`: in which products are made. Maps and sums are float32 in any case."""
+        """`dtype` is that of the products. Maps and sums are always float32."""
         super().__init__()
         require_plain(convolution)
         self.out_channels = convolution.out_channels
@@ -57,7 +57,7 @@ class Winograd2d(nn.Module):
         self.bias = bias_of(convolution)
 
     def forward(self, image: Tensor, slope: float = 1, out: Tensor | None = None) -> Tensor:
-        """(H,W,O) of one map (H,W,C), activated."""
+        """(H,W,C) to (H,W,O), activated."""
         if out is None:
             out = image.new_empty(*image.shape[:2], self.out_channels)
         for top, products in self.stripes(image.contiguous()):
@@ -67,16 +67,16 @@ class Winograd2d(nn.Module):
     def stripes(
         self, image: Tensor, index: Tensor | None = None, channel: int = 0
     ) -> Iterator[tuple[int, Tensor]]:
-        """Rows of the result in the form of products (36,1,h,w,O), and which is their first; from the top down.
+        """The result's first row and products (36,1,h,w,O), stripe by stripe from the top down.
 
-        The map is (H,W,..), of which C channels are read from number `channel` on. `index` (S,) makes it a map (S,S)
-        that repeats its pixels and is never made as a whole, see `elementwise.transform_input`.
+        The map is (H,W,..), of which C channels starting at `channel` are read. `index` (S,) makes it a map (S,S) that
+        repeats pixels and is never stored completely, see `elementwise.transform_input`.
         """
         return _stripes(image[None], self.weight, index, channel)
 
 
 class Winograd3d(nn.Module):
-    """A `Conv3d` 3 wide that keeps the size, on one volume: F(4, 3) in depth too, where a tile has 4 slices."""
+    """A 3-wide, size-preserving `Conv3d` on one volume: F(4, 3) in depth too, where a tile has 4 slices."""
 
     @torch.no_grad()
     def __init__(self, convolution: nn.Conv3d) -> None:
@@ -88,7 +88,7 @@ class Winograd3d(nn.Module):
         self.no_bias = nn.Parameter(torch.zeros_like(self.bias), requires_grad=False)
 
     def forward(self, volume: Tensor, slope: float = 1) -> Tensor:
-        """(D,H,W,O) of one volume (D,H,W,C), activated; valid until the next volume is made."""
+        """(D,H,W,C) to (D,H,W,O), activated; valid until the next volume is made."""
         tiles = depth_tiles(volume)  # (6, d, H, W, C)
         made = scratch("outputs", (*tiles.shape[:4], len(self.bias)))
         for top, products in _stripes(tiles.flatten(0, 1), self.weight, None):
@@ -99,7 +99,7 @@ class Winograd3d(nn.Module):
 
 
 class WinogradDepth3d(nn.Module):
-    """The same for volumes whose slices are too small for tiles: F(4, 3) in depth, 2-D convolutions at its points."""
+    """`Winograd3d` for volumes with slices too small for tiles: F(4, 3) in depth, 2-D convolutions at its points."""
 
     @torch.no_grad()
     def __init__(self, convolution: nn.Conv3d) -> None:
@@ -110,7 +110,7 @@ class WinogradDepth3d(nn.Module):
         self.bias = bias_of(convolution)
 
     def forward(self, volume: Tensor, slope: float = 1) -> Tensor:
-        """(D,H,W,O) of one volume (D,H,W,C), activated; valid until the next volume is made."""
+        """(D,H,W,C) to (D,H,W,O), activated; valid until the next volume is made."""
         tiles = depth_tiles(volume).permute(0, 1, 4, 2, 3).contiguous()
         made = torch.stack([F.conv2d(*each, padding=1) for each in zip(tiles, self.weight, strict=True)])
         out = scratch("volume", (*volume.shape[:3], len(self.bias)))
@@ -123,7 +123,7 @@ class UpsampledConv2d(nn.Module):
 
     @torch.no_grad()
     def __init__(self, convolution: nn.Conv2d, factor: int, dtype: torch.dtype = torch.float32) -> None:
-        """`dtype`: in which products are made. Maps and sums are float32 in any case."""
+        """`dtype` is that of the products. Maps and sums are always float32."""
         super().__init__()
         require_plain(convolution)
         kernel = _combined(convolution.weight).to(dtype)
@@ -131,7 +131,7 @@ class UpsampledConv2d(nn.Module):
         self.bias, self.factor = bias_of(convolution), factor
 
     def forward(self, image: Tensor, slope: float = 1) -> Tensor:
-        """(f·H,f·W,O) of one map (H,W,C), activated; valid until the next call."""
+        """(H,W,C) to (f·H,f·W,O), activated; valid until the next call."""
         height, width, channels = image.shape
         products = scratch("products", (height * width, self.weight.shape[1]), self.weight.dtype)
         torch.mm(image.to(self.weight.dtype).view(-1, channels), self.weight, out=products)
@@ -141,7 +141,7 @@ class UpsampledConv2d(nn.Module):
 
 
 class UpsampledConv3d(nn.Module):
-    """The same for a `Conv3d` of a volume whose pixels are repeated on both axes; in depth it is F(4, 3)."""
+    """`UpsampledConv2d` for a `Conv3d` of a volume whose pixels are repeated on both axes; in depth it is F(4, 3)."""
 
     @torch.no_grad()
     def __init__(self, convolution: nn.Conv3d, factor: int) -> None:
@@ -153,7 +153,7 @@ class UpsampledConv3d(nn.Module):
         self.no_bias = nn.Parameter(torch.zeros_like(self.bias), requires_grad=False)
 
     def forward(self, volume: Tensor, slope: float = 1, more: int = 0) -> Tensor:
-        """(D,f·H,f·W,O) of one volume (D,H,W,C), activated; `more` channels stay unwritten.
+        """(D,H,W,C) to (D,f·H,f·W,O), activated, with room for `more` channels that stay unwritten.
 
         Valid until the next volume is made.
         """
@@ -172,14 +172,14 @@ class UpsampledConv3d(nn.Module):
 
 
 def transform_kernel(weight: Tensor) -> Tensor:
-    """Kernels (O,C,3,3) at 6 by 6 points: (36,C,O), columns before rows as tiles have them."""
+    """Kernels (O,C,3,3) at 6 by 6 points: (36,C,O), columns before rows, as in tiles."""
     kernel = torch.tensor(KERNEL, dtype=torch.float64, device=weight.device)
     values = torch.einsum("ia,jb,ocab->jico", kernel, kernel, weight.double())
     return values.flatten(0, 1).to(weight.dtype).contiguous()
 
 
 def transform_kernel_depth(weight: Tensor) -> Tensor:
-    """Kernels (O,C,3,H,W) at 6 points of their depth: (6,O,C,H,W)."""
+    """Kernels (O,C,3,H,W) at 6 points in depth: (6,O,C,H,W)."""
     kernel = torch.tensor(KERNEL, dtype=torch.float64, device=weight.device)
     return torch.einsum("ia,ocahw->iochw", kernel, weight.double()).to(weight.dtype)
 
@@ -202,7 +202,7 @@ def _stripes(
     down, across = -(-height // OUT), -(-width // OUT)
     row = IN * IN * count * across * max(channels, outputs) * weight.dtype.itemsize  # of tiles, in bytes
     at_once = max(1, STRIPE // row)
-    at_once = -(-down // -(-down // at_once))  # as many stripes, of one size: small ones read as many weights
+    at_once = -(-down // -(-down // at_once))  # equal stripes: a small one reads as many weights
     for first in range(0, down, at_once):
         size = (len(weight), count * IN * IN // len(weight), min(at_once, down - first), across)
         tiles = scratch("tiles", (*size, channels), weight.dtype)
@@ -213,21 +213,21 @@ def _stripes(
 
 
 def _combined(weight: Tensor) -> Tensor:
-    """(C,9·O): the weights of the 3 by 3 products of an upsampled map, from kernels (O,C,3,3)."""
+    """(C,9·O): the weights for the 3 by 3 products of an upsampled map, from kernels (O,C,3,3)."""
     combined = torch.tensor(COMBINED, dtype=torch.float64, device=weight.device)
     products = torch.einsum("ia,jb,ocab->cijo", combined, combined, weight.double())
     return products.flatten(1).to(weight.dtype).contiguous()
 
 
 def require_plain(convolution: nn.Conv2d | nn.Conv3d) -> None:
-    """Raises ValueError unless the kernel is 3 wide and the convolution keeps the size."""
+    """Raises ValueError unless the kernel is 3 wide and the convolution preserves the size."""
     wanted = {"kernel_size": 3, "padding": 1, "stride": 1, "dilation": 1}
     if convolution.groups != 1 or any(set(getattr(convolution, name)) != {n} for name, n in wanted.items()):
         raise ValueError(f"{convolution} is not 3 wide, or does not keep the size")
 
 
 def bias_of(convolution: nn.Conv2d | nn.Conv3d) -> nn.Parameter:
-    """(O,): what the convolution adds, zeros where it has none."""
+    """The bias (O,) of a convolution, zeros if it has none."""
     bias = convolution.bias
     given = convolution.weight.new_zeros(convolution.out_channels) if bias is None else bias.detach()
     return nn.Parameter(given, requires_grad=False)

@@ -1,10 +1,10 @@
 """Wide convolutions as products of spectra: a 7x7x7 convolution for a sixteenth of the multiplications.
 
-A convolution of a picture is a product at each frequency of its spectrum, here a product of matrices, channels by
-channels. That holds for height and width; in depth, which is short, kernels are summed slice by slice, still as
-spectra, so that only the sums are turned back. The picture is cut into tiles of at most 32x32 outputs: larger ones
-save few products, and the kernels' spectra are as large as a tile. Spectra themselves are products with matrices of
-cosines and sines, which at these lengths is faster than Fourier transforms of channels-last maps.
+A convolution of a picture is a product at each frequency of its spectrum, here a matrix product, channels by channels.
+This is used for height and width; in depth, which is short, kernels are summed slice by slice, still as spectra, so
+only the sums are transformed back. The picture is cut into tiles of at most 32x32 outputs: larger ones save few
+products, and the kernels' spectra are as large as a tile. The transforms are products with matrices of cosines and
+sines, which at these lengths is faster than Fourier transforms of channels-last maps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from liveportrait.engine.winograd import elementwise
 from liveportrait.engine.winograd.convolutions import bias_of
 from liveportrait.engine.winograd.elementwise import scratch
 
-TILE = 32  # most outputs of a tile along an axis
+TILE = 32  # maximum number of a tile's outputs along an axis
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Axis:
 
     @property
     def tiles(self) -> int:
-        """How many."""
+        """The number of tiles."""
         return -(-self.size // TILE)
 
     @property
     def outputs(self) -> int:
-        """Of a tile; the last one's may end beyond the axis."""
+        """Outputs of a tile; the last tile may extend beyond the axis."""
         return -(-self.size // self.tiles)
 
     @property
@@ -44,7 +44,7 @@ class Axis:
         return self.outputs + 2 * self.reach
 
     def seen(self, tile: int) -> tuple[slice, slice]:
-        """The pixels that a tile sees, and which of its inputs they are; the others are outside, where zeros are."""
+        """The pixels that a tile sees, and which of its inputs they are; the other inputs are outside and zero."""
         start = tile * self.outputs - self.reach
         first, end = max(0, start), min(self.size, start + self.length)
         return slice(first, end), slice(first - start, end - start)
@@ -56,7 +56,7 @@ class Axis:
 
 
 class FourierConv3d(nn.Module):
-    """A `Conv3d` of odd width that keeps the size, on one volume of a height and width known beforehand."""
+    """A size-preserving `Conv3d` of odd width, on one volume of fixed height and width."""
 
     @torch.no_grad()
     def __init__(self, convolution: nn.Conv3d, height: int, width: int) -> None:
@@ -64,7 +64,7 @@ class FourierConv3d(nn.Module):
         self.taps, *reach = convolution.kernel_size
         self.rows, self.columns = Axis(height, reach[0] // 2), Axis(width, reach[1] // 2)
         self.bias = bias_of(convolution)
-        # Half of the frequencies along columns: the others' spectra are conjugates, as pictures are real.
+        # Half of the frequencies along columns: since pictures are real, the others are conjugates.
         length, half = self.columns.length, self.rows.length // 2 + 1
         size = (length, self.rows.length)
         spectra = torch.fft.rfft2(convolution.weight, s=size, dim=(4, 3)).conj()  # (O, C, 7, K, L)
@@ -72,19 +72,19 @@ class FourierConv3d(nn.Module):
         self.weight = _fixed(parts.flatten(3).flatten(0, 1))  # (K·L, C, 2·7·O)
         down, across = self.rows.waves(half, self.rows.length), self.columns.waves(length, length)
         self.down = _fixed(_parts(down))  # (2·K, inputs)
-        # Of real and of imaginary parts, each to both: times 1 and i.
+        # From real and from imaginary parts, each to both parts: times 1 and i.
         self.across = _fixed(_parts(torch.stack([across, 1j * across])))  # (2, 2·L, inputs)
-        # Back, columns of a matrix take real and imaginary parts, again times 1 and i.
+        # On the way back a matrix's columns take real and imaginary parts, again times 1 and i.
         back = self.columns.waves(length, self.columns.outputs).conj() / length
         back = torch.stack([back, 1j * back], 1).flatten(0, 1).t()  # (outputs, 2·L)
         self.across_back = _fixed(torch.cat([back.real, back.imag]))  # (2·outputs, 2·L)
-        # A frequency between the first and the middle stands for its conjugate, too.
+        # A frequency between the first and the middle one also stands for its conjugate.
         counts = torch.tensor([1 if 2 * row in (0, self.rows.length) else 2 for row in range(half)])
         back = self.rows.waves(half, self.rows.outputs).conj() * counts[:, None] / self.rows.length
         self.down_back = _fixed(torch.stack([back.real, -back.imag], 1).flatten(0, 1).t())  # (outputs, 2·K)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """(D,H,W,O) of one volume (D,H,W,C)."""
+        """(D,H,W,C) to (D,H,W,O)."""
         depth, channels = len(volume), volume.shape[3]
         spectra = self._spectra(volume)  # (tiles across, tiles down, D, K, L, 2, C)
         half, length = spectra.shape[3:5]
@@ -118,7 +118,7 @@ class FourierConv3d(nn.Module):
         return spectra.view(columns.tiles, rows.tiles, depth, half, columns.length, 2, channels)
 
     def _pixels(self, sums: Tensor, volume: Tensor) -> Tensor:
-        """(D,H,W,O) of spectra (K, 2·L, tiles across · tiles down · D · O)."""
+        """(D,H,W,O) from spectra (K, 2·L, tiles across · tiles down · D · O)."""
         depth, height, width, _ = volume.shape
         made = torch.stack([self.across_back @ row for row in sums])  # (K, 2·outputs, ..)
         made = self.down_back @ made.view(self.down_back.shape[1], -1)
@@ -128,7 +128,7 @@ class FourierConv3d(nn.Module):
 
 
 def _parts(waves: Tensor) -> Tensor:
-    """Complex waves (..,L,X) as real ones (..,2·L,X): both parts of a frequency one after the other."""
+    """Complex waves (..,L,X) as real ones (..,2·L,X), with the two parts of each frequency adjacent."""
     return torch.view_as_real(waves).movedim(-1, -2).flatten(-3, -2)
 
 
