@@ -94,8 +94,8 @@ class Verdict:
             return ["  no content credentials"]
         by = found.signer or "an unnamed signer"
         first = {
-            "trusted": f"content credentials: valid, signed by {by} (known)",
-            "valid": f"content credentials: valid, signed by {by} (not known)",
+            "trusted": f"content credentials: valid, signed by {by} (known signer)",
+            "valid": f"content credentials: valid, signed by {by} (unknown signer)",
             "broken": f"content credentials: broken: the file was altered after {by} signed it",
             "unreadable": "content credentials: cannot be read",
             "elsewhere": "content credentials: stored at an address, which is not fetched",

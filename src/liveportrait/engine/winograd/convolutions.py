@@ -202,7 +202,8 @@ def _stripes(
     down, across = -(-height // OUT), -(-width // OUT)
     row = IN * IN * count * across * max(channels, outputs) * weight.dtype.itemsize  # of tiles, in bytes
     at_once = max(1, STRIPE // row)
-    at_once = -(-down // -(-down // at_once))  # equal stripes: a small one reads as many weights
+    # As many stripes, but of equal size: a small one reads as many weights as a large one.
+    at_once = -(-down // -(-down // at_once))
     for first in range(0, down, at_once):
         size = (len(weight), count * IN * IN // len(weight), min(at_once, down - first), across)
         tiles = scratch("tiles", (*size, channels), weight.dtype)
