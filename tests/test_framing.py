@@ -208,9 +208,9 @@ def test_a_fast_camera_is_no_cut_and_another_face_is(animator):
         face = shown(1, 120 + 25 * k, 110)
         mask = np.abs(face.astype(int) - 90).max(axis=2, keepdims=True) > 8
         assert tracker(np.where(mask, face, background))
-        begins.append(tracker.begins)
+        begins.append(tracker.starts_over)
     assert begins == [False] * 5
-    assert tracker(shown(1, 320, 110)[:, ::-1].copy()) and tracker.begins
+    assert tracker(shown(1, 320, 110)[:, ::-1].copy()) and tracker.starts_over
 
 
 def test_whoever_is_hidden_for_a_moment_is_waited_for_beside_somebody_else(animator):
@@ -222,9 +222,9 @@ def test_whoever_is_hidden_for_a_moment_is_waited_for_beside_somebody_else(anima
     tracker = SceneTracker(animator.analyzer)
     first = tracker(couple)
     seen = [tracker(hidden) for _ in range(3)]
-    assert seen[-1] is None and not tracker.begins
+    assert seen[-1] is None and not tracker.starts_over
     again = tracker(couple)
-    assert again and not tracker.begins
+    assert again and not tracker.starts_over
     assert np.abs(again.landmarks - first.landmarks).max() < 3
 
 

@@ -174,7 +174,7 @@ class Live(Closeable):
         steady = self._options.framing == "steady"
         with self._session.clock.step("motion"):
             reference = self._reference
-            if reference is None or (steady and self._tracker.begins):
+            if reference is None or (steady and self._tracker.starts_over):
                 self._past.clear()
                 reference = self._begin(frame, face, head, ratios, scores)
             self._reference = reference

@@ -1,6 +1,6 @@
-"""Face boxes in a picture of any size: BlazeFace (short range) on the whole frame and on tiles of a pyramid.
+"""Face boxes in a picture of any size: BlazeFace (short range) on the full frame and on tiles of a pyramid.
 
-The network sees 128×128 px and finds faces between about a fifth of that size and all of it. So it gets the whole
+The network sees 128×128 px and finds faces between about a fifth of that size and all of it. So it gets the full
 frame twice, as it is and with a wide margin (a face that fills the frame has no room around it), and then
 overlapping tiles of decreasing resolution, the first fine enough for the smallest face to look for.
 Bazarevsky et al., "BlazeFace", arXiv 1907.05047; anchors and decoding follow MediaPipe's graph.
@@ -19,12 +19,12 @@ from liveportrait.types import Array, Image
 
 SIDE = 128  # input of the network, px
 GRIDS = ((16, 2), (8, 6))  # of its anchors: cells per side, anchors per cell
-MIN_SCORE = 0.5  # of a detection in the whole frame
+MIN_SCORE = 0.5  # of a detection in the full frame
 MIN_SCORE_TILE = 0.7  # in a tile: there are many, and chance patterns reach 0.7 where faces reach 0.8
 OVERLAP = 0.3  # intersection over union above which two boxes in one view are the same face
 SMALLEST_SEEN = 24  # smallest face that the network finds reliably, px of its input
 STRIDE = 80  # between tiles, px of the network's input: a face of up to 48 px lies entirely within some tile
-MARGIN = 0.6  # of the side: size of the whole frame in the view with a margin
+MARGIN = 0.6  # size of the full frame in the view with a margin, in sides of the view
 FINEST = 2.0  # px of a tile per px of the picture: enlarging it further shows nothing new
 
 
@@ -110,13 +110,13 @@ class Detector:
 
 
 def _views(image: Image, smallest: float) -> Iterator[View]:
-    whole = SIDE / max(image.shape[:2])
-    for scale in (whole, whole * MARGIN):
+    full = SIDE / max(image.shape[:2])
+    for scale in (full, full * MARGIN):
         small = _resized(image, scale)
         left, top = (small.shape[1] - SIDE) // 2, (small.shape[0] - SIDE) // 2
         yield _view(small, left, top, scale, MIN_SCORE)
     scale = min(SMALLEST_SEEN / smallest, FINEST)
-    while scale > whole * 1.05:
+    while scale > full * 1.05:
         level = _resized(image, scale)
         for top in _starts(level.shape[0]):
             for left in _starts(level.shape[1]):

@@ -24,7 +24,7 @@ class SceneTracker:
     over; if it is somebody else's, the tracker first waits a while for the person it followed.
     """
 
-    begins: bool = False
+    starts_over: bool = False
     """whether the face in the last frame is a new start, not the continuation of the face seen before it"""
 
     def __init__(self, analyzer: FaceAnalyzer, smallest: float = SMALLEST_DRIVER) -> None:
@@ -43,10 +43,10 @@ class SceneTracker:
         face = self._tracker.search(frame) if self._was_cut else self._tracker(frame)
         if self._was_cut and face and not self._continues(frame, face):
             face = self._tracker(frame, new_scene=True)
-        self.begins = bool(face and self._seen) and not self._continues(frame, face)
-        if face and self._seen and self.begins and not self._was_cut and self._should_wait(frame, face):
+        self.starts_over = bool(face and self._seen) and not self._continues(frame, face)
+        if face and self._seen and self.starts_over and not self._was_cut and self._should_wait(frame, face):
             self._tracker = FaceTracker(self._analyzer, self._smallest, self._seen[1])
-            face, self.begins = None, False
+            face, self.starts_over = None, False
         if face:
             self._seen, self._was_cut, self._waited = (frame, face), False, 0
         return face
@@ -56,7 +56,7 @@ class SceneTracker:
         self._tracker.reset()
         self._is_cut = CutFinder()
         self._seen = None
-        self._was_cut = self.begins = False
+        self._was_cut = self.starts_over = False
         self._waited = 0
 
     def _should_wait(self, frame: Image, face: Face) -> bool:

@@ -31,8 +31,8 @@ class Verdict:
 
     def lines(self, name: str = "") -> list[str]:
         """The verdict as text, one line per finding; `name` is shown instead of the path."""
-        said = "marked as generated" if self.marked else self._why_not()
-        return [f"{name or self.path}: {said}", *self._credentials(), *self._watermark()]
+        result = "marked as generated" if self.marked else self._why_not()
+        return [f"{name or self.path}: {result}", *self._credentials(), *self._watermark()]
 
     def as_json(self) -> dict[str, Any]:
         """The verdict for programs, without the file's name."""

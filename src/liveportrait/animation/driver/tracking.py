@@ -165,7 +165,7 @@ class _Trace:
                 with session.clock.step("detect"):
                     picture = to_input(frame, size) if size else frame
                     face = tracker(picture)
-                if face and tracker.begins:
+                if face and tracker.starts_over:
                     self.cuts.append(number)
                     if self.framing == "steady":
                         self._end_scene(search)

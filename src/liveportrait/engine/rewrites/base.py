@@ -98,7 +98,7 @@ class FastWarping(nn.Module):
         self.third, self.fourth = warping.third, warping.fourth
 
     def forward(self, features: Features, source: Pose, driving: Pose) -> Warped:
-        """The warped map (B,256,64,64) of the source's features. Uses the poses' keypoints alone."""
+        """The warped map (B,256,64,64) of the source's features. Uses only the poses' keypoints."""
         volume = features["volume"]
         flow, occlusion = self.dense_motion(features["compressed"], source.keypoints, driving.keypoints)
         warped = sample_volume(volume.float(), flow, "zeros").to(volume.dtype)

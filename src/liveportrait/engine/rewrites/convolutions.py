@@ -80,7 +80,7 @@ def after_upsampling(convolution: nn.Module, factor: int) -> nn.Module:
     The convolution is 3 wide, pads with one zero and keeps the size. In 3-D (B,C,D,H,W) depth is not enlarged.
     """
     if not isinstance(convolution, nn.Conv2d | nn.Conv3d):
-        raise TypeError(f"{type(convolution).__name__} is no convolution over 2 or 3 dimensions")
+        raise TypeError(f"{type(convolution).__name__} is not a convolution over 2 or 3 dimensions")
     dims = convolution.weight.ndim - 2
     if convolution.kernel_size != (3,) * dims or convolution.padding != (1,) * dims:
         raise ValueError(

@@ -118,7 +118,7 @@ class WinogradWarping(nn.Module):
         self.fourth = warping.fourth
 
     def forward(self, features: Features, source: Pose, driving: Pose) -> Warped:
-        """The warped map (B,256,64,64) of the source's features. Uses the poses' keypoints alone."""
+        """The warped map (B,256,64,64) of the source's features. Uses only the poses' keypoints."""
         rows = zip(
             features["volume"].split(1),
             features["compressed"].split(1),
