@@ -5,11 +5,11 @@
     python benchmarks/browser_page.py dist camera --seconds 60 --write figures.jsonl
 
 The driver of `film` is a video, so that frames are read, faces followed and frames written; it and the photo are small,
-of scikit-image's astronaut. `camera` is Chromium's own, which shows the tests' film again and again; afterwards it must
-have been stopped. Memory is MB: `page`, `face` and `render` what scripts hold in the page and its workers after what
-nobody needs was collected, WebAssembly's own memory included, which is told beside it and never shrinks; `renderer` is
-the page's process and `all` the whole browser, of shared memory their parts. Linux, a built page and playwright are
-needed.
+of scikit-image's astronaut. `camera` is Chromium's own, which repeats the tests' film, slowed down; afterwards it must
+have been stopped. `delay` is the median time in ms from the camera's picture to the portrait's. Memory is in MB after a
+garbage collection: `page`, `face` and `render` are what scripts hold in the page and in its workers. They include
+WebAssembly's memory, which never shrinks and is also listed as `wasm`. `renderer` is the page's process and `all` the
+whole browser, each with its part of shared memory. Needs Linux, a built page and playwright.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import cv2
@@ -45,8 +46,9 @@ CASES = ("film", "camera")
 SIDE = 256  # px of the photo and of the driving video
 RATE = 25
 FRAMES_A_ROUND = 50  # of the driving video, until it begins anew
+FRAMES_A_SWAY = 100  # of the camera: a person sways so slowly that pictures left out make no cut of it
 PATIENCE = 900_000  # ms for whatever is waited for
-COLUMNS = ("case", "at", "frames", "rate", "page", "face", "render", "wasm", "renderer", "all")
+COLUMNS = ("case", "at", "frames", "rate", "delay", "page", "face", "render", "wasm", "renderer", "all")
 # Before a worker's own script: keeps the memories of WebAssembly, so that their sizes can be told.
 KEEP_MEMORIES = """
 self.memories = [];
@@ -73,12 +75,19 @@ HELD = """async () => {
     const {breakdown} = await performance.measureUserAgentSpecificMemory();
     const sizes = {page: 0, face: 0, render: 0};
     for (const {bytes, attribution} of breakdown) {
-        const script = attribution[0]?.url.match(/workers.(\\w+)[.]js/);
+        const script = attribution[0]?.url.match(/workers.(face|render)/); // lanes count as `render`
         sizes[script?.[1] ?? "page"] += bytes;
     }
     return sizes;
 }"""
 SIZES = "() => [...new Set(self.memories.map(({buffer}) => buffer))].map(({byteLength}) => byteLength)"
+# Ms from the camera to the screen, of every frame since they were last read.
+KEEP_DELAYS = """() => {
+    window.delays = [];
+    const keep = () => window.delays.push(Number(document.body.dataset.delay));
+    new MutationObserver(keep).observe(document.body, {attributeFilter: ["data-delay"]});
+}"""
+DELAYS = "() => window.delays?.splice(0) ?? []"
 FOLLOWED = "() => +document.body.dataset.frames || 0"  # frames of what is being made
 
 
@@ -102,6 +111,7 @@ def camera(visit: Visit, options: argparse.Namespace, folder: Path) -> list[Figu
     """The camera followed, and then stopped."""
     page = visit.page
     page.get_by_text("Camera, live").click()
+    page.evaluate(KEEP_DELAYS)
     page.get_by_role("button", name="Animate").click()
     page.wait_for_function(f"() => ({FOLLOWED})() >= 3")
     begin, figures = time.perf_counter(), []
@@ -126,8 +136,8 @@ class Visit:
         """Wait until the page is ready and the photo's face is found."""
         self.page.set_default_timeout(PATIENCE)
         self.page.add_init_script(KEEP_CAMERAS)
-        self.page.route(address, _isolated)
-        self.page.route("**/workers/*.js", _keeping_memories)
+        self.page.route(address, lambda route: _isolate(route))
+        self.page.route("**/workers/*.js", lambda route: _isolate(route, KEEP_MEMORIES))
         self.page.goto(address)
         self.page.locator("body[data-ready=yes]").wait_for()
         self.page.locator("#photo").set_input_files(self.photo)
@@ -151,7 +161,7 @@ class Visit:
 
     def figure(self, case: str, frames: int, rate: float) -> Figure:
         """What the browser holds now."""
-        held = self.page.evaluate(HELD)
+        held, delays = self.page.evaluate(HELD), self.page.evaluate(DELAYS)
         processes = _browser_processes()
         sizes = [size for worker in self.page.workers for size in worker.evaluate(SIZES)]
         return {
@@ -159,6 +169,7 @@ class Visit:
             "at": round(time.perf_counter() - self.begun),
             "frames": frames,
             "rate": round(rate, 2),
+            "delay": round(median(delays)) if delays else None,
             **{name: _megabytes(size) for name, size in held.items()},
             "wasm": _megabytes(sum(sizes)),
             "renderer": _megabytes(max(size for kind, size in processes if kind == "renderer")),
@@ -167,13 +178,9 @@ class Visit:
         }
 
 
-def _isolated(route: Any, more: str = "") -> None:
+def _isolate(route: Any, more: str = "") -> None:
     answer = route.fetch()
     route.fulfill(response=answer, headers={**answer.headers, **ISOLATED}, body=answer.text() + more)
-
-
-def _keeping_memories(route: Any) -> None:
-    _isolated(route, KEEP_MEMORIES)
 
 
 def _megabytes(size: int) -> float:
@@ -216,7 +223,7 @@ def opened(options: argparse.Namespace, folder: Path) -> Iterator[Visit]:
     """The page in Chromium, with the astronaut opened."""
     from playwright.sync_api import sync_playwright
 
-    seen = write_y4m(folder / "camera.y4m", camera_frames(), RATE)
+    seen = write_y4m(folder / "camera.y4m", camera_frames(FRAMES_A_SWAY), RATE)
     photo = cv2.resize(
         np.ascontiguousarray(astronaut()[:300, 70:370]), (SIDE, SIDE), interpolation=cv2.INTER_AREA
     )

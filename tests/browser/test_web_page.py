@@ -189,21 +189,56 @@ def test_the_page_forbids_other_addresses_whatever_its_host_sends(open_page, bui
 
 LANES = """
 const {Lanes} = await load("workers/lanes.js");
-const lanes = new Lanes((tensors) => Promise.resolve(["own", ...tensors]), 1);
+const lanes = new Lanes((tensors) => Promise.resolve(["own", ...tensors]), 1, 3);
 const one = () => new Promise((done) => setTimeout(done, 5));
 const other = () => ({waiting: 0, async render(tensors) {
     this.waiting += 1; await one(); this.waiting -= 1; return ["other", ...tensors];
 }});
 const alone = lanes.depth;
 lanes.others.push(other(), other());
+const {depth} = lanes;
 const made = await Promise.all([0, 1, 2, 3, 4].map((frame) => lanes.render([frame])));
-return [alone, lanes.depth, ...made.map(([who, frame]) => `${who} ${frame}`)];
+lanes.isLive = true;
+const live = await Promise.all([5, 6].map((frame) => lanes.render([frame])));
+return [alone, depth, lanes.depth, ...[...made, ...live].map(([who, frame]) => `${who} ${frame}`)];
+"""
+PACING = """
+const {Pacing} = await load("pacing.js");
+const pacing = new Pacing();
+const told = [];
+const begin = () => {
+    let end;
+    pacing.add(new Promise((resolve) => (end = resolve)), performance.now(), ({count}) => told.push(count));
+    return end;
+};
+const settles = async (waiting) => {
+    const late = new Promise((resolve) => setTimeout(() => resolve(false), 50));
+    return Promise.race([waiting.then(() => true), late]);
+};
+await pacing.due();
+await pacing.room();
+const first = begin();
+const seenMeanwhile = await settles(pacing.due());
+const room = pacing.room();
+const before = await settles(room);
+first(2); // two frames at once from here on
+const after = await settles(room);
+const others = [begin(), begin()];
+const full = pacing.room();
+const third = await settles(full);
+others.forEach((end) => end(2));
+return [seenMeanwhile, before, after, third, await settles(full), await settles(pacing.end()), ...told];
 """
 
 
 def test_every_lane_has_the_next_frame_waiting(web):
     others = [f"other {frame}" for frame in range(4)]
-    assert web.run(LANES) == [1, 5, *others, "own 4"]
+    live = ["other 5", "other 6"]
+    assert web.run(LANES) == [1, 5, 2, *others, "own 4", *live]
+
+
+def test_a_cameras_frames_are_rendered_at_once_and_never_queue(web):
+    assert web.run(PACING) == [True, False, True, False, True, True, 1, 2, 3]
 
 
 def test_another_persons_photo_takes_the_place_of_the_first(open_page, photo, tmp_path):

@@ -133,7 +133,7 @@ async function live() {
         stage.showCamera(true);
         const options = optionsOf($("options"));
         await studio.view(options.view);
-        await studio.live(camera, options, (text, frames) => stage.followed(text, frames));
+        await studio.live(camera, options, (shown) => stage.followed(shown));
     });
     camera.stop();
     stage.showCamera(false);

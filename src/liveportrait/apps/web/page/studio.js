@@ -1,5 +1,6 @@
 /** The workers, as the page sees them: one looks for faces, one renders. */
 
+import { Pacing } from "./pacing.js";
 import { requireWebAssembly } from "./runtime.js";
 import { Calls } from "./workers/calls.js";
 
@@ -89,27 +90,30 @@ export class Studio {
         return this.render.call("animate", { ...options, motion });
     }
 
-    /** Follow a camera until `stop`. @param {import("./view/photos.js").Camera} camera */
-    async live(camera, { transfer }, onTold) {
+    /**
+     * Follow a camera until `stop`. @param {import("./view/photos.js").Camera} camera
+     * @param {(shown: {face: boolean, count: number, rate: number, delay: number}) => void} onShown receives, after each
+     * frame, whether it shows a face, how many there were, frames a second, and ms from the camera to the screen
+     */
+    async live(camera, { transfer }, onShown) {
         this.following = camera;
-        let [rendered, begins, count] = [Promise.resolve(), true, 0];
-        const begun = performance.now();
+        const pacing = new Pacing();
+        let begins = true;
         try {
             while (this.following) {
+                await pacing.due();
                 const frame = await camera.frame();
                 if (!frame) {
                     break;
                 }
+                const taken = performance.now();
                 const sight = await this.face.call("see", { frame, begins }, [frame]);
-                await rendered; // the last frame, meanwhile
-                rendered = this.render.call("follow", { sight, begins, rate: camera.rate, transfer });
-                rendered.catch(() => {}); // told when it is waited for
+                await pacing.room();
+                const shown = this.render.call("follow", { sight, begins, rate: camera.rate, transfer });
+                pacing.add(shown, taken, (facts) => onShown({ face: Boolean(sight.face), ...facts }));
                 begins = false;
-                count += 1;
-                const rate = (1000 * count) / (performance.now() - begun);
-                onTold(sight.face ? `The portrait follows: ${rate.toFixed(1)} frames a second.` : "No face in sight: the portrait waits.", count);
             }
-            await rendered;
+            await pacing.end();
         } finally {
             this.following = null;
             await this.render.call("rest");

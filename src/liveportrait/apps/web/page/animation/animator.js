@@ -74,9 +74,7 @@ export class Portrait {
         const waiting = []; // layers, in order
         for await (const driving of driver.play()) {
             transfer ??= this.transfer(driver.start, options);
-            const layers = this.layersOf(await transfer.pose(driving), transfer.movesMouth ? driving.cues : null);
-            layers.catch(() => {}); // told when they are waited for
-            waiting.push(layers);
+            waiting.push((await this.begun(transfer, driving)).layers);
             if (waiting.length >= this.depth()) {
                 yield this.composed(await waiting.shift(), "animated");
             }
@@ -91,20 +89,21 @@ export class Portrait {
         return new MotionTransfer(this.networks, this.face, start, false, options);
     }
 
-    /** The frame for one of the driver. @param {MotionTransfer} transfer @returns {Promise<Picture>} */
-    async driven(transfer, driving, work = "animated") {
+    /**
+     * Begin the frame for one of the driver: its pose is known, its layers are being rendered.
+     * @param {MotionTransfer} transfer @returns {Promise<{layers: Promise<Tensor[]>}>}
+     */
+    async begun(transfer, driving) {
         const pose = await transfer.pose(driving);
-        return this.rendered(pose, transfer.movesMouth ? driving.cues : null, work);
+        const layers = this.layersOf(pose, transfer.movesMouth ? driving.cues : null);
+        layers.catch(() => {}); // thrown where they are awaited
+        return { layers };
     }
 
     /** The photo as sliders ask for. @param {Record<string, number>} sliders @returns {Promise<Picture>} */
     async edit(sliders) {
         const pose = await new SliderPoser(this.networks, this.face).pose(sliders);
-        return this.rendered(pose, null, "edited");
-    }
-
-    async rendered(pose, cues, work) {
-        return this.composed(await this.layersOf(pose, cues), work);
+        return this.composed(await this.layersOf(pose, null), "edited");
     }
 
     /** What a frame is composed of. @param {import("../types.js").Pose} pose of the face @param {?Float32Array} cues (5,) */

@@ -34,10 +34,10 @@ export class Stage {
         }
     }
 
-    /** A camera was followed for so many frames. */
-    followed(text, frames) {
-        document.body.dataset.frames = frames;
-        this.say(text);
+    /** A camera's frame was followed, see `Studio.live`. */
+    followed({ face, count, rate, delay }) {
+        Object.assign(document.body.dataset, { frames: count, delay });
+        this.say(face ? `The portrait follows: ${rate.toFixed(1)} frames a second.` : "No face in sight: the portrait waits.");
     }
 
     /** The portrait, in its own size, in place of what was there. */

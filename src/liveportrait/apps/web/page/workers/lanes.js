@@ -1,46 +1,63 @@
 /**
- * Several frames of a video rendered at once: by the worker that makes the video, and by others that only render. Each
- * has one thread and its own memory, so the host need not send the headers that shared memory requires. Frames keep
- * their order.
+ * Several frames rendered at once: by the worker that makes the video, and by others that only render. Each has one
+ * thread and its own memory, so the host need not send the headers that shared memory requires.
  */
 
 import { Calls } from "./calls.js";
 
 /** @typedef {import("../types.js").Tensor} Tensor */
 
-const WAITING = 2; // frames of another worker: the next is there when one is done
+const QUEUED = 2; // frames of a video in another worker: the next is there when one is done
+const MIN_LIVE = 2; // other workers for a camera, where there is more than one thread
 
 export class Lanes {
-    /** @param {import("../types.js").Network} own `render` in this worker @param {number} features of its inputs: what F gave */
-    constructor(own, features) {
-        Object.assign(this, { own, features });
+    isLive = false; // whether a camera is followed, whose frames must not queue
+
+    /**
+     * @param {import("../types.js").Network} own `render` in this worker
+     * @param {number} features of its inputs: what F gave
+     * @param {number} threads that may compute at once
+     */
+    constructor(own, features, threads) {
+        Object.assign(this, { own, features, threads, wanted: 0 });
         /** @type {Lane[]} those that are ready */
         this.others = [];
     }
 
     /**
-     * Start other workers; each helps from when it is ready, and one that cannot start is done without.
-     * @param {(threads: number) => void} onReady told how many there are, with this one
+     * Start the other workers that videos, or cameras, need. Each helps once it is ready; one that cannot start is left
+     * out.
+     * @param {object} wish see `load` @param {(threads: number) => void} onReady receives how many there are, this one included
      */
-    open(count, wish, onReady) {
-        for (let index = 0; index < count; index++) {
+    open(wish, onReady = () => {}) {
+        const count = this.isLive && this.threads > 1 ? Math.max(this.threads - 1, MIN_LIVE) : this.threads - 1;
+        for (; this.wanted < count; this.wanted++) {
             const lane = new Lane(this.features);
             lane.start(wish).then(
                 () => onReady(1 + this.others.push(lane)),
                 () => lane.end(),
             );
         }
-        this.open = () => {}; // once
     }
 
-    /** Frames that should be asked for before the first of them is taken. */
+    /** The other workers that help now. */
+    get helpers() {
+        return this.isLive ? this.others : this.others.slice(0, this.threads - 1);
+    }
+
+    /**
+     * Frames that should be asked for before the first of them is taken. A camera's are rendered by the others alone, if
+     * there are any: this worker must be free to show what they make.
+     */
     get depth() {
-        return 1 + WAITING * this.others.length;
+        const { length } = this.helpers;
+        return this.isLive ? Math.max(length, 1) : 1 + QUEUED * length;
     }
 
     /** Answers as the graph `render` does. @param {Tensor[]} tensors @returns {Promise<Tensor[]>} */
     render = (tensors) => {
-        const other = this.others.find((lane) => lane.waiting < WAITING);
+        const most = this.isLive ? 1 : QUEUED;
+        const other = this.helpers.find((lane) => lane.waiting < most);
         return other ? other.render(tensors) : this.own(tensors);
     };
 }
@@ -48,7 +65,7 @@ export class Lanes {
 /** Another worker. */
 class Lane {
     waiting = 0;
-    portrait = null; // the numbers that the worker has of one
+    portrait = null; // the image features that the worker has
 
     constructor(features) {
         this.features = features;

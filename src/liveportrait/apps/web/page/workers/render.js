@@ -18,14 +18,14 @@ const LATER = ["eye_retargeting"]; // sliders of the eyes ask it
 let animator = null;
 let manifest = null;
 let lanes = null;
-let startLanes = () => {};
+let startLanes = () => {}; // those that are missing
 let faces = null; // the worker that looks for them
 let photo = null; // the portrait's, with what was seen in it
 let portrait = null;
 let canvas = null;
 let pen = null;
 let stopping = null; // an AbortController while something is made
-let live = null; // {follower, transfer, options} while a camera is followed
+let live = null; // a `LiveShow` while a camera is followed
 
 answer({
     async start({ canvas: given, port, ...wish }) {
@@ -34,8 +34,9 @@ answer({
         faces = new Calls(port);
         const loaded = await load(NETWORKS, wish, LATER);
         manifest = loaded.manifest;
-        lanes = new Lanes(loaded.networks.render, Object.keys(manifest.graphs.appearance.outputs).length);
-        startLanes = () => lanes.open(loaded.choice.threads - 1, wish, (threads) => tell({ kind: "threads", threads }));
+        const features = Object.keys(manifest.graphs.appearance.outputs).length;
+        lanes = new Lanes(loaded.networks.render, features, loaded.choice.threads);
+        startLanes = () => lanes.open(wish, (threads) => tell({ kind: "threads", threads }));
         animator = new Animator({ ...loaded.networks, render: lanes.render }, () => lanes.depth);
         await removeUnfinished();
         const { sliders } = manifest.constants.motion;
@@ -74,24 +75,60 @@ answer({
         stopping?.abort();
     },
 
-    /** The portrait as a camera's frame wants it. @param {import("../animation/sight.js").Sight} sight */
+    /**
+     * Show the portrait as a camera's frame moves it. Frames keep their order.
+     * @param {{sight: import("../animation/sight.js").Sight, begins: boolean, rate: number, transfer: object}} asked
+     * @returns {Promise<number>} frames that may be asked for at once
+     */
     async follow({ sight, begins, rate, transfer }) {
         if (begins) {
-            live = { follower: new Follower(animator.networks, rate), transfer: null };
+            live = new LiveShow(portrait, rate, transfer);
+            lanes.isLive = true;
+            startLanes();
         }
-        const driving = await live.follower.push(sight);
-        if (driving) {
-            live.transfer ??= portrait.transfer(live.follower.start, transfer);
-            show(await portrait.driven(live.transfer, driving, "live"));
-        }
+        await live.next(sight);
+        return lanes.depth;
     },
 
-    /** The portrait as it is. */
-    rest() {
+    /** The portrait as it is, after the frames that were asked for. */
+    async rest() {
+        lanes.isLive = false;
+        await live?.shown;
         live = null;
         show(portrait.picture);
     },
 });
+
+/** A portrait that follows a camera: several frames may be rendered at once, poses and pictures are made in order. */
+class LiveShow {
+    constructor(portrait, rate, options) {
+        Object.assign(this, { portrait, options, transfer: null });
+        this.follower = new Follower(portrait.networks, rate);
+        this.posed = this.shown = Promise.resolve(); // what the next frame waits for
+    }
+
+    /** Resolves once the frame is shown. @param {import("../animation/sight.js").Sight} sight */
+    async next(sight) {
+        const begun = this.posed.then(() => this.begin(sight));
+        const shown = this.shown.then(async () => {
+            const frame = await begun;
+            if (frame) {
+                show(this.portrait.composed(await frame.layers, "live"));
+            }
+        });
+        [this.posed, this.shown] = [begun, shown].map((step) => step.catch(() => {}));
+        await shown;
+    }
+
+    async begin(sight) {
+        const driving = await this.follower.push(sight);
+        if (!driving) {
+            return null;
+        }
+        this.transfer ??= this.portrait.transfer(this.follower.start, this.options);
+        return this.portrait.begun(this.transfer, driving);
+    }
+}
 
 /** Show a picture on the page. @param {import("../types.js").Picture} picture */
 function show({ data, width, height }) {
