@@ -22,7 +22,7 @@ from animation_samples import (
 from small_base import SMALL_BASE
 
 from liveportrait import AnimateOptions, Animator
-from liveportrait.animation.driver.base import DrivingBatch, on_clock
+from liveportrait.animation.driver.base import DrivingBatch, resample_frames
 from liveportrait.animation.options import SourceOptions
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.crop_path import gliding
@@ -240,7 +240,7 @@ def test_a_driver_is_laid_on_the_results_clock(ratio):
         for start in range(0, 23, 4):
             yield numbered(range(start, min(start + 4, 23)))
 
-    batches = list(on_clock(play(), ratio, 5))
+    batches = list(resample_frames(play(), ratio, 5))
     rows = torch.cat([batch.motion.scale[:, 0] for batch in batches]).int().tolist()
     expected = [int(index * ratio) for index in range(100)]
     assert rows == [row for row in expected if row < 23]

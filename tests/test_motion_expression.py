@@ -9,7 +9,7 @@ import pytest
 import torch
 from animation_samples import bundled_networks, driving_frames, portrait, write_video
 
-from liveportrait.animation.driver.base import DrivingBatch, Start, surrounded
+from liveportrait.animation.driver.base import DrivingBatch, Start, with_surroundings
 from liveportrait.animation.driver.video import open_video_driver
 from liveportrait.animation.options import SourceOptions, TransferOptions
 from liveportrait.animation.pipeline import Cue
@@ -114,7 +114,7 @@ def numbered(count: int, scenes: torch.Tensor | None = None) -> DrivingBatch:
 def test_frames_know_those_around_them_within_their_scene():
     scenes = (torch.arange(18) >= 9).long()
     whole = numbered(18, scenes)
-    batches = list(surrounded(whole.slices(4), Fraction(25), 4))
+    batches = list(with_surroundings(whole.slices(4), Fraction(25), 4))
     assert [len(batch) for batch in batches] == [4, 4, 4, 4, 2]
     for batch in batches:
         around = batch.around

@@ -256,7 +256,7 @@ def test_a_whole_video_is_followed_as_by_animate(web, session, film):
     assert driver.windows is not None and driver.cuts == (8,)
     for found, window in zip(made["windows"], driver.windows, strict=True):
         np.testing.assert_allclose(found.reshape(2, 3), window.matrix, rtol=1e-3, atol=0.2)
-    batches = list(TimedDriver(driver, 0.0, surrounds=True).play(session, Fraction(25)))
+    batches = list(TimedDriver(driver, 0.0, needs_surroundings=True).play(session, Fraction(25)))
     rows = [batch.take([row]) for batch in batches for row in range(len(batch))]
     assert len(made["told"]) == len(rows)
     for number, (found, batch) in enumerate(zip(made["told"], rows, strict=True)):

@@ -180,7 +180,9 @@ OPTIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_template_moves_the_face_as_in_python(web, session, face, talk, driver, options):
     transfer = MotionTransfer.of(session.engine, face, driver, 0, TransferOptions(**options))
-    batches = list(TimedDriver(driver, 0.0, surrounds=transfer.adapts_expressions).play(session, driver.fps))
+    batches = list(
+        TimedDriver(driver, 0.0, needs_surroundings=transfer.adapts_expressions).play(session, driver.fps)
+    )
     poses = Pose.cat([transfer.poses(face.still, Cue([0.0], batch)) for batch in batches])
     given = {_camel(name): value for name, value in options.items()}
     if "retarget" in given:

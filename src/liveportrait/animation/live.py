@@ -1,4 +1,4 @@
-"""A portrait that follows a camera: one frame in, one frame out, with no knowledge of what comes later."""
+"""A portrait driven by a camera: one frame in, one frame out, without looking ahead."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ from liveportrait.types import Closeable, Image
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    """The frame that motion starts from in a scene, and all that is worked out from it."""
+    """The frame that motion starts from in a scene, and what is derived from it."""
 
     window: CropWindow
-    gliding: LiveWindow | None  # of the frames that follow; None: the window stays
+    gliding: LiveWindow | None  # of later frames; None: the window does not move
     motion: Motion  # batch 1
-    home: Motion  # batch 1: that of the first scene, from which head poses, places and sizes start
-    head: SeenHeads  # through its window
-    transfers: tuple[MotionTransfer, ...]  # of each face of the source
+    home: Motion  # batch 1: of the first scene; head pose, position and size start from it
+    head: SeenHeads  # in its window
+    transfers: tuple[MotionTransfer, ...]  # one per face of the source
     smoother: MotionSmoother
 
 
 class Live(Closeable):
-    """Gives a frame of the portrait for each frame of a camera. It belongs to one thread.
+    """Gives a frame of the portrait for each camera frame. Use it from one thread only.
 
     Motion starts from the first frame that shows a face, or the first one after `reset`: look straight ahead then. The
     largest face drives all faces of the portrait. While it is out of sight, `face_found` is False and the portrait
-    keeps its last pose. Where the picture changes or the face is suddenly elsewhere, place, size and expression start
-    anew. A video as source plays on with every frame, and begins again at its end.
+    keeps its last pose. When the scene changes or the face jumps, position, size and expression start again. A video as
+    source advances with every frame, and loops.
 
     >>> with portrait.live() as live:
     ...     for frame in camera:
@@ -70,10 +70,10 @@ class Live(Closeable):
     """whether the last frame showed a face"""
 
     def __init__(self, session: Session, source: Source, options: DriveOptions, fps: float = 25.0) -> None:
-        """`fps`: the camera's rate, which smoothing goes by. Raises `UserError` for a reference of another kind."""
+        """`fps`: the camera's rate, used for smoothing. Raises `UserError` for any reference but "match" or "first"."""
         if options.reference not in ("match", "first"):
             raise UserError(
-                f"reference is {options.reference!r}: live motion starts from the first frame, or from the one after"
+                f"reference is {options.reference!r}: live motion starts from the first frame, or the first one after"
                 " reset; leave it out"
             )
         if not (math.isfinite(fps) and fps > 0):
@@ -85,41 +85,41 @@ class Live(Closeable):
         self._stage = LiveStage(session, source, options, self._fps)
         self._reference: _Reference | None = None
         self._last: DrivingBatch | None = None
-        # Of a frame each, without crops.
+        # One frame each, without crops.
         self._past: deque[DrivingBatch] = deque(maxlen=math.ceil(REACH * fps))
-        self._shape: tuple[int, ...] | None = None  # of the camera's frames, since the reference
+        self._shape: tuple[int, ...] | None = None  # of camera frames since the reference
         self.face_found = False
         self._is_closed = False
 
     def __call__(self, frame: Image) -> Image:
-        """The portrait's next frame (H,W,3) for a camera's frame (H,W,3) uint8 RGB; with `alpha` (H,W,4).
+        """The portrait's next frame (H,W,3) for a camera frame (H,W,3) uint8 RGB; with `alpha` (H,W,4).
 
-        Before the first face it is the source's own. Raises `UserError` for a frame of another kind or size than those
-        before it.
+        Until a face is found it is the unchanged source. Raises `UserError` for an invalid frame, or one whose size
+        differs from those before it.
         """
         return self._stage.show(*self._driven(frame))
 
     def begin(self, frame: Image) -> Future[Image]:
-        """Follow a camera's frame, and have the portrait's be made by another thread, as a call makes it.
+        """Take a camera frame and render the portrait's frame, as a call does, in another thread.
 
-        As many as `at_once` are made side by side.
+        Up to `at_once` frames are rendered in parallel.
         """
         return self._stage.ahead(*self._driven(frame))
 
     @property
     def at_once(self) -> int:
-        """How many frames are made side by side."""
+        """How many frames are rendered in parallel."""
         return self._stage.at_once
 
     def _driven(self, frame: Image) -> tuple[Sequence[MotionTransfer], DrivingBatch | None]:
-        """What moves the portrait's faces after a frame of the camera, and how."""
+        """What drives the portrait's faces after a camera frame."""
         if self._is_closed:
             raise UserError("this live portrait is closed: ask the portrait for another one")
         check_picture(frame, "the camera's frame")
         if self._shape and frame.shape != self._shape:
             now, then = (f"{shape[1]}x{shape[0]}" for shape in (frame.shape, self._shape))
             raise UserError(
-                f"the camera's frame is {now} px, and those before it were {then}: keep to one size, or reset"
+                f"the camera's frame is {now} px, and those before it were {then}: keep one size, or reset"
             )
         shape = frame.shape
         if not self._options.crop_driving:
@@ -135,32 +135,32 @@ class Live(Closeable):
         return (self._reference.transfers, self._last) if self._reference else ((), None)
 
     def voice(self, options: SpeechOptions | None = None, rate: int = SPEECH_RATE) -> LiveVoice:
-        """A voice instead of a camera: sound in, frames with their sound out, see `LiveVoice`.
+        """Drive by a voice instead of a camera: sound in, frames with their sound out, see `LiveVoice`.
 
-        `rate`: samples a second of the sound, 8000 to 192000. Raises `UserError`.
+        `rate`: samples per second of the sound, 8000 to 192000. Raises `UserError`.
         """
         options = options or SpeechOptions()
         require_speaker(self._session.engine)
         require_speaking_face(self._source)
         if options.head_file:
-            raise UserError(f"head is {options.head}: live, a head is still or gentle")
+            raise UserError(f"head is {options.head}: live, choose still or gentle")
         hear = voices.voice_for(self._session, options, Fraction(options.fps).limit_denominator(1001))
         return LiveVoice(self._session, self._source, self._options, options, hear, rate)
 
     def reset(self) -> None:
-        """Start anew: motion starts from the next frame that shows a face."""
+        """Start again: motion starts from the next frame that shows a face."""
         self._reference = self._last = self._shape = None
         self._past.clear()
         self._tracker.reset()
         self.face_found = False
 
     def close(self) -> None:
-        """Stop reading a video source. No frame is taken any more."""
+        """Stop. A video source is no longer read, and no more frames are accepted."""
         self._is_closed = True
         self._stage.close()
 
     def _measured(self, frame: Image, face: Face) -> DrivingBatch:
-        """The motion of a frame that shows the face."""
+        """The motion of a frame with a face."""
         engine = self._session.engine
         ratios, scores, cues = (
             torch.from_numpy(measured[None]).to(engine.device)
@@ -192,7 +192,7 @@ class Live(Closeable):
     def _begin(
         self, frame: Image, face: Face, head: SeenHeads, ratios: torch.Tensor, scores: torch.Tensor
     ) -> _Reference:
-        """Take a frame as the one that motion starts from; head poses go on from the one before."""
+        """Make a frame the one that motion starts from; head pose continues from the previous reference."""
         engine, options, analyzer = self._session.engine, self._options, self._session.analyzer
         window, gliding = whole_window(len(frame)), None
         if options.crop_driving:

@@ -128,8 +128,8 @@ class Portrait(Closeable):
             DrivenFace(face, posers[index], number)
             for index, (face, number) in enumerate(zip(source.faces, numbers, strict=True))
         ]
-        needs_neighbours = any(poser.adapts_expressions for poser in posers.values())
-        timed = [TimedDriver(driver, options.smooth, needs_neighbours) for driver in drivers]
+        needs_surroundings = any(poser.adapts_expressions for poser in posers.values())
+        timed = [TimedDriver(driver, options.smooth, needs_surroundings) for driver in drivers]
         return Rendering(session, source, driven, timed, options)
 
     def _transfer(self, face: int, driver: Driver, place: int, options: DriveOptions) -> MotionTransfer:

@@ -1,4 +1,4 @@
-"""Detector of animals' faces and their landmarks: a small network for cats, dogs and their kin.
+"""Detector of animal faces and their landmarks: a small network for cats, dogs and similar animals.
 
 One map of cells at stride 8 says where a face's middle lies, and from there, where its nine landmarks are and how
 large it is. Nine heatmaps of the same map place the landmarks finer where the picture shows one face at a known
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from liveportrait.networks.efficientnet import STEM, blocks, pad_same, scaled
 from liveportrait.networks.geometry import pixel_grid
 
-SIDE = 192  # of the pictures that it is made for, px
+SIDE = 192  # px, side of the pictures it was trained for
 STRIDE = 8
 # Upper and lower lid of the eye on the picture's left (of an upright face), the same of the other eye, nose, middle
 # of the mouth (where the upper lip ends), its corners (left, right of the picture), bottom of the chin.
@@ -30,14 +30,14 @@ UNIT = 0.25  # of the crop's half side: the unit of offsets
 class AnimalReading(NamedTuple):
     """The faces found in pictures (B,3,S,S); coordinates have the picture in [-1, 1]."""
 
-    centre: Tensor  # (B,h,w) logits: the middle of a face lies in this cell
+    centre: Tensor  # (B,h,w) logits: the centre of a face is in this cell
     size: Tensor  # (B,h,w) log of the face's size, see `face_size`, in the unit of coordinates
-    points: Tensor  # (B,h,w,9,2) landmarks as seen from this cell
+    points: Tensor  # (B,h,w,9,2) landmarks as predicted by this cell
     heat: Tensor  # (B,9,h·w) logits of the landmarks' heatmaps
 
 
 class AnimalNetwork(nn.Module):
-    """Reads pictures of any size divisible by 16; faces with a size of 0.06 to 0.45 are found."""
+    """Takes pictures of any size divisible by 16, and finds faces with a size of 0.06 to 0.45."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,11 +57,11 @@ class AnimalNetwork(nn.Module):
             self.output.bias[1] = -1.5  # type: ignore[index]
 
     def forward(self, picture: Tensor) -> AnimalReading:
-        """Of RGB (B,3,S,S) in [0, 1]."""
+        """The reading of pictures (B,3,S,S), RGB in [0, 1]."""
         return self.read(*self.features(picture))
 
     def features(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """The trunk's maps, (B,40,S/8,S/8) and (B,112,S/16,S/16)."""
+        """The backbone's maps, (B,40,S/8,S/8) and (B,112,S/16,S/16)."""
         x = F.relu6(self.stem(pad_same(scaled(picture).contiguous(memory_format=torch.channels_last), 3, 2)))
         fine = x
         for number, block in enumerate(self.blocks, 1):
@@ -71,7 +71,7 @@ class AnimalNetwork(nn.Module):
         return fine, x
 
     def read(self, fine: Tensor, coarse: Tensor) -> AnimalReading:
-        """The reading of the trunk's features."""
+        """The reading of the backbone's features."""
         up = F.interpolate(self.context(F.relu(self.lateral_coarse(coarse))), scale_factor=2, mode="bilinear")
         raw = self.output(self.joined(F.relu(self.lateral_fine(fine)) + up)).float()
         height, width = raw.shape[-2:]
@@ -81,7 +81,7 @@ class AnimalNetwork(nn.Module):
 
 
 class _Mix(nn.Module):
-    """x + what a 5x5 neighbourhood adds, channel by channel and then across."""
+    """Residual block: a 5x5 depthwise convolution, then a pointwise MLP."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -94,5 +94,5 @@ class _Mix(nn.Module):
 
 
 def face_size(points: Tensor) -> Tensor:
-    """The size (...) of faces with landmarks (...,9,2): their root-mean-square distance from their middle."""
+    """The size (...) of faces with landmarks (...,9,2): their RMS distance from their mean."""
     return (points - points.mean(-2, keepdim=True)).square().sum(-1).mean(-1).sqrt()

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 (Tan & Le 2019) with its batch norms folded: a trunk that others put heads on."""
+"""EfficientNet-Lite0 (Tan & Le 2019) with folded batch norms: a backbone for other networks."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Block(nn.Module):
         return self.finish(x, self.expand(x))
 
     def expand(self, x: Tensor) -> Tensor:
-        """The wide map that the depthwise convolution looks at."""
+        """The expanded map, input of the depthwise convolution."""
         return x if self.exp is None else F.relu6(self.exp(x))
 
     def finish(self, x: Tensor, wide: Tensor) -> Tensor:
-        """The block's output from its input and `expand` of it."""
+        """The block's output, given its input and the expanded map."""
         y = self.proj(F.relu6(self.dw(pad_same(wide, self.kernel, self.stride))))
         return x + y if self.repeated else y
 
 
 def blocks(depth: int | None = None) -> tuple[list[Block], int]:
-    """The first `depth` blocks (all sixteen by default), and the channels that the last of them leaves."""
+    """The first `depth` blocks (all sixteen by default), and the output channels of the last of them."""
     made: list[Block] = []
     channels = STEM
     for repeats, kernel, stride, expansion, outputs in STAGES:
@@ -59,7 +59,7 @@ def blocks(depth: int | None = None) -> tuple[list[Block], int]:
 
 
 def scaled(picture: Tensor) -> Tensor:
-    """RGB in [0, 1] as the ImageNet weights take it."""
+    """RGB in [0, 1] scaled to the input range of the ImageNet weights."""
     return picture * (255 / 128) - 127 / 128
 
 

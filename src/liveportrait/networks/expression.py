@@ -1,8 +1,8 @@
 """E: how a face's own landmarks move when its blendshape scores change.
 
-The same smile is another movement on another face. E knows the face, by principal components of its landmarks, and
-the scores that it starts from; it says where the keypoints go for others. What it says is the difference of two
-readings of one network, so that nothing moves where nothing is asked, whatever the weights.
+The same smile moves different faces differently. From the principal components of a face's landmarks and its initial
+scores, E predicts where the keypoints go for other scores. Its output is the difference of two evaluations of one
+network, so that unchanged scores move nothing, whatever the weights.
 
 It always computes in float32, as the other small networks do: its output is coordinates.
 """
@@ -29,7 +29,7 @@ class ExpressionSizes:
 
 
 class ExpressionNetwork(nn.Module):
-    """E. Its buffers hold what the corpus told of faces: their mean, and their principal components, whitened."""
+    """E. Its buffers hold the training corpus's mean face and whitened principal components."""
 
     mean: Tensor
     basis: Tensor
@@ -55,17 +55,17 @@ class ExpressionNetwork(nn.Module):
         return (landmarks - self.mean).flatten(1).float() @ self.basis
 
     def forward(self, landmarks: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
-        """Offsets (B,21,2) of the keypoints of faces with flat landmarks (B or 1,111,2), for other scores than theirs.
+        """Offsets (B,21,2) of the keypoints of faces with flat landmarks (B or 1,111,2) when their scores change.
 
-        Scores in [0, 1]: their own (B or 1,52), wanted (B,52). Offsets lie in the head's own frame, x right and y
-        down, in units of the RMS radius of the rigid landmarks.
+        Scores in [0, 1]: their own (B or 1,52), wanted (B,52). Offsets are in the head's frame, x right and y down, in
+        units of the RMS radius of the rigid landmarks.
         """
         return self.moved(self.code(landmarks).expand(len(wanted), -1), own.expand(len(wanted), -1), wanted)
 
     def moved(self, code: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
         """The same for faces whose components (B,c) are known."""
         change = wanted - own
-        # Scores are centred roughly, and changes, which are small, stretched.
+        # Scores are roughly centred, and changes, which are small, scaled up.
         asked = torch.cat([code, 2 * own - 0.5, 2 * change], dim=1)
         nothing = torch.cat([code, 2 * own - 0.5, torch.zeros_like(change)], dim=1)
         with torch.autocast(asked.device.type, enabled=False):

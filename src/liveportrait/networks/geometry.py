@@ -1,9 +1,9 @@
 """Geometry: rotations and the motion formula of keypoints, grids of pixel centres, and trilinear lookups in a volume.
 
 Keypoints are in the row-vector convention. Lookups have two forms: one native operation, or two-dimensional lookups
-alone, since some runtimes have no 5-D grid sampling (OpenVINO, Apple's GPUs) or are slow at it. The decomposed form
-stacks the slices of the volume on top of each other into one tall picture, and every channel beside itself one slice
-further, so that a single bilinear lookup brings both neighbours in depth. Both forms agree up to rounding.
+only, since some runtimes have no 5-D grid sampling (OpenVINO, Apple's GPUs) or are slow at it. The decomposed form
+stacks the slices of the volume into one tall picture, with a copy shifted by one slice as additional channels, so that
+a single bilinear lookup fetches both neighbours in depth. Both forms agree up to rounding.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def nearest_rotation(matrices: Tensor) -> Tensor:
 
 
 def pose_of(motion: Motion) -> Pose:
-    """The posed keypoints of a motion; nothing is held."""
+    """The posed keypoints of a motion, not pinned."""
     pin = torch.zeros_like(motion.scale)
     return Pose(transform_keypoints(motion), motion.rotation, motion.translation, motion.scale, pin)
 
@@ -93,7 +93,7 @@ def pixel_centres(count: int, device: torch.device) -> Tensor:
 def turned_grid(x: Tensor, y: Tensor, axes: Tensor, offset: Tensor) -> Tensor:
     """The points (x, y) @ axes + offset, (B,H,W,2), of a grid with columns x (W,) and rows y (H,).
 
-    axes (B,2,2), offset (B,2). One sum a point, where a product of matrices two wide takes ten times as long.
+    axes (B,2,2), offset (B,2). One sum per point; a product of two-column matrices takes ten times as long.
     """
     across = x[:, None] * axes[:, None, 0]  # (B,W,2)
     down = y[:, None] * axes[:, None, 1] + offset[:, None]  # (B,H,2)
@@ -101,7 +101,7 @@ def turned_grid(x: Tensor, y: Tensor, axes: Tensor, offset: Tensor) -> Tensor:
 
 
 def plane(x: Tensor, y: Tensor, axis: Tensor, centre: Tensor) -> Tensor:
-    """How far the points of a grid, columns x (W,) and rows y (H,), lie from a centre along an axis: (B,H,W).
+    """Distances (B,H,W) of the points of a grid, columns x (W,) and rows y (H,), from a centre along an axis.
 
     axis and centre (B,2).
     """
@@ -111,7 +111,7 @@ def plane(x: Tensor, y: Tensor, axis: Tensor, centre: Tensor) -> Tensor:
 
 @contextmanager
 def sampling_form(form: Form) -> Iterator[None]:
-    """Within it, this thread's `sample_volume` takes that form; without it, what suits the device."""
+    """A block in which `sample_volume` uses this form in this thread; by default it uses what suits the device."""
     token = _form.set(form)
     try:
         yield
@@ -122,7 +122,7 @@ def sampling_form(form: Form) -> Iterator[None]:
 def sample_volume(volume: Tensor, grid: Tensor, padding: Padding) -> Tensor:
     """The volume (B,C,D,H,W) at grid (B,d,h,w,3), (x, y, z) in [-1, 1] with ±1 half a cell outside: (B,C,d,h,w).
 
-    Beyond the volume lie zeros, or its border continues. Both tensors are float32.
+    Outside the volume are zeros, or its replicated border. Both tensors are float32.
     """
     form = _form.get() or _suitable_form(volume)
     if form == "native":
@@ -131,7 +131,7 @@ def sample_volume(volume: Tensor, grid: Tensor, padding: Padding) -> Tensor:
 
 
 def _suitable_form(volume: Tensor) -> Form:
-    """The decomposed form where there is no other, and on a CPU, where it takes 1.3 ms instead of 2.3 for COMPACT."""
+    """The decomposed form if there is no other, and on a CPU, where it takes 1.3 ms instead of 2.3 for COMPACT."""
     device = volume.device.type
     return "decomposed" if device == "mps" or (device == "cpu" and not torch.is_grad_enabled()) else "native"
 

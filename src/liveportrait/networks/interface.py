@@ -7,10 +7,10 @@ W  warping            Features, source Pose, driving Pose      -> Warped
 G  generator          Warped                                   -> image (B,3,S,S) RGB in [0, 1]
 ====================  =====================================================================
 
-What a frame is rendered to is `Layers` (`networks/renderer.py`): W and G together, before the picture is composed.
+Frames are rendered to `Layers` (`networks/renderer.py`): the result of W and G, before the picture is composed.
 
-Features and Warped are dictionaries of tensors whose first axis is the batch; what they hold is the
-private business of the variant that made them. Nothing above this package looks inside.
+Features and Warped are dictionaries of tensors whose first axis is the batch. Their contents are private to the variant
+that made them; nothing outside this package looks inside.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ class _Batched(tuple[Tensor, ...]):
 
     @property
     def batch(self) -> int:
-        """Length of the batch axis. (`len` counts the fields, as that of any tuple.)"""
+        """Length of the batch axis. (`len` counts the fields, as for any tuple.)"""
         return self[0].shape[0]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The record with every tensor changed."""
+        """The record with a function applied to every tensor."""
         return type(self)(*map(change, self))
 
     def rows(self, index: Rows) -> Self:
-        """The rows that an index picks: a slice, numbers, or one bool a row. The batch axis stays."""
+        """The rows selected by a slice, numbers, or one bool per row. The batch axis stays."""
         return self.map(lambda part: part[index])
 
     def to(self, place: torch.device | str | Tensor) -> Self:
-        """The record on a device, or with device and dtype of a tensor."""
+        """The record moved to a device, or to the device and dtype of a tensor."""
         return self.map(lambda part: part.to(place))
 
     def expand(self, count: int) -> Self:
-        """A record of batch 1 seen `count` times, without copies; one of batch `count` as it is."""
+        """A record of batch 1 repeated `count` times without copies; one of batch `count` unchanged."""
         return self.map(lambda part: part.expand(count, *part.shape[1:]))
 
     @classmethod
     def cat(cls, parts: Iterable[Self]) -> Self:
-        """Several records, at least one, behind one another."""
+        """At least one record, concatenated along the batch axis."""
         return cls(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -83,7 +83,7 @@ class Motion(_Batched, _MotionFields):
 
 
 class _LayersFields(NamedTuple):
-    flow: Tensor  # (B,h,w,2) where each place of the result comes from in the source's crop, [-1, 1]
+    flow: Tensor  # (B,h,w,2) where each pixel of the result comes from in the source's crop, [-1, 1]
     keep: Tensor  # (B,1,S,S) weight of the source looked up along the flow, [0, 1]
     paint: Tensor  # (B,3,S,S) what is added, RGB
 
@@ -91,8 +91,8 @@ class _LayersFields(NamedTuple):
 class Layers(_Batched, _LayersFields):
     """A rendered face before it is composed: picture = keep · source(flow) + paint, at any resolution.
 
-    The flow is (x, y) with ±1 at the crop's edges, as `grid_sample` with align_corners=False takes it; outside the
-    crop its border continues. Paint is premultiplied, and may be slightly negative where something was painted again.
+    The flow is (x, y) with ±1 at the crop's edges, as in `grid_sample` with align_corners=False; the crop's border is
+    replicated outside. Paint is premultiplied, and may be slightly negative where the mouth was repainted.
     BASE paints everything: keep (B,1,1,1) and flow (B,1,1,2) are zeros, paint is the picture.
     """
 
@@ -104,14 +104,14 @@ class _PoseFields(NamedTuple):
     rotation: Tensor  # (B,3,3)
     translation: Tensor  # (B,3)
     scale: Tensor  # (B,1)
-    pin: Tensor  # (B,1) 0: as W finds it, 1: shoulders and border stay; of the driving pose
+    pin: Tensor  # (B,1) of a driving pose: 0 moves everything as W predicts, 1 keeps shoulders and border in place
 
 
 class Pose(_Batched, _PoseFields):
-    """Posed keypoints: where they are, and the rigid motion that took them there.
+    """Posed keypoints, and the rigid motion that took them there.
 
-    A warping module may use the keypoints alone (BASE) or the rigid motion too (COMPACT). `pin` asks it to keep what
-    lies outside the driven head in place; BASE, where stitching moves keypoints alone, does not look at it.
+    A warping module may use the keypoints alone (BASE) or the rigid motion too (COMPACT). `pin` asks it to keep
+    everything but the head in place; BASE, where stitching only moves keypoints, ignores it.
     """
 
     __slots__ = ()

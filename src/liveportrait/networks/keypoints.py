@@ -1,8 +1,8 @@
-"""The two layouts of the 21 keypoints, as numbers: the only place that spells them.
+"""The indices of the two layouts of 21 keypoints; no other file has them.
 
 In the compact layout every keypoint is a landmark, a point of the 478-point face mesh (the lower lid, say), and has a
-name. "Right" is the subject's right, on the picture's left. The published weights found their keypoints without
-supervision. These have no names; what is known of them is at the end of this file.
+name. "Right" is the subject's right, on the picture's left. The published weights' keypoints were learned without
+supervision and have no names; what is known about them is at the end of this file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NOSE_TIP, CHIN = 16, 17
 RIGHT_JAW, LEFT_JAW = 18, 19
 FOREHEAD = 20
 
-# Point of the face mesh (irises: their centres) and mirror image of each keypoint, in order.
+# Face mesh index (irises: their centres) and mirror image of each keypoint, in order.
 MESH = (159, 145, 386, 374, 468, 473, 107, 336, 70, 300, 61, 291, 13, 14, 17, 0, 4, 152, 172, 397, 10)
 MIRROR = (2, 3, 0, 1, 5, 4, 7, 6, 9, 8, 11, 10, 12, 13, 14, 15, 16, 17, 19, 18, 20)
 
@@ -47,7 +47,7 @@ PUBLISHED_ABSOLUTE = (
     *((keypoint, "xyz") for keypoint in (1, 2, 6, *range(11, 21))),
     (3, "y"), (4, "y"), (5, "z"), (8, "z"), (9, "yz"),
 )  # fmt: skip
-# The nearest landmark of its lip and eye keypoints (ours), so that these groups hold for weights trained anew.
+# The landmark nearest to each of its lip and eye keypoints (ours), so that these groups hold for retrained weights.
 PUBLISHED_LANDMARKS = {
     11: RIGHT_UPPER_LID, 13: RIGHT_LOWER_LID, 15: LEFT_UPPER_LID, 16: LEFT_LOWER_LID,
     6: RIGHT_MOUTH_CORNER, 12: LEFT_MOUTH_CORNER, 14: UPPER_INNER_LIP, 17: LOWER_INNER_LIP,
@@ -56,7 +56,7 @@ PUBLISHED_LANDMARKS = {
 
 
 def per_keypoint(values: Mapping[tuple[int, ...], float]) -> tuple[float, ...]:
-    """One number for each of the 21 landmarks, in order, from numbers by group. Every landmark is in one group."""
+    """One number per landmark (21), in order, from numbers by group. Each landmark must be in exactly one group."""
     of = {keypoint: value for group, value in values.items() for keypoint in group}
     if sorted(of) != list(range(len(MESH))) or sum(map(len, values)) != len(of):
         raise ValueError("the groups must hold every keypoint once")

@@ -1,4 +1,4 @@
-"""W and G together: what every back end runs and every graph exports. `compose` makes the picture."""
+"""W and G together, as every back end runs and every graph exports them. `compose` makes the picture."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from liveportrait.networks.compact.painter import LUMA
 from liveportrait.networks.interface import Features, Layers, Pose, Warped
 from liveportrait.networks.variants import Networks
 
-COLOURLESS = (0.01, 0.05)  # mean of max - min over a picture's channels: no colour, surely some
+COLOURLESS = (0.01, 0.05)  # colourfulness up to which a picture is grey, and from which it is coloured
 
 
 class Renderer(nn.Module):
-    """Features and poses to `Layers`."""
+    """Renders features and poses to `Layers`."""
 
     def __init__(self, networks: Networks) -> None:
         super().__init__()
@@ -22,12 +22,12 @@ class Renderer(nn.Module):
         self.mouth_painter = networks.mouth_painter
 
     def forward(self, features: Features, source: Pose, driving: Pose, cues: Tensor) -> Layers:
-        """The layers of driving poses; every argument has the batch size B.
+        """The layers for driving poses; every argument has the batch size B.
 
-        cues (B,5): what the driver's mouth shows, see `compact.generator.patch_cues`; zeros where nobody knows.
+        cues (B,5): what the driver's mouth shows, see `compact.painter.patch_cues`; zeros if unknown.
         """
         warped: Warped = self.warping(features, source, driving)
-        if "image_flow" not in warped:  # BASE: nothing of the picture itself is moved
+        if "image_flow" not in warped:  # BASE: does not warp the picture itself
             picture = self.generator(warped)
             nothing = picture.new_zeros(len(picture), 1, 1, 2)
             return Layers(nothing, nothing[..., :1], picture)
@@ -40,7 +40,7 @@ class Renderer(nn.Module):
 
 
 def grey_of_grey(paint: Tensor, colour: Tensor) -> Tensor:
-    """Paint (B,3,S,S) that loses its colours where the source has none (B,1), see `colourfulness`; others stay."""
+    """Paint (B,3,S,S) made grey for grey sources; colour (B,1) is their `colourfulness`."""
     none, some = COLOURLESS
     share = ((colour - none) / (some - none)).clamp(0, 1)[:, :, None, None]
     luma = (paint * paint.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
@@ -48,7 +48,7 @@ def grey_of_grey(paint: Tensor, colour: Tensor) -> Tensor:
 
 
 def compose(layers: Layers, features: Features) -> Tensor:
-    """The picture (B,3,S,S) that the networks mean, RGB in about [0, 1], of the layers of these features."""
+    """The picture (B,3,S,S), RGB in about [0, 1], from layers and the features they were rendered from."""
     if "image" not in features:
         return layers.paint
     return layers.keep * sample(features["image"], layers.flow) + layers.paint

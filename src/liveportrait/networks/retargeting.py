@@ -1,11 +1,10 @@
 """The three small networks that correct keypoints (paper sec. 3.3): stitching, eye and lip retargeting.
 
-Every variant shares them. They always compute in float32, also inside autocast: their outputs are
+All variants share them. They always compute in float32, even inside autocast: their outputs are
 coordinates, and half precision would move keypoints by more than a closing eyelid does.
 
 Their last layer starts at zero, so that an untrained module changes nothing and training starts from
-"leave the keypoints as they are". The layers before it start at random: were they zero too, no gradient
-would reach them.
+the identity. The other layers start at random, as no gradient would reach them otherwise.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class Stitching(KeypointMLP):
         super().__init__(2 * COORDINATES, hidden, COORDINATES + 2)
 
     def forward(self, source: Tensor, driving: Tensor) -> Tensor:
-        """Stitched driving keypoints (B,21,3) of the keypoints (B,21,3) of source and driving.
+        """Stitched driving keypoints (B,21,3) from the keypoints (B,21,3) of source and driving.
 
         Each keypoint has its own offset, and all share one shift of x and y.
         """

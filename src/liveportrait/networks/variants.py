@@ -1,6 +1,6 @@
-"""The sizes of the networks, as data, and the networks of a size. `BASE` is the published architecture, `COMPACT` ours.
+"""Variants of the networks, as data, and `build`. `BASE` is the published architecture, `COMPACT` ours.
 
-A family of modules is a package of `networks` with a `Sizes` dataclass and `build(sizes)`. To add one,
+An architecture is a package of `networks` with a `Sizes` dataclass and `build(sizes)`. To add one,
 name its `Sizes` in `ARCHITECTURES` and in the type of `Variant.sizes`, and dispatch to it in `build`.
 """
 
@@ -20,7 +20,7 @@ ARCHITECTURES = {"base": base.Sizes, "compact": compact.Sizes}
 
 @dataclass(frozen=True)
 class Variant:
-    """One set of network sizes. The type of `sizes` says which family of modules they belong to."""
+    """One set of network sizes. The type of `sizes` determines the architecture."""
 
     name: str
     input_size: int  # side of the square crop that F and M see, px
@@ -28,17 +28,17 @@ class Variant:
     sizes: base.Sizes | compact.Sizes
     retargeting: RetargetingSizes = field(default_factory=RetargetingSizes)
     expression: ExpressionSizes = field(default_factory=ExpressionSizes)
-    # Crops reaching outside a picture repeat its edge; else they are black there.
+    # Crops that reach outside a picture replicate its edge; otherwise they are black there.
     replicate_border: bool = False
 
     @property
     def architecture(self) -> str:
-        """Name of the family: "base" or "compact"."""
+        """Name of the architecture: "base" or "compact"."""
         return next(name for name, sizes in ARCHITECTURES.items() if isinstance(self.sizes, sizes))
 
     @property
     def carries_source(self) -> bool:
-        """Whether the source's own pixels are carried along, so that pictures have any resolution (`Layers`)."""
+        """Whether the source's own pixels are warped, so that pictures can have any resolution (`Layers`)."""
         return isinstance(self.sizes, compact.Sizes)
 
 
@@ -50,7 +50,7 @@ COMPACT = Variant(
 
 @dataclass(eq=False)
 class Networks:
-    """The networks of one variant. The small ones are absent where nobody has trained them."""
+    """The networks of one variant. The small ones are None unless they were trained."""
 
     variant: Variant
     appearance: nn.Module
@@ -74,16 +74,15 @@ def build(
 ) -> Networks:
     """The networks of a variant, in training mode, with untrained weights.
 
-    Without `retargeting` the stitching, eye and lip modules are absent, without `expression` E is, without `painter`
-    the painter of mouths: nobody takes untrained ones for trained ones, and what is absent is not written with the
-    weights.
+    Without `retargeting` the stitching, eye and lip modules are None, without `expression` E, without `painter` the
+    mouth painter: so untrained ones cannot be mistaken for trained ones, and are not saved with the weights.
     """
     match variant.sizes:
         case base.Sizes() as sizes:
             networks = Networks(variant, *base.build(sizes))
         case compact.Sizes() as sizes:
             networks = Networks(variant, *compact.build(sizes))
-            if expression:  # it speaks of landmarks, as this architecture's keypoints are
+            if expression:  # E moves landmarks, which only this architecture's keypoints are
                 networks.expression = ExpressionNetwork(variant.expression)
             if painter:
                 networks.mouth_painter = compact.MouthPainter(sizes.painter)

@@ -1,4 +1,4 @@
-"""The driver: a video, a photo or a motion template, all as motions that arrive in small batches."""
+"""The driver: a video, a photo or a motion template, read as motion in small batches."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class DrivingBatch:
     """Some frames of a driver, in order."""
 
     motion: Motion  # batch B
-    ratios: Tensor | None  # (B,3) openings of left eye, right eye and lips, where somebody measured them
+    ratios: Tensor | None  # (B,3) openings of left eye, right eye and lips, if measured
     crops: tuple[Image | None, ...]  # B crops (S,S,3) as M saw them; None from a template
-    scores: Tensor | None = None  # (B,52) blendshapes, where somebody measured them
-    scenes: Tensor | None = None  # (B,) numbers of the scenes that they belong to, where there are several
-    around: Surroundings | None = None  # what comes before and after, where somebody knows
-    cues: Tensor | None = None  # (B,5) what the mouth shows, see `measures.mouth_cues`, where somebody looked
+    scores: Tensor | None = None  # (B,52) blendshapes, if measured
+    scenes: Tensor | None = None  # (B,) numbers of the scenes that they belong to, if there are several
+    around: Surroundings | None = None  # the frames before and after, if known
+    cues: Tensor | None = None  # (B,5) what the mouth shows, see `measures.mouth_cues`, if measured
 
     def __len__(self) -> int:
         return len(self.crops)
 
     def take(self, rows: Sequence[int]) -> DrivingBatch:
-        """The frames of these rows, in this order."""
+        """The frames in these rows, in this order."""
         wanted = list(rows)
 
         def taken(value: Tensor | None) -> Tensor | None:
@@ -69,7 +69,7 @@ class DrivingBatch:
 
     @classmethod
     def cat(cls, parts: Sequence[DrivingBatch]) -> DrivingBatch:
-        """Several batches as one, without what is around them."""
+        """Several batches joined, without their surroundings."""
 
         def joined(values: Iterable[Tensor | None]) -> Tensor | None:
             known = [value for value in values if value is not None]
@@ -86,20 +86,20 @@ class DrivingBatch:
 
 
 class Surroundings(NamedTuple):
-    """The frames of a driver around those of a batch, and the weights by which they smooth it."""
+    """The frames of a driver around those of a batch, and the weights with which they smooth it."""
 
     frames: DrivingBatch  # C, without crops
     weights: Tensor  # (B,C)
 
     def take(self, rows: list[int]) -> Surroundings:
-        """What is around some frames of the batch."""
+        """The surroundings of some frames of the batch."""
         return Surroundings(self.frames, self.weights[rows])
 
     @classmethod
     def of(
         cls, before: Iterable[DrivingBatch], batch: DrivingBatch, after: Iterable[DrivingBatch], fps: Fraction
     ) -> Surroundings:
-        """What is around a batch, of batches of consecutive frames."""
+        """The surroundings of a batch, given the batches of consecutive frames before and after it."""
         earlier = list(before)
         frames = DrivingBatch.cat([*earlier, batch, *after])
         first = sum(map(len, earlier))
@@ -119,14 +119,14 @@ class Start(NamedTuple):
     """The point that relative motion starts from: one, or one for each scene of the driver (S)."""
 
     motion: Motion  # batch 1 or S
-    ratios: Tensor | None = None  # (1 or S,3) openings, where they are known
-    scores: Tensor | None = None  # (1 or S,52) blendshapes, where they are known
+    ratios: Tensor | None = None  # (1 or S,3) openings, if known
+    scores: Tensor | None = None  # (1 or S,52) blendshapes, if known
     identity: Array | None = (
-        None  # (128,) embedding of who it is, where a source's expressions may be its own
+        None  # (128,) embedding of the person, if expressions may be adapted to the source
     )
 
     def of(self, scenes: Tensor | None) -> Start:
-        """The start of each of some frames (B), by the numbers of their scenes; one for all where there is one."""
+        """The start of each frame (B), given the numbers of their scenes; if there is only one start, that one."""
         if scenes is None or self.motion.batch == 1:
             return self
         ratios, scores = (None if known is None else known[scenes] for known in (self.ratios, self.scores))
@@ -135,24 +135,24 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Driver(ABC):
-    """The motion of somebody who moves a face. It may be played again and again."""
+    """The motion that drives a face. It can be played any number of times."""
 
     name: str  # for messages
     fps: Fraction
-    frames: int  # how many there are
+    frames: int  # number of frames
     is_photo: bool = False
-    has_pictures: bool = True  # whether batches bring the crops that M saw
+    has_pictures: bool = True  # whether batches have the crops that M saw
     ratios: Array | None = None  # (N,3) openings of left eye, right eye and lips in all frames of a video
     scores: Array | None = None  # (N,52) blendshapes likewise
     audio: Path | None = None  # a file with sound
     cuts: tuple[int, ...] = ()  # frames at which a new scene begins
-    held: Stretches = ()  # frames without a face, through which the last motion is held
-    is_steadied: bool = False  # whether a camera's movement was taken out, or place or size bounded
-    work: Work = "animated"  # what the watermark calls it
+    held: Stretches = ()  # frames without a face, during which the last motion is held
+    is_steadied: bool = False  # whether camera movement was taken out, or position or size bounded
+    work: Work = "animated"  # how the watermark describes the result
 
     @abstractmethod
     def start(self, face: int) -> Start:
-        """The start for the face of that place among those it moves, counted from 0."""
+        """The start for a face, by its number among those that this driver moves, from 0."""
 
     @abstractmethod
     def play(self, session: Session) -> Play:
@@ -160,7 +160,7 @@ class Driver(ABC):
 
 
 def missing_reference(reference: Reference, name: str, count: int) -> str:
-    """A sentence on a reference frame that does not exist or shows no face."""
+    """A sentence about a reference frame that does not exist or shows no face."""
     if isinstance(reference, int) and reference >= count:
         return (
             f"reference names frame {reference}, but {name} has frames 0 to {count - 1}: choose one of these"
@@ -169,31 +169,31 @@ def missing_reference(reference: Reference, name: str, count: int) -> str:
 
 
 class TimedDriver:
-    """One driver for the length of one result: its frames smoothed, its jitter measured on the way."""
+    """Plays one driver for one result: smooths its motion and measures its jitter."""
 
-    def __init__(self, driver: Driver, strength: float, surrounds: bool = False) -> None:
-        """`strength` of the smoothing; `surrounds`: batches tell what is around them."""
+    def __init__(self, driver: Driver, strength: float, needs_surroundings: bool = False) -> None:
+        """`strength` of the smoothing; `needs_surroundings`: whether batches come with their surroundings."""
         self.driver = driver
-        self._strength, self._surrounds = strength, surrounds
+        self._strength, self._needs_surroundings = strength, needs_surroundings
         self._before, self._after = JitterMeter(), JitterMeter()
 
     def play(self, session: Session, fps: Fraction) -> Play:
-        """Batches of `session.batch` frames for a result of a rate; the last may be shorter. A photo never ends.
+        """Batches of `session.batch` frames for a result at rate `fps`; the last may be shorter. A photo never ends.
 
-        The result's frame i shows the driver's frame ⌊i · own rate / result's rate⌋: what is on the screen then.
+        Frame i of the result shows the driver's frame ⌊i · own rate / result's rate⌋, the one displayed at that time.
         """
         with closing(self.driver.play(session)) as play:
             if self.driver.is_photo:
                 yield from repeat(next(play).take([0] * session.batch))
-            frames = on_clock(self._smoothed(play), self.driver.fps / fps, session.batch)
-            yield from surrounded(frames, fps, session.batch) if self._surrounds else frames
+            frames = resample_frames(self._smoothed(play), self.driver.fps / fps, session.batch)
+            yield from with_surroundings(frames, fps, session.batch) if self._needs_surroundings else frames
 
     def jitter(self) -> Jitter:
-        """How much the keypoints played so far trembled, px of the 256 px crop."""
+        """The jitter of the keypoints played so far, px of the 256 px crop."""
         return Jitter(f"keypoints of {self.driver.name}", self._before.value, self._after.value)
 
     def _smoothed(self, play: Iterable[DrivingBatch]) -> Iterator[DrivingBatch]:
-        """The same frames with smoothed motion; smoothing starts anew at cuts."""
+        """The same frames with smoothed motion; smoothing restarts at cuts."""
         smoother = MotionSmoother(self._strength, self.driver.fps)
         waiting: list[DrivingBatch] = []  # single frames whose smoothed motion is not known yet
         scene = number = 0
@@ -221,7 +221,7 @@ class TimedDriver:
     def _ready(
         self, waiting: list[DrivingBatch], smoother: MotionSmoother, part: DrivingBatch | None
     ) -> Iterator[DrivingBatch]:
-        """Those of the waiting frames that are done with `part`; all with None, where a stretch ends."""
+        """The waiting frames whose smoothed motion is known after `part`; with None, at the end of a stretch, all."""
         if not waiting:
             return
         motion = smoother.push(part.motion) if part else smoother.flush(waiting[0].motion)
@@ -233,10 +233,10 @@ class TimedDriver:
             yield replace(done, motion=motion)
 
 
-def on_clock(play: Iterable[DrivingBatch], ratio: Fraction, size: int) -> Iterator[DrivingBatch]:
-    """The frames ⌊i · ratio⌋ for i = 0, 1, ... as long as there are any, in batches of `size`."""
+def resample_frames(play: Iterable[DrivingBatch], ratio: Fraction, size: int) -> Iterator[DrivingBatch]:
+    """The frames ⌊i · ratio⌋ for i = 0, 1, ... until the input ends, in batches of `size`."""
     waiting: list[DrivingBatch] = []
-    first, number = 0, 0  # the number of the first frame of a batch; of the next frame wanted
+    first, number = 0, 0  # input number of a batch's first frame; number of the next output frame
     for batch in play:
         if ratio == 1 and not waiting and len(batch) == size:
             yield batch
@@ -255,8 +255,8 @@ def on_clock(play: Iterable[DrivingBatch], ratio: Fraction, size: int) -> Iterat
         yield DrivingBatch.cat(waiting)
 
 
-def surrounded(play: Iterable[DrivingBatch], fps: Fraction, size: int) -> Iterator[DrivingBatch]:
-    """The same batches of at most `size` frames, told what is around them; a few are held back to know it."""
+def with_surroundings(play: Iterable[DrivingBatch], fps: Fraction, size: int) -> Iterator[DrivingBatch]:
+    """The same batches of at most `size` frames with their surroundings, for which a few are held back."""
     near = math.ceil(REACH * float(fps) / size)  # batches to each side
     before: deque[DrivingBatch] = deque(maxlen=near)
     after: deque[DrivingBatch] = deque()
@@ -276,7 +276,7 @@ def surrounded(play: Iterable[DrivingBatch], fps: Fraction, size: int) -> Iterat
 
 
 def _split(play: Iterable[DrivingBatch], cuts: Sequence[int]) -> Iterator[tuple[DrivingBatch, bool]]:
-    """Batches that do not reach across a cut, and whether one begins there."""
+    """Batches split at cuts, and whether each begins at a cut."""
     first = 0
     for batch in play:
         inside = [cut - first for cut in cuts if first < cut < first + len(batch)]

@@ -24,7 +24,7 @@ from liveportrait.types import Image
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PhotoDriver(Driver):
-    """A photo that gives its expression."""
+    """A photo that drives with its expression."""
 
     frame: DrivingBatch  # of 1
 
@@ -38,10 +38,7 @@ class PhotoDriver(Driver):
 
 
 def open_photo_driver(session: Session, photo: Path | Image, options: TransferOptions) -> PhotoDriver:
-    """The driver in a photo, a file or an (H,W,3) uint8 RGB array.
-
-    Raises `UserError` where it shows no face.
-    """
+    """Open a photo, a file or an (H,W,3) uint8 RGB array, as a driver. Raises `UserError` if it shows no face."""
     if isinstance(photo, np.ndarray):
         name, image = "the driving picture", photo
     else:

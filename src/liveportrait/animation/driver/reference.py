@@ -1,4 +1,4 @@
-"""The frame of a driver that motion starts from."""
+"""Finds the frame of a driver that motion starts from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from liveportrait.face import Face, FaceAnalyzer
 from liveportrait.face.measures import face_scores, neutral_distance, similarity_cost
 from liveportrait.types import Array, Image
 
-SCORED_EVERY = 3  # frames with the face: an expression changes little in between
+SCORED_EVERY = 3  # frames with a face: expressions change little in between
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +24,11 @@ class Candidate:
 
 
 class ReferenceSearch:
-    """Asked about the frames of a scene, in order, keeps the one that motion starts from.
+    """Picks the frame of a scene that motion starts from; `offer` frames in order.
 
-    That is the first frame that shows the face (also with "match"), the most neutral one ("auto"), or the one of a
-    number; where that is in another scene, the first. With "match" expressions start elsewhere: for each face that is
-    moved, in the frame most like it.
+    It is the first frame that shows the face ("first" and "match"), the most neutral one ("auto"), or the one with a
+    given number; if that is in another scene, the first. With "match" the expression starts from a different frame: for
+    each moved face, the one most similar to it.
     """
 
     def __init__(self, analyzer: FaceAnalyzer, reference: Reference, scores: Sequence[Array | None]) -> None:
@@ -40,18 +40,13 @@ class ReferenceSearch:
 
     @property
     def best(self) -> Candidate:
-        """The frame; there must have been one with a face."""
+        """The picked frame; at least one frame must have been offered."""
         if self._best is None:
             raise ValueError("no frame was found that motion could start from")
         return self._best
 
-    @property
-    def number(self) -> int:
-        """Its number."""
-        return self.best.number
-
     def offer(self, number: int, frame: Image, face: Face) -> None:
-        """Keep this frame if it is the one, or better than the one so far."""
+        """Keep this frame if it is better than the one so far."""
         if self._wanted == "auto":
             cost = neutral_distance(self._analyzer, face)
             if self._best is None or cost < self._best.cost:

@@ -16,20 +16,20 @@ from liveportrait.face.measures import TURN, turn_degrees
 from liveportrait.motion import KeypointGroups, Template, groups_for
 from liveportrait.motion.framing import steadied
 
-OPEN = 0.3  # from this opening on an eye is open
-SEEN = 0.01  # of half the crop's side: what a bound takes off before it is told
-_BUSY = 0.05  # RMS of an expression that counts as much as one blendshape at full
+OPEN = 0.3  # the opening at which an eye counts as open
+VISIBLE = 0.01  # of half the crop's side: reductions by bounds up to this are not reported
+_BUSY = 0.05  # RMS of an expression that counts as much as one blendshape at 1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TemplateDriver(Driver):
-    """A motion that was recorded; a single frame counts as a photo."""
+    """A recorded motion; a single frame counts as a photo."""
 
     whole: DrivingBatch  # all frames
     reference: int  # the frame that relative motion starts from
 
     def start(self, face: int) -> Start:
-        """The reference frame, whatever the face: a template does not tell what face it shows."""
+        """The reference frame, whatever the face: a template does not say whose face it shows."""
         first = self.whole.take([self.reference])
         return Start(first.motion, first.ratios, first.scores)
 
@@ -41,9 +41,9 @@ class TemplateDriver(Driver):
 def open_template_driver(
     session: Session, template: Template, name: str, reference: Reference, framing: Framing = "steady"
 ) -> TemplateDriver:
-    """The driver in a template; with the framing "steady" its place and size are bounded.
+    """Open a template as a driver; with the framing "steady" its position and size are bounded.
 
-    Raises `UserError` for another keypoint layout or a frame that is not there.
+    Raises `UserError` for another keypoint layout or a reference frame that does not exist.
     """
     device = session.engine.device
     groups = groups_for(session.engine.variant)
@@ -69,7 +69,7 @@ def open_template_driver(
         frames=count,
         is_photo=count == 1,
         has_pictures=False,
-        is_steadied=not torch.allclose(motion.translation, recorded.translation, atol=SEEN, rtol=0),
+        is_steadied=not torch.allclose(motion.translation, recorded.translation, atol=VISIBLE, rtol=0),
         whole=whole,
         reference=start,
     )
@@ -93,10 +93,10 @@ def record_template(session: Session, driver: Driver) -> Template:
 
 
 def most_neutral_frame(template: Template, groups: KeypointGroups) -> int:
-    """The most neutral frame of a template, by what it knows.
+    """The most neutral frame of a template, judged by the data that it has.
 
-    The angle of the head over 30°, the RMS of the expression's distance from the layout's face at rest over 0.05,
-    and how far the narrower eye is below an opening of 0.3, over that.
+    The score adds the angle of the head over 30°, the RMS of the expression's distance from the layout's face at rest
+    over 0.05, and how far the narrower eye is below an opening of 0.3, over 0.3.
     """
     motion = template.motion
     rest = motion.expression - groups.neutral_expression()

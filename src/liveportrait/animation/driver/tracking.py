@@ -1,4 +1,4 @@
-"""The face of a driving video, followed once through all of its frames, scene by scene."""
+"""Tracks the face of a driving video once through all frames, scene by scene."""
 
 from __future__ import annotations
 
@@ -37,38 +37,38 @@ from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image
 
-FEWEST_SEEN = 1 / 2  # of a video of crops: with fewer faces found, M alone tells what it shows
+MIN_FOUND = 1 / 2  # share of a video of crops: with fewer faces found, motion comes from M alone
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
     """The frames of a driver that start from one reference."""
 
-    reference: int  # its number
-    motion: Motion  # batch 1: what M sees in it, keypoints where they were seen
-    rows: slice  # the scene's among the heads
-    # Of each face that is moved the frame most like it, and M's expression (21,3) there if it is not measured.
+    reference: int  # frame number
+    motion: Motion  # batch 1: M's motion of that frame, with measured keypoints if available
+    rows: slice  # the scene's rows among the heads
+    # For each moved face, the frame most similar to it, and M's expression (21,3) there unless it is measured.
     similar: tuple[tuple[int, Tensor | None] | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedFace:
-    """A driving video's face. A few numbers a frame are all that is kept."""
+    """The face of a driving video, as a few numbers per frame."""
 
     windows: Sequence[CropWindow]  # N
     found: NDArray[np.bool_]  # (N,) whether the frame shows the face
-    ratios: Array  # (N,3) openings of left eye, right eye and lips; held where there is no face
+    ratios: Array  # (N,3) openings of left eye, right eye and lips; held while there is no face
     scores: Array  # (N,52) blendshapes; held likewise
     cues: Array  # (N,5) what the mouth shows; held likewise
     heads: SeenHeads  # of the frames that show the face, in order
-    cuts: tuple[int, ...]  # frames at which the face begins anew
-    scenes: tuple[Scene, ...]  # those between the cuts, or one
+    cuts: tuple[int, ...]  # frames at which a new scene begins
+    scenes: tuple[Scene, ...]  # between the cuts, at least one
     home: int  # the scene whose reference is the driver's
-    identity: Array | None  # (128,) embedding of who it shows, where a source's expressions may be its own
+    identity: Array | None  # (128,) embedding of the person, if expressions may be adapted to the source
     is_steadied: bool
 
     def head(self, frame: int) -> SeenHeads:
-        """That of one frame that shows the face."""
+        """The head in one frame that shows the face."""
         row = int(self.found[:frame].sum())
         return self.heads[row : row + 1]
 
@@ -89,9 +89,9 @@ def track_face(
     reduction: Reduction = "area",
     crop: DrivingCrop = DRIVING_CROP,
 ) -> TrackedFace:
-    """Follow the largest face of the first frame that has one; after a cut, or where it is lost, the largest again.
+    """Track the largest face of the first frame that has one; after a cut, or when it is lost, the largest again.
 
-    With the framing "steady" windows glide, and each scene has a reference. Raises `UserError` where no frame has a
+    With the framing "steady" windows glide, and each scene has its own reference. Raises `UserError` if no frame has a
     face, or the reference frame has none.
     """
     trace = _Trace(session, reader, reference, scores, framing, reduction, None, crop)
@@ -113,29 +113,29 @@ def track_crops(
     reduction: Reduction = "area",
     crop: DrivingCrop = DRIVING_CROP,
 ) -> TrackedFace | None:
-    """Look for the face in frames that are crops already; None where less than half of them show one.
+    """Look for the face in frames that are already crops; None if fewer than half of them show one.
 
-    Raises `UserError` where the reference frame has none.
+    Raises `UserError` if the reference frame has none.
     """
     size = session.engine.variant.input_size
     trace = _Trace(session, reader, reference, scores, framing, reduction, size, crop)
     trace.follow()
-    if not trace.heads or len(trace.heads) < FEWEST_SEEN * len(trace.found):
+    if not trace.heads or len(trace.heads) < MIN_FOUND * len(trace.found):
         return None
     return trace.tracked()
 
 
 @dataclass(eq=False)
 class _Trace:
-    """What following a face gathers, frame by frame."""
+    """What tracking a face collects, frame by frame."""
 
     session: Session
     reader: VideoReader | FrameArrays
     reference: Reference
-    targets: Sequence[Array | None]  # scores of each face that is moved
+    targets: Sequence[Array | None]  # scores of each moved face
     framing: Framing
     reduction: Reduction  # of frames to crops
-    crop_size: int | None  # of frames that are crops, px
+    crop_size: int | None  # px, if the frames are already crops
     crop: DrivingCrop = DRIVING_CROP
 
     found: list[bool] = field(default_factory=list)
@@ -146,14 +146,14 @@ class _Trace:
     heads: list[SeenHeads] = field(default_factory=list)
     windows: list[CropWindow] = field(default_factory=list)  # of the scenes that have ended
     scenes: list[Scene] = field(default_factory=list)
-    squares: list[Square] = field(default_factory=list)  # of the scene at hand
+    squares: list[Square] = field(default_factory=list)  # of the current scene
     home: int = 0
     least: float = np.inf  # cost of the driver's reference
     identity: Array | None = None
     is_steadied: bool = False
 
     def follow(self) -> None:
-        """Follow the face through all frames."""
+        """Track the face through all frames."""
         session, size = self.session, self.crop_size
         tracker = SceneTracker(session.analyzer, SMALLEST_CROPPED if size else SMALLEST_DRIVER)
         search = self._search()
@@ -184,7 +184,7 @@ class _Trace:
             self._end_scene(search)
 
     def tracked(self) -> TrackedFace:
-        """All of it, where at least one frame shows the face. Raises `UserError` where the reference does not."""
+        """The result, if at least one frame shows the face. Raises `UserError` if the reference frame does not."""
         seen = np.array(self.found)
         if isinstance(self.reference, int) and not (self.reference < len(seen) and seen[self.reference]):
             raise UserError(missing_reference(self.reference, self.reader.name, len(seen)))
@@ -210,7 +210,7 @@ class _Trace:
         return ReferenceSearch(self.session.analyzer, self.reference, self.targets)
 
     def _end_scene(self, search: ReferenceSearch) -> None:
-        """Take up what the frames since the last scene show: their windows, and what M sees in its references."""
+        """Complete the scene of the latest frames: their windows, and M's motion of its references."""
         engine, best = self.session.engine, search.best
         first = len(self.windows)  # frame
         rows = slice(len(self.heads) - len(self.squares), len(self.heads))
@@ -254,7 +254,7 @@ class _Trace:
 def cut_driving(
     image: Image, window: CropWindow | None, variant: Variant, reduction: Reduction = "area"
 ) -> Image:
-    """The crop (S,S,3) of a driving frame, or without a window the frame itself."""
+    """The crop (S,S,3) of a driving frame; without a window, the resized frame itself."""
     if window:
         return cut(image, window, variant, reduction)
     return to_input(image, variant.input_size, reduction)

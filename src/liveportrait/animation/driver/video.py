@@ -1,6 +1,6 @@
-"""A video as driver: followed once; where keypoints are landmarks, that has measured all of its motion.
+"""A video as driver: tracked once, which already measures all motion if keypoints are landmarks.
 
-A frame without a face repeats the last motion; frames before the first face take the reference's.
+A frame without a face repeats the last motion; frames before the first face have that of the reference.
 """
 
 from __future__ import annotations
@@ -30,40 +30,40 @@ from liveportrait.motion.framing import steadied
 from liveportrait.networks.interface import Motion
 from liveportrait.types import Array, Image
 
-AHEAD = 2  # batches whose motion is known before they are rendered
+AHEAD = 2  # batches whose motion is computed ahead of rendering
 
 
 class Anchors(NamedTuple):
-    """What place and size of a driver are bounded about."""
+    """What bounds on a driver's position and size are relative to."""
 
     references: Motion  # batch S: of each scene
-    home: Motion  # batch 1: where all of them start
-    crop_scale: float = DRIVING_SCALE  # the crops' side over the face's
-    scenes: NDArray[np.int64] | None = None  # (N,) the number of each frame's scene; None: there is one
+    home: Motion  # batch 1: position and size that all scenes start from
+    crop_scale: float = DRIVING_SCALE  # side of the crops relative to the face
+    scenes: NDArray[np.int64] | None = None  # (N,) the number of each frame's scene; None: there is only one
 
     def steadied(self, motion: Motion, rows: slice | NDArray[np.int64]) -> Motion:
-        """The motion of some frames."""
+        """The motion of some frames with bounded position and size."""
         own = self.references if self.scenes is None else self.references.rows(self.scenes[rows])
         return steadied(motion, own, self.home, self.crop_scale)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VideoDriver(Driver):
-    """A video that moves faces."""
+    """A video that drives faces."""
 
     reader: VideoReader | FrameArrays
-    windows: Sequence[CropWindow] | None  # one a frame; None: its frames are crops
-    # (N,) whether the frame shows the face; None where M alone tells what it shows.
+    windows: Sequence[CropWindow] | None  # one per frame; None: its frames are crops
+    # (N,) whether the frame shows the face; None if motion comes from M alone.
     found: NDArray[np.bool_] | None
     starts: tuple[Start, ...]  # of each face that it moves
-    before: Motion  # what M sees before the first face, batch 1
-    whole: DrivingBatch | None  # all of its motion, where following the face has measured it
-    anchors: Anchors | None = None  # None: place and size are not bounded
+    before: Motion  # motion before the first face, batch 1
+    whole: DrivingBatch | None  # its entire motion, if tracking has measured it
+    anchors: Anchors | None = None  # None: position and size are not bounded
     reduction: Reduction = "area"  # of frames to crops
     cues: Array | None = None  # (N,5) what the mouth shows, see `measures.mouth_cues`
 
     def start(self, face: int) -> Start:
-        """The reference frames; with "match", expressions are those of the frames most like the face."""
+        """The reference frames; with "match", expressions are those of the frames most similar to the face."""
         return self.starts[face]
 
     def play(self, session: Session) -> Play:
@@ -79,7 +79,7 @@ class VideoDriver(Driver):
             yield from ahead
 
     def _moving(self, session: Session, frames: Iterator[Image]) -> Play:
-        """The frames with their motion: that of `whole`, or what M sees."""
+        """The frames with their motion: from `whole`, or from M."""
         variant = session.engine.variant
         last, done = self.before, 0
         for group in batches(frames, session.batch):
@@ -119,11 +119,11 @@ def open_video_driver(
     reduction: Reduction = "area",
     crop: DrivingCrop = DRIVING_CROP,
 ) -> VideoDriver:
-    """Follow the face of a video, and find where motion starts for each of the faces that it moves.
+    """Track the face of a video, and find where motion starts for each of the faces that it moves.
 
-    `crops`: find the face and cut it out; otherwise its frames are crops, in which a face may be found or not.
+    `crops`: find the face and crop to it; otherwise its frames are crops, in which a face may be found or not.
     `scores` of each face that it moves (see `SourceFace`), for the reference "match"; `pictures`: its crops will be
-    shown. Raises `UserError` where it shows no face, or the reference frame does not serve.
+    shown. Raises `UserError` if it shows no face, or the reference frame cannot be used.
     """
     track = track_face if crops else track_crops
     tracked = track(session, reader, reference, scores, framing, reduction, crop)
@@ -162,7 +162,7 @@ def open_video_driver(
 
 
 def _measured(tracked: TrackedFace, home: Motion, anchors: Anchors | None) -> DrivingBatch:
-    """All motion of a driver whose keypoints are landmarks: following its face has measured it."""
+    """The entire motion of a driver whose keypoints are landmarks, as measured by tracking."""
     device = home.scale.device
     shown = np.flatnonzero(tracked.found)
     parts = []
@@ -182,9 +182,9 @@ def _measured(tracked: TrackedFace, home: Motion, anchors: Anchors | None) -> Dr
 
 
 def _start(tracked: TrackedFace, place: int, home: Motion, whole: DrivingBatch | None) -> Start:
-    """The start of the face of that place among those that are moved, in each scene.
+    """The start, in each scene, of the face that is number `place` among those moved.
 
-    Place and size start where the driver's reference has them, and head poses in all scenes from that one.
+    Head pose, position and size start from the driver's reference in all scenes.
     """
     motions, numbers = [], []
     for scene in tracked.scenes:
@@ -212,10 +212,10 @@ def _open_untracked(
     framing: Framing,
     reduction: Reduction,
 ) -> VideoDriver:
-    """A video of crops in which no face was found: M alone tells what they show."""
+    """A video of crops in which no face was found: motion comes from M alone."""
     if reference == "auto":
         raise UserError(
-            f"the most neutral frame is found by its face, and {reader.name} shows none that can be found:"
+            f"the most neutral frame is chosen by its face, and no face was found in {reader.name}:"
             " leave out --reference auto"
         )
     wanted = reference if isinstance(reference, int) else 0
@@ -243,7 +243,7 @@ def _open_untracked(
 
 
 def _see(engine: Engine, last: Motion, crops: Sequence[Image], found: NDArray[np.bool_]) -> Motion:
-    """What M sees of the crops; where one does not show the face, the motion before it, and `last` before all."""
+    """M's motion of the crops; for one without the face, the motion before it, or `last` if there is none."""
     if not found.any():
         return last.expand(len(crops))
     seen = np.stack([crop for crop, is_found in zip(crops, found, strict=True) if is_found])
@@ -251,7 +251,7 @@ def _see(engine: Engine, last: Motion, crops: Sequence[Image], found: NDArray[np
 
 
 def _held(last: Motion, motion: Motion, found: NDArray[np.bool_]) -> Motion:
-    """Motions of all frames from those that are `found`; where none is, the one before, and `last` before all."""
+    """Motion of all frames from that of the `found` ones; others repeat the one before, or `last` at the start."""
     if found.all():
         return motion
     rows = torch.from_numpy(np.cumsum(found)).to(motion.scale.device)

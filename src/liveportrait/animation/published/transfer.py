@@ -1,4 +1,4 @@
-"""A driver's motion on a face as the published program does it."""
+"""Transfers a driver's motion to a face as the published program does."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OBSERVATION_VARIANCE = 3e-7  # of the smoothing of source videos
 
 
 class PublishedTransfer(MotionTransfer):
-    """One face of a source that follows one driver, in the published program's order."""
+    """Transfers one driver's motion to one face of a source, in the published program's order."""
 
     def __init__(
         self,
@@ -43,10 +43,10 @@ class PublishedTransfer(MotionTransfer):
         options: TransferOptions,
         smoothed: Smoothed | None = None,
     ) -> None:
-        """`smoothed`: of the face in a source video, where its driver moves."""
+        """`smoothed`: of the face in a source video, if its driver moves."""
         super().__init__(engine, face, start, is_photo, _for_face(options, face))
         self._smoothed = smoothed
-        self._eyes: Tensor | None = None  # () how far a source video's eyes start open
+        self._eyes: Tensor | None = None  # () opening that a source video's eyes start from
         if (
             self._options.retarget.normalize_eyes
             and self._is_relative
@@ -68,11 +68,11 @@ class PublishedTransfer(MotionTransfer):
         return motions.in_place(moved, source, region, groups)
 
     def _corrected(self, pose: Pose, home: Pose, source: Tensor | None, driving: DrivingBatch) -> Pose:
-        """Openings start from the source's keypoints, closed lips and open eyes come after stitching."""
+        """Openings start from the source's keypoints; closed lips and open eyes come after stitching."""
         options, engine = self._options.retarget, self._engine
         eyes, _, lips = options.wanted
         if options.changes and source is None:
-            raise ValueError("openings are asked for, and those of the face are not known")
+            raise ValueError("openings are requested, but those of the face are not known")
         keypoints = pose.keypoints
         if source is not None and (eyes is not None or lips is not None):
             keypoints = home.keypoints.expand_as(keypoints) if self._is_relative else keypoints
@@ -101,17 +101,17 @@ class PublishedTransfer(MotionTransfer):
 
 
 class Smoothed:
-    """What a face of a source video does, smoothed over all of its frames."""
+    """The motion of a face in a source video, smoothed over all of its frames."""
 
     def __init__(
         self, driver: Motion, start: Motion, face: VideoFace, fps: Fraction, is_relative: bool
     ) -> None:
-        """`driver` and the face at the source's rate `fps`, frame by frame; the shorter of the two counts.
+        """`driver` and the face frame by frame at the source's rate `fps`; the shorter one determines the length.
 
-        `start` is the driver's reference, one or one a frame.
+        `start` is the driver's reference, one or one per frame.
 
-        Relative motion smooths R_i R_rᵀ R_source and δ_source + δ_i − δ_r, absolute motion the driver's R_i and δ_i:
-        every number by itself, so that rotations are no longer quite that.
+        Relative motion smooths R_i R_rᵀ R_source and δ_source + δ_i − δ_r, absolute motion the driver's R_i and δ_i,
+        each number independently, so that the results are not exactly rotations.
         """
         count = min(driver.batch, len(face.rows))
         motion = driver.rows(slice(count)).to("cpu")
@@ -127,14 +127,14 @@ class Smoothed:
         )
 
     def at(self, times: Sequence[float]) -> Motion:
-        """The motion in the frames of those times, s."""
+        """The motion in the frames at these times, s."""
         return self._motion.rows([round(time * self._fps) for time in times])
 
 
 def transfer(
     engine: Engine, source: Source, face: SourceFace, driver: Driver, place: int, options: TransferOptions
 ) -> PublishedTransfer:
-    """The transfer from a driver, see `frame_by_frame`, to the face of that place among those it moves."""
+    """The transfer from a driver, see `frame_by_frame`, to a face, which is number `place` among those it moves."""
     start, smoothed = driver.start(place), None
     if isinstance(face, VideoFace) and source.fps and not driver.is_photo:
         motion = known_motion(driver)
@@ -145,7 +145,7 @@ def transfer(
 
 
 def require_layout(engine: Engine, options: OptionGroup) -> None:
-    """Raise `UserError` where the published program's ways are asked of weights that are not in its layout."""
+    """Raise `UserError` if the published program's ways are requested with weights of another layout."""
     if options.as_published and motions.groups_for(engine.variant) != motions.PUBLISHED:
         raise UserError(
             "--as-published does what the published program does with its own weights, and these have other keypoints:"
@@ -154,7 +154,7 @@ def require_layout(engine: Engine, options: OptionGroup) -> None:
 
 
 def frame_by_frame(session: Session, driver: Driver, fps: Fraction, pictures: bool) -> Driver:
-    """The driver of a source video of that rate: frame by frame whatever its own rate is, and known beforehand.
+    """The driver for a source video at rate `fps`: matched frame by frame, whatever its own rate, and read in advance.
 
     `pictures`: its crops will be shown.
     """
@@ -165,25 +165,25 @@ def frame_by_frame(session: Session, driver: Driver, fps: Fraction, pictures: bo
 
 
 def known_motion(driver: Driver) -> Motion:
-    """All of the motion of a driver that `frame_by_frame` gave."""
+    """The entire motion of a driver that `frame_by_frame` returned."""
     if not isinstance(driver, VideoDriver | TemplateDriver) or driver.whole is None:
         raise TypeError(f"{driver.name} has not been played")
     return driver.whole.motion
 
 
 def _for_face(options: TransferOptions, face: SourceFace) -> TransferOptions:
-    """Animals move by absolute motion, from where they are. Of people the driving option changes nothing."""
+    """Animals use absolute motion, starting from where they are. For people the driving option has no effect."""
     if face.is_animal:
         return replace(options, motion="absolute", region="all", retarget=RetargetOptions())
     return replace(options, driving_option="pose-friendly")
 
 
 def _joined(own: Tensor, wanted: Opening, driving: Tensor | None, column: int, count: int) -> Tensor:
-    """The source's ratios (1 or B,·) with the wanted one behind them, (B,·+1)."""
+    """The source's ratios (1 or B,·) with the target ratio appended, (B,·+1)."""
     own = own.expand(count, -1)
     if wanted is None or wanted == "driver":
         if driving is None:
-            raise ValueError("the driver's openings are asked for, and not known")
+            raise ValueError("the driver's openings are requested, but not known")
         return torch.cat([own, driving[:, column : column + 1]], dim=1)
     return torch.cat([own, own.new_full((count, 1), wanted)], dim=1)
 

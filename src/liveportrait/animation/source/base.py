@@ -23,11 +23,11 @@ from liveportrait.motion.expression import FaceShape
 from liveportrait.networks.interface import Features, Motion
 from liveportrait.types import Array, Image
 
-SMALLEST_SIDE = 32  # px, below which there is nothing to see
+MIN_SIDE = 32  # px; nothing can be seen in smaller pictures
 
 
 class FacePlacement(NamedTuple):
-    """The place of a face in a frame."""
+    """Where a face is in a frame."""
 
     window: CropWindow
     side: float  # of the face's box, px
@@ -36,15 +36,15 @@ class FacePlacement(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FaceView:
-    """A face in b frames as the networks know it; batch 1 where it is the same in all of them."""
+    """A face in b frames as the networks know it; batch 1 if it is the same in all of them."""
 
     features: Features
     motion: Motion
-    ratios: Tensor | None  # (b,3) openings of left eye, right eye and lips; None where no face was found
+    ratios: Tensor | None  # (b,3) openings of left eye, right eye and lips; None if no face was found
     crops: NDArray[np.uint8]  # (b,S,S,3), as F and M saw them
-    placements: tuple[FacePlacement, ...]  # b; empty where the frame is taken as the face
+    placements: tuple[FacePlacement, ...]  # b; empty if the frame itself is taken as the face
     usual: Tensor | None = (
-        None  # (b,21,3) expression beside speech, see `usual_expression`; None: the motion's own
+        None  # (b,21,3) expression without speech, see `usual_expression`; None: the motion's
     )
 
 
@@ -53,31 +53,31 @@ class SourceFace(Protocol):
 
     @property
     def still(self) -> FaceView | None:
-        """The face where it never changes, None where it moves by itself."""
+        """The face if it never changes, None if it moves by itself."""
         ...
 
     @property
     def animal(self) -> AnimalMotion | None:
-        """An animal's motion, where the face is one and its keypoints are landmarks."""
+        """An animal's motion, if the face is an animal's and keypoints are landmarks."""
         ...
 
     @property
     def is_animal(self) -> bool:
-        """Whether it is an animal's, whatever its keypoints are."""
+        """Whether it is an animal's face, whatever its keypoints are."""
         ...
 
     @property
     def scores(self) -> Array | None:
-        """The face's own expression (53,), see `face.scores`; None where it is not a still person's."""
+        """The face's own expression (53,), see `face.scores`; None unless it is a person in a photo."""
         ...
 
     @property
     def shape(self) -> FaceShape | None:
-        """What makes a driver's expressions the face's own; None where the weights or the face do not serve."""
+        """What adapts a driver's expressions to the face; None if the weights or the face do not allow it."""
         ...
 
     def shown(self, rows: range) -> list[int]:
-        """The frames, of those with these numbers, that show it."""
+        """Those of the frames with these numbers that show it."""
         ...
 
     def view(self, session: Session, rows: Sequence[int], frames: Sequence[Image]) -> FaceView:
@@ -86,34 +86,34 @@ class SourceFace(Protocol):
 
     @property
     def openings(self) -> Tensor | None:
-        """(n,3) openings of left eye, right eye and lips in its n frames; None for an animal's or one not found."""
+        """(n,3) openings of left eye, right eye and lips in its n frames; None for an animal, or if not found."""
         ...
 
     @property
     def side(self) -> float | None:
-        """Side of the largest crop in the frames, px; None where the frames are the face."""
+        """Side of the largest crop in the frames, px; None if the frames are the face."""
         ...
 
     def crop(self, row: int, frame: Image, size: int, replicate_border: bool = False) -> Image:
-        """The crop (size,size,3) of a frame as it is; of one without the face, where the crop was last."""
+        """The crop (size,size,3) of an unchanged frame; without the face, where the crop was last."""
         ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Source(ABC):
-    """A portrait, still or moving. Nothing of it changes once it is open."""
+    """A portrait, still or moving. Immutable once open."""
 
     name: str  # for messages
     shape: tuple[int, int]  # height and width of the frames, px
     faces: Sequence[SourceFace]  # those that are animated, at least one
-    crops: bool = True  # whether faces were cut out of the frames; otherwise the frames are the face
-    found: int = 0  # faces in all, chosen or not
+    crops: bool = True  # whether faces were cropped from the frames; otherwise the frames are the face
+    found: int = 0  # number of faces, chosen or not
     bystanders: tuple[Array, ...] = ()  # outlines (36,3) px of a photo's other faces
-    fps: Fraction | None = None  # None: a photo, which lasts as long as it is wanted
-    count: int | None = None  # of the frames; None for a photo
+    fps: Fraction | None = None  # None: a photo, which lasts as long as needed
+    count: int | None = None  # number of frames; None for a photo
     audio: Path | None = None  # a file with sound
-    file: Path | None = None  # what it was opened from; None for pictures from Python
-    sha256: str = ""  # of that file, which may be gone by now, hexadecimal
+    file: Path | None = None  # the file it was opened from; None for pictures from Python
+    sha256: str = ""  # of that file, hexadecimal; the file may be gone by now
     cuts: tuple[int, ...] = ()  # frames at which a new scene begins
     jitter: tuple[Jitter, ...] = ()
     note: str = ""  # for the user, about its faces
@@ -125,5 +125,5 @@ class Source(ABC):
 
 def require_size(name: str, shape: Sequence[int]) -> None:
     """Raise `UserError` for a picture too small to show anything."""
-    if min(shape[:2]) < SMALLEST_SIDE:
-        raise UserError(f"{name} is {shape[1]}x{shape[0]} px: use a picture of at least {SMALLEST_SIDE} px")
+    if min(shape[:2]) < MIN_SIDE:
+        raise UserError(f"{name} is {shape[1]}x{shape[0]} px: use a picture of at least {MIN_SIDE} px")

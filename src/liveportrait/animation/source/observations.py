@@ -1,4 +1,4 @@
-"""What is kept of a face from the first pass over a video on: a few numbers a frame."""
+"""What is kept about a face after the first pass over a video: a few numbers per frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from liveportrait.face.measures import opening_ratios
 from liveportrait.motion import SeenKeypoints
 from liveportrait.types import Array
 
-# An observation as it is packed.
+# A packed observation.
 _RECORD = np.dtype(
     [
         ("square", np.float32, 4),  # x, y, side, roll
@@ -30,7 +30,7 @@ _RECORD = np.dtype(
 
 @dataclass(frozen=True, eq=False)
 class FaceObservation:
-    """A face in one frame, as far as later passes need it."""
+    """What later passes need to know about a face in one frame."""
 
     square: Square  # of its box
     keypoints: SeenKeypoints
@@ -39,14 +39,14 @@ class FaceObservation:
 
     @classmethod
     def of(cls, face: Face) -> FaceObservation:
-        """Take from a face what is kept."""
+        """The observation of a tracked face."""
         points = face.landmarks
         return cls(
             face_square(points), SeenKeypoints.of([points]), opening_ratios(points), points[list(OVAL)]
         )
 
     def packed(self) -> bytes:
-        """All of it as one record."""
+        """The observation as one record."""
         record = np.zeros(1, _RECORD)
         record["square"] = [*self.square.centre, self.square.side, self.square.roll]
         record["points"], record["rotation"] = self.keypoints.points, self.keypoints.rotation
@@ -64,9 +64,10 @@ class FaceObservation:
 
 @dataclass(eq=False)
 class FaceObservations:
-    """One face through a video: an observation a frame, or None.
+    """One face through a video: an observation or None per frame.
 
-    Kept as rows of one growing block: small objects left between the frames of a long video would scatter memory.
+    Stored as rows of one growing block: small objects allocated between the frames of a long video would fragment
+    memory.
     """
 
     _rows: bytearray = field(default_factory=bytearray)
@@ -101,7 +102,7 @@ class FaceObservations:
         return None if row < 0 else self._at(row)
 
     def held(self, frame: int) -> FaceObservation:
-        """That of the last frame, up to this one, that shows the face; before all of them that of the first.
+        """The observation in the last frame up to this one that shows the face; before the first one, the first.
 
         At least one frame must show it.
         """

@@ -1,4 +1,4 @@
-"""A photo as source: one frame over and over, prepared once."""
+"""A photo as source: one frame, prepared once and repeated."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from liveportrait.networks.interface import Motion
 from liveportrait.networks.variants import Variant
 from liveportrait.types import Array, Image
 
-# px, to which larger photos are reduced unless another limit is asked for: players take no more.
+# px, to which larger photos are scaled down unless another limit is given: players support no more.
 PHOTO_SIDE = 4096
-SMALLEST_CROPPED = 1 / 4  # of a crop's side: the smallest face that a crop is thought to show
+SMALLEST_CROPPED = 1 / 4  # of a crop's side: the smallest face that is looked for in a crop
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class PhotoFace:
     shape: FaceShape | None = None
 
     def shown(self, rows: range) -> list[int]:
-        """All: a photo does not change."""
+        """All of them: a photo does not change."""
         return list(rows)
 
     def view(self, session: Session, rows: Sequence[int], frames: Sequence[Image]) -> FaceView:
@@ -59,12 +59,12 @@ class PhotoFace:
 
     @property
     def openings(self) -> Tensor | None:
-        """Its openings (1,3), where a person's face was found."""
+        """Its openings (1,3), if a person's face was found."""
         return self.still.ratios
 
     @property
     def side(self) -> float | None:
-        """Of its crop."""
+        """Side of its crop, px."""
         return self.still.placements[0].window.side if self.still.placements else None
 
     def crop(self, row: int, frame: Image, size: int, replicate_border: bool = False) -> Image:
@@ -81,14 +81,14 @@ class PhotoSource(Source):
     faces: tuple[PhotoFace, ...]
 
     def frames(self, session: Session) -> AbstractContextManager[Iterator[Image]]:
-        """The photo without end."""
+        """The photo, repeated endlessly."""
         return nullcontext(repeat(self.image))
 
 
 def open_photo(session: Session, source: Path | Image, options: SourceOptions) -> PhotoSource:
-    """Load a photo (or take an (H,W,3) uint8 RGB array), find its faces, cut them out, run F and M on them.
+    """Load a photo (or take an (H,W,3) uint8 RGB array), find its faces, crop them, and run F and M on them.
 
-    Raises `UserError` where there is no picture, no face in it, or not the chosen one.
+    Raises `UserError` if there is no picture, no face in it, or not the chosen one.
     """
     choice = FaceChoice.parse(options.faces)
     if isinstance(source, np.ndarray):
@@ -135,7 +135,7 @@ def _person_face(session: Session, image: Image, face: Face, options: SourceOpti
 
 
 def _cropped_face(session: Session, image: Image, reduction: Reduction) -> PhotoFace:
-    """The face of a photo that is taken as a crop already. It may show something in which no face is found."""
+    """The face of a photo that is taken as a crop. It may show something in which no face is found."""
     size = session.engine.variant.input_size
     tile = to_input(image, size, reduction)
     with session.clock.step("detect"):
@@ -152,7 +152,7 @@ def _cropped_face(session: Session, image: Image, reduction: Reduction) -> Photo
 
 
 def _shape(session: Session, image: Image, face: Face, window: CropWindow) -> FaceShape | None:
-    """What makes expressions this face's own, where the weights can do so."""
+    """What adapts expressions to this face, if the weights can."""
     if not session.engine.can_express:
         return None
     with session.clock.step("detect"):
@@ -162,7 +162,7 @@ def _shape(session: Session, image: Image, face: Face, window: CropWindow) -> Fa
 
 
 def _animal_face(session: Session, image: Image, face: AnimalFace, options: SourceOptions) -> PhotoFace:
-    """An animal's face. Its motion is that of its landmarks where keypoints are landmarks, else M's."""
+    """An animal's face. Its motion comes from its landmarks if keypoints are landmarks, otherwise from M."""
     engine = session.engine
     measured = groups_for(engine.variant).keypoints_are_landmarks
     square = animal_square(face.landmarks) if measured else published_square(face.landmarks)
@@ -191,7 +191,7 @@ def make_view(
 ) -> FaceView:
     """The view of crops (b,S,S,3) whose motion is known.
 
-    `seen` of each frame, or of none; no windows where the frames are the faces.
+    `seen`: of each frame, or empty; `windows`: empty if the frames are the faces.
     """
     with session.clock.step("render"):
         features = session.engine.encode_appearance(crops)
@@ -206,12 +206,12 @@ def make_view(
 
 
 def window_of(square: Square, options: SourceOptions) -> CropWindow:
-    """The crop around a face's box that the user wants."""
+    """The crop around a face's box that the options ask for."""
     return square.framed(options.crop_scale, options.crop_x, options.crop_y).window()
 
 
 def cut(image: Image, window: CropWindow, variant: Variant, reduction: Reduction = "area") -> Image:
-    """The crop (S,S,3) as the networks take it. Either way the last step, from twice that side, averages."""
+    """The crop (S,S,3) for the networks. With either reduction the last step averages, from up to twice that side."""
     fine = max(1, int(window.side / window.size)) if reduction == "area" else 1
     return to_input(
         crop(image, window.resized(window.size * fine), variant.replicate_border), variant.input_size
@@ -219,7 +219,7 @@ def cut(image: Image, window: CropWindow, variant: Variant, reduction: Reduction
 
 
 def limited(height: int, width: int, limit: int) -> tuple[int, int]:
-    """Height and width, px, with the longer of the two at most `limit`."""
+    """Height and width, px, scaled so that the longer one is at most `limit`."""
     longer = max(height, width)
     if longer <= limit:
         return height, width
@@ -228,9 +228,9 @@ def limited(height: int, width: int, limit: int) -> tuple[int, int]:
 
 
 def limit_size(image: Image, limit: int, reduction: Reduction = "area") -> Image:
-    """The picture with its longer side reduced to at most `limit` px and both sides made even.
+    """The picture with its longer side scaled down to at most `limit` px and both sides made even.
 
-    By area fine patterns do not flicker; an odd row or column is cut at the bottom or right.
+    Area averaging keeps fine patterns from flickering; an odd row or column is cut off at the bottom or right.
     """
     height, width = limited(image.shape[0], image.shape[1], limit)
     if (height, width) != image.shape[:2]:

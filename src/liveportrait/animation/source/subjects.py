@@ -1,4 +1,4 @@
-"""The faces of a photo: people's, or where there are none, those of cats and dogs."""
+"""Finds the faces of a photo: people's or, if there are none, those of cats and dogs."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from liveportrait.face.canonical import OVAL
 from liveportrait.face.choice import parse_box
 from liveportrait.types import Image
 
-ANIMAL = 0.7  # score from which a face that could be a person's is an animal's
+ANIMAL = 0.7  # animal score from which a face that looks like a person's counts as an animal's
 
 Subject = Face | AnimalFace
 
 
 class Subjects(NamedTuple):
-    """The faces of a picture."""
+    """The faces found in a picture."""
 
-    faces: Sequence[Subject]  # largest first, of one kind, at least one
-    note: str = ""  # for the user, about them
+    faces: Sequence[Subject]  # largest first, all of one kind, at least one
+    note: str = ""  # about them, for the user
 
 
 def find_subjects(
     analyzer: FaceAnalyzer, image: Image, name: str, options: SourceOptions, size: tuple[int, int]
 ) -> Subjects:
-    """The faces of a photo (H,W,3), or the one in the user's box; people first unless animals are asked for.
+    """The faces of a photo (H,W,3), or the one in the user's box; people first unless animals are requested.
 
-    `size` is the height and width of the photo as it came, to which the box refers. Raises `UserError` where there is
-    none, or the box reaches outside.
+    `size` is the original height and width of the photo, to which the box refers. Raises `UserError` if there is no
+    face, or the box reaches outside.
     """
     if options.box:
         return _within(analyzer, image, name, options, size)
@@ -61,7 +61,7 @@ def outline_of(face: Subject) -> NDArray[np.float32]:
 
 
 def _is_animal(analyzer: FaceAnalyzer, image: Image, face: Face) -> bool:
-    """Whether what looks like a person's face is rather an animal's: a dog's from the front may."""
+    """Whether a face detected as a person's is really an animal's, as can happen with a dog's from the front."""
     return analyzer.animals.within(image, face.box).score >= ANIMAL
 
 
@@ -92,4 +92,4 @@ def _note(name: str, options: SourceOptions) -> str:
     if options.subject == "animal":
         return ""
     where = "in the box" if options.box else f"in {name}"
-    return f"no person's face found {where}: an animal's is animated (--subject animal says so beforehand)"
+    return f"no person's face found {where}: an animal's is animated (--subject animal skips the search)"

@@ -1,7 +1,7 @@
-"""A video as source: followed once, measured once, then played; a few numbers a frame are kept in between.
+"""A video as source: tracked once, measured once, then played; only a few numbers per frame are kept in between.
 
-Crop windows glide: a slow path through the measured places, found with knowledge of what comes later. The faces
-move inside them, and that is measured as motion. Windows and smoothing start anew at cuts.
+Crop windows glide along a slow, non-causal path through the measured positions. The movement of the faces inside them
+is measured as motion. Windows and smoothing restart at cuts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class VideoFace:
     path: CropPath
     motion: Motion  # on the CPU
     rows: NDArray[np.int64]  # (N,) each frame's row of `motion`: the last one at or before it
-    usual: Tensor  # (n,21,3) its expression beside speech, in the rows of `motion`
+    usual: Tensor  # (n,21,3) its expression without speech, in the rows of `motion`
     still: None = None
     animal: None = None
     is_animal: bool = False
@@ -58,7 +58,7 @@ class VideoFace:
     shape: None = None
 
     def shown(self, rows: range) -> list[int]:
-        """The frames that show the face; all where the frames are the face."""
+        """The frames that show the face; all if the frames are the face."""
         if not self.path.windows:
             return list(rows)
         return [row for row in rows if self.path.seen[row] is not None]
@@ -74,16 +74,16 @@ class VideoFace:
 
     @property
     def openings(self) -> Tensor | None:
-        """The openings (n,3) in the frames that show the face, where there are any; others hold that before them."""
+        """The openings (n,3) in the frames that show the face, if there are any; other frames repeat the last ones."""
         return torch.from_numpy(self.path.seen.ratios) if self.path.seen.found.any() else None
 
     @property
     def side(self) -> float | None:
-        """Of its largest crop."""
+        """Side of its largest crop, px."""
         return max((window.side for window in self.path.windows), default=None)
 
     def crop(self, row: int, frame: Image, size: int, replicate_border: bool = False) -> Image:
-        """The crop of a frame as it is; without the face, where the crop was last."""
+        """The crop of an unchanged frame; without the face, where the crop was last."""
         windows = self.path.windows
         return crop_to(frame, windows[row], size, replicate_border) if windows else to_input(frame, size)
 
@@ -101,9 +101,9 @@ class VideoSource(Source):
 
 
 def open_video(session: Session, reader: VideoReader | FrameArrays, options: SourceOptions) -> VideoSource:
-    """Follow the chosen faces through a video and measure how they move.
+    """Track the chosen faces through a video and measure how they move.
 
-    Raises `UserError` where it shows no face or not the chosen one.
+    Raises `UserError` if it shows no face or not the chosen one.
     """
     video = SourceVideo(reader, options.max_size, options.reduction)
     require_size(video.name, video.shape)
@@ -115,13 +115,13 @@ def open_video(session: Session, reader: VideoReader | FrameArrays, options: Sou
         smooth_motion(motion, options.smooth, fps, path.starts)
         for path, motion in zip(paths, measured, strict=True)
     ]
-    trembling = []
+    jitters = []
     for number, (path, before, after) in enumerate(zip(paths, measured, smoothed, strict=True), 1):
         name = f"face {number} of {video.name}"
         if path.jitter:
-            trembling.append(Jitter(f"crop of {name}", *path.jitter))
+            jitters.append(Jitter(f"crop of {name}", *path.jitter))
         figures = (jitter(crop_points(motion), path.starts) for motion in (before, after))
-        trembling.append(Jitter(f"keypoints of {name}", *figures))
+        jitters.append(Jitter(f"keypoints of {name}", *figures))
     faces = tuple(
         VideoFace(path, motion, path.rows, usual_expression(motion, fps, path.starts))
         for path, motion in zip(paths, smoothed, strict=True)
@@ -137,7 +137,7 @@ def open_video(session: Session, reader: VideoReader | FrameArrays, options: Sou
         count=people.frames,
         audio=reader.audio,
         cuts=people.cuts,
-        jitter=tuple(trembling),
+        jitter=tuple(jitters),
     )
 
 
@@ -146,14 +146,14 @@ class _People:
     """The people of a source video."""
 
     frames: int
-    cuts: tuple[int, ...]  # frames at which a new scene begins, without the first
-    observations: list[FaceObservations]  # of each person, one a frame
+    cuts: tuple[int, ...]  # frames at which a new scene begins, except the first
+    observations: list[FaceObservations]  # of each person, one per frame
 
 
 def _track_people(session: Session, video: SourceVideo, options: SourceOptions) -> _People:
-    """Follow the chosen people through a whole video, as `PeopleTracker` does.
+    """Track the chosen people through an entire video, as `PeopleTracker` does.
 
-    Raises `UserError` where no frame shows a face, or the chosen one does not exist.
+    Raises `UserError` if no frame shows a face, or the chosen one does not exist.
     """
     tracker = PeopleTracker(session.analyzer, FaceChoice.parse(options.faces), video.name)
     observations: list[FaceObservations] = []
@@ -177,7 +177,7 @@ def _track_people(session: Session, video: SourceVideo, options: SourceOptions) 
 
 
 def _track_crops(session: Session, video: SourceVideo) -> _People:
-    """Look for the face in frames that are taken as crops already. They may show something that is not found."""
+    """Look for the face in frames that are taken as crops. They may show something in which no face is found."""
     tracker = FaceTracker(session.analyzer, SMALLEST_CROPPED)
     size = session.engine.variant.input_size
     seen = FaceObservations()
@@ -209,7 +209,7 @@ def _measure(session: Session, video: SourceVideo, paths: Sequence[CropPath]) ->
 
 
 def _measured(session: Session, frames: Sequence[Image], path: CropPath, start: int) -> list[Motion]:
-    """The motion in those of some consecutive frames that show the face; [] where none does."""
+    """The motion in those of some consecutive frames that show the face; [] if none does."""
     here = [(row, seen) for row in range(len(frames)) if (seen := path.seen[start + row])]
     keypoints = SeenKeypoints.joined([seen.keypoints for _, seen in here]) if here else None
     if not path.windows:
@@ -226,7 +226,7 @@ def _measured(session: Session, frames: Sequence[Image], path: CropPath, start: 
 def _crops(
     session: Session, frames: Sequence[Image], windows: Sequence[CropWindow], reduction: Reduction
 ) -> NDArray[np.uint8]:
-    """The crops (b,S,S,3) of frames; the whole frames without windows."""
+    """The crops (b,S,S,3) of frames; without windows, the entire frames."""
     variant = session.engine.variant
     if not windows:
         return np.stack([to_input(frame, variant.input_size, reduction) for frame in frames])
@@ -236,7 +236,7 @@ def _crops(
 
 @dataclass(frozen=True, eq=False)
 class SourceVideo:
-    """A video that is read several times; every pass gives the same frames."""
+    """A video that is read several times; every pass yields the same frames."""
 
     reader: VideoReader | FrameArrays
     limit: int | None  # longest side, px

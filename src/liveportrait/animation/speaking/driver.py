@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, on_clock
+from liveportrait.animation.driver.base import Driver, DrivingBatch, Play, Start, resample_frames
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
 from liveportrait.animation.speaking.options import SpeechOptions
@@ -61,7 +61,7 @@ class SpeechDriver(Driver):
     def play(self, session: Session) -> Play:
         """All frames in batches."""
         with closing(self._heads(session)) as heads:
-            yield from on_clock(self._acted(heads), Fraction(1), session.batch)
+            yield from resample_frames(self._acted(heads), Fraction(1), session.batch)
 
     def _acted(self, heads: Iterator[DrivingBatch]) -> Iterator[DrivingBatch]:
         done = 0
@@ -104,7 +104,7 @@ class SpeechDriver(Driver):
             return
         while True:
             with closing(self.head.play(session)) as play:
-                for batch in on_clock(play, self.head.fps / self.fps, session.batch):
+                for batch in resample_frames(play, self.head.fps / self.fps, session.batch):
                     yield from batch.slices(1)
 
 

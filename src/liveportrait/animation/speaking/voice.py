@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from liveportrait.animation.driver.base import on_clock
+from liveportrait.animation.driver.base import resample_frames
 from liveportrait.animation.inputs import open_driver, resolve_driving
 from liveportrait.animation.options import TransferOptions
 from liveportrait.animation.session import Session
@@ -34,7 +34,7 @@ def style_from(session: Session, clip: Path) -> tuple[float, float, float]:
     if driver.is_photo:
         raise UserError(f"{clip} does not move: a style is that of somebody who speaks in a video")
     with closing(driver.play(session)) as play:
-        ratios = [batch.ratios for batch in on_clock(play, driver.fps / STYLE_RATE, session.batch)]
+        ratios = [batch.ratios for batch in resample_frames(play, driver.fps / STYLE_RATE, session.batch)]
     known = [each[:, 2] for each in ratios if each is not None]
     if not known:
         raise UserError(f"{clip} says nothing of how far lips open: name a video")

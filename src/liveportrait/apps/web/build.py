@@ -23,7 +23,7 @@ from tyro.conf import Positional, arg
 
 from liveportrait import weights
 from liveportrait.animation.compositor import weights_mark
-from liveportrait.animation.source.base import SMALLEST_SIDE
+from liveportrait.animation.source.base import MIN_SIDE
 from liveportrait.animation.source.photo import PHOTO_SIDE
 from liveportrait.apps.web.face_constants import face_constants
 from liveportrait.apps.web.face_graphs import face_graphs
@@ -157,7 +157,7 @@ def _constants(variant: str) -> dict[str, Any]:
         "motion": motion_constants(),
         "face": face_constants(),
         "measures": measure_constants(),
-        "photo": {"side": PHOTO_SIDE, "smallest": SMALLEST_SIDE},
+        "photo": {"side": PHOTO_SIDE, "smallest": MIN_SIDE},
         "weights": {"mark": weights_mark(variant), "cues": CUES},
     }
 

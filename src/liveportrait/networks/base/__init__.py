@@ -1,6 +1,6 @@
 """The published architecture: 256 px in, 512 px out, 130 M parameters.
 
-Modules, parameters and buffers carry the names of the published checkpoints, so that these load key for key.
+Modules, parameters and buffers have the names of the published checkpoints, so that these load key for key.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of F, M, W and G. What one network hands to the next must have one shape."""
+    """Sizes of F, M, W and G. The output of one network must have the shape that the next one takes."""
 
     appearance: AppearanceSizes = field(default_factory=AppearanceSizes)
     motion: MotionSizes = field(default_factory=MotionSizes)

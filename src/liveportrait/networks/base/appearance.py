@@ -1,4 +1,4 @@
-"""F, the appearance feature extractor: a picture becomes a feature volume. Runs once per source."""
+"""F, the appearance feature extractor: turns a picture into a feature volume. Runs once per source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from liveportrait.networks.interface import Features
 
 @dataclass(frozen=True)
 class AppearanceSizes:
-    """Widths of F. Each entry of `channels` but the first stands after a halving of the picture."""
+    """Widths of F. Each entry of `channels` after the first follows a halving of the picture."""
 
     channels: tuple[int, ...] = (64, 128, 256)
     volume_channels: int = 32

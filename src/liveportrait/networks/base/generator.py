@@ -1,9 +1,9 @@
 """G, the generator: SPADE residual blocks (arXiv 1903.07291) turn the warped feature map into a picture.
 
-The feature map is both what enters the first block and what modulates every normalisation.
+The feature map is both the input of the first block and what modulates every normalisation.
 
-While training, each main convolution is divided by an estimate of its largest singular value (arXiv 1802.05957), in the
-form of the published checkpoints. At inference the estimate is constant, so it is folded into the weights.
+During training, each main convolution is divided by an estimate of its largest singular value (arXiv 1802.05957), in
+the form of the published checkpoints. At inference the estimate is constant, so it is folded into the weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SLOPE = 0.2  # of every leaky ReLU
 
 @dataclass(frozen=True)
 class GeneratorSizes:
-    """Widths of G. `up_channels`: after each doubling of the picture; a pixel shuffle makes the last one."""
+    """Widths of G. `up_channels`: after each doubling of the picture; the last doubling is a pixel shuffle."""
 
     input_channels: int = 256
     channels: int = 512
@@ -49,7 +49,7 @@ class Spade(nn.Module):
 
 
 class SpadeBlock(nn.Module):
-    """Residual block with SPADE; its shortcut is learned where the width changes."""
+    """Residual block with SPADE; its shortcut is learned if the width changes."""
 
     def __init__(self, inputs: int, outputs: int, sizes: GeneratorSizes) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class SpadeGenerator(nn.Module):
 
 
 def apply_spectral_norm(generator: nn.Module) -> None:
-    """Changes a SpadeGenerator in place for training.
+    """Change a SpadeGenerator in place for training.
 
     Its main convolutions then have `weight_orig`, `weight_u` and `weight_v` instead of `weight`.
     """

@@ -1,4 +1,4 @@
-"""Layers of the published networks: what several share, and the 3-D hourglass (U-Net) of the dense motion network."""
+"""Layers shared by the published networks, and the 3-D hourglass (U-Net) of the dense motion network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class ConvNorm(nn.Module):
-    """3-wide convolution over 2 or 3 dimensions, batch normalisation, (leaky) ReLU; the size stays."""
+    """2-D or 3-D convolution with kernel size 3, batch normalisation, (leaky) ReLU; keeps the size."""
 
     def __init__(self, inputs: int, outputs: int, dims: int = 2, slope: float = 0.0) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Back up to the input's size, joined at each level by the encoder's map of that level."""
+    """Back to the input's size, concatenating the encoder's map at each level."""
 
     def __init__(self, widths: list[int], outputs: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""M, the motion extractor: ConvNeXt V2 (arXiv 2301.00808) with linear heads for what the face does."""
+"""M, the motion extractor: ConvNeXt V2 (arXiv 2301.00808) with linear heads for the motion."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Detector(nn.Module):
         self.apply(_initialise)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Code (B,768) of pictures (B,3,256,256), which the heads read."""
+        """Code (B,768) of pictures (B,3,256,256), the input of the heads."""
         out = image
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
             out = stage(downsample(out))  # (B, 768, 8, 8) in the end
@@ -98,7 +98,7 @@ class Detector(nn.Module):
 
 
 class MotionExtractor(nn.Module):
-    """Reads a face's motion from one picture of it."""
+    """Extracts a face's motion from one picture of it."""
 
     def __init__(self, sizes: MotionSizes) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class MotionExtractor(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """ConvNeXt's starting weights: a narrow normal distribution, biases at zero."""
+    """ConvNeXt's initial weights: a narrow normal distribution, biases at zero."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

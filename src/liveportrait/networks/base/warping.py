@@ -1,13 +1,13 @@
-"""W, the warping module: moves the source's feature volume to where the driving keypoints say.
+"""W, the warping module: warps the source's feature volume according to the driving keypoints.
 
-A flow field is mixed from K+1 simple motions, one for each keypoint and one for the background that
-stays put, with weights that a 3-D hourglass reads from the picture each motion would make
-(arXiv 2011.15126, sec. 3.2, without the rotation term).
+The flow field is a mixture of K+1 simple motions, one for each keypoint and one for the still background,
+with weights that a 3-D hourglass predicts from the result of each motion (arXiv 2011.15126, sec. 3.2,
+without the rotation term).
 
 Coordinates are float32 whatever precision the convolutions run in. The sampling grid puts its outermost
 points on the border of the volume (`align_corners=True`) while the sampling places ±1 half a cell outside
 (`align_corners=False`). Zero motion is therefore not quite the identity; the published weights were
-trained so and need it.
+trained that way and need it.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def coordinate_grid(depth: int, height: int, width: int, device: torch.device) -
 
 
 def sparse_motions(grid: Tensor, source: Tensor, driving: Tensor) -> Tensor:
-    """The places from which the K+1 motions fetch each cell: (B,K+1,D,H,W,3).
+    """The positions from which the K+1 motions fetch each cell: (B,K+1,D,H,W,3).
 
-    Motion 0 is the background's (stay), motion k+1 moves the driving keypoint k onto the source's.
+    Motion 0 is the still background, motion k+1 moves the driving keypoint k onto the source's.
     grid (D,H,W,3); source and driving keypoints (B,K,3).
     """
     shifts = F.pad(source - driving, (0, 0, 1, 0))  # (B, K+1, 3), the first is zero
@@ -71,7 +71,7 @@ def sample_volume(volume: Tensor, flow: Tensor) -> Tensor:
 
 
 class DenseMotionNetwork(nn.Module):
-    """Mixes the sparse motions into one flow, and tells what the source cannot show."""
+    """Mixes the sparse motions into one flow, and predicts what the source cannot show."""
 
     def __init__(self, sizes: WarpingSizes) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class WarpingModule(nn.Module):
         self.fourth = nn.Conv2d(sizes.output_channels, sizes.output_channels, kernel_size=1)
 
     def forward(self, features: Features, source: Pose, driving: Pose) -> Warped:
-        """The warped map (B,256,64,64) of the volume (B,32,16,64,64). Uses the poses' keypoints alone."""
+        """The warped map (B,256,64,64) of the volume (B,32,16,64,64). Uses only the poses' keypoints."""
         volume = features["volume"]
         flow, occlusion = self.dense_motion_network(volume, source.keypoints, driving.keypoints)
         warped = sample_volume(volume, flow).to(volume.dtype).flatten(1, 2)  # (B, 512, 64, 64)

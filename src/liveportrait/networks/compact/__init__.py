@@ -1,7 +1,7 @@
 """The bundled architecture: 256 px in and out, 6.5 M parameters, for two processor cores.
 
-Where it differs from the published one: keypoints are landmarks found as heatmaps, the flow starts from the
-closed-form motion of the head, and the source's own pixels are carried along, so that little must be painted.
+It differs from the published one in that keypoints are landmarks found by heatmaps, the flow starts from the
+closed-form motion of the head, and the source's own pixels are warped too, so that little needs to be painted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of F, M, W and G, and of the painter of mouths."""
+    """Sizes of F, M, W and G, and of the mouth painter."""
 
     appearance: AppearanceSizes = field(default_factory=AppearanceSizes)
     motion: MotionSizes = field(default_factory=MotionSizes)

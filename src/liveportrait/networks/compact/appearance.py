@@ -26,7 +26,7 @@ class AppearanceSizes:
 
 
 class AppearanceFeatureExtractor(nn.Module):
-    """Runs once per source; everything runs at a quarter of the picture's side but the skip map (half)."""
+    """Runs once per source, at a quarter of the picture's side except for the skip map (half)."""
 
     def __init__(self, sizes: AppearanceSizes) -> None:
         super().__init__()
@@ -41,9 +41,8 @@ class AppearanceFeatureExtractor(nn.Module):
     def forward(self, image: Tensor) -> Features:
         """Features of pictures (B,3,S,S), RGB in [0, 1], S a multiple of 32.
 
-        volume (B,C,D,S/4,S/4), context (B,c,S/4,S/4), skip (B,k,S/2,S/2) and the image (B,3,3S,3S) itself,
-        which the warping module moves too: sharpness then comes from the source and need not be invented. And how much
-        colour (B,1) the picture has.
+        volume (B,C,D,S/4,S/4), context (B,c,S/4,S/4), skip (B,k,S/2,S/2), the image (B,3,3S,3S) itself, which the
+        warping module warps too so that sharpness comes from the source, and the picture's colourfulness (B,1).
         """
         unshuffled = F.pixel_unshuffle(image * 2 - 1, 2).contiguous(memory_format=torch.channels_last)
         fine = F.silu(self.stem(unshuffled))  # (B,f,S/2,S/2)
@@ -59,13 +58,13 @@ class AppearanceFeatureExtractor(nn.Module):
 
 
 def colourfulness(image: Tensor) -> Tensor:
-    """How much colour pictures (B,3,S,S) have: the mean (B,1) of largest less smallest channel, 0 where grey."""
+    """The colourfulness (B,1) of pictures (B,3,S,S): the mean of largest minus smallest channel, 0 if grey."""
     return (image.amax(1) - image.amin(1)).mean((1, 2))[:, None]
 
 
 def enlarged(image: Tensor) -> Tensor:
-    """The picture at three times its size (bicubic): bilinear lookups in it, one a frame, then hardly blur.
+    """The picture at three times its size (bicubic), so that bilinear lookups in it, one per frame, hardly blur.
 
-    Three, not two: an odd factor puts samples on the original pixels, so that what rests is not blurred at all.
+    An odd factor puts samples on the original pixels, so that still parts are not blurred at all.
     """
     return F.interpolate(image, scale_factor=3, mode="bicubic", align_corners=False).clamp(0, 1)

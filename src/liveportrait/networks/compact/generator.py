@@ -1,4 +1,4 @@
-"""G of the compact model: keeps the warped source where the warp is right, paints where it is not."""
+"""G of the compact model: keeps the warped source where the warp is right, and paints elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from liveportrait.networks.interface import Warped
 
 GROUPS = 8
 MASK = slice(12, 16)  # of the output's channels: four pixels of RGB, then of the mask
-KEEP_BIAS = 2.0  # the mask starts at "keep": an L1 loss would otherwise settle at a blurry half-and-half
+KEEP_BIAS = 2.0  # the mask starts at "keep": otherwise an L1 loss settles on a blurry half-and-half
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def keep_more(self, shift: float) -> None:
-        """Add `shift` to the mask's logits: sharper where source and painting were mixed, a little less right."""
+        """Add `shift` to the mask's logits: sharper where source and painting were mixed, slightly less accurate."""
         self.output.bias[MASK] += shift  # type: ignore[index]
 
     def layers(self, warped: Warped) -> tuple[Tensor, Tensor]:
@@ -97,7 +97,7 @@ class Generator(nn.Module):
             x = block(x, conditioning)
         x = F.pixel_shuffle(self.widen(F.silu(x)), 2)
         source = F.pixel_unshuffle(warped["image"] * 2 - 1, 2)
-        # Each by itself into the memory format that x has already: turning all of them twice took 2 ms of a frame.
+        # Converted one by one to the memory format that x already has: converting all of them twice took 2 ms a frame.
         fine = [channels_last(part).to(x.dtype) for part in (x, warped["skip"], source)]
         x = F.silu(self.merge(torch.cat(fine, 1)))
         x = x + self.refine2(F.silu(self.refine1(x)))

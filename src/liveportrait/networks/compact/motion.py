@@ -1,8 +1,8 @@
-"""M of the compact model: heatmap keypoints, looked at twice where millimetres matter.
+"""M of the compact model: heatmap keypoints, refined on patches where millimetres matter.
 
 A small convolutional network finds the 21 keypoints as soft-argmax heatmaps. Lids, irises and lips decide
 whether a face blinks or speaks, and on the 32x32 heatmaps a blink is a fraction of a cell, so the network
-then cuts aligned patches of the picture around both eyes and the mouth and corrects those keypoints there.
+then crops aligned patches around both eyes and the mouth and corrects those keypoints there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from liveportrait.networks.geometry import pixel_grid
 from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
 from liveportrait.networks.keypoints import LEFT_EYE, LEFT_IRIS, MOUTH, RIGHT_EYE, RIGHT_IRIS
 
-PRIOR_STD = 0.2  # of the fixed spatial prior; without one the soft-argmax starts collapsed in the centre
+PRIOR_STD = 0.2  # of the fixed spatial prior, without which the soft-argmax starts collapsed in the centre
 HEATMAP_GAIN = 4.0
 # Where the keypoints of a patch lie on average, in units of its half width from its centre.
 EYE_HOME = ((0.0, -0.1), (0.0, 0.1), (0.0, 0.0))
@@ -38,7 +38,7 @@ class MotionSizes:
 
 
 class Magnifier(nn.Module):
-    """Reads a patch (B,3,h,w) and says how far its keypoints are from where they were thought to be."""
+    """Predicts how far the keypoints in a patch (B,3,h,w) are from their mean positions."""
 
     def __init__(self, sizes: MotionSizes, height: int, width: int, points: int) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class MotionExtractor(nn.Module):
         return self.detailed(image)[0]
 
     def detailed(self, image: Tensor, jitter: float = 0.0) -> tuple[Motion, Tensor]:
-        """Motion, and keypoints (B,21,2) as the heatmaps saw them. `jitter` displaces the patches (training)."""
+        """Motion, and keypoints (B,21,2) from the heatmaps alone. `jitter` displaces the patches (for training)."""
         x = F.pixel_unshuffle(image * 2 - 1, 4).contiguous(memory_format=torch.channels_last)
         levels = []
         for stage in self.stages:
@@ -140,7 +140,7 @@ class MotionExtractor(nn.Module):
     def magnify(self, image: Tensor, coarse: Tensor, jitter: float = 0.0) -> tuple[Tensor, list[Tensor]]:
         """Keypoints (B,21,2) with eyes and mouth corrected in three patches, and the patches' codes (B,c).
 
-        Where the patches lie follows from `coarse` (B,21,2) without a gradient.
+        `coarse` (B,21,2) determines where the patches are, without a gradient.
         """
         points = coarse.detach()
         across = points[:, LEFT_IRIS] - points[:, RIGHT_IRIS]  # the patches follow the head's roll and size
@@ -166,7 +166,7 @@ class MotionExtractor(nn.Module):
                 patch = sample(image.float(), where)
             offset, code = magnifier(patch)
             with torch.autocast(image.device.type, enabled=False):
-                # Offsets are measured from the patch's centre: what the heatmaps thought no longer matters.
+                # Offsets are relative to the patch's centre: the heatmaps' estimate no longer matters.
                 home = MOUTH_HOME if magnifier is self.mouth else EYE_HOME
                 fine = (offset + offset.new_tensor(home)) @ axes + centre[:, None]
             xy = xy.index_copy(1, index, fine)
@@ -189,12 +189,12 @@ class MotionExtractor(nn.Module):
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
-    """Cross product (B,3); in products that every runtime has, as torch.cross is not."""
+    """Cross product (B,3), from products that every runtime has, unlike torch.cross."""
     return a.roll(-1, 1) * b.roll(1, 1) - a.roll(1, 1) * b.roll(-1, 1)
 
 
 def normalised_layout(xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre (B,1,2), root-mean-square radius (B,1) and keypoints (B,21,2) freed of both."""
+    """Centre (B,1,2), RMS radius (B,1) and the keypoints (B,21,2) normalised by both."""
     centre = xy.mean(1, keepdim=True)
     spread = ((xy - centre) ** 2).sum(-1).mean(1, keepdim=True).add(1e-6).sqrt()
     return centre, spread, (xy - centre) / spread[:, :, None]

@@ -1,8 +1,8 @@
-"""The mouth painted again: a small U-net over one aligned patch, after G.
+"""Repaints the mouth after G: a small U-net on one aligned patch.
 
-Where closed lips part, the warp has nothing to show and G, which sees whole faces, paints a smear. This network sees
-the mouth alone, upright and of one size, is told the lips' shape as maps, and changes G's picture there. It changes
-nothing where lips keep their shape, and nothing outside the patch.
+Where closed lips part, the warp has nothing to show, and G, which sees entire faces, paints a smear. This network sees
+only the mouth, upright and at a fixed size, gets the lips' shape as maps, and changes G's picture there. It changes
+nothing if the lips keep their shape, and nothing outside the patch.
 
 Patches are 80x64 px, u in ±1 and v in ±0.8, about twice as wide as a mouth. Shapes are the six lip keypoints in these
 coordinates: corners, inner lips (upper, lower), outer lips (lower, upper).
@@ -25,33 +25,35 @@ from liveportrait.networks.keypoints import MOUTH, MOUTH_CORNERS, OUTER_LIPS
 HEIGHT, WIDTH = 64, 80  # px of the patch
 TALL = HEIGHT / WIDTH  # v at its lower edge
 REACH = 0.82  # half width of the patch, scales of the head
-CUES = 5  # what the driver's mouth shows: four numbers, and 1 where they are known
+CUES = 5  # what the driver's mouth shows: four numbers, and 1 if they are known
 SOFTNESS = 0.05  # of the lips' edges in the maps, half widths
-PARTED = 0.08  # opening from which on cues count in full, half widths
-# Change of a lip's place below which nothing, above which everything is repainted
-BORDER = 0.12  # share of the patch's sides over which its change fades out
-REPAINTED = (0.03, 0.15)  # change of colour from which on, and up to which, the source's own pixels give way
+PARTED = 0.08  # opening at which cues reach full weight, half widths
+BORDER = 0.12  # share of the patch's sides over which the change fades out
+REPAINTED = (0.03, 0.15)  # change of colour over which the source's own pixels fade out
 LUMA = (0.299, 0.587, 0.114)
 GROUPS = 4
 SHAPES = 6  # maps of one shape
 INPUTS = 10 + 2 * SHAPES  # source, warped source, first painting, mask, and the maps of both shapes
 NUMBERS = 4 + 4 + 6  # openings and widths, where both heads look, colours of the source's patch
-STILL, CHANGED = 0.02, 0.08
+STILL, CHANGED = (
+    0.02,
+    0.08,
+)  # movement of a lip, half widths, up to which nothing and from which everything changes
 
 
 class Patch(NamedTuple):
-    """Where patches lie: picture = (u, v) @ axes + centre, in the crop's coordinates."""
+    """Position of patches: picture = (u, v) @ axes + centre, in the crop's coordinates."""
 
     centre: Tensor  # (B,2)
     axes: Tensor  # (B,2,2) a rotation times a size
 
     def cut(self, picture: Tensor) -> Tensor:
-        """The patches (B,C,64,80) of pictures (B,C,S,S); edges are continued."""
+        """The patches (B,C,64,80) of pictures (B,C,S,S); edges are replicated."""
         where = turned_grid(*_axes(picture.device), self.axes, self.centre)
         return F.grid_sample(picture, where, mode="bilinear", padding_mode="border", align_corners=False)
 
     def paste(self, patch: Tensor, size: int) -> Tensor:
-        """Patches (B,C,64,80) where they belong in pictures (B,C,size,size); zero elsewhere."""
+        """Patches (B,C,64,80) placed in pictures (B,C,size,size), zero elsewhere."""
         back = self._back() * patch.new_tensor((1, 1 / TALL))
         offset = -(self.centre[:, None] @ back)[:, 0]
         places = pixel_centres(size, patch.device)
@@ -68,7 +70,7 @@ class Patch(NamedTuple):
 
 
 def mouth_patch(pose: Pose) -> Patch:
-    """The place of the mouth of every pose: upright with the head, and of its size."""
+    """The patch around the mouth of each pose, aligned with the head and scaled with it."""
     centre = pose.keypoints[:, [*MOUTH_CORNERS, *OUTER_LIPS], :2].mean(1)
     right = pose.rotation[:, 0, :2]  # steadier than the corners of the mouth
     right = right / right.square().sum(1, keepdim=True).clamp(min=1e-6).sqrt() * (pose.scale * REACH)
@@ -82,7 +84,7 @@ def mouth_shape(pose: Pose, patch: Patch) -> Tensor:
 
 
 def looking(pose: Pose) -> Tensor:
-    """Where a head looks (B,2): the picture's part of its axis away from the camera."""
+    """Where a head looks (B,2): the projection of its z axis on the picture plane."""
     return pose.rotation[:, 2, :2]
 
 
@@ -92,7 +94,7 @@ def _axes(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 class _Lips(NamedTuple):
-    """The patch seen from a mouth: lips are parabolas through both corners."""
+    """The patch in the coordinates of a mouth, whose lips are parabolas through both corners."""
 
     along: Tensor  # (B,64,80) from corner to corner, in ±1
     across: Tensor  # (B,64,80) from the line between the corners, downwards
@@ -113,11 +115,11 @@ class _Lips(NamedTuple):
 
     @property
     def opening(self) -> Tensor:
-        """Distance (B,1) of the inner lips."""
+        """Distance (B,1) between the inner lips."""
         return self.heights[:, 1:2] - self.heights[:, :1]
 
     def below(self, lip: int) -> Tensor:
-        """How far each place (B,64,80) lies below one of the four lips."""
+        """How far each pixel (B,64,80) is below one of the four lip edges."""
         return self.across - self.heights[:, lip, None, None] * self.arch
 
     def inside(self) -> Tensor:
@@ -127,7 +129,7 @@ class _Lips(NamedTuple):
         return upper * lower * torch.sigmoid((1 - self.along.abs()) * 8)
 
     def maps(self) -> Tensor:
-        """What the network sees of a shape (B,6,64,80)."""
+        """The maps (B,6,64,80) that represent a shape for the network."""
         below = self.across[:, None] - self.heights[:, :, None, None] * self.arch[:, None]
         edges = torch.tanh(below / (2 * SOFTNESS))
         return torch.cat([edges, self.along[:, None].clamp(-2, 2) / 2, self.inside()[:, None]], 1)
@@ -143,16 +145,16 @@ def inside_lips(shape: Tensor) -> Tensor:
 
 
 def mouth_cues(picture: Tensor, pose: Pose) -> Tensor:
-    """What mouths show (B,5), of crops (B,3,S,S) RGB in [0, 1] with these poses: see `patch_cues`."""
+    """Cues (B,5) of the mouths in crops (B,3,S,S), RGB in [0, 1], with these poses: see `patch_cues`."""
     patch = mouth_patch(pose)
     return patch_cues(patch.cut(picture), mouth_shape(pose, patch))
 
 
 def patch_cues(patch: Tensor, shape: Tensor) -> Tensor:
-    """What mouths show (B,5), of patches (B,3,64,80) with shapes (B,6,2).
+    """Cues (B,5) of the mouths in patches (B,3,64,80) with shapes (B,6,2).
 
-    Brightness of the upper, middle and lower third between the lips, relative to the patch's mean, less 1; how much
-    redder it is there than in the patch, fourfold; all fading to 0 as lips meet. Then 1, for known.
+    Brightness of the upper, middle and lower third between the lips, relative to the patch's mean, minus 1; how much
+    redder it is there than in the patch, times 4; all fade to 0 as the lips meet. Finally 1, for known.
     """
     lips = _Lips.of(shape)
     gap = (lips.opening[:, :, None] * lips.arch).clamp(min=1e-3)
@@ -213,10 +215,10 @@ class MouthPainter(nn.Module):
     def forward(
         self, source: Tensor, warped: Tensor, layers: Layers, own: Pose, driving: Pose, cues: Tensor
     ) -> Layers:
-        """The layers with the mouth painted again.
+        """The layers with the mouth repainted.
 
-        source: crops (B,3,S,S) and warped, the same as W moves them; own and driving are their poses. cues (B,5): see
-        `patch_cues`, zeros where they are unknown.
+        source: crops (B,3,S,S); warped: the same after W; own, driving: their poses. cues (B,5): see `patch_cues`,
+        zeros if unknown.
         """
         with torch.autocast(source.device.type, enabled=False):
             patch = mouth_patch(own).cut(source.float())
@@ -241,10 +243,10 @@ class MouthPainter(nn.Module):
     def repaint(
         self, patches: Tensor, own_shape: Tensor, shape: Tensor, look: Tensor, cues: Tensor
     ) -> Tensor:
-        """The mouth painted again (B,3,64,80), in [0, 1] where it was painted before.
+        """The repainted mouth (B,3,64,80), in [0, 1] if the first painting is.
 
-        patches (B,10,64,80): source, warped source, first painting, mask; shapes (B,6,2) of the source and of the
-        mouth to be; where both heads look (B,4); cues (B,5).
+        patches (B,10,64,80): source, warped source, first painting, mask; shapes (B,6,2): of the source and the target
+        mouth; look (B,4): where both heads look; cues (B,5).
         """
         lips = _Lips.of(torch.cat([shape, own_shape]))
         source, painting = patches[:, :3], patches[:, 6:9]
@@ -266,7 +268,7 @@ class MouthPainter(nn.Module):
 
 
 def _pasted(layers: Layers, moved: Tensor, place: Patch, change: Tensor) -> Layers:
-    """Layers whose picture is changed in a patch, by (B,3,64,80); moved (B,3,S,S) is what they keep of the source."""
+    """Layers changed in a patch by `change` (B,3,64,80); moved (B,3,S,S) is what they keep of the source."""
     low, high = REPAINTED
     share = ((change.abs().amax(1, keepdim=True) - low) / (high - low)).clamp(0, 1)
     share = F.avg_pool2d(F.max_pool2d(share, 5, 1, 2), 5, 1, 2)
@@ -276,14 +278,14 @@ def _pasted(layers: Layers, moved: Tensor, place: Patch, change: Tensor) -> Laye
 
 
 def changed_shape(own: Tensor, shape: Tensor) -> Tensor:
-    """0 where a mouth keeps its shape, 1 where it changes, smoothly: (B,1,1,1) of shapes (B,6,2)."""
+    """0 if a mouth keeps its shape, 1 if it changes, with a smooth transition: (B,1,1,1) of shapes (B,6,2)."""
     farthest = (shape - own).square().sum(2).amax(1).add(1e-9).sqrt()
     share = ((farthest - STILL) / (CHANGED - STILL)).clamp(0, 1)
     return (share * share * (3 - 2 * share))[:, None, None, None]
 
 
 def feather(device: torch.device) -> Tensor:
-    """Share of a change that counts (64,80): 1, and 0 at the patch's edges."""
+    """Weight (64,80) of a change: 1 inside, falling to 0 at the patch's edges."""
     grid = pixel_grid(HEIGHT, WIDTH, device)
     fade = ((1 - grid.abs()) / (2 * BORDER)).clamp(0, 1)
     fade = fade[..., 0] * fade[..., 1]

@@ -1,4 +1,4 @@
-"""W of the compact model: a first-order flow known in closed form, corrected by a small U-net.
+"""W of the compact model: a closed-form first-order flow, corrected by a small U-net.
 
 Both faces obey x = s(x_c R + δ) + t with the same x_c, so around keypoint k the picture moves by
 p → p A + (x_s,k − x_d,k A) with A = (s_s/s_d) R_dᵀ R_s. All keypoints share A: the dense flow is a mask-weighted
@@ -6,10 +6,9 @@ sum of K translations, one rigid motion of the head and the still background, wi
 Coordinates are fp32 whatever the precision of the convolutions.
 
 In a pinned pose (`Pose.pin`) the displacement is multiplied by a window: the face moves, shoulders and border stay. The
-paper's stitching moves keypoints to that end. Here the flow is a first-order motion of the whole head, and shoulders
-follow it through the rigid pose as much as through keypoints; what keypoints alone can do about it costs the head a
-fifth of its motion. So the flow itself fades out below the chin, away from the head and towards the crop's border. The
-neck between is stretched; the face moves as without stitching.
+paper's stitching moves keypoints to achieve this. Here shoulders follow the rigid pose of the head as much as the
+keypoints, and correcting that by keypoints alone costs the head a fifth of its motion. So the flow itself fades out
+below the chin, away from the head and towards the crop's border, which stretches the neck in between.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ from liveportrait.networks.keypoints import (
     per_keypoint,
 )
 
-# Reach of each keypoint's motion in the prior, crop half side = 1. One common reach averages lids, iris and
-# brow into each other and no eye ever closes.
+# Reach of each keypoint's motion in the prior, crop half side = 1. With a common reach lids, iris and brow are averaged
+# together, and eyes never close.
 REACH = per_keypoint(
     {
         LIDS: 0.045,
@@ -60,16 +59,13 @@ REACH = per_keypoint(
 DEPTH_CENTRE, DEPTH_REACH = 0.1, 0.4  # the planes of the volume, crop half side = 1
 
 # The window of a pinned pose.
-BORDER = 0.1  # over this much, half sides, everything comes to rest towards the border
-SHOULDERS = (0.28, 0.62)  # height in the crop over which what is not face comes to rest
-# Distances in face heights (forehead to chin), from the face's middle: where following ends, where rest begins.
+BORDER = 0.1  # half sides over which all motion fades out towards the border
+SHOULDERS = (0.28, 0.62)  # heights in the crop between which all motion but the face's fades out
+# Distances in face heights (forehead to chin), from the face's middle, at which fading begins and ends.
 FACE = ((0.51, 0.62), (0.55, 0.9), (0.5, 0.75))  # downwards, upwards, sideways
 HEAD = ((0.54, 0.9), (0.85, 1.35), (0.65, 1.25))  # with hair and neck
 
-FAINTEST = (
-    -80.0
-)  # its exponential is next to 0 and still a normal number: others take a processor five times as long
-
+MIN_LOGIT = -80.0  # exp of it is still a normal number: denormals are five times slower on a CPU
 CANDIDATES = NUM_KEYPOINTS + 2  # keypoints, rigid head, background
 
 
@@ -81,7 +77,7 @@ class WarpingSizes:
 
 
 class WarpingModule(nn.Module):
-    """Moves everything the source offers (volume, skip map, picture) to where the driving face has it."""
+    """Warps the source's volume, skip map and picture to the driving pose."""
 
     def __init__(self, sizes: WarpingSizes, appearance: AppearanceSizes) -> None:
         super().__init__()
@@ -112,14 +108,14 @@ class WarpingModule(nn.Module):
         return self.warp(features, geometry, *self.predict(x))
 
     def flow(self, context: Tensor, source: Pose, driving: Pose) -> Tensor:
-        """The flow (B,2h,2w,2) of `forward` alone, from F's context (B,c,h,w): for training what bends it."""
+        """Only the flow (B,2h,2w,2) of `forward`, from F's context (B,c,h,w), for training modules that change it."""
         geometry, x = self.prepare(context, source, driving)
         _, raw = self.predict(x)
         with torch.autocast(raw.device.type, enabled=False):
             return _absolute(self._displacement(geometry, raw.float()).fine)
 
     def prepare(self, context: Tensor, source: Pose, driving: Pose) -> tuple[_Geometry, Tensor]:
-        """The closed-form flow, and what the convolutions see of it (B,c,h,w), channels-last."""
+        """The closed-form flow, and the input of the convolutions (B,c,h,w), channels-last."""
         with torch.autocast(context.device.type, enabled=False):
             geometry = _Geometry(self.log_reach.exp(), self.rigid_logits, source, driving, context.shape[-2:])
             prior_flow, _, _ = geometry.flow(geometry.prior, depth_offset=0.0)
@@ -152,7 +148,7 @@ class WarpingModule(nn.Module):
         return _Displacement((enlarge(coarse) + residual) * follows, residual, masks, translation, follows)
 
     def warp(self, features: Features, geometry: _Geometry, hidden: Tensor, raw: Tensor) -> Warped:
-        """The warped source, see `forward`, by the corrected flow: what `prepare` and `predict` gave."""
+        """The warped source, see `forward`, from the results of `prepare` and `predict`."""
         with torch.autocast(raw.device.type, enabled=False):
             return self._warp(features, geometry, hidden, raw.float())
 
@@ -177,13 +173,13 @@ class WarpingModule(nn.Module):
 
 
 class _Displacement(NamedTuple):
-    """The displacement at twice the grid's resolution, and the parts that it was mixed from."""
+    """The displacement at twice the grid's resolution, and its components."""
 
     fine: Tensor  # (B,2,2h,2w)
     residual: Tensor  # (B,2,2h,2w) its learned part
     masks: Tensor  # (B,HW,K+2)
     translation: Tensor  # (B,HW,3)
-    follows: Tensor  # (B,1,2h,2w) share of the displacement that is left by what is held
+    follows: Tensor  # (B,1,2h,2w) share of the displacement that remains in a pinned pose
 
 
 class _Geometry:
@@ -205,13 +201,13 @@ class _Geometry:
         self.reach = reach
         self.distance = _squared_distance(self.grid, driving.keypoints)  # (B,HW,K)
         constant = rigid_logits.expand(*self.distance.shape[:2], 2)
-        prior = (-self.distance / (2 * self.reach**2)).clamp(min=FAINTEST)
+        prior = (-self.distance / (2 * self.reach**2)).clamp(min=MIN_LOGIT)
         self.prior = torch.cat([prior, constant], -1)  # (B,HW,K+2)
         depths = [driving.keypoints[..., 2:], flat(driving.translation)[..., 2:]]
         self.depths = torch.cat(depths, 1)  # (B,K+1,1)
 
     def flow(self, logits: Tensor, depth_offset: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
-        """The place that each cell comes from (B,HW,2), the masks (B,HW,K+2) and the blended translation (B,HW,3)."""
+        """Where each cell comes from (B,HW,2), the masks (B,HW,K+2) and the blended translation (B,HW,3)."""
         masks = logits.softmax(-1)
         moving, still = masks[..., :-1], masks[..., -1:]
         depth = (moving @ self.depths) / (moving.sum(-1, keepdim=True) + 1e-4) + depth_offset
@@ -221,12 +217,12 @@ class _Geometry:
         return moved[..., :2] + still * self.grid, masks, translation
 
     def unet_input(self, context: Tensor, prior_flow: Tensor) -> Tensor:
-        """Source context seen through the prior flow, where the keypoints are and where they still miss."""
+        """Source context warped by the prior flow, heatmaps of the keypoints, and their remaining errors."""
         where = prior_flow.unflatten(1, self.size)
         width_of = self.reach.clamp(min=max(0.07, 1.8 / self.size[0])) ** 2
-        driving = (-self.distance / width_of).clamp(min=FAINTEST).exp()
+        driving = (-self.distance / width_of).clamp(min=MIN_LOGIT).exp()
         away = _squared_distance(self.grid, self.source.keypoints)
-        source = (-away / width_of).clamp(min=FAINTEST).exp()
+        source = (-away / width_of).clamp(min=MIN_LOGIT).exp()
         seen = rows_of(F.grid_sample(map_of(source, self.size), where, align_corners=False))
         nearer = (self.driving.scale - self.source.scale)[:, None].expand(*driving.shape[:2], 1)
         cells = [rows_of(sample(context, where)), driving, seen - driving, prior_flow - self.grid, nearer]
@@ -251,30 +247,30 @@ class _Geometry:
 
 
 def _squared_distance(grid: Tensor, keypoints: Tensor) -> Tensor:
-    """Of cells (1,N,2) and keypoints (B,K,3) in the picture's plane: (B,N,K)."""
+    """Squared distances (B,N,K) of cells (1,N,2) and keypoints (B,K,3) in the picture plane."""
     x, y = (grid[:, :, None, axis] - keypoints[:, None, :, axis] for axis in (0, 1))
     return x * x + y * y
 
 
 def flat(translation: Tensor) -> Tensor:
-    """Translation as a point (B,1,3) without depth, as the motion formula uses it."""
+    """Translation as a point (B,1,3) with z = 0, as the motion formula uses it."""
     return without_depth(translation)[:, None]
 
 
 def enlarge(displacement: Tensor) -> Tensor:
-    """Displacements (B,2,h,w) at twice the resolution; displacements, since positions would flatten at the border."""
+    """Displacements (B,2,h,w) at twice the resolution. (Interpolated positions would flatten at the border.)"""
     return F.interpolate(displacement, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def _absolute(displacement: Tensor) -> Tensor:
     """Lookup grid (B,H,W,2) of displacements (B,2,H,W)."""
     height, width = displacement.shape[-2:]
-    # The grid first: the sum takes its layout, x and y side by side, which lookups read twice as fast.
+    # The grid comes first, so that the sum has its layout, x and y interleaved, which lookups read twice as fast.
     return pixel_grid(height, width, displacement.device) + displacement.permute(0, 2, 3, 1)
 
 
 def moving_window(keypoints: Tensor, height: int, width: int) -> Tensor:
-    """1 where W's displacement counts in full, 0 where nothing moves, (B,H,W) for driving keypoints (B,21,3)."""
+    """1 where W's displacement is kept, 0 where nothing moves: (B,H,W) for driving keypoints (B,21,3)."""
     x, y = pixel_centres(width, keypoints.device), pixel_centres(height, keypoints.device)
     chin, forehead = keypoints[:, CHIN, :2], keypoints[:, FOREHEAD, :2]
     size = (chin - forehead).square().sum(1, keepdim=True).clamp(min=1e-4).sqrt()  # (B,1)
@@ -298,6 +294,6 @@ def _region(u: Tensor, v: Tensor, reach: tuple[tuple[float, float], ...]) -> Ten
 
 
 def _falling(t: Tensor) -> Tensor:
-    """From 1 at 0 to 0 at 1, smoothly."""
+    """Falls smoothly from 1 at t = 0 to 0 at t = 1."""
     t = t.clamp(0, 1)
     return 1 - t * t * (3 - 2 * t)
