@@ -127,7 +127,7 @@ def main() -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help="keep the figures")
     options = parser.parse_args()
     if unknown := [case for case in options.cases if case not in CASES]:
-        parser.error(f"there is no case {unknown[0]}: choose of {', '.join(CASES)}")
+        parser.error(f"there is no case {unknown[0]}: choose from {', '.join(CASES)}")
     kept = []
     with tempfile.TemporaryDirectory() as folder:
         for case in options.cases or CASES:

@@ -1,4 +1,4 @@
-"""An ASGI application served for the tests."""
+"""Serves an ASGI application for the tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 @contextmanager
 def served(application: Any) -> Iterator[str]:
-    """The address at which an ASGI application is served by a thread, on a free port of this machine alone."""
+    """Serve an ASGI application in a thread, on a free local port; gives its URL."""
     uvicorn = pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(

@@ -1,4 +1,4 @@
-"""The command line: what it accepts, and one clear sentence with exit status 2 for what it does not."""
+"""The command line: valid input, and one clear sentence with exit status 2 for invalid input."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(*arguments: str, networks: str = "weights") -> int:
     return main([*arguments, "--weights", networks, "--device", "cpu"])
 
 
-def test_animate_writes_the_video_and_says_where_the_time_went(here, capsys):
+def test_animate_writes_the_video_and_prints_where_the_time_went(here, capsys):
     assert run("animate", "face.png", "driving.mp4", "-o", "out.mp4") == 0
     assert VideoReader("out.mp4").info.frame_count == 4
     printed = capsys.readouterr()
@@ -53,7 +53,7 @@ def test_animate_writes_the_video_and_says_where_the_time_went(here, capsys):
     assert "stitching" not in printed.err
 
 
-def test_every_option_of_animate_is_spelled_so(here):
+def test_animate_accepts_every_option(here):
     assert (
         run(
             *("animate", "face.png", "driving.mp4", "-o", "out.mp4"),
@@ -85,7 +85,7 @@ def test_a_photo_drives_a_photo_into_a_picture(here):
     assert load_image("out.jpg").shape == portrait().shape
 
 
-def test_overwriting_must_be_asked_for(here):
+def test_existing_files_are_only_replaced_with_overwrite(here):
     Path("out.mp4").write_text("precious")
     assert run("animate", "face.png", "driving.mp4", "-o", "out.mp4") == 2
     assert Path("out.mp4").read_text() == "precious"
@@ -99,7 +99,7 @@ class RunsCommand:
 
 
 def spoil_weights() -> None:
-    """Give one tensor another shape, and the card the checksum that goes with it."""
+    """Give one tensor another shape, and the model card the matching checksum."""
     file, card = Path("weights/model.safetensors"), Path("weights/model.json")
     honest = hashlib.sha256(file.read_bytes()).hexdigest()
     tensors = load_file(file)
@@ -155,7 +155,7 @@ BAD_INPUTS = {
 
 
 @pytest.mark.parametrize("name", BAD_INPUTS)
-def test_bad_input_is_one_sentence_and_leaves_nothing(name, here, capfd):
+def test_bad_input_gives_one_sentence_and_no_files(name, here, capfd):
     prepare, source, driving, out, words = BAD_INPUTS[name]
     if prepare:
         prepare()
@@ -170,7 +170,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(name, here, capfd):
 
 
 @pytest.mark.parametrize("networks", ["nothing-of-that-name", "face.png"])
-def test_weights_that_are_not_there(here, capsys, networks):
+def test_missing_weights_are_reported(here, capsys, networks):
     assert run("animate", "face.png", "driving.mp4", "-o", "out.mp4", networks=networks) == 2
     assert networks in capsys.readouterr().err
 
@@ -195,7 +195,7 @@ def test_lines_that_cannot_be_parsed_exit_with_2(line):
     assert exit_.value.code == 2
 
 
-def test_an_interruption_leaves_nothing(here, monkeypatch, capsys):
+def test_an_interruption_leaves_no_files(here, monkeypatch, capsys):
     from liveportrait.engine import Engine
 
     def interrupted(*arguments):
@@ -207,13 +207,13 @@ def test_an_interruption_leaves_nothing(here, monkeypatch, capsys):
     assert not Path("out.mp4").exists() and not list(here.glob(".*"))
 
 
-def test_the_version_is_told(capsys):
+def test_version_is_printed(capsys):
     assert main(["--version"]) == 0
     name, number = capsys.readouterr().out.split()
     assert (name, number) == ("liveportrait", version("liveportrait"))
 
 
-def test_help_does_not_wait_for_pytorch():
+def test_help_does_not_import_pytorch():
     check = "import sys, liveportrait.apps.cli; print({'torch', 'cv2', 'openvino'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
@@ -238,7 +238,7 @@ def test_weights_info_describes_a_folder(here, capsys):
     assert "a test" in printed and "256 px in" in printed and "sha256" in printed
 
 
-def test_weights_convert_refuses_what_needs_none(here, capsys):
+def test_weights_convert_refuses_weights_that_need_no_conversion(here, capsys):
     assert main(["weights", "convert", "weights", "converted"]) == 2
     assert "needs no conversion" in capsys.readouterr().err
 

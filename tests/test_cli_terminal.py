@@ -1,4 +1,4 @@
-"""How a command ends: stopped by a signal it leaves nothing, finished it needs nobody to print to."""
+"""How commands end: after a signal no unfinished files remain, and a finished run needs no output stream."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def animate(out: str, *more: str) -> int:
 
 
 def signalled(method, number: signal.Signals, at: int):
-    """The method of a class, during whose call of that number, from 0, the process gets a signal."""
+    """A method during whose call number `at`, from 0, the process receives a signal."""
     calls = []
 
     def call(*arguments, **options):
@@ -66,13 +66,13 @@ def signalled(method, number: signal.Signals, at: int):
         (signal.SIGINT, Engine, "extract_motion", 0, "out.mp4"),
         (signal.SIGTERM, Engine, "layers", 1, "out.mp4"),
         (getattr(signal, "SIGHUP", None), Engine, "layers", 2, "out"),
-        (signal.SIGTERM, GifWriter, "_encode", 1, "out.gif"),  # one file of two is whole
+        (signal.SIGTERM, GifWriter, "_encode", 1, "out.gif"),  # one of two files is complete
     ],
 )
-def test_a_signal_ends_a_run_and_leaves_nothing(here, monkeypatch, capsys, number, owner, name, at, out):
+def test_a_signal_ends_a_run_and_leaves_no_files(here, monkeypatch, capsys, number, owner, name, at, out):
     before = sorted(here.rglob("*"))
     usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-    handler = signal.signal(number, usual)  # whoever started the tests in the background had it ignored
+    handler = signal.signal(number, usual)  # ignored in background jobs
     monkeypatch.setattr(owner, name, signalled(getattr(owner, name), number, at))
     try:
         assert animate(out, "--compare") == 128 + number
@@ -84,7 +84,7 @@ def test_a_signal_ends_a_run_and_leaves_nothing(here, monkeypatch, capsys, numbe
     assert sorted(here.rglob("*")) == before
 
 
-def test_a_signal_that_is_ignored_stays_so(here, monkeypatch):
+def test_an_ignored_signal_stays_ignored(here, monkeypatch):
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as nohup does with SIGHUP
     try:
         monkeypatch.setattr(Engine, "layers", signalled(Engine.layers, signal.SIGTERM, 1))
@@ -94,9 +94,9 @@ def test_a_signal_that_is_ignored_stays_so(here, monkeypatch):
     assert VideoReader("out.mp4").info.frame_count == 9
 
 
-def test_what_is_being_written_is_gone_before_its_block_ends(tmp_path):
+def test_unfinished_files_are_removed_before_their_block_ends(tmp_path):
     with (
-        pytest.raises(FileNotFoundError),  # of the name that the file should take
+        pytest.raises(FileNotFoundError),  # when the file is renamed
         output_folder(tmp_path / "frames") as folder,
         output_file(tmp_path / "out.txt") as file,
     ):
@@ -107,7 +107,7 @@ def test_what_is_being_written_is_gone_before_its_block_ends(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_finished_run_needs_nobody_to_print_to():
+def test_a_finished_run_succeeds_without_an_output_stream():
     code = (
         "import sys; from liveportrait.apps.terminal import lenient_streams\n"
         "with lenient_streams():\n    print('wrote \u00e9.mp4'); print('note', file=sys.stderr)"
@@ -132,7 +132,7 @@ def test_a_finished_run_needs_nobody_to_print_to():
         with open("/dev/full", "w") as full:
             lost = run(stdout=full, stderr=subprocess.PIPE)
             assert lost.returncode == 0
-            assert lost.stderr.startswith("note\nliveportrait: what was printed is lost: ")
+            assert lost.stderr.startswith("note\nliveportrait: cannot write to standard output: ")
             assert run(stdout=full, stderr=full).returncode == 0
 
 
@@ -146,7 +146,7 @@ def test_a_finished_run_needs_nobody_to_print_to():
     ],
 )
 @pytest.mark.parametrize("told_as_damage", [False, True])
-def test_lack_of_memory_is_told_as_such(monkeypatch, capsys, error, told_as_damage):
+def test_lack_of_memory_is_reported_as_such(monkeypatch, capsys, error, told_as_damage):
     def fails(self):
         if not told_as_damage:
             raise error
@@ -158,10 +158,10 @@ def test_lack_of_memory_is_told_as_such(monkeypatch, capsys, error, told_as_dama
 
 
 def program(code: str) -> subprocess.Popen[str]:
-    """The program with something in the place of its command line."""
+    """Start the program with `code` in place of its command line."""
     code = f"import os, signal, sys, time\nfrom liveportrait.__main__ import run\n{code}\nsys.exit(run([]))"
 
-    def usual() -> None:  # whoever started the tests in the background had it ignored
+    def usual() -> None:  # ignored in background jobs
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     return subprocess.Popen(
@@ -184,7 +184,7 @@ def main(args):
             print("here", flush=True)
             time.sleep(60)
         finally:
-            time.sleep(60)  # as an encoder that has much to write
+            time.sleep(60)  # like an encoder with much to write
 cli.main = main
 """
     with program(busy) as process:
@@ -196,7 +196,7 @@ cli.main = main
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
-def test_ctrl_c_while_modules_are_read_has_no_traceback():
+def test_ctrl_c_during_imports_gives_no_traceback():
     imports = """
 class Finder:
     def find_spec(self, name, path, target=None):

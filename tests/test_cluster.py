@@ -1,4 +1,4 @@
-"""On a Ray cluster of this machine: the files of one process, and no job lost with a replica."""
+"""Jobs on a local Ray cluster: the same files as in one process, and no job lost with a replica."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from animation_samples import bundled_networks, driving_frames, portrait, write_
 
 from liveportrait import Animator
 from liveportrait.apps.animate import LoadOptions
-from liveportrait.apps.batches.bench import Bench
 from liveportrait.apps.batches.manifest import read_manifest
+from liveportrait.apps.batches.runner import JobRunner
 from liveportrait.apps.cli import main
 from liveportrait.apps.server.replicas import application_name, replicas
 from liveportrait.apps.server.service import Service
@@ -71,14 +71,16 @@ def replica_processes(data: Path) -> list[int]:
     return found
 
 
-def test_two_workers_give_the_files_of_one_process(address, animator, inputs, tmp_path, monkeypatch, capsys):
+def test_two_workers_write_the_same_files_as_one_process(
+    address, animator, inputs, tmp_path, monkeypatch, capsys
+):
     manifest = inputs / "manifest.csv"
     # GIF: x264 does not always write the same bytes for the same pictures (its code for AVX-512).
     manifest.write_text(
         "source,driving,name,smile,region,mark\nface.png,driving.mp4,face.gif,,,no\n"
         "mirror.png,driving.mp4,mirror.gif,,lips,no\nface.png,,,0.5,,no\n,driving.mp4,,,,\nface.png,,,0.2,,no\n"
     )
-    monkeypatch.chdir(tmp_path)  # another folder than that of the cluster's processes
+    monkeypatch.chdir(tmp_path)  # a different folder than the cluster's processes
     asked = [
         "batch",
         str(manifest),
@@ -88,12 +90,12 @@ def test_two_workers_give_the_files_of_one_process(address, animator, inputs, tm
         address,
         "--precision",
         "fp32",
-    ]  # as the animator here
+    ]  # like the animator here
     assert main([*asked, "--jobs", "2"]) == 0
-    bench = Bench(LoadOptions(), animator)
+    runner = JobRunner(LoadOptions(), animator)
     (tmp_path / "here").mkdir()
     for row in read_manifest(manifest, tmp_path / "here", "compact"):
-        assert bench.do(row.job).reason == ""
+        assert runner.attempt(row.job).reason == ""
         there = tmp_path / "there" / row.name
         if row.job.kind == "template":
             ours, theirs = read_template(row.job.out), read_template(there)
@@ -105,7 +107,7 @@ def test_two_workers_give_the_files_of_one_process(address, animator, inputs, tm
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds a replica's process through /proc")
-def test_a_killed_replica_loses_no_job(address, animator, inputs, tmp_path, caplog):
+def test_no_job_is_lost_with_a_killed_replica(address, animator, inputs, tmp_path, caplog):
     settings = ServerSettings(data=tmp_path, limits=Limits(queue=6))
     chosen = ClusterSettings(address, replicas=2, idle_replicas=2)
     with replicas(settings, chosen) as there:
@@ -131,7 +133,7 @@ def test_a_killed_replica_loses_no_job(address, animator, inputs, tmp_path, capl
         while not all((record := service.store.job(job.id)) and record.is_finished for job in jobs):
             assert time.monotonic() < end
             time.sleep(0.05)
-        assert "a replica is gone, attempt 1" in caplog.text
+        assert "lost a replica in attempt 1" in caplog.text
         records = [service.store.job(job.id) for job in jobs]
         for record in records[:6]:
             assert (record.state, record.error, record.attempts) == ("done", "", 1)
@@ -145,4 +147,4 @@ def test_a_killed_replica_loses_no_job(address, animator, inputs, tmp_path, capl
 
 def test_replicas_without_a_cluster_are_refused(capsys):
     assert main(["serve", "--replicas", "2"]) == 2
-    assert "name one by --ray" in capsys.readouterr().err
+    assert "name one with --ray" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Dockerfile and compose.yaml as far as they can be checked without Docker: names, paths and commands agree."""
+"""Dockerfile and compose.yaml, checked without Docker: names, paths and commands are consistent."""
 
 from __future__ import annotations
 

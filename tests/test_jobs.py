@@ -1,4 +1,4 @@
-"""Jobs from files to a file, and their options by the names that the command line gives them."""
+"""Jobs, and their options by the names of the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from liveportrait.apps.cli import Command
 from liveportrait.apps.jobs import Job, TemplateJobOptions, choices_of, options_from, run_job, suffix_for
 from liveportrait.engine import Engine
 from liveportrait.media import VideoReader, load_image, save_image
-from liveportrait.media.sound.speech import SPEECH_RATE, speech_samples
+from liveportrait.media.sound.speech import SPEECH_RATE, count_speech_samples
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def files(tmp_path_factory):
     return folder
 
 
-def test_every_option_is_the_command_line_s():
-    """What the command line reads from text, a job reads too, for every option that it knows."""
+def test_options_are_read_like_on_the_command_line():
+    """A job reads every option from text just as the command line does."""
     texts = {
         "animate": {"faces": "1,3", "max-size": "640", "lip-opening": "driver", "eye-opening": "0.2"}
         | {"region": "lips", "codec": "prores", "audio": "none"},
@@ -58,7 +58,7 @@ def _known(kind, name):
     return name.replace("-", "_").removeprefix("no_") in choices_of(kind)
 
 
-def test_values_are_those_of_json_too():
+def test_values_can_be_json():
     options = options_from(
         "animate", {"multiplier": 2, "crop_driving": False, "left_eye_opening": 0, "box": ""}
     )
@@ -75,7 +75,7 @@ def test_values_are_those_of_json_too():
 @pytest.mark.parametrize(
     ("kind", "values", "named"),
     [
-        ("animate", {"smiles": 1}, "no option 'smiles' of animate"),
+        ("animate", {"smiles": 1}, "animate has no option 'smiles'"),
         ("template", {"retarget": {}}, "no option 'retarget'"),
         ("animate", {"multiplier": "fast"}, "multiplier is 'fast': choose a number"),
         ("animate", {"multiplier": True}, "multiplier is True: choose a number"),
@@ -86,22 +86,22 @@ def test_values_are_those_of_json_too():
         ("animate", {"lip-opening": "wide"}, "lip-opening is 'wide': choose a number or driver or none"),
         ("animate", {"lip-opening": 3}, "lip-opening is 3"),
         ("animate", {"crop": "perhaps"}, "crop is 'perhaps': choose true or false"),
-        ("animate", {"faces": ["largest"]}, "faces is ['largest']: choose a text"),
+        ("animate", {"faces": ["largest"]}, "faces is ['largest']: choose text"),
         ("edit", {"smile": None}, "smile is None"),
         ("edit", {"smile": 10**400}, "smile is 1"),
         ("edit", {"expression_from": ""}, "expression_from is '': choose a file or none"),
         ("speak", {"strength": 3}, "strength is 3"),
         ("speak", {"seed": 0.5}, "seed is 0.5: choose a whole number"),
-        ("edit", {"no-crop": True, "crop": True}, "crop says again what no-crop says"),
+        ("edit", {"no-crop": True, "crop": True}, "crop and no-crop are the same option"),
     ],
 )
-def test_a_wrong_option_is_named(kind, values, named):
+def test_an_invalid_option_is_named(kind, values, named):
     with pytest.raises(UserError) as caught:
         options_from(kind, values)
     assert named in str(caught.value)
 
 
-def test_jobs_of_each_kind_write_their_file(animator, files, tmp_path):
+def test_jobs_of_every_kind_write_their_file(animator, files, tmp_path):
     source, driving = files / "me.png", files / "driving.mp4"
     steps = []
 
@@ -125,13 +125,13 @@ def test_jobs_of_each_kind_write_their_file(animator, files, tmp_path):
     assert suffix_for("edit", driving, (), alpha=True) == ".mov"
 
 
-def test_a_text_is_read_by_the_machine_and_spoken(animator, files, tmp_path, monkeypatch):
+def test_a_text_is_read_aloud_and_spoken(animator, files, tmp_path, monkeypatch):
     reader(tmp_path, monkeypatch)
     out = tmp_path / "talk.mp4"
     options = options_from("speak", {"text": "Hello.", "voice": "de", "fps": 10})
     report = run_job(animator, Job("speak", files / "me.png", (), out, options))
     assert (report.out, report.frames, report.fps) == (out, 2, 10)
-    assert speech_samples(out) > 0.1 * SPEECH_RATE
+    assert count_speech_samples(out) > 0.1 * SPEECH_RATE
     assert (tmp_path / "asked").read_text().split() == ["--stdin", "-b", "1", "-v", "de", "Hello."]
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="no speech engine was found"):
@@ -147,10 +147,10 @@ def test_a_text_is_read_by_the_machine_and_spoken(animator, files, tmp_path, mon
         ("template", "s.png", ("d.mp4",), "leave out SOURCE"),
         ("template", None, ("d.mp4", "e.mp4"), "one motion"),
         ("speak", "s.png", ("a.wav", "b.wav"), "says one thing"),
-        ("speak", "s.png", (), "give one of SPEECH"),
+        ("speak", "s.png", (), "give either SPEECH"),
     ],
 )
-def test_files_that_do_not_fit_are_told(kind, source, driving, said):
+def test_wrong_files_are_refused_with_a_clear_message(kind, source, driving, said):
     with pytest.raises(UserError) as caught:
         Job(kind, source and Path(source), tuple(map(Path, driving)), Path("out"), options_from(kind, {}))
     assert said in str(caught.value)

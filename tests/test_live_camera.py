@@ -1,4 +1,4 @@
-"""`liveportrait live --camera`: a film in the camera's place, a fake virtual camera, and cameras that fail."""
+"""`liveportrait live --camera`: a video file as the camera, a fake virtual camera, and cameras that fail."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from animation_samples import bundled_networks, driving_frames, portrait, write_
 from liveportrait import weights
 from liveportrait.apps.cli import main
 from liveportrait.apps.live import camera, window
-from liveportrait.apps.live.command import named
+from liveportrait.apps.live.command import portrait_names
 from liveportrait.apps.live.outputs import fitted
 from liveportrait.media import VideoReader, save_image
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
-    """Two portraits, a film and weights."""
+    """Two portraits, a video and weights."""
     folder = tmp_path_factory.mktemp("live")
     save_image(folder / "face.png", portrait()[:, :280])
     save_image(folder / "other.png", np.ascontiguousarray(portrait()[:200, ::-1]))
@@ -43,7 +43,7 @@ def live(*arguments: str) -> int:
 
 
 class FakeDevice:
-    """What pyvirtualcam's back ends look like."""
+    """A fake back end for pyvirtualcam."""
 
     frames: list[np.ndarray] = []  # noqa: RUF012
 
@@ -62,7 +62,7 @@ class FakeDevice:
         return None
 
 
-def test_a_film_moves_the_portrait_into_a_file_and_a_virtual_camera(capsys, monkeypatch, tmp_path):
+def test_a_video_file_drives_a_recording_and_a_virtual_camera(capsys, monkeypatch, tmp_path):
     pyvirtualcam = pytest.importorskip("pyvirtualcam", reason="the extra [camera] is not installed")
     monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", {"fake": FakeDevice})
     out = tmp_path / "out.mp4"
@@ -74,14 +74,14 @@ def test_a_film_moves_the_portrait_into_a_file_and_a_virtual_camera(capsys, monk
     recorded = VideoReader(out)
     assert (recorded.info.width, recorded.info.height, recorded.info.fps) == (280, 300, 25)
     shown = FakeDevice.frames
-    assert shown[0].shape == (720, 1280, 3) and not shown[0][:, :300].any()  # black beside the portrait
+    assert shown[0].shape == (720, 1280, 3) and not shown[0][:, :300].any()  # black next to the portrait
     assert np.abs(fitted(portrait()[:, :280], 1280, 720) - shown[0].astype(int)).mean() < 8
     assert live("face.png", "--camera", "film.mp4", "--no-window", "--record", str(out)) == 2
     assert "exists" in capsys.readouterr().err
 
 
 class FakeCapture:
-    """A camera that shows so many frames and is then unplugged."""
+    """A camera that is unplugged after `frames` frames."""
 
     def __init__(self, frames: int = 3) -> None:
         self.left = frames
@@ -107,15 +107,15 @@ class FakeCapture:
     def release(self) -> None: ...
 
 
-def test_a_camera_that_is_unplugged_or_absent_is_told_in_a_sentence(capsys, monkeypatch, tmp_path):
+def test_an_unplugged_or_missing_camera_is_reported_in_one_sentence(capsys, monkeypatch, tmp_path):
     assert live("face.png", "--camera", "97", "--no-window", "--record", str(tmp_path / "out.mp4")) == 2
     error = capsys.readouterr().err
-    assert error.startswith("liveportrait: camera 97 does not open") and error.count("\n") == 1
+    assert error.startswith("liveportrait: cannot open camera 97") and error.count("\n") == 1
     monkeypatch.setattr(camera.cv2, "VideoCapture", FakeCapture())
     assert live("face.png", "--camera", "0", "--no-window", "--record", str(tmp_path / "out.mp4")) == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith("liveportrait: camera 0 gives no more frames")
-    # What was seen until then is kept.
+    assert printed.err.startswith("liveportrait: camera 0 has stopped sending frames")
+    # The recording so far is kept.
     assert (
         f"wrote {tmp_path / 'out.mp4'}" in printed.out and VideoReader(tmp_path / "out.mp4").info.width == 280
     )
@@ -138,8 +138,8 @@ def test_ctrl_c_finishes_the_recording(capsys, monkeypatch, tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_ctrl_c_is_heard_after_face_analysis_has_gone():
-    """In a process of its own: a signal on a stack that OpenVINO has freed would end this one."""
+def test_ctrl_c_works_after_the_face_analyzer_is_freed():
+    """In a separate process: a signal on a stack that OpenVINO has freed would kill this one."""
     program = """if True:
         import os, signal
         from animation_samples import portrait
@@ -158,11 +158,11 @@ def test_ctrl_c_is_heard_after_face_analysis_has_gone():
     assert (ran.returncode, ran.stdout.strip()) == (0, "1")
 
 
-def test_a_window_shows_the_portraits_and_heeds_keys(capsys, monkeypatch):
+def test_the_window_shows_portraits_and_handles_keys(capsys, monkeypatch):
     shown, bound = [], {}
 
     class Toolkit:
-        """As much of tkinter as a window takes; its user chooses the other portrait, then ends."""
+        """The part of tkinter that a window uses; its user switches to the other portrait, then quits."""
 
         TclError = RuntimeError
 
@@ -207,11 +207,11 @@ def test_a_window_shows_the_portraits_and_heeds_keys(capsys, monkeypatch):
         (["face.png", "--record", "out.txt"], "out.txt"),
     ],
 )
-def test_what_cannot_be_is_told_before_any_work(arguments, sentence, capsys):
+def test_invalid_arguments_are_refused_before_any_work(arguments, sentence, capsys):
     assert live(*arguments) == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_portraits_are_named_by_their_files():
+def test_portraits_are_named_after_their_files():
     paths = Path("a/me.jpg"), Path("b/me.jpg"), Path("b/you.png")
-    assert named(paths) == {"a/me.jpg": paths[0], "b/me.jpg": paths[1], "you": paths[2]}
+    assert portrait_names(paths) == {"a/me.jpg": paths[0], "b/me.jpg": paths[1], "you": paths[2]}

@@ -1,4 +1,4 @@
-"""The stream of live frames, by a client without a browser: what it gives, and what it refuses."""
+"""The live stream, with a client without a browser: what it sends, and what it refuses."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ def animator() -> Animator:
 
 @pytest.fixture(scope="module")
 def address(animator, tmp_path_factory):
-    """The stream with two portraits; at most two visitors at once."""
+    """A server with two portraits and at most two concurrent streams."""
     face = portrait()
     portraits = {"face": face, "mirrored": np.ascontiguousarray(face[:200, ::-1])}
     settings = ServerSettings(data=tmp_path_factory.mktemp("service"), live=LIMITS)
     application = create_application(settings, animator)
-    application.state.gallery.exhibit(portraits, drive=LiveOptions(lock_scale=True))
+    application.state.gallery.set_portraits(portraits, drive=LiveOptions(lock_scale=True))
     with served(application) as url:
         yield url.replace("http", "ws") + "/v1/live/stream"
 
 
 class Visitor:
-    """A client that sends frames and takes pictures."""
+    """A client that sends frames and receives pictures."""
 
     def __init__(self, address: str, **settings) -> None:
         self._connect = partial(connect, address, max_size=None, **settings)
 
     def __enter__(self):
         deadline = time.monotonic() + 20
-        while True:  # somebody who has just left may still have the seat
+        while True:  # a client that has just left may still occupy a slot
             self._connecting = self._connect()
             self.socket = self._connecting.__enter__()
             self.hello = json.loads(self.socket.recv(timeout=20))
@@ -75,7 +75,7 @@ class Visitor:
         self.socket.send(json.dumps(command))
 
     def told(self) -> dict:
-        """The next message in words; pictures before it are dropped."""
+        """The next text message; pictures before it are dropped."""
         while isinstance(message := self.socket.recv(timeout=60), bytes):
             pass
         return json.loads(message)
@@ -88,7 +88,7 @@ class Visitor:
         return header, cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR_RGB)
 
     def refused(self) -> tuple[int, str]:
-        """The code with which the stream is closed, and the sentence told before."""
+        """The close code of the stream, and the error message before it."""
         while "error" not in (told := self.told()):
             pass
         sentence = told["error"]
@@ -98,7 +98,7 @@ class Visitor:
         return closed.value.rcvd.code, sentence
 
 
-def test_a_portrait_follows_and_is_exchanged_while_it_runs(address):
+def test_a_portrait_follows_and_can_be_switched_while_it_runs(address):
     frames = driving_frames(5)
     with Visitor(address) as visitor:
         assert visitor.hello == {"portraits": ["face", "mirrored"], "options": {"lock_scale": True}}
@@ -114,8 +114,8 @@ def test_a_portrait_follows_and_is_exchanged_while_it_runs(address):
             assert 0.6 * whole < sum(header["stages"].values()) < whole + 1
             pictures.append(picture.astype(int))
         assert pictures[0].shape == (300, 300, 3) and np.abs(pictures[0] - portrait()).mean() < 4
-        assert np.abs(pictures[4] - pictures[0]).mean() > 2  # she turned by eight degrees
-        # The other portrait goes on from the same look: it is turned already.
+        assert np.abs(pictures[4] - pictures[0]).mean() > 2  # the driver's head has turned by eight degrees
+        # The other portrait keeps the same start frame: it is already turned.
         visitor.command(portrait="mirrored")
         assert visitor.told() == {"portrait": "mirrored"}
         visitor.send(frames[4], 5)
@@ -126,7 +126,7 @@ def test_a_portrait_follows_and_is_exchanged_while_it_runs(address):
         own = portrait()[:200, ::-1]
         assert turned.shape == straight.shape == own.shape
         assert np.abs(straight - own.astype(int)).mean() < 4 < np.abs(turned - own.astype(int)).mean()
-        # A photo of the visitor's own, and one that is none.
+        # The visitor's own photo, and a file that is not a photo.
         png = cv2.imencode(".png", portrait()[:, :280, ::-1])[1].tobytes()
         visitor.socket.send(pack({"portrait": "me.png"}, png))
         assert visitor.told() == {"portrait": "me.png"}
@@ -148,7 +148,7 @@ def test_a_portrait_follows_and_is_exchanged_while_it_runs(address):
         ):
             visitor.command(**wrong)
             assert word in visitor.told()["error"]
-        # Nobody before the camera: told, and the picture stands still.
+        # Nobody in front of the camera: reported, and the picture stands still.
         visitor.send(frames[2], 7)
         seen, moved = visitor.picture()
         visitor.send(np.full_like(frames[2], 128), 8)
@@ -157,7 +157,7 @@ def test_a_portrait_follows_and_is_exchanged_while_it_runs(address):
         assert moved.shape == (300, 280, 3)
 
 
-def test_late_frames_are_dropped_and_pictures_wait_for_a_slow_reader(address):
+def test_late_frames_are_dropped_and_pictures_wait_for_a_slow_client(address):
     frame = driving_frames(1)[0]
     with Visitor(address) as visitor:
         for number in range(40):
@@ -166,7 +166,7 @@ def test_late_frames_are_dropped_and_pictures_wait_for_a_slow_reader(address):
         assert numbers[1]["frame"] == 39 and sum(each["skipped"] for each in numbers) == 38
         visitor.send(frame, 40, seen=0)
         assert visitor.picture()[0]["frame"] == 40
-        # Three pictures are on their way: no fourth one is made before the client says to have them.
+        # Three pictures are in flight: no fourth one is rendered before the client acknowledges them.
         visitor.send(frame, 41, seen=0)
         with pytest.raises(TimeoutError):
             visitor.socket.recv(timeout=0.5)
@@ -174,7 +174,7 @@ def test_late_frames_are_dropped_and_pictures_wait_for_a_slow_reader(address):
         assert visitor.picture()[0]["frame"] == 42
 
 
-def test_a_portrait_says_what_is_sent_and_idles(address, monkeypatch):
+def test_a_portrait_speaks_the_sound_it_is_sent_and_idles(address, monkeypatch):
     monkeypatch.setattr(voices, "voice_for", lambda session, options, fps: LoudVoice(fps, options.seed))
     hum = (8000 * np.sin(np.arange(9600) / 12)).astype("<i2")
 
@@ -190,8 +190,8 @@ def test_a_portrait_says_what_is_sent_and_idles(address, monkeypatch):
 
     with Visitor(address) as visitor:
         visitor.socket.send(pack({"sound": 1}, hum.tobytes()))
-        assert "follows a camera" in visitor.told()["error"]
-        visitor.send(driving_frames(1)[0])  # the portrait is open when the voice begins
+        assert "is following a camera" in visitor.told()["error"]
+        visitor.send(driving_frames(1)[0])  # so that the portrait is open when the voice starts
         visitor.picture()
         for wrong, word in (
             ({"head": "me.mp4"}, "head"),
@@ -201,12 +201,12 @@ def test_a_portrait_says_what_is_sent_and_idles(address, monkeypatch):
             visitor.command(voice=wrong)
             assert word in visitor.told()["error"]
         visitor.command(voice={"fps": 5, "head": "still", "no-blink": True}, seen=1)
-        visitor.socket.send(pack({"sound": 1}, hum.tobytes()))  # before it is ready
+        visitor.socket.send(pack({"sound": 1}, hum.tobytes()))  # before the voice is ready
         assert visitor.told() == {"voice": {"fps": 5, "head": "still", "no-blink": True}}
         heard, pictures = [], []
         while sum(map(len, heard)) < 4 * 3200:
             header, picture, sound = utterance(visitor)
-            if heard or sound.any():  # a machine at its limit is silent until the sound has come
+            if heard or sound.any():  # on an overloaded machine, silence until the sound has arrived
                 heard.append(sound)
                 pictures.append(picture.astype(int))
         said = np.concatenate(heard)
@@ -221,11 +221,11 @@ def test_a_portrait_says_what_is_sent_and_idles(address, monkeypatch):
             np.abs(pictures[0] - pictures[-1])[mouth].mean()
             > 2 * np.abs(pictures[0] - pictures[-1])[:100].mean()
         )
-        # What waits is forgotten, a camera is not followed meanwhile, and then it is again.
+        # Queued sound is dropped; the camera is followed only after the voice has stopped.
         visitor.socket.send(pack({"sound": 2}, np.tile(hum, 50).tobytes()))
         visitor.command(interrupt=True)
         visitor.send(driving_frames(1)[0])
-        assert "speaks" in visitor.told()["error"]
+        assert "is speaking" in visitor.told()["error"]
         assert utterance(visitor)[0]["waiting"] == 0
         visitor.command(voice=False)
         assert visitor.told() == {"voice": False}
@@ -245,8 +245,8 @@ REFUSED = {
     "text": ("frames, please", 1003, "text"),
     "no header": (JPEG, 1007, "header"),
     "half a message": (pack({"frame": 1}, JPEG)[:7], 1007, "header"),
-    "half a frame": (cut(JPEG), 1007, "frame 3 is cut off"),
-    "half a WebP": (cut(encode_frame(portrait(), "webp")), 1007, "frame 3 is cut off"),
+    "half a frame": (cut(JPEG), 1007, "frame 3 is truncated"),
+    "half a WebP": (cut(encode_frame(portrait(), "webp")), 1007, "frame 3 is truncated"),
     "a damaged frame": (pack({"frame": 3}, b"\xff\xd8\xff" + bytes(50) + b"\xff\xd9"), 1007, "damaged"),
     "another kind": (
         pack({"frame": 3}, cv2.imencode(".png", portrait()[:50, :50])[1].tobytes()),
@@ -259,7 +259,7 @@ REFUSED = {
 }
 
 
-def test_what_is_no_frame_ends_that_stream_alone(address):
+def test_an_invalid_frame_ends_only_its_own_stream(address):
     frame = driving_frames(1)[0]
     with Visitor(address) as other:
         for name, (message, code, word) in REFUSED.items():
@@ -271,20 +271,20 @@ def test_what_is_no_frame_ends_that_stream_alone(address):
             assert other.picture()[0]["face"]
 
 
-def test_a_visitor_who_says_nothing_is_asked_to_start_again(animator, tmp_path):
+def test_a_silent_stream_is_closed(animator, tmp_path):
     application = create_application(ServerSettings(data=tmp_path, live=LiveLimits(silence=0.3)), animator)
     with served(application) as url, Visitor(url.replace("http", "ws") + "/v1/live/stream") as silent:
-        assert silent.refused() == (1008, "nothing came for 0.3 s: start again")
+        assert silent.refused() == (1008, "nothing arrived for 0.3 s: start again")
 
 
-def test_seats_are_bounded_and_given_back(address):
+def test_concurrent_streams_are_limited_and_released(address):
     with Visitor(address) as first, Visitor(address) as second:
         with connect(address) as third:
             assert "all 2 live streams" in json.loads(third.recv(timeout=20))["error"]
             with pytest.raises(ConnectionClosed) as closed:
                 third.recv(timeout=20)
         assert closed.value.rcvd.code == 1013
-        # A visitor that is gone without a word, in the middle of a message.
+        # A visitor who disconnects in the middle of a message.
         raw: socket.socket = first.socket.socket
         first.send(driving_frames(1)[0])
         raw.sendall(struct.pack("!BB", 0x82, 0xFE))
@@ -296,5 +296,5 @@ def test_seats_are_bounded_and_given_back(address):
             with connect(address) as fourth:
                 if "portraits" in json.loads(fourth.recv(timeout=20)):
                     break
-            assert time.monotonic() < deadline, "the seat was not given back"
+            assert time.monotonic() < deadline, "the slot was not released"
             time.sleep(0.05)

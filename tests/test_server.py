@@ -1,4 +1,4 @@
-"""The service over HTTP: files, jobs, their progress and results, and what is refused, with what status."""
+"""The service over HTTP: files, jobs, their progress and results, and which requests are refused with which status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from liveportrait.apps.server.application import create_application
 from liveportrait.apps.server.settings import Limits, ServerSettings
 from liveportrait.engine import Engine
 from liveportrait.media import load_image, save_image
-from liveportrait.media.sound.speech import SPEECH_RATE, speech_samples
+from liveportrait.media.sound.speech import SPEECH_RATE, count_speech_samples
 from liveportrait.motion import bundled_templates, read_template, write_template
 from liveportrait.motion.templates import Template
 
@@ -45,7 +45,7 @@ def files(tmp_path_factory):
 
 
 class Endless:
-    """Stands for an animator whose work goes on until it is stopped."""
+    """An animator whose work continues until it is stopped."""
 
     def __init__(self):
         self.began = threading.Event()
@@ -74,13 +74,13 @@ def post_file(client, path, name="", **sent):
 
 
 def ended(client, job, **sent):
-    """The job once it has ended."""
+    """Wait until a job has ended, and return it."""
     with client.stream("GET", f"/v1/jobs/{job}/events", **sent) as events:
         lines = list(events.iter_lines())
     return json.loads(lines[lines.index("event: end") + 1].removeprefix("data: "))
 
 
-def test_files_are_posted_and_jobs_of_each_kind_are_followed_and_fetched(animator, files, tmp_path):
+def test_upload_run_follow_and_fetch_jobs_of_every_kind(animator, files, tmp_path):
     with started(tmp_path / "data", animator) as client:
         assert client.get("/healthz").text == "ok"
         posted = [post_file(client, files / "me.png") for _ in "ab"]
@@ -125,7 +125,7 @@ def test_files_are_posted_and_jobs_of_each_kind_are_followed_and_fetched(animato
         assert len(list((tmp_path / "data/uploads").iterdir())) == 2
 
 
-def test_a_portrait_is_opened_once_for_jobs_that_open_it_alike(files, tmp_path):
+def test_jobs_with_the_same_source_options_share_one_portrait(files, tmp_path):
     opened = []
 
     class Counting(Endless):
@@ -146,7 +146,7 @@ def test_a_portrait_is_opened_once_for_jobs_that_open_it_alike(files, tmp_path):
     assert opened == [(source, 2.3), (source, 2.0)]
 
 
-def test_a_full_queue_answers_at_once_and_cancelling_frees_the_machine(files, tmp_path):
+def test_a_full_queue_refuses_at_once_and_cancelling_frees_a_place(files, tmp_path):
     animator = Endless()
     with started(tmp_path, animator, limits=Limits(queue=2)) as client:
         source = post_file(client, files / "me.png").json()["id"]
@@ -172,7 +172,7 @@ def test_a_full_queue_answers_at_once_and_cancelling_frees_the_machine(files, tm
         assert 'liveportrait_refusals_total{status="429"} 1.0' in client.get("/metrics").text
 
 
-def test_a_token_is_asked_for_and_its_jobs_are_its_own(files, tmp_path):
+def test_a_token_is_required_and_sees_only_its_own_jobs(files, tmp_path):
     path = tmp_path / "tokens"
     path.write_text("# for the web shop\n" + "\n".join(TOKENS))
     with started(tmp_path / "data", Endless(), tokens=path) as client:
@@ -190,11 +190,11 @@ def test_a_token_is_asked_for_and_its_jobs_are_its_own(files, tmp_path):
         assert client.delete(f"/v1/jobs/{job}", **mine).status_code == 202
         assert ended(client, job, **mine)["state"] == "cancelled"
     path.write_text("short")
-    with pytest.raises(UserError, match=r"token 1 of .* can be guessed"):
+    with pytest.raises(UserError, match=r"token 1 of .* is too easy to guess"):
         create_application(ServerSettings(data=tmp_path / "data", tokens=path))
 
 
-def test_pages_of_other_sites_are_refused(tmp_path):
+def test_cross_origin_requests_are_refused(tmp_path):
     with started(tmp_path, Endless()) as client:
         for headers in (
             {"Origin": "https://evil.example"},
@@ -216,7 +216,7 @@ class Attack:
 @pytest.mark.parametrize(
     "name", ["../../etc/me.png", "/etc/cron.d/me", "..\\..\\me.png", "a\0b.png", "..", ".png"]
 )
-def test_a_file_s_name_is_never_a_path(files, tmp_path, name):
+def test_an_upload_name_is_never_used_as_a_path(files, tmp_path, name):
     with started(tmp_path / "data", Endless()) as client:
         source = post_file(client, files / "me.png", name).json()
         assert "/" not in source["name"] and "\\" not in source["name"] and source["name"].strip(".")
@@ -225,7 +225,7 @@ def test_a_file_s_name_is_never_a_path(files, tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_files_that_do_not_serve_are_refused_and_not_kept(files, tmp_path, monkeypatch):
+def test_unusable_files_are_refused_and_not_kept(files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_image(tmp_path / "wide.png", np.zeros((300, 400, 3), np.uint8))
     (tmp_path / "attack.pkl").write_bytes(pickle.dumps(Attack()))
@@ -239,14 +239,14 @@ def test_files_that_do_not_serve_are_refused_and_not_kept(files, tmp_path, monke
     limits = Limits(max_pixels=90_000, max_bytes=50_000, max_frames=1)
     with started(tmp_path / "data", Endless(), limits=limits) as client:
         for path, status, told in (
-            ("wide.png", 413, "wide.png has 400x300 px, more than the 90000"),
-            ("wide.mp4", 413, "wide.mp4 has 400x300 px, more than the 90000"),
-            ("wide.json", 415, "wide.json is no JSON"),
+            ("wide.png", 413, "wide.png has 400x300 px, over the limit of 90000"),
+            ("wide.mp4", 413, "wide.mp4 has 400x300 px, over the limit of 90000"),
+            ("wide.json", 415, "wide.json is not JSON"),
             ("attack.pkl", 415, "attack.pkl"),
             ("text.png", 415, "text.png is neither a picture"),
             ("cut.mp4", 415, "cut.mp4"),
             ("empty.png", 415, "empty.png is empty"),
-            ("heavy.png", 413, "heavy.png has more than the 50000 bytes"),
+            ("heavy.png", 413, "heavy.png is larger than the limit of 50000 bytes"),
             (files / "talk.safetensors", 413, "talk.safetensors has 2 frames"),
         ):
             refused = post_file(client, tmp_path / path)
@@ -260,11 +260,11 @@ def test_files_that_do_not_serve_are_refused_and_not_kept(files, tmp_path, monke
         assert big.status_code == 413 and "9999999 bytes" in big.json()["detail"]
         kind = {"Content-Type": "multipart/form-data; boundary=b"}
         endless = client.post("/v1/sources", headers=kind, content=(b"--b\r\n" for _ in range(10**6)))
-        assert endless.status_code == 413 and "goes on beyond" in endless.json()["detail"]
+        assert endless.status_code == 413 and "is longer than" in endless.json()["detail"]
     assert not (tmp_path / "attacked").exists() and not list((tmp_path / "data/uploads").iterdir())
 
 
-def test_jobs_that_cannot_be_done_are_refused_with_a_sentence(files, tmp_path):
+def test_invalid_jobs_are_refused_with_a_clear_message(files, tmp_path):
     with started(tmp_path, Endless()) as client:
         source = post_file(client, files / "me.png").json()["id"]
         edit = {"kind": "edit", "source": source}
@@ -273,12 +273,12 @@ def test_jobs_that_cannot_be_done_are_refused_with_a_sentence(files, tmp_path):
             ({"kind": "edit", "extra": 1}, 422, "extra"),
             ([], 422, "the body"),
             ({"kind": "edit"}, 422, "SOURCE is missing"),
-            (edit | {"source": "../jobs.sqlite3"}, 422, "no file that is kept here"),
+            (edit | {"source": "../jobs.sqlite3"}, 422, "there is no file ../jobs.sqlite3 here"),
             (edit | {"driving": ["smile"]}, 422, "leave it out"),
             (edit | {"options": {"smile": 9}}, 422, "smile is 9"),
             (edit | {"options": {"grin": "wide"}}, 422, "grin is 'wide': choose a number"),
             (edit | {"options": {"expression-from": "/etc/passwd"}}, 422, "expression-from is a file"),
-            (edit | {"files": {"smile": source}}, 422, "no file smile of edit"),
+            (edit | {"files": {"smile": source}}, 422, "edit takes no file named smile"),
             (edit | {"format": "../x"}, 422, "format is '../x'"),
             (edit | {"format": ".exe"}, 422, "the result.exe ends in '.exe'"),
             (edit | {"format": "mp4"}, 422, "choose one of .jpg"),
@@ -303,13 +303,13 @@ def test_jobs_that_cannot_be_done_are_refused_with_a_sentence(files, tmp_path):
         assert Path(tmp_path / "results").exists() and not list((tmp_path / "results").iterdir())
 
 
-def test_what_is_kept_goes_when_its_time_is_over(files, tmp_path):
+def test_results_and_uploads_expire(files, tmp_path):
     with started(tmp_path, Endless(), limits=Limits(keep_hours=1e-9)) as client:
         source = post_file(client, files / "me.png").json()["id"]
         job = client.post("/v1/jobs", json={"kind": "edit", "source": source}).json()["id"]
         service = client.app.state.service
         service.tidy()
-        assert (tmp_path / f"uploads/{source}.png").exists()  # the job needs it
+        assert (tmp_path / f"uploads/{source}.png").exists()  # a job still needs it
         client.delete(f"/v1/jobs/{job}")
         assert ended(client, job)["state"] == "cancelled"
         service.tidy()
@@ -330,7 +330,7 @@ def test_a_portrait_speaks_a_sound_or_a_text(animator, files, tmp_path, monkeypa
         done = ended(client, said.json()["id"])
         assert (done["state"], done["frames"], done["error"]) == ("done", 2, "")
         (tmp_path / "said.mp4").write_bytes(client.get(done["result"]).content)
-        assert speech_samples(tmp_path / "said.mp4") > 0.1 * SPEECH_RATE
+        assert count_speech_samples(tmp_path / "said.mp4") > 0.1 * SPEECH_RATE
         options = {"text": "Hello.", "fps": 5}
         read = {"kind": "speak", "source": source, "options": options, "files": {"head": "smile"}}
         assert ended(client, client.post("/v1/jobs", json=read).json()["id"])["state"] == "done"
@@ -345,12 +345,12 @@ def test_a_portrait_speaks_a_sound_or_a_text(animator, files, tmp_path, monkeypa
             and failed["error"] == "driving.mp4 has no sound: name a file in which somebody speaks"
         )
         for asked, told in (
-            (speak, "give one of SPEECH"),
-            (speak | {"driving": [sound["id"]], "options": {"text": "Hello."}}, "give one of SPEECH"),
-            (speak | {"options": {"text": "Hello.", "voice": "/etc/passwd"}}, "name a voice of espeak-ng"),
+            (speak, "give either SPEECH"),
+            (speak | {"driving": [sound["id"]], "options": {"text": "Hello."}}, "give either SPEECH"),
+            (speak | {"options": {"text": "Hello.", "voice": "/etc/passwd"}}, "name an espeak-ng voice"),
             (speak | {"options": {"text": "Hello.", "head": "/etc/passwd"}}, "head is a file"),
             (speak | {"options": {"text": "Hello.", "style": "me.mp4"}}, "style is a file"),
-            (speak | {"options": {"text": "Hello." * 10}}, "has 60 characters: at most 20 are read"),
+            (speak | {"options": {"text": "Hello." * 10}}, "has 60 characters: at most 20 are accepted"),
             (speak | {"options": {"text": "Hello.", "strength": 9}}, "strength is 9"),
             (speak | {"driving": [sound["id"]], "format": "png"}, "choose one of .mp4"),
         ):

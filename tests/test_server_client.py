@@ -1,4 +1,4 @@
-"""The client against a service that runs: uvicorn on a free port of this machine."""
+"""The client against a running service: uvicorn on a free local port."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOKEN = "a-token-that-nobody-guesses"
 
 @contextmanager
 def serving(data, animator, **settings):
-    """The address of a service in a thread."""
+    """Run a service in a thread; gives its URL."""
     application = create_application(ServerSettings(data=data, end_seconds=0.01, **settings), animator)
     with listening("127.0.0.1", 0) as listener:
         server = uvicorn.Server(
@@ -45,7 +45,7 @@ def serving(data, animator, **settings):
             assert not thread.is_alive()
 
 
-def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatch):
+def test_the_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatch):
     photo = tmp_path / "me.png"
     save_image(photo, portrait()[::2, ::2].copy())
     tokens = tmp_path / "tokens"
@@ -55,7 +55,7 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatc
         with Client(url) as stranger, pytest.raises(ServiceError) as refused:
             stranger.submit("edit", "an id")
         assert refused.value.status == 401
-        with pytest.raises(ServiceError, match="gives no stream"):
+        with pytest.raises(ServiceError, match="refused the stream"):
             stranger.stream("astronaut")
 
         with Client(url, TOKEN) as client:
@@ -85,7 +85,7 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatc
                 client.cancel(each)
             with pytest.raises(ServiceError, match="the job was cancelled"):
                 client.wait(long[0])
-            with pytest.raises(ServiceError, match="always marked"):
+            with pytest.raises(ServiceError, match="always marks its results"):
                 client.submit("edit", source, options={"no-mark": True})
             with pytest.raises(ServiceError, match="smile is 9"):
                 client.submit("edit", source, options={"smile": 9})
@@ -115,15 +115,15 @@ def test_a_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypatc
                 client.voice(photo, {"strength": 5})
             with pytest.raises(ServiceError, match="seed is -1"):
                 client.speak(photo, "no id", options={"seed": -1})
-            with pytest.raises(ServiceError, match="always marked"):
+            with pytest.raises(ServiceError, match="always marks its results"):
                 client.stream(photo, {"mark": False})
             with pytest.raises(ServiceError, match="no portrait 'nobody'"):
                 client.stream("nobody")
 
 
-def test_half_a_request_disturbs_nobody(tmp_path, monkeypatch, caplog):
-    """One caller hangs up in the middle of a file, another falls silent: others are served, and nothing is kept."""
-    monkeypatch.setattr(access, "SILENCE_S", 0.3)
+def test_incomplete_requests_do_not_affect_others(tmp_path, monkeypatch, caplog):
+    """One client disconnects in the middle of a file, another stalls: others are served, and nothing is kept."""
+    monkeypatch.setattr(access, "BODY_TIMEOUT_S", 0.3)
     head = b"POST /v1/sources HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 999\r\n"
     form = b'Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; '
     with serving(tmp_path, object()) as url, Client(url) as client:

@@ -1,4 +1,4 @@
-"""The service's jobs: each is done once, to its end or to a told reason why not, whatever ends the process."""
+"""The service's jobs: each runs exactly once, to a result or a reported failure, however the process ends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from liveportrait import Report, UserError
 from liveportrait.apps.server.metrics import Metrics
 from liveportrait.apps.server.settings import Limits, ServerSettings
 from liveportrait.apps.server.store import JobStore, QueueFull, Record, Upload
-from liveportrait.apps.server.workers import MOST_ATTEMPTS, Workers
+from liveportrait.apps.server.workers import MAX_ATTEMPTS, Workers
 
 
 class Work:
-    """Stands for the animator: writes what the options say, or goes on until it is stopped."""
+    """A stand-in for the animator: writes what the options say, or runs until it is stopped."""
 
     def __init__(self):
         self.done = []
@@ -45,7 +45,7 @@ def record(job, text="fine", **known):
 
 @pytest.fixture
 def opened(tmp_path):
-    """A function that opens the folder as a process does at its start, and what it opened."""
+    """A function that opens the folder as a process does at its start; everything it opened is closed afterwards."""
     at_work = []
 
     def open_folder(**settings):
@@ -70,25 +70,25 @@ def wait_for(store, job, *states):
     raise AssertionError(found)
 
 
-def test_jobs_run_in_turn_and_each_ends_with_its_own_reason(opened, tmp_path):
+def test_jobs_run_in_order_and_each_reports_its_own_outcome(opened, tmp_path):
     store, workers, work = opened()
     for job, text in (("a", "fine"), ("b", "wrong"), ("c", "broken"), ("d", "fine")):
-        store.add(record(job, text), most=9)
+        store.add(record(job, text), limit=9)
     workers.start()
     assert wait_for(store, "d", "done").notes == ("a note",)
     assert work.done == ["a", "d"] and (tmp_path / "results/a.txt").read_text() == "fine"
     assert [(store.job(job).state, store.job(job).error) for job in "abc"] == [
         ("done", ""),
         ("failed", "me.png shows no face"),
-        ("failed", "something went wrong at this job (ZeroDivisionError): the service's log says what"),
+        ("failed", "something went wrong in this job (ZeroDivisionError): see the service's log"),
     ]
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a.txt", "d.txt"]
 
 
-def test_a_job_stops_within_a_second_when_it_is_cancelled_or_takes_too_long(opened, tmp_path):
+def test_a_cancelled_or_overdue_job_stops_within_a_second(opened, tmp_path):
     store, workers, work = opened(limits=Limits(job_seconds=0.3))
     for job in "abc":
-        store.add(record(job, "endless"), most=9)
+        store.add(record(job, "endless"), limit=9)
     workers.start()
     assert work.began.wait(5)
     began = time.monotonic()
@@ -97,14 +97,14 @@ def test_a_job_stops_within_a_second_when_it_is_cancelled_or_takes_too_long(open
     wait_for(store, "a", "cancelled")
     assert time.monotonic() - began < 1
     assert store.job("b").state == "cancelled" and store.job("b").attempts == 0
-    assert "longer than the 0.3 s" in wait_for(store, "c", "failed").error
+    assert "longer than the limit of 0.3 s" in wait_for(store, "c", "failed").error
     assert list((tmp_path / "results").iterdir()) == []
 
 
-def test_what_the_end_interrupts_goes_back_to_the_queue(opened, tmp_path):
+def test_jobs_interrupted_by_shutdown_return_to_the_queue(opened, tmp_path):
     store, workers, work = opened()
-    store.add(record("a", "endless"), most=9)
-    store.add(record("b"), most=9)
+    store.add(record("a", "endless"), limit=9)
+    store.add(record("b"), limit=9)
     workers.start()
     assert work.began.wait(5)
     workers.stop()
@@ -112,14 +112,14 @@ def test_what_the_end_interrupts_goes_back_to_the_queue(opened, tmp_path):
     assert list((tmp_path / "results").iterdir()) == [] and not work.done
 
 
-def test_what_a_killed_process_left_is_done_once(opened, tmp_path):
-    """It died with jobs at every point: before the result, after it, and too often."""
+def test_jobs_of_a_killed_process_run_exactly_once(opened, tmp_path):
+    """The process died at every stage of a job: before the result, after it, and too often."""
     store, workers, _ = opened()
     for job in ("renamed", "written", "deadly", "waiting"):
-        store.add(record(job), most=9)
+        store.add(record(job), limit=9)
         if job != "waiting":
             store.claim()
-    store.change("deadly", "running", attempts=MOST_ATTEMPTS)
+    store.change("deadly", "running", attempts=MAX_ATTEMPTS)
     (tmp_path / "results/renamed.txt").write_text("kept")
     leave_behind(tmp_path / "results")
     store.close()
@@ -129,26 +129,26 @@ def test_what_a_killed_process_left_is_done_once(opened, tmp_path):
     wait_for(store, "waiting", "done")
     assert work.done == ["written", "waiting"] and store.job("written").attempts == 2
     assert store.job("renamed").state == "done" and (tmp_path / "results/renamed.txt").read_text() == "kept"
-    assert "ended 3 times at this job" in store.job("deadly").error
+    assert "ended 3 times during this job" in store.job("deadly").error
     assert not list((tmp_path / "results").glob(".*"))
 
 
-def test_a_table_belongs_to_one_process(tmp_path):
+def test_only_one_process_can_open_the_job_table(tmp_path):
     store = JobStore(tmp_path / "jobs.sqlite3")
-    with pytest.raises(UserError, match="held by another service"):
+    with pytest.raises(UserError, match="in use by another service"):
         JobStore(tmp_path / "jobs.sqlite3")
     store.close()
     (tmp_path / "jobs.sqlite3").write_bytes(b"no table" * 1000)
-    with pytest.raises(UserError, match="no table of jobs"):
+    with pytest.raises(UserError, match="not a job table"):
         JobStore(tmp_path / "jobs.sqlite3")
 
 
-def test_the_queue_is_bounded_and_what_is_old_is_forgotten(tmp_path):
+def test_the_queue_is_bounded_and_old_jobs_are_deleted(tmp_path):
     store = JobStore(tmp_path / "jobs.sqlite3")
-    store.add(record("a"), most=2)
-    store.add(record("b"), most=2)
+    store.add(record("a"), limit=2)
+    store.add(record("b"), limit=2)
     with pytest.raises(QueueFull):
-        store.add(record("c"), most=2)
+        store.add(record("c"), limit=2)
     assert store.place("b") == 1 and store.claim().id == "a" and store.place("b") == 0
     for name in ("source", "unused"):
         store.add_upload(Upload(name, "me.png", ".png", "picture", 9, used=time.time() - 100))

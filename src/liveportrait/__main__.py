@@ -42,14 +42,14 @@ def run(args: Sequence[str] | None = None) -> int:
     try:
         reserve_address_space()
         from liveportrait.apps.cli import main
-        from liveportrait.apps.terminal import insisting
+        from liveportrait.apps.terminal import exit_promptly_on_signal
     except (UserError, ImportError, MemoryError) as error:
         if (known := user_error(error)) is None:
             raise
         print(f"liveportrait: {known}", file=sys.stderr)
         return known.status
     signal.signal(signal.SIGINT, usual)
-    with insisting():
+    with exit_promptly_on_signal():
         status = main(args)
     if status > 128:  # stopped by a signal: do not wait for its threads
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""A real browser for the tests: Chromium without a window, whose camera and microphone play what is made here."""
+"""A real browser for the tests: headless Chromium, with a fake camera and microphone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from liveportrait.apps.web.server import WebServer
 from liveportrait.media import save_image
 from liveportrait.media.sound.speech import SPEECH_RATE
 
-PATIENCE = 90_000  # ms, for whatever a page waits for: other tests may be using the cores
+PATIENCE = 90_000  # ms, timeout of every wait: other tests may be using the cores
 
 Serve = Callable[[Any], AbstractContextManager[str]]
 Launch = Callable[..., Any]
@@ -32,14 +32,14 @@ Open = Callable[..., Any]
 
 
 def chromium() -> Path | None:
-    """The browser, if the machine has one."""
+    """The browser's path, if it is installed."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     return Path(found) if found else None
 
 
 @pytest.fixture(scope="session")
 def playwright() -> Iterator[Any]:
-    """What drives browsers; one a process. The test is skipped where it is not installed."""
+    """Playwright, one instance per process. Skips the test if it is not installed."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as running:
         yield running
@@ -47,10 +47,10 @@ def playwright() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def launch(playwright) -> Launch:
-    """A function that launches Chromium with some switches; the test is skipped where there is none."""
+    """A function that launches Chromium with some switches. Skips the test if it is not installed."""
     program = chromium()
     if program is None:
-        pytest.skip("there is no Chromium: apt-get install chromium")
+        pytest.skip("Chromium is not installed: apt-get install chromium")
     return lambda *switches: playwright.chromium.launch(
         executable_path=program,
         args=[*switches, "--disable-dev-shm-usage"],
@@ -60,7 +60,7 @@ def launch(playwright) -> Launch:
 
 @pytest.fixture(scope="session")
 def browser(launch, tmp_path_factory) -> Iterator[Any]:
-    """Chromium, run by playwright; it grants camera and microphone without asking."""
+    """Chromium, which grants access to camera and microphone without asking."""
     folder = tmp_path_factory.mktemp("camera")
     film = write_y4m(folder / "astronaut.y4m", camera_frames())
     speech = sound_file(folder / "speech.wav", syllables(4)[:, None], SPEECH_RATE)
@@ -76,18 +76,18 @@ def browser(launch, tmp_path_factory) -> Iterator[Any]:
 
 
 class Visits:
-    """Opens pages, each as a visitor of its own, and watches them: `foreign` requests are refused and noted."""
+    """Opens pages, each as a separate visitor, and watches them: `foreign` requests are blocked and recorded."""
 
     def __init__(self, browser: Any) -> None:
         self._browser = browser
         self._contexts: list[Any] = []
-        self.foreign: list[str] = []  # URLs asked for that are not of this machine
-        self.errors: list[str] = []  # exceptions that nothing on the page caught
+        self.foreign: list[str] = []  # requested URLs on other machines
+        self.errors: list[str] = []  # uncaught exceptions of the pages
 
     def __call__(
         self, url: str, size: tuple[int, int] = (1280, 800), dark: bool = False, **context: Any
     ) -> Any:
-        """The page at a URL in a window of that size; `context`: more of playwright's settings of a visitor."""
+        """Open a URL in a window of this size; `context` is passed to Playwright's browser context."""
         visitor = self._browser.new_context(
             viewport={"width": size[0], "height": size[1]},
             color_scheme="dark" if dark else "light",
@@ -118,7 +118,7 @@ class Visits:
 
 @pytest.fixture
 def page_at(browser) -> Iterator[Visits]:
-    """A function that opens a page at a URL, see `Visits`; the windows are closed after the test."""
+    """A function that opens a page, see `Visits`; the pages are closed after the test."""
     visits = Visits(browser)
     yield visits
     visits.close()
@@ -126,13 +126,13 @@ def page_at(browser) -> Iterator[Visits]:
 
 @pytest.fixture(scope="session")
 def serve() -> Serve:
-    """A function that serves an ASGI application while its `with` block lasts, and gives the address."""
+    """A context manager that serves an ASGI application and gives its URL."""
     return served
 
 
 @pytest.fixture(scope="session")
 def web(browser) -> Iterator[Modules]:
-    """The modules of the page that needs no server, run in the browser: see `web_browser`."""
+    """The modules of the page that needs no server, run in the browser, see `web_browser`."""
     with modules(browser) as running:
         yield running
 
@@ -151,7 +151,7 @@ def server(built: Path) -> Iterator[WebServer]:
 
 @pytest.fixture(scope="session")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A photo whose face is small, not in the middle, and whose sides are odd."""
+    """A photo with odd sides and a small, off-centre face."""
     path = tmp_path_factory.mktemp("photo") / "astronaut.png"
     save_image(path, np.ascontiguousarray(astronaut()[:401, 40:443]))
     return path
@@ -159,7 +159,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_page(page_at, server) -> Iterator[Open]:
-    """A function that opens the page and waits until it is ready; nothing else may be asked for."""
+    """A function that opens the page and waits until it is ready; checks that it requests nothing from elsewhere."""
 
     def opened(address: str = server.address + ONE_THREAD, **settings: Any) -> Any:
         page = page_at(address, accept_downloads=True, **settings)

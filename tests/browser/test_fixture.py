@@ -1,4 +1,4 @@
-"""The browser of the tests itself: it opens pages, has a camera that moves, and asks nobody outside."""
+"""The browser of the tests: it opens pages, has a moving camera, and contacts no other machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The live page in a browser: the camera beside the portrait, figures, messages, and what becomes of a closed tab."""
+"""The live page in a browser: the camera next to the portrait, figures, messages, and closed tabs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PHONE = 390, 844
 SAYS = "The portrait says what you say."
 COVER = "document.querySelector('#camera').srcObject.getVideoTracks()[0].enabled = {}"
 COUNTED = "count => +document.body.dataset.pictures >= count"
-FOLLOWS, LOST = "The portrait follows.", "No face in sight: the portrait waits."
+FOLLOWS, LOST = "The portrait follows you.", "No face in sight: the portrait waits."
 
 
 @pytest.fixture(scope="module")
 def address(serve, tmp_path_factory):
-    """The application with two portraits and a place for one visitor."""
+    """The application with two portraits and at most one stream."""
     animator = Animator(Engine(bundled_networks(), threads=1))
     portraits = {
         "astronaut": portrait()[:256, 20:276],
@@ -39,24 +39,24 @@ def address(serve, tmp_path_factory):
     }
     settings = ServerSettings(data=tmp_path_factory.mktemp("service"), live=LiveLimits(sessions=1))
     application = create_application(settings, animator)
-    application.state.gallery.exhibit(portraits)
+    application.state.gallery.set_portraits(portraits)
     with serve(application) as url:
         yield url + "/live"
 
 
 def says(page, sentence: str) -> None:
-    """Wait until the page tells something."""
+    """Wait until the page shows a message."""
     page.get_by_role("status").filter(has_text=sentence).wait_for()
 
 
 def shot(page, name: str) -> None:
-    """Keep a screenshot where the environment names a folder for them."""
+    """Save a screenshot if the environment names a folder for them."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
 def pixels(page) -> np.ndarray:
-    """What the portrait's canvas shows (H,W,3)."""
+    """The pixels (H,W,3) of the portrait's canvas."""
     data = page.evaluate(
         "async () => { const blob = await new Promise(done => portrait.toBlob(done));"
         " return [...new Uint8Array(await blob.arrayBuffer())] }"
@@ -66,7 +66,7 @@ def pixels(page) -> np.ndarray:
 
 def test_the_portrait_follows_the_camera(page_at, address, tmp_path):
     page = page_at(address, accept_downloads=True)
-    says(page, "Choose a portrait and start the camera")
+    says(page, "Choose a portrait, then start the camera")
     page.get_by_role("button", name="mirrored").wait_for()
     shot(page, "live-before")
     page.get_by_role("button", name="Start the camera").click()
@@ -74,24 +74,24 @@ def test_the_portrait_follows_the_camera(page_at, address, tmp_path):
     page.wait_for_function(COUNTED, arg=5)
     assert float(page.locator("#rate").inner_text()) > 0
     stages = page.locator("#stages th").all_inner_texts()
-    assert stages[0] == "capture, encode" and stages[-1] == "draw" and {"render", "way there"} < set(stages)
+    assert stages[0] == "capture, encode" and stages[-1] == "draw" and {"render", "to server"} < set(stages)
     spent = [float(each) for each in page.locator("#stages td:nth-child(2)").all_inner_texts()]
     assert min(spent) >= 0 and sum(spent) > 0
     shot(page, "live-desktop")
-    # Somebody steps out of the picture, and comes back.
+    # The person leaves the picture, and comes back.
     page.evaluate(COVER.format("false"))
     says(page, LOST)
     shot(page, "live-lost")
     page.evaluate(COVER.format("true"))
     says(page, FOLLOWS)
-    # Recorded, while another portrait takes over and a photo that is none is refused; keys do it too.
+    # While recording, switch portraits by key, and upload a file that is not a photo.
     page.keyboard.press("v")
     page.keyboard.press("2")
     page.locator("[data-name=mirrored][aria-pressed=true]").wait_for()
     says(page, FOLLOWS)
     (tmp_path / "notes.txt").write_text("no picture")
     page.locator("#photo").set_input_files(tmp_path / "notes.txt")
-    says(page, "notes.txt is no photo: choose a JPEG, PNG or WebP picture.")
+    says(page, "notes.txt is not a photo: choose a JPEG, PNG or WebP picture.")
     page.locator("[data-name=mirrored][aria-pressed=true]").wait_for()
     shot(page, "live-refused")
     assert page.locator("#portraits button").count() == 2
@@ -107,14 +107,14 @@ def test_the_portrait_follows_the_camera(page_at, address, tmp_path):
     page.locator("#photo").set_input_files(tmp_path / "me.png")
     page.wait_for_function("() => portrait.width == 260")
     says(page, FOLLOWS)
-    page.get_by_role("button", name="Look straight and press").click()
+    page.get_by_role("button", name="Reset pose").click()
     says(page, FOLLOWS)
     page.get_by_role("button", name="Stop the camera").click()
     says(page, "Stopped.")
     assert page_at.errors == [] and page_at.foreign == []
 
 
-def test_the_portrait_says_what_the_microphone_hears(page_at, address, tmp_path):
+def test_the_portrait_speaks_the_microphone_s_sound(page_at, address, tmp_path):
     page = page_at(address, accept_downloads=True)
     page.get_by_role("button", name="astronaut").wait_for()
     page.get_by_role("button", name="Start the microphone").click()
@@ -133,7 +133,7 @@ def test_the_portrait_says_what_the_microphone_hears(page_at, address, tmp_path)
     film = tmp_path / saved.value.suggested_filename
     saved.value.save_as(film)
     assert np.abs(np.concatenate(list(read_speech(film)))).max() > 0.05
-    # The camera takes over on the same connection, and then nobody.
+    # The camera takes over on the same connection, and is then stopped.
     page.get_by_role("button", name="Start the camera").click()
     says(page, FOLLOWS)
     page.get_by_role("button", name="Stop the camera").click()
@@ -141,21 +141,21 @@ def test_the_portrait_says_what_the_microphone_hears(page_at, address, tmp_path)
     assert page_at.errors == [] and page_at.foreign == []
 
 
-def test_a_phone_in_the_dark_after_a_tab_was_closed(page_at, address):
+def test_the_page_on_a_phone_in_dark_mode_after_another_tab_was_closed(page_at, address):
     first = page_at(address)
     first.get_by_role("button", name="Start the camera").click()
     says(first, FOLLOWS)
     second = page_at(address, PHONE, dark=True, has_touch=True, is_mobile=True)
     second.get_by_role("button", name="Start the camera").click()
-    says(second, "All 1 live streams are taken: try again in a minute.")
+    says(second, "All 1 live streams are in use: try again in a minute.")
     first.close()
     deadline = time.monotonic() + 30
     while True:
         second.get_by_role("button", name="Start the camera").click()
-        second.wait_for_function("() => message.textContent.match(/taken|follows/)")
+        second.wait_for_function("() => message.textContent.match(/in use|follows/)")
         if FOLLOWS in second.get_by_role("status").inner_text():
             break
-        assert time.monotonic() < deadline, "the place was not given back"
+        assert time.monotonic() < deadline, "the slot was not released"
     second.wait_for_function(COUNTED, arg=3)
     shot(second, "live-phone")
     assert second.evaluate("document.documentElement.scrollWidth") <= PHONE[0]

@@ -1,4 +1,4 @@
-"""The page in a browser: animating, editing, messages, visitors side by side, and a phone."""
+"""The page in a browser: animating, editing, messages, several visitors, and a phone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def address(serve, tmp_path_factory):
     """The service with the page."""
     settings = ServerSettings(data=tmp_path_factory.mktemp("page"), limits=Limits(max_bytes=2**20))
     application = create_application(settings, Animator(Engine(bundled_networks(), threads=1)))
-    application.state.gallery.exhibit({})
+    application.state.gallery.set_portraits({})
     with_page(application)
     with serve(application) as url:
         yield url
@@ -45,7 +45,7 @@ def address(serve, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def motion(tmp_path_factory) -> Path:
-    """A motion template of four frames in the middle of a smile."""
+    """A motion template of four frames from the middle of a smile."""
     smile = bundled_templates()["smile"]
     path = tmp_path_factory.mktemp("motion") / "short.safetensors"
     write_template(path, Template(smile.motion.rows(range(20, 24)), smile.fps, smile.layout))
@@ -53,18 +53,18 @@ def motion(tmp_path_factory) -> Path:
 
 
 def shot(page, name: str) -> None:
-    """Keep a screenshot where the environment names a folder for them."""
+    """Save a screenshot if the environment names a folder for them."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
 def choose(page, place: str, path: Path) -> None:
-    """Give a file to the drop of that name."""
+    """Upload a file to a file drop."""
     page.locator(f"#{place} input[type=file]").set_input_files(path)
 
 
 def animate(page, motion: Path) -> None:
-    """Animate the astronaut with a motion, until the result is there."""
+    """Animate the astronaut with a motion, and wait for the result."""
     page.get_by_role("button", name="Try the astronaut").click()
     page.locator("#animate-crop .lp-crop img").wait_for()
     page.get_by_label("My own").first.check()
@@ -76,7 +76,7 @@ def animate(page, motion: Path) -> None:
     page.locator("#animate-result video").wait_for()
 
 
-def test_a_portrait_is_animated_and_plays(page_at, address, motion):
+def test_a_portrait_is_animated_and_the_result_plays(page_at, address, motion):
     page = page_at(address)
     shot(page, "page-empty")
     page.locator("#animate-run").click()
@@ -128,7 +128,7 @@ def test_a_portrait_speaks_a_file_or_a_text(page_at, address, tmp_path, monkeypa
     assert page_at.foreign == [] and page_at.errors == []
 
 
-def test_a_portrait_says_what_the_microphone_recorded(page_at, address):
+def test_a_portrait_speaks_a_microphone_recording(page_at, address):
     page = page_at(address)
     page.get_by_role("tab", name="Speak").click()
     page.locator("button:visible", has_text="Try the astronaut").click()
@@ -148,7 +148,7 @@ def test_a_portrait_says_what_the_microphone_recorded(page_at, address):
 
 
 def move(page, slider: str, value: float) -> None:
-    """Move a slider as a hand does."""
+    """Move a slider as a user does."""
     page.locator(f"#edit-{slider} input[type=range]").evaluate(
         "(input, value) => { input.value = value; input.dispatchEvent(new Event('input', {bubbles: true})); }",
         value,
@@ -156,7 +156,7 @@ def move(page, slider: str, value: float) -> None:
 
 
 def picture(page, other_than: str = "") -> str:
-    """The address of the edited picture, as soon as it is another one."""
+    """The URL of the edited picture, once it differs from `other_than`."""
     page.wait_for_function(
         "other => { const image = document.querySelector('#edit-picture img');"
         " return !image.hidden && image.src !== other }",
@@ -191,7 +191,7 @@ def test_the_picture_follows_the_sliders(page_at, address):
     assert page_at.foreign == [] and page_at.errors == []
 
 
-def test_what_cannot_be_used_is_told_in_a_sentence(page_at, address, tmp_path):
+def test_unusable_files_are_reported_in_one_sentence(page_at, address, tmp_path):
     words, large = tmp_path / "words.jpg", tmp_path / "large.png"
     words.write_text("no picture")
     large.write_bytes(bytes(2**20 + 1))
@@ -222,11 +222,11 @@ def test_a_file_is_checked_for_its_mark(page_at, address, tmp_path):
     assert page_at.foreign == [] and page_at.errors == []
 
 
-def test_faces_have_drivers_of_their_own(page_at, address, motion):
+def test_each_face_can_have_its_own_driver(page_at, address, motion):
     page = page_at(address)
     page.get_by_role("tab", name="Many faces").click()
     page.get_by_role("button", name="Try two astronauts").click()
-    page.get_by_role("button", name="face 2: stays as it is").click()
+    page.get_by_role("button", name="face 2: does not move").click()
     page.get_by_role("heading", name="What moves face 2").wait_for()
     page.locator("label:visible", has_text="My own").click()
     choose(page, "faces-driver", motion)
@@ -237,7 +237,7 @@ def test_faces_have_drivers_of_their_own(page_at, address, motion):
     assert page_at.foreign == [] and page_at.errors == []
 
 
-def test_sliders_are_kept_at_moments_of_a_video(page_at, address, tmp_path):
+def test_keyframes_are_set_at_moments_of_a_video(page_at, address, tmp_path):
     film = tmp_path / "film.mp4"
     with VideoWriter(film, Fraction(5), 256, 256) as writer:
         for _ in range(4):
@@ -266,7 +266,7 @@ def test_sliders_are_kept_at_moments_of_a_video(page_at, address, tmp_path):
     page.locator("#edit-result video").wait_for()
 
 
-def test_visitors_see_nothing_of_each_other(page_at, address, motion):
+def test_visitors_are_isolated_from_each_other(page_at, address, motion):
     first, second = page_at(address), page_at(address)
     animate(first, motion)
     result = first.get_by_role("link", name="Download").get_attribute("href")
@@ -275,19 +275,19 @@ def test_visitors_see_nothing_of_each_other(page_at, address, motion):
     animate(second, motion)
     assert second.get_by_role("link", name="Download").get_attribute("href") != result
     assert httpx.get(f"{address}/{result}").status_code == 200
-    # A long job is cancelled: the machine is free for the next one at once.
+    # A long job can be cancelled at once.
     second.get_by_label("Talk").first.check()
     second.locator("#animate-run").click()
     second.locator("#animate-result progress[value]").wait_for()
     second.locator("#animate-cancel").click()
-    second.get_by_text("Stopped: nothing was kept").wait_for()
-    # What a visitor made goes with the tab.
+    second.get_by_text("Cancelled: nothing was saved").wait_for()
+    # A visitor's results are deleted when the tab is closed.
     first.close()
     while httpx.get(f"{address}/{result}").status_code == 200:
         second.wait_for_timeout(100)
 
 
-def test_the_page_fits_a_phone_by_night(page_at, address):
+def test_the_page_fits_a_phone_in_dark_mode(page_at, address):
     page = page_at(address, PHONE, dark=True)
     page.get_by_role("button", name="Try the astronaut").click()
     page.locator("#animate-crop .lp-crop img").wait_for()
@@ -297,7 +297,7 @@ def test_the_page_fits_a_phone_by_night(page_at, address):
     picture(page)
     page.locator("#edit-move_z").scroll_into_view_if_needed()
     in_sight = page.locator("#edit-picture img").bounding_box()
-    assert in_sight and in_sight["y"] >= 0, "the picture is out of sight while its sliders are moved"
+    assert in_sight and in_sight["y"] >= 0, "the picture is not visible while its sliders are moved"
     shot(page, "phone-edit")
     for name in ("Many faces", "Animals", "Live"):
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
@@ -309,7 +309,7 @@ def test_the_page_fits_a_phone_by_night(page_at, address):
     assert page_at.foreign == [] and page_at.errors == []
 
 
-def test_addresses_are_not_fetched(address):
+def test_urls_are_not_downloaded(address):
     config = httpx.get(f"{address}/config").json()
     chosen = next(
         each for each in config["dependencies"] if any(target[1] == "upload" for target in each["targets"])
@@ -326,7 +326,7 @@ def test_addresses_are_not_fetched(address):
         ).text
         with pytest.raises(TimeoutError):
             foreign.accept()
-    assert "Only files can be given here" in told
+    assert "URLs are not accepted here" in told
 
 
 def test_without_gradio_the_page_says_what_to_install(monkeypatch):

@@ -45,7 +45,7 @@ class LoadOptions:
     """a PEM file: the certificate's private key; by default $LIVEPORTRAIT_KEY"""
 
     def load(self) -> Animator:
-        """The animator with these weights."""
+        """Load the animator. Raises `UserError`."""
         from liveportrait.animation.animator import Animator
 
         return Animator.load(
@@ -81,7 +81,7 @@ class Animate:
     """also print how the time was spent: each stage, the queues between them, the networks' share"""
 
     def run(self) -> None:
-        """Animate, and print what was done."""
+        """Animate, and print a summary."""
         if not self.driving:
             raise UserError("DRIVING is missing: name a video, a photo or a motion template after SOURCE")
         self.limits.apply()
@@ -122,7 +122,7 @@ class MakeTemplate:
     """replace OUT if it exists"""
 
     def run(self) -> None:
-        """Write the template, and print what was done."""
+        """Write the template, and print a summary."""
         self.limits.apply()
         animator = self.networks.load()
         with progress_bar() as progress:
@@ -138,7 +138,7 @@ class MakeTemplate:
 
 
 def show(report: Report, animator: Animator) -> None:
-    """Print what was written, where the time went and what ran; what deserves attention goes to standard error."""
+    """Print what was written, where the time went and what ran; notes go to standard error."""
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     for path in filter(None, (report.out, report.compare)):
@@ -161,8 +161,7 @@ class Edit:
     edit: OmitArgPrefixes[EditOptions] = field(default_factory=EditOptions)
 
     def run(self) -> None:
-        """Edit, and print what was done."""
-
+        """Edit, and print a summary."""
         self.limits.apply()
         animator = self.networks.load()
         with progress_bar() as progress:

@@ -32,7 +32,7 @@ class App:
     limits: OmitArgPrefixes[Limits] = field(default_factory=Limits)
 
     def run(self) -> None:
-        """Show the page until a signal asks to end. What visitors brought is removed then."""
+        """Serve the page until a signal, then remove the visitors' files."""
         with temporary_folder() as folder:
             settings = ServerSettings(
                 data=folder,
@@ -46,7 +46,7 @@ class App:
 
 
 def with_page(application: FastAPI) -> None:
-    """Put the page into the service's application. Raises `UserError` where gradio is missing."""
+    """Add the page to the service's application. Raises `UserError` if gradio is missing."""
     try:
         from liveportrait.apps.page.build import mount_page
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""`liveportrait batch`: the jobs of a manifest, side by side; what is done already is not done again."""
+"""`liveportrait batch`: the jobs of a manifest, in parallel; finished ones are not repeated."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from liveportrait.errors import UserError
 from liveportrait.limits import MediaLimits
 
 if TYPE_CHECKING:
-    from liveportrait.apps.batches.bench import Outcome
     from liveportrait.apps.batches.lanes import Lane
     from liveportrait.apps.batches.manifest import Row
     from liveportrait.apps.batches.record import Record
+    from liveportrait.apps.batches.runner import Outcome
     from liveportrait.types import Progress
 
-CORES_A_JOB = 4  # more do little for one animation (docs/notes/speed.md)
+CORES_PER_JOB = 4  # more help one animation little (docs/notes/speed.md)
 
 
 class JobsFailed(UserError):
-    """Some jobs of a batch failed, and the others were done."""
+    """Some jobs of a batch failed; all others are done."""
 
     status = 1
 
@@ -51,7 +51,7 @@ class Batch:
     limits: OmitArgPrefixes[MediaLimits] = field(default_factory=MediaLimits)
 
     def run(self) -> None:
-        """Do what is not done yet, and print each result. Raises `JobsFailed`."""
+        """Run the jobs that are not done yet, and print each result. Raises `JobsFailed`."""
         if self.jobs is not None and self.jobs < 1:
             raise UserError(f"jobs is {self.jobs}: give at least 1")
         self.limits.apply()
@@ -67,12 +67,12 @@ class Batch:
             failed = self._do(due, len(rows), record)
         if failed:
             lines = [f"  line {row.line}, {row.name}: {reason}" for row, reason in failed]
-            told = f"{len(failed)} of {len(rows)} jobs failed; started again, the batch tries these anew"
-            raise JobsFailed("\n".join([told, *lines]))
+            summary = f"{len(failed)} of {len(rows)} jobs failed; run the batch again to retry them"
+            raise JobsFailed("\n".join([summary, *lines]))
 
     def _do(self, due: list[Row], total: int, record: Record) -> list[tuple[Row, str]]:
-        """Do the jobs that are due; of each that failed, the reason, in the manifest's order."""
-        from liveportrait.apps.batches.lanes import spread
+        """Run the jobs that are due; returns the failed ones with the reason, in the manifest's order."""
+        from liveportrait.apps.batches.lanes import run_rows
 
         failed: list[tuple[Row, str]] = []
         if not due:
@@ -84,7 +84,7 @@ class Batch:
                 return bars.begin(row.name)
 
             done = total - len(due)
-            for row, outcome in spread(due, lanes, begin):
+            for row, outcome in run_rows(due, lanes, begin):
                 record.end(row, outcome)
                 bars.end(row.name)
                 done += 1
@@ -95,7 +95,7 @@ class Batch:
 
     @contextmanager
     def _lanes(self, due: int) -> Iterator[Sequence[Lane]]:
-        """A block with processes for at most so many jobs, which end with it."""
+        """A block with processes for at most `due` jobs, which end with it."""
         from liveportrait.apps.batches.lanes import ProcessLane
 
         if self.ray is not None:
@@ -111,13 +111,13 @@ class Batch:
             yield here
 
     def _shares(self, due: int) -> list[LoadOptions]:
-        """What each process of this machine loads: jobs side by side share the GPUs and the cores."""
+        """The load options of each process on this machine: parallel jobs share its GPUs and cores."""
         from liveportrait.processes import cores, gpus
 
         devices = (
             [f"cuda:{number}" for number in range(gpus())] if self.networks.device in ("auto", "cuda") else []
         )
-        count = min(self.jobs or len(devices) or max(1, cores() // CORES_A_JOB), due)
+        count = min(self.jobs or len(devices) or max(1, cores() // CORES_PER_JOB), due)
         threads = self.networks.threads or (max(1, cores() // count) if count > 1 else None)
         own = replace(self.networks, threads=threads)
         return [
@@ -126,7 +126,7 @@ class Batch:
 
 
 def show(row: Row, outcome: Outcome, place: str) -> None:
-    """Print how a job ended; what deserves attention goes to standard error."""
+    """Print how a job ended; notes go to standard error."""
     for note in outcome.notes:
         print(f"note: {row.name}: {note}", file=sys.stderr)
     if outcome.reason:

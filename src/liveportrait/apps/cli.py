@@ -1,4 +1,4 @@
-"""The command line. Errors that a user can act on are one line on standard error and exit status 2."""
+"""The command line. Errors that a user can act on are one line on standard error, with exit status 2."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ Command = (
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command line (the process's own by default) and return its exit status.
+    """Run a command line (by default, the process's own) and return its exit status.
 
-    0 is success, 1 a batch some of whose jobs failed or a file that is not marked, 2 a mistake in the input, 128 and a
-    signal's number an interruption (130 is Ctrl-C); on either of the last two the outputs do not exist. Raises
-    SystemExit for --help (0) and for a line that cannot be parsed (2).
+    0 is success; 1 a batch with failed jobs, or a file that is not marked; 2 a mistake in the input; 128 plus a
+    signal's number an interruption (130 is Ctrl-C). After the last two, no outputs exist. Raises SystemExit for --help
+    (0) and for a line that cannot be parsed (2).
     """
-    # PyTorch's threads wait for one another at the end of every layer. GNU OpenMP lets them spin, which takes a core
-    # from the decoder and the encoder, and on a busy machine makes a frame take fifty times as long
+    # PyTorch's threads wait for each other at the end of every layer. By default GNU OpenMP lets them spin, which takes
+    # cores from the decoder and the encoder, and on a busy machine makes a frame take fifty times as long
     # (docs/notes/speed-log.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = list(sys.argv[1:] if args is None else args)
@@ -70,7 +70,7 @@ def main(args: Sequence[str] | None = None) -> int:
                 command_for(args),
                 prog="liveportrait",
                 description="Animate a portrait with the expression and head pose of a driving video."
-                " `liveportrait --version` says which version this is.",
+                " `liveportrait --version` prints the version.",
                 args=args,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
@@ -78,15 +78,15 @@ def main(args: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             stopper.stopped = stopper.stopped or Stopped(signal.SIGINT)
         except Exception as error:
-            # Whatever fails while everything is being stopped fails because of that.
+            # Once stopped, any error is a consequence of that.
             if not stopper.stopped:
-                told = user_error(error)
-                if told is None:
+                expected = user_error(error)
+                if expected is None:
                     raise
-                print(f"liveportrait: {told}", file=sys.stderr)
-                return told.status
+                print(f"liveportrait: {expected}", file=sys.stderr)
+                return expected.status
         finally:
-            remove_unfinished()  # an interruption may come between a block's end and its cleaning up
+            remove_unfinished()  # an interruption may come just before a block's own clean-up
         if stopper.stopped:
             print(f"liveportrait: {stopper.stopped.reason}", file=sys.stderr)
             return stopper.stopped.status
@@ -94,7 +94,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def command_for(args: Sequence[str]) -> Any:
-    """The commands that a line may name: with --as-published, `animate` has other defaults."""
+    """The commands available to a line; with --as-published, `animate` has other defaults."""
     if not any(argument.replace("_", "-") == "--as-published" for argument in args):
         return Command
     animate, *others = get_args(Command)

@@ -1,4 +1,4 @@
-"""`liveportrait demo`: scikit-image's astronaut with the bundled motions."""
+"""`liveportrait demo`: the astronaut from scikit-image with the bundled motions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Demo:
     """replace the files if they exist"""
 
     def run(self) -> None:
-        """Write both files, and print what was done."""
+        """Write both files, and print a summary."""
         from liveportrait.media import IMAGE_OUTPUTS, OutputGroup, check_output, save_image
         from liveportrait.motion import bundled_templates, concatenate
 
@@ -63,7 +63,7 @@ class Demo:
 
 
 def sample_portrait() -> np.ndarray:
-    """Scikit-image's astronaut, (512,512,3) uint8 RGB. Raises `UserError` where scikit-image is missing."""
+    """The astronaut from scikit-image, (512,512,3) uint8 RGB. Raises `UserError` if scikit-image is missing."""
     try:
         from skimage.data import astronaut
     except ImportError as error:
@@ -72,7 +72,7 @@ def sample_portrait() -> np.ndarray:
 
 
 def around(box: tuple[float, float, float, float], picture: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of a square twice the size of a face's box, as far as the picture reaches."""
+    """Rows and columns of a square twice the size of a face's box, clipped to the picture."""
     x0, y0, x1, y1 = box
     reach = max(x1 - x0, y1 - y0)
     column, row = (x0 + x1) / 2, (y0 + y1) / 2
@@ -86,9 +86,9 @@ def around(box: tuple[float, float, float, float], picture: np.ndarray) -> tuple
 def motion_sheet(
     portrait: np.ndarray, video: Path, lengths: dict[str, int], part: tuple[slice, slice]
 ) -> np.ndarray:
-    """A contact sheet of a video of several motions in turn: for each, the portrait and frames of it.
+    """A contact sheet of a video of several consecutive motions: a row for each, with the portrait and some frames.
 
-    `lengths` gives the motions' names and frames in order, `part` the rows and columns that are shown.
+    `lengths` gives the motions' names and numbers of frames in order, `part` the rows and columns to show.
     """
     from liveportrait.media import VideoReader, contact_sheet
 

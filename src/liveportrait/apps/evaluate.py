@@ -53,7 +53,7 @@ class Evaluate:
     """replace the files in FOLDER if they exist"""
 
     def run(self) -> None:
-        """Measure; print the table, and write the files."""
+        """Measure, print the table, and write the files."""
         from liveportrait import weights
         from liveportrait.engine import Engine, pick_device
         from liveportrait.evaluation import report

@@ -1,7 +1,7 @@
-"""One piece of work from files to a file: what a batch, the service, the page and a cluster all run.
+"""A job, from input files to an output file: what a batch, the service, the page and a cluster all run.
 
-Options come by the names that the command line gives them, as text (a cell of a table) or as JSON values. They are
-read from the dataclasses that define them, so that nothing here lists options.
+Options are named as on the command line, and given as text (a CSV cell) or as JSON values. They are looked up in the
+dataclasses that define them, so that no option is listed here.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SpeakJobOptions(SpeakOptions):
     """with --text: an espeak-ng voice such as de or en-gb, or the .onnx file of a piper-tts voice"""
 
 
-Opening = tuple[Path, SourceOptions]  # what is opened, and how
+Opening = tuple[Path, SourceOptions]  # a source file, and how it is opened
 JobOptions = AnimateOptions | EditOptions | SpeakJobOptions | TemplateJobOptions
 AS_PUBLISHED = "as_published"  # gives the other options of `animate` other defaults
 OPTIONS: dict[JobKind, type[JobOptions]] = {
@@ -67,27 +67,27 @@ _WORDS = {
     "off": False,
     "0": False,
 }
-_KINDS = {int: "a whole number", float: "a number", str: "a text", Path: "a file", NoneType: "none"}
+_KINDS = {int: "a whole number", float: "a number", str: "text", Path: "a file", NoneType: "none"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """A portrait to animate, edit or let speak, or a motion to keep. Raises `UserError` where files do not fit it."""
+    """A portrait to animate, edit or make speak, or a motion to extract. Raises `UserError` if the files do not fit."""
 
     kind: JobKind
     source: Path | None
     """the portrait; None for a template"""
     driving: tuple[Path, ...]
-    """what moves it: one or several to animate, one for a template, none to edit; to speak, a sound or none"""
+    """what moves it: one or more to animate, one for a template, none to edit; to speak, one sound or none"""
     out: Path
     options: JobOptions
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for a file too many or too few."""
+        """Raise `UserError` for too many or too few files."""
         if not isinstance(self.options, OPTIONS[self.kind]):
             raise TypeError(f"a job of kind {self.kind} takes {OPTIONS[self.kind].__name__}")
         if self.kind == "template" and self.source:
-            raise UserError(f"{self.source}: a template is made of DRIVING alone: leave out SOURCE")
+            raise UserError(f"{self.source}: a template is made from DRIVING alone: leave out SOURCE")
         if self.kind != "template" and not self.source:
             raise UserError(f"SOURCE is missing: name the photo or video to {self.kind}")
         if isinstance(self.options, SpeakJobOptions):
@@ -95,26 +95,26 @@ class Job:
             return
         if self.kind == "edit" and self.driving:
             raise UserError(
-                f"{self.driving[0]}: sliders edit a portrait, not DRIVING: leave it out, or animate"
+                f"{self.driving[0]}: edit uses sliders, not DRIVING: leave it out, or use animate"
             )
         if self.kind != "edit" and not self.driving:
             raise UserError("DRIVING is missing: name a video, a photo or a motion template")
         if self.kind == "template" and len(self.driving) > 1:
-            raise UserError(f"{self.driving[1]}: a template holds one motion: name one of DRIVING")
+            raise UserError(f"{self.driving[1]}: a template holds one motion: give one DRIVING")
 
 
 def _check_said(speech: tuple[Path, ...], options: SpeakJobOptions) -> None:
     """Raise `UserError` unless there is one thing to say."""
     if len(speech) > 1:
-        raise UserError(f"{speech[1]}: a portrait says one thing: name one of SPEECH")
+        raise UserError(f"{speech[1]}: a portrait says one thing: give one SPEECH")
     if bool(speech) == bool(options.text):
-        raise UserError("give one of SPEECH, a sound file, and --text, what to say")
+        raise UserError("give either SPEECH, a sound file, or --text, what to say")
     if options.voice and not options.text:
-        raise UserError("--voice reads --text, and there is none: leave it out")
+        raise UserError("--voice is only used with --text: leave it out, or give --text")
 
 
 def opening_of(job: Job) -> Opening | None:
-    """What a job opens: jobs with the same one share a portrait. None for a template."""
+    """What a job opens; jobs with the same opening can share a portrait. None for a template."""
     if job.source is None or isinstance(job.options, TemplateJobOptions):
         return None
     own = {each.name: getattr(job.options, each.name) for each in fields(SourceOptions)}
@@ -124,9 +124,9 @@ def opening_of(job: Job) -> Opening | None:
 def run_job(
     animator: Animator, job: Job, progress: Progress = no_progress, portrait: Portrait | None = None
 ) -> Report:
-    """Do the work, and write `job.out`, which appears only when it is complete.
+    """Run a job and write `job.out`, which appears only when it is complete.
 
-    `portrait`: the job's source, where it is open already with the job's `SourceOptions`. Raises `UserError`.
+    `portrait`: the job's source, if it is already open with the job's `SourceOptions`. Raises `UserError`.
     """
     options = job.options
     if isinstance(options, TemplateJobOptions):
@@ -152,9 +152,9 @@ def run_job(
 
 
 def suffix_for(kind: JobKind, source: Path | None, driving: tuple[Path, ...], alpha: bool = False) -> str:
-    """The suffix of a result that everything can play: .mp4, .png where nothing moves, .mov with transparency.
+    """The default suffix of a result: .mp4, .png if nothing moves, .mov with transparency.
 
-    Looks at the files' content. Raises `UserError` where one of them is neither picture nor video.
+    Depends on the files' content. Raises `UserError` if one of them is neither a picture nor a video.
     """
     from liveportrait.animation.inputs import is_template
     from liveportrait.media import media_kind
@@ -173,14 +173,14 @@ class Choice(NamedTuple):
     """An option of some kind of job."""
 
     group: str
-    """the field that holds the options of its group, "" for those of the job itself"""
+    """the field with the options of its group, "" for options of the job itself"""
     name: str
     kind: Any
     default: Any
 
 
 def choices_of(kind: JobKind) -> dict[str, Choice]:
-    """Every option of a kind of job by its name in Python, those of groups inside it among them."""
+    """Every option of a kind of job by its Python name, including those in nested groups."""
     choices = {choice.name: choice for choice in _choices(OPTIONS[kind])}
     if kind == "animate":
         choices[AS_PUBLISHED] = Choice("", AS_PUBLISHED, bool, False)
@@ -195,18 +195,18 @@ def file_options(kind: JobKind) -> tuple[str, ...]:
 
 
 def is_word(kind: JobKind, name: str, value: object) -> bool:
-    """Whether a value is one of the words that an option takes, such as `still` of `head`."""
+    """Whether a value is one of the words that an option accepts, such as `still` for `head`."""
     choice = choices_of(kind)[name].kind
     words = (choice, *get_args(choice))
     return any(value in get_args(each) for each in words if get_origin(each) is Literal)
 
 
 def options_from(kind: JobKind, values: Mapping[str, object]) -> JobOptions:
-    """The options with these values, the others at their defaults.
+    """The options with these values, and defaults for the rest.
 
-    Names are those of the command line, with dashes or underscores: `lip-opening` or `no-crop` (then `true` to set
-    it). A value is a JSON value or a text that means one, and `none` where an option may be left open. Raises
-    `UserError`, which names the option, for an unknown one and for a value of the wrong type or out of range.
+    Names are those of the command line, with dashes or underscores, such as `lip-opening`, or `no-crop` with the value
+    `true`. A value is a JSON value or its text; `none` where an option is optional. Raises a `UserError` that names the
+    option if it is unknown, or its value has the wrong type or is out of range.
     """
     known = choices_of(kind)
     groups: dict[str, dict[str, Any]] = {}
@@ -218,9 +218,9 @@ def options_from(kind: JobKind, values: Mapping[str, object]) -> JobOptions:
         if off:
             name = positive
         if name not in known:
-            raise UserError(f"there is no option {spelling!r} of {kind}: choose of {_names(known)}")
+            raise UserError(f"{kind} has no option {spelling!r}: choose from {_names(known)}")
         if name in given:
-            raise UserError(f"{spelling} says again what {given[name]} says: leave one of them out")
+            raise UserError(f"{spelling} and {given[name]} are the same option: leave one of them out")
         given[name] = spelling
         choice = known[name]
         chosen = _value(choice.kind, value, spelling)
@@ -243,7 +243,7 @@ def _choices(cls: type, group: str = "") -> Iterator[Choice]:
 
 
 def _value(kind: Any, value: object, spelling: str) -> Any:
-    """The value as one of a type's, or `UserError`. Words that are choices come before what a text might mean."""
+    """Convert a value to a type, or raise `UserError`. Literal choices come before other readings of a text."""
     members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     for member in sorted(members, key=lambda member: get_origin(member) is not Literal):
         found, read = _read(member, value)
@@ -253,7 +253,7 @@ def _value(kind: Any, value: object, spelling: str) -> Any:
 
 
 def _read(kind: Any, value: object) -> tuple[bool, Any]:
-    """Whether a value is, or as text means, one of a plain type; and the value."""
+    """Whether a value, or the text of one, is of a plain type; and the converted value."""
     text = value.strip() if isinstance(value, str) else None
     if get_origin(kind) is Literal:
         return text in get_args(kind), text
@@ -269,7 +269,7 @@ def _read(kind: Any, value: object) -> tuple[bool, Any]:
         return text is not None, text
     if kind is Path:
         return isinstance(value, Path) or bool(text), Path(value) if isinstance(value, str | Path) else None
-    # A number: what is true or false is none, though Python counts it among them.
+    # A number, but not a bool, which Python counts as an int.
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return False, None
     try:

@@ -1,4 +1,4 @@
-"""A progress bar with frames per second and time left, on standard error."""
+"""Progress bars on standard error, with frames per second and the time left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class FramesPerSecond(ProgressColumn):
-    """How fast the step goes."""
+    """The speed of the current step."""
 
     def render(self, task: Task) -> Text:
         """The speed of a task, empty until it is known."""
@@ -34,14 +34,14 @@ class FramesPerSecond(ProgressColumn):
 
 
 class BatchBars:
-    """A bar over all jobs of a batch, and one for each job that is under way."""
+    """A bar for all jobs of a batch, and one for each running job."""
 
     def __init__(self, bars: Progress, jobs: int, done: int) -> None:
         self._bars, self._jobs = bars, bars.add_task("jobs", total=jobs, completed=done)
         self._steps: dict[str, TaskID] = {}
 
     def begin(self, name: str) -> Show:
-        """A job begins; gives the progress function for it."""
+        """Add a bar for a job; returns its progress function."""
         self._steps[name] = task = self._bars.add_task(name, total=None)
 
         def show(step: str, done: int, total: int | None) -> None:
@@ -50,14 +50,14 @@ class BatchBars:
         return show
 
     def end(self, name: str) -> None:
-        """A job has ended."""
+        """Remove the bar of a job, and count it as done."""
         self._bars.remove_task(self._steps.pop(name))
         self._bars.advance(self._jobs)
 
 
 @contextmanager
 def batch_bars(jobs: int, done: int) -> Iterator[BatchBars]:
-    """Bars for so many jobs, of which so many are done; nothing is shown where standard error is no terminal."""
+    """Bars for `jobs` jobs of which `done` are done; hidden if standard error is not a terminal."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
@@ -66,7 +66,7 @@ def batch_bars(jobs: int, done: int) -> Iterator[BatchBars]:
 
 @contextmanager
 def progress_bar() -> Iterator[Show]:
-    """A progress function for the pipelines; nothing is shown where standard error is no terminal."""
+    """A progress function for the pipelines; hidden if standard error is not a terminal."""
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),

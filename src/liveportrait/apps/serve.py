@@ -24,7 +24,7 @@ from liveportrait.errors import UserError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-BACKLOG = 2048  # connections that wait to be taken
+BACKLOG = 2048  # connections waiting to be accepted
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Serve:
     limits: OmitArgPrefixes[Limits] = field(default_factory=Limits)
 
     def run(self) -> None:
-        """Serve until a signal asks to end."""
+        """Serve until a signal."""
         if not self.ray and (self.replicas, self.idle_replicas) != (None, 1):
-            raise UserError("replicas are processes of a cluster: name one by --ray, or choose --jobs")
+            raise UserError("replicas need a cluster: name one with --ray, or use --jobs instead")
         chosen = {} if self.data is None else {"data": self.data}
         settings = ServerSettings(
             **chosen,
@@ -79,12 +79,12 @@ class Serve:
 def serve(
     settings: ServerSettings,
     extend: Callable[[FastAPI], None] | None = None,
-    opened: Callable[[str], object] | None = None,
+    on_listening: Callable[[str], object] | None = None,
 ) -> None:
-    """Run the service until a signal asks to end; whoever follows a job is told, and running jobs have their time.
+    """Run the service until a signal; event streams then end, and running jobs get their time.
 
-    `extend` adds to the application, `opened` is called with the address at which it will answer. Raises `UserError`
-    where it cannot start.
+    `extend` may add to the application, `on_listening` is called with its address. Raises `UserError` if the service
+    cannot start.
     """
     try:
         import uvicorn
@@ -101,7 +101,7 @@ def serve(
 
             there = stack.enter_context(replicas(settings, settings.cluster))
             settings, make = replace(settings, jobs=there.most, data=settings.data.absolute()), there.make
-        # The folder first: a second service on it is refused before the networks are loaded.
+        # Opens the folder first: a second service on it is refused before the networks load.
         application = create_application(settings, make=make)
         service = application.state.service
         if extend:
@@ -111,13 +111,13 @@ def serve(
             print(f"note: {note}", file=sys.stderr)
 
         class Server(uvicorn.Server):
-            """Tells the service at once that it ends: uvicorn itself waits for all connections first."""
+            """Ends the service at once, since uvicorn waits for all connections first."""
 
             late = threading.Timer(0, end_at_once)
 
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
                 service.end()
-                if not self.late.is_alive():  # it has time for connections, then for jobs
+                if not self.late.is_alive():  # end_seconds for connections, then again for jobs
                     self.late = threading.Timer(
                         2 * settings.end_seconds + GRACE_S, end_at_once, (Stopped(sig),)
                     )
@@ -127,13 +127,13 @@ def serve(
 
         address = address_of(listener)
         print(f"serving on {address}, described at /openapi.json", flush=True)
-        if opened:
-            opened(address)
+        if on_listening:
+            on_listening(address)
         config = uvicorn.Config(
             application,
             timeout_graceful_shutdown=max(math.ceil(settings.end_seconds), 1),
             log_level="warning",
-            log_config=None,  # uvicorn's own would close the handlers of other libraries, and their streams
+            log_config=None,  # uvicorn's own would close other libraries' handlers and their streams
         )
         server = Server(config)
         try:
@@ -144,11 +144,11 @@ def serve(
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens there while the block lasts. Raises `UserError` where that cannot be."""
+    """A listening socket for the duration of the block. Raises `UserError` if the address is unavailable."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
         try:
-            if os.name == "posix":  # elsewhere it would let two programs share the port
+            if os.name == "posix":  # on Windows it would let two programs share the port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host.strip("[]"), port))
             listener.listen(BACKLOG)
@@ -160,16 +160,16 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def address_of(listener: socket.socket) -> str:
-    """Where a browser on this machine reaches a listening socket."""
+    """The URL of a listening socket, for a browser on this machine."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _notes(settings: ServerSettings) -> Iterator[str]:
-    """What whoever starts the service should know."""
+    """Warnings for whoever starts the service."""
     from liveportrait.apps.server.access import permissions_note
 
     if settings.tokens and (note := permissions_note(settings.tokens)):
         yield note
     if not settings.is_local and not settings.tokens:
-        yield f"whoever reaches {settings.host}:{settings.port} may use this service: give --tokens"
+        yield f"anyone who can reach {settings.host}:{settings.port} may use this service: give --tokens"

@@ -31,7 +31,7 @@ class Speak:
     """also print how the time was spent"""
 
     def run(self) -> None:
-        """Speak, and print what was done."""
+        """Make the portrait speak, and print a summary."""
         self.limits.apply()
         driving = (self.speech,) if self.speech else ()
         job = Job("speak", self.source, driving, self.out, self.speaking)

@@ -1,4 +1,4 @@
-"""What a command owes the terminal: it ends cleanly when it is told to, and survives what it cannot print."""
+"""How commands behave in a terminal: they end cleanly on signals, and survive output that cannot be printed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, TextIO, cast
 
 from liveportrait.folders import remove_unfinished
 
-STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # the last one is of Windows
-GRACE_S = 1.7  # for which frames and files that are at work may hold up the end
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # the last one exists only on Windows
+GRACE_S = 1.7  # how long frames and files in progress may delay the end
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the program to end. It unwinds as Ctrl-C does."""
+    """A signal asked the program to end. Unwinds like Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -26,12 +26,12 @@ class Stopped(KeyboardInterrupt):
 
     @property
     def reason(self) -> str:
-        """What happened, for the user."""
+        """The message for the user."""
         return "interrupted" if self.number == signal.SIGINT else f"stopped by {self._name}"
 
     @property
     def status(self) -> int:
-        """The exit status, as shells count it: 130 after Ctrl-C."""
+        """The exit status by the shells' convention: 130 after Ctrl-C."""
         return 128 + self.number
 
     @property
@@ -40,9 +40,9 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stopper:
-    """The handler of those signals. The first one raises `Stopped`; a second one ends the process where it is.
+    """The handler of these signals. The first one raises `Stopped`; a second one ends the process at once.
 
-    Files that are being written are gone before either, since a frame may take longer than whoever stops us waits.
+    Unfinished files are removed before either: a frame may take longer than the sender of the signal waits.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Stopper:
 
 @contextmanager
 def stopping() -> Iterator[Stopper]:
-    """A block in which signals that end programs are handled, unless they are ignored (nohup) or handled already."""
+    """A block that handles the signals in `STOPPING`, unless they are ignored (nohup) or already handled."""
     stopper = Stopper()
     before: dict[int, Any] = {}
     try:
@@ -74,42 +74,42 @@ def stopping() -> Iterator[Stopper]:
 
 
 @contextmanager
-def insisting() -> Iterator[None]:
+def exit_promptly_on_signal() -> Iterator[None]:
     """A block in which the process ends soon after a signal that a `Stopper` handles, however busy it is.
 
-    Python handles a signal once the library returns that it is in, which may open a network for seconds. A thread
-    hears of it at once. For the main thread of a program; on Windows, which has no pipes for it, it does nothing.
+    Python runs a handler only when a call into a library returns, and loading a network may take seconds; a thread
+    notices the signal at once. For the main thread only; does nothing on Windows, which lacks the pipes for it.
     """
     if os.name != "posix":
         yield
         return
-    ear, mouth = os.pipe()
-    os.set_blocking(mouth, False)
-    over = threading.Event()
-    thread = threading.Thread(target=_hear, args=(ear, over), name="signals", daemon=True)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    finished = threading.Event()
+    thread = threading.Thread(target=_watch_signals, args=(reader, finished), name="signals", daemon=True)
     thread.start()
-    before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        over.set()
-        os.close(mouth)
+        finished.set()
+        os.close(writer)
         thread.join()
-        os.close(ear)
+        os.close(reader)
 
 
-def _hear(ear: int, over: threading.Event) -> None:
-    """Read numbers of signals until the pipe is closed."""
-    while heard := os.read(ear, 1):
-        if isinstance(signal.getsignal(heard[0]), Stopper):  # whoever else handles it ends in time
+def _watch_signals(reader: int, finished: threading.Event) -> None:
+    """Read signal numbers until the pipe is closed."""
+    while signals := os.read(reader, 1):
+        if isinstance(signal.getsignal(signals[0]), Stopper):  # other handlers end in time
             remove_unfinished()
-            if not over.wait(GRACE_S):
-                end_at_once(Stopped(heard[0]))
+            if not finished.wait(GRACE_S):
+                end_at_once(Stopped(signals[0]))
 
 
 def end_at_once(stopped: Stopped) -> None:
-    """End the process whatever it does; nothing unfinished is left."""
+    """End the process immediately; no unfinished file is left."""
     remove_unfinished()
     with suppress(OSError):
         os.write(2, f"liveportrait: {stopped.reason}\n".encode())
@@ -117,17 +117,17 @@ def end_at_once(stopped: Stopped) -> None:
 
 
 class LenientStream:
-    """A text stream that prints what it can: letters that its encoding lacks as escapes, nothing once it fails."""
+    """A text stream that prints what it can: unencodable characters as escapes, nothing after an error."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self.error: OSError | None = None  # why it failed
+        self.error: OSError | None = None  # the first one
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Print a text. Returns its length."""
+        """Print a text; returns its length."""
         try:
             self._stream.write(text)
         except UnicodeEncodeError as error:
@@ -138,17 +138,17 @@ class LenientStream:
         return len(text)
 
     def flush(self) -> None:
-        """Print what is held back."""
+        """Print what is buffered."""
         try:
             self._stream.flush()
         except OSError as error:
             self._give_up(error)
 
     def close(self) -> None:
-        """Nothing: the stream is Python's own, and others who kept this one may not close it."""
+        """Do nothing: the underlying stream is Python's own."""
 
     def _give_up(self, error: OSError) -> None:
-        """Send the rest nowhere: what the stream holds back would fail once more when Python ends."""
+        """Discard all further output, so that flushing the buffer at exit does not fail again."""
         self.error = self.error or error
         with suppress(OSError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())
@@ -156,11 +156,11 @@ class LenientStream:
 
 @contextmanager
 def lenient_streams() -> Iterator[None]:
-    """A block in which a failure to print is no failure; at its end, it is told where that is still possible.
+    """A block in which a failure to print raises nothing; it is reported at the end, if still possible.
 
-    A reader that has seen enough (`| head`) is no reason to speak.
+    A reader that has seen enough (`| head`) is not reported.
     """
-    if sys.stdout is None or sys.stderr is None:  # closed from the start: Python prints nothing then
+    if sys.stdout is None or sys.stderr is None:  # closed from the start: Python then prints nothing
         yield
         return
     out, err = LenientStream(sys.stdout), LenientStream(sys.stderr)
@@ -170,5 +170,5 @@ def lenient_streams() -> Iterator[None]:
         finally:
             out.flush()
             if out.error and not isinstance(out.error, BrokenPipeError):
-                print(f"liveportrait: what was printed is lost: {out.error.strerror}", file=sys.stderr)
+                print(f"liveportrait: cannot write to standard output: {out.error.strerror}", file=sys.stderr)
             err.flush()

@@ -208,7 +208,7 @@ class Train:
     ]
 
     def run(self) -> None:
-        """Run the chosen stage."""
+        """Run the stage."""
         self.stage.run()
 
 

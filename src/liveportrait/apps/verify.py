@@ -1,4 +1,4 @@
-"""`liveportrait verify`: what files say of how they were made."""
+"""`liveportrait verify`: what files say about how they were made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from liveportrait.errors import UserError
 
 
 class NotMarked(UserError):
-    """Some file does not say that it is generated."""
+    """At least one file is not marked as generated."""
 
     status = 1
 
@@ -35,7 +35,7 @@ class Verify:
     """print one JSON object per file instead of text"""
 
     def run(self) -> None:
-        """Print what was found. Raises `UserError`: `NotMarked` once all are looked at."""
+        """Print what was found. Raises `UserError`, or `NotMarked` once all files are checked."""
         from liveportrait.marking.verdict import verify
 
         if not self.files:

@@ -18,7 +18,7 @@ class ListWeights:
     """List the weights that have a name."""
 
     def run(self) -> None:
-        """Print a line for each."""
+        """Print one line for each."""
         from liveportrait import weights
 
         for found in weights.catalogue():
@@ -71,7 +71,7 @@ class FetchWeights:
     """address of the Hugging Face Hub or a mirror"""
 
     def run(self) -> None:
-        """Fetch, and print where they are."""
+        """Fetch, and print the folder."""
         from liveportrait.weights import fetch
 
         print(fetch(self.name, source=self.folder, endpoint=self.endpoint))
@@ -87,13 +87,13 @@ class ConvertWeights:
     """folder to create"""
 
     def run(self) -> None:
-        """Convert, and print where they are."""
+        """Convert, and print the folder."""
         from liveportrait import weights
 
         found = weights.convert(self.source, self.destination)
         if found.missing:
             print(
-                f"note: no {weights.RETARGETING_FILE} beside them: converted without {', '.join(found.missing)}",
+                f"note: no {weights.RETARGETING_FILE} next to them: converted without {', '.join(found.missing)}",
                 file=sys.stderr,
             )
         print(found.folder)
@@ -111,7 +111,7 @@ class Weights:
     ]
 
     def run(self) -> None:
-        """Run the chosen action."""
+        """Run the action."""
         self.action.run()
 
 

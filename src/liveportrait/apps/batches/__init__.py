@@ -1,1 +1,1 @@
-"""Many jobs of a manifest: what it asks for, what is done already, and who does the rest."""
+"""The jobs of a manifest: reading it, recording what is done, and running the rest."""

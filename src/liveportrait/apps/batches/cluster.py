@@ -1,4 +1,4 @@
-"""Lanes on a Ray cluster: this package must be installed on its machines, and files have the same paths on all."""
+"""Lanes on a Ray cluster. Its machines need this package installed, and the same paths for all files."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from liveportrait.apps.animate import LoadOptions
-from liveportrait.apps.batches.bench import Bench, Outcome
 from liveportrait.apps.batches.lanes import Died, Lane
+from liveportrait.apps.batches.runner import JobRunner, Outcome
 from liveportrait.apps.jobs import Job, file_options
 from liveportrait.errors import UserError
 from liveportrait.processes import cluster
 from liveportrait.types import Progress
 
-CPUS_A_JOB = 4  # where nobody says how many jobs: more do little for one animation
+CPUS_PER_JOB = 4  # by default: more help one animation little
 
 
 def absolute(job: Job) -> Job:
-    """The job with paths that do not depend on the folder that a process works in."""
+    """The job with absolute paths."""
     named = {name: getattr(job.options, name) for name in file_options(job.kind)}
     files = {name: path.absolute() for name, path in named.items() if path}
     return replace(
@@ -32,12 +32,12 @@ def absolute(job: Job) -> Job:
 
 
 class ClusterLane(Lane):
-    """A process somewhere on a cluster, with a GPU or so many CPUs to itself. Progress within a job is not told."""
+    """A process on a cluster, with a GPU or some CPUs to itself. Reports no progress within a job."""
 
     def __init__(self, ray: Any, networks: LoadOptions, cpus: int, gpus: int) -> None:
         super().__init__()
         self._ray, self._networks = ray, networks
-        self._kind = ray.remote(num_cpus=cpus, num_gpus=gpus)(Bench)
+        self._kind = ray.remote(num_cpus=cpus, num_gpus=gpus)(JobRunner)
         self._actor: Any = None
 
     def _start(self) -> None:
@@ -47,9 +47,9 @@ class ClusterLane(Lane):
     def _do(self, job: Job, progress: Progress) -> Outcome:
         errors = self._ray.exceptions
         try:
-            return self._ray.get(self._actor.do.remote(absolute(job)))
+            return self._ray.get(self._actor.attempt.remote(absolute(job)))
         except errors.RayTaskError as error:
-            raise error.cause from error  # as if it were raised here
+            raise error.cause from error  # as if raised here
         except errors.RayActorError as error:
             raise Died from error
 
@@ -64,17 +64,17 @@ class Shares:
     """How a cluster is divided among processes."""
 
     count: int
-    """of processes"""
+    """number of processes"""
     cpus: int
-    """that each has to itself"""
+    """CPUs per process"""
     gpus: int
-    """that each has to itself: 0 or 1"""
+    """GPUs per process: 0 or 1"""
 
     @classmethod
-    def of(cls, ray: Any, count: int | None, most: int | None = None) -> Shares:
-        """The shares of `count` processes, by default one for each GPU or for every four CPUs; at most `most`.
+    def of(cls, ray: Any, count: int | None, limit: int | None = None) -> Shares:
+        """The shares of `count` processes, by default one per GPU or per four CPUs; at most `limit`.
 
-        Raises `UserError` where the cluster is too small.
+        Raises `UserError` if the cluster is too small.
         """
         there = ray.cluster_resources()
         cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
@@ -82,8 +82,8 @@ class Shares:
             raise UserError(
                 f"the cluster has {cpus} CPUs and {gpus} GPUs, too few for {count} jobs: ask for fewer"
             )
-        count = count or gpus or max(1, cpus // CPUS_A_JOB)
-        count = min(count, most or count)
+        count = count or gpus or max(1, cpus // CPUS_PER_JOB)
+        count = min(count, limit or count)
         return cls(count, max(1, cpus // count), int(count <= gpus))
 
 
@@ -91,9 +91,9 @@ class Shares:
 def cluster_lanes(
     address: str, count: int | None, due: int, networks: LoadOptions
 ) -> Iterator[list[ClusterLane]]:
-    """A block with lanes for at most `due` jobs: `count`, or by default as many as `Shares` has.
+    """A block with lanes for at most `due` jobs: `count` of them, or by default as many as `Shares.of` gives.
 
-    Raises `UserError` where Ray is not installed, the cluster cannot be reached, or it is too small.
+    Raises `UserError` if Ray is not installed, or the cluster cannot be reached or is too small.
     """
     with cluster(address, "a batch") as ray, ExitStack() as stack:
         shares = Shares.of(ray, count, due)

@@ -1,6 +1,6 @@
-"""Jobs side by side: each lane is another process, here or on a cluster, that does one job after the other.
+"""Jobs in parallel: each lane is a process, here or on a cluster, that runs one job at a time.
 
-A process that dies (a decoder crashed, the memory was full) costs no other job. Its own is done once more in a new one;
+A process that dies (a decoder crashed, memory ran out) affects no other job. Its own is run once more in a new process;
 if that dies too, the job has failed.
 """
 
@@ -14,61 +14,61 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from multiprocessing.connection import Connection
 
 from liveportrait.apps.animate import LoadOptions
-from liveportrait.apps.batches.bench import Bench, Outcome
 from liveportrait.apps.batches.manifest import Row
+from liveportrait.apps.batches.runner import JobRunner, Outcome
 from liveportrait.apps.jobs import Job, Opening, opening_of
 from liveportrait.errors import UserError
 from liveportrait.processes import end_with_parent
 from liveportrait.types import Progress
 
-CRASHED = "its process was killed twice: the memory was full, or a decoder crashed"
-SECONDS_TO_END = 5.0
+CRASHED = "its process died twice: memory ran out, or a decoder crashed"
+TERMINATE_TIMEOUT_S = 5.0
 
 
 class Died(Exception):
-    """The process that did a job is gone."""
+    """The process that ran a job is gone."""
 
 
 class Lane(ABC):
-    """Does jobs one after the other, in a process of its own. It belongs to one thread."""
+    """Runs one job at a time, in its own process. Use it from one thread."""
 
     opening: Opening | None = None
-    """what it has open, or will have after the job that it does"""
+    """what it has open, or will have after the current job"""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "lane")  # waits for the process
 
     def submit(self, job: Job, progress: Progress) -> Future[Outcome]:
-        """Begin a job; the future raises `Died`, or `UserError` where no job can be done."""
+        """Start a job; the future raises `Died`, or `UserError` if no job at all can run."""
         self.opening = opening_of(job) or self.opening
         self._start()
         return self._thread.submit(self._do, job, progress)
 
     def end(self) -> None:
-        """End the process, whatever it does: what waits for it raises `Died`. The next job starts another."""
+        """Kill the process: futures raise `Died`. The next job starts a new one."""
         self.opening = None
         self._stop()
 
     def close(self) -> None:
-        """End the process for good."""
+        """Kill the process, and start no more."""
         self.end()
         self._thread.shutdown()
 
     @abstractmethod
     def _start(self) -> None:
-        """Start the process, if there is none."""
+        """Start the process unless there is one."""
 
     @abstractmethod
     def _do(self, job: Job, progress: Progress) -> Outcome:
-        """Have a job done, and wait for it."""
+        """Run a job in the process, and wait for it."""
 
     @abstractmethod
     def _stop(self) -> None:
-        """End the process, if there is one."""
+        """Kill the process if there is one."""
 
 
 class ProcessLane(Lane):
-    """A process of this machine."""
+    """A process on this machine."""
 
     def __init__(self, networks: LoadOptions) -> None:
         super().__init__()
@@ -78,10 +78,10 @@ class ProcessLane(Lane):
     def _start(self) -> None:
         if self._process:
             return
-        # Spawned: a fork of a process that has run threads can hang on their locks.
+        # Spawned, since the fork of a process with threads can hang on their locks.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, self._networks), daemon=True)
+        self._process = context.Process(target=_worker_main, args=(theirs, self._networks), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -99,38 +99,38 @@ class ProcessLane(Lane):
     def _stop(self) -> None:
         if self._process:
             self._process.terminate()
-            self._process.join(SECONDS_TO_END)
+            self._process.join(TERMINATE_TIMEOUT_S)
             self._process.kill()
             self._process.join()
             self._process = None
 
 
-def _work(pipe: Connection, networks: LoadOptions) -> None:
-    """The life of a process: a job in, its progress and its outcome out."""
+def _worker_main(pipe: Connection, networks: LoadOptions) -> None:
+    """The main loop of the process: receives jobs, sends their progress and outcomes."""
     end_with_parent()
-    bench = Bench(networks)
+    runner = JobRunner(networks)
     while True:
         job = pipe.recv()
         try:
-            pipe.send(bench.do(job, lambda *step: pipe.send(step)))
+            pipe.send(runner.attempt(job, lambda *step: pipe.send(step)))
         except UserError as error:
             pipe.send(error)
 
 
-class Waiting:
-    """Rows to be done, those that open the same source together."""
+class RowQueue:
+    """Rows to run, grouped by the source they open."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._groups: dict[object, deque[Row]] = {}
         for row in rows:
-            # A template opens nothing that another row could use.
+            # A template opens nothing that other rows could share.
             self._groups.setdefault(opening_of(row.job) or row.name, deque()).append(row)
 
     def __bool__(self) -> bool:
         return bool(self._groups)
 
     def take(self, lane: Lane, lanes: Sequence[Lane]) -> Row:
-        """The next row for a lane: one for what it has open, or else for what no lane has, or else of the most."""
+        """The next row for a lane: for the source it has open, or one that no lane has open, or the largest group."""
         free = self._groups.keys() - {each.opening for each in lanes}
         key: object = lane.opening
         if key not in self._groups:
@@ -144,15 +144,15 @@ class Waiting:
         return row
 
 
-def spread(
+def run_rows(
     rows: Sequence[Row], lanes: Sequence[Lane], begin: Callable[[Row], Progress]
 ) -> Iterator[tuple[Row, Outcome]]:
-    """Have the rows done by the lanes; each with its outcome as soon as it is known.
+    """Run the rows in the lanes; yields each with its outcome as soon as it is known.
 
-    `begin` is called before each job and gives what is told of its progress, by another thread. Raises `UserError`
-    where no job can be done.
+    `begin` is called before each job and returns its progress function, which another thread calls. Raises `UserError`
+    if no job at all can run.
     """
-    waiting, idle = Waiting(rows), deque(lanes)
+    waiting, idle = RowQueue(rows), deque(lanes)
     busy: dict[Future[Outcome], tuple[Lane, Row]] = {}
     died: set[str] = set()
     while waiting or busy:

@@ -1,7 +1,7 @@
-"""What a folder of results says of itself: a line of JSON for each job begun, done or failed, the last one counts.
+"""The record in a folder of results: a JSON line for each job begun, done or failed. The last line of a job counts.
 
-A job's line "done" is written after its files have their names, so whatever ends the program, a result that is called
-done is complete. A line that was not finished is no line.
+The line "done" is written after the job's files have their names, so a result recorded as done is complete, however
+the program ended. An incomplete line is ignored.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from liveportrait.apps.batches.bench import Outcome
 from liveportrait.apps.batches.manifest import Row
+from liveportrait.apps.batches.runner import Outcome
 from liveportrait.errors import UserError
 from liveportrait.folders import sweep_unfinished
 
@@ -27,7 +27,7 @@ FILE = "batch.jsonl"
 
 
 class Record:
-    """The record of a folder, open to be continued by one batch at a time."""
+    """The record of a folder, open for one batch at a time."""
 
     def __init__(self, file: IO[str], entries: dict[str, dict[str, Any]]) -> None:
         self._file, self._entries = file, entries
@@ -35,9 +35,9 @@ class Record:
     @classmethod
     @contextmanager
     def open(cls, folder: Path) -> Iterator[Record]:
-        """The folder's record; the folder is made, and freed of what a killed batch left unfinished.
+        """Open the record, creating the folder and removing the unfinished files of a killed batch.
 
-        Raises `UserError` where the folder cannot be written to, or another batch writes into it.
+        Raises `UserError` if the folder cannot be written to, or another batch is writing into it.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -51,9 +51,7 @@ class Record:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
-                    raise UserError(
-                        f"{folder} is being filled by another batch: wait for it to end"
-                    ) from error
+                    raise UserError(f"{folder} is in use by another batch: wait for it to end") from error
             sweep_unfinished(folder)
             file.seek(0)
             text = file.read()
@@ -62,26 +60,26 @@ class Record:
             yield cls(file, dict(_entries(text)))
 
     def check_names(self, rows: Sequence[Row]) -> None:
-        """Raise `UserError` where a result would replace a file that no batch made."""
+        """Raise `UserError` if a result would replace a file that no batch made."""
         for row in rows:
             for path in row.files:
                 if path.exists() and row.name not in self._entries:
                     raise UserError(
-                        f"{path} is there and was made by no batch: move it away, or choose another folder"
+                        f"{path} exists and was not made by a batch: move it away, or choose another folder"
                     )
 
     def is_done(self, row: Row) -> bool:
-        """Whether the row's files are there, and were made for what it asks now."""
+        """Whether the row's files exist, and were made for its current request."""
         entry = self._entries.get(row.name, {})
         asked = (entry.get("state"), entry.get("request")) == ("done", row.request)
         return asked and all(path.exists() for path in row.files)
 
     def begin(self, row: Row) -> None:
-        """Note that a job is about to write its files."""
+        """Record that a job is about to write its files."""
         self._write(row, "begun")
 
     def end(self, row: Row, outcome: Outcome) -> None:
-        """Note how a job ended."""
+        """Record how a job ended."""
         if outcome.reason:
             self._write(row, "failed", reason=outcome.reason)
         else:

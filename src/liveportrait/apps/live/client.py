@@ -1,4 +1,4 @@
-"""The live stream's client, which needs httpx and no network: a camera's frames or a voice in, pictures out."""
+"""A client for the live stream: a camera's frames or a voice in, pictures out. Needs httpx, but no neural networks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import httpx
 
 from liveportrait.types import Closeable
 
-File = str | Path  # a path is posted; a text is the id of a file that was, or the name of a bundled motion
+File = str | Path  # a path is uploaded; a string is the id of an upload, or the name of a bundled motion
 
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10  # RFC 6455, 5.2
 _ACCEPT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 
 class ServiceError(Exception):
-    """The service refuses, or the job failed: its sentence, and the HTTP status (0 where there is none)."""
+    """The service refused a request, or a job failed: its message, and the HTTP status (0 if there is none)."""
 
     def __init__(self, sentence: str, status: int = 0) -> None:
         super().__init__(sentence)
@@ -34,12 +34,12 @@ class ServiceError(Exception):
 
 
 class Reply(NamedTuple):
-    """A picture of a live stream."""
+    """A picture from a live stream."""
 
     picture: bytes
     """JPEG"""
     header: Mapping[str, Any]
-    """`frame`, `face` (whether the camera showed one), `stages` (ms) and more"""
+    """`frame`, `face` (whether the camera showed one), `stages` (ms) and others"""
 
 
 class Utterance(NamedTuple):
@@ -48,13 +48,13 @@ class Utterance(NamedTuple):
     picture: bytes
     """JPEG"""
     sound: bytes
-    """to be heard from when the picture is shown: 16-bit mono at 16 kHz, little end first"""
+    """to play from when the picture is shown: 16-bit mono at 16 kHz, little-endian"""
     header: Mapping[str, Any]
-    """`reply`, `waiting` (s of sound that are still to be said), `skipped`, `stages` (ms) and more"""
+    """`reply`, `waiting` (s of sound not spoken yet), `skipped`, `stages` (ms) and others"""
 
 
 class _Stream(Closeable):
-    """A live stream with a portrait chosen. It belongs to one thread."""
+    """A live stream with a chosen portrait. Use it from one thread."""
 
     def __init__(self, url: str, token: str, portrait: File | None) -> None:
         self._socket = _WebSocket(f"{url}/v1/live/stream", token)
@@ -67,7 +67,7 @@ class _Stream(Closeable):
             self._command({"portrait": portrait})
 
     def close(self) -> None:
-        """End the stream."""
+        """Close the stream."""
         self._socket.close()
 
     def _say(self, command: Mapping[str, object]) -> None:
@@ -114,17 +114,17 @@ class Stream(_Stream):
         return self._reply()
 
     def reset(self) -> None:
-        """Motion starts from the next frame: look straight ahead."""
+        """Restart motion from the next frame, which should look straight ahead."""
         self._say({"reset": True})
 
 
 class VoiceStream(_Stream):
-    """A live stream: sound in, and without end pictures of the portrait that says it, each with its sound.
+    """A live stream: sound in; out, an endless sequence of pictures of the portrait speaking it, each with its sound.
 
-    `feed` and `interrupt` may be called from another thread than the one that takes pictures.
+    `feed` and `interrupt` may be called from a different thread than the one that iterates.
 
     >>> with client.voice("astronaut") as stream:
-    ...     stream.feed(samples)  # 16-bit mono at 16 kHz, little end first
+    ...     stream.feed(samples)  # 16-bit mono at 16 kHz, little-endian
     ...     for picture, sound, header in stream:
     ...         show(picture, sound)
     """
@@ -135,26 +135,26 @@ class VoiceStream(_Stream):
         self._command({"voice": dict(speech)})
 
     def feed(self, samples: bytes) -> None:
-        """Say this, after what waits already: 16-bit mono sound at 16 kHz, little end first."""
+        """Queue sound to be spoken: 16-bit mono at 16 kHz, little-endian."""
         self._sent += 1
         self._socket.send(_BINARY, _packed({"sound": self._sent}, samples))
 
     def interrupt(self) -> None:
-        """Forget what waits to be said."""
+        """Drop the sound not spoken yet."""
         self._say({"interrupt": True})
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Utterance:
-        """The next picture and its sound, as soon as it is made. Raises `ServiceError`."""
+        """Wait for the next picture and its sound. Raises `ServiceError`."""
         body, header = self._reply()
         self._say({"seen": header["reply"]})
         return Utterance(body[: header["picture"]], body[header["picture"] :], header)
 
 
 class _WebSocket:
-    """As much of RFC 6455 as a stream needs."""
+    """The part of RFC 6455 that a stream needs."""
 
     def __init__(self, url: str, token: str) -> None:
         place = httpx.URL(url)
@@ -186,7 +186,7 @@ class _WebSocket:
         digest = hashlib.sha1(f"{key}{_ACCEPT}".encode(), usedforsecurity=False).digest()
         if status != 101 or accepted != base64.b64encode(digest):
             self._socket.close()
-            raise ServiceError(f"{url} gives no stream: status {status}", status)
+            raise ServiceError(f"{url} refused the stream with status {status}", status)
 
     def send(self, kind: int, data: bytes) -> None:
         """Send a message in one masked frame."""
@@ -197,12 +197,12 @@ class _WebSocket:
         else:
             head += struct.pack(">BH", 0xFE, size) if size < 2**16 else struct.pack(">BQ", 0xFF, size)
         mask = secrets.token_bytes(4)
-        whole = int.from_bytes((mask * (size // 4 + 1))[:size], "big") ^ int.from_bytes(data, "big")
+        masked = int.from_bytes((mask * (size // 4 + 1))[:size], "big") ^ int.from_bytes(data, "big")
         with self._sending:
-            self._socket.sendall(head + mask + whole.to_bytes(size, "big"))
+            self._socket.sendall(head + mask + masked.to_bytes(size, "big"))
 
     def receive(self) -> tuple[int, bytes]:
-        """The next message and its kind, text or binary. Raises `ServiceError` where the stream ends."""
+        """The next message and its opcode, text or binary. Raises `ServiceError` if the stream ends."""
         kind, message = 0, b""
         while True:
             first, size = self._read(2)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from liveportrait.apps.live.gallery import Gallery
     from liveportrait.apps.live.outputs import Output
 
-LONGEST_SIDE = 1024  # px of a live picture, unless --max-size says more
+MAX_SIDE = 1024  # px of a live picture, unless --max-size allows more
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LiveOptions(DriveOptions, SourceOptions):
     """How live portraits are opened and moved."""
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for transparency, which no camera's picture has."""
+        """Raise `UserError` for transparency, which live pictures cannot have."""
         super().__post_init__()
         if self.alpha:
             raise UserError("live pictures have no transparency: leave out --alpha")
@@ -71,7 +71,7 @@ class LivePortrait:
     options: OmitArgPrefixes[LiveOptions] = field(default_factory=LiveOptions)
 
     def run(self) -> None:
-        """Follow the camera until a signal, the window or the page's owner ends it."""
+        """Follow the camera until a signal or the window ends it."""
         from liveportrait.media import check_input
 
         for path in self.portraits:
@@ -83,7 +83,7 @@ class LivePortrait:
 
     @property
     def _options(self) -> LiveOptions:
-        return self.options if self.options.max_size else replace(self.options, max_size=LONGEST_SIDE)
+        return self.options if self.options.max_size else replace(self.options, max_size=MAX_SIDE)
 
     def _serve_page(self) -> None:
         from liveportrait.apps.live.gallery import sample_portraits
@@ -92,26 +92,28 @@ class LivePortrait:
 
         def extend(application: FastAPI) -> None:
             galleries.append(gallery := application.state.gallery)
-            gallery.exhibit(named(self.portraits) or sample_portraits(), self._options, self._options)
+            gallery.set_portraits(
+                portrait_names(self.portraits) or sample_portraits(), self._options, self._options
+            )
 
         def show(address: str) -> None:
             for name in galleries[0].names:
-                # A portrait without a face, or an option that does not suit it, is told here and not on the page.
+                # Report a portrait without a face, or an unsuitable option, here rather than on the page.
                 galleries[0].portrait(name).live(self._options).close()
             print(f"the live page is {address}/live", flush=True)
             if self.open and has_display():
                 webbrowser.open(f"{address}/live")
 
-        # The service beneath keeps its files for as long as the page is there.
+        # The underlying service keeps its files while the page runs.
         with temporary_folder() as data:
             settings = ServerSettings(data=data, port=self.port, networks=self.networks, end_seconds=0)
             serve(settings, extend, show)
 
     def _run_here(self, camera_name: str) -> None:
-        """Follow a camera of this machine, without a browser."""
+        """Follow a local camera, without a browser."""
         from liveportrait.animation.compositor import watermark_for
         from liveportrait.apps.live.camera import Camera
-        from liveportrait.apps.live.local import LocalLoop, until_told
+        from liveportrait.apps.live.local import LocalLoop, stop_event
         from liveportrait.apps.live.outputs import Recording, VirtualCamera
         from liveportrait.apps.live.window import Window
 
@@ -141,43 +143,43 @@ class LivePortrait:
                 mark = watermark_for(source, animator.engine.variant, self._options, "live")
                 recording.seal = seal.about(source.file, source.sha256, mark.payload if mark else None)
             loop = LocalLoop(portraits, self._options, camera)
-            event = stack.enter_context(until_told())  # from now on; until then a signal ends it at once
+            event = stack.enter_context(stop_event())  # until here, a signal ends the program at once
             window: Window | None = None
             if self.window:
                 window = stack.enter_context(Window("liveportrait", {**loop.keys, "Escape": event.set}))
                 outputs.append(window)
-            tell = stack.enter_context(telling())
+            report = stack.enter_context(status_line())
             lost: UserError | None = None
             try:
-                told = loop.run(
-                    outputs, lambda: not event.is_set() and (window is None or window.is_open), tell
+                stats = loop.run(
+                    outputs, lambda: not event.is_set() and (window is None or window.is_open), report
                 )
             except UserError as error:
-                lost = error  # what was recorded until then is kept
+                lost = error  # keep what was recorded so far
         if recording and recording.frames:
             print(f"wrote {self.record}; {seal.summary}")
         if lost:
             raise lost
-        print(told)
+        print(stats)
 
 
-def named(portraits: tuple[Path, ...]) -> dict[str, Path]:
-    """Names for files: without suffixes and folders where that is enough to tell them apart."""
+def portrait_names(portraits: tuple[Path, ...]) -> dict[str, Path]:
+    """Names for files: their stems where these are unique, otherwise their paths."""
     stems = [path.stem for path in portraits]
     return {path.stem if stems.count(path.stem) == 1 else str(path): path for path in portraits}
 
 
 def has_display() -> bool:
-    """Whether a browser opened here would be seen: without a display, it might be one in the terminal."""
+    """Whether a browser opened here would be visible: without a display, it might open in the terminal."""
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 @contextmanager
-def telling() -> Iterator[Callable[[object], None]]:
-    """A function that shows how it goes in a line of the terminal; nothing where standard error is none."""
+def status_line() -> Iterator[Callable[[object], None]]:
+    """A function that shows the state in one line of the terminal; does nothing if standard error is not one."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda told: None
+        yield lambda stats: None
         return
     with console.status("waiting for the camera") as status:
-        yield lambda told: status.update(str(told))
+        yield lambda stats: status.update(str(stats))

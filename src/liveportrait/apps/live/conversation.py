@@ -1,4 +1,4 @@
-"""One visitor of the live stream: messages come and go in the event loop, pictures are made in a thread."""
+"""One visitor's live stream: messages are handled in the event loop, pictures are rendered in a thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from functools import partial
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from liveportrait.apps.live.frames import NOT_ALLOWED, NOT_TAKEN, TOO_BIG, Refusal, parse, unpack
+from liveportrait.apps.live.frames import (
+    MESSAGE_TOO_BIG,
+    POLICY_VIOLATION,
+    UNSUPPORTED_DATA,
+    Refusal,
+    parse,
+    unpack,
+)
 from liveportrait.apps.live.gallery import Gallery
 from liveportrait.apps.live.newest import NewestFirst
 from liveportrait.apps.live.options import changed_options, speech_options
@@ -20,11 +27,9 @@ from liveportrait.apps.server.settings import LiveLimits
 from liveportrait.errors import UserError
 
 COMMANDS = "reset, portrait, options, format, voice, interrupt, seen, alive"
-MOST_UNREAD = 100  # messages that may wait for a client to read them
-ON_THE_WAY = (
-    3  # pictures, those being made too, that a client has not said to have seen; the next waits for that
-)
-LONGEST_REASON = 120  # bytes of a closing frame's reason (RFC 6455, 5.5), the code and some room left aside
+MAX_UNREAD_MESSAGES = 100  # waiting for the client to read them
+MAX_PICTURES_IN_FLIGHT = 3  # being rendered, or not yet acknowledged by the client
+MAX_REASON_BYTES = 120  # of a close frame's reason: RFC 6455, 5.5, allows 125 with the code
 
 
 class Conversation:
@@ -34,52 +39,54 @@ class Conversation:
         self._socket, self._gallery, self._limits = socket, gallery, limits
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[bytes | str | Refusal] = asyncio.Queue()
-        self._sent = self._credited = 0  # pictures sent, and known to have arrived
-        self._acknowledges = False  # whether the client says what it has seen
-        self._speaker: Speaker | None = None  # that sound goes to
-        self._ticking: asyncio.Task[None] | None = None
+        self._sent = self._acknowledged = 0  # pictures
+        self._acknowledges = False  # whether the client acknowledges pictures
+        self._speaker: Speaker | None = None  # receives the client's sound
+        self._ticker: asyncio.Task[None] | None = None
         self._studio = Studio(gallery, limits, self._post, lambda: self._thread.give_credit())
         studio = self._studio
-        self._thread = NewestFirst[Arrival | Tick](studio.work, studio.fail, credit=ON_THE_WAY)
+        self._thread = NewestFirst[Arrival | Tick](studio.work, studio.fail, credit=MAX_PICTURES_IN_FLIGHT)
 
     async def run(self) -> None:
-        """Talk until either side ends it. Then the thread has ended too."""
+        """Serve the stream until either side ends it, and its thread has ended."""
         sending = asyncio.create_task(self._send())
         receiving = asyncio.create_task(self._receive())
         try:
-            self._say({"portraits": self._gallery.names, "options": changed_options(self._gallery.drive)})
+            self._send_json(
+                {"portraits": self._gallery.names, "options": changed_options(self._gallery.drive)}
+            )
             await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
             if receiving.done() and isinstance(error := receiving.exception(), Refusal):
                 self._outbox.put_nowait(error)
-                await asyncio.wait((sending,), timeout=5.0)  # a peer that reads nothing is not waited for
+                await asyncio.wait((sending,), timeout=5.0)  # the client may not be reading
         finally:
-            tasks = [task for task in (sending, receiving, self._ticking) if task]
+            tasks = [task for task in (sending, receiving, self._ticker) if task]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            with suppress(asyncio.CancelledError):  # a server that ends waits for no picture
+            with suppress(asyncio.CancelledError):  # at shutdown, do not wait for a picture
                 await asyncio.to_thread(self._end)
 
     async def _receive(self) -> None:
-        """Take what comes, as fast as it comes: frames that are late are dropped here, not in a queue before."""
+        """Receive messages as fast as they arrive, so that late frames are dropped here and not queued upstream."""
         while True:
             try:
                 message = await asyncio.wait_for(self._socket.receive(), self._limits.silence)
             except TimeoutError:
                 if not (self._speaker or self._thread.is_idle):
-                    continue  # whoever waits for a picture has nothing to say
+                    continue  # a client that waits for a picture may be silent
                 raise Refusal(
-                    NOT_ALLOWED, f"nothing came for {self._limits.silence:g} s: start again"
+                    POLICY_VIOLATION, f"nothing arrived for {self._limits.silence:g} s: start again"
                 ) from None
             if message["type"] == "websocket.disconnect":
                 return
             if (data := message.get("bytes")) is not None:
-                self._take(data)
+                self._take_binary(data)
             else:
-                self._obey(message.get("text") or "")
+                self._run_command(message.get("text") or "")
 
     async def _send(self) -> None:
-        with suppress(WebSocketDisconnect, RuntimeError):  # the other side has gone
+        with suppress(WebSocketDisconnect, RuntimeError):  # the client has gone
             while True:
                 item = await self._outbox.get()
                 if isinstance(item, Refusal):
@@ -92,44 +99,45 @@ class Conversation:
                 if not self._acknowledges:
                     self._credit(self._sent)
 
-    def _take(self, message: bytes) -> None:
-        """A binary message: a frame, a photo, or sound."""
+    def _take_binary(self, message: bytes) -> None:
+        """Handle a binary message: a frame, a photo, or sound."""
         received = now()
         if len(message) > self._limits.photo_bytes:
             raise Refusal(
-                TOO_BIG, f"a message has {len(message)} bytes: at most {self._limits.photo_bytes} are taken"
+                MESSAGE_TOO_BIG,
+                f"a message has {len(message)} bytes: at most {self._limits.photo_bytes} are accepted",
             )
         header, body = unpack(message)
         if "portrait" in header:
-            return self._act(partial(self._studio.choose, str(header["portrait"]), body))
+            return self._enqueue(partial(self._studio.choose, str(header["portrait"]), body))
         if "sound" in header:
-            self._saw(header.get("seen"))
-            return self._hear(body)
+            self._acknowledge(header.get("seen"))
+            return self._feed_sound(body)
         number = header.get("frame")
         if len(body) > self._limits.frame_bytes:
             raise Refusal(
-                TOO_BIG,
-                f"frame {number} has {len(body)} bytes: at most {self._limits.frame_bytes} are taken",
+                MESSAGE_TOO_BIG,
+                f"frame {number} has {len(body)} bytes: at most {self._limits.frame_bytes} are accepted",
             )
-        self._saw(header.get("seen"))
+        self._acknowledge(header.get("seen"))
         if self._speaker:
-            return self._refuse("the portrait speaks: send sound, or end it by voice: false")
+            return self._report_error("the portrait is speaking: send sound, or stop it with voice: false")
         self._thread.put(Arrival(number, body, received))
 
-    def _obey(self, text: str) -> None:
-        """A text message: a command."""
+    def _run_command(self, text: str) -> None:
+        """Handle a text message: a command."""
         command = parse(text)
         if command is None:
             raise Refusal(
-                NOT_TAKEN, "text came where a frame (binary) or a command (a JSON object) is expected"
+                UNSUPPORTED_DATA, "a text message must be a command (a JSON object); frames are binary"
             )
         for name, value in command.items():
             if name == "reset":
-                self._act(self._studio.reset)
+                self._enqueue(self._studio.reset)
             elif name == "portrait":
-                self._act(partial(self._studio.choose, str(value)))
+                self._enqueue(partial(self._studio.choose, str(value)))
             elif name == "options":
-                self._act(partial(self._studio.change, value))
+                self._enqueue(partial(self._studio.change, value))
             elif name == "format":
                 self._studio.format = "webp" if value == "webp" else "jpeg"
             elif name == "voice":
@@ -138,62 +146,62 @@ class Conversation:
                 if self._speaker:
                     self._speaker.interrupt()
             elif name == "seen":
-                self._saw(value)
+                self._acknowledge(value)
             elif name != "alive":
-                self._refuse(f"there is no command {name!r}: {COMMANDS}")
+                self._report_error(f"there is no command {name!r}: choose from {COMMANDS}")
 
-    def _saw(self, number: object) -> None:
-        """The client says up to which number it has pictures."""
+    def _acknowledge(self, number: object) -> None:
+        """Handle the number of the last picture that the client has shown."""
         if isinstance(number, int):
             self._acknowledges = True
             self._credit(min(number, self._sent))
 
     def _speak(self, values: object) -> None:
-        """Begin to speak with these options, or, with `false`, follow the camera again."""
-        if self._ticking:
-            self._ticking.cancel()
-        self._speaker = self._ticking = None
+        """Start speaking with these options or, with `false`, follow the camera again."""
+        if self._ticker:
+            self._ticker.cancel()
+        self._speaker = self._ticker = None
         if values is not False:
             try:
                 self._speaker = Speaker(speech_options(values if isinstance(values, dict) else {}))
             except UserError as error:
-                return self._refuse(str(error))
-            self._ticking = asyncio.create_task(self._tick(1 / self._speaker.options.fps))
-        self._act(partial(self._studio.begin, self._speaker, values))
+                return self._report_error(str(error))
+            self._ticker = asyncio.create_task(self._tick(1 / self._speaker.options.fps))
+        self._enqueue(partial(self._studio.begin, self._speaker, values))
 
     async def _tick(self, period: float) -> None:
-        """Ask for a picture when its time has come; one that is still waited for is left out."""
+        """Ask for a picture in every period; one that is still waiting is skipped."""
         begun, count = self._loop.time(), 0
         while True:
             self._thread.put(Tick())
             count += 1
             await asyncio.sleep(begun + count * period - self._loop.time())
 
-    def _hear(self, samples: bytes) -> None:
+    def _feed_sound(self, samples: bytes) -> None:
         if self._speaker is None:
-            return self._refuse("the portrait follows a camera: begin to speak by voice")
+            return self._report_error("the portrait is following a camera: send voice to make it speak")
         try:
             self._speaker.feed(samples)
         except Refusal:
             raise
         except UserError as error:
-            self._refuse(str(error))
+            self._report_error(str(error))
 
-    def _refuse(self, sentence: str) -> None:
-        """Say that something is not done, and go on."""
-        if self._outbox.qsize() >= MOST_UNREAD:
-            raise Refusal(NOT_ALLOWED, "answers are not read: start again")
-        self._say({"error": sentence})
+    def _report_error(self, sentence: str) -> None:
+        """Report an error without ending the stream."""
+        if self._outbox.qsize() >= MAX_UNREAD_MESSAGES:
+            raise Refusal(POLICY_VIOLATION, "too many unread messages: read them, and start again")
+        self._send_json({"error": sentence})
 
-    def _act(self, action: Callable[[], None]) -> None:
-        if not self._thread.act(action):
-            raise Refusal(NOT_ALLOWED, "commands come faster than they can be done: start again")
+    def _enqueue(self, action: Callable[[], None]) -> None:
+        if not self._thread.enqueue(action):
+            raise Refusal(POLICY_VIOLATION, "commands arrive faster than they can be run: start again")
 
     def _credit(self, number: int) -> None:
-        """Pictures up to that number have arrived."""
-        if number > self._credited:
-            self._thread.give_credit(number - self._credited)
-            self._credited = number
+        """Note that pictures up to this number have arrived."""
+        if number > self._acknowledged:
+            self._thread.give_credit(number - self._acknowledged)
+            self._acknowledged = number
 
     def _end(self) -> None:
         self._thread.close()
@@ -203,12 +211,12 @@ class Conversation:
         with suppress(RuntimeError):  # the event loop has ended
             self._loop.call_soon_threadsafe(self._outbox.put_nowait, item)
 
-    def _say(self, message: dict[str, object]) -> None:
+    def _send_json(self, message: dict[str, object]) -> None:
         self._outbox.put_nowait(json.dumps(message))
 
 
 async def refuse(socket: WebSocket, refusal: Refusal) -> None:
-    """Say why, in full, and close; the closing frame has room for the beginning."""
+    """Send the full reason, and close; the close frame has room only for its beginning."""
     await socket.send_text(json.dumps({"error": str(refusal), "code": refusal.code}))
-    reason = str(refusal).encode()[:LONGEST_REASON].decode(errors="ignore")
+    reason = str(refusal).encode()[:MAX_REASON_BYTES].decode(errors="ignore")
     await socket.close(refusal.code, reason)

@@ -1,4 +1,4 @@
-"""A portrait that follows a camera, and may be exchanged for another while it does."""
+"""A portrait that follows a camera, and can be switched for another while it does."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from liveportrait.animation.session import Session
 from liveportrait.errors import UserError
 from liveportrait.types import Image
 
-LONGEST_GAP = 1.0  # s between frames; a longer one was a pause, and says nothing of the rate
+MAX_GAP_S = 1.0  # between frames; a longer gap was a pause, and does not count towards the rate
 
 
 class Follower:
-    """Frames of a camera in, frames of a portrait out. It belongs to one thread.
+    """A camera's frames in, a portrait's frames out. Use it from one thread.
 
-    Another portrait, or other options, go on from the look that motion started from: nobody has to look straight
-    ahead again. A camera that changes its size (a phone that is turned) starts anew.
+    Another portrait, or other options, continue from the same start frame: nobody has to look straight ahead again.
+    A camera that changes its size (a phone that is turned) restarts motion.
     """
 
     def __init__(self, portrait: Portrait, options: DriveOptions | None = None, rate: float = 25.0) -> None:
-        """`rate`: frames/s that will be asked for; it is measured as they come. Raises `UserError`."""
+        """`rate`: expected frames/s, until it has been measured. Raises `UserError`."""
         self._rate, self._last_call = rate, 0.0
         self._start: Image | None = None  # the camera's frame that motion starts from
         self._shape: tuple[int, ...] | None = None
         self._portrait, self._options = portrait, options or DriveOptions()
-        self._session, self._live = self._begun(portrait, self._options)
+        self._session, self._live = self._begin_live(portrait, self._options)
         self._before = self._spent()
         self.stages: dict[str, StageTime] = {}
-        """what each stage took since the frame before the last one; of frames side by side, of all of them"""
+        """time per stage since the frame before the last one, summed over frames rendered in parallel"""
 
     @property
     def face_found(self) -> bool:
@@ -41,74 +41,74 @@ class Follower:
 
     @property
     def has_started(self) -> bool:
-        """Whether a face was seen since the start: motion goes by how it looked."""
+        """Whether a face has been seen since the last reset; motion is relative to that frame."""
         return self._start is not None
 
     @property
     def portrait(self) -> Portrait:
-        """Whose frames come out."""
+        """The portrait whose frames come out."""
         return self._portrait
 
     @property
     def rate(self) -> float:
-        """Frames/s, a mean over the last ones."""
+        """Frames/s, a moving average."""
         return self._rate
 
     def __call__(self, frame: Image) -> Image:
-        """The portrait's next frame for one of the camera, (H,W,3) uint8 RGB each. Raises `UserError`."""
-        self._see(frame)
+        """The portrait's frame for a frame of the camera, both (H,W,3) uint8 RGB. Raises `UserError`."""
+        self._before_frame(frame)
         picture = self._live(frame)
-        self._note(frame)
+        self._after_frame(frame)
         self.measure()
         return picture
 
     @property
     def at_once(self) -> int:
-        """How many frames are made side by side."""
+        """How many frames are rendered in parallel."""
         return self._live.at_once
 
     def begin(self, frame: Image) -> Future[Image]:
-        """The same, made by another thread. `measure` when it is done."""
-        self._see(frame)
+        """The same, rendered in another thread. Call `measure` when it is done."""
+        self._before_frame(frame)
         picture = self._live.begin(frame)
-        self._note(frame)
+        self._after_frame(frame)
         return picture
 
     def measure(self) -> None:
-        """Take down what was spent on the last frame."""
+        """Update `stages` after a frame."""
         spent = self._spent()
-        self.stages = {name: _less(each, self._before[name]) for name, each in spent.items()}
+        self.stages = {name: _difference(each, self._before[name]) for name, each in spent.items()}
         self._before = spent
 
-    def _see(self, frame: Image) -> None:
+    def _before_frame(self, frame: Image) -> None:
         self._measure_rate()
         if self._shape not in (None, frame.shape):
             self.reset()
         self._shape = frame.shape
 
-    def _note(self, frame: Image) -> None:
+    def _after_frame(self, frame: Image) -> None:
         if self._start is None and self._live.face_found:
             self._start = frame
 
     def reset(self) -> None:
-        """Start anew from the next frame that shows a face."""
+        """Restart motion from the next frame that shows a face."""
         self._start = None
-        self._exchange(self._portrait, self._options)
+        self._restart(self._portrait, self._options)
 
     def switch(self, portrait: Portrait) -> None:
-        """Go on with another portrait. Raises `UserError` where the options do not suit it, and keeps the old one."""
-        self._exchange(portrait, self._options)
+        """Switch to another portrait. Raises `UserError` if the options do not suit it, and keeps the old one."""
+        self._restart(portrait, self._options)
 
     def change(self, options: DriveOptions) -> None:
-        """Go on with other options. Raises `UserError` where they do not suit the portrait, and keeps the old ones."""
-        self._exchange(self._portrait, options)
+        """Switch to other options. Raises `UserError` if they do not suit the portrait, and keeps the old ones."""
+        self._restart(self._portrait, options)
 
     def close(self) -> None:
-        """Take no frames any more."""
+        """Stop accepting frames."""
         self._live.close()
 
-    def _exchange(self, portrait: Portrait, options: DriveOptions) -> None:
-        session, live = self._begun(portrait, options)
+    def _restart(self, portrait: Portrait, options: DriveOptions) -> None:
+        session, live = self._begin_live(portrait, options)
         if self._start is not None:
             live(self._start)
         self._live.close()
@@ -116,7 +116,7 @@ class Follower:
         self._session, self._live = session, live
         self._before = self._spent()
 
-    def _begun(self, portrait: Portrait, options: DriveOptions) -> tuple[Session, Live]:
+    def _begin_live(self, portrait: Portrait, options: DriveOptions) -> tuple[Session, Live]:
         if options.alpha:
             raise UserError("live pictures have no transparency: leave out alpha")
         session = portrait.session()
@@ -126,12 +126,12 @@ class Follower:
         return dict(self._session.clock.profile(0).stages)
 
     def _measure_rate(self) -> None:
-        """Smoothing goes by the rate, which is the machine's own where that is slower than the camera."""
+        """Smoothing depends on the rate; it is this machine's, if slower than the camera's."""
         now = time.monotonic()
         gap, self._last_call = now - self._last_call, now
-        if 0 < gap < LONGEST_GAP:
+        if 0 < gap < MAX_GAP_S:
             self._rate += 0.1 * (min(1 / gap, 120.0) - self._rate)
 
 
-def _less(spent: StageTime, before: StageTime) -> StageTime:
+def _difference(spent: StageTime, before: StageTime) -> StageTime:
     return StageTime(spent.busy - before.busy, spent.cpu - before.cpu)

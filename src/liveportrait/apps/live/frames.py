@@ -1,7 +1,7 @@
-"""Messages of the stream of live frames: a header in JSON and a picture, in one piece.
+"""The messages of a live stream: a JSON header followed by a picture.
 
-A binary message is the length of the header (4 bytes, big end first), the header (JSON, UTF-8), and the bytes of a
-picture. docs/guide/live.md lists what headers hold.
+A binary message is the length of the header (4 bytes, big-endian), the header (JSON, UTF-8), and the bytes of a
+picture. docs/guide/live.md lists the headers' fields.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ import PIL.Image
 from liveportrait.errors import UserError
 from liveportrait.types import Image
 
-# Reasons to close a WebSocket (RFC 6455, 7.4.1, and its registry).
-NOT_TAKEN, DAMAGED, NOT_ALLOWED, TOO_BIG, FAILED, TRY_LATER = 1003, 1007, 1008, 1009, 1011, 1013
+# WebSocket close codes (RFC 6455, 7.4.1, and its registry).
+UNSUPPORTED_DATA, INVALID_DATA, POLICY_VIOLATION = 1003, 1007, 1008
+MESSAGE_TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1009, 1011, 1013
 
-LONGEST_HEADER = 64 * 1024  # bytes
+MAX_HEADER_BYTES = 64 * 1024
 QUALITY = 85  # of JPEG and WebP
 
 
 class Refusal(UserError):
-    """Something that ends the stream: a sentence and the code with which the WebSocket is closed."""
+    """An error that ends the stream: a sentence, and the close code of the WebSocket."""
 
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -34,26 +35,27 @@ class Refusal(UserError):
 
 
 def pack(header: Mapping[str, object], body: bytes) -> bytes:
-    """A message."""
+    """Encode a message."""
     head = json.dumps(header, separators=(",", ":")).encode()
     return struct.pack(">I", len(head)) + head + body
 
 
 def unpack(message: bytes) -> tuple[dict[str, object], bytes]:
-    """Header and body of a message. Raises `Refusal` where it is none."""
+    """The header and body of a message. Raises `Refusal` if it is malformed."""
     length = int.from_bytes(message[:4], "big")
-    if len(message) < 4 or not 0 < length <= min(len(message) - 4, LONGEST_HEADER):
+    if len(message) < 4 or not 0 < length <= min(len(message) - 4, MAX_HEADER_BYTES):
         raise Refusal(
-            DAMAGED, "a message begins with the length of its header in 4 bytes and the header in JSON"
+            INVALID_DATA,
+            "a message must begin with the length of its header in 4 bytes and the header in JSON",
         )
     header = parse(message[4 : 4 + length])
     if header is None:
-        raise Refusal(DAMAGED, "the header of a message is not a JSON object")
+        raise Refusal(INVALID_DATA, "the header of a message is not a JSON object")
     return header, message[4 + length :]
 
 
 def parse(text: str | bytes) -> dict[str, object] | None:
-    """The JSON object in a text, None where there is none."""
+    """The JSON object in a text; None if it is not one."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -61,34 +63,36 @@ def parse(text: str | bytes) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def decode_frame(data: bytes, name: str, most_pixels: int) -> Image:
-    """The picture (H,W,3) uint8 RGB of a camera's frame in JPEG or WebP; `name` for errors.
+def decode_frame(data: bytes, name: str, max_pixels: int) -> Image:
+    """Decode a camera's frame in JPEG or WebP to (H,W,3) uint8 RGB; `name` is for errors.
 
-    Raises `Refusal` for another kind of file, one that is cut off or damaged, and one of more pixels: these are read
-    from its first bytes, before it is decoded.
+    Raises `Refusal` for another format, a truncated or damaged frame, and one of more than `max_pixels`, which is
+    checked in the header before decoding.
     """
     if data[:3] == b"\xff\xd8\xff":
-        whole = data.rstrip(b"\0").endswith(b"\xff\xd9")
+        is_complete = data.rstrip(b"\0").endswith(b"\xff\xd9")
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        whole = len(data) >= int.from_bytes(data[4:8], "little") + 8
+        is_complete = len(data) >= int.from_bytes(data[4:8], "little") + 8
     else:
-        raise Refusal(NOT_TAKEN, f"{name} is neither JPEG nor WebP")
-    if not whole:
-        raise Refusal(DAMAGED, f"{name} is cut off")
+        raise Refusal(UNSUPPORTED_DATA, f"{name} is neither JPEG nor WebP")
+    if not is_complete:
+        raise Refusal(INVALID_DATA, f"{name} is truncated")
     width, height = picture_size(data) or (0, 0)
-    if width * height > most_pixels:
-        raise Refusal(TOO_BIG, f"{name} is {width}x{height} px: at most {most_pixels} pixels are taken")
+    if width * height > max_pixels:
+        raise Refusal(
+            MESSAGE_TOO_BIG, f"{name} is {width}x{height} px: at most {max_pixels} pixels are accepted"
+        )
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if width else None
     except cv2.error:
         picture = None
     if picture is None:
-        raise Refusal(DAMAGED, f"{name} is damaged")
+        raise Refusal(INVALID_DATA, f"{name} is damaged")
     return np.asarray(picture, np.uint8)
 
 
 def picture_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a picture, px, read from its head; None where it is no picture that Pillow knows."""
+    """Width and height (px) from a picture's header; None if Pillow does not recognise it."""
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             return picture.size
@@ -97,7 +101,7 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
 
 
 def encode_frame(picture: Image, kind: str = "jpeg") -> bytes:
-    """A picture (H,W,3) uint8 RGB as JPEG, or WebP."""
+    """Encode a picture (H,W,3) uint8 RGB as JPEG or WebP."""
     suffix, quality = (
         (".webp", cv2.IMWRITE_WEBP_QUALITY) if kind == "webp" else (".jpg", cv2.IMWRITE_JPEG_QUALITY)
     )

@@ -1,4 +1,4 @@
-"""Portraits by name that live streams choose from: opened when first asked for, each once for all."""
+"""The named portraits that live streams choose from; each is opened on first use and shared by all streams."""
 
 from __future__ import annotations
 
@@ -21,41 +21,39 @@ if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
     from liveportrait.animation.portrait import Portrait
 
-LONGEST_SIDE = (
-    1024  # px of a live picture, unless the options say more: larger ones take long to send and to show
-)
-THUMBNAIL = 320  # px, longest side
+MAX_SIDE = 1024  # px of a live picture by default: larger ones are slow to send and to draw
+THUMBNAIL_SIDE = 320  # px, longest side
 
 
 class Gallery:
-    """Names and what they stand for: some samples, until others are exhibited. Any thread may call its methods."""
+    """Portraits by name: samples, until `set_portraits` replaces them. Methods may be called from any thread."""
 
     def __init__(self, load: Callable[[], Animator]) -> None:
-        """`load` gives the animator, which may take seconds."""
+        """`load` returns the animator, which may take seconds."""
         self._load = load
         self._opened: dict[str, Portrait] = {}
         self._opening = threading.Lock()
-        self.exhibit(sample_portraits())
+        self.set_portraits(sample_portraits())
 
-    def exhibit(
+    def set_portraits(
         self,
         portraits: Mapping[str, Path | Image],
         source: SourceOptions | None = None,
         drive: DriveOptions | None = None,
     ) -> None:
-        """Replace all portraits before streams begin: files or photos (H,W,3) uint8 RGB, how to open and move them."""
+        """Replace all portraits, before any stream starts: files or photos (H,W,3) uint8 RGB, and their options."""
         self.close()
         self._sources = dict(portraits)
-        self._options = source or SourceOptions(max_size=LONGEST_SIDE)
+        self._options = source or SourceOptions(max_size=MAX_SIDE)
         self.drive = drive or DriveOptions()
 
     @property
     def names(self) -> list[str]:
-        """All names, in the order in which they were given."""
+        """All names, in the order given."""
         return list(self._sources)
 
     def portrait(self, name: str) -> Portrait:
-        """A portrait, ready to be moved. Raises `UserError` where there is none of that name, or it does not open."""
+        """The open portrait with a name. Raises `UserError` if there is none, or it cannot be opened."""
         if name not in self._sources:
             choice = f"choose one of {', '.join(self._sources)}" if self._sources else "send a photo"
             raise UserError(f"there is no portrait {name!r}: {choice}")
@@ -69,27 +67,27 @@ class Gallery:
         portrait = self.portrait(name)
         with portrait.source.frames(portrait.session()) as frames:
             picture = next(iter(frames))
-        ratio = min(THUMBNAIL / max(picture.shape[:2]), 1.0)
+        ratio = min(THUMBNAIL_SIDE / max(picture.shape[:2]), 1.0)
         small = cv2.resize(picture, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
         return encode_frame(np.asarray(small, np.uint8))
 
     def open_photo(self, photo: bytes, name: str) -> Portrait:
-        """A photo that somebody sent, as a portrait that is theirs: it gets no name here, and no file stays.
+        """Open a visitor's photo as a private portrait, which is not added to the gallery; no file remains.
 
-        `name` is for errors. Raises `UserError` where it is no photo, or shows no face.
+        `name` is for errors. Raises `UserError` if it is not a photo, or shows no face.
         """
         with temporary_folder() as folder:
             path = folder / "photo"
             path.write_bytes(photo)
             try:
                 if not _is_photo(path):
-                    raise UserError(f"{path} is no photo: choose a JPEG, PNG or WebP picture")
+                    raise UserError(f"{path} is not a photo: choose a JPEG, PNG or WebP picture")
                 return self._load().open(path, self._options)
             except UserError as error:
                 raise UserError(str(error).replace(str(path), name)) from error
 
     def close(self) -> None:
-        """Let go of what was opened."""
+        """Close the portraits."""
         with self._opening:
             for portrait in self._opened.values():
                 portrait.close()
@@ -104,7 +102,7 @@ def _is_photo(path: Path) -> bool:
 
 
 def sample_portraits() -> dict[str, Path | Image]:
-    """Scikit-image's astronaut and cat; nothing where it is not installed."""
+    """The astronaut and the cat from scikit-image; empty if it is not installed."""
     try:
         from skimage.data import astronaut, chelsea
     except ImportError:

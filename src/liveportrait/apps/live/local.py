@@ -1,4 +1,4 @@
-"""A portrait that follows a camera of this machine, without a browser."""
+"""A portrait that follows a local camera, without a browser."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from liveportrait.apps.live.follower import Follower
 from liveportrait.apps.live.outputs import Output
 from liveportrait.types import Image
 
-REPORT_EVERY = 0.5  # s
-LOOK_EVERY = 0.005  # s, whether there is a newer frame while pictures are made
+REPORT_INTERVAL_S = 0.5
+POLL_S = 0.005  # how often to look for a newer frame while pictures are rendered
 
 
 @dataclass(frozen=True)
-class Told:
-    """What was seen of a run."""
+class Stats:
+    """The figures of a run."""
 
     frames: int
     rate: float  # frames/s
-    latency: float  # s from the camera's frame to the picture's outputs, a mean of the last ones
+    latency: float  # s from the camera's frame to the outputs, a moving average
     face_found: bool
 
     def __str__(self) -> str:
-        told = f"{self.frames} frames, {pace(self.rate)}, {1000 * self.latency:.0f} ms from camera to picture"
-        return told if self.face_found else f"{told}; no face in sight: the portrait waits"
+        text = f"{self.frames} frames, {pace(self.rate)}, {1000 * self.latency:.0f} ms from camera to picture"
+        return text if self.face_found else f"{text}; no face in sight: the portrait waits"
 
 
 class LocalLoop:
-    """Takes the camera's newest frame, moves the portrait, and hands the picture to the outputs, until told to end."""
+    """Reads the camera's newest frame, moves the portrait, and sends the picture to the outputs, until stopped."""
 
     def __init__(self, portraits: Sequence[Portrait], options: DriveOptions, camera: Camera) -> None:
         self._portraits, self._camera = portraits, camera
@@ -50,7 +50,7 @@ class LocalLoop:
 
     @property
     def keys(self) -> dict[str, Callable[[], None]]:
-        """What the keys of a window do: r, look straight and press; 1 to 9, the portraits."""
+        """What a window's keys do: r, reset while looking straight ahead; 1 to 9, switch portraits."""
         chosen = {
             str(number): partial(self._follower.switch, portrait)
             for number, portrait in enumerate(self._portraits[:9], 1)
@@ -58,40 +58,43 @@ class LocalLoop:
         return {"r": self._follower.reset, **chosen}
 
     def run(
-        self, outputs: Sequence[Output], goes_on: Callable[[], bool], tell: Callable[[Told], None]
-    ) -> Told:
-        """Go on while it may and a film lasts; `tell` is called now and then. Raises `UserError` for a lost camera."""
-        told_at = 0.0
-        coming: deque[tuple[Future[Image], float]] = deque()  # with the time of its frame
+        self, outputs: Sequence[Output], keep_going: Callable[[], bool], report: Callable[[Stats], None]
+    ) -> Stats:
+        """Run until `keep_going` is false or a video file ends; `report` is called regularly.
+
+        Raises `UserError` if the camera is lost.
+        """
+        reported_at = 0.0
+        pending: deque[tuple[Future[Image], float]] = deque()  # with the time of its frame
         try:
-            while goes_on():
-                if not coming or (self._camera.has_newer and len(coming) < self._follower.at_once):
+            while keep_going():
+                if not pending or (self._camera.has_newer and len(pending) < self._follower.at_once):
                     if (seen := self._camera.newest()) is None:
                         break
-                    coming.append((self._follower.begin(seen.picture), seen.time))
-                if not wait((coming[0][0],), LOOK_EVERY).done:
+                    pending.append((self._follower.begin(seen.picture), seen.time))
+                if not wait((pending[0][0],), POLL_S).done:
                     continue
-                made, taken = coming.popleft()
+                made, taken = pending.popleft()
                 picture = made.result()
                 for output in outputs:
                     output(picture)
                 self._frames += 1
                 now = time.monotonic()
                 self._latency += (now - taken - self._latency) / min(self._frames, 20)
-                if now - told_at > REPORT_EVERY:
-                    told_at = now
-                    tell(self._told())
+                if now - reported_at > REPORT_INTERVAL_S:
+                    reported_at = now
+                    report(self._stats())
         finally:
             self._follower.close()
-        return self._told()
+        return self._stats()
 
-    def _told(self) -> Told:
-        return Told(self._frames, self._follower.rate, self._latency, self._follower.face_found)
+    def _stats(self) -> Stats:
+        return Stats(self._frames, self._follower.rate, self._latency, self._follower.face_found)
 
 
 @contextmanager
-def until_told() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, or a request to end, sets: what is being recorded is finished. A second one interrupts."""
+def stop_event() -> Iterator[threading.Event]:
+    """An event set by the first SIGINT or SIGTERM, so that a recording can be finished; a second signal interrupts."""
     event = threading.Event()
     before: dict[int, Any] = {}
 

@@ -1,4 +1,4 @@
-"""A thread for work that cannot keep up: what waits is replaced by what is newer, so that nothing gets old."""
+"""A thread for work that cannot keep up with its input: a newer item replaces the one that waits."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-MOST_ACTIONS = 8  # that may wait: an uploaded picture is held by each
+MAX_ACTIONS = 8  # in the queue: each may hold an uploaded picture
 
 
 class NewestFirst(Generic[T]):
-    """Calls `work(item, skipped)` in a thread for the newest item, `skipped` being how many it replaced.
+    """Calls `work(item, skipped)` in a thread for the newest item, which replaced `skipped` others.
 
-    Actions run in the same thread, in their order and before the item that waits. So that results do not pile up
-    where they are sent to either, there is `credit` for a number of them at first, and each takes one;
-    `give_credit` gives it back.
+    Actions run in the same thread, in order and before the waiting item. So that results do not pile up at the
+    receiver either, each item uses up one of `credit` credits; `give_credit` returns them.
     """
 
     def __init__(
         self, work: Callable[[T, int], None], failed: Callable[[Exception], None], credit: int = 1
     ) -> None:
-        """`failed` is called in the thread with what `work` or an action raises; the thread goes on."""
+        """`failed` is called in the thread with any exception of `work` or an action; the thread continues."""
         self._work, self._failed = work, failed
         self._item: T | None = None
         self._skipped = 0
@@ -36,34 +35,34 @@ class NewestFirst(Generic[T]):
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing to do until something comes."""
+        """Whether the thread is waiting for input."""
         with self._changed:
             return not (self._is_busy or self._actions or self._may_work())
 
     def put(self, item: T) -> None:
-        """Hand in an item, in the place of one that still waits."""
+        """Submit an item, replacing one that still waits."""
         with self._changed:
             self._skipped += self._item is not None
             self._item = item
             self._changed.notify()
 
-    def act(self, action: Callable[[], None]) -> bool:
-        """Have the thread do something. False, and it is not done, where too much waits already."""
+    def enqueue(self, action: Callable[[], None]) -> bool:
+        """Queue an action for the thread; returns False, and drops it, if the queue is full."""
         with self._changed:
-            if len(self._actions) >= MOST_ACTIONS:
+            if len(self._actions) >= MAX_ACTIONS:
                 return False
             self._actions.append(action)
             self._changed.notify()
             return True
 
     def give_credit(self, results: int = 1) -> None:
-        """Allow so many results more."""
+        """Allow `results` more items."""
         with self._changed:
             self._credit += results
             self._changed.notify()
 
     def close(self, timeout: float | None = None) -> bool:
-        """End the thread once it is done with what it is at, and drop what waits. Whether it has ended by then."""
+        """End the thread after its current step and drop what waits; returns whether it ended within `timeout` (s)."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
@@ -78,7 +77,7 @@ class NewestFirst(Generic[T]):
                 self._failed(error)
 
     def _next(self) -> Callable[[], None] | None:
-        """What to do next, once there is something; None at the end."""
+        """Wait for the next step; None when closing."""
         with self._changed:
             self._is_busy = False
             self._changed.wait_for(lambda: self._is_closing or self._actions or self._may_work())

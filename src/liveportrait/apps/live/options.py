@@ -1,4 +1,4 @@
-"""The options of live portraits by the names that the command line gives them."""
+"""The options of live portraits, named as on the command line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def live_options(values: Mapping[str, object]) -> DriveOptions:
     names = {field.name for field in fields(DriveOptions)}
     for field in fields(AnimateOptions):
         if field.name not in names and getattr(options, field.name) != field.default:
-            raise UserError(f"{field.name} is chosen before a portrait moves: leave it out of live options")
+            raise UserError(f"{field.name} cannot be changed in a live stream: leave it out")
     return DriveOptions(**{name: getattr(options, name) for name in names})
 
 
 def changed_options(options: DriveOptions) -> dict[str, object]:
-    """The options that are not at their defaults, by name, as `live_options` reads them."""
+    """The options that differ from their defaults, by name, in the form that `live_options` reads."""
     groups = (options, DriveOptions()), (options.retarget, RetargetOptions())
     changed = {
         field.name: getattr(group, field.name)
@@ -36,12 +36,14 @@ def changed_options(options: DriveOptions) -> dict[str, object]:
 
 
 def speech_options(values: Mapping[str, object]) -> SpeechOptions:
-    """The options of `Live.voice` with these values, none of them a file. Raises `UserError`."""
+    """The options of `Live.voice` with these values. Raises `UserError`, also for files."""
     names = {field.name for field in fields(SpeechOptions)}
     for spelling, value in values.items():
         name = spelling.replace("-", "_").removeprefix("no_")
         if name not in names:
-            raise UserError(f"there is no option {spelling!r} of a live voice: {', '.join(sorted(names))}")
+            raise UserError(
+                f"a live voice has no option {spelling!r}: choose from {', '.join(sorted(names))}"
+            )
         if name in file_options("speak") and not is_word("speak", name, value):
             raise UserError(f"{spelling} is {value!r}: a live voice takes no files")
     options = options_from("speak", values)

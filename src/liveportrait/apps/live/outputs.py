@@ -1,4 +1,4 @@
-"""Where a live portrait goes beside the screen: a file, and a camera that other programs see."""
+"""Outputs of a live portrait other than the screen: a recording, and a virtual camera."""
 
 from __future__ import annotations
 
@@ -18,32 +18,30 @@ from liveportrait.marking.seal import Seal
 from liveportrait.media import OutputGroup, VideoWriter
 from liveportrait.types import Image
 
-RATE = 25  # frames/s of a recording: pictures are repeated or left out, so that it plays as it was seen
-BUFFER = 8  # pictures that may wait for the encoder
-VIRTUAL_SIZE = 1280, 720  # px: what meetings and OBS expect
+RECORDING_FPS = 25  # constant: pictures are repeated or dropped to keep real time
+MAX_QUEUED_PICTURES = 8  # waiting for the encoder
+VIRTUAL_SIZE = 1280, 720  # px: what meeting software and OBS expect
 
 
 class Output(Protocol):
-    """Takes one picture after the other while its `with` block lasts."""
+    """Receives pictures for the duration of its `with` block."""
 
     def __call__(self, picture: Image) -> None:
-        """Take a picture (H,W,3) uint8 RGB of any size."""
+        """Receive a picture (H,W,3) uint8 RGB of any size."""
         ...
 
 
 class Recording:
-    """A video of the pictures as they came, at a steady rate; complete once its block is left, not there before.
+    """A video of the pictures as they arrived, at a constant frame rate. The file appears when its block ends.
 
-    It keeps the size of its first picture: others are fitted into it.
+    Its size is that of the first picture; others are fitted into it.
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
-        """Raises `UserError`, here or when it writes."""
+        """Raises `UserError`, here or on writing."""
         self._path, self._overwrite = path, overwrite
-        self.seal: Seal | None = None  # what marks the file; to be set before the first picture
-        VideoWriter(
-            path, Fraction(RATE), 2, 2, overwrite=overwrite
-        )  # a name that will not do is told at once
+        self.seal: Seal | None = None  # marks the file; set it before the first picture
+        VideoWriter(path, Fraction(RECORDING_FPS), 2, 2, overwrite=overwrite)  # to refuse a bad path at once
         self._stack = ExitStack()
         self._size: tuple[int, int] | None = None
         self._last: Image | None = None
@@ -60,28 +58,30 @@ class Recording:
         self._stack.__exit__(kind, error, trace)
 
     def __call__(self, picture: Image) -> None:
-        """Add a picture, which is seen from now on."""
+        """Show a picture from now on."""
         now = time.monotonic()
         if self._size is None:
             height, width = picture.shape[:2]
             self._size, self._begin = (width, height), now
             group = self._stack.enter_context(OutputGroup(self.seal))
             writer = self._stack.enter_context(
-                VideoWriter(self._path, Fraction(RATE), width, height, overwrite=self._overwrite, group=group)
+                VideoWriter(
+                    self._path, Fraction(RECORDING_FPS), width, height, overwrite=self._overwrite, group=group
+                )
             )
-            self._write = self._stack.enter_context(write_behind(writer.write, BUFFER))
+            self._write = self._stack.enter_context(write_behind(writer.write, MAX_QUEUED_PICTURES))
         self._repeat_until(now)
         self._last = fitted(picture, *self._size)
 
     def _repeat_until(self, now: float) -> None:
-        """The last picture, as often as it was due; the first of all at least once."""
-        while self._last is not None and self.frames <= (now - self._begin) * RATE:
+        """Write the last picture for every frame that has become due; the very first one at least once."""
+        while self._last is not None and self.frames <= (now - self._begin) * RECORDING_FPS:
             self._write(self._last)
             self.frames += 1
 
 
 class VirtualCamera:
-    """A camera that other programs of this machine see: OBS, meetings. A context manager."""
+    """A virtual camera for other programs on this machine, such as OBS or meeting software. A context manager."""
 
     def __enter__(self) -> VirtualCamera:
         try:
@@ -91,7 +91,7 @@ class VirtualCamera:
                 "a virtual camera needs pyvirtualcam, which is missing: pip install 'liveportrait[camera]'"
             ) from error
         try:
-            self._camera = pyvirtualcam.Camera(*VIRTUAL_SIZE, RATE)
+            self._camera = pyvirtualcam.Camera(*VIRTUAL_SIZE, RECORDING_FPS)
         except RuntimeError as error:
             raise UserError(
                 "there is no virtual camera: on Linux, modprobe v4l2loopback; on Windows and macOS, install OBS and"
@@ -105,17 +105,17 @@ class VirtualCamera:
         self._camera.close()
 
     def __call__(self, picture: Image) -> None:
-        """Show a picture, fitted into 1280x720 px."""
+        """Send a picture, fitted into 1280x720 px."""
         self._camera.send(fitted(picture, *VIRTUAL_SIZE))
 
     @property
     def device(self) -> str:
-        """Its name among the cameras."""
+        """The camera's device name."""
         return str(self._camera.device)
 
 
 def fitted(picture: Image, width: int, height: int) -> Image:
-    """A picture (H,W,3) in the middle of a black one of another size, as large as fits, in proportion."""
+    """A picture (H,W,3) scaled to fit a frame of another size, centred on black, keeping its aspect ratio."""
     tall, wide = picture.shape[:2]
     if (wide, tall) == (width, height):
         return picture

@@ -1,4 +1,4 @@
-"""A portrait that speaks for a visitor of the live stream: sound comes at any time, frames go out by the clock."""
+"""A portrait that speaks in a live stream: sound arrives at any time, frames go out at a constant rate."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.portrait import Portrait
 from liveportrait.animation.speaking.live import MOST_CAUGHT_UP, MOST_WAITING, LiveVoice
 from liveportrait.animation.speaking.options import SpeechOptions
-from liveportrait.apps.live.frames import NOT_TAKEN, Refusal
+from liveportrait.apps.live.frames import UNSUPPORTED_DATA, Refusal
 from liveportrait.errors import UserError
 from liveportrait.media.sound.speech import SPEECH_RATE
 from liveportrait.types import Image
 
 
 class Speaker:
-    """Takes sound from any thread, before it has a portrait already. Everything else belongs to one thread."""
+    """Accepts sound from any thread, even before it has a portrait. All else must be called from one thread."""
 
     def __init__(self, options: SpeechOptions) -> None:
         self.options = options
         self._lock = threading.Lock()
-        self._early = bytearray()  # what came before the voice was there
+        self._early = bytearray()  # sound that arrived before there was a voice
         self._voice: LiveVoice | None = None
-        self._earlier = 0  # samples that were fed to the voices before this one
+        self._earlier = 0  # samples fed to previous voices
         self.stages: dict[str, float] = {}
-        """seconds that each stage took since the frame before the last one; of frames side by side, of all of them"""
+        """seconds per stage since the frame before the last one, summed over frames rendered in parallel"""
         self._before: dict[str, float] = {}
 
     @property
     def waiting(self) -> float:
-        """Seconds of sound that are still to be said."""
+        """Seconds of sound not spoken yet."""
         return self._voice.waiting if self._voice else 0.0
 
     @property
     def said(self) -> int:
-        """How many of the samples that were fed have come out with a frame, or were forgotten with a portrait."""
+        """How many of the samples fed have come out with a frame, or were dropped with a portrait."""
         return self._earlier + (self._voice.said if self._voice else 0)
 
     def begin(self, portrait: Portrait, options: DriveOptions) -> None:
-        """Speak through a portrait from now on; what waited to be said is forgotten. Raises `UserError`."""
+        """Speak through a portrait from now on; drops sound not spoken yet. Raises `UserError`."""
         session = portrait.session()
         voice = portrait.live_with(session, options, self.options.fps).voice(self.options)
         with self._lock:
@@ -52,12 +52,12 @@ class Speaker:
             self._early.clear()
 
     def feed(self, samples: bytes) -> None:
-        """Say this after what waits: 16-bit mono sound at 16 kHz, little end first.
+        """Queue sound to be spoken: 16-bit mono at 16 kHz, little-endian.
 
-        Raises `Refusal` for half a sample, `UserError` where far too much waits.
+        Raises `Refusal` for an odd number of bytes, `UserError` if far too much is waiting.
         """
         if len(samples) % 2:
-            raise Refusal(NOT_TAKEN, f"{len(samples)} bytes of sound are no 16-bit samples")
+            raise Refusal(UNSUPPORTED_DATA, f"{len(samples)} bytes of sound are not 16-bit samples")
         with self._lock:
             if self._voice is None:
                 if len(self._early) + len(samples) > 2 * SPEECH_RATE * MOST_WAITING:
@@ -67,7 +67,7 @@ class Speaker:
         self._voice.feed(np.frombuffer(samples, "<i2"))
 
     def interrupt(self) -> None:
-        """Forget what waits to be said."""
+        """Drop the sound not spoken yet."""
         with self._lock:
             self._early.clear()
         if self._voice:
@@ -75,14 +75,14 @@ class Speaker:
 
     @property
     def at_once(self) -> int:
-        """How many pictures are made side by side."""
+        """How many pictures are rendered in parallel."""
         assert self._voice
         return self._voice.at_once
 
     def ask(self, skipped: int) -> int:
-        """Have the next picture be made after some that are left out; how many were left out.
+        """Start rendering a picture, after leaving out `skipped` ones; returns how many were left out.
 
-        Where more were missed than `MOST_CAUGHT_UP`, the voice has waited instead.
+        If more than `MOST_CAUGHT_UP` seconds were missed, none are: the voice has waited instead.
         """
         assert self._voice
         skipped = skipped if skipped <= MOST_CAUGHT_UP * self.options.fps else 0
@@ -90,7 +90,7 @@ class Speaker:
         return skipped
 
     def take(self) -> tuple[Image, bytes]:
-        """The oldest picture that was asked for, and its sound with that of those left out; any thread may wait."""
+        """Wait for the oldest picture asked for; its sound includes that of those left out. Any thread may call it."""
         assert self._voice
         spoken = self._voice.take()
         spent = self._spent()
@@ -102,6 +102,6 @@ class Speaker:
         return {name: spent.busy for name, spent in self._session.clock.profile(0).stages.items()}
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Stop speaking."""
         if self._voice:
             self._voice.close()

@@ -1,6 +1,6 @@
-"""What one visitor of the live stream is shown: pictures are made in a thread, to which everything here belongs.
+"""Renders the pictures of one visitor's live stream. Everything here runs in the visitor's thread.
 
-Several are made side by side; a second thread waits for each in turn, encodes and sends it.
+Several pictures are rendered in parallel; a second thread waits for each in turn, encodes it and sends it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from liveportrait.apps.live.follower import Follower
-from liveportrait.apps.live.frames import FAILED, Refusal, decode_frame, encode_frame, pack, picture_size
+from liveportrait.apps.live.frames import (
+    INTERNAL_ERROR,
+    Refusal,
+    decode_frame,
+    encode_frame,
+    pack,
+    picture_size,
+)
 from liveportrait.apps.live.gallery import Gallery
 from liveportrait.apps.live.options import live_options
 from liveportrait.apps.live.speaker import Speaker
@@ -32,19 +39,19 @@ _log = logging.getLogger("liveportrait.server")
 
 @dataclass(frozen=True)
 class Arrival:
-    """A camera's frame as it came."""
+    """A camera's frame as received."""
 
-    number: object  # the client's, given back
+    number: object  # the client's, returned with the picture
     data: bytes
     time: float  # ms
 
 
 class Tick:
-    """It is time for the next frame of a portrait that speaks."""
+    """The next frame of a speaking portrait is due."""
 
 
 class Studio:
-    """One portrait that follows a camera or speaks, and may be exchanged for another."""
+    """One portrait that follows a camera or speaks, and can be switched for another."""
 
     def __init__(
         self,
@@ -53,33 +60,33 @@ class Studio:
         post: Callable[[bytes | str | Refusal], None],
         give_credit: Callable[[], None],
     ) -> None:
-        """`post` sends a message, `give_credit` says that an answer was not needed."""
+        """`post` sends a message; `give_credit` is called when a request needs no picture."""
         self._gallery, self._limits, self._post, self._give_credit = gallery, limits, post, give_credit
         self._follower: Follower | None = None
         self._speaker: Speaker | None = None
         self._options = gallery.drive
-        self._own: dict[str, Portrait] = {}  # photos that the visitor sent
-        self._replies = 0  # pictures made
+        self._photos: dict[str, Portrait] = {}  # the visitor's own photos
+        self._replies = 0  # pictures sent
         self._sender = ThreadPoolExecutor(1, "live-sender")
-        self._coming: deque[Future[None]] = deque()  # pictures that are being made
+        self._pending: deque[Future[None]] = deque()  # pictures being rendered
         self.format = "jpeg"
-        """of pictures: jpeg or webp"""
+        """picture format: jpeg or webp"""
 
     def work(self, asked: Arrival | Tick, skipped: int) -> None:
-        """Answer a camera's frame, or a tick of the clock while the portrait speaks."""
+        """Handle a camera's frame or, while the portrait speaks, a tick."""
         if isinstance(asked, Arrival):
-            self._show(asked, skipped)
+            self._follow(asked, skipped)
         elif self._speaker:
-            self._utter(self._speaker, skipped)
-        else:  # a tick before the voice begins gives its picture's place back
+            self._speak(self._speaker, skipped)
+        else:  # a tick before the voice has started needs no picture
             self._give_credit()
 
-    def _utter(self, speaker: Speaker, skipped: int) -> None:
+    def _speak(self, speaker: Speaker, skipped: int) -> None:
         began = now()
         skipped = speaker.ask(skipped)
-        self._send(partial(self._say, speaker, skipped, began), speaker.at_once)
+        self._enqueue_reply(partial(self._send_utterance, speaker, skipped, began), speaker.at_once)
 
-    def _say(self, speaker: Speaker, skipped: int, began: float) -> None:
+    def _send_utterance(self, speaker: Speaker, skipped: int, began: float) -> None:
         picture, sound = speaker.take()
         rendered = now()
         body = encode_frame(picture, self.format)
@@ -98,38 +105,38 @@ class Studio:
         }
         self._post(pack(header, body + sound))
 
-    def _send(self, job: Callable[[], None], at_once: int) -> None:
-        """Have the second thread do a job, and wait until there is room for another picture."""
+    def _enqueue_reply(self, job: Callable[[], None], at_once: int) -> None:
+        """Pass a job to the second thread, and wait until there is room for another picture."""
 
         def done() -> None:
             try:
                 job()
-            except Exception as error:  # told as those of the first thread are
+            except Exception as error:  # reported like those of the first thread
                 self.fail(error)
 
-        self._coming.append(self._sender.submit(done))
-        while len(self._coming) >= max(at_once, 1):
-            self._coming.popleft().result()
+        self._pending.append(self._sender.submit(done))
+        while len(self._pending) >= max(at_once, 1):
+            self._pending.popleft().result()
 
-    def _settle(self) -> None:
-        """Wait until nothing is being made."""
-        while self._coming:
-            self._coming.popleft().result()
+    def _drain(self) -> None:
+        """Wait until no picture is being rendered."""
+        while self._pending:
+            self._pending.popleft().result()
 
     def begin(self, speaker: Speaker | None, values: object) -> None:
-        """Have the portrait speak, or follow the camera again."""
-        self._settle()
+        """Make the portrait speak, or follow the camera again."""
+        self._drain()
         if self._speaker:
             self._speaker.close()
         self._speaker = None
         if speaker:
-            follower = self._follower = self._follower or self._started()
+            follower = self._follower = self._follower or self._default_follower()
             speaker.begin(follower.portrait, self._options)
             self._speaker = speaker
-        self._tell({"voice": values})
+        self._send_json({"voice": values})
 
-    def _show(self, arrival: Arrival, skipped: int) -> None:
-        follower = self._follower = self._follower or self._started()
+    def _follow(self, arrival: Arrival, skipped: int) -> None:
+        follower = self._follower = self._follower or self._default_follower()
         began = now()
         frame = decode_frame(arrival.data, f"frame {arrival.number}", self._limits.frame_pixels)
         decoded = now()
@@ -142,9 +149,9 @@ class Studio:
             "received": round(arrival.time, 2),
         }
         stages = {"wait": began - arrival.time, "decode": decoded - began}
-        self._send(partial(self._answer, follower, picture, header, stages), follower.at_once)
+        self._enqueue_reply(partial(self._send_reply, follower, picture, header, stages), follower.at_once)
 
-    def _answer(
+    def _send_reply(
         self, follower: Follower, coming: Future[Image], header: dict[str, object], stages: dict[str, float]
     ) -> None:
         picture = coming.result()
@@ -162,24 +169,24 @@ class Studio:
         }
         self._post(pack(header, body))
 
-    def _started(self) -> Follower:
-        """What follows the camera when nothing was chosen: the first portrait."""
+    def _default_follower(self) -> Follower:
+        """The follower if no portrait was chosen: the gallery's first."""
         names = self._gallery.names
         if not names:
-            raise UserError("there is no portrait yet: send a photo")
+            raise UserError("there are no portraits: send a photo")
         return Follower(self._gallery.portrait(names[0]), self._options)
 
     def reset(self) -> None:
-        """Motion starts from the next frame."""
-        self._settle()
+        """Restart motion from the next frame."""
+        self._drain()
         if self._follower:
             self._follower.reset()
 
     def choose(self, name: str, photo: bytes | None = None) -> None:
-        """Go on with the portrait of a name, or with a photo that gets it."""
-        self._settle()
+        """Switch to the portrait with a name, or to a photo, which gets that name."""
+        self._drain()
         try:
-            portrait = self._named(name) if photo is None else self._opened(name, photo)
+            portrait = self._portrait_named(name) if photo is None else self._open_photo(name, photo)
             if self._follower:
                 self._follower.switch(portrait)
             else:
@@ -187,63 +194,63 @@ class Studio:
             if self._speaker:
                 self._speaker.begin(portrait, self._options)
         except UserError as error:
-            self._tell({"error": str(error), "portrait": name})
+            self._send_json({"error": str(error), "portrait": name})
         else:
-            self._tell({"portrait": name})
+            self._send_json({"portrait": name})
 
-    def _named(self, name: str) -> Portrait:
-        return self._own.get(name) or self._gallery.portrait(name)
+    def _portrait_named(self, name: str) -> Portrait:
+        return self._photos.get(name) or self._gallery.portrait(name)
 
-    def _opened(self, name: str, photo: bytes) -> Portrait:
+    def _open_photo(self, name: str, photo: bytes) -> Portrait:
         size, most = picture_size(photo), self._limits.photo_pixels
         if size and size[0] * size[1] > most:
-            raise UserError(f"{name} is {size[0]}x{size[1]} px: at most {most} pixels are taken")
+            raise UserError(f"{name} is {size[0]}x{size[1]} px: at most {most} pixels are accepted")
         portrait = self._gallery.open_photo(photo, name)
-        self._own.pop(name, None)
-        self._own[name] = portrait
-        if len(self._own) > self._limits.photos:
-            del self._own[next(iter(self._own))]
+        self._photos.pop(name, None)
+        self._photos[name] = portrait
+        if len(self._photos) > self._limits.photos:
+            del self._photos[next(iter(self._photos))]
         return portrait
 
     def change(self, values: object) -> None:
-        """Take options in place of all before."""
+        """Replace all options."""
         if not isinstance(values, dict):
-            raise UserError(f"options are {values!r}: give an object of names and values")
+            raise UserError(f"options are {values!r}: give an object with option names and values")
         options = live_options(values)
         if self._limits.always_mark and not options.mark:
             raise UserError(ALWAYS_MARKED)
-        self._settle()
+        self._drain()
         if self._follower:
             self._follower.change(options)
             if self._speaker:
                 self._speaker.begin(self._follower.portrait, options)
         self._options = options
-        self._tell({"options": values})
+        self._send_json({"options": values})
 
     def fail(self, error: Exception) -> None:
-        """Something was raised in the thread: what the visitor can mend is told, and the stream goes on."""
+        """Report an exception of the thread; after a `UserError` the stream continues."""
         if isinstance(error, Refusal):
             self._post(error)
         elif isinstance(error, UserError):
-            self._tell({"error": str(error)})
+            self._send_json({"error": str(error)})
         else:
             _log.error("a live stream failed", exc_info=error)
-            self._post(Refusal(FAILED, "something went wrong here: the service's log says what"))
+            self._post(Refusal(INTERNAL_ERROR, "something went wrong: see the service's log"))
 
-    def _tell(self, message: dict[str, object]) -> None:
+    def _send_json(self, message: dict[str, object]) -> None:
         self._post(json.dumps(message))
 
     def close(self) -> None:
-        """Let go of what was opened. The thread has ended."""
+        """Close the portraits; call it when the thread has ended."""
         self._sender.shutdown()
         if self._speaker:
             self._speaker.close()
         if self._follower:
             self._follower.close()
-        for portrait in self._own.values():
+        for portrait in self._photos.values():
             portrait.close()
 
 
 def now() -> float:
-    """The time by the server's own clock, ms."""
+    """The server's monotonic clock, ms."""
     return 1000 * time.perf_counter()

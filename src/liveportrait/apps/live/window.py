@@ -1,4 +1,4 @@
-"""A window with the live portrait, and keys to steer it."""
+"""A window that shows the live portrait, with keys to control it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from liveportrait.types import Image
 
 
 class Window:
-    """Shows pictures, and calls what a key stands for. A context manager; it belongs to the main thread."""
+    """Shows pictures, and runs the actions of keys. A context manager, for the main thread."""
 
     def __init__(self, title: str, keys: Mapping[str, Callable[[], None]]) -> None:
-        """`keys`: letters, or tkinter's names such as Escape."""
+        """`keys`: letters, or tkinter key names such as Escape."""
         self._title, self._keys = title, keys
         self.is_open = False
 
@@ -26,13 +26,13 @@ class Window:
             from PIL import ImageTk
         except ImportError as error:
             raise UserError(
-                f"the window needs {error.name}, which is missing: install python3-tk, or give --no-window"
+                f"the window needs {error.name}, which is missing: install python3-tk, or use --no-window"
             ) from error
         try:
             self._root = tkinter.Tk()
         except tkinter.TclError as error:
             raise UserError(
-                "there is no display for the window: give --no-window, or leave out --camera and open the page"
+                "there is no display for the window: use --no-window, or leave out --camera and open the page"
             ) from error
         self._photo_image = ImageTk.PhotoImage
         self._root.title(self._title)
@@ -51,11 +51,11 @@ class Window:
         self._root.destroy()
 
     def close(self) -> None:
-        """Show nothing any more."""
+        """Stop showing pictures."""
         self.is_open = False
 
     def __call__(self, picture: Image) -> None:
-        """Show a picture (H,W,3) uint8 RGB, and heed the keys pressed since the last one."""
+        """Show a picture (H,W,3) uint8 RGB, and handle the keys pressed since the last one."""
         photo = self._photo_image(PIL.Image.fromarray(picture), master=self._root)
         self._label.configure(image=photo)
         self._shown = photo  # tkinter does not keep it

@@ -1,1 +1,1 @@
-"""The web page: portraits animated and edited in a browser, over the same portrait object as everything else."""
+"""The web page: animate and edit portraits in a browser, on the same `Portrait` object as everything else."""

@@ -1,4 +1,4 @@
-"""The whole page, and its place in the application."""
+"""Builds the page, and mounts it in the application."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 
-# Before gradio is imported: it asks a server of its own for news otherwise, and keeps runs in the browser.
+# Before gradio is imported: otherwise it contacts its own server for news, and stores runs in the browser.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["GRADIO_RUN_HISTORY"] = "False"
 
@@ -15,8 +15,8 @@ import gradio as gr
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
-from liveportrait.apps.page.desk import Desk
-from liveportrait.apps.page.portrait import QUIET
+from liveportrait.apps.page.context import PageContext
+from liveportrait.apps.page.portrait import QUIET_EVENT
 from liveportrait.apps.page.tabs.animate import AnimateTab
 from liveportrait.apps.page.tabs.check import CheckTab
 from liveportrait.apps.page.tabs.edit import EditTab
@@ -29,9 +29,9 @@ from liveportrait.apps.server.service import Service
 TITLE = "liveportrait"
 HEADER = (
     '<header class="lp-header"><h1>liveportrait</h1>'
-    "<p>Bring a portrait to life. What you choose stays with whoever runs this page.</p></header>"
+    "<p>Bring a portrait to life. Your files go only to the machine that runs this page.</p></header>"
 )
-PARTS: dict[str, Callable[[Desk], object]] = {
+TABS: dict[str, Callable[[PageContext], object]] = {
     "Animate": AnimateTab,
     "Speak": SpeakTab,
     "Edit": EditTab,
@@ -40,38 +40,40 @@ PARTS: dict[str, Callable[[Desk], object]] = {
     "Check": CheckTab,
 }
 LIVE = '<iframe class="lp-live" src="live" title="The live page" allow="camera; microphone; fullscreen"></iframe>'
-TIDY_S = (600, 3600)  # how often, and from which age on, uploads that nobody used are removed
+UPLOAD_CACHE_S = (600, 3600)  # how often unused uploads are deleted, and from what age
 
 
-def build_page(desk: Desk) -> gr.Blocks:
-    """The page: a tab for each thing to do."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=TIDY_S, fill_width=True) as page:
+def build_page(context: PageContext) -> gr.Blocks:
+    """The page, with a tab for each task."""
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, delete_cache=UPLOAD_CACHE_S, fill_width=True
+    ) as page:
         gr.HTML(HEADER)
         with gr.Tabs(elem_classes="lp-tabs"):
             others = []
-            for title, part in PARTS.items():
+            for title, part in TABS.items():
                 with gr.Tab(title) as tab:
-                    part(desk)
+                    part(context)
                 others.append(tab)
             with gr.Tab("Live") as live:
                 frame = gr.HTML(elem_id="live")
 
-        # The camera's page is there while its tab is open, and lets go of the camera after that.
-        live.select(lambda: LIVE, None, frame, **QUIET)
+        # The live page exists only while its tab is open, so that it releases the camera afterwards.
+        live.select(lambda: LIVE, None, frame, **QUIET_EVENT)
         for tab in others:
-            tab.select(lambda: "", None, frame, **QUIET)
+            tab.select(lambda: "", None, frame, **QUIET_EVENT)
 
         def leave(request: gr.Request) -> None:
-            desk.forget(request.session_hash)
+            context.forget(request.session_hash)
 
         page.unload(leave)
     return page
 
 
 def mount_page(application: FastAPI) -> None:
-    """Put the page at / of the service's application, after all its own routes, and its results beside it."""
+    """Mount the page at / of the service's application, after all its own routes, and add a route for results."""
     service: Service = application.state.service
-    desk = Desk(service)
+    context = PageContext(service)
     incoming = service.settings.data / "incoming"
     shutil.rmtree(incoming, ignore_errors=True)
     os.environ["GRADIO_TEMP_DIR"] = str(incoming)
@@ -79,12 +81,12 @@ def mount_page(application: FastAPI) -> None:
 
     @application.get("/shown/{job}/{name}", include_in_schema=False)
     def result(job: str, name: str, compare: bool = False) -> Response:
-        path = desk.result(job, compare)
-        return FileResponse(path) if path else PlainTextResponse("this result is not kept any more", 404)
+        path = context.result(job, compare)
+        return FileResponse(path) if path else PlainTextResponse("this result is no longer kept", 404)
 
     gr.mount_gradio_app(
         application,
-        build_page(desk),
+        build_page(context),
         path="/",
         theme=theme(),
         css_paths=[STYLES],

@@ -1,4 +1,4 @@
-"""Pictures to try the page with: scikit-image's astronaut and cat."""
+"""Pictures to try the page with: the astronaut and the cat from scikit-image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def astronaut() -> Image:
 
 
 def two_astronauts() -> Image:
-    """The same and her mirror image, side by side (512,1024,3)."""
+    """The astronaut next to her mirror image, (512,1024,3)."""
     picture = astronaut()
     return np.ascontiguousarray(np.hstack([picture, picture[:, ::-1]]))
 
@@ -36,7 +36,7 @@ EXAMPLES: dict[str, Callable[[], Image]] = {
 
 
 def example(name: str) -> BytesIO:
-    """A picture as a PNG file. Raises `UserError` where scikit-image is missing."""
+    """A picture as a PNG file. Raises `UserError` if scikit-image is missing."""
     file = BytesIO()
     Pillow.fromarray(EXAMPLES[name]()).save(file, "PNG")
     file.seek(0)

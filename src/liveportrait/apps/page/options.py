@@ -1,4 +1,4 @@
-"""The options of an animation in groups. What an option takes comes from the class that defines it."""
+"""The widgets for an animation's options, in groups. Types and ranges come from the classes that define the options."""
 
 from __future__ import annotations
 
@@ -12,72 +12,74 @@ from liveportrait.apps.jobs import choices_of
 from liveportrait.choices import Opening
 
 
-class Shown(NamedTuple):
-    """An option and what the page says about it."""
+class LabelledOption(NamedTuple):
+    """An option with the texts of its widget."""
 
     name: str
     label: str
     info: str = ""
 
 
-GROUPS: dict[str, tuple[Shown, ...]] = {
+GROUPS: dict[str, tuple[LabelledOption, ...]] = {
     "Motion": (
-        Shown(
+        LabelledOption(
             "motion",
             "Kind of motion",
-            "relative: as the driver moves from its first pose on; absolute: the driver's own pose",
+            "relative: the driver's movement from its first pose; absolute: the driver's own pose",
         ),
-        Shown("region", "Part that follows"),
-        Shown("multiplier", "Strength", "of the whole motion"),
-        Shown("expression_strength", "Strength of the expression"),
-        Shown("smooth", "Smoothing", "over time; adds no delay"),
-        Shown(
+        LabelledOption("region", "Part that moves"),
+        LabelledOption("multiplier", "Strength", "of all motion"),
+        LabelledOption("expression_strength", "Strength of the expression"),
+        LabelledOption("smooth", "Smoothing", "over time, without delay"),
+        LabelledOption(
             "expression",
             "Expression",
-            "faithful: made the portrait's own; landmarks: the driver's plain differences",
+            "faithful: adapted to the portrait; landmarks: the driver's differences, unchanged",
         ),
-        Shown(
+        LabelledOption(
             "driving_option",
-            "Fit of absolute motion",
-            "expression friendly: from the portrait's own pose on",
+            "Scale of absolute motion",
+            "expression friendly: starts from the portrait's own pose",
         ),
     ),
     "Driver": (
-        Shown("reference", "Frame to start from", "or the number of a frame of the driver"),
-        Shown(
-            "framing", "Its camera", "steady: pans, zooms and cuts are taken out; follow: the head goes along"
+        LabelledOption("reference", "Reference frame", "or the number of a driver frame"),
+        LabelledOption(
+            "framing", "Its camera", "steady: removes pans, zooms and cuts; follow: the head moves with them"
         ),
-        Shown("crop_driving", "Find the face in it"),
-        Shown("driving_crop_scale", "Size of its crop", "in sizes of its face"),
-        Shown("driving_crop_x", "Shift of its crop to the right"),
-        Shown("driving_crop_y", "Shift of its crop downward"),
-        Shown("photo_pose", "A picture turns the head, too"),
+        LabelledOption("crop_driving", "Crop to its face"),
+        LabelledOption("driving_crop_scale", "Size of its crop", "relative to its face"),
+        LabelledOption("driving_crop_x", "Shift its crop right"),
+        LabelledOption("driving_crop_y", "Shift its crop down"),
+        LabelledOption("photo_pose", "A picture also turns the head"),
     ),
     "Head and shoulders": (
-        Shown("lock_head", "Keep the head still"),
-        Shown("lock_scale", "Keep the head's size"),
-        Shown("lock_shoulders", "Turn on the neck, which stays in place"),
-        Shown("stitching", "Hold shoulders and border in place"),
+        LabelledOption("lock_head", "Keep the head still"),
+        LabelledOption("lock_scale", "Keep the head's size"),
+        LabelledOption("lock_shoulders", "Keep the neck in place"),
+        LabelledOption("stitching", "Keep shoulders and border in place"),
     ),
     "Eyes and mouth": (
-        Shown("mouth", "Mouth", "follow the driver; own: as the portrait has it; silent: at rest"),
-        Shown("eye_opening", "Both eyes", "height over width: 0 is closed, 0.35 open"),
-        Shown("left_eye_opening", "Left eye"),
-        Shown("right_eye_opening", "Right eye"),
-        Shown("lip_opening", "Lips"),
-        Shown("normalize_eyes", "Start from open eyes"),
-        Shown("normalize_lips", "Start from closed lips"),
+        LabelledOption("mouth", "Mouth", "follow: the driver's; own: the portrait's; silent: at rest"),
+        LabelledOption("eye_opening", "Both eyes", "height / width: 0 is closed, 0.35 is open"),
+        LabelledOption("left_eye_opening", "Left eye"),
+        LabelledOption("right_eye_opening", "Right eye"),
+        LabelledOption("lip_opening", "Lips"),
+        LabelledOption("normalize_eyes", "Start from open eyes"),
+        LabelledOption("normalize_lips", "Start from closed lips"),
     ),
     "Result": (
-        Shown("paste_back", "Lay the face back into the picture"),
-        Shown("mask", "What is laid back", "template: the crop with soft edges; face: what the face covers"),
-        Shown("match_colour", "Match colours along the edge"),
-        Shown("audio", "Sound"),
-        Shown("max_size", "Longest side, px", "0: as large as the portrait"),
-        Shown("compare", "Also portrait, driver and result side by side"),
+        LabelledOption("paste_back", "Paste the face back into the picture"),
+        LabelledOption(
+            "mask", "Area to paste back", "template: the crop with soft edges; face: only the face"
+        ),
+        LabelledOption("match_colour", "Match colours at the edge"),
+        LabelledOption("audio", "Sound"),
+        LabelledOption("max_size", "Longest side, px", "0: same as the portrait"),
+        LabelledOption("compare", "Also make a side by side comparison"),
     ),
 }
-PEOPLES = (
+HUMAN_ONLY = (
     "eye_opening",
     "left_eye_opening",
     "right_eye_opening",
@@ -85,35 +87,35 @@ PEOPLES = (
     "normalize_lips",
     "normalize_eyes",
 )
-"""options that animals do not have"""
+"""options that do not apply to animals"""
 CROP = (
-    Shown("crop_scale", "Size of the crop", "in sizes of the face"),
-    Shown("crop_x", "Shift to the right"),
-    Shown("crop_y", "Shift downward"),
-    Shown("box", "Place of the face", "x,y,w,h in px, where it is not found by itself"),
-    Shown("crop", "Find the face and cut it out"),
+    LabelledOption("crop_scale", "Size of the crop", "relative to the face"),
+    LabelledOption("crop_x", "Shift right"),
+    LabelledOption("crop_y", "Shift down"),
+    LabelledOption("box", "Position of the face", "x,y,w,h in px, if it is not found automatically"),
+    LabelledOption("crop", "Crop to the face"),
 )
 
 SPEAKING = (
-    Shown("head", "Head of a photo", "gentle: it moves as those of speakers do"),
-    Shown("blink", "A photo blinks"),
-    Shown("strength", "Strength of the mouth"),
-    Shown("seed", "Seed", "another number, another way for head and eyes to move"),
+    LabelledOption("head", "Head of a photo", "gentle: moves like a speaker's"),
+    LabelledOption("blink", "Blink (photos)"),
+    LabelledOption("strength", "Mouth strength"),
+    LabelledOption("seed", "Seed", "for different movement of head and eyes"),
 )
 _STARTS = (("Best match", "match"), ("First frame", "first"), ("Most neutral", "auto"))
-_OPENINGS = (("As they move", "none"), ("As the driver's", "driver"), ("Closed", "0"), ("Open", "0.35"))
+_OPENINGS = (("Move freely", "none"), ("Same as the driver's", "driver"), ("Closed", "0"), ("Open", "0.35"))
 _STEPS = {"scale": 0.1, "x": 0.005, "y": 0.005}  # of crops
 _CHOICES = {**choices_of("speak"), **choices_of("animate")}
 Widget = gr.Checkbox | gr.Dropdown | gr.Slider | gr.Number | gr.Textbox
 
 
-def widgets(options: Sequence[Shown]) -> dict[str, Widget]:
-    """A widget for each of some options, by its name, where they stand in the layout."""
+def widgets(options: Sequence[LabelledOption]) -> dict[str, Widget]:
+    """A widget for each option, by name, added to the current layout."""
     return {option.name: _widget(option) for option in options}
 
 
 def grouped_widgets(leave_out: Sequence[str] = ()) -> dict[str, Widget]:
-    """The widgets of all groups, one fold a group."""
+    """The widgets of all groups, each group in an accordion."""
     made: dict[str, Widget] = {}
     for title, group in GROUPS.items():
         if options := [option for option in group if option.name not in leave_out]:
@@ -123,7 +125,7 @@ def grouped_widgets(leave_out: Sequence[str] = ()) -> dict[str, Widget]:
 
 
 def changed(names: Sequence[str], values: Sequence[Any]) -> Mapping[str, object]:
-    """The options that are not at their defaults, as `options_from` takes them."""
+    """The options that differ from their defaults, in the form that `options_from` reads."""
     given = dict(zip(names, values, strict=True))
     if not given.get("max_size", True):
         given["max_size"] = None
@@ -135,7 +137,7 @@ def _default(name: str) -> Any:
     return "none" if choice.kind == Opening else choice.default
 
 
-def _widget(option: Shown) -> Widget:
+def _widget(option: LabelledOption) -> Widget:
     name, label, info = option
     kind, default = _CHOICES[name].kind, _default(name)
     said: dict[str, Any] = {"label": label, "info": info or None}

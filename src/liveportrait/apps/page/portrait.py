@@ -1,4 +1,4 @@
-"""Where a portrait is chosen: a photo or video, shown with its crop."""
+"""The card on which a visitor chooses a portrait: a photo or video, shown with its crop."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import gradio as gr
 from liveportrait.animation.options import AnimateOptions
 from liveportrait.apps.jobs import options_from
 from liveportrait.apps.page import options
-from liveportrait.apps.page.desk import Desk
+from liveportrait.apps.page.context import PageContext
 from liveportrait.apps.page.examples import example
-from liveportrait.apps.page.sources import Look, look_at
+from liveportrait.apps.page.sources import Preview, open_preview
 from liveportrait.apps.page.uploads import PICTURES, VIDEOS, drop
 from liveportrait.apps.server.store import Upload
 from liveportrait.errors import UserError
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-LOOKING: dict[str, Any] = {**QUIET, "concurrency_limit": 2, "concurrency_id": "look"}
+QUIET_EVENT: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+PREVIEW_EVENT: dict[str, Any] = {**QUIET_EVENT, "concurrency_limit": 2, "concurrency_id": "preview"}
 
 
 @dataclass(eq=False)
-class _Chosen:
+class _Choice:
     """What a visitor has chosen."""
 
-    look: Look | None = None
+    preview: Preview | None = None
 
 
 class PortraitCard:
-    """A drop, an example, the crop and its sliders."""
+    """A file drop, a button for an example, the crop and its sliders."""
 
-    def __init__(self, desk: Desk, name: str, animals: bool = False) -> None:
-        """`name`: the tab's."""
-        self._desk, self._name = desk, f"{name}-source"
+    def __init__(self, context: PageContext, name: str, animals: bool = False) -> None:
+        """`name` is that of the tab."""
+        self._context, self._name = context, f"{name}-source"
         self._example = "cat" if animals else "astronaut"
         self.fixed = {"subject": "animal"} if animals else {}
-        """options that the tab has chosen"""
+        """options set by the tab"""
         with gr.Column(elem_classes="lp-card"):
             gr.Markdown("### Portrait", elem_classes="lp-heading")
             types = PICTURES if animals else PICTURES + VIDEOS
@@ -49,50 +49,50 @@ class PortraitCard:
                 self.crop = options.widgets(options.CROP)
         self._listen()
 
-    def look(self, request: gr.Request) -> Look:
-        """The portrait that a visitor has chosen. Raises `UserError` before that."""
-        look = self._of(request).look
-        if look is None:
+    def preview(self, request: gr.Request) -> Preview:
+        """The portrait that the visitor has chosen. Raises `UserError` if there is none."""
+        preview = self._state(request).preview
+        if preview is None:
             raise UserError("choose a portrait first: a photo or a video")
-        return look
+        return preview
 
     def _listen(self) -> None:
         crop = list(self.crop.values())
         looked = [self._drop, self._source]
-        self._drop.upload(self._choose, [self._drop, *crop], looked, **LOOKING)
-        self._try.click(self._choose_example, crop, looked, **LOOKING)
+        self._drop.upload(self._choose, [self._drop, *crop], looked, **PREVIEW_EVENT)
+        self._try.click(self._choose_example, crop, looked, **PREVIEW_EVENT)
         for widget in crop:
             event = widget.release if isinstance(widget, gr.Slider) else widget.change
-            event(self._look_again, crop, self._source, **LOOKING)
+            event(self._update_preview, crop, self._source, **PREVIEW_EVENT)
 
-    def _of(self, request: gr.Request) -> _Chosen:
-        return self._desk.visitor(request).part(self._name, _Chosen)
+    def _state(self, request: gr.Request) -> _Choice:
+        return self._context.visitor(request).state(self._name, _Choice)
 
     def _choose(self, request: gr.Request, upload: str | None, *crop: Any) -> tuple[Any, Any]:
-        return gr.update(value=None), self._looked(request, lambda: self._desk.take(upload), crop)
+        return gr.update(value=None), self._preview(request, lambda: self._context.keep_upload(upload), crop)
 
     def _choose_example(self, request: gr.Request, *crop: Any) -> tuple[Any, Any]:
         def kept() -> Upload:
-            return self._desk.service.keep(example(self._example), f"{self._example}.png")[0]
+            return self._context.service.keep(example(self._example), f"{self._example}.png")[0]
 
-        return gr.update(value=None), self._looked(request, kept, crop)
+        return gr.update(value=None), self._preview(request, kept, crop)
 
-    def _look_again(self, request: gr.Request, *crop: Any) -> Any:
-        look = self._of(request).look
-        if look is None:
+    def _update_preview(self, request: gr.Request, *crop: Any) -> Any:
+        preview = self._state(request).preview
+        if preview is None:
             return gr.skip()
-        upload = look.upload
-        return self._looked(request, lambda: upload, crop)
+        upload = preview.upload
+        return self._preview(request, lambda: upload, crop)
 
-    def _looked(self, request: gr.Request, take: Callable[[], Upload], crop: Sequence[Any]) -> Any:
-        """The portrait's card, or what is wrong with it."""
-        chosen = self._of(request)
+    def _preview(self, request: gr.Request, take: Callable[[], Upload], crop: Sequence[Any]) -> Any:
+        """The portrait's preview, or an error message."""
+        chosen = self._state(request)
         try:
             upload = take()
             values = {**self.fixed, **options.changed(list(self.crop), crop)}
             animation = options_from("animate", values)
             assert isinstance(animation, AnimateOptions)
-            chosen.look = look_at(self._desk.service, upload, animation)
-            return gr.update(value=chosen.look.card(), visible=True)
+            chosen.preview = open_preview(self._context.service, upload, animation)
+            return gr.update(value=chosen.preview.card(), visible=True)
         except Exception as error:
-            return gr.update(value=self._desk.told(error), visible=True)
+            return gr.update(value=self._context.error_card(error), visible=True)

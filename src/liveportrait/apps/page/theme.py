@@ -1,4 +1,4 @@
-"""How the page looks: the theme's colours and letters. Everything finer is in page.css."""
+"""The page's theme: colours and fonts. Everything else is in page.css."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gradio as gr
 
 STYLES = Path(__file__).with_name("page.css")
 
-# Letters of the system: the page asks nobody for fonts.
+# System fonts: the page downloads none.
 _FONTS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 _CODE_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
@@ -16,11 +16,11 @@ _PAPER, _CARD, _LINE, _INK, _FADED = "#f6f5f2", "#ffffff", "#e3e0d9", "#1d1c1a",
 _NIGHT, _NIGHT_CARD, _NIGHT_LINE, _MOON, _NIGHT_FADED = "#131415", "#1c1e1f", "#303335", "#ecebe8", "#a3a29d"
 _ACCENT, _ACCENT_DEEP, _NIGHT_ACCENT, _NIGHT_ACCENT_BRIGHT = "#22617a", "#184d62", "#7dbdd6", "#9bd0e5"
 _NIGHT_ON_ACCENT = "#0d1b21"
-_WASH, _NIGHT_WASH = "#edf3f5", "#22323a"  # behind what is chosen
+_WASH, _NIGHT_WASH = "#edf3f5", "#22323a"  # background of selected items
 
 
 def theme() -> gr.themes.Base:
-    """Paper, ink and one colour, by day and by night."""
+    """A paper-like theme with one accent colour, light and dark."""
     by_day_and_night = {
         "body_background_fill": (_PAPER, _NIGHT),
         "body_text_color": (_INK, _MOON),

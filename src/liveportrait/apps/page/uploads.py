@@ -1,4 +1,4 @@
-"""Where files are dropped. They come from the visitor's machine alone."""
+"""File drops. Files can only come from the visitor's machine."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ TEMPLATES = [".safetensors", ".pkl"]
 
 
 def drop(label: str, types: list[str], name: str, visible: bool = True) -> gr.File:
-    """A place to drop a file of one of these types."""
+    """A file drop for these types."""
     return gr.File(
         label=label, file_types=types, visible=visible, elem_id=name, elem_classes="lp-drop", height=104
     )
 
 
 def refuse_addresses() -> None:
-    """Keep gradio from fetching what a request names by its address instead of bringing a file."""
+    """Keep gradio from downloading a URL that a request names in place of a file."""
 
     async def refuse(url: str, cache_dir: str) -> str:
-        raise gr.Error("Only files can be given here, no addresses.")
+        raise gr.Error("URLs are not accepted here: choose a file.")
 
     processing_utils.async_ssrf_protected_download = refuse

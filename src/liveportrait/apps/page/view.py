@@ -1,10 +1,10 @@
-"""A place on the page whose picture changes often: the old one stays until the new one can be painted."""
+"""A picture that changes often, without flicker: the old one stays until the new one is decoded."""
 
 from __future__ import annotations
 
 import gradio as gr
 
-# A value is the address of a picture, or HTML that is shown below the last one.
+# The value is the data URL of a picture, or HTML that is shown below the last picture.
 _TEMPLATE = '<figure class="lp-picture lp-view"><img alt="the edited portrait" hidden><div></div></figure>'
 _SCRIPT = """
 const show = () => {
@@ -20,5 +20,5 @@ show();
 
 
 def view(start: str, name: str) -> gr.HTML:
-    """Such a place, with HTML to begin with."""
+    """A picture element with initial HTML."""
     return gr.HTML(start, html_template=_TEMPLATE, js_on_load=_SCRIPT, elem_id=name)

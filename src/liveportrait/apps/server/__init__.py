@@ -1,1 +1,1 @@
-"""The one ASGI application behind `liveportrait serve`, `app` and `live`."""
+"""The ASGI application that `liveportrait serve`, `app` and `live` share."""

@@ -1,4 +1,4 @@
-"""The ASGI application: what is started with it, which routes it has, and what its errors look like."""
+"""The ASGI application: what it starts, its routes, and its error responses."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 def create_application(
     settings: ServerSettings, animator: Animator | None = None, make: Make | None = None
 ) -> FastAPI:
-    """The application with these settings; without an animator it loads its own while it starts.
+    """The application with these settings; without an animator, it loads its own at startup.
 
-    `make`: what does the jobs, by default this process. `application.state.service` is the `Service` that its routes
-    share, `application.state.gallery` the `Gallery` of live portraits. Nothing runs before the application is started.
+    `make` runs the jobs; by default, this process does. `application.state.service` is the `Service` that the routes
+    share, `application.state.gallery` the `Gallery` of live portraits. Nothing runs before the application starts.
     """
     service = Service(settings, animator, make)
     gallery = Gallery(service.animator)
@@ -56,30 +56,30 @@ def create_application(
         summary="Animate portraits: post a source, post a job, follow it, fetch the result.",
         version=version("liveportrait"),
         lifespan=lifespan,
-        # Their pages load scripts from elsewhere.
+        # FastAPI's documentation pages load scripts from other sites.
         docs_url=None,
         redoc_url=None,
     )
     application.state.service, application.state.gallery = service, gallery
     application.add_middleware(Gate, settings=settings, tokens=service.tokens, metrics=service.metrics)
-    for kind, answer in _ANSWERS.items():
+    for kind, answer in _ERROR_HANDLERS.items():
         application.add_exception_handler(kind, answer)
 
     @application.get("/healthz", tags=["state"], response_class=PlainTextResponse)
     async def healthz() -> str:
-        """Whether the process answers."""
+        """Whether the process responds."""
         return "ok"
 
     @application.get("/readyz", tags=["state"])
     async def readyz() -> JSONResponse:
-        """Whether jobs are taken: status 503 with the reason while they are not."""
+        """Whether jobs are accepted: status 503 with the reason while they are not."""
         if why_not := service.why_not_ready:
             return JSONResponse({"detail": why_not}, 503)
         return JSONResponse({"ready": True})
 
     @application.get("/metrics", tags=["state"], response_class=PlainTextResponse)
     def metrics() -> Response:
-        """Queue, latency, frames and refusals, for Prometheus."""
+        """Queue length, latency, frames and refusals, for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     application.include_router(routes.router)
@@ -101,18 +101,18 @@ async def _body_refused(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, error.status)
 
 
-async def _hung_up(request: Request, error: Exception) -> JSONResponse:
-    """Nobody hears this answer."""
+async def _client_disconnected(request: Request, error: Exception) -> JSONResponse:
+    """Nobody receives this response."""
     return JSONResponse({"detail": "the request ended before its end"}, 400)
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
-    """What a route refuses in its own words, and what has no route."""
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """A refusal by a route, or a path without one."""
     assert isinstance(error, HTTPException)
-    told = str(error.detail)
-    if told == HTTPStatus(error.status_code).phrase:
-        told = f"{request.method} {request.url.path}: {told.lower()}; /openapi.json lists what there is"
-    return JSONResponse({"detail": told}, error.status_code, error.headers)
+    message = str(error.detail)
+    if message == HTTPStatus(error.status_code).phrase:
+        message = f"{request.method} {request.url.path}: {message.lower()}; /openapi.json lists the routes"
+    return JSONResponse({"detail": message}, error.status_code, error.headers)
 
 
 async def _wrong_type(request: Request, error: Exception) -> JSONResponse:
@@ -121,8 +121,8 @@ async def _wrong_type(request: Request, error: Exception) -> JSONResponse:
 
 async def _queue_full(request: Request, error: Exception) -> JSONResponse:
     seconds = request.app.state.service.workers.retry_s
-    told = f"as many jobs wait as may: try again in {seconds} s"
-    return JSONResponse({"detail": told}, 429, {"Retry-After": str(seconds)})
+    message = f"the queue is full: try again in {seconds} s"
+    return JSONResponse({"detail": message}, 429, {"Retry-After": str(seconds)})
 
 
 async def _not_ready(request: Request, error: Exception) -> JSONResponse:
@@ -130,37 +130,37 @@ async def _not_ready(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    """The first thing that is wrong with a request, as a sentence."""
+    """The first validation error of a request, as a sentence."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     return JSONResponse({"detail": f"{place or 'the body'}: {first['msg']}"}, 422)
 
 
-async def _lacking(request: Request, error: Exception) -> JSONResponse:
-    """The service itself is short of something."""
+async def _out_of_resources(request: Request, error: Exception) -> JSONResponse:
+    """The service has run out of disk or memory."""
     if isinstance(error, DiskFull):
         return JSONResponse({"detail": "the service's disk is full: try again later"}, 507)
     return JSONResponse({"detail": "the service has too little memory: try again later"}, 503)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    """What nobody foresaw; the server logs it."""
-    told = user_error(error)
-    if isinstance(told, DiskFull | OutOfMemory):
-        return await _lacking(request, told)
-    return JSONResponse({"detail": "something went wrong here: the service's log says what"}, 500)
+    """An unexpected error; the server logs it."""
+    message = user_error(error)
+    if isinstance(message, DiskFull | OutOfMemory):
+        return await _out_of_resources(request, message)
+    return JSONResponse({"detail": "something went wrong: see the service's log"}, 500)
 
 
-_ANSWERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
+_ERROR_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
     UserError: _user_error,
-    DiskFull: _lacking,
-    OutOfMemory: _lacking,
+    DiskFull: _out_of_resources,
+    OutOfMemory: _out_of_resources,
     TooLarge: _too_large,
     WrongType: _wrong_type,
     BodyRefused: _body_refused,
-    ClientDisconnect: _hung_up,
-    HTTPException: _refused,
+    ClientDisconnect: _client_disconnected,
+    HTTPException: _http_error,
     QueueFull: _queue_full,
     NotReady: _not_ready,
     RequestValidationError: _invalid,

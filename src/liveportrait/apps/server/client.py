@@ -1,4 +1,4 @@
-"""A client of the service, which needs httpx and none of the networks.
+"""A client for the service. It needs httpx, but none of the networks.
 
 >>> with Client("http://127.0.0.1:8000") as client:
 ...     job = client.submit("animate", source=Path("me.jpg"), driving=["smile"], options={"lock-head": True})
@@ -26,12 +26,12 @@ from liveportrait.types import Closeable
 
 JobKind = Literal["animate", "edit", "speak", "template"]
 _CHUNK = 2**20
-_TRY_AGAIN_S = 1.0
+_RETRY_S = 1.0
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job as it stands; times are Unix times."""
+    """The state of a job; times are Unix times."""
 
     id: str
     kind: JobKind
@@ -49,21 +49,21 @@ class JobStatus:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the job has ended."""
         return self.state not in ("queued", "running")
 
 
 class Client(Closeable):
-    """A connection to a service. It may be used from several threads."""
+    """A connection to a service. It may be shared between threads."""
 
     def __init__(self, url: str = "http://127.0.0.1:8000", token: str = "", timeout: float = 60.0) -> None:
-        """`timeout`: seconds without a sign of the service after which a call gives up."""
+        """`timeout`: seconds of silence from the service after which a call gives up."""
         self._url, self._token = url.rstrip("/"), token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout)
 
     def post_source(self, path: Path) -> str:
-        """The id of a file, which is posted where the service does not have it."""
+        """Post a file unless the service already has it, and return its id."""
         digest = hashlib.sha256()
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -74,7 +74,7 @@ class Client(Closeable):
             return str(self._json("POST", "/v1/sources", files={"file": (path.name, file)})["id"])
 
     def verify(self, path: Path) -> dict[str, Any]:
-        """What a picture or video says of how it was made: `marked`, `credentials`. Raises `ServiceError`."""
+        """What a picture or video says about how it was made: `marked`, `credentials`. Raises `ServiceError`."""
         with path.open("rb") as file:
             return self._json("POST", "/v1/verify", files={"file": (path.name, file)})
 
@@ -90,9 +90,9 @@ class Client(Closeable):
     ) -> str:
         """Post a job, and return its id.
 
-        `options` are named as on the command line, `files` are those that options name, and `format` is the result's
-        suffix. While the queue is full, or the service away, it is tried again for `patience` seconds; the job is
-        done once all the same. Raises `ServiceError`.
+        `options` are named as on the command line, `files` holds the files of options that take one, and `format` is
+        the result's suffix. If the queue is full or the service is down, it is retried for `patience` seconds; the job
+        still runs only once. Raises `ServiceError`.
         """
         asked = {
             "kind": kind,
@@ -105,7 +105,7 @@ class Client(Closeable):
         headers = {"Idempotency-Key": secrets.token_hex(16)}
         last = time.monotonic() + patience
         while True:
-            pause = _TRY_AGAIN_S
+            pause = _RETRY_S
             try:
                 answer = self._http.post("/v1/jobs", json=asked, headers=headers)
                 pause = float(answer.headers.get("Retry-After", pause))
@@ -126,17 +126,17 @@ class Client(Closeable):
         format: str = "",
         patience: float = 0.0,
     ) -> str:
-        """Post a job in which `source` says what is heard in `speech`, or a text, and return its id; see `submit`."""
+        """Post a job in which `source` says what is heard in `speech`, or `text`, and return its id; see `submit`."""
         said = {"text": text} if text else {}
         driving = [] if speech is None else [speech]
         return self.submit("speak", source, driving, {**(options or {}), **said}, files, format, patience)
 
     def status(self, job: str) -> JobStatus:
-        """How a job stands. Raises `ServiceError`."""
+        """The state of a job. Raises `ServiceError`."""
         return _status(self._json("GET", f"/v1/jobs/{job}"))
 
     def follow(self, job: str, patience: float = 60.0) -> Iterator[JobStatus]:
-        """The job at every change, until it has ended. A service that is away for `patience` seconds is waited for."""
+        """Yield the job's state at every change until it ends. Tolerates an outage of up to `patience` seconds."""
         last = time.monotonic() + patience
         while True:
             with suppress(httpx.TransportError), self._http.stream("GET", f"/v1/jobs/{job}/events") as events:
@@ -151,10 +151,10 @@ class Client(Closeable):
                             return
             if time.monotonic() > last:
                 raise ServiceError(f"{self._url} does not answer")
-            time.sleep(_TRY_AGAIN_S)
+            time.sleep(_RETRY_S)
 
     def wait(self, job: str, progress: Callable[[JobStatus], None] = lambda status: None) -> JobStatus:
-        """Wait for the end of a job. Raises `ServiceError` where it comes to no result."""
+        """Wait for a job to end. Raises `ServiceError` if it has no result."""
         for status in self.follow(job):
             progress(status)
         if status.state != "done":
@@ -162,7 +162,7 @@ class Client(Closeable):
         return status
 
     def fetch(self, job: str, out: Path, compare: bool = False) -> Path:
-        """Write the result of a job that is done, or the comparison that it was asked for. Raises `ServiceError`."""
+        """Write the result of a finished job, or the comparison if it made one, to `out`. Raises `ServiceError`."""
         place = f"/v1/jobs/{job}/result"
         with self._http.stream("GET", place, params={"compare": compare}) as answer:
             if answer.is_error:
@@ -176,22 +176,25 @@ class Client(Closeable):
         return out
 
     def cancel(self, job: str) -> JobStatus:
-        """Stop a job, or have the result of one that is done forgotten. Raises `ServiceError`."""
+        """Stop a job, or delete the result of one that is done. Raises `ServiceError`."""
         return _status(self._json("DELETE", f"/v1/jobs/{job}"))
 
     def stream(self, portrait: File | None = None, options: Mapping[str, object] | None = None) -> Stream:
-        """A live stream: a photo, or one of the service's portraits by its name, follows the frames of a camera.
+        """A live stream in which a portrait follows the frames of a camera.
 
-        Raises `ServiceError`.
+        `portrait` is a photo, or the name of one of the service's portraits. Raises `ServiceError`.
         """
         return Stream(self._url, self._token, portrait, options or {})
 
     def voice(self, portrait: File | None = None, speech: Mapping[str, object] | None = None) -> VoiceStream:
-        """A live stream in which a portrait says what it is sent, with the options of speech. Raises `ServiceError`."""
+        """A live stream in which a portrait speaks the sound sent to it, with these speech options.
+
+        Raises `ServiceError`.
+        """
         return VoiceStream(self._url, self._token, portrait, speech or {})
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._http.close()
 
     def _posted(self, file: File) -> str:
@@ -208,11 +211,11 @@ def _status(content: Mapping[str, Any]) -> JobStatus:
 
 
 def _content(answer: httpx.Response) -> dict[str, Any]:
-    """What an answer holds. Raises `ServiceError` where it is a refusal."""
+    """The body of a response. Raises `ServiceError` if it is a refusal."""
     try:
         content = answer.json()
     except ValueError:
-        content = {"detail": answer.text[:200] or f"{answer.url} answers with status {answer.status_code}"}
+        content = {"detail": answer.text[:200] or f"{answer.url} responded with status {answer.status_code}"}
     if answer.is_error:
         raise ServiceError(str(content.get("detail", content)), answer.status_code)
     return dict(content)

@@ -1,4 +1,4 @@
-"""What the service counts, in a registry of its own: Prometheus reads it from /metrics."""
+"""The service's metrics, in a registry of their own; Prometheus reads them from /metrics."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.waiting = Gauge("liveportrait_jobs_waiting", "Jobs in the queue.", registry=registry)
-        self.running = Gauge("liveportrait_jobs_running", "Jobs at work.", registry=registry)
+        self.running = Gauge("liveportrait_jobs_running", "Jobs being run.", registry=registry)
         self.jobs = Counter(
-            "liveportrait_jobs", "Jobs by how they ended.", ("kind", "state"), registry=registry
+            "liveportrait_jobs", "Finished jobs, by final state.", ("kind", "state"), registry=registry
         )
         self.wait = Histogram(
             "liveportrait_wait_seconds",
@@ -36,7 +36,7 @@ class Metrics:
         )
         self.stages = Histogram(
             "liveportrait_stage_seconds",
-            "What a stage takes for a frame, the mean of each job.",
+            "Seconds per frame of a stage, averaged over each job.",
             ("stage",),
             buckets=_STAGE_SECONDS,
             registry=registry,
@@ -45,24 +45,22 @@ class Metrics:
         self.refusals = Counter(
             "liveportrait_refusals", "Requests refused, by status.", ("status",), registry=registry
         )
-        self.uploads = Counter(
-            "liveportrait_upload_bytes", "Bytes of uploads that were new.", registry=registry
-        )
+        self.uploads = Counter("liveportrait_upload_bytes", "Bytes of new uploads.", registry=registry)
         self.answers = Histogram(
             "liveportrait_answer_seconds",
-            "From a request to the beginning of its answer.",
+            "From a request to the start of its response.",
             ("method", "status"),
             buckets=_ANSWER_SECONDS,
             registry=registry,
         )
 
     def count_stages(self, seconds: Mapping[str, float], frames: int) -> None:
-        """Note what the stages of a finished job took together, s."""
+        """Count a finished job's frames and the total seconds of each stage."""
         self.frames.inc(frames)
         for stage, spent in seconds.items():
             if spent > 0:
                 self.stages.labels(stage).observe(spent / max(frames, 1))
 
     def text(self) -> bytes:
-        """All of it in Prometheus's format."""
+        """All metrics in Prometheus's text format."""
         return generate_latest(self.registry)

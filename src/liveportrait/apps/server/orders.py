@@ -1,4 +1,4 @@
-"""What callers order: records of the table as jobs, checked before any work."""
+"""Turns what callers asked for, as recorded in the table, into jobs; everything is checked before any work."""
 
 from __future__ import annotations
 
@@ -17,24 +17,19 @@ from liveportrait.apps.server.settings import ALWAYS_MARKED, Limits
 from liveportrait.apps.server.store import Record
 from liveportrait.errors import UserError
 
-FASTEST_READER = 20  # characters that a speech engine reads in a second
+MAX_CHARACTERS_PER_SECOND = 20  # that a speech engine reads
 VOICE = re.compile(r"[\w+-]{0,40}")  # the name of a voice, never a path
 
 
 def job_of(record: Record, out: Path, path_of: Callable[[str], Path], limits: Limits) -> Job:
-    """The job that a record tells of. Raises `UserError`, in the caller's words.
-
-    `path_of` gives the file of an upload or bundled motion.
-    """
+    """The job that a record describes. `path_of` gives the file of an upload or bundled motion. Raises `UserError`."""
     values = {name.replace("-", "_"): value for name, value in record.options.items()}
     for name in file_options(record.kind):
         if name in values and not is_word(record.kind, name, values[name]):
-            raise UserError(
-                f"{option_name(name)} is a file: send it along under that name, not among the options"
-            )
+            raise UserError(f"{option_name(name)} is a file: send it under that name, not among the options")
     for name in record.files:
         if name not in file_options(record.kind):
-            raise UserError(f"there is no file {option_name(name)} of {record.kind}: leave it out")
+            raise UserError(f"{record.kind} takes no file named {option_name(name)}: leave it out")
     paths = {name: path_of(upload) for name, upload in record.files.items()}
     options = options_from(record.kind, {**record.options, **paths})
     if limits.always_mark and not getattr(options, "mark", True):
@@ -46,7 +41,7 @@ def job_of(record: Record, out: Path, path_of: Callable[[str], Path], limits: Li
 
 
 def checked_suffix(job: Job, suffix: str) -> str:
-    """The suffix of a job's result; without one asked for, what `suffix_for` gives. Raises `UserError`."""
+    """The suffix of a job's result: the given one, or by default that of `suffix_for`. Raises `UserError`."""
     from liveportrait.animation.inputs import TEMPLATE_SUFFIXES
     from liveportrait.animation.writer import MOVING_OUTPUTS, output_paths
     from liveportrait.media import IMAGE_OUTPUTS
@@ -65,7 +60,7 @@ def checked_suffix(job: Job, suffix: str) -> str:
 
 
 def id_of(owner: str, key: str) -> str:
-    """A job's id: of a key always the same, without one that of no other job."""
+    """A job's id: determined by its idempotency key, or random if there is none."""
     if not key:
         return secrets.token_urlsafe(16)
     digest = hashlib.sha256(f"{owner}\n{key}".encode()).digest()
@@ -73,9 +68,9 @@ def id_of(owner: str, key: str) -> str:
 
 
 def _check_text(options: SpeakJobOptions, limits: Limits) -> None:
-    """Raise `UserError` for a text that would be read for too long, and a voice that is no name of one."""
-    most = int(limits.max_seconds * FASTEST_READER)
+    """Raise `UserError` for a text that would take too long to read, and for something that cannot be a voice."""
+    most = int(limits.max_seconds * MAX_CHARACTERS_PER_SECOND)
     if len(options.text) > most:
-        raise UserError(f"the text has {len(options.text)} characters: at most {most} are read")
+        raise UserError(f"the text has {len(options.text)} characters: at most {most} are accepted")
     if not VOICE.fullmatch(options.voice):
-        raise UserError(f"voice is {options.voice[:40]!r}: name a voice of espeak-ng, such as de or en-gb")
+        raise UserError(f"voice is {options.voice[:40]!r}: name an espeak-ng voice, such as de or en-gb")

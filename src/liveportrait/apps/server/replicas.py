@@ -1,8 +1,8 @@
-"""The service's jobs past one machine: a Ray Serve deployment does them, as many replicas as there is work for.
+"""Runs the service's jobs on several machines: a Ray Serve deployment that scales its replicas with the load.
 
-The table of jobs stays the one queue. It refuses with status 429 what is too much, and what it accepted survives: a job
-whose replica dies is done again by another one. No more jobs are handed over than there may be replicas, so nothing
-waits inside Ray longer than a new replica takes to start.
+The job table remains the only queue. It refuses excess jobs with status 429, and accepted jobs survive: if a replica
+dies, another one runs its job again. At most as many jobs are handed over as there may be replicas, so nothing waits
+inside Ray longer than a new replica takes to start.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from liveportrait.apps.animate import LoadOptions
-from liveportrait.apps.batches.bench import Bench
 from liveportrait.apps.batches.cluster import Shares, absolute
+from liveportrait.apps.batches.runner import JobRunner
 from liveportrait.apps.jobs import Job
 from liveportrait.apps.server.settings import ClusterSettings, ServerSettings
 from liveportrait.errors import UserError
@@ -30,39 +30,39 @@ from liveportrait.types import Progress
 if TYPE_CHECKING:
     from liveportrait.animation.report import Report
 
-MOST_TRIES = 3
-UP_S, DOWN_S = 2.0, 120.0  # that a change of work lasts before replicas are added or taken away
+MAX_ATTEMPTS = 3
+UPSCALE_DELAY_S, DOWNSCALE_DELAY_S = 2.0, 120.0  # how long the load must have changed before replicas do
 _log = logging.getLogger("liveportrait.server")
 
 
 class Cancelled(Exception):
-    """Nobody waits for a job any more."""
+    """Nobody is waiting for the job any more."""
 
 
 class Replica:
-    """A process of the cluster that does one job after the other."""
+    """A process on the cluster that runs one job at a time."""
 
     def __init__(self, networks: LoadOptions) -> None:
-        """Loads the networks. Raises `UserError`."""
-        self._bench = Bench(networks)
-        _ = self._bench.animator  # a replica that is ready can work
+        """Load the networks. Raises `UserError`."""
+        self._runner = JobRunner(networks)
+        _ = self._runner.animator  # loaded now: a replica that is ready can work
         self._thread = ThreadPoolExecutor(1, "job")
 
-    async def do(self, job: Job) -> AsyncIterator[tuple[str, int, int | None] | Report | UserError]:
-        """Do a job: the steps of its progress, then its report, or what the user should know instead.
+    async def run(self, job: Job) -> AsyncIterator[tuple[str, int, int | None] | Report | UserError]:
+        """Run a job: yields its progress, and finally its report or the error to show the user.
 
-        It stops soon after its caller does.
+        Stops soon after the caller does.
         """
         loop = asyncio.get_running_loop()
         steps: asyncio.Queue[tuple[str, int, int | None] | None] = asyncio.Queue()
-        unwanted = threading.Event()
+        cancelled = threading.Event()
 
         def progress(*step: Any) -> None:
-            if unwanted.is_set():
+            if cancelled.is_set():
                 raise Cancelled
             loop.call_soon_threadsafe(steps.put_nowait, step)
 
-        work = loop.run_in_executor(self._thread, self._bench.make, job, progress)
+        work = loop.run_in_executor(self._thread, self._runner.run, job, progress)
         work.add_done_callback(lambda _: steps.put_nowait(None))
         try:
             while (step := await steps.get()) is not None:
@@ -72,7 +72,7 @@ class Replica:
             except UserError as error:
                 yield error
         finally:
-            unwanted.set()
+            cancelled.set()
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ class Replicas:
     """how many jobs may run at once"""
     handle: Any
     lost: tuple[type[Exception], ...]
-    """what Ray raises where a replica is gone"""
+    """the errors Ray raises when a replica is gone"""
 
     def make(self, job: Job, progress: Progress) -> Report:
-        """Have a job done, again by another replica where one is lost. Raises `UserError`, and what `progress` does."""
-        for attempt in range(MOST_TRIES):
-            answer = self.handle.do.remote(absolute(job))
+        """Run a job, on another replica if the first is lost. Raises `UserError`, and whatever `progress` raises."""
+        for attempt in range(MAX_ATTEMPTS):
+            answer = self.handle.run.remote(absolute(job))
             try:
                 for message in answer:
                     if isinstance(message, UserError):
@@ -97,25 +97,25 @@ class Replicas:
                         return message
                     progress(*message)
             except self.lost as error:
-                _log.warning("a replica is gone, attempt %d at %s: %s", attempt + 1, job.out.name, error)
+                _log.warning("lost a replica in attempt %d at %s: %s", attempt + 1, job.out.name, error)
             except BaseException:
                 answer.cancel()
                 raise
         raise UserError(
-            f"{MOST_TRIES} replicas died at this job: it takes too much memory, or a file is broken"
+            f"{MAX_ATTEMPTS} replicas died on this job: it needs too much memory, or a file is broken"
         )
 
 
 def application_name(data: Path) -> str:
-    """What Ray Serve calls the deployment of a service: one for each data folder, for several may share a cluster."""
+    """The name of a service's Ray Serve deployment: one per data folder, since several may share a cluster."""
     return f"liveportrait-{hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:8]}"
 
 
 @contextmanager
 def replicas(settings: ServerSettings, chosen: ClusterSettings) -> Iterator[Replicas]:
-    """The deployment on the chosen cluster, while the block lasts.
+    """Keep a deployment on the given cluster for the duration of the block.
 
-    The data folder must have the same path on all machines. Raises `UserError` where Ray is missing or the cluster
+    The data folder must have the same path on all machines. Raises `UserError` if Ray is missing, or the cluster
     cannot be reached or is too small.
     """
     with cluster(chosen.address, "the service", "ray.serve") as ray:
@@ -131,12 +131,12 @@ def replicas(settings: ServerSettings, chosen: ClusterSettings) -> Iterator[Repl
                 "min_replicas": min(chosen.idle_replicas, shares.count),
                 "max_replicas": shares.count,
                 "target_ongoing_requests": 1,
-                "upscale_delay_s": UP_S,
-                "downscale_delay_s": DOWN_S,
+                "upscale_delay_s": UPSCALE_DELAY_S,
+                "downscale_delay_s": DOWNSCALE_DELAY_S,
             },
             ray_actor_options={"num_cpus": shares.cpus, "num_gpus": shares.gpus},
         )
-        ray.serve.start(proxy_location="Disabled")  # callers come through the service
+        ray.serve.start(proxy_location="Disabled")  # only the service calls it
         try:
             handle = ray.serve.run(deployment.bind(networks), name=name, route_prefix=None)
             errors = ray.exceptions

@@ -30,10 +30,10 @@ from liveportrait.apps.server.views import (
 )
 from liveportrait.errors import UserError
 
-_EVERY_S = 0.2  # between looks at a job that is followed
-_ALIVE_EVERY_S = 15.0  # between signs of life, so that nothing in between hangs up
-_FIELDS, _FILES, _FIELD_BYTES = 32, 8, 2**16
-_OF_A_FILE = 400, 401, 413, 415, 422, 503, 507  # refusals where something is posted
+_POLL_S = 0.2  # how often a followed job is polled
+_KEEP_ALIVE_S = 15.0  # between keep-alive comments, so that no proxy closes the connection
+_MAX_FIELDS, _MAX_FILES, _MAX_FIELD_BYTES = 32, 8, 2**16
+_UPLOAD_REFUSALS = 400, 401, 413, 415, 422, 503, 507  # statuses of a refused upload
 
 router = APIRouter(prefix="/v1", dependencies=[Security(HTTPBearer(auto_error=False))])
 
@@ -44,7 +44,7 @@ async def _service(request: Request) -> Service:
 
 
 async def _status(job: str, request: Request) -> Status:
-    """The job that a path names. What belongs to another token does not exist."""
+    """The job that a path names. The jobs of other tokens appear not to exist."""
     service = await _service(request)
     status = await run_in_threadpool(service.status, job)
     if status is None or status.record.owner != request.state.owner:
@@ -61,12 +61,12 @@ Known = Annotated[Status, Depends(_status)]
     status_code=201,
     tags=["files"],
     openapi_extra=SOURCE_BODY,
-    responses=refusals(*_OF_A_FILE)
-    | {200: {"description": "the file was here already", "model": SourceView}},
+    responses=refusals(*_UPLOAD_REFUSALS)
+    | {200: {"description": "the file was already there", "model": SourceView}},
 )
 async def post_source(request: Request, response: Response, service: Shared) -> SourceView:
-    """Post a file: a portrait, what drives it, or what it says. Posting it again costs nothing, same id (200)."""
-    upload, new = await _brought(request, service)
+    """Post a file: a portrait, what drives it, or what it says. Posting it again is free: same id (200)."""
+    upload, new = await _posted_file(request, service)
     if not new:
         response.status_code = 200
     return view_of_upload(upload)
@@ -74,23 +74,23 @@ async def post_source(request: Request, response: Response, service: Shared) -> 
 
 @router.get("/sources/{source}", tags=["files"], responses=refusals(401, 404))
 def get_source(source: str, service: Shared) -> SourceView:
-    """What is known of a file; 404 where it has to be posted (again)."""
+    """What is known about a file; 404 if it must be posted (again)."""
     if upload := service.uploads.find(source):
         return view_of_upload(upload)
     raise HTTPException(404, f"there is no file {source[:64]!r} here: post it")
 
 
-@router.post("/verify", tags=["files"], openapi_extra=SOURCE_BODY, responses=refusals(*_OF_A_FILE))
+@router.post("/verify", tags=["files"], openapi_extra=SOURCE_BODY, responses=refusals(*_UPLOAD_REFUSALS))
 async def post_verify(request: Request, service: Shared) -> VerdictView:
-    """What a picture or video, whoever made it, says of how it was made. It is kept as other files are."""
-    upload, _ = await _brought(request, service)
+    """What a picture or video from any program says about how it was made. It is kept like other uploads."""
+    upload, _ = await _posted_file(request, service)
     verdict = await run_in_threadpool(service.verdict, upload)
     return VerdictView.model_validate(verdict.as_json())
 
 
 @router.get("/motions", tags=["files"])
 def get_motions() -> list[str]:
-    """The names of the bundled motions, which may stand for a driving file."""
+    """The names of the bundled motions, which can be used in place of a driving file."""
     from liveportrait.motion import bundled_files
 
     return list(bundled_files())
@@ -101,7 +101,7 @@ def get_motions() -> list[str]:
     status_code=202,
     tags=["jobs"],
     openapi_extra=JOB_BODY,
-    responses=refusals(*_OF_A_FILE, 429),
+    responses=refusals(*_UPLOAD_REFUSALS, 429),
 )
 async def post_job(
     request: Request,
@@ -109,18 +109,18 @@ async def post_job(
     service: Shared,
     idempotency_key: Annotated[str, Header(max_length=200)] = "",
 ) -> JobView:
-    """Post a job: as JSON about files that are kept here, or as a form that may bring them along.
+    """Post a job: as JSON that names uploaded files, or as a form that may contain them.
 
-    An accepted job is done exactly once, or its failure told, even if the service is killed. A key of your own makes
-    it safe to post it again when the answer was lost. Status 429 says that too many wait, and in Retry-After when to
-    try again.
+    An accepted job is run exactly once, or its failure reported, even if the service is killed. An idempotency key
+    makes it safe to post the job again when the response was lost. Status 429 means that the queue is full;
+    Retry-After says when to try again.
     """
     owner = request.state.owner
     if known := await run_in_threadpool(service.known, owner, idempotency_key):
         return view_of(known)
     if service.is_full:
         raise QueueFull
-    asked = await _asked(request, service)
+    asked = await _job_request(request, service)
     record = await run_in_threadpool(
         service.submit,
         asked.kind,
@@ -138,7 +138,7 @@ async def post_job(
 
 @router.get("/jobs/{job}", tags=["jobs"], responses=refusals(401, 404))
 async def get_job(status: Known) -> JobView:
-    """How a job stands."""
+    """The state of a job."""
     return view_of(status)
 
 
@@ -154,7 +154,7 @@ async def get_job(status: Known) -> JobView:
     },
 )
 async def get_events(status: Known, service: Shared) -> StreamingResponse:
-    """Follow a job: an event `progress` at every change, and at last one `end`, each with the job as JSON."""
+    """Follow a job: a `progress` event at every change, then an `end` event, each with the job as JSON."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_events(service, status), media_type="text/event-stream", headers=headers)
 
@@ -166,12 +166,12 @@ async def get_events(status: Known, service: Shared) -> StreamingResponse:
     response_class=FileResponse,
 )
 def get_result(status: Known, service: Shared, compare: bool = False) -> FileResponse:
-    """Fetch the result of a job that is done; with `compare` the comparison, where the job was asked for one."""
+    """Fetch the result of a job that is done; with `compare`, the comparison, if the job was asked for one."""
     record = status.record
     if record.state == "expired":
-        raise HTTPException(410, "this result is not kept any more: post the job again")
+        raise HTTPException(410, "this result is no longer kept: post the job again")
     if record.state != "done":
-        reason = record.error or "its result comes when it is done"
+        reason = record.error or "fetch its result when it is done"
         raise HTTPException(409, f"the job is {record.state}: {reason}")
     path = service.workers.result(record, compare)
     if not path.is_file():
@@ -181,24 +181,25 @@ def get_result(status: Known, service: Shared, compare: bool = False) -> FileRes
 
 @router.delete("/jobs/{job}", tags=["jobs"], status_code=202, responses=refusals(401, 404))
 def delete_job(job: str, status: Known, service: Shared) -> JobView:
-    """Stop a job after the frames that it is at, within a second or two; of one that is done, forget the result."""
+    """Stop a job after its current frames, within a second or two; delete the result of one that is done."""
     service.cancel(job)
     return view_of(service.status(job) or status)
 
 
-async def _brought(request: Request, service: Service) -> tuple[Upload, bool]:
-    """The file of a form, kept, and whether it is new."""
-    async with request.form(max_files=1, max_fields=1, max_part_size=_FIELD_BYTES) as form:
+async def _posted_file(request: Request, service: Service) -> tuple[Upload, bool]:
+    """Keep the file of a form; the upload, and whether it is new."""
+    async with request.form(max_files=1, max_fields=1, max_part_size=_MAX_FIELD_BYTES) as form:
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise HTTPException(
-                422, "file is missing: send a form with a picture, video, sound or template as its file"
+                422,
+                "file is missing: send a form whose field `file` holds a picture, video, sound or template",
             )
         return await run_in_threadpool(service.keep, file.file, file.filename or "file")
 
 
-async def _asked(request: Request, service: Service) -> JobRequest:
-    """What a request to do a job asks for; files that come with it are kept."""
+async def _job_request(request: Request, service: Service) -> JobRequest:
+    """The job that a request asks for; files that come with it are kept."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         try:
@@ -207,9 +208,12 @@ async def _asked(request: Request, service: Service) -> JobRequest:
             raise HTTPException(422, f"the body is not JSON: {error}") from error
     if kind != "multipart/form-data":
         raise HTTPException(
-            415, f"a job comes as application/json or multipart/form-data, not as {kind or 'that'}"
+            415,
+            f"the content type is {kind or 'missing'}: post a job as application/json or multipart/form-data",
         )
-    async with request.form(max_files=_FILES, max_fields=_FIELDS, max_part_size=_FIELD_BYTES) as form:
+    async with request.form(
+        max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+    ) as form:
         asked: dict[str, Any] = {"driving": [], "files": {}}
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
@@ -230,7 +234,7 @@ def _options(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise HTTPException(422, f"options are no JSON object: {error}") from error
+        raise HTTPException(422, f"options are not JSON: {error}") from error
 
 
 def _validated(asked: Any) -> JobRequest:
@@ -248,7 +252,7 @@ def _suffix(text: str) -> str:
 
 
 async def _events(service: Service, status: Status) -> AsyncIterator[str]:
-    """The events of a job until it has ended, or the service ends: whoever follows asks again then."""
+    """The events of a job until it ends, or the service does: clients then reconnect."""
     job, sent, silent = status.record.id, "", 0.0
     yield "retry: 1000\n\n"
     while not service.is_ending:
@@ -260,11 +264,11 @@ async def _events(service: Service, status: Status) -> AsyncIterator[str]:
         if data != sent:
             yield f"event: progress\ndata: {data}\n\n"
             sent, silent = data, 0.0
-        elif silent >= _ALIVE_EVERY_S:
+        elif silent >= _KEEP_ALIVE_S:
             yield ": alive\n\n"
             silent = 0.0
-        await asyncio.sleep(_EVERY_S)
-        silent += _EVERY_S
+        await asyncio.sleep(_POLL_S)
+        silent += _POLL_S
         found = await run_in_threadpool(service.status, job)
         if found is None:
             return

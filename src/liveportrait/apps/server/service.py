@@ -1,6 +1,6 @@
-"""What the routes share: one animator, the portraits that are open, one folder of files, one queue of jobs.
+"""What all routes share: one animator, the open portraits, one folder of files, one queue of jobs.
 
-The HTTP routes, the live loop and the page are all fronts of this: what they post goes through `keep` and `submit`.
+The HTTP routes, the live stream and the page are front ends of it: whatever is posted goes through `keep` and `submit`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import logging
 import sqlite3
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from liveportrait.animation.options import SourceOptions
-from liveportrait.apps.jobs import Job, JobKind, Opening, SpeakJobOptions, opening_of, run_job
+from liveportrait.apps.batches.runner import PortraitCache
+from liveportrait.apps.jobs import Job, JobKind, SpeakJobOptions, opening_of, run_job
 from liveportrait.apps.server.access import Tokens
 from liveportrait.apps.server.metrics import Metrics
 from liveportrait.apps.server.orders import checked_suffix, id_of, job_of
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
     from liveportrait.animation.report import Report
     from liveportrait.marking.verdict import Verdict
 
-MOST_PORTRAITS = 8  # that stay open, the last used ones
-_TIDY_S = 60.0
+MAX_OPEN_PORTRAITS = 8
+_TIDY_INTERVAL_S = 60.0
 Make = Callable[[Job, Progress], "Report"]
 _log = logging.getLogger("liveportrait.server")
 
 
 class NotReady(Exception):
-    """No job can be taken now."""
+    """No job can be accepted now."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """A job as it stands."""
+    """The state of a job."""
 
     record: Record
     before: int = 0
-    """jobs that wait before it"""
+    """jobs ahead of it in the queue"""
     ticket: Ticket | None = None
-    """how far it is, while it is at work"""
+    """its progress, while it runs"""
 
 
 class Service:
@@ -62,7 +62,10 @@ class Service:
     def __init__(
         self, settings: ServerSettings, animator: Animator | None = None, make: Make | None = None
     ) -> None:
-        """`make` does the jobs, by default this process. Raises `UserError` where folder or tokens cannot be used."""
+        """`make` runs the jobs; by default, this process does.
+
+        Raises `UserError` if the folder or the tokens cannot be used.
+        """
         self.settings = settings
         self.metrics = Metrics()
         self.tokens = Tokens.read(settings.tokens) if settings.tokens else Tokens()
@@ -74,42 +77,42 @@ class Service:
             self.workers = Workers(settings, self.store, results, self._perform, self.metrics)
         except OSError as error:
             raise UserError(
-                f"{settings.data} cannot be used ({error.strerror}): name another folder by --data"
+                f"{settings.data} cannot be used ({error.strerror}): give another folder with --data"
             ) from error
         self.metrics.waiting.set_function(lambda: self.store.count("queued"))
         self.metrics.running.set_function(lambda: self.store.count("running"))
         self._animator, self._make = animator, make or self._make_here
         self._loading = threading.Lock()
         self._why_not = "the networks are being loaded"
-        self._portraits = _Portraits()
+        self._portraits = PortraitCache(MAX_OPEN_PORTRAITS)
         self._ended = threading.Event()
 
-    # From start to end
+    # Lifecycle
 
     def start(self) -> None:
-        """Load the networks, take up the jobs that wait, and go on in threads of its own."""
-        threading.Thread(target=self._begin, name="begin", daemon=True).start()
-        threading.Thread(target=self._tidy_on, name="tidy", daemon=True).start()
+        """Load the networks and start on the waiting jobs, in background threads."""
+        threading.Thread(target=self._load_and_start, name="load", daemon=True).start()
+        threading.Thread(target=self._tidy_loop, name="tidy", daemon=True).start()
 
     def end(self) -> None:
-        """Take nothing more, and tell those who follow jobs."""
-        self._why_not = "the service is ending"
+        """Accept no more jobs, and end the event streams."""
+        self._why_not = "the service is shutting down"
         self._ended.set()
 
     def stop(self) -> None:
-        """Give running jobs time to end, and let go of the folder. Waiting jobs stay there."""
+        """Give running jobs time to end, and release the folder. Waiting jobs stay in it."""
         self.end()
         self.workers.stop()
         self.store.close()
 
     @property
     def why_not_ready(self) -> str:
-        """Why no job is taken now, as a sentence; "" where they are."""
+        """Why no job is accepted now, as a sentence; "" if jobs are."""
         return self._why_not
 
     @property
     def is_ending(self) -> bool:
-        """Whether it was told to end."""
+        """Whether `end` was called."""
         return self._ended.is_set()
 
     def animator(self) -> Animator:
@@ -122,7 +125,7 @@ class Service:
     # Files
 
     def verdict(self, upload: Upload) -> Verdict:
-        """What a picture or video that is kept says of how it was made. Raises `WrongType` for anything else."""
+        """What an uploaded picture or video says about how it was made. Raises `WrongType` for anything else."""
         from liveportrait.marking.verdict import verify
 
         if upload.kind not in ("picture", "video"):
@@ -130,14 +133,14 @@ class Service:
         return verify(self.uploads.path(upload))
 
     def keep(self, stream: BinaryIO, name: str) -> tuple[Upload, bool]:
-        """Keep a file that somebody brought, see `Uploads.keep`: the upload, and whether it is new."""
+        """Keep a file, see `Uploads.keep`: the upload, and whether it is new."""
         upload, new = self.uploads.keep(stream, name)
         if new:
             self.metrics.uploads.inc(upload.bytes)
         return upload, new
 
     def path_of(self, name: str) -> Path:
-        """The file of an upload, by its id, or of a bundled motion, by its name. Raises `UserError`."""
+        """The file of an upload, given its id, or of a bundled motion, given its name. Raises `UserError`."""
         from liveportrait.motion import bundled_files
 
         if upload := self.uploads.find(name):
@@ -145,17 +148,14 @@ class Service:
         motions = bundled_files()
         if name not in motions:
             raise UserError(
-                f"{name} is no file that is kept here: post it again, or name a motion of {', '.join(motions)}"
+                f"there is no file {name} here: post it again, or name one of the motions {', '.join(motions)}"
             )
         return motions[name]
 
     def portrait(
         self, source: str, options: SourceOptions | None = None, progress: Progress = no_progress
     ) -> Portrait:
-        """The portrait in an upload; one that was opened in the same way lately is open still. Raises `UserError`.
-
-        It is shared: do not close it.
-        """
+        """The portrait in an upload, opened unless it still is. It is shared: do not close it. Raises `UserError`."""
         opening = self.path_of(source), options or SourceOptions()
         return self._portraits.open(self.animator(), opening, progress)
 
@@ -172,36 +172,34 @@ class Service:
         owner: str = "",
         key: str = "",
     ) -> Record:
-        """Accept a job of uploads, which survives the end of this process from now on.
+        """Accept a job on uploads; from then on it survives the end of this process.
 
-        `driving` may name bundled motions, `files` are uploads that options name, and `suffix` is that of the result:
-        by default what `suffix_for` gives. A job that its owner gave the same `key` before is not accepted again.
-        Raises `UserError` for what cannot be done, `QueueFull` and `NotReady`.
+        `driving` may name bundled motions, `files` maps options to the uploads they name, and `suffix` is that of the
+        result, by default what `suffix_for` gives. If the owner has used `key` before, the job of then is returned.
+        Raises `UserError` for a job that cannot be done, `QueueFull` and `NotReady`.
         """
         if self.why_not_ready:
             raise NotReady(self.why_not_ready)
         record = Record(id_of(owner, key), kind, source, tuple(driving), options, suffix, files or {}, owner)
-        out = self.settings.data / "results" / "result"
-        with self._callers_words(record, out):
-            job = self._job_of(record, out)
+        with self._job(record, self.settings.data / "results" / "result") as job:
             if isinstance(job.options, SpeakJobOptions) and job.options.text and not self.settings.cluster:
-                espeak()  # a missing one is told now
+                espeak()  # raises now if there is none
             record = replace(record, suffix=checked_suffix(job, suffix))
         record = self.store.add(record, self.settings.limits.queue)
         self.workers.wake()
         return record
 
     def known(self, owner: str, key: str) -> Status | None:
-        """The job that its owner gave a key, as it stands."""
+        """The state of the job with an owner's idempotency key."""
         return self.status(id_of(owner, key)) if key else None
 
     @property
     def is_full(self) -> bool:
-        """Whether a job would be refused now."""
+        """Whether the queue is full."""
         return self.store.count("queued") >= self.settings.limits.queue
 
     def status(self, job: str) -> Status | None:
-        """A job as it stands; None where there is none of that id."""
+        """The state of a job; None if there is none with that id."""
         ticket = self.workers.ticket(job)
         record = self.store.job(job)
         if record is None:
@@ -210,7 +208,7 @@ class Service:
         return Status(record, self.store.place(job) if waits else 0, None if record.is_finished else ticket)
 
     def cancel(self, job: str) -> None:
-        """Stop a job, or forget the result of one that is done."""
+        """Stop a job, or delete the result of one that is done."""
         record = self.store.job(job)
         if record and self.store.change(job, "done", state="expired"):
             self._remove(record)
@@ -218,7 +216,7 @@ class Service:
             self.workers.cancel(job)
 
     def tidy(self) -> None:
-        """Remove results and uploads that were kept for long enough."""
+        """Remove expired results and uploads."""
         before = time.time() - 3600 * self.settings.limits.keep_hours
         for record in self.store.expire(before):
             self._remove(record)
@@ -231,80 +229,46 @@ class Service:
         for compare in (False, True):
             self.workers.result(record, compare).unlink(missing_ok=True)
 
-    def _begin(self) -> None:
+    def _load_and_start(self) -> None:
         try:
             self.animator()
         except Exception as error:
-            told = isinstance(error, UserError)
-            self._why_not = (
-                str(error) if told else "the networks cannot be loaded: the service's log says why"
-            )
-            _log.error("no job can be done: %s", error, exc_info=not told)
+            expected = isinstance(error, UserError)
+            self._why_not = str(error) if expected else "the networks cannot be loaded: see the service's log"
+            _log.error("no job can be done: %s", error, exc_info=not expected)
             return
         if not self._ended.is_set():
             self.workers.start()
             self._why_not = ""
 
-    def _tidy_on(self) -> None:
-        period = min(max(360 * self.settings.limits.keep_hours, 1.0), _TIDY_S)
+    def _tidy_loop(self) -> None:
+        period = min(max(360 * self.settings.limits.keep_hours, 1.0), _TIDY_INTERVAL_S)
         while not self._ended.wait(period):
             try:
                 self.tidy()
             except (OSError, sqlite3.Error):
                 if not self.is_ending:
-                    _log.exception("what has expired could not be removed")
-
-    def _job_of(self, record: Record, out: Path) -> Job:
-        """The job that a record tells of. Raises `UserError`, in the caller's words."""
-        return job_of(record, out, self.path_of, self.settings.limits)
+                    _log.exception("expired results and uploads could not be removed")
 
     def _perform(self, record: Record, out: Path, progress: Progress) -> Report:
-        """Do a job. Raises `UserError`."""
-        with self._callers_words(record, out):
-            return self._make(self._job_of(record, out), progress)
+        """Run the job of a record. Raises `UserError`."""
+        with self._job(record, out) as job:
+            return self._make(job, progress)
 
     def _make_here(self, job: Job, progress: Progress) -> Report:
-        """Do a job in this process."""
+        """Run a job in this process."""
         animator, opening = self.animator(), opening_of(job)
         portrait = self._portraits.open(animator, opening, progress) if opening else None
         return run_job(animator, job, progress, portrait)
 
     @contextmanager
-    def _callers_words(self, record: Record, out: Path) -> Iterator[None]:
-        """A block whose `UserError`s name files as the caller does."""
+    def _job(self, record: Record, out: Path) -> Iterator[Job]:
+        """The job of a record. `UserError`s raised in the block name files as the caller does."""
         try:
             with typed_errors():
-                yield
+                yield job_of(record, out, self.path_of, self.settings.limits)
         except UserError as error:
-            told = str(error).replace(str(out), "the result")
+            message = str(error).replace(str(out), "the result")
             for upload in filter(None, map(self.uploads.find, record.uploads)):
-                told = told.replace(str(self.uploads.path(upload)), upload.name)
-            raise UserError(told) from error
-
-
-class _Portraits:
-    """The portraits that were used last, by file and by how they were opened."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: OrderedDict[Opening, Portrait] = OrderedDict()
-
-    def open(self, animator: Animator, opening: Opening, progress: Progress) -> Portrait:
-        """The portrait, opened if it is not."""
-        with self._lock:
-            if opening in self._open:
-                self._open.move_to_end(opening)
-                return self._open[opening]
-        portrait = animator.open(*opening, progress)
-        with self._lock:
-            portrait = self._open.setdefault(opening, portrait)
-            self._open.move_to_end(opening)
-            while len(self._open) > MOST_PORTRAITS:
-                self._open.popitem(last=False)
-        return portrait
-
-    def forget(self, path: Path) -> None:
-        """A file is gone."""
-        with self._lock:
-            for opening in [opening for opening in self._open if opening[0] == path]:
-                del self._open[opening]
+                message = message.replace(str(self.uploads.path(upload)), upload.name)
+            raise UserError(message) from error

@@ -1,4 +1,4 @@
-"""What whoever runs the service chooses."""
+"""The service's settings, chosen by whoever runs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from liveportrait.apps.animate import LoadOptions
 from liveportrait.errors import UserError
 from liveportrait.folders import user_cache
 
-ALWAYS_MARKED = "results of this service are always marked as generated: leave out no-mark"
+ALWAYS_MARKED = "this service always marks its results as generated: leave out no-mark"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Limits:
     """refuse jobs and streams that ask for no-mark (see docs/guide/marking.md)"""
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for a limit that lets nothing through."""
+        """Raise `UserError` for a limit that is not positive."""
         for name, value in vars(self).items():
             if not isinstance(value, bool) and not value > 0:
                 raise UserError(f"{name.replace('_', '-')} is {value}: choose a number above 0")
@@ -43,63 +43,63 @@ class Limits:
 
 @dataclass(frozen=True)
 class LiveLimits:
-    """What a stream may ask for."""
+    """What a live stream may ask for."""
 
     sessions: int = 4
-    """streams at once: each has a thread that renders"""
+    """maximum number of concurrent streams; each has a thread that renders"""
     frame_bytes: int = 4 * 2**20
     frame_pixels: int = 4_000_000
     photo_bytes: int = 15 * 2**20
     photo_pixels: int = 50_000_000
     photos: int = 8
-    """photos of its own that a stream keeps at once"""
+    """uploaded photos that a stream keeps"""
     silence: float = 30.0
     """seconds after which a stream that sends nothing is closed"""
     always_mark: bool = False
-    """refuse options that ask for no-mark"""
+    """refuse options with no-mark"""
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for a number of streams that cannot be."""
+        """Raise `UserError` for a negative number of streams."""
         if self.sessions < 0:
-            raise UserError(f"live-sessions is {self.sessions}: choose how many streams run at once, from 0")
+            raise UserError(f"live-sessions is {self.sessions}: choose 0 or more concurrent streams")
 
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """The Ray cluster that does the jobs, in place of the service's own process."""
+    """The Ray cluster that runs the jobs, instead of the service's own process."""
 
     address: str
     """of the cluster; auto finds it, local starts one on this machine"""
     replicas: int | None = None
-    """most processes at once; None is one for each GPU, or else for every four CPUs"""
+    """maximum number of processes; None means one per GPU or, without GPUs, one per four CPUs"""
     idle_replicas: int = 1
-    """processes that stay when there is nothing to do"""
+    """processes kept when there is nothing to do"""
 
     def __post_init__(self) -> None:
         """Raise `UserError` for a number out of range."""
         for name in ("replicas", "idle_replicas"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UserError(f"{name.replace('_', '-')} is {value}: choose how many, from 1")
+                raise UserError(f"{name.replace('_', '-')} is {value}: choose at least 1")
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Where the service listens and keeps its files, what runs in it, and what its callers may do."""
+    """Where the service listens and keeps its files, what it runs, and what its callers may do."""
 
     data: Path = field(default_factory=lambda: user_cache("LIVEPORTRAIT_DATA", "service"))
-    """the folder of uploads, results and the table of jobs; one service at a time"""
+    """folder for uploads, results and the job table, used by one service at a time"""
     host: str = "127.0.0.1"
     port: int = 8000
     tokens: Path | None = None
-    """a file with a bearer token a line; None lets everybody in who reaches the port"""
+    """a file with one bearer token per line; None admits everyone who can reach the port"""
     networks: LoadOptions = field(default_factory=LoadOptions)
     limits: Limits = field(default_factory=Limits)
     live: LiveLimits = field(default_factory=LiveLimits)
     jobs: int = 1
     """how many run at once"""
     cluster: ClusterSettings | None = None
-    """what does the jobs; None is the service itself"""
+    """what runs the jobs; None is the service itself"""
     end_seconds: float = 0.0
     """how many seconds running jobs may continue when the service is told to stop; unfinished ones run at the
     next start"""
@@ -109,11 +109,11 @@ class ServerSettings:
         if not 0 <= self.port <= 65535:
             raise UserError(f"port is {self.port}: choose a number from 0 (any free one) to 65535")
         if self.jobs < 1:
-            raise UserError(f"jobs is {self.jobs}: choose how many run at once, from 1")
+            raise UserError(f"jobs is {self.jobs}: choose at least 1")
 
     @property
     def is_local(self) -> bool:
-        """Whether only programs of this machine reach the service."""
+        """Whether only programs on this machine can reach the service."""
         return is_loopback(self.host)
 
 

@@ -1,7 +1,7 @@
-"""The table of jobs and uploads: what was accepted survives whatever ends the process.
+"""The table of jobs and uploads: what was accepted survives the process, however it ends.
 
-SQLite with a write-ahead log, synchronised at every commit. One process holds it; a second one is refused, so that no
-job runs twice.
+SQLite with a write-ahead log, synchronised at every commit. Only one process may have it open, so that no job runs
+twice.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
 
 
 class QueueFull(Exception):
-    """As many jobs wait as may."""
+    """The maximum number of jobs is waiting."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that a caller brought, by its content."""
+    """A file that a caller uploaded, identified by its content."""
 
     id: str
     """SHA-256 of its bytes, in hexadecimal"""
     name: str
-    """what the caller calls it: shown, never used as a path"""
+    """the caller's name for it: shown, never used as a path"""
     suffix: str
     kind: MediaKind
     bytes: int
@@ -57,7 +57,7 @@ class Upload:
     frames: int = 1
     seconds: float = 0.0
     used: float = field(default_factory=time.time)
-    """Unix time when it was last wanted"""
+    """Unix time of its last use"""
 
     @property
     def file(self) -> str:
@@ -67,7 +67,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Record:
-    """A job as it is kept. Files are uploads' ids; times are Unix times."""
+    """A job as stored. Files are upload ids; times are Unix times."""
 
     id: str
     kind: JobKind
@@ -77,7 +77,7 @@ class Record:
     options: Mapping[str, object]
     suffix: str
     files: Mapping[str, str] = field(default_factory=dict)
-    """uploads that options name, by the option"""
+    """option → upload, for options that name a file"""
     owner: str = ""
     state: State = "queued"
     attempts: int = 0
@@ -91,7 +91,7 @@ class Record:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more will happen to it, except that its result expires."""
+        """Whether the job has ended; only its result may still expire."""
         return self.state not in ("queued", "running")
 
     @property
@@ -101,10 +101,10 @@ class Record:
 
 
 class JobStore:
-    """Jobs and uploads in a file. Every method is one transaction, and may be called from any thread."""
+    """Jobs and uploads in an SQLite file. Each method is one transaction, and may be called from any thread."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `UserError` where another process holds the file, or it is no such file."""
+        """Raise `UserError` if another process has the file open, or it is not a job table."""
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
         self._connection.row_factory = sqlite3.Row
@@ -117,106 +117,104 @@ class JobStore:
             self._connection.close()
             if "locked" in str(error):
                 raise UserError(
-                    f"{path.parent} is held by another service: end it, or name another folder by --data"
+                    f"{path.parent} is in use by another service: stop it, or give another folder with --data"
                 ) from error
-            raise UserError(f"{path} is no table of jobs ({error}): name another folder by --data") from error
+            raise UserError(
+                f"{path} is not a job table ({error}): give another folder with --data"
+            ) from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._connection.close()
 
     # Uploads
 
     def add_upload(self, upload: Upload) -> None:
-        """Keep what is known of an upload; one that is there is marked as used."""
+        """Record an upload, or update the one with its id."""
         with self._transaction():
             self._insert("uploads", upload, "OR REPLACE")
 
     def upload(self, upload: str) -> Upload | None:
-        """An upload by its id, marked as used; None where there is none."""
+        """The upload with an id, now marked as used; None if there is none."""
         with self._transaction():
-            self._run("UPDATE uploads SET used = ? WHERE id = ?", time.time(), upload)
-            return self._one(Upload, "SELECT * FROM uploads WHERE id = ?", upload)
+            self._execute("UPDATE uploads SET used = ? WHERE id = ?", time.time(), upload)
+            return self._fetch_one(Upload, "SELECT * FROM uploads WHERE id = ?", upload)
 
     def take_unused(self, before: float) -> list[Upload]:
-        """Forget the uploads that were not used since a time and that no unfinished job needs; which they were."""
+        """Remove and return the uploads not used since `before` (Unix time) that no unfinished job needs."""
         with self._transaction():
-            old = self._all(Upload, "SELECT * FROM uploads WHERE used < ?", before)
-            jobs = self._all(Record, "SELECT * FROM jobs WHERE state IN ('queued', 'running')")
+            old = self._fetch_all(Upload, "SELECT * FROM uploads WHERE used < ?", before)
+            jobs = self._fetch_all(Record, "SELECT * FROM jobs WHERE state IN ('queued', 'running')")
             needed = {each for job in jobs for each in job.uploads}
             unused = [upload for upload in old if upload.id not in needed]
             for upload in unused:
-                self._run("DELETE FROM uploads WHERE id = ?", upload.id)
+                self._execute("DELETE FROM uploads WHERE id = ?", upload.id)
             return unused
 
     # Jobs
 
-    def add(self, record: Record, most: int) -> Record:
-        """Accept a job, or give the one of its id that is there. Raises `QueueFull` where `most` wait already."""
+    def add(self, record: Record, limit: int) -> Record:
+        """Accept a job, or return the existing one with its id. Raises `QueueFull` if `limit` are already waiting."""
         with self._transaction():
             if known := self.job(record.id):
                 return known
-            if self.count("queued") >= most:
+            if self.count("queued") >= limit:
                 raise QueueFull
             self._insert("jobs", record)
             return record
 
     def job(self, job: str) -> Record | None:
-        """A job by its id."""
+        """The job with an id."""
         with self._lock:
-            return self._one(Record, "SELECT * FROM jobs WHERE id = ?", job)
+            return self._fetch_one(Record, "SELECT * FROM jobs WHERE id = ?", job)
 
     def jobs(self, state: State) -> list[Record]:
-        """All jobs in a state, in the order of their arrival."""
+        """All jobs in a state, in order of arrival."""
         with self._lock:
-            return self._all(Record, "SELECT * FROM jobs WHERE state = ? ORDER BY number", state)
+            return self._fetch_all(Record, "SELECT * FROM jobs WHERE state = ? ORDER BY number", state)
 
     def count(self, state: State) -> int:
         """How many jobs are in a state."""
         with self._lock:
-            return int(self._run("SELECT COUNT(*) FROM jobs WHERE state = ?", state).fetchone()[0])
+            return int(self._execute("SELECT COUNT(*) FROM jobs WHERE state = ?", state).fetchone()[0])
 
     def place(self, job: str) -> int:
-        """How many jobs wait before this one."""
+        """How many jobs are ahead of this one in the queue."""
         query = "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND number < (SELECT number FROM jobs WHERE id = ?)"
         with self._lock:
-            return int(self._run(query, job).fetchone()[0])
+            return int(self._execute(query, job).fetchone()[0])
 
     def claim(self) -> Record | None:
-        """The job that waited longest, now running for one time more; None where none waits."""
+        """Mark the job that has waited longest as running, count the attempt, and return it; None if none waits."""
         with self._transaction():
             query = "SELECT * FROM jobs WHERE state = 'queued' ORDER BY number LIMIT 1"
-            if (found := self._one(Record, query)) is None:
+            if (found := self._fetch_one(Record, query)) is None:
                 return None
             changes = {"state": "running", "attempts": found.attempts + 1, "started": time.time()}
             self.change(found.id, "queued", **changes)
             return self.job(found.id)
 
     def change(self, job: str, before: State, **columns: object) -> bool:
-        """Change a job that is in the state `before`; whether it was."""
+        """Change a job if it is in the state `before`; returns whether it was."""
         values = [json.dumps(value) if name in _JSON else value for name, value in columns.items()]
         names = ", ".join(f"{name} = ?" for name in columns)
         with self._lock:
-            return (
-                self._run(
-                    f"UPDATE jobs SET {names} WHERE id = ? AND state = ?", *values, job, before
-                ).rowcount
-                > 0
-            )
+            query = f"UPDATE jobs SET {names} WHERE id = ? AND state = ?"
+            return self._execute(query, *values, job, before).rowcount > 0
 
     def end(self, job: str, before: State, after: State, error: str = "") -> bool:
-        """End a job that is in a state; whether it was."""
+        """End a job if it is in the state `before`; returns whether it was."""
         return self.change(job, before, state=after, error=error, ended=time.time())
 
     def expire(self, before: float) -> list[Record]:
-        """The jobs that ended before a time, their results now expired; what expired as long ago is forgotten."""
+        """Mark jobs that ended before `before` (Unix time) as expired and return them; delete those twice as old."""
         with self._transaction():
             age = time.time() - before
-            self._run("DELETE FROM jobs WHERE state = 'expired' AND ended < ?", before - age)
+            self._execute("DELETE FROM jobs WHERE state = 'expired' AND ended < ?", before - age)
             ended = "state IN ('done', 'failed', 'cancelled') AND ended < ?"
-            old = self._all(Record, f"SELECT * FROM jobs WHERE {ended}", before)
-            self._run(f"UPDATE jobs SET state = 'expired' WHERE {ended}", before)
+            old = self._fetch_all(Record, f"SELECT * FROM jobs WHERE {ended}", before)
+            self._execute(f"UPDATE jobs SET state = 'expired' WHERE {ended}", before)
             return old
 
     @contextmanager
@@ -230,24 +228,24 @@ class JobStore:
                 raise
             self._connection.execute("COMMIT")
 
-    def _run(self, query: str, *values: object) -> sqlite3.Cursor:
+    def _execute(self, query: str, *values: object) -> sqlite3.Cursor:
         return self._connection.execute(query, values)
 
     def _insert(self, table: str, row: Upload | Record, otherwise: str = "") -> None:
         columns = {each.name: getattr(row, each.name) for each in fields(row)}
         values = [json.dumps(value) if name in _JSON else value for name, value in columns.items()]
         places = ", ".join("?" * len(columns))
-        self._run(f"INSERT {otherwise} INTO {table} ({', '.join(columns)}) VALUES ({places})", *values)
+        self._execute(f"INSERT {otherwise} INTO {table} ({', '.join(columns)}) VALUES ({places})", *values)
 
-    def _one(self, cls: type[R], query: str, *values: object) -> R | None:
-        row = self._run(query, *values).fetchone()
-        return None if row is None else _made(cls, row)
+    def _fetch_one(self, cls: type[R], query: str, *values: object) -> R | None:
+        row = self._execute(query, *values).fetchone()
+        return None if row is None else _from_row(cls, row)
 
-    def _all(self, cls: type[R], query: str, *values: object) -> list[R]:
-        return [_made(cls, row) for row in self._run(query, *values)]
+    def _fetch_all(self, cls: type[R], query: str, *values: object) -> list[R]:
+        return [_from_row(cls, row) for row in self._execute(query, *values)]
 
 
-def _made(cls: type[R], row: sqlite3.Row) -> R:
+def _from_row(cls: type[R], row: sqlite3.Row) -> R:
     values: dict[str, Any] = {}
     for each in fields(cls):
         value = row[each.name]

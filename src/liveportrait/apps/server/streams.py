@@ -1,6 +1,6 @@
-"""Live streams: a WebSocket that takes a camera's frames and gives a portrait's, and the page that shows them.
+"""Live streams: a WebSocket that receives a camera's frames and sends a portrait's, and the page that shows them.
 
-Each visitor has a thread, in which one portrait follows one camera. docs/guide/live.md describes the messages.
+Each visitor has a thread in which one portrait follows one camera. docs/guide/live.md describes the messages.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from fastapi import APIRouter, Response, WebSocket
 from fastapi.responses import FileResponse, JSONResponse
 
 from liveportrait.apps.live.conversation import Conversation, refuse
-from liveportrait.apps.live.frames import TRY_LATER, Refusal
+from liveportrait.apps.live.frames import TRY_AGAIN_LATER, Refusal
 from liveportrait.apps.live.gallery import Gallery
 from liveportrait.apps.server.settings import LiveLimits
 from liveportrait.apps.server.views import refusals
 from liveportrait.errors import UserError
 
 STATIC = Path(__file__).with_name("static")
-PARTS = {path.name for path in STATIC.iterdir()}
-# The page asks nobody else for anything, and nobody else may show it.
-POLICY = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; frame-ancestors 'self'"
+STATIC_FILES = {path.name for path in STATIC.iterdir()}
+# The page loads nothing from other sites, and no other site may embed it.
+PAGE_POLICY = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; frame-ancestors 'self'"
 
 
 def live_router(gallery: Gallery, limits: LiveLimits) -> APIRouter:
-    """The routes of live streams: the page /live with its files, the portraits, and the WebSocket /v1/live/stream."""
+    """The routes of live streams: the page /live and its files, the portraits, and the WebSocket /v1/live/stream."""
     router = APIRouter()
-    seats = asyncio.Semaphore(limits.sessions)
+    slots = asyncio.Semaphore(limits.sessions)
 
     @router.get("/live", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(STATIC / "live.html", headers={"Content-Security-Policy": POLICY})
+        return FileResponse(STATIC / "live.html", headers={"Content-Security-Policy": PAGE_POLICY})
 
     @router.get("/live/static/{name}", include_in_schema=False)
     async def part(name: str) -> Response:
-        return FileResponse(STATIC / name) if name in PARTS else Response(status_code=404)
+        return FileResponse(STATIC / name) if name in STATIC_FILES else Response(status_code=404)
 
     @router.get("/v1/live/portraits", tags=["live"])
     async def portraits() -> list[str]:
@@ -57,12 +57,12 @@ def live_router(gallery: Gallery, limits: LiveLimits) -> APIRouter:
 
     @router.websocket("/v1/live/stream")
     async def stream(socket: WebSocket) -> None:
-        # A browser that offered its token as a subprotocol wants to hear it back.
+        # A browser that offers a subprotocol, here its token, requires the server to select one.
         await socket.accept(next(iter(socket.scope["subprotocols"]), None))
-        if seats.locked():
-            sentence = f"all {limits.sessions} live streams are taken: try again in a minute"
-            return await refuse(socket, Refusal(TRY_LATER, sentence))
-        async with seats:
+        if slots.locked():
+            sentence = f"all {limits.sessions} live streams are in use: try again in a minute"
+            return await refuse(socket, Refusal(TRY_AGAIN_LATER, sentence))
+        async with slots:
             await Conversation(socket, gallery, limits).run()
 
     return router

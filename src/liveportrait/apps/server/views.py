@@ -1,4 +1,4 @@
-"""What callers send and get, with examples: OpenAPI is made of it."""
+"""What callers send and receive, with examples; OpenAPI is generated from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ID = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 
 class SourceView(BaseModel):
-    """A file that is kept: a portrait, what drives one, or what one says."""
+    """An uploaded file: a portrait, what drives one, or what one says."""
 
     id: str = Field(description="SHA-256 of its bytes", examples=[_ID])
     name: str = Field(examples=["me.jpg"])
@@ -30,7 +30,7 @@ class CredentialsView(BaseModel):
     """What a file's content credentials (C2PA) say."""
 
     state: str = Field(
-        description="trusted, valid (by a signer who is not known), broken, unreadable or elsewhere",
+        description="trusted, valid (by an unknown signer), broken, unreadable or elsewhere",
         examples=["valid"],
     )
     signer: str = Field(examples=["LivePortrait development certificate"])
@@ -38,34 +38,32 @@ class CredentialsView(BaseModel):
     generated: bool = Field(description="whether they say that the material is generated")
     source_types: list[str] = Field(examples=[["compositeWithTrainedAlgorithmicMedia"]])
     facts: dict[str, Any] = Field(
-        description="of results of this program",
+        description="details, if this program made the file",
         examples=[{"kind": "animate", "weights": {"name": "compact"}}],
     )
     watermark: str = Field(
-        description="what they say of the watermark, its text; nothing where they are silent",
+        description="text of the watermark according to them; empty if they do not mention one",
         examples=["11a2b33a1c5f"],
     )
     problems: list[str] = []
 
 
 class WatermarkView(BaseModel):
-    """Frames that carry a watermark of this program."""
+    """Frames that carry this program's watermark."""
 
     first: int = Field(description="from 0", examples=[0])
     last: int = Field(examples=[249])
     work: str | None = Field(
-        description="what was done; null, as are the others, where the watermark is too weak to be read",
+        description="what was done; null, like the fields below, if the watermark is too weak to be read",
         examples=["animated"],
     )
-    source: str | None = Field(description="with what the SHA-256 of the source begins", examples=[_ID[:4]])
-    weights: str | None = Field(
-        description="with what the SHA-256 of the weights' name begins", examples=["3a"]
-    )
-    text: str | None = Field(description="all that it says, hexadecimal", examples=["11a2b33a1c5f"])
+    source: str | None = Field(description="start of the source's SHA-256", examples=[_ID[:4]])
+    weights: str | None = Field(description="start of the SHA-256 of the weights' name", examples=["3a"])
+    text: str | None = Field(description="the full text, in hexadecimal", examples=["11a2b33a1c5f"])
 
 
 class VerdictView(BaseModel):
-    """What a picture or video says of how it was made."""
+    """What a picture or video says about how it was made."""
 
     marked: bool = Field(description="whether it says that it is generated, and is intact")
     credentials: CredentialsView | None
@@ -73,29 +71,29 @@ class VerdictView(BaseModel):
 
 
 class JobRequest(BaseModel):
-    """What to do with files that are kept here."""
+    """What to do with uploaded files."""
 
     model_config = ConfigDict(extra="forbid")
     kind: JobKind = Field(examples=["animate"])
     source: str | None = Field(default=None, description="a file's id; none for a template", examples=[_ID])
     driving: list[str] = Field(
         default=[],
-        description="ids, or names of bundled motions; to speak, the id of a sound or of a video",
+        description="ids, or names of bundled motions; to speak, the id of a sound or a video",
         examples=[["smile"]],
     )
     options: dict[str, Any] = Field(
-        {}, description="by their names on the command line", examples=[{"region": "expression"}]
+        {}, description="named as on the command line", examples=[{"region": "expression"}]
     )
     format: str = Field(
-        default="", description="suffix of the result, chosen by what it is", examples=[".webm"]
+        default="", description="suffix of the result; by default it suits the inputs", examples=[".webm"]
     )
     files: dict[str, str] = Field(
-        {}, description="ids of files that options name", examples=[{"expression-from": _ID}]
+        {}, description="option → id, for options that name a file", examples=[{"expression-from": _ID}]
     )
 
 
 class JobView(BaseModel):
-    """A job as it stands."""
+    """The state of a job."""
 
     id: str = Field(examples=["Jv0T3cWq2hQ0mY1xkVbq8g"])
     kind: JobKind = Field(examples=["animate"])
@@ -103,17 +101,17 @@ class JobView(BaseModel):
     created: float = Field(description="Unix time", examples=[1767225600.0])
     started: float | None = None
     ended: float | None = None
-    before: int = Field(default=0, description="jobs that wait before it")
+    before: int = Field(default=0, description="jobs ahead of it in the queue")
     step: str = Field(default="", examples=["animate"])
-    done: int = Field(default=0, description="frames of the step", examples=[48])
+    done: int = Field(default=0, description="frames done in this step", examples=[48])
     total: int | None = Field(default=None, examples=[250])
     frames_per_second: float | None = Field(default=None, examples=[9.1])
     seconds_left: float | None = Field(default=None, examples=[22.2])
-    frames: int = Field(default=0, description="of the result")
-    seconds: float = Field(default=0.0, description="that the work took")
+    frames: int = Field(default=0, description="frames of the result")
+    seconds: float = Field(default=0.0, description="time the work took")
     notes: list[str] = []
     error: str = Field(default="", description="why it failed")
-    result: str | None = Field(default=None, description="where to fetch it once it is done")
+    result: str | None = Field(default=None, description="where to fetch the result once the job is done")
 
 
 def view_of_upload(upload: Upload) -> SourceView:
@@ -150,7 +148,7 @@ _FILE = {"type": "string", "format": "binary"}
 
 
 def _form(properties: dict[str, Any], required: list[str], example: dict[str, Any]) -> dict[str, Any]:
-    """How OpenAPI describes a form with these fields."""
+    """The OpenAPI description of a form with these fields."""
     schema = {"type": "object", "properties": properties, "required": required}
     return {"multipart/form-data": {"schema": schema, "example": example}}
 
@@ -193,7 +191,7 @@ JOB_BODY = {
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How OpenAPI describes the refusals of a route."""
+    """The OpenAPI description of a route's refusals."""
     example = {"detail": "one sentence: what is wrong, where, and what to do"}
     content = {"application/json": {"example": example}}
     return {status: {"description": "refused", "content": content} for status in statuses}

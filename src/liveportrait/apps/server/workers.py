@@ -1,7 +1,7 @@
-"""The threads that do jobs: one after the other from the table, each to its end or to a reason why not.
+"""The threads that run jobs from the table, each to its result or to a reason for failure.
 
-A result is written under a hidden name; then what is known of it is recorded, it takes its name, and the job is done.
-Whatever ends the process in between, the next start finds either the result or a job to do again.
+A result is written under a hidden name; then its figures are recorded, it is renamed, and the job is marked done. So if
+the process ends at any point, the next start finds either the result or a job to run again.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 
 Perform = Callable[[Record, Path, Progress], "Report"]
 
-MOST_ATTEMPTS = 3
-_LONGEST_RETRY_S = 600
-_STUCK_S = 0.5  # that a thread may take to notice that it should end
+MAX_ATTEMPTS = 3
+_MAX_RETRY_S = 600
+_UNWIND_S = 0.5  # that a thread gets to notice that it should stop
 _log = logging.getLogger("liveportrait.server")
 
 
 class Interrupted(Exception):
-    """The work on a job stops before its end."""
+    """A job is stopped before its end."""
 
 
 @dataclass(eq=False)
 class Ticket:
-    """A job at work, and how far it is."""
+    """A running job and its progress."""
 
     record: Record
     seconds: float
-    """that it may take"""
+    """time limit"""
     step: str = ""
     done: int = 0
     total: int | None = None
@@ -54,7 +54,7 @@ class Ticket:
     _first: tuple[float, int] = (0.0, 0)  # when the step's first frames were done, and how many
 
     def progress(self, step: str, done: int, total: int | None) -> None:
-        """Note how far it is. Raises `Interrupted` where it is to stop."""
+        """Record progress. Raises `Interrupted` if the job must stop."""
         now = time.monotonic()
         if not self.reason and now - self._began > self.seconds:
             self.reason = "late"
@@ -66,36 +66,36 @@ class Ticket:
 
     @property
     def rate(self) -> float | None:
-        """Frames a second of the step, None until it is known."""
+        """Frames per second of the current step; None until it is known."""
         since, first = self._first
         return (self.done - first) / max(time.monotonic() - since, 1e-3) if self.done > first else None
 
 
 class Workers:
-    """As many threads as jobs may run at once."""
+    """A thread for each job that may run at once."""
 
     def __init__(
         self, settings: ServerSettings, store: JobStore, results: Path, perform: Perform, metrics: Metrics
     ) -> None:
-        """`perform` does a job and writes its result to a path; what it raises ends the job."""
+        """`perform` runs a job and writes its result to a path; an exception ends the job."""
         self._settings, self._store, self._results = settings, store, results
         self._perform, self._metrics = perform, metrics
         self._changed = threading.Condition()
-        self._at_work: dict[str, Ticket] = {}
+        self._running: dict[str, Ticket] = {}
         self._threads: list[threading.Thread] = []
         self._ending = False
-        self._mean_s = 5.0  # that a job takes
+        self._mean_s = 5.0  # moving average of a job's duration
         results.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
-        """Take up what an earlier process left, and begin."""
+        """Recover the jobs of an earlier process, and start the threads."""
         sweep_unfinished(self._results)
         for record in self._store.jobs("running"):
             if self.result(record).exists():
                 self._store.end(record.id, "running", "done")
-            elif record.attempts >= MOST_ATTEMPTS:
-                told = f"the service ended {record.attempts} times at this job: it is not tried again"
-                self._store.end(record.id, "running", "failed", told)
+            elif record.attempts >= MAX_ATTEMPTS:
+                message = f"the service ended {record.attempts} times during this job: it is not tried again"
+                self._store.end(record.id, "running", "failed", message)
             else:
                 self._store.change(record.id, "running", state="queued")
         for number in range(self._settings.jobs):
@@ -104,43 +104,43 @@ class Workers:
             self._threads.append(thread)
 
     def wake(self) -> None:
-        """A job was added."""
+        """Say that a job was added."""
         with self._changed:
             self._changed.notify()
 
     def cancel(self, job: str) -> None:
-        """Stop a job, at the latest after the frames that it is at; one that has ended stays as it is."""
+        """Stop a job, after its current frames at the latest; does nothing if it has ended."""
         with self._changed:
-            if ticket := self._at_work.get(job):
+            if ticket := self._running.get(job):
                 ticket.reason = ticket.reason or "cancelled"
             elif self._store.end(job, "queued", "cancelled"):
                 self._count(self._store.job(job))
 
     def ticket(self, job: str) -> Ticket | None:
-        """How far a job is, while it is at work."""
-        return self._at_work.get(job)
+        """The ticket of a running job."""
+        return self._running.get(job)
 
     def result(self, record: Record, compare: bool = False) -> Path:
-        """Where a job's result lies once it is done, or the comparison that it was asked for."""
+        """The path of a job's result, or of its comparison, once the job is done."""
         return self._results / f"{record.id}{'_compare' if compare else ''}{record.suffix}"
 
     @property
     def retry_s(self) -> int:
-        """Seconds after which a place in the queue is likely to be free."""
-        return min(max(math.ceil(self._mean_s / self._settings.jobs), 1), _LONGEST_RETRY_S)
+        """Seconds until a place in the queue is likely to be free."""
+        return min(max(math.ceil(self._mean_s / self._settings.jobs), 1), _MAX_RETRY_S)
 
     def stop(self) -> None:
-        """Begin nothing more; what is not done in time goes back to the queue."""
+        """Start no more jobs; those that do not end in time return to the queue."""
         with self._changed:
             self._ending = True
             self._changed.notify_all()
         self._join(self._settings.end_seconds)
         with self._changed:
-            for ticket in self._at_work.values():
+            for ticket in self._running.values():
                 ticket.reason = ticket.reason or "ending"
-        self._join(_STUCK_S)
+        self._join(_UNWIND_S)
         with self._changed:
-            for ticket in self._at_work.values():  # whoever is at it still is not waited for
+            for ticket in self._running.values():  # do not wait for these threads
                 self._put_back(ticket.record)
 
     def _join(self, seconds: float) -> None:
@@ -152,31 +152,31 @@ class Workers:
         while not self._ending:
             try:
                 if ticket := self._next():
-                    self._do(ticket)
+                    self._process(ticket)
             except sqlite3.Error:
                 if self._ending:  # the table may be closed by now
                     return
-                _log.exception("the table of jobs cannot be written to")
+                _log.exception("cannot write to the job table")
                 time.sleep(1)
 
     def _next(self) -> Ticket | None:
-        """The next job, at work from now on, as soon as there is one; None at the end."""
+        """Wait for the next job and mark it as running; None at shutdown."""
         with self._changed:
             while not self._ending:
                 if record := self._store.claim():
                     self._metrics.wait.observe(time.time() - record.created)
                     ticket = Ticket(record, self._settings.limits.job_seconds)
-                    self._at_work[record.id] = ticket
+                    self._running[record.id] = ticket
                     return ticket
                 self._changed.wait()
         return None
 
-    def _do(self, ticket: Ticket) -> None:
+    def _process(self, ticket: Ticket) -> None:
         record, began = ticket.record, time.monotonic()
         try:
-            report = self._made(ticket)
+            report = self._run_job(ticket)
         except Exception as error:
-            self._stopped(ticket, error)
+            self._record_failure(ticket, error)
         else:
             seconds = time.monotonic() - began
             self._mean_s += (seconds - self._mean_s) / 4
@@ -185,11 +185,11 @@ class Workers:
             self._store.end(record.id, "running", "done")
         finally:
             with self._changed:
-                del self._at_work[record.id]
+                del self._running[record.id]
         self._count(self._store.job(record.id))
 
-    def _made(self, ticket: Ticket) -> Report:
-        """Do the work; the result is under its name afterwards, and nothing else is left."""
+    def _run_job(self, ticket: Ticket) -> Report:
+        """Run the job; its result then has its name, and no other file is left."""
         record = ticket.record
         with unfinished_beside(self.result(record)) as folder:
             folder.mkdir()
@@ -201,22 +201,22 @@ class Workers:
             report.out.replace(self.result(record))
             return report
 
-    def _stopped(self, ticket: Ticket, error: Exception) -> None:
-        """Note why a job came to no result. Whatever fails while it is being stopped fails because of that."""
+    def _record_failure(self, ticket: Ticket, error: Exception) -> None:
+        """Record why a job has no result. If it was being stopped, that is the reason, whatever the error."""
         record = ticket.record
         if ticket.reason == "ending":
             self._put_back(record)
         elif ticket.reason == "cancelled":
             self._store.end(record.id, "running", "cancelled")
         elif ticket.reason == "late":
-            told = f"it took longer than the {self._settings.limits.job_seconds:g} s that a job may run"
-            self._store.end(record.id, "running", "failed", told)
+            message = f"it took longer than the limit of {self._settings.limits.job_seconds:g} s"
+            self._store.end(record.id, "running", "failed", message)
         elif isinstance(error, UserError):
             self._store.end(record.id, "running", "failed", str(error))
         else:
             _log.error("job %s failed", record.id, exc_info=error)
-            told = f"something went wrong at this job ({type(error).__name__}): the service's log says what"
-            self._store.end(record.id, "running", "failed", told)
+            message = f"something went wrong in this job ({type(error).__name__}): see the service's log"
+            self._store.end(record.id, "running", "failed", message)
 
     def _put_back(self, record: Record) -> None:
         self._store.change(record.id, "running", state="queued", attempts=record.attempts - 1)

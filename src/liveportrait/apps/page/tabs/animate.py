@@ -1,4 +1,4 @@
-"""The tabs that animate one face: of a person, and of a cat or dog."""
+"""The Animate and Animals tabs: one face of a person, or of a cat or dog."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import gradio as gr
 from starlette.concurrency import run_in_threadpool
 
 from liveportrait.apps.page import options
-from liveportrait.apps.page.desk import Desk, Visitor
-from liveportrait.apps.page.portrait import LOOKING, QUIET, PortraitCard
+from liveportrait.apps.page.context import PageContext, Visitor
+from liveportrait.apps.page.job_panel import JobPanel
+from liveportrait.apps.page.portrait import PREVIEW_EVENT, QUIET_EVENT, PortraitCard
 from liveportrait.apps.page.sources import driver_card
 from liveportrait.apps.page.uploads import PICTURES, TEMPLATES, VIDEOS, drop
-from liveportrait.apps.page.work import Work
 from liveportrait.apps.server.store import Upload
 from liveportrait.errors import UserError
 from liveportrait.motion import bundled_files
 
-OWN = "own"  # the choice of a driver that is not bundled
+OWN = "own"  # the choice for an uploaded driver
 
 
 def motions() -> list[tuple[str, str]]:
-    """The choices of a driver: the bundled motions by what they show, and a file."""
+    """The choices of a driver: the bundled motions, and an uploaded file."""
     return [*((name.replace("-", " ").capitalize(), name) for name in bundled_files()), ("My own", OWN)]
 
 
 @dataclass(eq=False)
-class Chosen:
+class Choice:
     """What a visitor has chosen on one of these tabs."""
 
     driver: Upload | None = None
@@ -37,20 +37,23 @@ class Chosen:
 class AnimateTab:
     """A portrait, a driver, options, a button, and the result."""
 
-    def __init__(self, desk: Desk, animals: bool = False) -> None:
-        self._desk, self._animals = desk, animals
+    def __init__(self, context: PageContext, animals: bool = False) -> None:
+        self._context, self._animals = context, animals
         self._name = "animals" if animals else "animate"
         with gr.Row(elem_classes="lp-columns"):
             with gr.Column(scale=5, min_width=320):
                 self._build_choices()
             with gr.Column(scale=6, min_width=320, elem_classes="lp-card lp-sticky"):
-                self._work = Work(
-                    desk, self._name, "Animate", "Choose a portrait and what moves it. The result plays here."
+                self._panel = JobPanel(
+                    context,
+                    self._name,
+                    "Animate",
+                    "Choose a portrait and what moves it. The result plays here.",
                 )
         self._listen()
 
     def _build_choices(self) -> None:
-        self._portrait = PortraitCard(self._desk, self._name, self._animals)
+        self._portrait = PortraitCard(self._context, self._name, self._animals)
         with gr.Column(elem_classes="lp-card"):
             gr.Markdown("### What moves it", elem_classes="lp-heading")
             choices = motions()
@@ -66,38 +69,38 @@ class AnimateTab:
             self._driver = gr.HTML(visible=False)
         with gr.Column(elem_classes="lp-card"):
             gr.Markdown("### Options", elem_classes="lp-heading")
-            left_out = options.PEOPLES if self._animals else ()
+            left_out = options.HUMAN_ONLY if self._animals else ()
             self._options = options.grouped_widgets(left_out)
 
     def _listen(self) -> None:
         driver = [self._driver_drop, self._driver]
-        self._motion.change(self._choose_motion, self._motion, driver, **QUIET)
-        self._driver_drop.upload(self._choose_driver, self._driver_drop, driver, **LOOKING)
-        self._work.start.click(
+        self._motion.change(self._choose_motion, self._motion, driver, **QUIET_EVENT)
+        self._driver_drop.upload(self._choose_driver, self._driver_drop, driver, **PREVIEW_EVENT)
+        self._panel.start.click(
             self._animate,
             [self._motion, *self._portrait.crop.values(), *self._options.values()],
-            self._work.outputs,
+            self._panel.outputs,
             concurrency_limit=None,
-            **QUIET,
+            **QUIET_EVENT,
         )
 
-    def _of(self, request: gr.Request) -> tuple[Visitor, Chosen]:
-        visitor = self._desk.visitor(request)
-        return visitor, visitor.part(self._name, Chosen)
+    def _state(self, request: gr.Request) -> tuple[Visitor, Choice]:
+        visitor = self._context.visitor(request)
+        return visitor, visitor.state(self._name, Choice)
 
     def _choose_motion(self, request: gr.Request, motion: str) -> tuple[Any, Any]:
-        _, chosen = self._of(request)
+        _, chosen = self._state(request)
         own = motion == OWN
         return gr.update(visible=own), gr.update(visible=own and chosen.driver is not None)
 
     def _choose_driver(self, request: gr.Request, upload: str | None) -> tuple[Any, Any]:
-        _, chosen = self._of(request)
+        _, chosen = self._state(request)
         try:
-            driver = self._desk.take(upload)
-            card = driver_card(self._desk.service, driver)
+            driver = self._context.keep_upload(upload)
+            card = driver_card(self._context.service, driver)
             chosen.driver = driver
         except Exception as error:
-            card = self._desk.told(error)
+            card = self._context.error_card(error)
         return gr.update(value=None), gr.update(value=card, visible=True)
 
     async def _animate(
@@ -105,17 +108,17 @@ class AnimateTab:
     ) -> AsyncIterator[tuple[Any, ...]]:
         try:
             job = await run_in_threadpool(self._submit, request, motion, values)
-            async for shown in self._work.followed(job):
-                yield shown
+            async for update in self._panel.follow(job):
+                yield update
         except Exception as error:
-            yield self._work.idle(self._desk.told(error))
+            yield self._panel.idle_update(self._context.error_card(error))
 
     def _submit(self, request: gr.Request, motion: str, values: Sequence[Any]) -> str:
-        """Ask for the work. Raises `UserError` where something is not chosen yet."""
-        visitor, chosen = self._of(request)
-        source = self._portrait.look(request).upload.id
+        """Submit the job. Raises `UserError` if something is not chosen yet."""
+        visitor, chosen = self._state(request)
+        source = self._portrait.preview(request).upload.id
         if motion == OWN and chosen.driver is None:
-            raise UserError("choose what moves the portrait: a motion, or a file of your own")
+            raise UserError("choose what moves the portrait: a motion, or your own file")
         driver = chosen.driver.id if motion == OWN and chosen.driver else motion
         changed = {**self._portrait.fixed, **options.changed([*self._portrait.crop, *self._options], values)}
-        return self._desk.submit(visitor, self._name, "animate", source, [driver], changed)
+        return self._context.submit(visitor, self._name, "animate", source, [driver], changed)

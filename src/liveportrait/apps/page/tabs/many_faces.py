@@ -1,4 +1,4 @@
-"""The tab of pictures with several faces: click a face, give it a driver of its own."""
+"""The Many faces tab: click a face in a picture, and give it its own driver."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import gradio as gr
 from starlette.concurrency import run_in_threadpool
 
 from liveportrait.animation.options import SourceOptions
-from liveportrait.apps.page import shown
-from liveportrait.apps.page.desk import Desk, Visitor
+from liveportrait.apps.page import markup
+from liveportrait.apps.page.context import PageContext, Visitor
 from liveportrait.apps.page.examples import example
-from liveportrait.apps.page.portrait import LOOKING, QUIET
-from liveportrait.apps.page.sources import Look, driver_card, look_at
+from liveportrait.apps.page.job_panel import JobPanel
+from liveportrait.apps.page.portrait import PREVIEW_EVENT, QUIET_EVENT
+from liveportrait.apps.page.sources import Preview, driver_card, open_preview
 from liveportrait.apps.page.tabs.animate import OWN, motions
 from liveportrait.apps.page.uploads import PICTURES, TEMPLATES, VIDEOS, drop
-from liveportrait.apps.page.work import Work
 from liveportrait.apps.server.store import Upload
 from liveportrait.errors import UserError
 
 NAME = "faces"
-STILL = "still"  # the choice of a face that stays as it is
+STILL = "still"  # the choice for a face that does not move
 EXAMPLE = "two astronauts"
 _CLICKS = """element.addEventListener("click", event => {
   const face = event.target.closest("[data-face]");
@@ -31,37 +31,37 @@ _CLICKS = """element.addEventListener("click", event => {
 
 
 @dataclass(eq=False)
-class Crowd:
-    """The faces that a visitor sees, and what moves each."""
+class Assignment:
+    """The faces of a visitor's picture, and the driver of each."""
 
-    look: Look | None = None
+    preview: Preview | None = None
     drivers: dict[int, str | Upload] = field(default_factory=dict)
-    """a bundled motion or a file, by the face's number from the left"""
+    """face number, from the left → bundled motion or file"""
     chosen: int = 1
 
     def card(self) -> str:
         """The picture with a button on each face, as HTML."""
-        if self.look is None:
-            return shown.empty("Choose a picture of several people.")
+        if self.preview is None:
+            return markup.empty("Choose a picture of several people.")
         names = {number: _name(driver) for number, driver in self.drivers.items()}
-        return shown.faces_card(self.look.source.image, self.look.windows, names, self.chosen)
+        return markup.faces_card(self.preview.source.image, self.preview.windows, names, self.chosen)
 
 
 class ManyFacesTab:
-    """A picture, its faces, a driver for the one that is chosen, and the result."""
+    """A picture, its faces, the driver of the selected face, and the result."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: PageContext) -> None:
+        self._context = context
         with gr.Row(elem_classes="lp-columns"):
             with gr.Column(scale=6, min_width=320, elem_classes="lp-card"):
                 gr.Markdown("### Faces", elem_classes="lp-heading")
                 self._drop = drop("Photo or video", PICTURES + VIDEOS, "faces-source")
                 self._try = gr.Button("Try two astronauts", size="sm", elem_classes="lp-quiet")
-                self._faces = gr.HTML(Crowd().card(), js_on_load=_CLICKS, elem_id="faces-picture")
+                self._faces = gr.HTML(Assignment().card(), js_on_load=_CLICKS, elem_id="faces-picture")
             with gr.Column(scale=5, min_width=320):
                 with gr.Column(elem_classes="lp-card"):
                     self._heading = gr.Markdown("### What moves a face", elem_classes="lp-heading")
-                    choices = [("Stays as it is", STILL), *motions()]
+                    choices = [("Does not move", STILL), *motions()]
                     self._motion = gr.Radio(
                         choices, value=STILL, label="Motion", show_label=False, elem_classes="lp-pills"
                     )
@@ -71,105 +71,107 @@ class ManyFacesTab:
                     )
                     self._driver = gr.HTML(visible=False)
                 with gr.Column(elem_classes="lp-card"):
-                    self._work = Work(
-                        desk, NAME, "Animate", "Click a face, choose what moves it, then animate."
+                    self._panel = JobPanel(
+                        context, NAME, "Animate", "Click a face, choose what moves it, then animate."
                     )
         self._listen()
 
     def _listen(self) -> None:
         shown_face = [self._faces, self._heading, self._motion, self._driver_drop, self._driver]
-        self._drop.upload(self._choose, self._drop, [self._drop, *shown_face], **LOOKING)
-        self._try.click(self._choose_example, None, [self._drop, *shown_face], **LOOKING)
-        self._faces.select(self._turn_to, None, shown_face, **QUIET)
+        self._drop.upload(self._choose, self._drop, [self._drop, *shown_face], **PREVIEW_EVENT)
+        self._try.click(self._choose_example, None, [self._drop, *shown_face], **PREVIEW_EVENT)
+        self._faces.select(self._select_face, None, shown_face, **QUIET_EVENT)
         moved = [self._faces, self._driver_drop, self._driver]
-        self._motion.input(self._move, self._motion, moved, **QUIET)
-        self._driver_drop.upload(self._bring, self._driver_drop, moved, **LOOKING)
-        self._work.start.click(self._animate, None, self._work.outputs, concurrency_limit=None, **QUIET)
+        self._motion.input(self._choose_motion, self._motion, moved, **QUIET_EVENT)
+        self._driver_drop.upload(self._upload_driver, self._driver_drop, moved, **PREVIEW_EVENT)
+        self._panel.start.click(
+            self._animate, None, self._panel.outputs, concurrency_limit=None, **QUIET_EVENT
+        )
 
-    def _of(self, request: gr.Request) -> tuple[Visitor, Crowd]:
-        visitor = self._desk.visitor(request)
-        return visitor, visitor.part(NAME, Crowd)
+    def _state(self, request: gr.Request) -> tuple[Visitor, Assignment]:
+        visitor = self._context.visitor(request)
+        return visitor, visitor.state(NAME, Assignment)
 
     def _choose(self, request: gr.Request, upload: str | None) -> list[Any]:
-        return self._opened(request, lambda: self._desk.take(upload))
+        return self._open(request, lambda: self._context.keep_upload(upload))
 
     def _choose_example(self, request: gr.Request) -> list[Any]:
         def kept() -> Upload:
-            return self._desk.service.keep(example(EXAMPLE), f"{EXAMPLE}.png")[0]
+            return self._context.service.keep(example(EXAMPLE), f"{EXAMPLE}.png")[0]
 
-        return self._opened(request, kept)
+        return self._open(request, kept)
 
-    def _opened(self, request: gr.Request, take: Callable[[], Upload]) -> list[Any]:
-        visitor, _ = self._of(request)
+    def _open(self, request: gr.Request, take: Callable[[], Upload]) -> list[Any]:
+        visitor, _ = self._state(request)
         try:
-            look = look_at(self._desk.service, take(), SourceOptions(faces="all"))
+            preview = open_preview(self._context.service, take(), SourceOptions(faces="all"))
         except Exception as error:
-            return [gr.update(value=None), self._desk.told(error), *(gr.skip() for _ in range(4))]
-        crowd = visitor.kept[NAME] = Crowd(look)
-        return [gr.update(value=None), *self._face(crowd)]
+            return [gr.update(value=None), self._context.error_card(error), *(gr.skip() for _ in range(4))]
+        assignment = visitor.states[NAME] = Assignment(preview)
+        return [gr.update(value=None), *self._face_updates(assignment)]
 
-    def _turn_to(self, request: gr.Request, event: gr.EventData) -> list[Any]:
-        _, crowd = self._of(request)
+    def _select_face(self, request: gr.Request, event: gr.EventData) -> list[Any]:
+        _, assignment = self._state(request)
         number = int(event.face)
-        if crowd.look and 1 <= number <= len(crowd.look.windows):
-            crowd.chosen = number
-        return self._face(crowd)
+        if assignment.preview and 1 <= number <= len(assignment.preview.windows):
+            assignment.chosen = number
+        return self._face_updates(assignment)
 
-    def _face(self, crowd: Crowd) -> list[Any]:
-        """The picture, and the driver of the chosen face."""
-        driver = crowd.drivers.get(crowd.chosen, STILL)
+    def _face_updates(self, assignment: Assignment) -> list[Any]:
+        """Updates for the picture and the driver of the selected face."""
+        driver = assignment.drivers.get(assignment.chosen, STILL)
         motion = driver if isinstance(driver, str) else OWN
-        heading = f"### What moves face {crowd.chosen}"
-        return [crowd.card(), heading, gr.update(value=motion), *self._own(driver)]
+        heading = f"### What moves face {assignment.chosen}"
+        return [assignment.card(), heading, gr.update(value=motion), *self._driver_updates(driver)]
 
-    def _own(self, driver: str | Upload) -> tuple[Any, Any]:
-        """The drop of a driver, and the card of the one that is there."""
+    def _driver_updates(self, driver: str | Upload) -> tuple[Any, Any]:
+        """Updates for the driver's file drop and its card."""
         if isinstance(driver, str):
             return gr.update(visible=driver == OWN), gr.update(visible=False)
-        card = driver_card(self._desk.service, driver)
+        card = driver_card(self._context.service, driver)
         return gr.update(value=None, visible=True), gr.update(value=card, visible=True)
 
-    def _move(self, request: gr.Request, motion: str) -> list[Any]:
-        _, crowd = self._of(request)
-        crowd.drivers.pop(crowd.chosen, None)
+    def _choose_motion(self, request: gr.Request, motion: str) -> list[Any]:
+        _, assignment = self._state(request)
+        assignment.drivers.pop(assignment.chosen, None)
         if motion not in (STILL, OWN):
-            crowd.drivers[crowd.chosen] = motion
-        return [crowd.card(), *self._own(motion)]
+            assignment.drivers[assignment.chosen] = motion
+        return [assignment.card(), *self._driver_updates(motion)]
 
-    def _bring(self, request: gr.Request, upload: str | None) -> list[Any]:
-        _, crowd = self._of(request)
+    def _upload_driver(self, request: gr.Request, upload: str | None) -> list[Any]:
+        _, assignment = self._state(request)
         try:
-            driver = self._desk.take(upload)
-            own = self._own(driver)
+            driver = self._context.keep_upload(upload)
+            own = self._driver_updates(driver)
         except Exception as error:
-            told = gr.update(value=self._desk.told(error), visible=True)
-            return [gr.skip(), gr.update(value=None), told]
-        crowd.drivers[crowd.chosen] = driver
-        return [crowd.card(), *own]
+            error_update = gr.update(value=self._context.error_card(error), visible=True)
+            return [gr.skip(), gr.update(value=None), error_update]
+        assignment.drivers[assignment.chosen] = driver
+        return [assignment.card(), *own]
 
     async def _animate(self, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
-        visitor, crowd = self._of(request)
+        visitor, assignment = self._state(request)
         try:
-            job = await run_in_threadpool(self._submit, visitor, crowd)
-            async for state in self._work.followed(job):
+            job = await run_in_threadpool(self._submit, visitor, assignment)
+            async for state in self._panel.follow(job):
                 yield state
         except Exception as error:
-            yield self._work.idle(self._desk.told(error))
+            yield self._panel.idle_update(self._context.error_card(error))
 
-    def _submit(self, visitor: Visitor, crowd: Crowd) -> str:
-        """Ask for the work. Raises `UserError` where no face has a driver."""
-        if crowd.look is None:
+    def _submit(self, visitor: Visitor, assignment: Assignment) -> str:
+        """Submit the job. Raises `UserError` if no face has a driver."""
+        if assignment.preview is None:
             raise UserError("choose a picture of several people first")
-        if not crowd.drivers:
-            raise UserError("no face has anything that moves it: click a face, and choose a motion")
-        faces = sorted(crowd.drivers)
-        ids = [_id(crowd.drivers[face]) for face in faces]
+        if not assignment.drivers:
+            raise UserError("no face has a driver: click a face, and choose a motion")
+        faces = sorted(assignment.drivers)
+        ids = [_id(assignment.drivers[face]) for face in faces]
         drivers = list(dict.fromkeys(ids))
         options = {
             "faces": ",".join(map(str, faces)),
             "assign": ",".join(str(drivers.index(each) + 1) for each in ids),
         }
-        return self._desk.submit(visitor, NAME, "animate", crowd.look.upload.id, drivers, options)
+        return self._context.submit(visitor, NAME, "animate", assignment.preview.upload.id, drivers, options)
 
 
 def _id(driver: str | Upload) -> str:

@@ -1,4 +1,4 @@
-"""The tab in which a portrait speaks: a recording, or a text that this machine reads."""
+"""The Speak tab: a portrait speaks a recording, or a text that this machine reads aloud."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import gradio as gr
 from starlette.concurrency import run_in_threadpool
 
 from liveportrait.apps.page import options
-from liveportrait.apps.page.desk import Desk
-from liveportrait.apps.page.portrait import QUIET, PortraitCard
-from liveportrait.apps.page.work import Work
+from liveportrait.apps.page.context import PageContext
+from liveportrait.apps.page.job_panel import JobPanel
+from liveportrait.apps.page.portrait import QUIET_EVENT, PortraitCard
 from liveportrait.errors import UserError
 from liveportrait.media.sound.text import espeak
 
@@ -22,27 +22,27 @@ NAME = "speak"
 class SpeakTab:
     """A portrait, what it says, options, a button, and the result."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: PageContext) -> None:
+        self._context = context
         with gr.Row(elem_classes="lp-columns"):
             with gr.Column(scale=5, min_width=320):
                 self._build_choices()
             with gr.Column(scale=6, min_width=320, elem_classes="lp-card lp-sticky"):
-                self._work = Work(
-                    desk, NAME, "Speak", "Choose a portrait and what it says. The result plays here."
+                self._panel = JobPanel(
+                    context, NAME, "Speak", "Choose a portrait and what it says. The result plays here."
                 )
         said = [self._kind, self._recording, self._text, self._voice]
-        self._kind.change(self._choose_kind, self._kind, said[1:], **QUIET)
-        self._work.start.click(
+        self._kind.change(self._choose_kind, self._kind, said[1:], **QUIET_EVENT)
+        self._panel.start.click(
             self._speak,
             [*said, *self._portrait.crop.values(), *self._options.values()],
-            self._work.outputs,
+            self._panel.outputs,
             concurrency_limit=None,
-            **QUIET,
+            **QUIET_EVENT,
         )
 
     def _build_choices(self) -> None:
-        self._portrait = PortraitCard(self._desk, NAME)
+        self._portrait = PortraitCard(self._context, NAME)
         with gr.Column(elem_classes="lp-card"):
             gr.Markdown("### What it says", elem_classes="lp-heading")
             self._kind = gr.Radio(
@@ -62,7 +62,9 @@ class SpeakTab:
                 label="Text", lines=3, visible=False, info=why_not_read() or None, elem_id=f"{NAME}-text"
             )
             self._voice = gr.Textbox(
-                label="Voice", info="of espeak-ng, such as de or en-gb; empty: its usual one", visible=False
+                label="Voice",
+                info="an espeak-ng voice, such as de or en-gb; leave empty for the default",
+                visible=False,
             )
         with gr.Column(elem_classes="lp-card"):
             gr.Markdown("### Options", elem_classes="lp-heading")
@@ -75,15 +77,15 @@ class SpeakTab:
     async def _speak(self, request: gr.Request, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
         try:
             job = await run_in_threadpool(self._submit, request, values)
-            async for shown in self._work.followed(job):
-                yield shown
+            async for update in self._panel.follow(job):
+                yield update
         except Exception as error:
-            yield self._work.idle(self._desk.told(error))
+            yield self._panel.idle_update(self._context.error_card(error))
 
     def _submit(self, request: gr.Request, values: Sequence[Any]) -> str:
-        """Ask for the work. Raises `UserError` where something is not chosen yet."""
+        """Submit the job. Raises `UserError` if something is not chosen yet."""
         kind, recording, text, voice, *others = values
-        source = self._portrait.look(request).upload.id
+        source = self._portrait.preview(request).upload.id
         chosen = options.changed([*self._portrait.crop, *self._options], others)
         if kind == TEXT:
             if not text.strip():
@@ -91,14 +93,14 @@ class SpeakTab:
             speech, said = [], {"text": text, "voice": voice.strip()}
         else:
             if recording is None:
-                raise UserError("choose what the portrait says first: a sound file, or record it")
-            speech, said = [self._desk.take(recording, stays=True).id], {}
-        visitor = self._desk.visitor(request)
-        return self._desk.submit(visitor, NAME, "speak", source, speech, {**chosen, **said})
+                raise UserError("choose what the portrait says first: choose or record a sound")
+            speech, said = [self._context.keep_upload(recording, stays=True).id], {}
+        visitor = self._context.visitor(request)
+        return self._context.submit(visitor, NAME, "speak", source, speech, {**chosen, **said})
 
 
 def why_not_read() -> str:
-    """Why this machine reads no text; "" where it does."""
+    """Why this machine cannot read a text aloud; "" if it can."""
     try:
         espeak()
     except UserError as error:

@@ -1,8 +1,8 @@
-// The camera: its frames are shown, and sent whenever one is due.
+// The camera: shows its frames, and sends those that are due.
 
 import { granted, stopTracks } from "./devices.js";
 
-const LONGEST_SIDE = 640; // px of the frames that are sent: the networks look at 256
+const MAX_SIDE = 640; // px, of the frames sent: the networks see only 256
 const JPEG_QUALITY = 0.85;
 
 export class Camera {
@@ -10,15 +10,15 @@ export class Camera {
   label = "Start the camera";
   hint = "Look straight at the camera: motion starts from there.";
 
-  // `stream()` is the connection to send by, if there is one; `isMirrored()` whether frames are turned round.
+  // `stream()` returns the open connection, if any; `isMirrored()` whether to flip frames left to right.
   constructor(video, stream, isMirrored, onGone) {
     Object.assign(this, { video, stream, isMirrored, onGone });
     this.canvas = new OffscreenCanvas(1, 1);
-    this.pen = this.canvas.getContext("2d", { alpha: false });
+    this.context = this.canvas.getContext("2d", { alpha: false });
     this.media = null;
     this.isEncoding = false;
-    this.interval = 33; // ms between the camera's frames
-    this.before = 0; // when the last one came
+    this.frameInterval = 33; // ms between the camera's frames, a moving average
+    this.previous = 0; // time of the last frame
   }
 
   async start() {
@@ -39,14 +39,14 @@ export class Camera {
   onFrame(now, { captureTime, width, height }) {
     if (!this.media) return;
     this.video.requestVideoFrameCallback((...frame) => this.onFrame(...frame));
-    if (this.before) this.interval += 0.1 * (Math.min(now - this.before, 100) - this.interval);
-    this.before = now;
-    if (this.isEncoding || !this.stream()?.isDue(now, this.interval)) return;
-    const ratio = Math.min(1, LONGEST_SIDE / Math.max(width, height));
+    if (this.previous) this.frameInterval += 0.1 * (Math.min(now - this.previous, 100) - this.frameInterval);
+    this.previous = now;
+    if (this.isEncoding || !this.stream()?.isDue(now, this.frameInterval)) return;
+    const ratio = Math.min(1, MAX_SIDE / Math.max(width, height));
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
-    if (this.isMirrored()) this.pen.setTransform(-1, 0, 0, 1, this.canvas.width, 0);
-    this.pen.drawImage(this.video, 0, 0, this.canvas.width, this.canvas.height);
+    if (this.isMirrored()) this.context.setTransform(-1, 0, 0, 1, this.canvas.width, 0);
+    this.context.drawImage(this.video, 0, 0, this.canvas.width, this.canvas.height);
     this.isEncoding = true;
     this.canvas.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY }).then((blob) => {
       this.isEncoding = false;

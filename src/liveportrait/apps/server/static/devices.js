@@ -1,14 +1,14 @@
-// Camera and microphone, as far as the browser gives them.
+// Access to the camera and the microphone.
 
-// The device's stream. Throws an Error whose message is a sentence for the page.
+// Opens a device's stream. Throws an Error whose message is a sentence for the page.
 export async function granted(constraints, name) {
   if (!navigator.mediaDevices) {
-    throw new Error(`Browsers give the ${name} to https pages and to this computer's own alone: use one of these.`);
+    throw new Error(`Browsers allow the ${name} only on https pages or at localhost: open the page there.`);
   }
   const sentences = {
-    NotAllowedError: `The browser may not use the ${name}: allow it beside the address, then start again.`,
-    NotFoundError: `There is no ${name}: plug one in, then start again.`,
-    NotReadableError: `The ${name} does not answer: close other programs that use it, then start again.`,
+    NotAllowedError: `The ${name} is blocked: allow it next to the address bar, then start again.`,
+    NotFoundError: `No ${name} was found: plug one in, then start again.`,
+    NotReadableError: `The ${name} cannot be opened: close other programs that use it, then start again.`,
   };
   try {
     return await navigator.mediaDevices.getUserMedia(constraints);

@@ -1,20 +1,21 @@
-// Frames a second, latency and its stages, over the last seconds.
+// Frames per second, latency and its stages, over the last seconds.
 
-const SPAN = 3000; // ms
+const WINDOW = 3000; // ms
 const STAGES = [
-  "capture, encode", "way there", "wait", "decode", "detect", "motion", "render", "paste", "encode", "way back", "draw",
+  "capture, encode", "to server", "wait", "decode", "detect", "motion", "render", "paste", "encode", "from server",
+  "draw",
 ];
 
 export class Figures {
   constructor(page) {
     this.page = page;
     this.frames = []; // {time, latency, stages}
-    this.rows = new Map(STAGES.map((name) => [name, this.row(name)]));
+    this.rows = new Map(STAGES.map((name) => [name, this.addRow(name)]));
     this.pictures = 0;
     setInterval(() => this.show(), 500);
   }
 
-  // Count a picture that is on the screen since `time`.
+  // Count a picture that appeared on the screen at `time`.
   count(reply, time) {
     if (!this.frames.length) this.began = reply.captured;
     this.pictures += 1;
@@ -23,7 +24,7 @@ export class Figures {
   }
 
   show() {
-    const since = performance.now() - SPAN;
+    const since = performance.now() - WINDOW;
     this.frames = this.frames.filter(({ time }) => time > since);
     const { rate, latency, slowest } = this.page;
     document.body.dataset.pictures = this.pictures;
@@ -32,19 +33,19 @@ export class Figures {
       return;
     }
     const latencies = this.frames.map((frame) => frame.latency).sort((a, b) => a - b);
-    const at = (part) => latencies[Math.floor(part * (latencies.length - 1))];
-    rate.textContent = ((this.frames.length * 1000) / Math.min(SPAN, performance.now() - this.began)).toFixed(1);
-    latency.textContent = at(0.5).toFixed(0);
-    slowest.textContent = at(0.95).toFixed(0);
-    const whole = this.frames.reduce((sum, frame) => sum + frame.latency, 0) / this.frames.length;
+    const percentile = (part) => latencies[Math.floor(part * (latencies.length - 1))];
+    rate.textContent = ((this.frames.length * 1000) / Math.min(WINDOW, performance.now() - this.began)).toFixed(1);
+    latency.textContent = percentile(0.5).toFixed(0);
+    slowest.textContent = percentile(0.95).toFixed(0);
+    const totalLatency = this.frames.reduce((sum, frame) => sum + frame.latency, 0) / this.frames.length;
     for (const [name, { value, meter }] of this.rows) {
       const mean = this.frames.reduce((sum, { stages }) => sum + (stages[name] ?? 0), 0) / this.frames.length;
       value.textContent = mean.toFixed(1);
-      meter.value = mean / whole;
+      meter.value = mean / totalLatency;
     }
   }
 
-  row(name) {
+  addRow(name) {
     const row = this.page.stages.insertRow();
     const head = row.appendChild(document.createElement("th"));
     head.scope = "row";

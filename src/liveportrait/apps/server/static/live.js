@@ -1,4 +1,4 @@
-// The live page: what camera or microphone give goes to the server, the portrait's pictures come back.
+// The live page: sends the camera's frames or the microphone's sound, and shows the pictures that come back.
 
 import { Camera } from "./camera.js";
 import { Figures } from "./figures.js";
@@ -6,59 +6,59 @@ import { Microphone } from "./microphone.js";
 import { Recorder } from "./recorder.js";
 import { LiveStream } from "./stream.js";
 
-const LONGEST_PAUSE = 10_000; // ms between attempts to connect again
+const MAX_RETRY_DELAY = 10_000; // ms between attempts to reconnect
 const CONTROLS = ["region", "multiplier", "smooth"];
-const READING = 5000; // ms for which a message stays
-const SILENT = 1008, FULL = 1013, LEFT = 1000;
+const READING_TIME = 5000; // ms for which an important message stays
+const POLICY_VIOLATION = 1008, TRY_AGAIN_LATER = 1013, NORMAL_CLOSURE = 1000; // WebSocket close codes
 
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((each) => [each.id, each]));
-const brush = page.portrait.getContext("2d", { alpha: false });
+const context = page.portrait.getContext("2d", { alpha: false });
 const figures = new Figures(page);
 const recorder = new Recorder(page.portrait, page.saved);
-const photos = new Map(); // name → file, of the visitor's own portraits
+const photos = new Map(); // name → file, the visitor's own photos
 const theme = new URLSearchParams(location.search).get("theme");
 if (theme) document.documentElement.dataset.theme = theme;
 
 let stream = null;
-let device = null; // the one of both that runs
-let chosen = null; // name of the portrait that is wanted
-let moving = null; // name of the one that moves
-let known = new Set(); // names that this connection can be asked for
-let options = {}; // those that the page has no control for, and where its controls begin
-let pause = 1000; // ms before the next attempt to connect
-let readUntil = 0; // when a message that has to be read may give way
+let device = null; // the camera or the microphone, whichever is on
+let chosen = null; // name of the selected portrait
+let active = null; // name of the portrait that the server confirmed
+let known = new Set(); // names that the server knows in this connection
+let options = {}; // the server's defaults, including options without a control here
+let retryDelay = 1000; // ms before the next attempt to connect
+let readUntil = 0; // until when an important message must not be replaced
 
-function tell(sentence, isWarning = false, toBeRead = isWarning) {
-  readUntil = toBeRead ? performance.now() + READING : 0;
+function showMessage(sentence, isWarning = false, mustBeRead = isWarning) {
+  readUntil = mustBeRead ? performance.now() + READING_TIME : 0;
   if (page.message.textContent !== sentence) page.message.textContent = sentence;
   page.message.classList.toggle("warning", isWarning);
 }
 
-// Camera and microphone: one of them runs
+// Camera and microphone: only one is on at a time
 
-const camera = new Camera(page.camera, () => stream, () => page.mirror.checked, gone);
-const microphone = new Microphone(() => stream, gone);
+const camera = new Camera(page.camera, () => stream, () => page.mirror.checked, onDeviceLost);
+const microphone = new Microphone(() => stream, onDeviceLost);
 const buttons = new Map([[camera, page.start], [microphone, page.speak]]);
 
 async function start(next) {
-  tell(`Waiting for the ${next.name}…`);
+  showMessage(`Waiting for the ${next.name}…`);
   try {
     await next.start();
   } catch (error) {
     next.stop();
-    return tell(error.message, true);
+    return showMessage(error.message, true);
   }
   const before = device;
   before?.stop();
   device = next;
-  hear();
+  updateVolume();
   if (!stream) connect();
   else if (stream.isOpen) {
     recorder.stop();
     stream.speak(isSpeaking() ? {} : false);
-    tell(device.hint);
+    showMessage(device.hint);
   }
-  show();
+  updateControls();
 }
 
 function stop() {
@@ -66,18 +66,18 @@ function stop() {
   device = null;
   stream?.close();
   recorder.stop();
-  show();
+  updateControls();
 }
 
-function gone(lost) {
+function onDeviceLost(lost) {
   if (lost !== device) return;
   stop();
-  tell(`The ${lost.name} has gone: plug it in, then start again.`, true);
+  showMessage(`The ${lost.name} was disconnected: plug it in, then start again.`, true);
 }
 
 const isSpeaking = () => device === microphone;
 
-function hear() {
+function updateVolume() {
   if (isSpeaking()) microphone.loudspeaker.isOn = page.hear.checked;
 }
 
@@ -85,14 +85,14 @@ function hear() {
 
 const address = (path) => new URL(`v1/live/${path}`, location.href);
 
-// Ask the server, with the token that it wants where it wants one.
-async function ask(path) {
+// Fetch from the server, asking the visitor for a token if it requires one.
+async function fetchFromServer(path) {
   for (;;) {
     const token = sessionStorage.getItem("token");
     const answer = await fetch(address(path), { headers: token ? { Authorization: `Bearer ${token}` } : {} });
     if (answer.ok) return answer;
     const { detail } = await answer.json();
-    const given = answer.status === 401 && prompt("The token of this service:");
+    const given = answer.status === 401 && prompt("Token for this service:");
     if (!given) throw new Error(detail);
     sessionStorage.setItem("token", given);
   }
@@ -103,27 +103,28 @@ function connect() {
   url.protocol = url.protocol.replace("http", "ws");
   known = new Set();
   const token = sessionStorage.getItem("token");
-  const mine = (stream = new LiveStream(url, token, { opened: onOpened, picture: onPicture, told: onTold, ended }));
-  function ended(code, reason) {
-    if (stream !== mine) return;
+  const own = (stream = new LiveStream(url, token, { onOpen, onPicture, onMessage, onClose }));
+  function onClose(code, reason) {
+    if (stream !== own) return;
     stream = null;
-    show();
-    if (!device || code === LEFT) return;
-    if (code === FULL) return stop(), tell(sentence(reason), true);
-    tell(code === SILENT ? "Paused." : `${sentence(reason || "The connection was lost")} Trying again…`, true);
-    setTimeout(() => device && !stream && !document.hidden && connect(), pause);
-    pause = Math.min(2 * pause, LONGEST_PAUSE);
+    updateControls();
+    if (!device || code === NORMAL_CLOSURE) return;
+    if (code === TRY_AGAIN_LATER) return stop(), showMessage(sentence(reason), true);
+    const lost = `${sentence(reason || "The connection was lost")} Trying again…`;
+    showMessage(code === POLICY_VIOLATION ? "Paused." : lost, true);
+    setTimeout(() => device && !stream && !document.hidden && connect(), retryDelay);
+    retryDelay = Math.min(2 * retryDelay, MAX_RETRY_DELAY);
   }
 }
 
-function onOpened() {
+function onOpen() {
   if (chosen) choose(chosen);
   if (isSpeaking()) stream.speak({});
-  tell(device.hint);
-  show();
+  showMessage(device.hint);
+  updateControls();
 }
 
-function onTold({ portraits, portrait, options: begun, error }) {
+function onMessage({ portraits, portrait, options: begun, error }) {
   if (portraits) {
     known = new Set(portraits);
     options = begun;
@@ -131,36 +132,36 @@ function onTold({ portraits, portrait, options: begun, error }) {
     else for (const name of CONTROLS) if (name in options) page.options.elements[name].value = options[name];
   }
   if (error) {
-    tell(sentence(error), true);
+    showMessage(sentence(error), true);
     if (photos.delete(portrait)) page.portraits.querySelector(`[data-name="${CSS.escape(portrait)}"]`).remove();
-    if (portrait === chosen && moving) mark(moving);
+    if (portrait === chosen && active) showSelected(active);
   } else if (portrait) {
-    known.add((moving = portrait));
-    if (device) tell(device.hint);
+    known.add((active = portrait));
+    if (device) showMessage(device.hint);
   }
 }
 
 async function onPicture(blob, reply, samples) {
-  const heardIn = samples && isSpeaking() ? microphone.loudspeaker.say(samples) : 0;
+  const heardIn = samples && isSpeaking() ? microphone.loudspeaker.play(samples) : 0;
   const bitmap = await createImageBitmap(blob);
   if (stream) stream.seen = Math.max(stream.seen, reply.reply);
   const early = reply.arrived + heardIn - performance.now();
   if (early > 1) await new Promise((done) => setTimeout(done, early));
-  draw(bitmap);
+  drawPortrait(bitmap);
   bitmap.close();
-  pause = 1000;
+  retryDelay = 1000;
   requestAnimationFrame(() => figures.count(reply, performance.now()));
   const isLost = !samples && !reply.face;
   page.portrait.closest(".pictures").classList.toggle("lost", isLost);
   if (!device || Boolean(samples) !== isSpeaking() || performance.now() < readUntil) return;
-  if (samples) tell(reply.said ? "The portrait says what you say." : microphone.hint);
-  else if (!reply.started) tell(camera.hint);
-  else if (isLost) tell("No face in sight: the portrait waits.", true, false);
-  else tell("The portrait follows.");
+  if (samples) showMessage(reply.said ? "The portrait says what you say." : microphone.hint);
+  else if (!reply.started) showMessage(camera.hint);
+  else if (isLost) showMessage("No face in sight: the portrait waits.", true, false);
+  else showMessage("The portrait follows you.");
 }
 
-// Fill the canvas; a film that is being recorded keeps its size, and other portraits are fitted into it.
-function draw(picture) {
+// Fill the canvas. While recording, the canvas keeps its size, and other portraits are fitted into it.
+function drawPortrait(picture) {
   const canvas = page.portrait;
   if (!recorder.isRecording && (canvas.width !== picture.width || canvas.height !== picture.height)) {
     canvas.width = picture.width;
@@ -168,23 +169,23 @@ function draw(picture) {
   }
   const ratio = Math.min(canvas.width / picture.width, canvas.height / picture.height);
   const [width, height] = [picture.width * ratio, picture.height * ratio];
-  if (width < canvas.width || height < canvas.height) brush.fillRect(0, 0, canvas.width, canvas.height);
-  brush.drawImage(picture, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
+  if (width < canvas.width || height < canvas.height) context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(picture, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
 }
 
 // Portraits and options
 
 async function listPortraits() {
   try {
-    const names = await (await ask("portraits")).json();
-    if (!names.length) tell("Choose a photo of your own, then start the camera or the microphone.");
+    const names = await (await fetchFromServer("portraits")).json();
+    if (!names.length) showMessage("Choose your own photo, then start the camera or the microphone.");
     for (const name of names) {
-      const picture = await (await ask(`portraits/${encodeURIComponent(name)}`)).blob();
+      const picture = await (await fetchFromServer(`portraits/${encodeURIComponent(name)}`)).blob();
       addPortrait(name, URL.createObjectURL(picture));
       if (!chosen) choose(name);
     }
   } catch (error) {
-    tell(sentence(error.message), true);
+    showMessage(sentence(error.message), true);
   }
 }
 
@@ -199,24 +200,24 @@ function addPortrait(name, picture) {
   button.onclick = () => choose(name);
   if (old) old.replaceWith(button);
   else page.portraits.insertBefore(button, page.photo.parentElement);
-  image.decode().then(() => !stream && chosen === name && draw(image), () => {});
+  image.decode().then(() => !stream && chosen === name && drawPortrait(image), () => {});
   return button;
 }
 
-function mark(name) {
+function showSelected(name) {
   chosen = name;
   for (const button of page.portraits.querySelectorAll("button")) {
     button.setAttribute("aria-pressed", button.dataset.name === name);
     const image = button.querySelector("img");
-    if (!stream && button.dataset.name === name && image.naturalWidth) draw(image);
+    if (!stream && button.dataset.name === name && image.naturalWidth) drawPortrait(image);
   }
 }
 
 function choose(name) {
-  mark(name);
+  showSelected(name);
   if (!stream?.isOpen) return;
   if (photos.has(name) && !known.has(name)) {
-    tell("Opening the photo…", false, true);
+    showMessage("Opening the photo…", false, true);
     stream.sendPhoto(photos.get(name));
   } else stream.command({ portrait: name });
 }
@@ -230,7 +231,7 @@ function sendOptions() {
 
 // The page
 
-function show() {
+function updateControls() {
   const isOpen = stream?.isOpen;
   page.reset.disabled = !isOpen || isSpeaking();
   page.record.disabled = !isOpen && !recorder.isRecording;
@@ -244,24 +245,24 @@ function show() {
   page.sensor.textContent = isSpeaking() ? microphone.name : camera.name;
 }
 
-// What the server says, as a sentence of the page; it may begin with the name of a file, which stays as it is.
+// Format a message of the server as a sentence; a file name at the start is not capitalised.
 function sentence(text) {
   const begin = /^[a-z]+ /.test(text) ? text[0].toUpperCase() : text[0];
   return `${begin}${text.slice(1)}${/[.!?…]$/.test(text) ? "" : "."}`;
 }
 
 for (const [each, button] of buttons) {
-  button.onclick = () => (each === device ? (stop(), tell("Stopped.")) : start(each));
+  button.onclick = () => (each === device ? (stop(), showMessage("Stopped.")) : start(each));
 }
 page.reset.onclick = () => stream?.command({ reset: true });
 page.record.onclick = () => {
   if (recorder.isRecording) recorder.stop();
-  else recorder.start(isSpeaking() ? microphone.loudspeaker.tape.stream.getTracks() : []);
-  show();
+  else recorder.start(isSpeaking() ? microphone.loudspeaker.recordingOutput.stream.getTracks() : []);
+  updateControls();
 };
 page.options.onsubmit = (event) => event.preventDefault();
 page.options.onchange = ({ target }) => {
-  if (target === page.hear) return hear();
+  if (target === page.hear) return updateVolume();
   if (target !== page.mirror) return sendOptions();
   page.camera.classList.toggle("mirrored", page.mirror.checked);
   stream?.command({ reset: true });
@@ -287,6 +288,6 @@ document.onvisibilitychange = () => {
 window.onpagehide = stop;
 
 page.camera.classList.toggle("mirrored", page.mirror.checked);
-tell("Choose a portrait and start the camera, or speak; both go to this page's own server alone.");
-show();
+showMessage("Choose a portrait, then start the camera or the microphone. They are sent to this page's server only.");
+updateControls();
 listPortraits();

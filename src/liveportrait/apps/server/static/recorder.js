@@ -1,8 +1,8 @@
-// Records a canvas, and what is said beside it, to a file that the browser saves.
+// Records a canvas, and optionally sound, to a file that the browser saves.
 
-const KINDS = ["video/mp4;codecs=avc1.42E01E", "video/webm;codecs=vp9", "video/webm"];
-const SPOKEN = ["mp4a.40.2", "opus"].map((sound) => `video/mp4;codecs=avc1.42E01E,${sound}`);
-const RATE = 8_000_000; // bits a second
+const SILENT_TYPES = ["video/mp4;codecs=avc1.42E01E", "video/webm;codecs=vp9", "video/webm"];
+const MP4_TYPES_WITH_SOUND = ["mp4a.40.2", "opus"].map((sound) => `video/mp4;codecs=avc1.42E01E,${sound}`);
+const BITRATE = 8_000_000; // bits per second
 
 export class Recorder {
   constructor(canvas, link) {
@@ -15,12 +15,12 @@ export class Recorder {
     return this.recorder !== null;
   }
 
-  // `sound`: the tracks of what is heard, if anything is.
+  // `sound`: audio tracks to record, if any.
   start(sound = []) {
-    const kinds = sound.length ? [...SPOKEN, "video/webm;codecs=vp9,opus", "video/webm"] : KINDS;
-    const mimeType = kinds.find((kind) => MediaRecorder.isTypeSupported(kind));
+    const types = sound.length ? [...MP4_TYPES_WITH_SOUND, "video/webm;codecs=vp9,opus", "video/webm"] : SILENT_TYPES;
+    const mimeType = types.find((type) => MediaRecorder.isTypeSupported(type));
     const media = new MediaStream([...this.canvas.captureStream().getTracks(), ...sound]);
-    const recorder = new MediaRecorder(media, { mimeType, videoBitsPerSecond: RATE });
+    const recorder = new MediaRecorder(media, { mimeType, videoBitsPerSecond: BITRATE });
     const parts = [];
     recorder.ondataavailable = ({ data }) => parts.push(data);
     recorder.onstop = () => this.save(new Blob(parts, { type: recorder.mimeType }));
@@ -33,11 +33,11 @@ export class Recorder {
     this.recorder = null;
   }
 
-  save(film) {
+  save(video) {
     URL.revokeObjectURL(this.link.href);
     const time = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
-    this.link.href = URL.createObjectURL(film);
-    this.link.download = `live-${time}.${film.type.startsWith("video/mp4") ? "mp4" : "webm"}`;
+    this.link.href = URL.createObjectURL(video);
+    this.link.download = `live-${time}.${video.type.startsWith("video/mp4") ? "mp4" : "webm"}`;
     this.link.textContent = `Save ${this.link.download}`;
     this.link.hidden = false;
     this.link.click();

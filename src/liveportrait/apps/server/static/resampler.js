@@ -1,46 +1,48 @@
-// Brings sound to another rate, within the audio thread: a sinc under a Hann window. Gives pieces of 20 ms, 16 bits.
+// Resamples sound in the audio thread, with a Hann-windowed sinc. Posts 16-bit chunks of 20 ms.
 
-const LOBES = 8; // of the sinc to each side
+const LOBES = 8; // of the sinc on each side
 
 class Resampler extends AudioWorkletProcessor {
   constructor({ processorOptions: { rate } }) {
     super();
-    this.step = sampleRate / rate; // samples here for each one there
-    this.stretch = Math.max(this.step, 1); // going down, what the new rate cannot hold is cut off
-    this.reach = Math.ceil(LOBES * this.stretch);
-    this.known = new Float32Array(this.reach); // samples that are still needed
-    this.place = this.reach; // of the next sample there, among them
-    this.piece = new Int16Array(rate / 50);
+    this.step = sampleRate / rate; // input samples per output sample
+    this.stretch = Math.max(this.step, 1); // when downsampling, lowers the cutoff to the new Nyquist frequency
+    this.halfWidth = Math.ceil(LOBES * this.stretch);
+    this.buffer = new Float32Array(this.halfWidth); // input samples still needed
+    this.position = this.halfWidth; // of the next output sample in the buffer
+    this.chunk = new Int16Array(rate / 50);
     this.filled = 0;
   }
 
   process([[samples]]) {
     if (!samples) return true;
-    const known = new Float32Array(this.known.length + samples.length);
-    known.set(this.known);
-    known.set(samples, this.known.length);
-    for (; this.place + this.reach < known.length; this.place += this.step) this.give(this.at(known));
-    const passed = Math.max(0, Math.floor(this.place) - this.reach);
-    this.known = known.slice(passed);
-    this.place -= passed;
+    const buffer = new Float32Array(this.buffer.length + samples.length);
+    buffer.set(this.buffer);
+    buffer.set(samples, this.buffer.length);
+    for (; this.position + this.halfWidth < buffer.length; this.position += this.step) {
+      this.push(this.interpolate(buffer));
+    }
+    const consumed = Math.max(0, Math.floor(this.position) - this.halfWidth);
+    this.buffer = buffer.slice(consumed);
+    this.position -= consumed;
     return true;
   }
 
-  at(known) {
+  interpolate(buffer) {
     let sum = 0;
-    for (let k = Math.ceil(this.place) - this.reach; k <= this.place + this.reach; k++) {
-      const away = (k - this.place) / this.stretch;
-      if (Math.abs(away) >= LOBES) continue;
-      const sinc = away ? Math.sin(Math.PI * away) / (Math.PI * away) : 1;
-      sum += (known[k] ?? 0) * sinc * (0.5 + 0.5 * Math.cos((Math.PI * away) / LOBES));
+    for (let k = Math.ceil(this.position) - this.halfWidth; k <= this.position + this.halfWidth; k++) {
+      const distance = (k - this.position) / this.stretch;
+      if (Math.abs(distance) >= LOBES) continue;
+      const sinc = distance ? Math.sin(Math.PI * distance) / (Math.PI * distance) : 1;
+      sum += (buffer[k] ?? 0) * sinc * (0.5 + 0.5 * Math.cos((Math.PI * distance) / LOBES));
     }
     return sum / this.stretch;
   }
 
-  give(sample) {
-    this.piece[this.filled++] = Math.max(-1, Math.min(1, sample)) * 32767;
-    if (this.filled < this.piece.length) return;
-    this.port.postMessage(this.piece.slice());
+  push(sample) {
+    this.chunk[this.filled++] = Math.max(-1, Math.min(1, sample)) * 32767;
+    if (this.filled < this.chunk.length) return;
+    this.port.postMessage(this.chunk.slice());
     this.filled = 0;
   }
 }

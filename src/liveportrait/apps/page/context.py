@@ -1,7 +1,7 @@
-"""The desk behind the page: who has it open, what they brought and asked for. Files and work are the service's.
+"""The page's visitors: what each has open, uploaded and asked for. Files and jobs belong to the service.
 
-Nothing of one visitor is reachable for another: what they chose is kept by the session that gradio gives each tab, and
-jobs have names that cannot be guessed. When a tab is closed its work stops and its results go.
+No visitor can reach anything of another: choices are kept by the session that gradio gives each browser tab, and job
+names cannot be guessed. When a tab is closed, its jobs are cancelled and their results deleted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import gradio as gr
 
 from liveportrait.apps.jobs import JobKind
-from liveportrait.apps.page import shown
+from liveportrait.apps.page import markup
 from liveportrait.apps.server.service import NotReady, Service
 from liveportrait.apps.server.store import QueueFull, Record, Upload
 from liveportrait.errors import UserError
@@ -24,29 +24,29 @@ from liveportrait.errors import UserError
 if TYPE_CHECKING:
     from liveportrait.animation.animator import Animator
 
-OWNER = "page"  # under whose name its jobs are kept
-MOST_VISITORS = 64  # beyond which the one who was away longest is forgotten
+OWNER = "page"  # of its jobs
+MAX_VISITORS = 64  # beyond this, the least recently active one is forgotten
 T = TypeVar("T")
 _log = logging.getLogger("liveportrait.page")
 
 
 @dataclass(eq=False)
 class Visitor:
-    """One open tab of a browser."""
+    """One open browser tab."""
 
-    kept: dict[str, Any] = field(default_factory=dict)
-    """what each part of the page keeps for this visitor, by that part's name"""
+    states: dict[str, Any] = field(default_factory=dict)
+    """state of each part of the page for this visitor, by the part's name"""
     jobs: dict[str, str] = field(default_factory=dict)
     """the last job of each part"""
 
-    def part(self, name: str, make: Callable[[], T]) -> T:
-        """What a part of the page keeps, made when it is asked for first."""
-        found: T = self.kept.setdefault(name, make())
+    def state(self, name: str, make: Callable[[], T]) -> T:
+        """The state of a part of the page, created on first use."""
+        found: T = self.states.setdefault(name, make())
         return found
 
 
-class Desk:
-    """What all parts of the page share."""
+class PageContext:
+    """What all parts of the page share: the service and its visitors."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -55,36 +55,36 @@ class Desk:
 
     @property
     def animator(self) -> Animator:
-        """The animator, as soon as it is loaded."""
+        """The animator; waits until it is loaded."""
         return self.service.animator()
 
     def visitor(self, request: gr.Request) -> Visitor:
-        """Whoever asks. Raises `UserError` for a request that comes from no open page."""
+        """The visitor who sent a request. Raises `UserError` if it did not come from an open page."""
         session = request.session_hash
         if not session:
-            raise UserError("this was not asked by an open page: open it in a browser")
+            raise UserError("the request did not come from an open page: open the page in a browser")
         with self._lock:
             visitor = self._visitors.pop(session, None) or Visitor()
-            self._visitors[session] = visitor  # now the last to be forgotten
-            surplus = list(self._visitors)[:-MOST_VISITORS]
+            self._visitors[session] = visitor  # now the most recent
+            surplus = list(self._visitors)[:-MAX_VISITORS]
         for each in surplus:
             self.forget(each)
         return visitor
 
     def forget(self, session: str | None) -> None:
-        """A tab was closed: its work stops, its results are removed."""
+        """Forget the visitor of a closed tab: cancel its jobs and delete their results."""
         with self._lock:
             visitor = self._visitors.pop(session or "", None)
         for job in visitor.jobs.values() if visitor else ():
             self.service.cancel(job)
 
-    def take(self, upload: str | None, stays: bool = False) -> Upload:
-        """A file that gradio received, kept within the service's limits. Raises `UserError`.
+    def keep_upload(self, upload: str | None, stays: bool = False) -> Upload:
+        """Keep a file that gradio received, within the service's limits. Raises `UserError`.
 
-        `stays`: gradio shows it still, and removes it itself.
+        `stays`: gradio still shows the file, and deletes it itself.
         """
         if not upload or not (path := Path(upload)).is_file():
-            raise UserError("the file did not arrive: choose it again")
+            raise UserError("the file was not uploaded: choose it again")
         try:
             with path.open("rb") as stream:
                 return self.service.keep(stream, path.name)[0]
@@ -102,7 +102,7 @@ class Desk:
         options: Mapping[str, object],
         files: Mapping[str, str] | None = None,
     ) -> str:
-        """Accept a job, in the place of the last one of that part of the page. Its id. Raises as `Service.submit`."""
+        """Submit a job in place of the part's last one, and return its id. Raises as `Service.submit`."""
         if (before := visitor.jobs.pop(part, None)) is not None:
             self.service.cancel(before)
         job = self.service.submit(kind, source, driving, options, files, owner=OWNER).id
@@ -110,7 +110,7 @@ class Desk:
         return job
 
     def result(self, job: str, compare: bool = False) -> Path | None:
-        """The result of a job of the page, or the comparison that it made, as long as it is kept."""
+        """The result of one of the page's jobs, or its comparison; None if it does not exist (any more)."""
         status = self.service.status(job)
         if status is None or status.record.owner != OWNER or status.record.state != "done":
             return None
@@ -118,15 +118,15 @@ class Desk:
         return path if path.is_file() else None
 
     def address(self, record: Record) -> str:
-        """Where a browser finds the result of a job, relative to the page."""
+        """The URL of a job's result, relative to the page."""
         return f"shown/{record.id}/{self.name(record)}"
 
     def name(self, record: Record) -> str:
-        """What a result is called when it is downloaded: "me-talk.mp4"."""
+        """The file name of a downloaded result, such as "me-talk.mp4"."""
         parts = [record.source or "", *record.driving]
-        uploads = [self.service.uploads.find(part) for part in parts]
+        uploads = [self.service.uploads.find(state) for state in parts]
         stems = [
-            Path(upload.name).stem if upload else part for part, upload in zip(parts, uploads, strict=True)
+            Path(upload.name).stem if upload else state for state, upload in zip(parts, uploads, strict=True)
         ]
         return (
             "-".join(stems)[:80]
@@ -135,15 +135,15 @@ class Desk:
             + record.suffix
         )
 
-    def told(self, error: BaseException) -> str:
-        """What a visitor is told when something goes wrong, as HTML: a sentence."""
+    def error_card(self, error: BaseException) -> str:
+        """The sentence that tells a visitor about an error, as HTML."""
         if isinstance(error, QueueFull):
-            sentence = f"as many jobs wait as may: try again in {self.service.workers.retry_s} s"
+            sentence = f"the queue is full: try again in {self.service.workers.retry_s} s"
         elif isinstance(error, NotReady):
             sentence = f"{error}: try again in a moment"
         elif isinstance(error, UserError):
             sentence = str(error)
         else:
-            _log.error("the page could not do what it was asked", exc_info=error)
-            sentence = "something went wrong here: try again, or ask who runs this page to look into its log"
-        return shown.message(sentence)
+            _log.error("a request of the page failed", exc_info=error)
+            sentence = "something went wrong: try again, or ask whoever runs this page to check its log"
+        return markup.message(sentence)

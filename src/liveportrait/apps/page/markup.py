@@ -1,4 +1,4 @@
-"""What the page shows, as HTML: pictures, crops, progress, results and sentences."""
+"""The HTML that the page shows: pictures, crops, progress, results and messages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from liveportrait.face.crop import CropWindow
 from liveportrait.types import Image
 
 QUALITY = 88  # of JPEG
-WIDEST = 1024  # px of a picture on the page
-NEAR_SIDE = 640  # px of a picture that changes often
+MAX_SIDE = 1024  # px, of a picture on the page
+CLOSE_UP_SIDE = 640  # px, of a picture that changes often
 FRAME_COLOUR = (255, 255, 255)
 
 
-def picture_url(image: Image, side: int = WIDEST, quality: int = QUALITY) -> str:
-    """A picture (H,W,3) as the address of itself: a JPEG of at most `side` px."""
+def picture_url(image: Image, side: int = MAX_SIDE, quality: int = QUALITY) -> str:
+    """A picture (H,W,3) as the data URL of a JPEG of at most `side` px."""
     shrunk = min(1.0, side / max(image.shape[:2]))
     if shrunk < 1:
         image = np.asarray(cv2.resize(image, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA))
@@ -31,8 +31,8 @@ def picture_url(image: Image, side: int = WIDEST, quality: int = QUALITY) -> str
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def picture(image: Image, text: str, caption: str = "", side: int = WIDEST) -> str:
-    """A picture with the words that stand for it, and a caption."""
+def picture(image: Image, text: str, caption: str = "", side: int = MAX_SIDE) -> str:
+    """A picture with its alternative text and a caption."""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
         f'<figure class="lp-picture"><img src="{picture_url(image, side)}" alt="{escape(text, True)}">'
@@ -41,7 +41,7 @@ def picture(image: Image, text: str, caption: str = "", side: int = WIDEST) -> s
 
 
 def framed(image: Image, windows: Sequence[CropWindow], side: int = 640) -> Image:
-    """The picture, reduced to `side` px, darkened outside the crops, which have a frame."""
+    """The picture, reduced to `side` px, with outlined crops and everything outside them darkened."""
     shrunk = min(1.0, side / max(image.shape[:2]))
     image = np.asarray(cv2.resize(image, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA), np.uint8)
     inside = np.zeros(image.shape[:2], np.uint8)
@@ -55,26 +55,26 @@ def framed(image: Image, windows: Sequence[CropWindow], side: int = 640) -> Imag
 
 
 def corners(window: CropWindow) -> NDArray[np.float32]:
-    """The corners (4,2) of a crop, px of the picture."""
+    """The corners (4,2) of a crop, in px of the picture."""
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * (window.size - 1)
     back = window.inverse()
     return np.asarray(square @ back[:, :2].T + back[:, 2], np.float32)
 
 
 def crop_card(image: Image, windows: Sequence[CropWindow], crop: Image, name: str, note: str) -> str:
-    """What was chosen: the picture with its crop marked, and the crop as the networks see it."""
-    whole = picture_url(framed(image, windows))
+    """A chosen portrait: the picture with its crop marked, and the crop as the networks see it."""
+    overview = picture_url(framed(image, windows))
     face = picture_url(crop, 256)
     return (
         '<div class="lp-source">'
-        f'<img class="lp-whole" src="{whole}" alt="the portrait, with its crop marked">'
+        f'<img class="lp-whole" src="{overview}" alt="the portrait, with its crop marked">'
         f'<div class="lp-crop"><img src="{face}" alt="the crop that will move"><p>{escape(name)}</p>'
         f'<p class="lp-faded">{escape(note)}</p></div></div>'
     )
 
 
 def faces_card(image: Image, windows: Sequence[CropWindow], drivers: Mapping[int, str], chosen: int) -> str:
-    """A picture with a button on each face, numbered from the left, which says what moves it."""
+    """A picture with a button on each face, numbered from the left, that names its driver."""
     height, width = image.shape[:2]
     buttons = []
     for number, window in enumerate(windows, start=1):
@@ -82,7 +82,7 @@ def faces_card(image: Image, windows: Sequence[CropWindow], drivers: Mapping[int
         left, right = np.clip([left, right], 0, width) * 100 / width
         top, bottom = np.clip([top, bottom], 0, height) * 100 / height
         place = f"left:{left:.1f}%;top:{top:.1f}%;width:{right - left:.1f}%;height:{bottom - top:.1f}%"
-        words = drivers.get(number, "stays as it is")
+        words = drivers.get(number, "does not move")
         buttons.append(
             f'<button type="button" data-face="{number}" aria-pressed="{str(number == chosen).lower()}" '
             f'style="{place}" aria-label="face {number}: {escape(words, True)}">'
@@ -95,20 +95,18 @@ def faces_card(image: Image, windows: Sequence[CropWindow], drivers: Mapping[int
 
 
 def driver_card(image: Image | None, name: str, note: str) -> str:
-    """What moves the portrait."""
-    shown = (
-        f'<img src="{picture_url(image, 256)}" alt="the first frame of what moves it">'
-        if image is not None
-        else ""
+    """A chosen driver."""
+    thumbnail = (
+        f'<img src="{picture_url(image, 256)}" alt="first frame of the driver">' if image is not None else ""
     )
     return (
-        f'<div class="lp-driver">{shown}<div><p>{escape(name)}</p>'
+        f'<div class="lp-driver">{thumbnail}<div><p>{escape(name)}</p>'
         f'<p class="lp-faded">{escape(note)}</p></div></div>'
     )
 
 
 def progress(words: str, share: float | None, details: str = "") -> str:
-    """A bar; one that only moves where the share that is done is not known."""
+    """A progress bar; indeterminate if the share done is None."""
     value = "" if share is None else f' value="{share:.3f}"'
     return (
         f'<div class="lp-progress" role="status"><p><strong>{escape(words)}</strong>'
@@ -120,9 +118,9 @@ def progress(words: str, share: float | None, details: str = "") -> str:
 def result(
     url: str, name: str, details: str, notes: Sequence[str], compares: bool = False, speaks: bool = False
 ) -> str:
-    """A result that plays, with what to know about it and links that download it, and its comparison.
+    """A playable result, with notes and download links for it and its comparison.
 
-    `speaks`: it plays once and is heard.
+    `speaks`: it plays once and with sound, instead of muted in a loop.
     """
     is_picture = name.endswith((".png", ".jpg", ".webp", ".gif"))
     tag = (
@@ -144,16 +142,16 @@ def _link(url: str, name: str, words: str) -> str:
 
 
 def message(sentence: str, kind: str = "problem") -> str:
-    """A sentence for the user: a `problem`, or only a `hint`."""
+    """A sentence for the visitor: a `problem`, or only a `hint`."""
     role = "alert" if kind == "problem" else "status"
     return f'<p class="lp-message lp-{kind}" role="{role}">{escape(capital(sentence))}</p>'
 
 
 def empty(sentence: str) -> str:
-    """What stands where a result will be."""
+    """The placeholder of a result."""
     return f'<div class="lp-empty"><p>{escape(sentence)}</p></div>'
 
 
 def capital(sentence: str) -> str:
-    """The sentence as one that stands alone; one that begins with a file's name keeps it as it is."""
+    """Capitalise a sentence, unless it starts with a file name."""
     return sentence if "." in sentence.split(" ", 1)[0] else sentence[:1].upper() + sentence[1:]
