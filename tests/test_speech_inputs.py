@@ -106,7 +106,7 @@ def test_half_a_file_speaks_or_is_refused(opened: Portrait, loud: None, tmp_path
 def test_an_empty_text_is_refused(tmp_path: Path) -> None:
     for text in ("", "  \n"):
         speaking = SpeakJobOptions(text=text)
-        with pytest.raises(UserError, match="words to say"):
+        with pytest.raises(UserError, match="to say"):
             Speak(Path("me.jpg"), tmp_path / "out.mp4", speaking=speaking).run()
     assert not list(tmp_path.iterdir())
 
