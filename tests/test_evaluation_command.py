@@ -1,4 +1,4 @@
-"""`liveportrait evaluate` from shards and files to lines, tables and sheets, and its protocols on small cases."""
+"""`liveportrait evaluate` from shards and files to lines, tables and sheets; its protocols on small cases."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from liveportrait.animation.options import DriveOptions
 from liveportrait.apps.cli import main
 from liveportrait.engine import Engine
 from liveportrait.evaluation.context import EvalContext, drive
+from liveportrait.evaluation.evaluate import Plan, evaluate
 from liveportrait.evaluation.inputs import BURST, EvalClip, EvalSource, frame_numbers, mirrored
 from liveportrait.evaluation.protocols.control import REQUESTS, measure_control, missing_module
 from liveportrait.evaluation.protocols.cross_reenactment import measure_pair, pairings
 from liveportrait.evaluation.protocols.self_reenactment import measure_clip
+from liveportrait.evaluation.report import figures
 from liveportrait.evaluation.results import DEFINITIONS, Measurements, Outcome, summary
 from liveportrait.face import default_analyzer
 from liveportrait.face.crop import to_input
@@ -50,13 +52,13 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_shard_becomes_lines_a_table_clip_figures_and_sheets(shard, tmp_path, capsys) -> None:
+def test_a_shard_yields_lines_a_table_clip_figures_and_sheets(shard, tmp_path, capsys) -> None:
     out = tmp_path / "made" / "here"
     out.parent.mkdir()
     command = ["evaluate", "compact", str(shard), "--all", "--stride", "3", "--sheets", "-o", str(out)]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    # A cartoon is not found in a whole picture; in crops it is.
+    # The cartoon's face is found in crops, but not in an entire picture.
     assert "| landmarks" in printed and printed.count("not available") == 1
     assert "people: not available" in printed
     about, *figures = lines(out)
@@ -89,7 +91,7 @@ def test_a_shard_becomes_lines_a_table_clip_figures_and_sheets(shard, tmp_path, 
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_videos_and_photos_are_cropped_and_taken_whole(tmp_path, capsys) -> None:
+def test_videos_and_photos_are_cropped_and_used_in_full(tmp_path, capsys) -> None:
     write_video(tmp_path / "driver.mp4", driving_frames(5, faceless=(0,)))
     save_image(tmp_path / "photo.png", portrait())
     data = [str(tmp_path / name) for name in ("driver.mp4", "photo.png")]
@@ -98,7 +100,7 @@ def test_videos_and_photos_are_cropped_and_taken_whole(tmp_path, capsys) -> None
     )
     found = {(f["method"], f["metric"]): f["value"] for f in lines(tmp_path)[1:]}
     assert found["model", "found"] == 1
-    assert found["model", "csim_distance"] < 0.6  # the same person still
+    assert found["model", "csim_distance"] < 0.6  # still the same person
     assert found["model", "seam_energy"] < 3
 
 
@@ -145,7 +147,7 @@ def test_unknown_weights_are_one_sentence(shard, capsys) -> None:
 
 @dataclass
 class Named:
-    """EvalItem that is never decoded."""
+    """An EvalItem that is never decoded."""
 
     key: str
     identity: str
@@ -164,7 +166,7 @@ class Named:
         raise NotImplementedError
 
 
-def test_pairs_are_other_people_and_do_not_depend_on_the_rest() -> None:
+def test_pairs_are_of_different_people_and_independent_of_the_other_data() -> None:
     clips = [Named(f"clip{n}", f"person{n % 3}", True) for n in range(6)]
     pictures = [Named(f"picture{n}", f"picture{n}", False) for n in range(9)]
     pairs = pairings([*clips, *pictures], seed=0)
@@ -178,7 +180,7 @@ def test_pairs_are_other_people_and_do_not_depend_on_the_rest() -> None:
     assert pairings(clips[:1], seed=0) == []
 
 
-def test_the_burst_is_consecutive_and_in_the_middle() -> None:
+def test_the_burst_is_consecutive_and_from_the_middle() -> None:
     chosen, burst = frame_numbers(100, 30)
     assert chosen.tolist() == [0, 30, 60, 90]
     assert burst.tolist() == list(range(42, 42 + BURST))
@@ -190,7 +192,7 @@ def portrait_still() -> EvalSource:
     return EvalSource("portrait", "portrait", face, *mirrored(face), is_well_exposed=True)
 
 
-def test_a_still_driver_leaves_the_source_as_it_is() -> None:
+def test_a_still_driver_leaves_the_source_unchanged() -> None:
     clip = EvalClip(
         "still", np.stack([to_input(portrait())] * 3), "someone", np.stack([to_input(portrait())] * 3)
     )
@@ -203,7 +205,7 @@ def test_a_still_driver_leaves_the_source_as_it_is() -> None:
     assert figures["scale_wobble"].value < 0.1
 
 
-def test_the_tracker_is_asked_unless_it_shall_not_be() -> None:
+def test_the_tracker_is_used_unless_switched_off() -> None:
     face, engine = to_input(portrait()), context().engine
     blind = EvalContext.of(engine, context().analyzer, tracks=False)
     alone, tracked = (
@@ -231,7 +233,7 @@ def test_other_architectures_and_sizes_are_compared_at_256_px() -> None:
         assert summary([outcome], "copy", None)["found"].value == 1
 
 
-def test_modules_that_are_not_there_are_named() -> None:
+def test_missing_modules_are_named() -> None:
     networks = build(SMALL_BASE)
     engine = Engine(networks)
     assert "eye retargeting" in (missing_module(engine, "eye") or "")
@@ -239,24 +241,37 @@ def test_modules_that_are_not_there_are_named() -> None:
     assert missing_module(context().engine, "eye") is None
 
 
-def test_control_asks_for_openings_as_a_user_does() -> None:
+def test_a_missing_module_is_the_reason_for_its_measure(monkeypatch) -> None:
+    monkeypatch.setattr(
+        "liveportrait.evaluation.evaluate.missing_module",
+        lambda engine, part: "no module" if part == "eye" else None,
+    )
+    item = Named("portrait", "portrait", False)
+    monkeypatch.setattr(item, "source", portrait_still)
+    monkeypatch.setattr(item, "clip", lambda stride: EvalClip("portrait", portrait_still().face[None]))
+    found = figures(evaluate(context(), [item], Plan(("control",))))
+    assert {each.metric: each.reason for each in found if each.reason} == {"eye_control": "no module"}
+    assert any(each.metric == "lip_control" and each.method == "model" for each in found)
+
+
+def test_control_requests_openings_as_a_user_does() -> None:
     outcome = measure_control(context(), portrait_still(), ["eye", "lip"], with_tiles=True)
     figures = {method: summary([outcome], method, None) for method in outcome.methods}
     for part in ("eye", "lip"):
         asked, copied = (figures[method][f"{part}_control"] for method in ("model", "copy"))
         assert asked.n == len(REQUESTS) and asked.value < 0.5 * copied.value
         assert figures["model"][f"{part}_response"].value > 0.9
-    # The landmark warp does open eyes and lips as it is asked to.
+    # The landmark warp does open eyes and lips on request.
     assert figures["landmark_warp"]["eye_response"].value > 0.6
     assert figures["landmark_warp"]["lip_response"].value > 0.8
     assert figures["landmark_warp"]["lip_control"].value < 0.9 * figures["copy"]["lip_control"].value
     assert len(outcome.tiles) == 1 + 2 * len(REQUESTS)
 
 
-def test_with_the_module_stitched_shoulders_are_compared_with_unstitched_ones() -> None:
+def test_stitched_shoulders_are_compared_with_unstitched_ones() -> None:
     clip = EvalClip("moving", np.stack([to_input(frame) for frame in driving_frames(3)]), "someone")
     outcome = measure_pair(context(retargeting=True), portrait_still(), clip)
-    # An untrained module moves no keypoint, but stitching holds what lies outside the head.
+    # An untrained module moves no keypoints, but stitching keeps everything outside the head in place.
     assert summary([outcome], "model", None)["shoulders_stitched"].value < 0.25
 
 
@@ -265,7 +280,7 @@ def outcome_of(values: list[float], pair: tuple[float, float]) -> Outcome:
     return Outcome("self", "a", "a", True, len(values), {"model": measured})
 
 
-def test_frames_count_alike_and_ratios_are_of_sums() -> None:
+def test_frames_have_equal_weight_and_ratios_are_of_sums() -> None:
     outcomes = [
         outcome_of([10, 20, np.nan], (1.0, 2.0)),
         outcome_of([60], (5.0, 4.0)),
@@ -276,7 +291,7 @@ def test_frames_count_alike_and_ratios_are_of_sums() -> None:
     assert (figures["jitter"].value, figures["jitter"].n) == (1, 2)
 
 
-def test_every_measure_has_its_section() -> None:
+def test_every_measure_is_documented() -> None:
     text = DOCS.read_text()
     missing = [each.identifier for each in DEFINITIONS.values() if f"`{each.identifier}`" not in text]
     assert not missing, missing

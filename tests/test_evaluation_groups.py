@@ -1,4 +1,4 @@
-"""Groups of frames and portraits, the sharpness that arrives, and who drives whom, on cases whose figures are known."""
+"""Groups of frames and portraits, detail, and the choice of drivers, on cases with known figures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def outcome(source: str, kind: str, strength: float, quality: list[float], group
     )  # fmt: skip
 
 
-def test_heads_fall_into_groups_by_their_turn() -> None:
+def test_frames_are_grouped_by_the_turn_of_the_head() -> None:
     track = observe(default_analyzer(), np.stack([portrait()]), identities=False).repeated(0, 6)
     for row, degrees in enumerate((0, 9, 11, 25, 80)):
         cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
@@ -59,7 +59,7 @@ def test_heads_fall_into_groups_by_their_turn() -> None:
     }
 
 
-def test_mouths_open_or_close_from_where_the_source_has_them() -> None:
+def test_mouths_open_or_close_relative_to_the_source() -> None:
     openings = np.array([0.01, 0.08, 0.3, np.nan], np.float32)
     of_closed, of_open = mouth_groups(0.02, openings), mouth_groups(0.2, openings)
     assert of_closed["mouth opens"].tolist() == [False, False, True, False]
@@ -67,7 +67,7 @@ def test_mouths_open_or_close_from_where_the_source_has_them() -> None:
     assert not of_closed["mouth closes"].any() and not of_open["mouth opens"].any()
 
 
-def test_figures_by_group_are_made_of_its_frames_and_by_kind_of_its_pairs() -> None:
+def test_figures_by_group_use_its_frames_and_by_kind_its_pairs() -> None:
     halves = {"turn 0-10": np.array([True, True, False]), "turn > 30": np.array([False, False, True])}
     pairs = [outcome("a", "photo", 0.9, [10, 20, 60], halves), outcome("b", "stylized", 0.3, [20], {})]
     evaluation = Evaluation(tuple(pairs), None, 0)
@@ -84,11 +84,11 @@ def test_figures_by_group_are_made_of_its_frames_and_by_kind_of_its_pairs() -> N
     assert list(sheets(evaluation)) == ["people-worst.png"]
 
 
-def test_detail_is_what_arrives_where_the_source_shows_it() -> None:
+def test_detail_is_the_share_that_arrives_of_the_sources() -> None:
     picture = np.ascontiguousarray(astronaut()[:256, 96:352])
     landmarks = default_analyzer().detect(picture)[0].landmarks
     assert detail_share(picture, landmarks, picture, landmarks) == pytest.approx(1, abs=0.02)
-    # Moved by whole pixels nothing is lost, wherever it lies.
+    # Moving by integer pixels loses nothing.
     moved = np.roll(picture, (7, -9), (0, 1))
     shifted = landmarks + np.float32([-9, 7, 0])
     assert detail_share(moved, shifted, picture, landmarks) == pytest.approx(1, abs=0.02)
@@ -113,7 +113,7 @@ class Clip(ShardItem):
         return EvalClip(self.key, frames, self.identity)
 
 
-def test_the_liveliest_clips_of_different_people_drive_and_every_video_given() -> None:
+def test_drivers_are_every_video_given_and_the_liveliest_clips_of_different_people() -> None:
     clips = [
         Clip(f"{person}{n}", person, 0.1 * n + ord(person), fades=(n == 2 and person == "e"))
         for person in "abcdef"

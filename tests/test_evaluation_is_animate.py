@@ -1,4 +1,4 @@
-"""The pictures that `evaluate` measures are those that `animate` writes for the same crops, byte for byte."""
+"""The pictures that `evaluate` measures are byte for byte those that `animate` writes for the same crops."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def source() -> EvalSource:
 
 
 def measured(tiles: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    """The model's pictures of a row of tiles: the source, then driver, model and landmark warp three times."""
+    """The model's pictures in a row of tiles: the source, then three times driver, model and landmark warp."""
     return [tiles[column] for column in (2, 5, 8)]
 
 
 @pytest.mark.parametrize("protocol", ["self", "cross"])
-def test_reenactment_shows_what_animate_writes(protocol: str, tmp_path: Path) -> None:
+def test_reenactment_measures_what_animate_writes(protocol: str, tmp_path: Path) -> None:
     if protocol == "self":
         outcome = measure_clip(context(), clip(), with_tiles=True)
         face, options = clip().frames[0], {"reference": "first", "stitching": False}
@@ -69,7 +69,7 @@ def test_reenactment_shows_what_animate_writes(protocol: str, tmp_path: Path) ->
         assert np.array_equal(picture, written[row])
 
 
-def test_control_shows_what_edit_writes(tmp_path: Path) -> None:
+def test_control_measures_what_edit_writes(tmp_path: Path) -> None:
     outcome = measure_control(context(), source(), ["eye", "lip"], with_tiles=True)
     assert outcome is not None
     animator = Animator(context().engine, default_analyzer())

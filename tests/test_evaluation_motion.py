@@ -1,4 +1,4 @@
-"""Measures of motion, seams, identity and distributions on cases whose figures are known."""
+"""Measures of motion, seams, identity and distributions on cases with known figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shifted(picture: np.ndarray, across: float, down: float) -> np.ndarray:
 
 
 def moving_points(frames: int, noise: float) -> np.ndarray:
-    """A face of 300 points that glides, with white noise of that standard deviation, (T,300,2) px."""
+    """A gliding face of 300 points with white noise of the given standard deviation, (T,300,2) px."""
     rng = np.random.default_rng(0)
     face = rng.uniform(50, 200, (300, 2))
     glide = np.arange(frames)[:, None, None] * np.array([1.5, -0.5])

@@ -18,7 +18,7 @@ def portrait() -> np.ndarray:
 
 
 @pytest.mark.parametrize("strength", [0.4, 1.0, 1.3])
-def test_slope_is_the_strength_where_correlation_is_one(strength: float) -> None:
+def test_slope_is_the_strength_if_the_correlation_is_one(strength: float) -> None:
     driver = np.sin(np.linspace(0, 6, 40)).astype(np.float32)
     curve = 0.2 + strength * driver
     assert expressions.slope(curve, driver) == pytest.approx(strength, rel=1e-4)
@@ -29,14 +29,14 @@ def test_slope_is_the_strength_where_correlation_is_one(strength: float) -> None
     assert np.isnan(expressions.correlation(np.full(40, 0.2), driver))
 
 
-def test_what_moves_is_neither_gaze_nor_noise() -> None:
+def test_moving_blendshapes_are_neither_gaze_nor_noise() -> None:
     scores = np.random.default_rng(1).normal(0, 0.01, (50, 52)).astype(np.float32)
     scores[::2, [JAW_OPEN, 11]] += 0.5  # 11 is where an eye looks
     scores[7] = np.nan  # no face
     assert expressions.moving_blendshapes(scores) == [JAW_OPEN]
 
 
-def test_a_lip_gap_is_centimetres_of_the_head_however_it_is_turned() -> None:
+def test_a_lip_gap_is_in_centimetres_of_the_head_in_any_pose() -> None:
     landmarks = np.concatenate([canonical_face().vertices, np.zeros((10, 3), np.float32)])
     closed = expressions.lip_gap(landmarks, head_pose(landmarks))
     landmarks[14] += np.float32([0, 1.5, 0])

@@ -1,4 +1,4 @@
-"""The speech protocol: people whose lips follow how loud they are, as shards hold them."""
+"""The speech protocol on shards of synthetic people whose lips follow their loudness."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FRAMES = 150
 
 
 def syllables(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A buzz through two formants that comes and goes for six seconds, and how loud it is at 25 frames a second."""
+    """A modulated buzz of six seconds, and its loudness at 25 frames per second."""
     rng = np.random.default_rng(seed)
     level = np.interp(np.arange(FRAMES), np.arange(40) * 4, rng.uniform(0, 1, 40) * (rng.random(40) < 0.7))
     times = np.arange(640 * FRAMES) / 16000
@@ -38,7 +38,7 @@ def syllables(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def speech_shard(path: Path, late: float = 0.0, count: int = 2) -> Path:
-    """A shard of people who speak, their sound so many seconds late; its json says so."""
+    """A shard of speakers whose sound is `late` seconds late, as its json says."""
     with tarfile.open(path, "w") as tar:
         for number in range(count):
             sound, level = syllables(number)
@@ -63,7 +63,7 @@ def speech_shard(path: Path, late: float = 0.0, count: int = 2) -> Path:
     return path
 
 
-def test_a_late_sound_is_moved_onto_the_lips(tmp_path: Path) -> None:
+def test_late_sound_is_shifted_onto_the_lips(tmp_path: Path) -> None:
     shard = speech_shard(tmp_path / "late.tar", late=0.12)
     sound, level = syllables(0)
     on_lips, stored = (
@@ -75,7 +75,7 @@ def test_a_late_sound_is_moved_onto_the_lips(tmp_path: Path) -> None:
     assert encode_opus(sound) == encode_opus(sound)
 
 
-def test_the_bundled_scorer_tells_speech_from_the_same_later() -> None:
+def test_the_bundled_scorer_tells_synchronous_speech_from_delayed() -> None:
     meter = SyncMeter.load()
     sound, level = syllables(1)
     lips = np.zeros((FRAMES, 28), np.float32)
@@ -98,14 +98,14 @@ def test_the_command_reports_speech(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert 0 <= found["model", "short_closures"] <= 1 and found["labels", "sync_told"] > 0.5
 
 
-def test_data_without_speech_are_refused(tmp_path: Path) -> None:
+def test_data_without_speech_is_refused(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "none.tar", "w"):
         pass
     with pytest.raises(UserError, match="clips have sound"):
         open_speech([str(tmp_path / "none.tar")], None)
 
 
-def test_a_photo_says_it_and_its_lips_are_read_from_the_pictures(
+def test_a_photo_speaks_and_its_lips_are_measured_in_the_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speech, "RENDERED_SECONDS", 1)

@@ -85,7 +85,7 @@ def evaluate(
     if any(outcome.protocol == "control" for outcome in outcomes):
         for part in PARTS:
             if reason := missing_module(context.engine, part):
-                missing["control", f"{part}_run_control"] = reason
+                missing["control", f"{part}_control"] = reason
     centre, people = mean_identity(context, items)
     return Evaluation(tuple(outcomes), centre, people, missing)
 
