@@ -1,15 +1,15 @@
-"""The page without a server over a long time: its rate, and the memory that the browser holds meanwhile.
+"""The serverless page over a long time: its rate, and the memory that the browser uses.
 
     python benchmarks/browser_page.py dist                  # a film of 2000 frames to MP4, five minutes of a camera
     python benchmarks/browser_page.py dist film --frames 500 --every 50
     python benchmarks/browser_page.py dist camera --seconds 60 --write figures.jsonl
 
-The driver of `film` is a video, so that frames are read, faces followed and frames written; it and the photo are small,
-of scikit-image's astronaut. `camera` is Chromium's own, which repeats the tests' film, slowed down; afterwards it must
-have been stopped. `delay` is the median time in ms from the camera's picture to the portrait's. Memory is in MB after a
-garbage collection: `page`, `face` and `render` are what scripts hold in the page and in its workers. They include
-WebAssembly's memory, which never shrinks and is also listed as `wasm`. `renderer` is the page's process and `all` the
-whole browser, each with its part of shared memory. Needs Linux, a built page and playwright.
+The driver of `film` is a video, so that frames are decoded, faces tracked and frames encoded; it and the photo show
+scikit-image's astronaut and are small. `camera` is Chromium's fake camera, which loops the tests' film, slowed down; it
+must have been stopped afterwards. `delay` is the median time in ms from the camera's picture to the portrait's. Memory
+is in MB after a garbage collection: `page`, `face` and `render` are what scripts hold in the page and in its workers.
+They include WebAssembly's memory, which never shrinks and is also listed as `wasm`. `renderer` is the page's process
+and `all` the entire browser, each with its part of shared memory. Needs Linux, a built page and playwright.
 """
 
 from __future__ import annotations
@@ -45,11 +45,13 @@ from web_visits import CAMERA_STATES, KEEP_CAMERAS
 CASES = ("film", "camera")
 SIDE = 256  # px of the photo and of the driving video
 RATE = 25
-FRAMES_A_ROUND = 50  # of the driving video, until it begins anew
-FRAMES_A_SWAY = 100  # of the camera: a person sways so slowly that pictures left out make no cut of it
-PATIENCE = 900_000  # ms for whatever is waited for
+LOOP_FRAMES = 50  # of the driving video, which repeats them
+SWAY_FRAMES = (
+    100  # of the camera's film: the person sways so slowly that skipped pictures do not look like a cut
+)
+TIMEOUT_MS = 900_000
 COLUMNS = ("case", "at", "frames", "rate", "delay", "page", "face", "render", "wasm", "renderer", "all")
-# Before a worker's own script: keeps the memories of WebAssembly, so that their sizes can be told.
+# Runs before a worker's own script: records WebAssembly's memories, so that their sizes can be read.
 KEEP_MEMORIES = """
 self.memories = [];
 WebAssembly.Memory = new Proxy(WebAssembly.Memory, {
@@ -88,11 +90,11 @@ KEEP_DELAYS = """() => {
     new MutationObserver(keep).observe(document.body, {attributeFilter: ["data-delay"]});
 }"""
 DELAYS = "() => window.delays?.splice(0) ?? []"
-FOLLOWED = "() => +document.body.dataset.frames || 0"  # frames of what is being made
+FRAME_COUNT = "() => +document.body.dataset.frames || 0"  # of the running animation
 
 
 def film(visit: Visit, options: argparse.Namespace, folder: Path) -> list[Figure]:
-    """A long video to MP4."""
+    """Animates a long video to MP4."""
     page = visit.page
     driver = _driving_video(folder / "driver.mp4", options.frames)
     page.get_by_text("Own video…").click()
@@ -108,12 +110,12 @@ def film(visit: Visit, options: argparse.Namespace, folder: Path) -> list[Figure
 
 
 def camera(visit: Visit, options: argparse.Namespace, folder: Path) -> list[Figure]:
-    """The camera followed, and then stopped."""
+    """Follows the camera, then stops it."""
     page = visit.page
     page.get_by_text("Camera, live").click()
     page.evaluate(KEEP_DELAYS)
     page.get_by_role("button", name="Animate").click()
-    page.wait_for_function(f"() => ({FOLLOWED})() >= 3")
+    page.wait_for_function(f"() => ({FRAME_COUNT})() >= 3")
     begin, figures = time.perf_counter(), []
     while time.perf_counter() - begin < options.seconds:
         figures += visit.watched("camera", [visit.count() + options.every])
@@ -124,7 +126,7 @@ def camera(visit: Visit, options: argparse.Namespace, folder: Path) -> list[Figu
 
 
 class Visit:
-    """The page in a browser, with a portrait opened."""
+    """The page in a browser, with an open portrait."""
 
     def __init__(self, page: Any, photo: Path) -> None:
         self.page, self.warnings = page, list[str]()
@@ -134,7 +136,7 @@ class Visit:
 
     def open(self, address: str) -> None:
         """Wait until the page is ready and the photo's face is found."""
-        self.page.set_default_timeout(PATIENCE)
+        self.page.set_default_timeout(TIMEOUT_MS)
         self.page.add_init_script(KEEP_CAMERAS)
         self.page.route(address, lambda route: _isolate(route))
         self.page.route("**/workers/*.js", lambda route: _isolate(route, KEEP_MEMORIES))
@@ -146,21 +148,21 @@ class Visit:
 
     def count(self) -> int:
         """Frames so far."""
-        return int(self.page.evaluate(FOLLOWED))
+        return int(self.page.evaluate(FRAME_COUNT))
 
     def watched(self, case: str, marks: Sequence[int]) -> list[Figure]:
-        """A figure after so many frames; its rate is that since the one before."""
+        """A figure at each of the given frame counts, with the rate since the one before."""
         figures = []
         for mark in marks:
             first, begin = self.count(), time.perf_counter()
-            self.page.wait_for_function(f"() => ({FOLLOWED})() >= {mark}")
+            self.page.wait_for_function(f"() => ({FRAME_COUNT})() >= {mark}")
             rate = (self.count() - first) / (time.perf_counter() - begin)
             figures.append(self.figure(case, mark, rate))
             print(table(figures[-1:], COLUMNS).splitlines()[-1], flush=True)
         return figures
 
     def figure(self, case: str, frames: int, rate: float) -> Figure:
-        """What the browser holds now."""
+        """The figure of a case, with the memory that the browser uses now."""
         held, delays = self.page.evaluate(HELD), self.page.evaluate(DELAYS)
         processes = _browser_processes()
         sizes = [size for worker in self.page.workers for size in worker.evaluate(SIZES)]
@@ -188,7 +190,7 @@ def _megabytes(size: int) -> float:
 
 
 def _browser_processes() -> list[tuple[str, int]]:
-    """Kind and memory (bytes) of the processes of a browser that descends from this one."""
+    """Kind and memory (bytes) of the browser processes that descend from this process."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -210,7 +212,7 @@ def _browser_processes() -> list[tuple[str, int]]:
 
 
 def _driving_video(path: Path, count: int) -> Path:
-    frames = camera_frames(FRAMES_A_ROUND)
+    frames = camera_frames(LOOP_FRAMES)
     small = [cv2.resize(frame[:, 80:560], (SIDE, SIDE), interpolation=cv2.INTER_AREA) for frame in frames]
     with VideoWriter(path, Fraction(RATE), SIDE, SIDE) as writer:
         for index in range(count):
@@ -220,10 +222,10 @@ def _driving_video(path: Path, count: int) -> Path:
 
 @contextmanager
 def opened(options: argparse.Namespace, folder: Path) -> Iterator[Visit]:
-    """The page in Chromium, with the astronaut opened."""
+    """The page in Chromium, with the astronaut as portrait."""
     from playwright.sync_api import sync_playwright
 
-    seen = write_y4m(folder / "camera.y4m", camera_frames(FRAMES_A_SWAY), RATE)
+    seen = write_y4m(folder / "camera.y4m", camera_frames(SWAY_FRAMES), RATE)
     photo = cv2.resize(
         np.ascontiguousarray(astronaut()[:300, 70:370]), (SIDE, SIDE), interpolation=cv2.INTER_AREA
     )
@@ -251,16 +253,16 @@ def opened(options: argparse.Namespace, folder: Path) -> Iterator[Visit]:
 
 
 def main() -> None:
-    """Take the figures, show them, and write them where that is asked for."""
+    """Take the figures, print them, and write them with `--write`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="where `make web` built the page")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default")
-    parser.add_argument("--frames", type=int, default=2000, help="of the film")
-    parser.add_argument("--seconds", type=float, default=300.0, help="of the camera")
-    parser.add_argument("--every", type=int, default=100, help="frames from one figure to the next")
-    parser.add_argument("--threads", type=int, default=1, help="of WebAssembly")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)}; all by default")
+    parser.add_argument("--frames", type=int, default=2000, help="frames of the film")
+    parser.add_argument("--seconds", type=float, default=300.0, help="seconds of the camera")
+    parser.add_argument("--every", type=int, default=100, help="frames between figures")
+    parser.add_argument("--threads", type=int, default=1, help="WebAssembly threads")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--write", type=Path, help="a file of JSON lines to write")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The compact weights from end to end: frames per second, latency, cold start, memory.
+"""The compact weights end to end: frames per second, latency, cold start, memory.
 
     python benchmarks/end_to_end.py                                     # everything, every back end that can run
     python benchmarks/end_to_end.py latency cold-start --backends eager
@@ -6,10 +6,10 @@
     python benchmarks/end_to_end.py --check benchmarks/figures/end_to_end.jsonl    # exit 1 if a ratio fell
     python benchmarks/end_to_end.py --write benchmarks/figures/end_to_end.jsonl
 
-The source is scikit-image's astronaut. The driving video is made of it by the program itself, 512 px, or is the one
-that `--driver` names. Each case runs in a process of its own and prints a JSON line. `ratio` is what is compared: the
-share of the networks in the processor time (throughput, latency), that of importing PyTorch (cold start), and the peak
-memory of the first length over that of each (memory).
+The source is scikit-image's astronaut. The driving video is one of her, 512 px, made by the program itself, or the one
+that `--driver` names. Each case runs in a process of its own and prints a JSON line. `ratio` is what gets compared: the
+networks' share of the CPU time (throughput, latency), the share of importing PyTorch (cold start), or the peak memory
+of the first length over that of each (memory).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from measuring import Figure, read, regressions, table, write
 
 CASES = ("throughput", "latency", "cold-start", "memory")
-BACKENDS = {"eager": "torch", "openvino": "openvino", "onnx": "onnxruntime"}  # and what each needs
+BACKENDS = {"eager": "torch", "openvino": "openvino", "onnx": "onnxruntime"}  # and the module each needs
 COLUMNS = {
     "throughput": (
         "case",
@@ -56,7 +56,7 @@ def child(*arguments: object) -> Figure:
 
 
 def figures_of(case: str, options: argparse.Namespace, folder: Path) -> Iterator[Figure]:
-    """The figures of a case, one a back end or length."""
+    """The figures of a case, one per back end or length."""
     threads = options.threads
     if case == "cold-start":
         line = [sys.executable, "-c", IMPORT_TORCH]
@@ -88,7 +88,7 @@ def driver(options: argparse.Namespace, folder: Path, frames: int) -> Path:
 
 
 def run_child(arguments: list[str]) -> None:
-    """What a child process does: one case, one JSON line."""
+    """Run one case in a child process and print a JSON line."""
     import pipeline_cases as cases
     import torch
     from measuring import machine
@@ -117,10 +117,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)}; all by default")
     parser.add_argument("--backends", nargs="+", choices=sorted(BACKENDS), default=available)
-    parser.add_argument("--frames", type=int, default=250, help="of the driving video")
-    parser.add_argument("--driver", metavar="FILE", help="a driving video instead of the one that is made")
+    parser.add_argument("--frames", type=int, default=250, help="frames of the driving video")
+    parser.add_argument(
+        "--driver", metavar="FILE", help="a driving video to use instead of the generated one"
+    )
     parser.add_argument("--memory", nargs="+", type=int, default=[100, 1500], metavar="FRAMES")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--check", type=Path, metavar="FILE", help="compare with these figures")

@@ -1,16 +1,15 @@
-"""The live loop: rate, latency and where the time goes, without a browser and in one.
+"""The live loop: rate, latency and where the time goes, with and without a browser.
 
     python benchmarks/live_stream.py                        # the loop alone, a voice, the stream, the page
     python benchmarks/live_stream.py loop stream --seconds 20 --threads 2
     python benchmarks/live_stream.py page --write figures.jsonl
 
-The camera is the tests' film of scikit-image's astronaut at 30 frames/s, who moves her own photo. `loop` gives a
-portrait in this process the newest of these frames whenever it has room for another. `voice` speaks by the clock what
-is fed by the clock, in pieces of 20 ms: its latency is from a sample's arrival to when it can be heard, its picture
-rendered, and `shown` the share of due pictures that were. `stream` and `page` run `liveportrait live` as users do, and
-look at it from outside: a WebSocket client that sends every frame, or Chromium. Latency is from a frame's sending
-(page: its capture) to its picture; `cpu_ms` is the server's processor time a frame, of all threads, by which a busy
-machine is compared.
+The camera is the tests' film of scikit-image's astronaut at 30 frames/s, driving her own photo. `loop` gives a portrait
+in this process the newest of these frames whenever it has room for another. `voice` speaks a sound fed in real time in
+pieces of 20 ms: its latency is from a sample's arrival until it can be played, its picture rendered, and `shown` is the
+share of the due pictures that were shown. `stream` and `page` run `liveportrait live` as users do and measure it from
+outside: by a WebSocket client that sends every frame, or in Chromium. Latency is from sending a frame (page: capturing
+it) to its picture; `cpu_ms` is the server's CPU time per frame over all threads, for comparisons on a busy machine.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ COLUMNS = ("case", "frames_per_s", "shown", "p50_ms", "p95_ms", "cpu_ms", "stage
 
 
 def loop(options: argparse.Namespace) -> Figure:
-    """The portrait called frame by frame: what a stream cannot be faster than."""
+    """The portrait called frame by frame: an upper bound on a stream's rate."""
     from skimage.data import astronaut
 
     from liveportrait.apps.live.follower import Follower
@@ -81,7 +80,7 @@ def loop(options: argparse.Namespace) -> Figure:
 
 
 def voice(options: argparse.Namespace) -> Figure:
-    """A portrait that speaks a sound which arrives in real time."""
+    """A portrait that speaks a sound arriving in real time."""
     from skimage.data import astronaut
 
     from liveportrait import DriveOptions
@@ -131,7 +130,7 @@ def _busy(session: Session) -> dict[str, float]:
 
 
 def stream(options: argparse.Namespace) -> Figure:
-    """A client that sends every frame of the camera, and takes what comes back."""
+    """A client that sends every frame of the camera and receives the pictures."""
     from websockets.sync.client import connect
 
     from liveportrait.apps.live.frames import encode_frame, pack, unpack
@@ -163,7 +162,7 @@ def stream(options: argparse.Namespace) -> Figure:
                 header, _ = unpack(message)
                 seen = header["reply"]  # type: ignore[assignment]
                 if not header["started"] or seen < 5:
-                    continue  # it warms up
+                    continue  # warming up
                 if not begin:
                     begin, cpu = time.perf_counter(), _cpu_seconds(pid)
                     continue
@@ -181,7 +180,7 @@ def stream(options: argparse.Namespace) -> Figure:
 
 
 def page(options: argparse.Namespace) -> Figure:
-    """The live page in Chromium, by its own figures over the last seconds."""
+    """The live page in Chromium, with latencies as the page itself shows them."""
     from playwright.sync_api import sync_playwright
 
     with (
@@ -232,7 +231,7 @@ def _figure(case: str, rate: float, latencies: list[float], cpu: float, stages: 
 
 @contextmanager
 def _command(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
-    """`liveportrait live`, running: its address, and the number of its process."""
+    """`liveportrait live` while it runs: its address and process id."""
     line = [sys.executable, "-m", "liveportrait", "live", "--no-open"]
     line += ["--precision", options.precision, "--backend", options.backend]
     if options.threads:
@@ -254,21 +253,21 @@ def _address(lines: IO[str] | None) -> str:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Processor time of a process so far, on Linux."""
+    """CPU time of a process so far, on Linux."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    """Take the figures, show them, and write them where that is asked for."""
+    """Take the figures, print them, and write them with `--write`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)}; all by default")
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--threads", type=int, help="CPU threads of the networks")
     parser.add_argument("--precision", default="auto", help="of the networks")
-    parser.add_argument("--backend", default="auto", help="that runs the networks")
+    parser.add_argument("--backend", default="auto", help="back end of the networks")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--write", type=Path, help="a file of JSON lines to write")
     options = parser.parse_args()
@@ -278,7 +277,7 @@ def main() -> None:
     figures = [taken[case](options) for case in options.cases or CASES]
     print(table(figures, COLUMNS))
     if options.write:
-        write(options.write, figures)
+        write(figures, options.write)
 
 
 if __name__ == "__main__":

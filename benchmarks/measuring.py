@@ -1,4 +1,4 @@
-"""What the benchmarks share: where a figure was taken, how it was timed, how it is shown and compared."""
+"""What the benchmarks share: describing the machine, timing, and showing and comparing figures."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def _processor() -> str:
 def clock_of(device: torch.device) -> tuple[str, Callable[[], float]]:
     """Name and reading (seconds) of the clock for a device.
 
-    On a CPU it is the time this process was given, summed over its threads: other processes then disturb a
-    figure through the caches alone. On a GPU it is the wall's, after the device has finished.
+    On a CPU it is the CPU time of this process, summed over its threads, so that other processes disturb a figure
+    only through the caches. On a GPU it is wall time, after the device has finished.
     """
     if device.type != "cuda":
         return "CPU seconds of the process", time.process_time
@@ -55,7 +55,7 @@ def clock_of(device: torch.device) -> tuple[str, Callable[[], float]]:
 
 
 def fastest(ways: Sequence[Callable[[], object]], clock: Callable[[], float], repeats: int) -> list[float]:
-    """The fewest seconds that each way took; they take turns, so that a busy spell meets all of them."""
+    """The shortest time in seconds of each way; the ways take turns, so that a busy spell affects all of them."""
     best = [float("inf")] * len(ways)
     for _ in range(repeats):
         for number, way in enumerate(ways):
@@ -67,14 +67,14 @@ def fastest(ways: Sequence[Callable[[], object]], clock: Callable[[], float], re
 
 @dataclass(frozen=True)
 class Speeds:
-    """What a device does at best, measured: multiplications with an addition, and bytes moved, a second."""
+    """A device's measured peak rates per second: multiply-accumulates, and bytes moved."""
 
     products: float
     bytes: float
 
     @classmethod
     def of(cls, device: torch.device, dtype: torch.dtype, side: int = 8192) -> Speeds:
-        """By a product of two matrices, and a copy of one, `side` numbers wide."""
+        """Measured with a product of two square matrices and a copy of one, `side` numbers wide."""
         _, clock = clock_of(device)
         left, right = torch.randn(2, side, side, device=device).to(dtype)
         out = torch.empty_like(left)
@@ -83,7 +83,7 @@ class Speeds:
         return cls(side**3 / multiplying, 2 * left.nbytes / moving)
 
     def floor(self, products: float, weights: int, batch: int) -> float:
-        """Seconds that a frame takes at least: its products, or reading the weights (bytes) once a batch."""
+        """A lower bound on a frame's seconds: its products, or reading the weights (bytes) once per batch."""
         return max(products / self.products, weights / batch / self.bytes)
 
 
@@ -99,20 +99,20 @@ def table(figures: Sequence[Figure], columns: Sequence[str]) -> str:
 
 
 def write(figures: Sequence[Figure], path: Path) -> None:
-    """Figures for later comparison, a JSON line each."""
+    """Write figures for later comparison, one JSON line each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(figure) + "\n" for figure in figures), encoding="utf-8")
 
 
 def read(path: Path) -> list[Figure]:
-    """Figures as `write` leaves them."""
+    """The figures in a file that `write` wrote."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def regressions(figures: Sequence[Figure], committed: Sequence[Figure]) -> list[str]:
-    """A sentence for each case whose `ratio` is clearly below the committed one; other cases are not compared.
+    """A sentence for each case whose `ratio` is clearly below the committed one; new cases are not compared.
 
-    Ratios of times taken in one run carry over from machine to machine far better than the times do.
+    Ratios of times from one run carry over from machine to machine far better than the times themselves.
     """
     known = {figure["case"]: figure for figure in committed}
     found = []

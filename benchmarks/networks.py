@@ -1,22 +1,21 @@
-"""The networks alone: seconds a frame of every way to run them, and how many times faster than the reference it is.
+"""The networks alone: seconds per frame for every way of running them, and the speed-up over the reference.
 
     python benchmarks/networks.py                                       # both variants, batch 1
     python benchmarks/networks.py --variants compact --batches 1 4 --repeats 5
     python benchmarks/networks.py --check benchmarks/figures/networks.jsonl    # exit 1 if a ratio fell
     python benchmarks/networks.py --write benchmarks/figures/networks.jsonl
 
-A frame is M of the driving picture, W and G; F runs once a source and is left out. The reference is this project's own
-plain path in the layout and order of the published program: float32, contiguous channels-first tensors, one frame at
-a time, every layer by itself. The others are back ends, in their precisions; "eager fp32" has the exact savings that
-serve them all, and those that cannot run here are left out. Weights are random, for what networks cost does not
-depend on them, but BASE's are scaled so that pictures have contrast: in grey ones errors would not show. The largest
-difference to the reference's picture and the PSNR are those of the first frame. One thread is timed by the processor
-time it was given, several by the clock on the wall (OMP_WAIT_POLICY=PASSIVE lets none of them spin).
+A frame is M of the driving picture, W and G; F runs once per source and is left out. The reference is this project's
+own plain path in the layout and order of the published program: float32, contiguous channels-first tensors, one frame
+at a time, layer by layer. The others are back ends in their precisions; "eager fp32" includes the exact optimisations
+that they all share, and those that cannot run here are left out. Weights are random, because the cost of the networks
+does not depend on them, but BASE's are scaled so that pictures have contrast: in grey ones errors would not show. The
+largest difference from the reference's picture and the PSNR are those of the first frame. One thread is timed by CPU
+time, several by wall time (OMP_WAIT_POLICY=PASSIVE keeps them from spinning).
 
 All ways run in one process and take turns; each case prints a JSON line, and a table ends the run. Operations are
-multiplications with an addition, in convolutions and products; only layers of PyTorch are counted. On a GPU the floor
-stands beside each case: the time of those operations at the rate of one large product, or of reading the weights once a
-batch.
+multiply-accumulates in convolutions and products; only PyTorch layers are counted. On a GPU each case comes with a
+floor: the time of those operations at the rate of one large product, or of reading the weights once per batch.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ def random_networks(name: str, device: torch.device) -> Networks:
 
 
 def random_pose(count: int, device: torch.device) -> Pose:
-    """Poses as faces have them: keypoints within the crop, rotations by some degrees."""
+    """Plausible poses: keypoints within the crop, rotations by some degrees."""
     rotation = torch.linalg.qr(torch.eye(3) + 0.1 * torch.randn(count, 3, 3)).Q
     shift, scale = 0.05 * torch.randn(count, 3), 1 + 0.05 * torch.rand(count, 1)
     canonical = (0.4 * torch.randn(1, 21, 3)).expand(count, -1, -1)
@@ -153,7 +152,7 @@ class Case:
 def ways_of(
     variant: str, networks: Networks, device: torch.device
 ) -> list[tuple[str, Precision, Callable[[], Backend]]]:
-    """Name and precision of each way, and what makes it; the reference first."""
+    """Name and precision of each way, and a function that makes its back end; the reference comes first."""
 
     def maker(name: BackendName, precision: Precision) -> Callable[[], Backend]:
         return lambda: make_backend(name, networks, precision, torch.get_num_threads())[0]
@@ -168,9 +167,9 @@ def ways_of(
 def cases_of(variant: str, batches: list[int], device: torch.device) -> list[Case]:
     """The reference with one frame, then every other way with every batch size; all see the same first frame."""
     networks = random_networks(variant, device)
-    most, size = max(batches), networks.variant.input_size
-    pictures = torch.rand(most, 3, size, size, device=device)
-    source, driving = random_pose(1, device), random_pose(most, device)
+    count, size = max(batches), networks.variant.input_size
+    pictures = torch.rand(count, 3, size, size, device=device)
+    source, driving = random_pose(1, device), random_pose(count, device)
     cases = []
     for way, precision, make in ways_of(variant, networks, device):
         try:
@@ -197,7 +196,7 @@ def cases_of(variant: str, batches: list[int], device: torch.device) -> list[Cas
 
 
 def operations(case: Case) -> tuple[Tensor, float | None]:
-    """The first picture, and GMAC of a frame where they are counted."""
+    """The first picture, and the GMAC of a frame if they are counted."""
     if case.way not in COUNTED:
         return case.frame()[:1].float().cpu(), None
     with FlopCounterMode(display=False) as counter:
@@ -206,12 +205,12 @@ def operations(case: Case) -> tuple[Tensor, float | None]:
 
 
 def measure(cases: list[Case], device: torch.device, repeats: int) -> list[Figure]:
-    """A figure for each case; `ratio` says how many times faster a frame is than the reference's."""
+    """A figure for each case; `ratio` is its speed relative to the reference's."""
     made = [operations(case) for case in cases]  # also warms each up
     expected = made[0][0]
     clock_name, clock = clock_of(device)
     if device.type == "cpu" and torch.get_num_threads() > 1:
-        # Threads that wait for each other spend processor time, too. This wants a quiet machine.
+        # Threads that wait for each other use CPU time as well, so measure wall time, on an idle machine.
         clock_name, clock = "wall seconds", time.perf_counter
     seconds = fastest([case.frame for case in cases], clock, repeats)
     seconds = [spent / len(case.pictures) for spent, case in zip(seconds, cases, strict=True)]
@@ -241,7 +240,7 @@ def measure(cases: list[Case], device: torch.device, repeats: int) -> list[Figur
 def floors_of(
     cases: list[Case], made: list[tuple[Tensor, float | None]], device: torch.device
 ) -> dict[str, float]:
-    """Seconds that a frame takes at least, by the case's name: what the eager layers multiply, and the weights."""
+    """Lower bounds on a frame's seconds by case name, from the eager layers' products and the weights."""
     products = next(
         gmac for case, (_, gmac) in zip(cases, made, strict=True) if case.way == "eager fp32" and gmac
     )
@@ -267,7 +266,7 @@ def main() -> int:
     parser.add_argument("--variants", nargs="+", choices=sorted(VARIANTS), default=sorted(VARIANTS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
     parser.add_argument(
-        "--repeats", type=int, help="the fastest of so many counts (default: base 2, compact 8)"
+        "--repeats", type=int, help="runs, of which the fastest counts (default: base 2, compact 8)"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)

@@ -1,4 +1,4 @@
-"""The cases of `end_to_end.py`: each runs in a process of its own, so that none warms up or fills another's memory."""
+"""The cases of `end_to_end.py`. Each runs in its own process, so that none warms up or fills memory for another."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from liveportrait.motion import bundled_templates, concatenate
 from liveportrait.networks.geometry import pose_of
 from liveportrait.networks.interface import Layers
 
-WARM_UP = 5  # frames of the live case that do not count
+WARM_UP = 5  # frames of the live case that are not timed
 
 
 def make_driver(path: Path, frames: int) -> None:
-    """The astronaut, talking and looking around, forward and backward again: 512 px, 25 frames/s, so many frames."""
+    """Write a video of the astronaut talking and looking around, forward and backward: 512 px, 25 frames/s."""
     motions = bundled_templates()
     template = concatenate([motions["talk"], motions["look-around"]])
     with tempfile.TemporaryDirectory() as folder:
@@ -41,7 +41,7 @@ def make_driver(path: Path, frames: int) -> None:
 
 
 def throughput(backend: str, driver: Path, threads: int) -> Figure:
-    """A video animated from file to file, and the same number of frames through the networks alone."""
+    """Animates a video from file to file, then runs the same number of frames through the networks alone."""
     animator = Animator.load("compact", threads=threads, backend=backend)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         report = animator.animate(astronaut(), driver, Path(folder) / "out.mp4")
@@ -65,9 +65,9 @@ def throughput(backend: str, driver: Path, threads: int) -> Figure:
 
 
 def networks_alone(animator: Animator, frames: int) -> tuple[float, float]:
-    """Seconds on the wall and of the processor that W and G take for so many frames, side by side as in use.
+    """Wall and CPU seconds that W and G take for `frames` frames, in parallel as in real use.
 
-    M sees one frame of a driver, whose motion the tracker tells from there on.
+    M is left out: it sees one frame of a driver, whose motion comes from the tracker after that.
     """
     engine = animator.engine
     with animator.open(astronaut()) as portrait:
@@ -90,7 +90,7 @@ def networks_alone(animator: Animator, frames: int) -> tuple[float, float]:
 
 
 def latency(backend: str, driver: Path, threads: int) -> Figure:
-    """Frames one at a time, as a camera gives them: a picture in, the portrait with its face moved out."""
+    """Frames one at a time, as from a camera: a picture goes in, the portrait with its face moved comes out."""
     animator = Animator.load("compact", threads=threads, backend=backend)  # type: ignore[arg-type]
     with VideoReader(driver) as reader:
         pictures = list(reader)
@@ -129,7 +129,7 @@ def latency(backend: str, driver: Path, threads: int) -> Figure:
 
 
 def memory(driver: Path, threads: int) -> Figure:
-    """The most memory of a process that animates a whole video."""
+    """Peak memory of a process that animates an entire video."""
     animator = Animator.load("compact", threads=threads)
     with tempfile.TemporaryDirectory() as folder:
         report = animator.animate(astronaut(), driver, Path(folder) / "out.mp4")
@@ -143,7 +143,10 @@ def memory(driver: Path, threads: int) -> Figure:
 
 
 def cold_start(started: float, torch_seconds: float, threads: int) -> Figure:
-    """The bundled demo up to its first frames. The process started at `started`; `torch_seconds`: to import PyTorch."""
+    """The bundled demo up to its first frames, in a process started at `started`.
+
+    `torch_seconds` is the time that importing PyTorch takes.
+    """
     torch.set_num_threads(threads)
     figure: Figure = {}
 

@@ -1,11 +1,11 @@
-"""The service under twice the load that it can take, and killed in the middle: what is lost, refused, and how fast.
+"""The service under twice the load it can take, and killed in the middle: what is lost or refused, and how fast.
 
     python benchmarks/service_load.py                    # two minutes of load, then one with a kill -9
     python benchmarks/service_load.py --seconds 20 --write load.jsonl
 
-Starts `liveportrait serve` on a free port of this machine with a folder of its own, and ends it. Jobs are tiny: a photo
-of 128 px, edited, and animated with a motion of two frames, in turn. How many the service does in a second is measured
-first, one job after the other; then jobs are posted at `--factor` times that rate, whatever the answers.
+Starts `liveportrait serve` on a free local port with a folder of its own, and stops it. Jobs are tiny: a photo of 128
+px is edited, or animated with a motion of two frames, in turn. First the rate of jobs one after the other is measured;
+then jobs are posted at `--factor` times that rate, whatever the answers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from liveportrait.motion import Template, bundled_templates, write_template
 
 QUEUE = 4  # jobs that may wait
 POSTERS = 8  # threads that post
-DRAIN_S = 120.0  # for the queue to empty
+DRAIN_TIMEOUT_S = 120.0
 COLUMNS = (
     "phase",
     "seconds",
@@ -54,7 +54,7 @@ MEMORY = ("phase", "memory_mb", "memory_drift", "load")
 
 
 class Server:
-    """The service as a process, and what it takes to start it again on the same folder."""
+    """The service as a process that can be started again on the same folder."""
 
     def __init__(self, data: Path, backend: str) -> None:
         with socket.socket() as free:
@@ -66,7 +66,7 @@ class Server:
         self.data = data
 
     def start(self) -> None:
-        """Start it, and wait until it takes jobs."""
+        """Start it, and wait until it accepts jobs."""
         self.process = subprocess.Popen(self._line, stdout=subprocess.DEVNULL)
         last = time.monotonic() + 120
         while time.monotonic() < last and self.process.poll() is None:
@@ -78,20 +78,20 @@ class Server:
         raise SystemExit("the service did not start")
 
     def kill(self, number: int = signal.SIGTERM) -> None:
-        """End it with a signal, and wait for that."""
+        """Stop it with a signal, and wait until it has ended."""
         self.process.send_signal(number)
         self.process.wait(60)
 
     @property
     def memory(self) -> int:
-        """What it holds, KiB."""
+        """Its resident memory, KiB."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0)
 
 
 @dataclass
 class Answers:
-    """What became of the jobs that were posted."""
+    """The answers to all posted jobs."""
 
     accepted: list[str] = field(default_factory=list)
     refusals: list[float] = field(default_factory=list)  # s to each 429
@@ -99,7 +99,7 @@ class Answers:
 
     @property
     def posted(self) -> int:
-        """All of them."""
+        """The number of posted jobs."""
         return len(self.accepted) + len(self.refusals) + self.others.total()
 
 
@@ -127,7 +127,7 @@ class Load:
             self.answers.others[answer.status_code] += 1
 
     def run(self, rate: float, seconds: float) -> None:
-        """Post so many jobs a second for so long."""
+        """Post `rate` jobs per second for `seconds`."""
         began = time.monotonic()
         with ThreadPoolExecutor(POSTERS) as posters:
             for number in range(int(rate * seconds)):
@@ -136,7 +136,7 @@ class Load:
 
 
 def tiny_jobs(client: Client, folder: Path) -> list[dict[str, object]]:
-    """An edited photo and an animated one, their files posted."""
+    """The requests to edit a photo and to animate it, with their files uploaded."""
     photo, motion = folder / "me.png", folder / "talk.safetensors"
     save_image(photo, astronaut()[30:286:2, 100:356:2].copy())
     talk = bundled_templates()["talk"]
@@ -149,7 +149,7 @@ def tiny_jobs(client: Client, folder: Path) -> list[dict[str, object]]:
 
 
 def capacity(client: Client, jobs: list[dict[str, object]], count: int = 8) -> float:
-    """Jobs a second, one after the other; the first ones, which load what is loaded late, do not count."""
+    """Jobs per second, one after the other; the first two, which load lazily, are not timed."""
     began = 0.0
     for number in range(count + 2):
         if number == 2:
@@ -159,9 +159,9 @@ def capacity(client: Client, jobs: list[dict[str, object]], count: int = 8) -> f
     return count / (time.monotonic() - began)
 
 
-def drained(url: str) -> None:
-    """Wait until no job waits or runs."""
-    last = time.monotonic() + DRAIN_S
+def wait_until_drained(url: str) -> None:
+    """Wait until no job is queued or running."""
+    last = time.monotonic() + DRAIN_TIMEOUT_S
     while time.monotonic() < last:
         counts = [line.split()[1] for line in _metrics(url) if line.startswith("liveportrait_jobs_")]
         if set(counts[:2]) == {"0.0"}:
@@ -174,7 +174,7 @@ def _metrics(url: str) -> list[str]:
 
 
 def answered_in_time(url: str) -> str:
-    """How many refusals for a full queue the service itself answered within 100 ms, of how many."""
+    """By the service's own metrics, how many refusals for a full queue took at most 100 ms, and how many there were."""
     found = {
         key: float(line.split()[-1])
         for line in _metrics(url)
@@ -185,7 +185,7 @@ def answered_in_time(url: str) -> str:
 
 
 def figure(phase: str, seconds: float, answers: Answers, server: Server, memory: list[int]) -> Figure:
-    """What came of a phase; the service has ended, and its table can be read."""
+    """The figure of a phase; the service must have ended, so that its database can be read."""
     with sqlite3.connect(server.data / "jobs.sqlite3") as connection:
         rows = dict(connection.execute("SELECT id, state FROM jobs"))
         begun = dict(connection.execute("SELECT id, attempts FROM jobs"))
@@ -221,9 +221,9 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=120, help="of load without a kill")
     parser.add_argument("--kill-seconds", type=float, default=60, help="of load with a kill in the middle")
-    parser.add_argument("--factor", type=float, default=2.0, help="times the capacity")
-    parser.add_argument("--backend", default="auto", help="what runs the networks")
-    parser.add_argument("--write", type=Path, help="also write the figures there, as JSON lines")
+    parser.add_argument("--factor", type=float, default=2.0, help="load as a multiple of the capacity")
+    parser.add_argument("--backend", default="auto", help="back end of the networks")
+    parser.add_argument("--write", type=Path, help="also write the figures to this file, as JSON lines")
     options = parser.parse_args()
     figures = []
     with tempfile.TemporaryDirectory() as folder:
@@ -232,7 +232,7 @@ def main() -> None:
             server = Server(data, options.backend)
             server.start()
             try:
-                figures.append(measured(phase, seconds, options.factor, server, Path(folder)))
+                figures.append(run_phase(phase, seconds, options.factor, server, Path(folder)))
                 if options.write:
                     write(figures, options.write)
             finally:
@@ -241,14 +241,14 @@ def main() -> None:
     print(*(table(figures, columns) for columns in (COLUMNS, REFUSALS, MEMORY)), sep="\n\n")
 
 
-def measured(phase: str, seconds: float, factor: float, server: Server, folder: Path) -> Figure:
-    """The figure of a phase."""
+def run_phase(phase: str, seconds: float, factor: float, server: Server, folder: Path) -> Figure:
+    """Measure the capacity, post jobs, kill the service in the second phase, and return the phase's figure."""
     place = folder / f"{phase}-files"
     place.mkdir()
     with Client(server.url) as client:
         jobs = tiny_jobs(client, place)
         rate = factor * capacity(client, jobs)
-    print(f"{phase}: {rate / factor:.2f} jobs/s are done, {rate:.2f} are posted", flush=True)
+    print(f"{phase}: capacity {rate / factor:.2f} jobs/s, posting {rate:.2f} jobs/s", flush=True)
     load, memory = Load(server.url, jobs), []
     posting = threading.Thread(target=load.run, args=(rate, seconds))
     began = time.monotonic()
@@ -260,11 +260,11 @@ def measured(phase: str, seconds: float, factor: float, server: Server, folder: 
             killed = True
             server.kill(signal.SIGKILL)
             server.start()
-            memory.clear()  # another process
+            memory.clear()  # it was another process's
         posting.join(1)
     taken = time.monotonic() - began
     memory.append(server.memory)
-    drained(server.url)
+    wait_until_drained(server.url)
     in_time = answered_in_time(server.url)
     server.kill()
     return {**figure(phase, taken, load.answers, server, memory), "server_under_100_ms": in_time}

@@ -1,13 +1,13 @@
-"""Joint training steps at full size: samples per second, peak memory, floating-point operations a sample.
+"""Joint training steps at full size: samples per second, peak memory, floating-point operations per sample.
 
     python benchmarks/training.py --variant base --batch 13 --steps 20 --device cuda     # one GPU of the paper's eight
     python benchmarks/training.py --variant base --batch 1 --steps 1                     # minutes on a CPU core
     python benchmarks/training.py --variant compact --batch 4 --steps 5
 
 A step is that of configs/base.toml or configs/compact-joint.toml with all its losses, discriminators included, on
-random pictures: what networks cost does not depend on what they see. One JSON line is printed. Operations count a
-multiplication and an addition as two, in convolutions and matrix products, forward and backward. On a machine that is
-busy with other work, `cpu_seconds_per_sample` (one thread) tells more than the wall clock.
+random pictures, because the cost of the networks does not depend on what they see. One JSON line is printed. Operations
+count a multiplication and an addition as two, in convolutions and matrix products, forward and backward. On a busy
+machine `cpu_seconds_per_sample` (one thread) is more meaningful than wall time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FILES = {"base": "base.toml", "compact": "compact-joint.toml"}
 
 
 def settings_of(variant: str, batch: int) -> JointSettings:
-    """The shipped recipe with discriminators from the first step and another batch."""
+    """The shipped recipe with another batch size, and discriminators from the first step."""
     settings = load_config(CONFIGS / FILES[variant]).joint
     assert settings is not None
     schedule = dataclasses.replace(settings.schedule, batch=batch)
@@ -48,7 +48,7 @@ def settings_of(variant: str, batch: int) -> JointSettings:
 
 
 def mean_face_landmarks() -> np.ndarray:
-    """The 111 landmarks (1,111,2) px of the mean face, frontal."""
+    """The 111 landmarks (1,111,2), px, of the frontal mean face."""
     mesh = canonical_face().vertices @ AXES
     irises = {468: mesh[[159, 145]].mean(0), 473: mesh[[386, 374]].mean(0)}
     points = np.stack([irises.get(row, mesh[min(row, len(mesh) - 1)]) for row in MESH_ROWS])
@@ -56,7 +56,7 @@ def mean_face_landmarks() -> np.ndarray:
 
 
 def random_pair(batch: int, side: int, device: torch.device) -> Pair:
-    """Random pictures, labelled as the mean face in the middle."""
+    """Random pictures, labelled as a centred mean face."""
     keypoints = torch.from_numpy(canonical_points()[0]).expand(batch, -1, -1)
     label = Motion(
         torch.eye(3).expand(batch, 3, 3), torch.zeros(batch, 3), torch.full((batch, 1), 0.5),
@@ -68,7 +68,7 @@ def random_pair(batch: int, side: int, device: torch.device) -> Pair:
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
-    """Steps, timed after one that is not; the first counts operations."""
+    """Times the steps after the first, which counts operations; with one step, times that one."""
     device, settings = torch.device(options.device), settings_of(options.variant, options.batch)
     variant = BASE if options.variant == "base" else COMPACT
     torch.manual_seed(0)
@@ -122,7 +122,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _resident_megabytes() -> float:
-    """The most memory this process has held."""
+    """The peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -133,7 +133,12 @@ def main() -> None:
     )
     parser.add_argument("--variant", choices=sorted(FILES), default="base")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=1, help="1: the counted first step is the timed one")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=1,
+        help="timed steps; with 1, the first step, which also counts operations",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)

@@ -1,12 +1,12 @@
-"""What the watermark outlives, how much it changes, what it costs, and how often it is seen where it is not.
+"""What the watermark survives, how much it changes, what it costs, and how often unmarked pictures seem marked.
 
     python benchmarks/watermark.py attacks PORTRAIT [PORTRAIT ...] --frames 12
     python benchmarks/watermark.py chance PICTURE [PICTURE ...]
     python benchmarks/watermark.py cost
 
-PORTRAIT and PICTURE are files of pictures, or training shards, of which the pictures are taken. `attacks` drives every
-portrait with a bundled template, marked and unmarked, at the picture's own size and enlarged, and reads the film and
-its first frame after each attack. `cost` compares the processor time of a marked and an unmarked frame in one run.
+PORTRAIT and PICTURE are picture files, or training shards, whose pictures are used. `attacks` drives every portrait
+with a bundled template, marked and unmarked, at the picture's own size or enlarged, and reads the film and its first
+frame after each attack. `cost` compares the CPU time of rendering a frame and of marking it, in one run.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from liveportrait.types import Image
 
 Film = list[Image]
 TEMPLATES = bundled_templates()
-ENLARGED = (1, 2, 3)  # times, in turn: regions from a crop's size to that of a large photo
+ENLARGEMENTS = (1, 2, 3)  # in turn, so that regions range from a crop's size to a large photo's
 
 
 def h264(frames: Film, crf: int) -> Film:
-    """Frames encoded and decoded again."""
+    """Frames encoded as H.264 and decoded again."""
     held = io.BytesIO()
     height, width = (side // 2 * 2 for side in frames[0].shape[:2])
     with av.open(held, "w", format="mp4") as out:
@@ -68,7 +68,7 @@ def jpeg(frames: Film, quality: int) -> Film:
 
 
 def resized(frames: Film, by: float) -> Film:
-    """Each frame so many times as large."""
+    """Each frame enlarged by a factor."""
     kind = cv2.INTER_AREA if by < 1 else cv2.INTER_LINEAR
     return [
         np.asarray(cv2.resize(frame, None, fx=by, fy=by, interpolation=kind), np.uint8) for frame in frames
@@ -76,7 +76,7 @@ def resized(frames: Film, by: float) -> Film:
 
 
 def cropped(frames: Film, share: float) -> Film:
-    """Frames without that share of their width and height, cut unevenly."""
+    """Frames with a share of their width and height cut off, unevenly on the two sides."""
     height, width = frames[0].shape[:2]
     top, left = round(0.37 * share * height), round(0.61 * share * width)
     rows, columns = (
@@ -98,7 +98,12 @@ ATTACKS: dict[str, Callable[[Film], Film]] = {
 }
 
 
-COLUMNS = ("films", "pictures", "films, payload", "pictures, payload")  # that are read, and read in full
+COLUMNS = (
+    "films",
+    "pictures",
+    "films, payload",
+    "pictures, payload",
+)  # recognised, and with readable payload
 
 
 def pictures(paths: list[Path]) -> Iterator[Image]:
@@ -118,7 +123,7 @@ def attacks(options: argparse.Namespace) -> list[Figure]:
     read = {name: [0] * len(COLUMNS) for name in ATTACKS}
     count, worst = 0, np.inf
     for picture, motion, times in zip(
-        pictures(options.files), cycle(TEMPLATES.values()), cycle(ENLARGED), strict=False
+        pictures(options.files), cycle(TEMPLATES.values()), cycle(ENLARGEMENTS), strict=False
     ):
         if count == options.most:
             break
@@ -135,7 +140,7 @@ def attacks(options: argparse.Namespace) -> list[Figure]:
         for one, other in zip(marked, plain, strict=True):
             change = np.square(one.astype(np.float32) - other).mean(axis=2)
             region = change > 0
-            # Pixels that rounding left alone lie between those that changed.
+            # Closed, because rounding leaves some pixels unchanged in between.
             within = cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)) > 0
             worst = min(worst, 10 * np.log10(255**2 / max(change[within].mean(), 1e-9)))
         for attack, harm in ATTACKS.items():
@@ -156,7 +161,7 @@ def attacks(options: argparse.Namespace) -> list[Figure]:
 
 
 def chance(options: argparse.Namespace) -> list[Figure]:
-    """How many unmarked pictures are taken for marked ones."""
+    """How many unmarked pictures are mistaken for marked ones."""
     seen = found = 0
     for picture in islice(pictures(options.files), options.most):
         seen += 1
@@ -165,7 +170,7 @@ def chance(options: argparse.Namespace) -> list[Figure]:
 
 
 def cost(options: argparse.Namespace) -> list[Figure]:
-    """Processor time of a frame, and of marking it, taken in turn."""
+    """CPU time of rendering a frame, and of marking it."""
     animator = Animator.load("compact", threads=options.threads)
     portrait = animator.open(astronaut())
     frames = portrait.drive(TEMPLATES["talk"], DriveOptions(mark=False))
@@ -189,21 +194,23 @@ def cost(options: argparse.Namespace) -> list[Figure]:
 
 
 def main() -> None:
-    """Measure, print and keep."""
+    """Measure, print, and write the figures with `--write`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("attacks", "chance", "cost"))
     parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("--frames", type=int, default=12, help="of each film")
-    parser.add_argument("--most", type=int, default=100, help="portraits, pictures or frames")
+    parser.add_argument("--frames", type=int, default=12, help="frames of each film")
+    parser.add_argument(
+        "--most", type=int, default=100, help="maximum number of portraits, pictures or frames"
+    )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--write", type=Path, metavar="FILE", help="keep the figures, JSON lines")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="keep the figures as JSON lines")
     options = parser.parse_args()
     figures = {"attacks": attacks, "chance": chance, "cost": cost}[options.what](options)
     print(table(figures, tuple(figures[0])))
     if options.write:
-        write(options.write, [figure | machine(torch.device("cpu")) for figure in figures])
+        write([figure | machine(torch.device("cpu")) for figure in figures], options.write)
 
 
 if __name__ == "__main__":

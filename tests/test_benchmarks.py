@@ -1,4 +1,4 @@
-"""What benchmarks do with their figures; the timing itself is no test."""
+"""How benchmarks handle their figures; the timing itself is not tested."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_only_ratios_that_clearly_fell_are_regressions() -> None:
     assert regressions(now, committed) == ["fell: 1.69 times the reference's speed, was 2.00"]
 
 
-def test_figures_come_back_as_written(tmp_path: Path) -> None:
+def test_figures_are_read_back_as_written(tmp_path: Path) -> None:
     figures = [{"case": "a", "ratio": 1.5, "psnr_db": None}, {"case": "b", "ratio": 2.0}]
     write(figures, tmp_path / "new" / "figures.jsonl")
     assert read(tmp_path / "new" / "figures.jsonl") == figures
@@ -42,7 +42,7 @@ def test_ways_take_turns_and_the_fastest_counts() -> None:
     assert best == pytest.approx([4.0, 2.0]) and order == ["slow", "quick"] * 2
 
 
-def test_a_table_has_a_row_a_figure() -> None:
+def test_a_table_has_a_row_per_figure() -> None:
     assert table([{"case": "a", "ratio": 1.5}], ["case", "ratio"]).splitlines() == [
         "| case | ratio |",
         "| ---  | ---   |",
@@ -50,7 +50,7 @@ def test_a_table_has_a_row_a_figure() -> None:
     ]
 
 
-def test_the_floor_is_what_takes_longer_of_products_and_weights() -> None:
+def test_the_floor_is_the_longer_of_products_and_weights() -> None:
     speeds = Speeds(products=1e12, bytes=1e11)
     assert speeds.floor(4e9, weights=10**8, batch=1) == pytest.approx(4e-3)
     assert speeds.floor(4e7, weights=10**8, batch=2) == pytest.approx(5e-4)
