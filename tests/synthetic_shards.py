@@ -71,7 +71,7 @@ def draw(landmarks: np.ndarray, tone: int) -> np.ndarray:
 
 
 def make_shard(path: Path, clips: int, pictures: int, frames: int = 12, seed: int = 0) -> None:
-    """A tar with `clips` videos and `pictures` stills, one identity each."""
+    """Write a tar with `clips` videos and `pictures` stills, one identity each."""
     rng = np.random.default_rng(seed)
     with tarfile.open(path, "w") as tar:
         for number in range(clips + pictures):

@@ -61,7 +61,7 @@ def shards(tmp_path_factory) -> tuple[list[Path], list[Path]]:
     ]
 
 
-def test_landmarks_go_where_the_face_goes():
+def test_landmarks_follow_the_face():
     rng = np.random.default_rng(0)
     red = []
     for _ in range(60):
@@ -81,7 +81,7 @@ def test_landmarks_go_where_the_face_goes():
 
 
 def perfect(points: torch.Tensor, cells: int = 24) -> AnimalReading:
-    """What a network that knows the answer would read."""
+    """The reading of a perfect network."""
     grid = pixel_grid(cells, cells, torch.device("cpu"))
     away = (grid[None] - points.mean(1)[:, None, None]).norm(dim=-1)
     centre = torch.where(away <= away.flatten(1).min(1).values[:, None, None], 9.0, -9.0)
@@ -91,7 +91,7 @@ def perfect(points: torch.Tensor, cells: int = 24) -> AnimalReading:
     return AnimalReading(centre, size, points[:, None, None].expand(-1, cells, cells, -1, -1), heat)
 
 
-def test_losses_are_least_for_the_right_answer():
+def test_losses_are_lowest_for_the_right_answer():
     points = torch.from_numpy((POINTS + 0.5) / 128 - 1)[None] * 0.7
     there = torch.tensor([True])
     right = losses(perfect(points), points, there)
@@ -102,7 +102,7 @@ def test_losses_are_least_for_the_right_answer():
     assert nothing["centre"] > right["centre"] and nothing["place"] == 0
 
 
-def test_mirrored_rows_are_the_other_side():
+def test_mirrored_rows_are_those_of_the_other_side():
     mirrored = POINTS[list(MIRRORED)] * [-1, 1] + [256, 0]
     assert np.allclose(mirrored, POINTS) and len(MIRRORED) == LANDMARKS
 
@@ -128,7 +128,7 @@ def test_a_detector_is_trained_written_and_measured(shards, tmp_path, monkeypatc
     assert AnimalDetector(tmp_path / "one.safetensors").detect(np.zeros((40, 60, 3), np.uint8)) == []
 
 
-def test_data_that_does_not_serve(shards, tmp_path):
+def test_unusable_data_is_refused(shards, tmp_path):
     crops, people = shards
     with pytest.raises(UserError, match="has landmarks"):
         animal_detector.train(people, people, tmp_path / "x.safetensors", DetectorOptions(views=1))

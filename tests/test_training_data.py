@@ -1,4 +1,4 @@
-"""Labels, augmentation and sampling: what moves in the picture moves in the motion, and nothing else."""
+"""Labels, augmentation and sampling: exactly what moves in the picture moves in the motion."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def augmented(corpus: Corpus, change: Change, clip: int = 0, frame: int = 0) -> tuple[np.ndarray, Motion]:
-    """A frame's picture (256,256,3) and motion, changed."""
+    """A frame's changed picture (256,256,3) and motion."""
     picture, motion = augment_batch(*corpus.take(clip).frame(frame), [change], 256)
     return picture[0].numpy(), motion
 
 
-def test_lift_recovers_the_pose_it_was_drawn_with() -> None:
+def test_lift_recovers_the_rendered_pose() -> None:
     rotations = np.stack([turn(*a) for a in ANGLES])
     shift = np.array([10.0, -6.0])
     landmarks = np.stack([project(r, 8.0, shift) for r in rotations])
@@ -77,7 +77,7 @@ def test_identities_split_between_training_and_held_out(tmp_path: Path) -> None:
     assert rows == [len(names) - len(expected), len(expected)]
 
 
-def test_pixels_and_keypoints_move_alike(corpus: Corpus) -> None:
+def test_pixels_and_keypoints_move_together(corpus: Corpus) -> None:
     """A dot painted on the nose tip is found where the moved motion says."""
     frame, landmarks, motion = corpus.take(0).frame(0)
     x, y = ((transform_keypoints(motion)[0, NOSE_TIP, :2] + 1) * 128 - 0.5).round().int().tolist()
@@ -98,7 +98,7 @@ def test_pixels_and_keypoints_move_alike(corpus: Corpus) -> None:
         assert (transform_keypoints(moved)[0, NOSE_TIP, :2] - centre).norm() < 0.01  # 1.3 px
 
 
-def test_a_frame_without_changes_stays_as_it_is(corpus: Corpus) -> None:
+def test_a_frame_without_changes_is_unchanged(corpus: Corpus) -> None:
     frame, _, motion = corpus.take(0).frame(2)
     picture, same = augmented(corpus, Change(move=Similarity(), head=Similarity()), frame=2)
     assert np.array_equal(picture, frame[0].numpy())
@@ -127,7 +127,7 @@ def test_a_blink_brings_the_lids_together_and_leaves_the_mouth(corpus: Corpus) -
     assert np.array_equal(picture[200:], blinked[200:])
 
 
-def test_half_a_blink_closes_half_of_the_eye(corpus: Corpus) -> None:
+def test_half_a_blink_closes_the_eye_halfway(corpus: Corpus) -> None:
     white = [
         int((augmented(corpus, Change(blink=amount))[0].astype(int).min(-1) > 230).sum())
         for amount in (0.0, 0.5, 1.0)
@@ -143,7 +143,7 @@ def test_moving_the_head_keeps_the_corners_of_the_picture(corpus: Corpus) -> Non
     assert (transform_keypoints(moved_motion) - transform_keypoints(motion)).abs().max() > 0.01
 
 
-def test_colours_change_as_their_numbers_say() -> None:
+def test_colours_change_by_their_parameters() -> None:
     grey = torch.full((2, 4, 4, 3), 128, dtype=torch.uint8)
     brighter, plain = recoloured(grey, [ColourChange(brightness=0.1, gains=(1.0, 0.5, 1.0)), None])
     assert torch.allclose(plain, torch.tensor(128.0), atol=1e-3)
@@ -155,7 +155,7 @@ def test_colours_change_as_their_numbers_say() -> None:
     assert torch.allclose(unsaturated, torch.tensor(128 * 0.299), atol=1e-3)
 
 
-def test_blur_and_lost_detail_keep_the_mean_and_take_the_edges(corpus: Corpus) -> None:
+def test_blur_and_lost_detail_keep_the_mean_and_soften_edges(corpus: Corpus) -> None:
     frame = corpus.take(0).frame(0)[0][0].numpy().astype(float)
     for change in (Change(blur=1.7), Change(detail=80)):
         soft = augmented(corpus, change)[0].astype(float)
@@ -163,7 +163,7 @@ def test_blur_and_lost_detail_keep_the_mean_and_take_the_edges(corpus: Corpus) -
         assert np.abs(np.diff(soft, axis=0)).max() < 0.7 * np.abs(np.diff(frame, axis=0)).max()
 
 
-def test_batches_depend_on_seed_and_number_alone(corpus: Corpus) -> None:
+def test_batches_depend_only_on_seed_and_number(corpus: Corpus) -> None:
     draw = PairSampler(corpus, size=64)
     stream = batches(draw, 2, seed=5)
     first, second = next(stream), next(stream)
@@ -174,7 +174,7 @@ def test_batches_depend_on_seed_and_number_alone(corpus: Corpus) -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """PyTorch on one thread, as loading processes have it: with more, pictures differ by a grey level."""
+    """PyTorch on one thread, as in loader processes: with more, pictures differ by a grey level."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -182,7 +182,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_several_loading_processes_draw_the_same_batches_in_the_same_order(corpus: Corpus) -> None:
+def test_several_loader_processes_draw_the_same_batches_in_the_same_order(corpus: Corpus) -> None:
     draw = FrameSampler(corpus)
     loader = BackgroundBatches(CorpusBatches(draw, RankSlice(2), seed=1), start=3, workers=2)
     try:
@@ -209,14 +209,12 @@ def test_processes_and_micro_batches_together_draw_the_joint_batch(corpus: Corpu
         assert all((torch.cat([part[name] for part in parts]) == whole[name]).all() for name in whole)
 
 
-def test_a_batch_that_cannot_be_divided_names_what_would_do() -> None:
+def test_a_batch_that_cannot_be_divided_says_what_can() -> None:
     with pytest.raises(UserError, match="multiple of 6"):
         RankSlice(8, accumulate=2, world=3)
 
 
-def test_a_corpus_is_made_anew_when_its_data_change(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_corpus_is_rebuilt_when_its_data_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_shard(tmp_path / "a.tar", clips=2, pictures=1)
     shards, folder = [tmp_path / "a.tar"], tmp_path / "corpus"
     first = ensure_corpus(shards, folder, 4, one_in=1000, seed=0)
@@ -227,14 +225,14 @@ def test_a_corpus_is_made_anew_when_its_data_change(
     more = ensure_corpus(shards, folder, 6, one_in=1000, seed=0)
     assert more.lengths.tolist() == [6, 6, 1] and more.digest != first.digest
     assert "rebuilding it" in capsys.readouterr().err
-    assert first.frames[0].any()  # who had mapped the old one keeps it
+    assert first.frames[0].any()  # a process that has mapped the old one keeps it
     make_shard(tmp_path / "b.tar", clips=1, pictures=0, seed=1)
     shards.append(tmp_path / "b.tar")
     assert len(ensure_corpus(shards, folder, 6, one_in=1000, seed=0).lengths) == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "b.tar", "corpus"]
 
 
-def test_a_file_that_is_no_tar_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_tar_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.tar"
     path.write_bytes(b"not a tar at all" * 100)
     with pytest.raises(UserError, match=r"broken\.tar"):

@@ -18,7 +18,7 @@ from liveportrait.training.expression_faces import LabelledFaces, mirrored
 
 @pytest.fixture
 def people() -> tuple[LabelledFaces, LabelledFaces]:
-    """Training people and others: 6 frames each, moved by scores in a way that mirrored faces share."""
+    """Training and held-out people with 6 frames each, moved by scores with a mirror-symmetric effect."""
     rng = np.random.default_rng(0)
     effect = rng.normal(0, 0.1, (SCORES, LANDMARKS, 2)).astype(np.float32)
     other_side = mirrored(effect, np.eye(SCORES, dtype=np.float32))
@@ -34,7 +34,7 @@ def people() -> tuple[LabelledFaces, LabelledFaces]:
     return made(40), made(8)
 
 
-def test_mirrored_twice_is_as_before(people):
+def test_mirroring_twice_is_the_identity(people):
     faces, _ = people
     landmarks, scores = mirrored(*mirrored(faces.landmarks, faces.scores))
     assert np.array_equal(landmarks, faces.landmarks) and np.array_equal(scores, faces.scores)
@@ -49,7 +49,7 @@ def test_components_have_unit_variance_and_nothing_moves_at_first(people):
     assert not network(landmarks, scores, scores.flip(0)).any()
 
 
-def test_it_learns_how_faces_move_and_is_written_with_the_weights(people, tmp_path: Path):
+def test_e_learns_how_faces_move_and_is_written_with_the_weights(people, tmp_path: Path):
     pytest.importorskip("torch.utils.tensorboard")
     faces, held_out = people
     config = ExpressionConfig(output=str(tmp_path / "run"), schedule=Schedule(12_800, 64, 5e-3))

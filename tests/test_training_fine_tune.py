@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def make_unlabelled_shard(path: Path, count: int) -> None:
-    """Noise pictures, the brightness of each its number, without labels."""
+    """Noise pictures without labels, each as bright as its number."""
     rng = np.random.default_rng(0)
     with tarfile.open(path, "w") as tar:
         for number in range(count):
@@ -97,7 +97,7 @@ def test_from_shards_to_weights_with_figures(
     assert weights.describe(out).metadata.training["fine_tuned_from"] == "compact"
 
 
-def test_animals_drop_what_the_paper_drops() -> None:
+def test_animals_drop_the_terms_that_the_paper_drops() -> None:
     for architecture in ("compact", "base"):
         kept, person = weights_for("animals", architecture), weights_for("person", architecture)
         assert kept.head_pose == kept.gan_lips == kept.matching_lips == kept.identity == 0
@@ -105,7 +105,7 @@ def test_animals_drop_what_the_paper_drops() -> None:
         assert kept.equivariance > 0 and kept.anchor > 0
 
 
-def test_pairs_of_a_picture_move_as_their_transform_says(shards: Path, tmp_path: Path) -> None:
+def test_pairs_of_a_picture_move_by_their_transform(shards: Path, tmp_path: Path) -> None:
     train, _ = read([shards / "animals.tar"], tmp_path / "corpus", "animals", seed=0)
     first, second = (next(picture_pairs(train.pictures, 64, 2, CPU, seed=3)) for _ in range(2))
     assert torch.equal(first.driving, second.driving)  # random numbers depend on the seed alone
@@ -125,7 +125,7 @@ def test_pairs_of_the_same_picture_do_not_count_in_psnr(shards: Path, tmp_path: 
     assert np.isfinite(found["psnr"])
 
 
-def test_animals_hold_out_pictures_that_are_not_trained_on(shards: Path, tmp_path: Path) -> None:
+def test_held_out_animals_are_not_trained_on(shards: Path, tmp_path: Path) -> None:
     both = [shards / "animals.tar", shards / "style.tar"]
     train, held_out = read(both, tmp_path / "corpus", "animals", seed=0)
     assert len(train.pictures) == 6 and len(held_out.pictures) == 1
@@ -141,7 +141,7 @@ def test_labelled_faces_and_animals_are_mixed(shards: Path, tmp_path: Path) -> N
     assert any(labelled) and not all(labelled)
 
 
-def test_few_clips_hold_out_their_ends_and_many_whole_clips(tmp_path: Path) -> None:
+def test_few_clips_hold_out_their_ends_and_many_hold_out_entire_clips(tmp_path: Path) -> None:
     for name, clips, pictures in (("few", 2, 0), ("many", 0, 12)):
         make_shard(tmp_path / f"{name}.tar", clips, pictures)
         build_corpus([tmp_path / f"{name}.tar"], tmp_path / name, 64, 1, 0, held_out=True)
@@ -184,7 +184,7 @@ def test_the_anchor_is_zero_at_the_start_and_holds_m_back(
         ("style", "style", {"size": 100}, "--size is 100"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(
+def test_impossible_requests_are_one_sentence(
     data: str, to: fine_tune.Target, options: dict[str, float], named: str, shards: Path, tmp_path: Path
 ) -> None:
     chosen = fine_tune.Options(to, **options)  # type: ignore[arg-type]
@@ -193,7 +193,7 @@ def test_what_cannot_be_done_is_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_existing_output_is_refused_before_any_work(shards: Path, tmp_path: Path) -> None:
+def test_an_existing_output_is_refused_at_once(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(UserError, match="exists already"):
         fine_tune.run("compact", [shards / "style.tar"], tmp_path, fine_tune.Options("style", samples=4))

@@ -1,4 +1,4 @@
-"""The paper's joint training on drawn faces: it learns, keeps its two sides apart, resumes and exports."""
+"""The paper's joint training on drawn faces: it learns, keeps generator and discriminators apart, resumes, exports."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_few_steps_on_one_batch_lower_the_loss(architecture: str, corpus: Corp
 
 
 @pytest.mark.parametrize("architecture", ["base", "compact"])
-def test_every_weighted_term_is_there_and_finite(architecture: str, corpus: Corpus) -> None:
+def test_every_weighted_term_is_present_and_finite(architecture: str, corpus: Corpus) -> None:
     trainer = trainer_for(architecture, corpus)
     _, terms, _, _ = trainer.generator_loss(pair_for(corpus, trainer), trainer.discriminators)
     wanted = {name for name, value in dataclasses.asdict(trainer.settings.weights).items() if value > 0}
@@ -147,7 +147,7 @@ def test_a_term_of_weight_zero_is_not_computed(corpus: Corpus) -> None:
     assert not {"guide", "perceptual_face", "identity", "gan_whole"} & terms.keys()
 
 
-def test_generator_and_discriminators_do_not_touch_each_other(corpus: Corpus) -> None:
+def test_generator_and_discriminators_do_not_update_each_other(corpus: Corpus) -> None:
     trainer = trainer_for("base", corpus)
     adversaries = trainer.discriminators
     assert adversaries is not None
@@ -174,7 +174,7 @@ def test_discriminators_wait_for_their_turn(corpus: Corpus, tmp_path: Path) -> N
     assert not all(torch.equal(first[n], v) for n, v in trainer.discriminators.state_dict().items())
 
 
-def test_discriminators_learn_to_tell(corpus: Corpus) -> None:
+def test_discriminators_learn_to_tell_real_from_fake(corpus: Corpus) -> None:
     trainer = trainer_for("base", corpus)
     adversaries = trainer.discriminators
     assert adversaries is not None
@@ -198,7 +198,7 @@ def test_a_larger_output_is_compared_at_the_pictures_size(corpus: Corpus) -> Non
     assert fake["whole"].shape == real["whole"].shape == (2, 3, 64, 64)
 
 
-def test_the_guide_names_each_keypoint_and_landmark_once() -> None:
+def test_the_guide_has_each_keypoint_and_landmark_once() -> None:
     assert len(GUIDES["base"]) == 10
     for pairs in GUIDES.values():
         for side in zip(*pairs, strict=True):
@@ -247,7 +247,7 @@ def test_an_interrupted_joint_run_equals_an_uninterrupted_one(
     assert max(float((whole[k].double() - resumed[k].double()).abs().max()) for k in whole) < 1e-6
 
 
-def test_base_from_scratch_is_spectrally_normalised_and_saved_folded(
+def test_base_from_scratch_has_spectral_norm_that_saving_folds_in(
     folder: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("liveportrait.training.stage_one.config.BASE", SMALL_BASE)
@@ -309,14 +309,14 @@ def test_an_impossible_value_is_one_sentence_with_file_and_key(
     assert named in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_a_missing_vgg19_says_how_to_get_one(folder: Path, corpus: Corpus) -> None:
+def test_a_missing_vgg19_is_an_error_with_a_remedy(folder: Path, corpus: Corpus) -> None:
     with pytest.raises(UserError, match="safetensors"):
         JointTrainer(
             networks_for("base"), settings_for("base", perceptual="vgg19"), CPU, vgg19=folder / "none"
         )
 
 
-def test_without_a_joint_table_there_is_no_joint_part(folder: Path) -> None:
+def test_the_joint_part_needs_a_joint_table(folder: Path) -> None:
     path = folder / "without.toml"
     path.write_text(CONFIG.replace(JOINT, ""))
     with pytest.raises(UserError, match=r"\[joint\]"):

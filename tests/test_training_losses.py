@@ -1,4 +1,4 @@
-"""Each loss of the joint training against a value worked out by hand, or something it must not notice."""
+"""Each loss of the joint training against a value computed by hand, or an invariance it must have."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def similarity(angle: float, zoom: float, shift: tuple[float, float]) -> Transfo
 
 
 def blobs(points: torch.Tensor, side: int = 128) -> torch.Tensor:
-    """Pictures (B,N,side,side) with one Gaussian a channel at points (B,N,2)."""
+    """Pictures (B,N,side,side) with one Gaussian per channel at points (B,N,2)."""
     axis = (torch.arange(side) + 0.5) / side * 2 - 1
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
     return (-(grid - points[:, :, None, None]).square().sum(-1) / 0.01).exp()
@@ -66,7 +66,7 @@ def centres(pictures: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("reach", [None, 0.9])
-def test_what_moves_with_the_picture_satisfies_equivariance(reach: float | None) -> None:
+def test_points_that_move_with_the_picture_satisfy_equivariance(reach: float | None) -> None:
     torch.manual_seed(0)
     points = torch.tensor([[[0.1, -0.2], [-0.2, 0.1], [0.2, 0.2]]])
     transform = random_transform(1, reach=reach)
@@ -86,7 +86,7 @@ def test_a_transform_by_hand() -> None:
 
 
 @pytest.mark.parametrize("reach", [None, 0.9])
-def test_a_moved_motion_has_its_keypoints_where_the_transform_takes_them(reach: float | None) -> None:
+def test_a_moved_motion_has_its_keypoints_where_the_transform_moves_them(reach: float | None) -> None:
     torch.manual_seed(1)
     transform, zero = random_transform(2, reach=reach), torch.zeros(2)
     rotation = rotation_matrix(zero + 10, zero - 15, zero + 5)
@@ -100,7 +100,7 @@ def test_a_moved_motion_has_its_keypoints_where_the_transform_takes_them(reach: 
     assert float(consistency(moved, motion)) > 0.01
 
 
-def test_a_pure_similarity_leaves_identity_and_expression_alone() -> None:
+def test_a_pure_similarity_changes_neither_identity_nor_expression() -> None:
     zero = torch.zeros(1)
     rotation = rotation_matrix(zero, zero + 20, zero)
     motion = Motion(
@@ -115,7 +115,7 @@ def test_a_pure_similarity_leaves_identity_and_expression_alone() -> None:
     assert torch.allclose(turned.diagonal(dim1=1, dim2=2).sum(1), torch.ones(1), atol=1e-5)  # by 90 degrees
 
 
-def test_beyond_its_reach_a_transform_stands_still() -> None:
+def test_a_transform_moves_nothing_beyond_its_reach() -> None:
     still = Transform(
         torch.eye(2)[None], torch.ones(1, 2), torch.zeros(1, 2), torch.zeros(1, 1, 2), reach=0.5
     )
@@ -144,7 +144,7 @@ def test_deformation_by_hand() -> None:
     assert float(deformation_prior(expression)) == pytest.approx((0.3 + 0.5) / 2)
 
 
-def test_wing_by_hand_and_without_a_step_at_its_width() -> None:
+def test_wing_by_hand_and_continuous_at_its_width() -> None:
     width, curvature = 10.0, 2.0
     assert float(wing(torch.tensor(2.0), width, curvature)) == pytest.approx(10 * math.log(2))
     far = float(wing(torch.tensor(-30.0), width, curvature))
@@ -173,7 +173,7 @@ def test_a_box_and_its_crop() -> None:
     assert torch.allclose(quarter, picture[..., :4, :4])
 
 
-def test_crops_pass_gradients_to_the_picture_inside_the_box_alone() -> None:
+def test_crops_pass_gradients_only_to_the_picture_inside_the_box() -> None:
     picture = torch.rand(1, 3, 64, 64, requires_grad=True)
     crop(picture, torch.tensor([[0.5, 0.5, 0.25]]), 32).sum().backward()
     assert picture.grad is not None
@@ -193,7 +193,7 @@ def test_hinge_by_hand() -> None:
     assert float(generator_hinge(fake)) == pytest.approx(0.75)
 
 
-def test_feature_matching_gives_no_gradient_to_the_true_side() -> None:
+def test_feature_matching_gives_no_gradient_to_the_real_side() -> None:
     made, true = torch.zeros(2, 2, requires_grad=True), torch.ones(2, 2, requires_grad=True)
     loss = feature_matching([made, made * 3], [true, true])
     loss.backward()
@@ -273,11 +273,11 @@ def test_vgg19_that_cannot_be_read_is_an_error(tmp_path: Path, content: bytes | 
         perceptual_network("vgg19", path)
 
 
-def test_no_backbone_is_a_choice() -> None:
+def test_the_backbone_may_be_none() -> None:
     assert perceptual_network("none") is None
 
 
-def test_discriminators_are_wanted_only_where_a_term_uses_them() -> None:
+def test_discriminators_are_built_only_if_a_term_uses_them() -> None:
     off = {f"{kind}_{region}": 0.0 for kind in ("gan", "matching") for region in ("whole", "face", "lips")}
     assert not JointWeights(**off).adversarial
     assert JointWeights(**off | {"matching_lips": 1.0}).adversarial

@@ -1,4 +1,4 @@
-"""The training of the painter: open mouths closed, pairs rendered, patches drawn, a run that goes on."""
+"""The training of the painter: closing open mouths, rendering pairs, drawing patches, resuming a run."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_pairs_are_of_both_kinds_and_rendered_once(pairs: Path) -> None:
         PatchSet(pairs.parent / "nothing")
 
 
-def test_a_run_trains_and_goes_on(pairs: Path, tmp_path: Path) -> None:
+def test_a_run_trains_and_continues(pairs: Path, tmp_path: Path) -> None:
     made = PatchSet(pairs)
 
     def config(samples: int) -> PainterConfig:

@@ -1,4 +1,4 @@
-"""Corpora on the device and shards in a stream: the examples are those of the plain loader, and resuming is exact."""
+"""Resident corpora and streamed shards give the examples of the plain loader, and resuming is exact."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def corpus(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def assert_alike(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Motions to 1e-5; pixels to one grey level, rounding."""
+    """Motions within 1e-5, pixels within one grey level of rounding."""
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         if name.endswith("picture"):
@@ -56,7 +56,7 @@ def assert_alike(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["frames", "pairs"])
-def test_resident_batches_are_the_loaders(corpus: Corpus, kind: str) -> None:
+def test_resident_batches_equal_the_loaders(corpus: Corpus, kind: str) -> None:
     sampler: ClipSampler = FrameSampler(corpus, blinks=0.5) if kind == "frames" else PairSampler(corpus, 128)
     rank_slice = RankSlice(12)
     resident = ResidentBatches(sampler, rank_slice, seed=4, start=1, device=CPU)
@@ -64,8 +64,8 @@ def test_resident_batches_are_the_loaders(corpus: Corpus, kind: str) -> None:
         assert_alike(next(resident), wanted)
 
 
-def test_each_change_in_a_batch_is_the_one_alone(corpus: Corpus) -> None:
-    """All kinds side by side, as a device works on them."""
+def test_a_batch_of_changes_equals_each_change_alone(corpus: Corpus) -> None:
+    """All kinds of changes in one batch, as on a device."""
     rng = np.random.default_rng(3)
     head = random_similarity(rng, degrees=16, zoom=0.1, shift=0.1)
     move = random_similarity(rng, degrees=20, zoom=0.15, shift=0.12)
@@ -104,7 +104,7 @@ def stream_batches(
     return StreamBatches(stream, sampler, rank_slice, 7, workers=workers, window=4, draws_per_clip=2)
 
 
-def test_a_stream_resumes_exactly_anywhere(shards: Path, corpus: Corpus) -> None:
+def test_a_stream_resumes_exactly_at_any_batch(shards: Path, corpus: Corpus) -> None:
     stream, sampler = stream_of(shards, corpus), PairSampler(corpus, 64)
     through = stream_batches(stream, sampler, RankSlice(4))
     wanted = [through(number) for number in range(14)]  # into the second epoch of 20 clips
@@ -115,7 +115,9 @@ def test_a_stream_resumes_exactly_anywhere(shards: Path, corpus: Corpus) -> None
             assert all((found[name] == wanted[number][name]).all() for name in found)
 
 
-def test_a_stream_reads_every_clip_of_an_epoch_once_whoever_reads(shards: Path, corpus: Corpus) -> None:
+def test_a_stream_reads_every_clip_once_per_epoch_with_any_number_of_readers(
+    shards: Path, corpus: Corpus
+) -> None:
     stream = stream_of(shards, corpus)
     assert stream.slots == (5, 5, 5, 5)
 
@@ -140,8 +142,8 @@ def test_a_window_holds_no_more_than_its_size(shards: Path, corpus: Corpus) -> N
     assert len(set(seen)) == 6
 
 
-def test_a_stream_lifts_as_the_corpus_does(shards: Path, tmp_path: Path) -> None:
-    """With the effect measured on all clips, a clip lifted alone has the motion it has in the corpus."""
+def test_a_stream_lifts_clips_as_the_corpus_does(shards: Path, tmp_path: Path) -> None:
+    """Given the effect measured on all clips, a clip lifted alone has the same motion as in the corpus."""
     data = DataConfig(("*.tar",), frames_per_clip=12, hold_out_one_in=4, mode="stream")
     corpus, _, stream = open_corpora(data, shards, tmp_path / "run", seed=0)
     assert stream is not None
@@ -154,7 +156,7 @@ def test_a_stream_lifts_as_the_corpus_does(shards: Path, tmp_path: Path) -> None
             compared += 1
             for name in Motion._fields:
                 assert np.allclose(getattr(clip.motion, name), getattr(motion, name), atol=1e-4), name
-    assert compared == len(corpus.lengths) and not by_picture  # none is held out of one and not of the other
+    assert compared == len(corpus.lengths) and not by_picture  # both hold out the same clips
 
 
 def test_a_broken_member_is_skipped_named_and_counted(
@@ -194,7 +196,7 @@ def refuse(number: int) -> dict[str, np.ndarray]:
     raise UserError(f"batch {number} cannot be drawn")
 
 
-def test_an_error_of_a_worker_is_raised_by_the_trainer() -> None:
+def test_an_error_in_a_worker_is_raised_in_the_trainer() -> None:
     loader = BackgroundBatches(refuse, start=3)
     try:
         with pytest.raises(UserError, match="batch 3 cannot be drawn"):

@@ -1,4 +1,4 @@
-"""Two gloo processes, and micro-batches, give the gradients of one process with the joint batch."""
+"""Two Gloo processes, and micro-batches, give the gradients of one process with the joint batch."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from liveportrait.training.stage_one.warm_start import RenderTrainer
 CPU = torch.device("cpu")
 BATCH = 4
 KINDS = ("motion", "render", "joint")
-# Of a tensor's gradient, in float32. The order of a batch's samples alone, in one process, changes some by 3e-3; what
-# a wrong average or the statistics of half a batch would change is far more.
+# Relative, for a tensor's gradient in float32. In one process, merely reordering a batch changes some by 3e-3; a wrong
+# average, or the statistics of half a batch, would change far more.
 TOLERANCE = 5e-3
 PLAIN = Schedule(samples=1000, batch=BATCH, learning_rate=1e-3, warmup_steps=1)
 
@@ -52,7 +52,7 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def record_gradients(state: TrainingState) -> dict[str, Tensor]:
-    """Filled when the optimisers step, with what they were given."""
+    """A dictionary that is filled with the gradients when the optimisers step."""
     seen: dict[str, Tensor] = {}
 
     def record(name: str, module: nn.Module) -> None:
@@ -67,7 +67,7 @@ def record_gradients(state: TrainingState) -> dict[str, Tensor]:
 
 
 def step_of(kind: str, corpus: Corpus, folder: Path, accumulate: int = 1) -> dict[str, Tensor]:
-    """The gradients of the first step of a real phase; nothing in it is drawn at random."""
+    """The gradients of the first step of a real phase, without random augmentation."""
     schedule = dataclasses.replace(PLAIN, accumulate=accumulate)
     config = StageOneConfig(
         output=str(folder / f"{kind}-{distributed.rank()}of{distributed.world_size()}-{accumulate}"),
@@ -75,7 +75,7 @@ def step_of(kind: str, corpus: Corpus, folder: Path, accumulate: int = 1) -> dic
         checkpoint_seconds=1e9,
         render=(RenderSettings(64, schedule),),
     )
-    torch.manual_seed(distributed.rank() if kind == "render" else 0)  # starts are made equal
+    torch.manual_seed(distributed.rank() if kind == "render" else 0)  # the phase must make the starts equal
     if kind == "motion":
         network = weights.load("compact").motion.requires_grad_(True)  # trained: random ones amplify rounding
         modules: dict[str, nn.Module] = {"motion": network.train()}
@@ -116,7 +116,7 @@ def step_of(kind: str, corpus: Corpus, folder: Path, accumulate: int = 1) -> dic
 
 
 def joint_trainer() -> JointTrainer:
-    """F, M, W, G of the published architecture, small, against discriminators; no random transform."""
+    """Small F, M, W and G of the published architecture against discriminators, without random transforms."""
     networks = build(SMALL_BASE)
     for module in networks.modules().values():
         randomise(module)
@@ -126,7 +126,7 @@ def joint_trainer() -> JointTrainer:
 
 
 def normed(norm: nn.Module, whole: Tensor, part: slice) -> dict[str, Tensor]:
-    """Output, gradients and statistics of a batch norm for a part of a batch, under a loss on the joint batch."""
+    """Output, gradients and statistics of a batch norm on a part of a batch, under a loss on the joint batch."""
     x = whole[part].clone().requires_grad_()
     out = norm(x)
     (out * torch.linspace(-1, 2, whole.numel()).view_as(whole)[part]).sum().backward()
@@ -179,7 +179,7 @@ def two(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Each tensor within TOLERANCE of the other's length."""
+    """Assert that tensors differ by at most TOLERANCE times their norm."""
     assert found.keys() == wanted.keys()
     largest = max(float(value.norm()) for value in wanted.values())
     for name, value in wanted.items():
@@ -191,7 +191,7 @@ def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 def test_two_processes_give_the_gradients_of_one(
     two: Path, corpus_folder: Path, tmp_path: Path, kind: str
 ) -> None:
-    """M with batch norms; F, W and G; all of them with volumes, batch norms and discriminators."""
+    """M with batch norms; F, W and G; and all four with volumes, batch norms and discriminators."""
     wanted = step_of(kind, load_corpus(corpus_folder), tmp_path)
     assert sum(bool(value.any()) for value in wanted.values()) > 0.9 * len(wanted)
     for rank in range(2):
@@ -212,8 +212,8 @@ def test_a_synchronised_norm_is_the_norm_of_the_joint_batch(two: Path) -> None:
         )
 
 
-def test_micro_batches_give_the_gradients_of_the_whole(corpus_folder: Path, tmp_path: Path) -> None:
-    """F, W and G of the compact model have no batch norm; where there is one, its statistics are a micro-batch's."""
+def test_micro_batches_give_the_gradients_of_the_joint_batch(corpus_folder: Path, tmp_path: Path) -> None:
+    """With the compact F, W and G, which have no batch norm: its statistics would be those of a micro-batch."""
     corpus = load_corpus(corpus_folder)
     assert_same(step_of("render", corpus, tmp_path, accumulate=2), step_of("render", corpus, tmp_path))
 
@@ -233,7 +233,7 @@ schedule = { samples = 12, batch = 4, learning_rate = 1e-4, warmup_steps = 1 }
 
 
 def test_torchrun_trains_as_one_process_does(tmp_path: Path) -> None:
-    """Two processes from the command line: one log, one checkpoint, and the way that one process goes."""
+    """Two processes from the command line write one log and one checkpoint, and take the path of a single process."""
     make_shard(tmp_path / "a.tar", clips=4, pictures=4)
     (tmp_path / "tiny.toml").write_text(CONFIG)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

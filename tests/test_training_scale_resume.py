@@ -1,4 +1,4 @@
-"""Killed in the middle of each phase and started again, a run ends where an uninterrupted one does."""
+"""A run that is killed in each phase and restarted ends where an uninterrupted one does."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ PHASES = {"motion": 6, "render-0": 6, "joint": 5}  # and their steps
 
 
 def written(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says about its run."""
+    """A checkpoint's metadata about its run."""
     with checkpoint.open("rb") as stored:  # opened once: the run may replace the file at any time
         header = json.loads(stored.read(int.from_bytes(stored.read(8), "little")))
     return json.loads(header["__metadata__"]["state"])
 
 
 def kill_at(command: list[str], checkpoint: Path, step: int) -> None:
-    """Run a command, and kill it without warning once the checkpoint has come to a step."""
+    """Run a command, and kill it without warning once the checkpoint has reached a step."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         while not (checkpoint.exists() and written(checkpoint)["step"] >= step):
@@ -99,11 +99,11 @@ def phase_of(folder: Path, **schedule: int) -> tuple[Phase, nn.Module]:
 
 
 def losses_of(network: nn.Module) -> Losses[Tensor]:
-    """The sum of what the network makes of a batch."""
+    """The sum of the network's outputs for a batch."""
     return lambda batch: [Objective("n", network(batch).sum(), {})]
 
 
-def test_a_checkpoint_says_what_made_it(tmp_path: Path) -> None:
+def test_a_checkpoint_records_what_wrote_it(tmp_path: Path) -> None:
     phase, network = phase_of(tmp_path)
     phase.data_digest = "abc"
     phase.turn(torch.ones(4, 2), losses_of(network))
@@ -114,7 +114,7 @@ def test_a_checkpoint_says_what_made_it(tmp_path: Path) -> None:
     assert (about["step"], about["samples"]) == (1, 4)
 
 
-def test_what_was_logged_after_the_last_checkpoint_is_forgotten(tmp_path: Path) -> None:
+def test_the_log_is_cut_back_to_the_last_checkpoint(tmp_path: Path) -> None:
     phase, network = phase_of(tmp_path)
     for _ in range(2):
         phase.turn(torch.ones(4, 2), losses_of(network))

@@ -1,4 +1,4 @@
-"""The training of V: synthetic people whose lips follow how loud they are."""
+"""The training of V on synthetic people whose lips follow their loudness."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from liveportrait.motion.voice import Voice
 from liveportrait.networks.voice.speech import BANDS, OUTPUTS, SpeechSizes
 from liveportrait.networks.voice.sync import SyncScorer
 from liveportrait.training.config import Schedule
-from liveportrait.training.speech.calibration import CLOSURES, calibrated, closing, heard
+from liveportrait.training.speech.calibration import CLOSURES, calibrated, closing, predicted
 from liveportrait.training.speech.examples import Examples, of_tract, usual_levels, varied
 from liveportrait.training.speech.free import blinks_of, fit_free
 from liveportrait.training.speech.run import SpeechConfig, train, train_scorer
@@ -25,7 +25,7 @@ FRAMES = 150
 
 
 def clip(seed: int) -> SpeechClip:
-    """Six seconds of a hoarse buzz that swells and fades, and lips that open with it; a nod, and two blinks."""
+    """Six seconds of a hoarse buzz of varying loudness, lips that open with it, a nod and two blinks."""
     rng = np.random.default_rng(seed)
     knots = rng.uniform(0, 1, 60) * (rng.random(60) < 0.7)
     times = np.arange(FRAMES) / 25
@@ -65,7 +65,7 @@ def settings(folder: Path, steps: int) -> SpeechConfig:
     )
 
 
-def test_it_learns_and_a_stopped_run_goes_on_as_if_it_had_not(
+def test_v_learns_and_a_stopped_run_resumes_exactly(
     tmp_path: Path, people: list[SpeechClip], examples: Examples
 ) -> None:
     levels = usual_levels(people)
@@ -78,7 +78,7 @@ def test_it_learns_and_a_stopped_run_goes_on_as_if_it_had_not(
         pass
 
     def until(count: int) -> Examples:
-        """Examples that end after so many batches, as if the run were killed."""
+        """Examples that stop after `count` batches, as if the run were killed."""
         short = Examples.__new__(Examples)
         short.__dict__.update(examples.__dict__)
 
@@ -103,14 +103,14 @@ def test_it_learns_and_a_stopped_run_goes_on_as_if_it_had_not(
     stranger = clip(9)
     answer = voice.speak(stranger.sound).lips.numpy()
     assert np.corrcoef(answer, stranger.openings)[0, 1] > 0.6
-    assert velocity_ratio(heard(voice, stranger)[:, 0].numpy(), stranger.openings) > 0.2
+    assert velocity_ratio(predicted(voice, stranger)[:, 0].numpy(), stranger.openings) > 0.2
     path = tmp_path / "voice.safetensors"
     voice.save(path, {"examples": 1})
     again = Voice.load(path).speak(stranger.sound).lips.numpy()
     assert np.abs(answer - again).max() < 0.02  # float16
 
 
-def test_the_scorer_tells_the_true_moment(
+def test_the_scorer_finds_the_true_offset(
     tmp_path: Path, people: list[SpeechClip], examples: Examples
 ) -> None:
     levels = usual_levels(people)
@@ -128,11 +128,11 @@ def test_the_scorer_tells_the_true_moment(
     assert figures["real_told"] > 0.75 and 0 <= figures["pauses"] <= 1
 
 
-def test_clips_too_short_to_be_judged_count_for_nothing() -> None:
+def test_clips_too_short_to_score_do_not_count() -> None:
     assert sync(SyncScorer(), [(torch.zeros(20, 128), torch.zeros(10, 28))]).margin == 0
 
 
-def test_closures_are_told_by_their_length() -> None:
+def test_closures_are_classified_by_their_length() -> None:
     true = np.full(100, 0.3, np.float32)
     true[20:23], true[60:80] = 0, 0
     only_pause = np.full(100, 0.3, np.float32)
@@ -141,7 +141,7 @@ def test_closures_are_told_by_their_length() -> None:
     assert closures_found(only_pause, true) == ([True], [False])
 
 
-def test_blinks_are_counted_and_closed_eyes_are_none(people: list[SpeechClip]) -> None:
+def test_blinks_are_counted_but_not_closed_eyes(people: list[SpeechClip]) -> None:
     closed = people[0].scores[:, 9]
     assert len(blinks_of(closed)) == 2
     assert blinks_of(np.ones(100)) == []
@@ -150,7 +150,7 @@ def test_blinks_are_counted_and_closed_eyes_are_none(people: list[SpeechClip]) -
     assert (free.hazard > 0).all()
 
 
-def test_lips_that_hesitate_are_closed() -> None:
+def test_barely_open_lips_are_closed() -> None:
     true = np.abs(np.sin(np.arange(200) / 3)).astype(np.float32) * 0.3
     shy = 0.06 + 0.6 * true  # never closed
     zone, faster = closing([(shy, true)])
@@ -161,14 +161,14 @@ def test_lips_that_hesitate_are_closed() -> None:
     assert closing([(paused + 0.1, paused)])[0] == 0
 
 
-def test_codes_are_left_out_all_along() -> None:
+def test_codes_are_dropped_for_the_entire_window() -> None:
     codes = varied(torch.ones(60, 256), np.random.default_rng(0))[:, 128:]
     left_out = (codes == 0).all(0)
     assert 0.05 < left_out.float().mean() < 0.3
     assert (codes[:, ~left_out] != 0).all()
 
 
-def test_another_throat_moves_the_bands(examples: Examples) -> None:
+def test_another_vocal_tract_shifts_the_bands(examples: Examples) -> None:
     steps = torch.zeros(4, 128)
     steps[:, [20, 84]] = 1  # one band of both columns
     longer, shorter, same = (of_tract(steps, stretch).view(4, 2, 64) for stretch in (0.9, 1.1, 1.0))

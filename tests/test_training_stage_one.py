@@ -1,4 +1,4 @@
-"""Stage one end to end on drawn faces: files on disk, exact resume, weights that load and render."""
+"""Stage one end to end on drawn faces: files on disk, exact resuming, weights that load and render."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_export_shifts_the_mask(folder: Path, trained: Path) -> None:
     assert torch.allclose(bias, torch.tensor([0.0] * 12 + [0.5] * 4), atol=1e-3)
 
 
-def test_a_last_phase_may_teach_g_alone_on_the_mean_of_two_warps(folder: Path, trained: Path) -> None:
+def test_a_last_phase_may_train_g_alone_on_the_average_of_two_ws(folder: Path, trained: Path) -> None:
     out = folder / "finished"
     shutil.copytree(folder / "out", out)
     finish = folder / "finish.toml"
@@ -115,7 +115,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
     dies_at: int,
     last: str,
 ) -> None:
-    """The run dies while writing a later checkpoint; the one before it must suffice."""
+    """The run dies while writing a later checkpoint; the one before it must be enough."""
     out = folder / f"again-{part}"
     shutil.copytree(folder / "out" / "corpus", out / "corpus")
     if part == "render":
@@ -138,7 +138,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
     assert gap < 1e-6
 
 
-def test_rendering_without_the_motion_it_needs_says_so(folder: Path, trained: Path) -> None:
+def test_rendering_without_a_trained_m_is_refused(folder: Path, trained: Path) -> None:
     out = folder / "no-motion"
     shutil.copytree(folder / "out" / "corpus", out / "corpus")
     with pytest.raises(UserError, match="--part motion"):
@@ -156,14 +156,14 @@ def test_rendering_without_the_motion_it_needs_says_so(folder: Path, trained: Pa
         ("threads = ", "TOML"),
     ],
 )
-def test_a_wrong_configuration_names_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
+def test_a_wrong_configuration_is_an_error_that_names_the_key(tmp_path: Path, text: str, named: str) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text(text)
     with pytest.raises(UserError, match=named):
         load_config(path)
 
 
-def test_shards_that_are_not_there_are_an_error(tmp_path: Path) -> None:
+def test_missing_shards_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / "empty.toml"
     path.write_text('[data]\nshards = ["nowhere/*.tar"]')
     with pytest.raises(UserError, match="nowhere"):

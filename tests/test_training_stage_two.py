@@ -1,4 +1,4 @@
-"""Stage two: its losses by hand, and whole runs on drawn faces with small networks of both architectures."""
+"""Stage two: its losses by hand, and complete runs on drawn faces with small networks of both architectures."""
 
 from __future__ import annotations
 
@@ -109,12 +109,12 @@ FROZEN = ("appearance", "motion", "warping", "generator")
 
 
 def landmarks_of(*shifts: tuple[float, float]) -> torch.Tensor:
-    """Landmarks (B,111,2) px of the canonical face looking ahead, moved by shifts in px."""
+    """Landmarks (B,111,2) px of the frontal canonical face, moved by shifts in px."""
     return torch.from_numpy(np.stack([project(turn(0, 0, 0), 8.0, np.array(shift)) for shift in shifts]))
 
 
 def a_bank(clips: int, frames: int, effect: np.ndarray | None = None) -> MotionBank:
-    """Random motions whose keypoints follow random openings by `effect` (3,21,3) in the head's frame."""
+    """Random motions whose keypoints follow random openings through `effect` (3,21,3) in the head's frame."""
     rng = np.random.default_rng(0)
     count = clips * frames
     openings = rng.uniform(0, 0.5, (count, 3)).astype(np.float32)
@@ -131,14 +131,14 @@ def a_bank(clips: int, frames: int, effect: np.ndarray | None = None) -> MotionB
     return MotionBank(motion, torch.from_numpy(openings), frames)
 
 
-def test_openings_are_those_that_the_face_mesh_is_measured_by() -> None:
+def test_openings_equal_those_of_the_face_mesh() -> None:
     mesh = np.concatenate([canonical_face().vertices, np.zeros((10, 3), np.float32)])
     some = mesh + np.random.default_rng(1).normal(0, 0.2, mesh.shape).astype(np.float32)
     expected = np.concatenate([eye_ratios(some), lip_ratio(some)])
     assert np.abs(ratios_of(some[None, list(MESH_ROWS), :2])[0] - expected).max() < 1e-5
 
 
-def test_what_lies_in_the_region_does_not_count() -> None:
+def test_pixels_inside_the_region_do_not_count() -> None:
     picture, recon = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
     picture[..., :2] = 0.8  # the left half differs by 0.8, and
     picture[..., 3] = 0.3  # the last column by 0.3
@@ -150,7 +150,7 @@ def test_what_lies_in_the_region_does_not_count() -> None:
     )
 
 
-def test_flow_is_measured_from_rest_or_from_another_flow() -> None:
+def test_flow_is_measured_from_the_identity_or_from_another_flow() -> None:
     grid = pixel_grid(8, 8, torch.device("cpu"))[None]
     flow = grid + torch.tensor([0.03, 0.04])
     weight = torch.zeros(1, 8, 8)
@@ -159,7 +159,7 @@ def test_flow_is_measured_from_rest_or_from_another_flow() -> None:
     assert flow_length(flow, weight, flow).item() == pytest.approx(0, abs=2e-3)
 
 
-def test_regions_hold_shoulders_and_border_and_free_what_shall_change() -> None:
+def test_regions_keep_shoulders_and_border_and_free_what_may_change() -> None:
     landmarks, still = landmarks_of((0, -20)), torch.zeros(1, 2)
     head = head_mask(landmarks, still, 64)
     inside = (landmarks[0] / 4).long()
@@ -218,7 +218,7 @@ def test_the_closed_form_finds_how_keypoints_follow_openings() -> None:
     assert offset[:, 1].abs().max() < 1e-6
 
 
-def test_learning_the_closed_form_brings_a_module_close_to_the_closed_form() -> None:
+def test_a_module_learns_the_closed_form() -> None:
     effect = np.zeros((3, 21, 3), np.float32)
     effect[2, 13, 1] = 0.6
     bank = a_bank(30, 8, effect)
@@ -233,17 +233,17 @@ def test_learning_the_closed_form_brings_a_module_close_to_the_closed_form() -> 
     assert (found - truth)[:, 13].abs().mean() < 0.3 * truth[:, 13].abs().mean()
 
 
-def test_a_response_is_inverted() -> None:
+def test_request_for_inverts_the_response() -> None:
     rng = np.random.default_rng(0)
     own, asked = (torch.from_numpy(rng.uniform(0, 1, 500).astype(np.float32)) for _ in range(2))
     response = fit_response(
         own, asked, 0.05 + 0.5 * asked + 0.2 * own
-    )  # a face that opens half as far as asked
+    )  # a face that opens half as far as requested
     request = response.request_for(torch.tensor([0.0, 0.5]), torch.tensor([0.3, 0.3]))
     assert torch.allclose(request, torch.tensor([0.5, 0.3]), atol=0.02)
 
 
-def test_rendered_pictures_are_read_back(tmp_path: Path) -> None:
+def test_rendered_openings_are_read_back_as_saved(tmp_path: Path) -> None:
     picture = np.ascontiguousarray(astronaut()[:256, 100:356])
     openings = measured_openings(default_analyzer(), picture)
     assert openings is not None and openings[:2].min() > 0.1 and openings.max() < 0.6
@@ -289,7 +289,7 @@ def compact_run(folder: Path, small_weights: dict[str, Path]) -> Path:
     return stage_two.run(folder / "tiny.toml", str(small_weights["small-compact"]), str(folder / "compact"))
 
 
-def test_draws_are_in_range_and_of_other_people(folder: Path) -> None:
+def test_drives_are_in_range_and_from_one_clip(folder: Path) -> None:
     build_corpus([folder / "a.tar"], folder / "corpus", 6, one_in=1000, seed=0)
     bank = a_bank(3, 4)
     sampler = SourceSampler(load_corpus(folder / "corpus"), bank, DriveMix(), 400, highest=0.8)
@@ -343,7 +343,7 @@ def test_a_run_adds_modules_and_changes_nothing_else(
     assert described.metadata.training["samples"] == 3 and "stage_two" in described.metadata.training
 
 
-def test_curves_name_every_term(compact_run: Path) -> None:
+def test_curves_have_every_term(compact_run: Path) -> None:
     for part, terms in (
         ("reader", ("eyes", "lips", "held_out/eyes_error")),
         ("stitching-flow", ("still", "face", "regularity", "held_out/still")),
@@ -392,7 +392,7 @@ def test_a_run_can_start_from_another(
     assert 0 < gap < 0.02
 
 
-def test_gradients_reach_the_module_alone(folder: Path, compact_run: Path) -> None:
+def test_gradients_reach_only_the_module(folder: Path, compact_run: Path) -> None:
     config = dataclasses.replace(load_config(folder / "tiny.toml"), output=str(compact_run.parent))
     run = stage_two.StageTwo(config, str(compact_run), folder, None)
     module = run.networks.networks.lip_retargeting
@@ -433,7 +433,7 @@ def test_impossible_requests_are_refused(
         path.write_text((CONFIG + FLOW).replace(old, new, 1))
         with pytest.raises(UserError, match=message):
             load_config(path)
-    with pytest.raises(UserError, match="only compact weights tell their flow"):
+    with pytest.raises(UserError, match="only compact weights expose their flow"):
         base = str(small_weights["small-base"])
         stage_two.run(folder / "tiny.toml", base, str(tmp_path / "base"), part="stitching")
     with pytest.raises(UserError, match="no trained eyes"):

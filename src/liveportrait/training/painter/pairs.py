@@ -1,8 +1,8 @@
 """Pairs for the painter of mouths, rendered once and cut to patches.
 
-A pair is a source and a target that show one person: frames of a clip, or a picture and itself with its lips brought
-together. The jobs are the corpus's clips in a fixed random order; chunks of them are files, each written whole, so that
-several processes share the work and a killed one goes on where it stopped.
+A pair is a source and a target of the same person: frames of a clip, or a picture and a copy with its lips brought
+together. The corpus's clips are processed in a fixed random order, in chunks. Each chunk becomes one file that appears
+only when complete, so several processes can share the work and a killed one continues where it stopped.
 """
 
 import os
@@ -40,24 +40,24 @@ from liveportrait.training.data.corpus import Clip, Corpus
 from liveportrait.training.painter.patches import CLOSED, REAL
 from liveportrait.types import Array
 
-CHUNK = 40  # clips and pictures of one file
-TARGETS = 5  # of each source
-OPENING_COUNTS = 2.5  # weight of an opening, distances of the eyes, among what a mouth does
-LIKE = 0.03  # odds of a target that looks like its source, in the unit of `_differences`
-PARTED = 0.1  # opening of a mouth, distances of the eyes, from which on a frame is open
-GREY, RECOLOURED = 0.13, 0.4  # shares of the pairs without colour, and in other light
+CHUNK = 40  # clips and pictures per file
+MAX_TARGETS = 5  # per source
+OPENING_WEIGHT = 2.5  # of the opening, in eye distances, among the numbers of `_mouth_states`
+SAME_ODDS = 0.03  # odds of a target whose mouth is like its source's, in units of `_mouth_states`
+MIN_OPEN = 0.1  # opening of an open mouth, in eye distances
+GREY, RECOLOURED = 0.13, 0.4  # cumulative shares of the pairs without colour, and with changed colours
 MOVED = 0.6  # share of the pictures whose head is moved
-# share of driven lips that are not quite the target's, and how far off, head's scales
-JITTER = (0.03, 0.03, 0.05, 0.03)  # of a patch's place: shifts in half widths, log of size, radians
+JITTER = (0.03, 0.03, 0.05, 0.03)  # of a patch's placement: two shifts in half widths, log of size, radians
 MIDDLE_LIPS = [MESH_ROWS.index(row) for row in (13, 14)]
 MOUTH_ENDS = [MESH_ROWS.index(row) for row in (61, 291)]
 EYE_ENDS = [MESH_ROWS.index(row) for row in (33, 263)]
-GUESSED, GUESS = 0.35, 0.012
+# Share of driven lips that differ from the target's, and by how much (standard deviation, in head scales).
+LIP_NOISE_SHARE, LIP_NOISE = 0.35, 0.012
 
 
 @dataclass
 class _Job:
-    """Sources of one person, and targets of them."""
+    """Sources and targets of one person."""
 
     sources: list[Tensor] = field(default_factory=list)  # (1,256,256,3) uint8
     source_motions: list[Motion] = field(default_factory=list)
@@ -76,9 +76,9 @@ def render_pairs(
     parts: int = 1,
     exact: bool = False,
 ) -> None:
-    """Render the chunks that are not there yet; of several processes, number `part` of `parts` takes its share.
+    """Render the missing chunks: this process's share of them, as number `part` of `parts` processes.
 
-    With `exact` nothing is augmented: for held-out people.
+    With `exact` nothing is augmented, for held-out people.
     """
     folder.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(seed).permutation(len(corpus.lengths))
@@ -100,10 +100,10 @@ def render_pairs(
 
 def _jobs(clip: Clip, rng: np.random.Generator, exact: bool) -> Iterator[_Job]:
     """The job of a clip, or of a picture with parted lips."""
-    state = _states(clip)
-    opening = state[:, 0] / OPENING_COUNTS
+    state = _mouth_states(clip)
+    opening = state[:, 0] / OPENING_WEIGHT
     job = _Job()
-    flip, colour = _look(rng, exact)
+    flip, colour = _random_look(rng, exact)
 
     def add(frame: int, own: bool = False, meeting: float | None = None) -> tuple[Tensor, Motion] | None:
         picture, landmarks, motion = clip.frame(frame)
@@ -133,19 +133,19 @@ def _jobs(clip: Clip, rng: np.random.Generator, exact: bool) -> Iterator[_Job]:
     if len(clip) >= 4:
         by_opening = np.argsort(opening)
         for source in (by_opening[0], by_opening[len(clip) // 4], rng.integers(len(clip)), by_opening[-1]):
-            odds = (np.abs(state - state[source]).sum(1) + LIKE) ** 1.5
+            odds = (np.abs(state - state[source]).sum(1) + SAME_ODDS) ** 1.5
             odds[source] = 0
-            count = min(TARGETS, len(clip) - 1)
+            count = min(MAX_TARGETS, len(clip) - 1)
             pair(int(source), rng.choice(len(clip), count, replace=False, p=odds / odds.sum()))
-    opened = rng.permutation(np.flatnonzero(opening > PARTED) if len(clip) > 1 else np.arange(1))
+    opened = rng.permutation(np.flatnonzero(opening > MIN_OPEN) if len(clip) > 1 else np.arange(1))
     for source in opened[: 1 if exact else 3]:
-        others = rng.permutation(opened)[: min(TARGETS - 1, len(opened) - 1)]
+        others = rng.permutation(opened)[: min(MAX_TARGETS - 1, len(opened) - 1)]
         pair(int(source), np.array([source, *others]), meeting=float(rng.uniform(0.05, 0.45)))
     if job.targets:
         yield job
 
 
-def _look(rng: np.random.Generator, exact: bool) -> tuple[bool, ColourChange | None]:
+def _random_look(rng: np.random.Generator, exact: bool) -> tuple[bool, ColourChange | None]:
     """Whether a job is mirrored, and its colours."""
     flip, chance = bool(rng.random() < 0.5), rng.random()
     if exact:
@@ -155,8 +155,8 @@ def _look(rng: np.random.Generator, exact: bool) -> tuple[bool, ColourChange | N
     return flip, random_colour(rng) if chance < RECOLOURED else None
 
 
-def _states(clip: Clip) -> Array:
-    """What a mouth does in each frame (T,3): opening, width, smile, in units of like weight."""
+def _mouth_states(clip: Clip) -> Array:
+    """The state of the mouth in each frame (T,3): opening, width and smile, scaled to comparable weights."""
     points = clip.landmarks
     unit = np.linalg.norm(points[:, EYE_ENDS[0]] - points[:, EYE_ENDS[1]], axis=1)
     opening, width = (
@@ -164,20 +164,20 @@ def _states(clip: Clip) -> Array:
         for a, b in (MIDDLE_LIPS, MOUTH_ENDS)
     )
     smile = clip.blendshapes[:, list(MOUTH_SMILE)].mean(1)
-    return np.stack([OPENING_COUNTS * opening, 1.2 * width, 0.5 * smile], 1)
+    return np.stack([OPENING_WEIGHT * opening, 1.2 * width, 0.5 * smile], 1)
 
 
 @torch.no_grad()
 def _cut(
     networks: Networks, job: _Job, rng: np.random.Generator, exact: bool
 ) -> dict[str, NDArray[np.generic]]:
-    """The patches (N,13,64,80) uint8 of source, warped source, first painting, target and mask, and what goes along."""
+    """Patches (N,13,64,80) uint8 of source, warped source, first painting, target and mask, with shapes and cues."""
     to_tensor = lambda pictures: torch.cat(pictures).permute(0, 3, 1, 2).float() / 255  # noqa: E731
     sources, targets = to_tensor(job.sources), to_tensor(job.targets)
     features = networks.appearance(sources)
     source_pose = pose_of(Motion.cat(job.source_motions))
     true = Motion.cat(job.motions)
-    driven = true if exact else _guessed(true, rng)
+    driven = true if exact else _perturb_lips(true, rng)
     pose, true_pose = pose_of(driven), pose_of(true)
     records = []
     for rows in np.array_split(np.arange(len(targets)), -(-len(targets) // 4)):
@@ -188,7 +188,7 @@ def _cut(
         painting, logits = networks.generator.layers(warped)  # type: ignore[operator]
         mask = logits.sigmoid()
         first = mask * warped["image"] + (1 - mask) * painting
-        place = mouth_patch(goal) if exact else _jittered(mouth_patch(goal), rng)
+        place = mouth_patch(goal) if exact else _jitter(mouth_patch(goal), rng)
         source_place = mouth_patch(own)
         cut = place.cut(torch.cat([warped["image"], first, targets[rows], mask], 1))
         patches = torch.cat([source_place.cut(sources[owners]), cut], 1)
@@ -207,18 +207,20 @@ def _cut(
     return {name: torch.cat([record[name] for record in records]).numpy() for name in records[0]}
 
 
-def _guessed(motion: Motion, rng: np.random.Generator) -> Motion:
-    """The motion with some of the lips a little off, as those that another face moves are."""
+def _perturb_lips(motion: Motion, rng: np.random.Generator) -> Motion:
+    """The motion with some of the lips slightly displaced, as when another face drives them."""
     noise = (
-        rng.normal(size=(motion.batch, len(MOUTH), 2)) * GUESS * (rng.random((motion.batch, 1, 1)) < GUESSED)
+        rng.normal(size=(motion.batch, len(MOUTH), 2))
+        * LIP_NOISE
+        * (rng.random((motion.batch, 1, 1)) < LIP_NOISE_SHARE)
     )
     expression = motion.expression.clone()
     expression[:, list(MOUTH), :2] += torch.from_numpy(noise).float()
     return motion._replace(expression=expression)
 
 
-def _jittered(patch: Patch, rng: np.random.Generator) -> Patch:
-    """The patch not quite where the keypoints say."""
+def _jitter(patch: Patch, rng: np.random.Generator) -> Patch:
+    """The patch, slightly misplaced relative to the keypoints."""
     count = len(patch.centre)
     right, down, size, angle = torch.from_numpy(
         rng.normal(size=(4, count)).astype(np.float32).clip(-2, 2)

@@ -1,7 +1,8 @@
-"""Trains the painter of mouths: pairs are rendered once and cut to patches, then a small network learns from those.
+"""Trains the painter of mouths: pairs are rendered once and cut to patches, from which a small network learns.
 
-A patch is a thirteenth of a crop, and the network a twentieth of what a frame costs, so a core sees ten times as many
-samples in an hour as whole frames would be. No judge: it costs exactness, and brings nothing in that time.
+A patch is a thirteenth of a crop, and the network costs a twentieth of a frame, so in an hour one core trains on ten
+times as many samples as with entire frames. There is no discriminator: it makes the result less exact, and in that
+time it improves nothing.
 """
 
 import dataclasses
@@ -43,11 +44,12 @@ from liveportrait.training.phase import Terms, network_phase, weighted
 
 NAME = "mouth_painter"
 VALIDATE_EVERY = 1000  # steps
-MEASURED = 80  # pairs of each kind in a validation
-MIDDLE = (..., slice(8, 56), slice(8, 72))  # of a patch: its edges are hardly painted
-OUTSIDE, NEAR, INSIDE = 0.5, 1.0, 2.0  # how much places of a patch count
-OPEN, SHUT = 0.09, 0.045  # openings, half widths of the patch
-BATCH = 32  # of the measured patches
+VALIDATION_PAIRS = 80  # of each kind
+MIDDLE = (..., slice(8, 56), slice(8, 72))  # of a patch, whose edges are hardly painted
+# Weights of a patch's pixels: everywhere, and in addition near and inside the mouth.
+EVERYWHERE, NEAR, INSIDE = 0.5, 1.0, 2.0
+OPEN, SHUT = 0.09, 0.045  # openings, in half widths of the patch
+BATCH = 32  # of patches to measure
 LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 Part = Literal["all", "pairs", "train", "export"]
 
@@ -64,7 +66,7 @@ class PainterWeights(LossWeights):
 
 @dataclass(frozen=True)
 class PainterConfig(RunConfig):
-    """The training of the painter of mouths."""
+    """Settings for the training of the painter of mouths."""
 
     output: str = "runs/painter"
     average_decay: float = 0.999
@@ -82,10 +84,10 @@ def run(
     part: Part = "all",
     share: tuple[int, int] = (0, 1),
 ) -> Path:
-    """Render the pairs, train on them, and write the weights with the painter in them; all go on where they stopped.
+    """Render the pairs, train on them, and write the weights with the painter in them; each continues where it stopped.
 
-    `share` is the number of this process, and of how many, that render. Part "train" may run while they do: it reads
-    new pairs as they come. Raises UserError where no shard matches, and for weights of another architecture.
+    `share` is the number of this process and the count of all processes that render. Part "train" may run meanwhile:
+    it picks up new pairs. Raises `UserError` if no shard matches, and for weights of another architecture.
     """
     config = read_run(PainterConfig, config_file, output)
     torch.set_num_threads(config.threads)
@@ -112,13 +114,13 @@ def render(
 
 
 def train(config: PainterConfig, pairs: PatchSet, held_out: PatchSet) -> MouthPainter:
-    """Train to the end of the schedule, or on from the checkpoint; returns the moving average."""
+    """Train to the end of the schedule, from the checkpoint if there is one; returns the moving average."""
     torch.manual_seed(config.seed)
     device = torch.device(config.device)
     painter = MouthPainter(config.sizes).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     phase, average = network_phase(NAME, NAME, painter, config, config.schedule)
     distance = PerceptualDistance().to(device)
-    meter, kinds = Meter(), groups(held_out, MEASURED)
+    meter, kinds = Meter(), groups(held_out, VALIDATION_PAIRS)
 
     def terms(batch: Patches) -> Terms:
         moved = Patches(*(part.to(device) for part in batch))
@@ -142,10 +144,10 @@ def train(config: PainterConfig, pairs: PatchSet, held_out: PatchSet) -> MouthPa
 
 
 def painting_terms(painted: Tensor, batch: Patches, distance: torch.nn.Module) -> Terms:
-    """How far patches are from their targets: the inside of the mouth counts most, the edge of a patch least."""
+    """Differences of patches from their targets; the inside of the mouth counts most, the edge of a patch least."""
     inside = inside_lips(batch.shown_shape)
     near = F.avg_pool2d(F.max_pool2d(inside, 9, 1, 4), 5, 1, 2)
-    weight = (OUTSIDE + NEAR * near + INSIDE * inside) * feather(painted.device).clamp(min=0.05)
+    weight = (EVERYWHERE + NEAR * near + INSIDE * inside) * feather(painted.device).clamp(min=0.05)
     weight = weight / weight.mean()
     gap = painted - batch.target
     sideways = (gap[..., 1:] - gap[..., :-1]).abs() * weight[..., 1:]
@@ -160,9 +162,9 @@ def painting_terms(painted: Tensor, batch: Patches, distance: torch.nn.Module) -
 
 
 def export(config: PainterConfig, weights_name: str, networks: Networks) -> Path:
-    """Write the given weights with the painter, `weights/` in the run's folder.
+    """Write the given weights with the painter added to `weights/` in the run's folder.
 
-    Raises UserError where nothing is trained.
+    Raises `UserError` if nothing is trained yet.
     """
     folder = Path(config.output)
     checkpoint = folder / f"{NAME}.safetensors"
@@ -181,15 +183,15 @@ def export(config: PainterConfig, weights_name: str, networks: Networks) -> Path
     return folder / "weights"
 
 
-def groups(pairs: PatchSet, most: int) -> dict[str, NDArray[np.int64]]:
-    """Rows of each kind of pair, evenly thinned to about `most`."""
+def groups(pairs: PatchSet, count: int) -> dict[str, NDArray[np.int64]]:
+    """Rows of each kind of pair, evenly thinned to about `count`."""
     kind, opening, own = pairs.about["kind"], pairs.opening, pairs.own_opening
     rows = {
         "opens": np.flatnonzero((kind == REAL) & (opening > OPEN) & (own < SHUT)),
         "closed_by_warp": np.flatnonzero(kind == CLOSED),
         "closes": np.flatnonzero((kind == REAL) & (opening < SHUT) & (own > OPEN)),
     }
-    return {name: found[:: max(1, len(found) // most)] for name, found in rows.items() if len(found)}
+    return {name: found[:: max(1, len(found) // count)] for name, found in rows.items() if len(found)}
 
 
 class Meter:
@@ -202,9 +204,9 @@ class Meter:
     def figures(
         self, painter: MouthPainter | None, pairs: PatchSet, rows: NDArray[np.int64], cues: bool = True
     ) -> dict[str, float]:
-        """Of repainted patches, or of the first painting: L1 between the lips, PSNR, perceptual distance, sharpness.
+        """L1 between the lips, PSNR, perceptual distance and sharpness of repainted patches, or of the first painting.
 
-        Sharpness is the Laplacian's energy around the inside, all patches together, as a share of the targets'.
+        Sharpness is the Laplacian's energy in and around the mouth, summed over all patches, over the targets'.
         """
         sums = dict.fromkeys(("inside_error", "inside", "psnr", "perceptual", "detail", "target_detail"), 0.0)
         for start in range(0, len(rows), BATCH):
@@ -229,15 +231,15 @@ class Meter:
 
 
 def repainted(painter: MouthPainter | None, batch: Patches, cues: bool = True) -> Tensor:
-    """Patches painted again (B,3,64,80), or as they were."""
+    """Repainted patches (B,3,64,80); without a painter, the first painting."""
     if painter is None:
         return batch.patches[:, 6:9]
-    told = batch.cues if cues else batch.cues.new_zeros(len(batch.cues), CUES)
-    return painter.repaint(batch.patches, batch.own_shape, batch.shape, batch.look, told)
+    given = batch.cues if cues else batch.cues.new_zeros(len(batch.cues), CUES)
+    return painter.repaint(batch.patches, batch.own_shape, batch.shape, batch.look, given)
 
 
 def laplacian(patches: Tensor) -> Tensor:
-    """Of brightness (B,1,H,W), the edges continued by zeros."""
+    """Laplacian (B,1,H,W) of the mean channel, with zero padding."""
     kernel = patches.new_tensor(LAPLACIAN)[None, None]
     return F.conv2d(patches.mean(1, keepdim=True), kernel, padding=1)
 

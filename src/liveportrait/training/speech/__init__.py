@@ -1,4 +1,4 @@
-"""V, which moves a face by a voice."""
+"""V, which moves a face from a voice."""
 
 from liveportrait.training.speech.run import run
 

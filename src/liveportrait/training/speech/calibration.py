@@ -1,4 +1,4 @@
-"""Makes a voice as lively as people are: a regression's answers, those of the least error, are too still."""
+"""Makes V as lively as people are: a regression minimises its error and so predicts too little motion."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from liveportrait.motion.voice.voice import Voice
 from liveportrait.networks.voice.speech import OUTPUTS, STYLES
 from liveportrait.types import Array
 
-MOST = 2.5  # that an output is raised by
-STRANGERS = 1.15  # strangers are answered more timidly than the people of the training
-# Share of the short closures of the training people that V shall find. It knows strangers less well: 0.85 of those of
-# people left out of a training were found with it.
+MAX_GAIN = 2.5
+STRANGERS_GAIN = 1.15  # V predicts less motion for strangers than for the people it was trained on
+# Share of the training people's short closures that V must find. For strangers it is lower: with this value, 0.85 of
+# the closures of people left out of a training were found.
 CLOSURES = 0.9
-WIDEST_ZONE = 0.25  # of how wide lips open (95 % quantile), that counts as closed
-FEWEST = 50  # frames of a clip that tells
+MAX_ZONE = 0.25  # of the lips' wide opening (95 % quantile): the largest opening to count as closed
+MIN_FRAMES = 50  # of a clip to calibrate on
 
 
-def heard(voice: Voice, clip: SpeechClip) -> Tensor:
-    """What the network says of a clip (T,28), before gain and offset."""
+def predicted(voice: Voice, clip: SpeechClip) -> Tensor:
+    """The network's prediction for a clip (T,28), before gain and offset."""
     steps = voice_steps(clip.sound, voice.mean, voice.deviation)
     with torch.no_grad():
         return voice.speech(steps[None], torch.zeros(1, STYLES))[0, ::2][: len(clip.lips)]
 
 
 def calibrated(voice: Voice, clips: Sequence[SpeechClip]) -> Voice:
-    """The voice with gains by which spread and speed of its outputs are those of the clips, in the geometric mean.
+    """The voice with gains that match its outputs to the clips, in the geometric mean of spread and speed.
 
-    They turn about the mean, so that a gain changes nothing of how far a mouth is open on average. Lips are then
-    closed where they are hardly open, see `closing`.
+    Gains apply about the mean, so that the mouth's average opening does not change. Lips that are barely open are then
+    closed, see `closing`.
     """
     pairs = [
-        (heard(voice, clip), torch.from_numpy(clip.targets)) for clip in clips if len(clip.lips) >= FEWEST
+        (predicted(voice, clip), torch.from_numpy(clip.targets))
+        for clip in clips
+        if len(clip.lips) >= MIN_FRAMES
     ]
     ratios, means = [], []
     for found, wanted in pairs:
@@ -47,7 +49,7 @@ def calibrated(voice: Voice, clips: Sequence[SpeechClip]) -> Voice:
         speed = wanted.diff(dim=0).abs().mean(0) / found.diff(dim=0).abs().mean(0).clamp(min=1e-5)
         ratios.append((spread * speed).sqrt())
         means.append(torch.stack([found.mean(0), wanted.mean(0)]))
-    gain = (STRANGERS * torch.stack(ratios).median(0).values).clamp(1.0, MOST)
+    gain = (STRANGERS_GAIN * torch.stack(ratios).median(0).values).clamp(1.0, MAX_GAIN)
     found_mean, wanted_mean = torch.stack(means).mean(0)
     assert gain.shape == (OUTPUTS,)
     offset = found_mean - wanted_mean / gain
@@ -61,15 +63,15 @@ def calibrated(voice: Voice, clips: Sequence[SpeechClip]) -> Voice:
 
 
 def closing(openings: Sequence[tuple[Array, Array]]) -> tuple[float, float]:
-    """The opening below which V's lips shall be closed, and by how much the rest is to be faster, to make up for it.
+    """The opening below which V's lips count as closed, and the factor that restores the speed lost by that.
 
-    Of openings found and true, (T,) each: V hesitates where people close their lips. The least one, in steps of 0.01,
-    at which `CLOSURES` of the short true closures are found; where there are none, 0.
+    From openings found and true, (T,) each, because V does not quite close lips where people do. The opening is the
+    smallest one, in steps of 0.01, at which `CLOSURES` of the short true closures are found; 0 if there are none.
     """
     zone, found = 0.0, [(lips.clip(0), true) for lips, true in openings]
     before = found
-    widest = WIDEST_ZONE * float(np.median([np.quantile(lips, 0.95) for lips, _ in openings]))
-    while zone < widest:
+    limit = MAX_ZONE * float(np.median([np.quantile(lips, 0.95) for lips, _ in openings]))
+    while zone < limit:
         found = [((lips - zone).clip(0), true) for lips, true in openings]
         short = [each for pair in found for each in closures_found(*pair)[1]]
         if not short or np.mean(short) >= CLOSURES:

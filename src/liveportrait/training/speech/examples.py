@@ -1,4 +1,4 @@
-"""What the speech network and the sync scorer learn from: columns and targets of clips, varied, in windows."""
+"""Examples for the speech network and the sync scorer: augmented windows of clips' sound columns and targets."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from liveportrait.networks.voice.sync import SOUND_STEPS, WINDOW
 from liveportrait.training.data.batches import generator
 from liveportrait.types import Array
 
-FRAMES = 100  # of an example: 4 s
+FRAMES = 100  # per example: 4 s
 PER_CLIP = 8  # windows of one clip in the scorer's batch
-APART = (4, 6)  # frames from one of them to the next: 0.16 s and more
-# How fast a clip is played, and its pitch with it.
-SPEEDS = (1.0, 0.92, 1.08)
-TRACTS = 0.12  # the largest change of the length of a vocal tract
-OFF = 0.4  # deviations by which codes are off, all along and at each moment
-UNTOLD = 0.15  # share of the codes that are left out, all along
-STYLED = 0.5  # share of examples with their clip's own style
+WINDOW_STEP = (4, 6)  # range of frames from one of them to the next (end excluded): 0.16 s and more
+SPEEDS = (1.0, 0.92, 1.08)  # playback speeds, which change the pitch as well
+MAX_TRACT_CHANGE = 0.12  # of the length of the vocal tract
+CODE_NOISE = 0.4  # standard deviation added to codes, once per window and once per step
+CODE_DROPOUT = 0.15  # share of the codes that are zero for an entire window
+STYLED = 0.5  # share of examples that get their clip's own style
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """A clip as V hears and should answer it: steps (2 T,256) float16 and targets (T,28)."""
+    """V's input and targets for a clip: steps (2 T,256) float16 and targets (T,28)."""
 
     steps: Tensor
     wanted: Tensor
@@ -44,7 +43,7 @@ def usual_levels(clips: Sequence[SpeechClip]) -> tuple[Array, Array]:
 
 
 def heard_clip(clip: SpeechClip, speed: float, mean: Array, deviation: Array) -> Heard:
-    """A clip played at a speed."""
+    """A clip played at a given speed."""
     count = int(len(clip.lips) / speed)
     sound = np.interp(
         np.arange(int(len(clip.sound) / speed)) * speed, np.arange(len(clip.sound)), clip.sound
@@ -73,37 +72,37 @@ class Examples:
         self.deviation = torch.cat([each[0].wanted for each in self.clips]).std(0).clamp(min=0.02)
 
     def batches(self, seed: int, size: int, start: int = 0) -> Iterator[tuple[Tensor, ...]]:
-        """Endless: steps (B,200,256), targets (B,100,28), styles (B,3) and which frames there are (B,100)."""
+        """Endless batches: steps (B,200,256), targets (B,100,28), styles (B,3), masks of existing frames (B,100)."""
         while True:
             drawn = [self._window(generator(seed, start, place)) for place in range(size)]
             yield tuple(torch.stack(parts) for parts in zip(*drawn, strict=True))
             start += 1
 
     def sync_batches(self, seed: int, size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Endless: sounds (8 B,20,128) and lips (8 B,10,28) of windows of `size` clips, each clip's together."""
-        span = PER_CLIP * APART[1] + WINDOW
+        """Endless batches: sounds (8 B,20,128) and lips (8 B,10,28) of 8 windows of each of B = `size` clips."""
+        span = PER_CLIP * WINDOW_STEP[1] + WINDOW
         while True:
             sounds, lips = [], []
             for place in range(size):
                 rng = generator(seed, start, place)
-                chosen = self._chosen(rng)
+                chosen = self._random_clip(rng)
                 while len(chosen.wanted) < span:
-                    chosen = self._chosen(rng)
+                    chosen = self._random_clip(rng)
                 first = int(rng.integers(len(chosen.wanted) - span + 1))
                 steps = varied(chosen.steps[2 * first : 2 * (first + span)].float(), rng)[:, : 2 * BANDS]
                 wanted = chosen.wanted[first : first + span] / self.deviation
-                for begin in np.cumsum(rng.integers(*APART, PER_CLIP)) - APART[0]:
+                for begin in np.cumsum(rng.integers(*WINDOW_STEP, PER_CLIP)) - WINDOW_STEP[0]:
                     sounds.append(steps[2 * begin : 2 * begin + SOUND_STEPS])
                     lips.append(wanted[begin : begin + WINDOW])
             yield torch.stack(sounds), torch.stack(lips)
             start += 1
 
-    def _chosen(self, rng: np.random.Generator) -> Heard:
+    def _random_clip(self, rng: np.random.Generator) -> Heard:
         played = self.clips[rng.choice(len(self.clips), p=self._odds)]
         return played[rng.integers(len(played))]
 
     def _window(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        chosen = self._chosen(rng)
+        chosen = self._random_clip(rng)
         begin = int(rng.integers(max(len(chosen.wanted) - FRAMES, 0) + 1))
         part = replace(
             chosen,
@@ -118,25 +117,27 @@ class Examples:
 
 
 def varied(steps: Tensor, rng: np.random.Generator) -> Tensor:
-    """Steps (n,256) as another throat, room and microphone would give them: equalised, louder or softer, with noise.
+    """Steps (n,256) as with another vocal tract, room and microphone: equalised, louder or softer, with noise.
 
-    Codes are off, and some are left out: V fits those of its people better than those of strangers.
+    Codes get noise and dropout, because V fits those of its training people better than those of strangers.
     """
     bands, codes = steps.split([2 * BANDS, CODES], dim=1)
-    bands = of_tract(bands, float(rng.uniform(1 - TRACTS, 1 + TRACTS)))
+    bands = of_tract(bands, float(rng.uniform(1 - MAX_TRACT_CHANGE, 1 + MAX_TRACT_CHANGE)))
     knots = torch.from_numpy(rng.normal(0, 0.25, BANDS // 8 + 1).astype(np.float32))
     equaliser = torch.nn.functional.interpolate(knots[None, None], size=BANDS, mode="linear")[0, 0]
     bands = (bands + equaliser.repeat(2) + float(rng.normal(0, 0.2))) * float(np.exp(rng.normal(0, 0.1)))
     if rng.random() < 0.5:
         floor = rng.uniform(-2, -0.2) + 0.3 * rng.normal(size=tuple(bands.shape))
         bands = torch.maximum(bands, torch.from_numpy(floor.astype(np.float32)))
-    moved = torch.from_numpy(rng.normal(0, OFF, CODES) + rng.normal(0, OFF, tuple(codes.shape))).float()
-    told = torch.from_numpy(rng.random(CODES) >= UNTOLD)
-    return torch.cat([bands, (codes + moved) * told], dim=1)
+    moved = torch.from_numpy(
+        rng.normal(0, CODE_NOISE, CODES) + rng.normal(0, CODE_NOISE, tuple(codes.shape))
+    ).float()
+    kept = torch.from_numpy(rng.random(CODES) >= CODE_DROPOUT)
+    return torch.cat([bands, (codes + moved) * kept], dim=1)
 
 
 def of_tract(bands: Tensor, stretch: float) -> Tensor:
-    """Columns (n,128) whose frequencies are `stretch` times theirs (Jaitly and Hinton 2013)."""
+    """Columns (n,128) with frequencies multiplied by `stretch` (Jaitly and Hinton 2013)."""
     middles = band_edges()[1:-1]
     places = np.interp(middles / stretch, middles, np.arange(BANDS))
     below = np.minimum(places.astype(int), BANDS - 2)
@@ -146,7 +147,7 @@ def of_tract(bands: Tensor, stretch: float) -> Tensor:
 
 
 def blanked(steps: Tensor, rng: np.random.Generator) -> Tensor:
-    """Steps with two bands and two moments left out (SpecAugment, Park et al. 2019)."""
+    """Steps with two ranges of bands and two of time masked (SpecAugment, Park et al. 2019)."""
     steps = steps.clone()
     columns = steps[:, : 2 * BANDS].unflatten(1, (2, BANDS))
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Learns the free part of a voice's motion (`motion.voice.free`) from people who speak: seconds."""
+"""Fits the free part of a voice's motion (`motion.voice.free`) to people who speak, within seconds."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from liveportrait.motion.voice.voice import LOUDNESS_COLUMNS, loudness_of
 from liveportrait.networks.geometry import euler_degrees
 from liveportrait.types import Array
 
-STRIDE = 2  # frames of the labels in a step
+STRIDE = 2  # label frames per step
 RIDGE = 1e-2
-KEPT = 2000  # innovations
-LEAST = 1e-3  # of a bound
-BOUND = 0.995  # quantile of the channels' size that bounds are
-SHUT = 0.45  # score from which lids count as closed
+MAX_INNOVATIONS = 2000
+MIN_BOUND = 1e-3
+BOUND = 0.995  # quantile of a channel's magnitude that bounds it
+SHUT = 0.45  # score above which lids count as closed
 
 
 def free_channels(clip: SpeechClip) -> NDArray[np.float64]:
-    """Head in degrees, gaze and brows (T,8) at 25 frames a second, as change from the clip's median."""
+    """Head in degrees, gaze and brows (T,8) at 25 frames per second, relative to the clip's median."""
     angles = torch.stack(euler_degrees(torch.from_numpy(label_turns(clip.rotation))), dim=1).double().numpy()
     s = clip.scores.astype(np.float64)
     across = (s[:, 15] + s[:, 14] - s[:, 13] - s[:, 16]) / 2
@@ -44,7 +44,7 @@ def free_channels(clip: SpeechClip) -> NDArray[np.float64]:
         [s[:, BROW_INNER_UP], s[:, list(BROWS_OUTER_UP)].mean(1), s[:, list(BROWS_DOWN)].mean(1)], axis=1
     )
     channels = np.concatenate([angles, across[:, None], up[:, None], brows], axis=1)
-    # A blink pulls the gaze down and the brows along: between its edges they are interpolated.
+    # A blink pulls the gaze down and moves the brows: interpolate them between its edges.
     closed = s[:, list(EYE_BLINK)].mean(1) > SHUT / 2
     closed = np.convolve(closed, np.ones(5), "same") > 0
     if closed.any() and not closed.all():
@@ -55,16 +55,16 @@ def free_channels(clip: SpeechClip) -> NDArray[np.float64]:
 
 
 def loudness(clip: SpeechClip, mean: Array, deviation: Array) -> NDArray[np.float64]:
-    """How loud each step of 12.5 Hz is (n,)."""
+    """Loudness (n,) of each step, at 12.5 Hz."""
     _, power = Hearing(mean, deviation).feed(clip.sound)
-    whole = len(power) // LOUDNESS_COLUMNS
+    steps = len(power) // LOUDNESS_COLUMNS
     return np.array(
-        [loudness_of(v) for v in power[: whole * LOUDNESS_COLUMNS].view(whole, -1).mean(1).tolist()]
+        [loudness_of(v) for v in power[: steps * LOUDNESS_COLUMNS].view(steps, -1).mean(1).tolist()]
     )
 
 
 def fit_free(clips: Sequence[SpeechClip], mean: Array, deviation: Array, seed: int = 0) -> FreeNumbers:
-    """The process that these people's motion is a draw of. Regression within clips, innovations as they were."""
+    """The autoregressive process of these people's motion: a regression within clips, and its residuals."""
     known, following, all_channels = [], [], []
     for clip in clips:
         channels, loud = free_channels(clip), loudness(clip, mean, deviation)
@@ -83,15 +83,17 @@ def fit_free(clips: Sequence[SpeechClip], mean: Array, deviation: Array, seed: i
     )
     matrix = (solved / scale[:, None]).T
     innovations = outputs - inputs @ matrix.T
-    chosen = np.random.default_rng(seed).choice(len(innovations), min(KEPT, len(innovations)), replace=False)
+    chosen = np.random.default_rng(seed).choice(
+        len(innovations), min(MAX_INNOVATIONS, len(innovations)), replace=False
+    )
     picked = innovations[chosen] - innovations.mean(0)
-    bounds = np.maximum(np.quantile(np.abs(np.concatenate(all_channels)), BOUND, axis=0), LEAST)
+    bounds = np.maximum(np.quantile(np.abs(np.concatenate(all_channels)), BOUND, axis=0), MIN_BOUND)
     hazard, blink = fit_blinks(clips)
     return FreeNumbers(matrix, picked, bounds, hazard, blink)
 
 
 def fit_blinks(clips: Sequence[SpeechClip]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Blinks a second by the time since the last (6,), and the mean shape of one (17,)."""
+    """Blinks per second by time since the last one (6,), and the mean shape of a blink (17,)."""
     events, exposure = np.zeros(len(HAZARD_EDGES) + 1), np.zeros(len(HAZARD_EDGES) + 1)
     shapes, total, seconds = [], 0, 0.0
     for clip in clips:
@@ -110,7 +112,7 @@ def fit_blinks(clips: Sequence[SpeechClip]) -> tuple[NDArray[np.float64], NDArra
             if end < len(closed):
                 events[rows[-1]] += 1
     usual = total / seconds
-    hazard = (events + usual) / (exposure + 1)  # a second of the usual rate, where little was seen
+    hazard = (events + usual) / (exposure + 1)  # shrunk to the average rate where there are few data
     mean = (
         np.mean(shapes, axis=0)
         if shapes
@@ -123,11 +125,11 @@ def fit_blinks(clips: Sequence[SpeechClip]) -> tuple[NDArray[np.float64], NDArra
 
 
 def blinks_of(closed: NDArray[np.floating]) -> list[int]:
-    """Frames at which lids are closed most, one for each blink; `closed` (T,) from 0."""
+    """The frame at which lids are closed most, for each blink; `closed` (T,) is 0 for open lids."""
     found: list[int] = []
     shut = closed > SHUT
     edges = np.flatnonzero(np.diff(np.concatenate([[0], shut, [0]]).astype(int)))
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
-        if end - begin <= BLINK_RATE * 0.6:  # longer ones are eyes that are closed
+        if end - begin <= BLINK_RATE * 0.6:  # longer ones are eyes kept closed
             found.append(int(begin + np.argmax(closed[begin:end])))
     return found

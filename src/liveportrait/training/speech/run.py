@@ -1,4 +1,4 @@
-"""Trains V: the sync scorer, the speech network, the numbers of the free part, and the gains. An hour of a core."""
+"""Trains V: the sync scorer, the speech network, the free part's parameters and the gains; an hour on one core."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from liveportrait.training.phase import Objective, Terms, network_phase, weighte
 from liveportrait.training.speech.calibration import calibrated
 from liveportrait.training.speech.examples import PER_CLIP, Examples, usual_levels
 from liveportrait.training.speech.free import fit_free
-from liveportrait.training.speech.validation import correlation, speech_figures, tells
+from liveportrait.training.speech.validation import correlation, speech_figures, sync_figures
 
 NAME, SCORER = "speech", "sync"
 VALIDATE_EVERY = 200  # steps
-BETA = 0.5  # deviations from which on an error counts by its size, not by its square
-SHUT = 0.5  # deviations of the opening up to which lips count as closed
+BETA = 0.5  # standard deviations: larger errors count linearly, smaller ones by their square
+SHUT = 0.5  # standard deviations of the opening, up to which lips count as closed
 JAW = 1 + 2  # column of jawOpen among the outputs
-OTHERS = 0.2  # weight of telling a clip's windows from those of other clips
+OTHERS = 0.2  # weight of distinguishing a clip's windows from those of other clips
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class SpeechWeights(LossWeights):
 
 @dataclass(frozen=True)
 class SpeechConfig(RunConfig):
-    """The training of V."""
+    """Settings for the training of V."""
 
     output: str = "runs/speech"
     average_decay: float = 0.995
@@ -63,9 +63,9 @@ class SpeechConfig(RunConfig):
 
 
 def run(config_file: Path, output: str | None = None) -> Path:
-    """Train to the end of both schedules, or on from the checkpoints; returns the voice that was written.
+    """Train to the end of both schedules, from checkpoints if there are any; returns the path of the voice.
 
-    Raises UserError where no shard matches, or one side of the split has no clips.
+    Raises `UserError` if no shard matches, or if one side of the split has no clips.
     """
     config = read_run(SpeechConfig, config_file, output)
     torch.set_num_threads(config.threads)
@@ -74,7 +74,7 @@ def run(config_file: Path, output: str | None = None) -> Path:
     clips, held_out = (list(read_clips(shards, one_in, apart)) for apart in (False, True))
     if not clips or not held_out:
         raise UserError(
-            f"{len(clips)} clips to train on, {len(held_out)} held out: give shards of more people"
+            f"{len(clips)} clips to train on and {len(held_out)} held out: give shards of more people"
         )
     mean, deviation = usual_levels(clips)
     examples = Examples(clips, mean, deviation)
@@ -106,7 +106,7 @@ def train(
     mean: np.ndarray,
     deviation: np.ndarray,
 ) -> SpeechNetwork:
-    """The speech network's moving average."""
+    """Train the speech network; returns its moving average."""
     torch.manual_seed(config.seed)
     network = SpeechNetwork(config.sizes)
     phase, average = network_phase(NAME, NAME, network, config, config.schedule)
@@ -125,7 +125,7 @@ def train(
 
 
 def speech_terms(found: Tensor, wanted: Tensor, there: Tensor, deviation: Tensor) -> Terms:
-    """How far answers (B,T,28) are from targets, in the frames that are there (B,T)."""
+    """Loss terms of predictions (B,T,28) against targets, over the existing frames, mask `there` (B,T)."""
     found, wanted = found / deviation, wanted / deviation
     gap = F.smooth_l1_loss(found, wanted, beta=BETA, reduction="none") * there[..., None]
     change = F.smooth_l1_loss(found.diff(dim=1), wanted.diff(dim=1), beta=BETA, reduction="none")
@@ -141,7 +141,7 @@ def speech_terms(found: Tensor, wanted: Tensor, there: Tensor, deviation: Tensor
 
 
 def correlations(first: Tensor, second: Tensor, there: Tensor) -> Tensor:
-    """Of signals (B,T) over the frames that are there: (B,)."""
+    """Correlations (B,) of signals (B,T) over the existing frames."""
     share = there / there.sum(1, keepdim=True)
     a, b = (signal - (signal * share).sum(1, keepdim=True) for signal in (first, second))
     power = (a * a * share).sum(1) * (b * b * share).sum(1)
@@ -155,7 +155,7 @@ def train_scorer(
     mean: np.ndarray,
     deviation: np.ndarray,
 ) -> SyncScorer:
-    """The sync scorer's moving average."""
+    """Train the sync scorer; returns its moving average."""
     torch.manual_seed(config.seed)
     network = SyncScorer()
     phase, average = network_phase(SCORER, SCORER, network, config, config.scorer)
@@ -171,7 +171,7 @@ def train_scorer(
             (each[0].steps[:, : 2 * BANDS].float(), each[0].wanted / examples.deviation)
             for each in checks.clips
         ]
-        return tells(average, own)._asdict()
+        return sync_figures(average, own)._asdict()
 
     batches = examples.sync_batches(config.seed, phase.rank_slice.size, phase.state.step)
     phase.run(batches, losses, validate, VALIDATE_EVERY)
@@ -179,7 +179,7 @@ def train_scorer(
 
 
 def sync_loss(scores: Tensor) -> Tensor:
-    """Contrastive, both ways: of the windows of its clip each sound finds its lips, and a little of those of all."""
+    """Contrastive loss in both directions among the windows of a clip; with a small weight, also among all windows."""
     count = len(scores)
     clip = torch.arange(count) // PER_CLIP
     within = scores.masked_fill(clip[:, None] != clip, -1e9)

@@ -1,4 +1,4 @@
-"""Figures of V on people that it has not learned from."""
+"""Figures of V on people that it was not trained on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from liveportrait.training.speech.examples import Heard
 
 @torch.no_grad()
 def correlation(network: SpeechNetwork, clips: Sequence[Heard]) -> float:
-    """Of the openings with the true ones: the median over clips."""
+    """Correlation of the predicted openings with the true ones, the median over clips."""
     found = []
     for clip in clips:
         answer = network(clip.steps.float()[None], torch.zeros(1, STYLES))[0, ::2, 0]
@@ -27,13 +27,13 @@ def correlation(network: SpeechNetwork, clips: Sequence[Heard]) -> float:
     return float(np.nanmedian(found))
 
 
-def tells(scorer: SyncScorer, clips: Sequence[tuple[Tensor, Tensor]]) -> Sync:
-    """What the scorer, in evaluation mode, says of clips, see `metrics.sync`."""
+def sync_figures(scorer: SyncScorer, clips: Sequence[tuple[Tensor, Tensor]]) -> Sync:
+    """The sync figures of clips by the scorer in evaluation mode, see `metrics.sync`."""
     return sync(scorer.eval(), clips)
 
 
 def speech_figures(voice: Voice, clips: Sequence[SpeechClip], meter: SyncMeter) -> dict[str, float]:
-    """Voice against truth: medians over clips, shares of closures, and the scorer's opinion of both."""
+    """V against the truth: medians over clips, shares of closures found, and the sync scores of both."""
     correlations, speeds, spreads = [], [], []
     pauses: list[bool] = []
     plosives: list[bool] = []
@@ -50,7 +50,7 @@ def speech_figures(voice: Voice, clips: Sequence[SpeechClip], meter: SyncMeter) 
         answer = torch.cat([made.lips[:, None], made.scores[:, list(SPEECH_SCORES)]], dim=1)
         real.append((steps, torch.from_numpy(clip.targets) / meter.lips))
         ours.append((steps, answer / meter.lips))
-    of_real, of_ours = tells(meter.scorer, real), tells(meter.scorer, ours)
+    of_real, of_ours = sync_figures(meter.scorer, real), sync_figures(meter.scorer, ours)
     return {
         "correlation": float(np.nanmedian(correlations)),
         "velocity_ratio": float(np.median(speeds)),

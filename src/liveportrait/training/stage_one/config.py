@@ -37,18 +37,18 @@ class MotionSettings:
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """Training of F, W and G on pairs at one picture size; goes on from the phase before."""
+    """Training of F, W and G on pairs at one picture size, continuing from the phase before."""
 
     size: int
     schedule: Schedule
     weights: RenderWeights = field(default_factory=RenderWeights)
     mix: PairMix = field(default_factory=PairMix)
     own_motion: float = 0.0  # probability of a batch being driven by M instead of the labels
-    earlier_warping: float = 0.0  # W starts as an average with so much of the first phase's
-    only_generator: bool = False  # F and W stay as they are
+    earlier_warping: float = 0.0  # W starts as an average with this share of the first phase's
+    only_generator: bool = False  # F and W stay fixed
 
     def __post_init__(self) -> None:
-        """Raise UserError for impossible values."""
+        """Raise `UserError` for impossible values."""
         check("size", self.size, self.size in SIZES, SIZES_RULE)
         check_shares(self, "earlier_warping")
 
@@ -62,9 +62,9 @@ class RenderSettings:
 class JointWeights(LossWeights):
     """Weights of the joint phase's terms, named as in its log. A term of weight 0 is not computed.
 
-    The paper does not give its weights. Those of the terms it takes over from face vid2vid (arXiv 2011.15126,
-    appendix) are that paper's: perceptual 10, GAN 1, equivariance 20, keypoint prior 10, head pose 20,
-    deformation 5. Feature matching 10 is pix2pixHD's (arXiv 1711.11585). All others are ours.
+    The paper does not give its weights. For the terms it adopts from face vid2vid (arXiv 2011.15126, appendix) these
+    are that paper's: perceptual 10, GAN 1, equivariance 20, keypoint prior 10, head pose 20, deformation 5. Feature
+    matching 10 is pix2pixHD's (arXiv 1711.11585). All others are ours.
     """
 
     equivariance: float = 20.0
@@ -82,11 +82,11 @@ class JointWeights(LossWeights):
     matching_face: float = 10.0
     matching_lips: float = 10.0
     identity: float = 1.0
-    picture: float = 0.0  # pyramid L1 to the driving picture: not the paper's; colours settle sooner
+    picture: float = 0.0  # pyramid L1 to the driving picture: not in the paper, makes colours converge sooner
     labels: float = 0.0  # COMPACT: M against lifted labels, `motion_losses` with its own weights
-    layers: float = 0.0  # COMPACT: what W and G are composed of, `render_losses` with its own weights
-    consistency: float = 0.0  # fine-tuning without labels: M reads a moved picture as that picture, moved
-    anchor: float = 0.0  # fine-tuning: M's canonical keypoints near those of the starting weights
+    layers: float = 0.0  # COMPACT: the layers of W and G, `render_losses` with its own weights
+    consistency: float = 0.0  # fine-tuning without labels: M reads a moved picture as the moved motion
+    anchor: float = 0.0  # fine-tuning: keeps M's canonical keypoints near those of the starting weights
 
     @property
     def adversarial(self) -> bool:
@@ -104,7 +104,7 @@ class JointWeights(LossWeights):
 
 @dataclass(frozen=True)
 class JointSettings:
-    """The paper's stage one: F, M, W and G together, driven by M (section 3.2)."""
+    """The paper's stage one: F, M, W and G trained together, driven by M (section 3.2)."""
 
     schedule: Schedule
     size: int = 256  # side of the pictures that F sees and that are compared; M sees its own size
@@ -112,18 +112,18 @@ class JointSettings:
     layers: RenderWeights = field(default_factory=RenderWeights)  # within the term "layers"
     labels: MotionWeights = field(default_factory=MotionWeights)  # within the term "labels"
     mix: PairMix = field(default_factory=PairMix)
-    betas: tuple[float, ...] = (0.5, 0.999)  # of Adam, the paper's
+    betas: tuple[float, ...] = (0.5, 0.999)  # Adam's, as in the paper
     adversarial_from: int = 0  # samples seen before discriminators train and count
     discriminator_channels: int = 32
-    discriminator_lr_scale: float = 1.0  # its learning rate over the generator's
+    discriminator_lr_scale: float = 1.0  # the discriminators' learning rate over the generator's
     perceptual: Backbone = "efficientnet"
     vgg19: str = ""  # torchvision's vgg19 as safetensors, relative to the configuration file
     identity: Literal["dlib", "none"] = "dlib"
-    known_motion: float = 0.0  # of pairs made by a known transform: share driven by it, not by M's reading
-    fixed_statistics: bool = False  # batch norms keep what they know: for small batches from given weights
+    known_motion: float = 0.0  # share of pairs made by a known transform that it drives instead of M
+    fixed_statistics: bool = False  # batch norms keep their statistics: for small batches from given weights
 
     def __post_init__(self) -> None:
-        """Raise UserError for impossible values."""
+        """Raise `UserError` for impossible values."""
         two = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         check("betas", self.betas, two, "give two numbers from 0 to below 1")
         check("adversarial_from", self.adversarial_from, self.adversarial_from >= 0, "it cannot be negative")
@@ -137,20 +137,20 @@ class JointSettings:
 
 @dataclass(frozen=True)
 class StageOneConfig(RunConfig):
-    """Stage one. For the compact model a warm start (M from labels, F, W and G on labelled keypoints) may come
-    before the joint phase; the published architecture has the joint phase alone.
+    """Settings of stage one. For the compact model a warm start (M from labels; F, W and G on labelled keypoints) may
+    precede the joint phase; the published architecture has only the joint phase.
     """
 
     variant: Literal["compact", "base"] = "compact"
-    # Weights that the joint phase starts from: a name or folder; else those of the warm start, or none.
+    # Weights that the joint phase starts from, a name or folder; if empty, those of the warm start, or none.
     init: str = ""
-    compile: bool = False  # networks through torch.compile: minutes at the start, faster steps
-    # EfficientNet-Lite0 as safetensors, relative to this file; else the term is left out.
+    compile: bool = False  # use torch.compile: takes minutes at the start, then steps are faster
+    # EfficientNet-Lite0 as safetensors, relative to the configuration file; if empty, the term is left out.
     perceptual: str = ""
     motion: MotionSettings = field(default_factory=MotionSettings)
     render: tuple[RenderSettings, ...] = field(default_factory=tuple)
     joint: JointSettings | None = None
-    # Exported G: added to the logits of its mask; more keeps more of the source's pixels.
+    # Added to the mask logits of the exported G; a larger value keeps more of the source's pixels.
     mask_shift: float = 0.0
 
     @property
@@ -159,12 +159,12 @@ class StageOneConfig(RunConfig):
         return COMPACT if self.variant == "compact" else BASE
 
     def __post_init__(self) -> None:
-        """Raise UserError for values that do not go together."""
+        """Raise `UserError` for impossible values and combinations."""
         super().__post_init__()
         if self.variant == "base":
-            rule = "base has the joint phase alone: remove [[render]] or choose variant = 'compact'"
+            rule = "base has only the joint phase: remove [[render]] or choose variant = 'compact'"
             check("render", len(self.render), not self.render, rule)
-            rule = "it is trained by the joint phase: add a [joint] table"
+            rule = "the joint phase trains it: add a [joint] table"
             check("variant", self.variant, self.joint is not None, rule)
         if self.joint is None:
             return
@@ -179,5 +179,5 @@ class StageOneConfig(RunConfig):
 
 
 def load_config(path: Path) -> StageOneConfig:
-    """Read a TOML file. Unknown keys, wrong types and impossible values are errors that name the key."""
+    """Read a TOML file. Raises `UserError`, naming the key, for unknown keys, wrong types and impossible values."""
     return read_toml(StageOneConfig, path)

@@ -1,4 +1,4 @@
-"""Stage one, joint (paper, section 3.2): F, M, W and G from pairs of pictures, driven by M, against discriminators."""
+"""The joint phase of stage one (paper, section 3.2): F, M, W and G on pairs driven by M, against discriminators."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ Regions = dict[str, Tensor]  # pictures or boxes, by the name of the region
 class JointTrainer:
     """Generator (F, M, W, G) and discriminators with their losses.
 
-    `state` holds networks, optimisers and the moving average, ready for a `Phase`; `average` comes of it.
+    `state` holds networks, optimisers and the moving average for a `Phase`; `average` is the result.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class JointTrainer:
         chips: Tensor | None = None,
         vgg19: Path | None = None,
     ) -> None:
-        """`chips`: see `losses.perceptual.chip_map`, needed for the identity term; `vgg19`: file, where chosen."""
+        """`chips`: see `losses.perceptual.chip_map`, needed for the identity term; `vgg19`: its file, if chosen."""
         self.settings, self.device, self.bf16 = settings, device, bf16
         weights = settings.weights
         self.model: JointModel = joint_model(networks, from_scratch).to(device)
@@ -103,7 +103,7 @@ class JointTrainer:
         return TrainingState(modules, optimizers, {"generator": self.average})
 
     def losses(self, pair: Pair) -> Iterator[Objective]:
-        """The generator's objective and, once it is their turn, the discriminators'."""
+        """The generator's objective and, from `adversarial_from` samples on, the discriminators'."""
         adversaries = self.discriminators if self.state.samples >= self.settings.adversarial_from else None
         if self.settings.fixed_statistics:
             self.model.fix_statistics()
@@ -116,7 +116,7 @@ class JointTrainer:
     def generator_loss(
         self, pair: Pair, adversaries: Discriminators | None
     ) -> tuple[Tensor, Terms, Regions, Regions]:
-        """The weighted sum, its terms, and the regions of the made and the true pictures."""
+        """The weighted sum, its terms, and the regions of the rendered and the true pictures."""
         settings, size = self.settings, self.settings.size
         moved, transform = self._moved(pair)
         known = pair.transform if float(torch.rand(())) < settings.known_motion else None
@@ -138,14 +138,14 @@ class JointTrainer:
         return weighted_sum(terms, settings.weights), terms | details, fake, real
 
     def _moved(self, pair: Pair) -> tuple[Tensor | None, Transform | None]:
-        """The driving picture under a new known transform, where none ties source and driving already."""
+        """The driving picture under a new known transform, unless a transform already relates source and driving."""
         if pair.transform is not None or self.settings.weights.equivariance == 0:
             return None, pair.transform
         transform = random_transform(len(pair), device=self.device)
         return transform.pictures(pair.driving), transform
 
     def _boxes(self, scene: Scene, pair: Pair) -> Regions:
-        """Face and lips of the driving picture: by its label, or by the keypoints M finds."""
+        """Boxes around face and lips of the driving picture, from its label or from M's keypoints."""
         if pair.driving_label is not None:
             labelled = transform_keypoints(pair.driving_label)
             return face_and_lips(labelled, at(labelled, MOUTH))
@@ -207,7 +207,7 @@ class JointTrainer:
 
 
 def label_terms(scene: Scene, source: Motion, driving: Motion) -> Terms:
-    """M of both pictures against their labels: `motion_losses`, mean of the two."""
+    """`motion_losses` of M against the labels, the mean over source and driving picture."""
     count = len(source.scale)
     coarse = scene.parts["coarse"]
     both = [
@@ -220,7 +220,7 @@ def label_terms(scene: Scene, source: Motion, driving: Motion) -> Terms:
 def layer_terms(
     scene: Scene, source: Tensor, target: Tensor, keypoints: Tensor, weights: RenderWeights
 ) -> Terms:
-    """`render_losses` of what W and G made; pictures at the compared size, driving keypoints (B,21,3)."""
+    """`render_losses` of W's and G's layers; pictures at the compared size, driving keypoints (B,21,3)."""
     rendered = Rendered(scene.picture, scene.parts["painting"], scene.parts["logits"])
     terms = render_losses(rendered, scene.parts, target, region_weights(keypoints, target.shape[-1], weights))
     poses = (pose_of(motion.map(Tensor.detach)) for motion in (scene.source, scene.driving))
@@ -229,7 +229,7 @@ def layer_terms(
 
 
 def anchor(start: JointModel, scene: Scene, pair: Pair) -> Tensor:
-    """Mean |x_c − x_c⁰| + mean |R − R⁰| on the source, ⁰ as the starting weights read it."""
+    """Mean |x_c − x_c⁰| + mean |R − R⁰| on the source, where ⁰ marks the starting weights' values."""
     with torch.no_grad():
         before: Motion = start.read(pair.source)[0]
     canonical = (scene.source.canonical - before.canonical).abs().mean()

@@ -1,6 +1,6 @@
-"""F, M, W and G as one trainable module, driven through `networks.interface` alone.
+"""F, M, W and G as one trainable module that uses only `networks.interface`.
 
-`CompactJointModel` offers more losses something to look at: M's heatmaps, W's flow, G's painting and mask.
+`CompactJointModel` also exposes M's heatmaps, W's flow, and G's painting and mask, for further losses.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from liveportrait.training.data.batches import motion_of, pictures_of
 from liveportrait.training.losses.transforms import Transform
 
 PATCH_JITTER = 0.08  # of the compact M while training, as in the warm start
-# Which keypoint of a variant is led by which landmark. BASE: the paper's N = 10 from eyes and lips. Which keypoints
-# they are is free while training from scratch; these are the lip and eye keypoints of the published layout.
+# Pairs of a keypoint and the landmark that guides it. BASE: the paper's N = 10 from eyes and lips. From scratch any
+# keypoints would do; these are the lip and eye keypoints of the published layout.
 GUIDES: dict[str, tuple[tuple[int, int], ...]] = {
     "base": tuple(PUBLISHED_LANDMARKS.items()),
     "compact": tuple((point, point) for point in range(NUM_KEYPOINTS)),
@@ -34,13 +34,13 @@ GUIDES: dict[str, tuple[tuple[int, int], ...]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures (B,3,S,S) of one face, RGB in [0, 1] at M's size, and what is known of them."""
+    """Two pictures (B,3,S,S) of one face, RGB in [0, 1] at M's size, and what is known about them."""
 
     source: Tensor
     driving: Tensor
     source_label: Motion | None = None
     driving_label: Motion | None = None
-    transform: Transform | None = None  # driving = transform.pictures(source), where that is so
+    transform: Transform | None = None  # if given, driving = transform.pictures(source)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -58,13 +58,13 @@ class Pair:
 
 @dataclass
 class Scene:
-    """A pair as the networks see and render it."""
+    """M's motions of a pair, and the rendered picture."""
 
     source: Motion
     driving: Motion
     moved: Motion | None  # of the driving picture under a known transform
     picture: Tensor  # (B,3,size,size) in [0, 1]
-    parts: dict[str, Tensor] = field(default_factory=dict)  # a variant's own, for its own losses
+    parts: dict[str, Tensor] = field(default_factory=dict)  # specific to a variant, for its own losses
 
 
 class JointModel(nn.Module):
@@ -89,18 +89,17 @@ class JointModel(nn.Module):
     ) -> Scene:
         """The source rendered with the driving picture's motion; pictures (B,3,S,S) at M's size.
 
-        That motion is what M reads from it or, with `known`, the source's motion under that transform.
+        That motion is M's reading or, with `known`, the source's motion under that transform.
 
-        `size`: side at which F sees the source and at which the picture is returned. A generator whose output
-        is larger (BASE: 512 of 256) is compared at that size, reduced by averaging: nothing is known of the
-        finer pixels unless the pictures are larger.
+        `size`: side of the pictures that F sees and that are returned. A larger generator output (BASE: 512 from 256)
+        is averaged down to it: unless the pictures are larger, there is no ground truth for the finer pixels.
         """
         seen = [source, driving] if moved is None else [source, driving, moved]
         motion, parts = self.read(torch.cat(seen))
         count = len(source)
         motions = [motion.rows(slice(number * count, (number + 1) * count)) for number in range(len(seen))]
         features = self.appearance(resized(source, size))
-        with torch.autocast(source.device.type, enabled=False):  # else `@` runs in bfloat16
+        with torch.autocast(source.device.type, enabled=False):  # otherwise `@` would run in bfloat16
             driver = motions[1] if known is None else known.motion(motions[0])
             poses = pose_of(motions[0]), pose_of(driver)
         warped = self.warping(features, *poses)
@@ -114,11 +113,11 @@ class JointModel(nn.Module):
         )
 
     def read(self, pictures: Tensor) -> tuple[Motion, dict[str, Tensor]]:
-        """Motion of pictures, and what else M found out."""
+        """Motion of pictures, and M's further outputs."""
         return self.motion(pictures), {}
 
     def paint(self, warped: Warped) -> tuple[Tensor, dict[str, Tensor]]:
-        """G's picture, and what it is made of."""
+        """G's picture, and the layers it is made of."""
         return self.generator(warped), {}
 
     def networks(self) -> Networks:
@@ -126,14 +125,14 @@ class JointModel(nn.Module):
         return Networks(self.variant, self.appearance, self.motion, self.warping, self.generator)
 
     def fix_statistics(self) -> None:
-        """Let batch norms use, and keep, the statistics they have, while everything else trains."""
+        """Make batch norms use and keep their present statistics, while everything else trains."""
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
 
 
 def resized(pictures: Tensor, size: int) -> Tensor:
-    """Pictures (B,3,S,S) at another size: averaged over areas when smaller, bilinear when larger."""
+    """Pictures (B,3,S,S) at another size: averaged when shrinking, bilinear when enlarging."""
     side = pictures.shape[-1]
     if side == size:
         return pictures
@@ -147,7 +146,7 @@ def at(points: Tensor, rows: Sequence[int]) -> Tensor:
 
 
 class CompactJointModel(JointModel):
-    """The compact networks; keeps what the losses of the warm start look at."""
+    """The compact networks; keeps the intermediate outputs that the losses of the warm start need."""
 
     motion: MotionExtractor
     generator: Generator
@@ -167,9 +166,9 @@ class CompactJointModel(JointModel):
 
 
 def joint_model(networks: Networks, from_scratch: bool = False) -> JointModel:
-    """The module that trains these networks, with the losses of their own where the variant has any.
+    """The module that trains these networks, with the outputs for a variant's own losses if it has any.
 
-    From scratch, BASE's generator is spectrally normalised as the published one was; saving folds it in.
+    From scratch, BASE's generator gets spectral norm as the published one did; saving folds it in.
     """
     if networks.variant.architecture == "compact":
         return CompactJointModel(networks)

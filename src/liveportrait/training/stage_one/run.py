@@ -4,12 +4,12 @@ The paper's joint training of F, M, W and G ([joint] in the configuration):
 
     liveportrait train stage-one --config configs/base.toml
 
-The compact model's warm start; on one machine without an accelerator run the two parts side by side, one thread each:
+The compact model's warm start; on a machine without an accelerator run both parts at the same time, one thread each:
 
     liveportrait train stage-one --config configs/compact.toml --part motion
     liveportrait train stage-one --config configs/compact.toml --part render
 
-A part that is stopped goes on from its last checkpoint when started again. `--part export` writes the weights.
+A stopped part continues from its last checkpoint when started again. `--part export` writes the weights.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from liveportrait.training.phase import Objective, Phase, compile_networks
 from liveportrait.training.stage_one.config import JointSettings, StageOneConfig, load_config
 from liveportrait.training.stage_one.joint import JointTrainer
 from liveportrait.training.stage_one.joint_model import JointModel, Pair, joint_model
-from liveportrait.training.stage_one.validation import SHOWN, measure_joint, shown
+from liveportrait.training.stage_one.validation import GRID_ROWS, measure_joint, shown
 from liveportrait.training.stage_one.warm_start import (
     rendering_checkpoints,
     train_motion,
@@ -57,14 +57,14 @@ from liveportrait.training.stage_one.warm_start import (
 LICENCE = "Research use only: the training data do not allow more."
 VALIDATION_BATCHES, VALIDATION_BATCH = 12, 2
 VALIDATE_EVERY = 500  # steps
-SEED_OFFSET = 100  # of the draws, so that the warm start's are not repeated
+SEED_OFFSET = 100  # so that the joint phase does not repeat the warm start's draws
 Part = Literal["all", "motion", "render", "joint", "export"]
 
 
 def run(config_path: Path, part: Part = "all", output: str | None = None) -> Path:
-    """Train, and return the folder with the weights (or, for one part alone, the run's folder).
+    """Train, and return the folder with the weights (or, for a single part, the run's folder).
 
-    Raises UserError for a wrong configuration, missing shards or a part whose input is not trained yet.
+    Raises `UserError` for a wrong configuration, missing shards or a part whose input is not trained yet.
     """
     config = load_config(config_path)
     folder = Path(output or config.output)
@@ -79,7 +79,7 @@ def run(config_path: Path, part: Part = "all", output: str | None = None) -> Pat
 
 
 def train(config: StageOneConfig, parts: tuple[Part, ...], base: Path) -> None:
-    """The given parts, one after the other; `base` is what the configuration's paths are relative to."""
+    """Train the given parts in turn; the configuration's paths are relative to `base`."""
     corpora = run_corpora(config, base)
     if "motion" in parts:
         train_motion(config, corpora)
@@ -92,7 +92,7 @@ def train(config: StageOneConfig, parts: tuple[Part, ...], base: Path) -> None:
 def train_joint(config: StageOneConfig, base: Path, corpora: Corpora) -> JointModel:
     """Train to the end of the joint schedule, from its checkpoint if there is one; returns the moving average.
 
-    `base`: the folder that the configuration's paths are relative to.
+    The configuration's paths are relative to `base`.
     """
     settings, device = joint_settings(config), torch.device(config.device)
     torch.manual_seed(config.seed)
@@ -115,7 +115,7 @@ def train_joint(config: StageOneConfig, base: Path, corpora: Corpora) -> JointMo
 
     def validate() -> dict[str, float]:
         figures, rows = measure_joint(trainer.average, validation, settings.size, trainer.perceptual)
-        grid = np.concatenate([np.concatenate([shown(p) for p in row], 1) for row in rows[:SHOWN]])
+        grid = np.concatenate([np.concatenate([shown(p) for p in row], 1) for row in rows[:GRID_ROWS]])
         cv2.imwrite(str(phase.folder / "joint.png"), grid[:, :, ::-1])
         return figures
 
@@ -129,25 +129,25 @@ def train_joint(config: StageOneConfig, base: Path, corpora: Corpora) -> JointMo
 
 
 def joint_settings(config: StageOneConfig) -> JointSettings:
-    """The configuration's settings of the joint phase. Raises UserError where it has none."""
+    """The configuration's settings of the joint phase. Raises `UserError` if it has none."""
     if config.joint is None:
         raise UserError("the configuration has no joint phase: add a [joint] table or choose another --part")
     return config.joint
 
 
 def starting_networks(config: StageOneConfig, base: Path, corpus: Corpus) -> Networks:
-    """The start of the joint phase: the given weights, else the run's warm start, else random numbers."""
+    """The networks that the joint phase starts from: the given weights, or the run's warm start, or random ones."""
     if config.init:
         folder = base / config.init
         found = weights.load(folder if folder.is_dir() else config.init)
         if found.variant.architecture != config.variant:
             raise UserError(
-                f"init = {config.init!r} holds weights of the architecture {found.variant.architecture!r}: "
-                f"the configuration trains {config.variant!r}"
+                f"init = {config.init!r} has weights of the architecture {found.variant.architecture!r}, "
+                f"but the configuration trains {config.variant!r}"
             )
         return found
     networks = build(config.sizes)
-    if not isinstance(networks.motion, MotionExtractor):  # there is no warm start but COMPACT's
+    if not isinstance(networks.motion, MotionExtractor):  # only COMPACT has a warm start
         return networks
     motion, rendering = trained_motion(config), rendering_checkpoints(config)
     if motion is not None:
@@ -163,7 +163,7 @@ def starting_networks(config: StageOneConfig, base: Path, corpus: Corpus) -> Net
 
 
 def planned(config: StageOneConfig) -> tuple[Part, ...]:
-    """The parts that a configuration asks for, in order: a warm start for compact weights that begin from nothing."""
+    """The parts that a configuration needs, in order; compact weights from scratch begin with a warm start."""
     joint: tuple[Part, ...] = () if config.joint is None else ("joint",)
     if config.variant != "compact" or config.init:
         return joint
@@ -176,9 +176,9 @@ def run_corpora(config: RunConfig, base: Path) -> Corpora:
 
 
 def export(config: StageOneConfig) -> Path:
-    """Write the moving averages as weights, `weights/` in the run's folder.
+    """Write the moving averages as weights to `weights/` in the run's folder.
 
-    Those of the joint phase where it has begun, else the warm start's.
+    They are the joint phase's if it has begun, otherwise the warm start's.
     """
     checkpoint = joint_checkpoint(config)
     if checkpoint is not None:
@@ -198,7 +198,7 @@ def export(config: StageOneConfig) -> Path:
 
 
 def joint_checkpoint(config: StageOneConfig) -> Path | None:
-    """The joint phase's checkpoint, or None where there is no such phase or it has not begun."""
+    """The joint phase's checkpoint; None if there is no such phase or it has not begun."""
     path = Path(config.output) / "joint.safetensors"
     return path if config.joint is not None and path.exists() else None
 

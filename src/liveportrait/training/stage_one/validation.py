@@ -21,7 +21,7 @@ from liveportrait.training.stage_one.joint_model import JointModel, Pair, Scene,
 
 Rows = list[list[Tensor]]
 VALIDATION_FRAMES = 240  # for M
-SHOWN = 6  # rows of the grid of pictures
+GRID_ROWS = 6  # of the grid of pictures
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def measure_motion(network: nn.Module, held_out: Corpus, device: torch.device) -
     """Figures of M on evenly spaced held-out frames.
 
     pixels: mean keypoint error, px of 256; degrees: mean angle between rotations; lip and lid: correlation of
-    the openings' lengths with the labels' over all frames.
+    the openings with the labels' over all frames.
     """
     rows = torch.linspace(0, len(held_out.clip) - 1, min(VALIDATION_FRAMES, len(held_out.clip))).long()
     labels = held_out.motion.rows(rows)
@@ -77,7 +77,7 @@ def measure_rendering(
         mask = logits.sigmoid().expand(-1, 3, -1, -1)
         tiles = (source, target, picture, warped["image"], painting, mask)
         rows.append(torch.cat([tile[0].float() for tile in tiles], dim=2))
-    grid = torch.cat(rows[:SHOWN], dim=1).clamp(0, 1)
+    grid = torch.cat(rows[:GRID_ROWS], dim=1).clamp(0, 1)
     return {name: value / len(validation) for name, value in sums.items()}, grid
 
 
@@ -85,14 +85,13 @@ def measure_rendering(
 def measure_joint(
     model: JointModel, pairs: Sequence[Pair], size: int, perceptual: nn.Module | None
 ) -> tuple[dict[str, float], Rows]:
-    """Figures over pictures, all counting alike, and rows of pictures (3,S,S): source, driving, output.
+    """Figures over pictures with equal weights, and rows of pictures (3,S,S): source, driving, output.
 
-    Means: psnr and psnr_copy dB of the output and of the source, shown unchanged, without the pairs that show the same
-    picture twice (a person who did not move; copying would be perfect); perceptual and perceptual_copy
-    the same two distances; sharpness, Laplacian energy over the driving picture's. Medians, since one face that
-    M does not find would outweigh all others: equivariance, mean distance of keypoints from where a known
-    transform takes them, px of 256; keypoints, mean distance from their labels, where there are any, px of 256.
-    The transforms are the same at each call.
+    Means: `psnr` and `psnr_copy`, dB, of the output and of the unchanged source, without pairs of identical pictures
+    (nobody moved, so a copy would be perfect); `perceptual` and `perceptual_copy`, the same as distances; `sharpness`,
+    Laplacian energy over the driving picture's. Medians, because a single face that M misses would outweigh all others:
+    `equivariance`, mean distance of keypoints from where a known transform takes them, px of 256; `keypoints`, mean
+    distance from their labels, if there are any, px of 256. The transforms are the same at each call.
     """
     was_training = model.training
     model.eval()
@@ -124,7 +123,7 @@ def measure_joint(
 def _pictures(
     picture: Tensor, source: Tensor, target: Tensor, perceptual: nn.Module | None
 ) -> dict[str, Tensor]:
-    """Figures (B,) of the pictures; the perceptual distances (1,) are those of the whole batch."""
+    """Figures (B,) of the pictures; the perceptual distances (1,) are of the entire batch."""
     values = {}
     moves = (source - target).square().mean((1, 2, 3)) > 0
     for suffix, seen in (("", picture), ("_copy", source)):
@@ -147,7 +146,7 @@ def _sharpness(picture: Tensor, target: Tensor) -> Tensor:
 
 
 def _distance(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean distance (B,) of keypoints (B,K,≥2) in the picture plane, px of 256."""
+    """Mean distance (B,) between keypoints (B,K,≥2) in the picture plane, px of 256."""
     return (found[..., :2] - wanted[..., :2]).norm(dim=-1).mean(1) * HALF_SIDE
 
 

@@ -1,5 +1,5 @@
-"""The compact model's warm start: M learns from single labelled frames; then F, W and G learn from pairs of frames,
-driven by labelled keypoints or by M.
+"""The compact model's warm start: M learns from single labelled frames, then F, W and G from pairs of frames driven by
+labelled keypoints or by M.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from liveportrait.training.stage_one.validation import measure_motion, measure_r
 
 VALIDATION_BATCHES, VALIDATION_BATCH = 12, 4  # of rendering
 VALIDATE_MOTION_EVERY, VALIDATE_RENDERING_EVERY = 250, 500  # steps
-REACH_LR_SCALE = 5.0  # Adam would hardly move the logarithmic reaches at the common rate
+REACH_LR_SCALE = 5.0  # at the common rate Adam would hardly move the logarithmic reaches
 FACE_SHARE = 0.56  # side of the perceptual crop, as a share of the picture
 
 
@@ -74,7 +74,7 @@ class Renderer(nn.Module):
     def forward(
         self, source: Tensor, source_motion: Motion, driving_motion: Motion
     ) -> tuple[dict[str, Tensor], Rendered]:
-        """The maps that W moved, and G's picture of them."""
+        """The maps that W warped, and the picture that G made of them."""
         features = self.appearance(source)
         warped = self.warping(features, pose_of(source_motion), pose_of(driving_motion))
         painting, logits = self.generator.layers(warped)
@@ -82,7 +82,7 @@ class Renderer(nn.Module):
 
 
 class RenderTrainer:
-    """One phase of rendering."""
+    """Trains one phase of rendering."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class RenderTrainer:
         motion: MotionExtractor | None = None,
         perceptual: Path | None = None,
     ) -> None:
-        """`perceptual`: weights of the network for that term, which is left out without them."""
+        """`perceptual`: weights of the network for the perceptual term; without them it is left out."""
         device = torch.device(config.device)
         self.config, self.number, self.device = config, number, device
         self.settings: RenderSettings = config.render[number]
@@ -137,7 +137,7 @@ class RenderTrainer:
         return average
 
     def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The terms of one batch."""
+        """The unweighted loss terms of one batch."""
         device, weights = self.device, self.settings.weights
         source, target = (pictures_of(batch, f"{role}_picture", device) for role in ("source", "driving"))
         source_motion, driving_motion = (
@@ -163,14 +163,14 @@ class RenderTrainer:
 
 @torch.no_grad()
 def read_motion(motion: MotionExtractor, source: Tensor, target: Tensor) -> tuple[Motion, Motion]:
-    """M of both pictures (B,3,S,S), at its own size."""
+    """M's motions of both pictures (B,3,S,S), resized to its input size."""
     full = [nn.functional.interpolate(t, size=CROP_SIDE, mode="bilinear") for t in (source, target)]
     both: Motion = motion(torch.cat(full))
     return both.rows(slice(len(source))), both.rows(slice(len(source), None))
 
 
 def face_crop(picture: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """A jittered crop near the middle: the face is there, and full pictures cost three times as much."""
+    """A jittered crop near the centre, where the face is; full pictures would cost three times as much."""
     size = picture.shape[-1]
     side = int(size * FACE_SHARE) // 16 * 16
     free = size - side
@@ -194,7 +194,7 @@ def magnified(motion: MotionExtractor, picture: Tensor, target: Tensor, keypoint
 
 
 def train_rendering(config: StageOneConfig, corpora: Corpora, perceptual: Path | None) -> None:
-    """The phases of rendering, one after the other, each from the average of the one before."""
+    """Train the phases of rendering in turn, each from the average of the one before."""
     renderer: Renderer | None = None
     for number, phase in enumerate(config.render):
         motion = None
@@ -218,17 +218,17 @@ def mix_warping(renderer: Renderer, earlier: Renderer, share: float) -> None:
 
 
 def warm_started(config: StageOneConfig) -> tuple[Networks, list[Path]]:
-    """The networks trained apart, and their checkpoints."""
+    """The networks of the warm start, and their checkpoints."""
     motion, done = trained_motion(config), rendering_checkpoints(config)
     if motion is None or not done:
-        raise UserError(f"{config.output} holds no trained M or no rendering phase: train the parts first.")
+        raise UserError(f"{config.output} has no trained M or no rendering phase: train the parts first.")
     renderer = trained_renderer(done[-1])
     networks = Networks(COMPACT, renderer.appearance, motion, renderer.warping, renderer.generator)
     return networks, [Path(config.output) / "motion.safetensors", *done]
 
 
 def trained_motion(config: StageOneConfig) -> MotionExtractor | None:
-    """M of the run's warm start, or None before there is one."""
+    """M of the run's warm start, or None if there is none yet."""
     path = Path(config.output) / "motion.safetensors"
     if not path.exists():
         return None

@@ -1,11 +1,12 @@
 """A closed-form start for eye and lip retargeting: how M's keypoints follow openings, by least squares.
 
-Within a clip a person's openings and keypoints vary together; regressing the keypoints, in the head's own frame, on
+Within a clip a person's openings and keypoints vary together. Regressing the keypoints, in the head's own frame, on
 the openings gives offsets that open or close any face. Nothing is rendered, so the module learns them in seconds.
-What they lack (W moves lids less far than asked, beyond natural openings most) is left to training through pictures.
+They fall short, because W moves lids less far than requested, especially beyond natural openings; training through
+pictures makes up for that.
 
-Sources rendered with these offsets for random openings, and measured by the face mesh, tell how far a face opens that
-is asked to (`Response`), and teach the opening regressor to measure rendered faces.
+Sources are also rendered with these offsets for random openings and measured by the face mesh. That shows how far a
+face opens on request (`Response`), and teaches the opening regressor to measure rendered faces.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ from liveportrait.training.stage_two.samplers import MotionBank, displaced, rati
 from liveportrait.types import Array
 
 RIDGE = 0.01
-NEGLIGIBLE = 0.3  # keypoints that follow less than this share of the most moving one are left alone
+NEGLIGIBLE = 0.3  # keypoints that move less than this share of the farthest-moving one are left alone
 PARTS = {"eyes": (0, 1), "lips": (2,)}  # columns of the openings (see `ratios_of`)
 BATCH = 256
 RATE = 1e-3
-REACH = (-0.5, 2.0)  # of requests to the closed form
-REQUESTS = 4  # pictures of one source
-OVERDRIVE = (-0.3, 1.5)  # openings asked for: what is rendered opens less
+REACH = (-0.5, 2.0)  # range of requests to the closed form
+REQUESTS = 4  # pictures per source
+OVERDRIVE = (-0.3, 1.5)  # range of requested openings: rendered faces open less
 
 
 def opening_effect(bank: MotionBank) -> Tensor:
-    """Displacement of keypoints for an opening larger by 1, (3,21,3) for left eye, right eye, lips; x_c's units."""
+    """Keypoint displacement per unit of opening, (3,21,3) for left eye, right eye and lips, in units of x_c."""
     turned = bank.motion.canonical + bank.motion.expression @ bank.motion.rotation.transpose(1, 2)
     shape = (bank.clips, bank.frames, -1)
     inputs, outputs = bank.ratios.to(turned).view(shape), turned.flatten(1).view(shape)
@@ -68,12 +69,12 @@ def closed_form(source: Motion, ratios: Tensor, wanted: Tensor, effect: Tensor, 
 
 @dataclass(frozen=True)
 class Response:
-    """The opening that comes of a closed-form request: W moves lids less far than their keypoints."""
+    """The opening that a closed-form request results in, as W moves lids less far than their keypoints."""
 
-    coefficients: Tensor  # (7,) of the terms of `_terms`
+    coefficients: Tensor  # (7,) for the terms of `_terms`
 
     def request_for(self, own: Tensor, wanted: Tensor) -> Tensor:
-        """The request (B,) that makes an opening `own` (B,) `wanted` (B,), within `REACH`."""
+        """The request (B,), within `REACH`, that turns an opening `own` (B,) into `wanted` (B,)."""
         asked = torch.linspace(*REACH, 201, device=own.device)
         expected = _terms(own[:, None], asked[None]) @ self.coefficients.to(own)  # (B,201)
         return asked[(expected - wanted[:, None]).abs().argmin(1)]
@@ -82,14 +83,14 @@ class Response:
 def fit_response(own: Tensor, asked: Tensor, measured: Tensor) -> Response:
     """Least squares over N rendered faces: own openings, requests and measured openings (N,)."""
     terms = _terms(own, asked).double()
-    # By singular values: faces that are all open alike leave some terms undecided.
+    # By SVD: if all faces have the same opening, some terms are undetermined.
     return Response(
         torch.linalg.lstsq(terms, measured.double()[:, None], driver="gelsd").solution[:, 0].float()
     )
 
 
 def _terms(own: Tensor, asked: Tensor) -> Tensor:
-    """A cubic of the request, its first three terms also times the own opening, (…,7)."""
+    """Terms (…,7): a cubic in the request, and its first three terms times the source's opening."""
     own, asked = torch.broadcast_tensors(own, asked)
     powers = [torch.ones_like(asked), asked, asked**2, asked**3]
     return torch.stack([*powers, own, own * asked, own * asked**2], -1)
@@ -103,9 +104,9 @@ def learn_closed_form(
     highest: float,
     response: Response | None = None,
 ) -> None:
-    """Teach a retargeting module the closed-form offsets of the bank's frames, moved at random.
+    """Train a retargeting module on the closed-form offsets of the bank's frames, moved at random.
 
-    With a `response` the closed form is asked for more, or less, so that the face opens as wanted.
+    With a `response`, requests to the closed form are adjusted so that the rendered face opens as wanted.
     """
     effect, columns = opening_effect(bank), list(PARTS[part])
     optimizer = torch.optim.Adam(module.parameters(), lr=RATE)
@@ -128,13 +129,13 @@ def learn_closed_form(
 
 @dataclass(frozen=True)
 class RenderedOpenings:
-    """N rendered pictures."""
+    """N rendered pictures and their openings."""
 
     frames: NDArray[np.uint8]  # (N,256,256,3)
-    landmarks: Array  # (N,111,2) px, of the source
+    landmarks: Array  # (N,111,2) px, the source's
     own: Array  # (N,3) openings of the source, see `ratios_of`
-    asked: Array  # (N,2) of eyes and of lips
-    measured: Array  # (N,3) on the picture
+    asked: Array  # (N,2) requested openings of eyes and of lips
+    measured: Array  # (N,3) openings measured in the picture
 
     def response(self, part: str) -> Response:
         """The response of eyes or lips to requests."""
@@ -143,7 +144,7 @@ class RenderedOpenings:
         return fit_response(own, torch.from_numpy(self.asked[:, list(PARTS).index(part)]), measured)
 
     def save(self, folder: Path) -> None:
-        """Write them; the folder is complete once labels.npz is there."""
+        """Write to a folder, which is complete once labels.npz exists."""
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "frames.npy", self.frames)
         labels = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "frames"}
@@ -160,7 +161,7 @@ class RenderedOpenings:
 def measured_openings(
     analyzer: FaceAnalyzer, picture: NDArray[np.uint8], near: Face | None = None
 ) -> Array | None:
-    """Openings (3,) of the face in a picture (S,S,3) by the face mesh, where it settles; None if there is none."""
+    """Openings (3,) of the face in a picture (S,S,3) by a second pass of the face mesh; None if there is no face."""
     face = analyzer.track(picture, near) if near else None
     if face is None:
         faces = analyzer.detect(picture, smallest=picture.shape[0] / 4)
@@ -174,7 +175,7 @@ def measured_openings(
 def render_openings(
     networks: FrozenNetworks, corpus: Corpus, bank: MotionBank, count: int, seed: int
 ) -> RenderedOpenings:
-    """About `count` pictures, in the networks' own device. Raises UserError where few of them show a face."""
+    """Render about `count` pictures and measure them. Raises `UserError` if too few of them show a face."""
     rng = np.random.default_rng((seed, 0x4EAD))
     analyzer, effect, usable = default_analyzer(), opening_effect(bank), readable_rows(corpus)
     frames: list[NDArray[np.uint8]] = []
@@ -185,7 +186,7 @@ def render_openings(
         if tried >= count:
             raise UserError(
                 f"Only {len(frames)} of {tried * REQUESTS} rendered pictures show a face: these weights do not "
-                "reconstruct faces well enough for stage two; set reader.rendered to 0 to train without."
+                "reconstruct faces well enough for stage two; set reader.rendered to 0 to train without them."
             )
         row = rng.choice(usable, 1)
         own = ratios_of(corpus.landmarks[row])
@@ -209,7 +210,7 @@ def render_openings(
 
 
 def to_frames(pictures: Tensor) -> NDArray[np.uint8]:
-    """Frames (B,256,256,3) uint8 of pictures (B,3,S,S) in [0, 1]."""
+    """Frames (B,256,256,3) uint8 from pictures (B,3,S,S) in [0, 1]."""
     if pictures.shape[-1] != CROP_SIDE:
         pictures = torch.nn.functional.interpolate(pictures, size=CROP_SIDE, mode="area")
     return (pictures.clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).cpu().contiguous().numpy()

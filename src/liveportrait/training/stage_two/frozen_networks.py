@@ -1,4 +1,4 @@
-"""F, M, W and G with fixed weights: rendering through which gradients reach the keypoints alone."""
+"""F, M, W and G with fixed weights: gradients pass through the rendering to the keypoints only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Record = TypeVar("Record", Motion, Pose)
 
 
 class FrozenNetworks:
-    """Evaluation mode, no gradients of their own; convolutions in bfloat16 where wanted."""
+    """The networks in evaluation mode, without gradients for their weights; with `bf16`, under bfloat16 autocast."""
 
     def __init__(self, networks: Networks, device: torch.device, bf16: bool) -> None:
         self.networks, self.device, self.bf16 = networks, device, bf16
@@ -47,13 +47,13 @@ class FrozenNetworks:
         return motion.map(Tensor.float)
 
     def motions(self, frames: NDArray[np.uint8], rows: NDArray[np.int64]) -> Motion:
-        """M of some of the frames (N,256,256,3)."""
+        """M of the given rows of frames (N,256,256,3)."""
         batches = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
         return Motion.cat(self.motion(to_pictures(frames[batch], self.device)) for batch in batches)
 
     def tracked_motion(self, pictures: Tensor, seen: SeenKeypoints, tracked: Tensor) -> Motion:
-        """M of sources (B,3,256,256). Where keypoints are landmarks, those `seen` (px of 256) count for the sources
-        marked `tracked` (B,): in use, a source's face has been tracked as a rule.
+        """M of sources (B,3,256,256). If keypoints are landmarks, the `seen` ones (px of 256) replace M's for sources
+        marked `tracked` (B,), because in use a source's face is usually tracked.
         """
         motion = self.motion(pictures)
         if not self.groups.keypoints_are_landmarks:
@@ -72,7 +72,7 @@ class FrozenNetworks:
         return self.features(pictures), motion, pose_of(motion)
 
     def context(self, pictures: Tensor, size: int) -> Tensor:
-        """The features (B,c,h,w) of sources (B,3,256,256) that W's flow depends on, at another size. COMPACT alone."""
+        """The features (B,c,h,w) of sources (B,3,256,256) that W's flow depends on, at another size. COMPACT only."""
         self._compact_warping()
         small = torch.nn.functional.interpolate(pictures, size=(size, size), mode="area")
         with torch.no_grad(), self._precision():
@@ -80,12 +80,12 @@ class FrozenNetworks:
         return context
 
     def flow(self, context: Tensor, source: Pose, driving: Pose) -> Tensor:
-        """W's flow (B,h,w,2) in [-1, 1] from `context`, without warping anything. COMPACT alone."""
+        """W's flow (B,h,w,2) in [-1, 1] from `context`, without warping anything. COMPACT only."""
         with self._precision():
             return self._compact_warping().flow(context, source, driving).float()
 
     def render(self, features: Features, source: Pose, driving: Pose) -> tuple[Tensor, Tensor | None]:
-        """G's pictures (B,3,S,S) and W's flow (B,h,w,2), None where the variant tells none."""
+        """G's pictures (B,3,S,S) and W's flow (B,h,w,2), which is None if the variant has none."""
         with self._precision():
             warped = self.networks.warping(features, source, driving)
             picture = self.networks.generator(warped)
@@ -93,7 +93,7 @@ class FrozenNetworks:
 
     def _compact_warping(self) -> WarpingModule:
         if not isinstance(self.networks.warping, WarpingModule):
-            raise UserError("only compact weights tell their flow: remove [stitching.flow]")
+            raise UserError("only compact weights expose their flow: remove [stitching.flow]")
         return self.networks.warping
 
     def _fitting(self, pictures: Tensor) -> Tensor:
@@ -107,21 +107,21 @@ class FrozenNetworks:
 
 
 def to_pictures(frames: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Pictures (B,3,S,S) float in [0, 1] of frames (B,S,S,3)."""
+    """Pictures (B,3,S,S), float in [0, 1], from frames (B,S,S,3)."""
     return torch.from_numpy(np.array(frames)).to(device).permute(0, 3, 1, 2).float().div(255)
 
 
 def repeated(values: Features, count: int) -> Features:
-    """Every row `count` times, rows of one source side by side."""
+    """Every row repeated `count` times, the rows of one source next to each other."""
     return {name: value.repeat_interleave(count, dim=0) for name, value in values.items()}
 
 
 def repeated_rows(record: Record, count: int) -> Record:
-    """Every row `count` times, rows of one source side by side."""
+    """Every row repeated `count` times, the rows of one source next to each other."""
     return record.map(lambda part: part.repeat_interleave(count, dim=0))
 
 
 def choose_by_row(rows: Tensor, motion: Motion, other: Motion) -> Motion:
-    """The motion in the rows (B,) that are marked, the other one elsewhere."""
+    """`motion` in the rows (B,) that are True, `other` in the rest."""
     parts = zip(motion, other, strict=True)
     return Motion(*(torch.where(rows.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in parts))

@@ -1,13 +1,13 @@
-"""Stage two's losses (paper section 3.3): F, M, W and G stay fixed, one small module learns.
+"""Stage two's losses (paper section 3.3): F, M, W and G stay fixed while one small module learns.
 
     L_st   = ‖(I_st − I_recon) ⊙ (1 − M_st)‖₁ + w_reg ‖Δ_st‖₁
-    L_eyes = ‖(I_eyes − I_recon) ⊙ (1 − M_eyes)‖₁ + w_cond ‖c_p − c_d‖₁ + w_reg ‖Δ_eyes‖₁        (L_lip alike)
+    L_eyes = ‖(I_eyes − I_recon) ⊙ (1 − M_eyes)‖₁ + w_cond ‖c_p − c_d‖₁ + w_reg ‖Δ_eyes‖₁        (same for L_lip)
 
-with I_recon = G(W(f_s; x_s, x_s)). L_st has two more terms where W tells its flow: see `StitchingLosses`.
+with I_recon = G(W(f_s; x_s, x_s)). L_st has two more terms if W has a flow, see `StitchingLosses`.
 
-The paper masks the difference between the result and the reconstruction with (1 − M). M is read here as the region
-that is *meant* to change: head with hair for stitching, the eyes for R_eyes, mouth and chin for R_lip. So shoulders,
-background and the crop's border are what is held.
+The paper masks the difference between the result and the reconstruction with (1 − M). Here M is taken to be the region
+that is *meant* to change: head with hair for stitching, the eyes for R_eyes, mouth and chin for R_lip. Shoulders,
+background and the crop's border are thus kept in place.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from liveportrait.training.stage_two.opening_regressor import OpeningRegressor, 
 from liveportrait.training.stage_two.samplers import FlowSources, MotionBank, drive, seen_keypoints
 
 SOFTNESS = 0.08  # of a region's edge, as a share of its radius
-BORDER = 0.06  # width of the border that paste-back blends, half sides
-MEASURING_NOISE = 0.01  # of the source's own openings, as two measurements of one face differ
+BORDER = 0.06  # width of the border that paste-back blends, in half sides
+MEASUREMENT_NOISE = 0.01  # of the source's openings, as two measurements of one face differ
 DRIVES = ("kind", "first", "now", "shift", "zoom", "turn")
-UNIT = 0.1  # displacements are told in tenths of a half side
+UNIT = 0.1  # displacements are in tenths of a half side
 
 
 def ellipse(centre: Tensor, radii: Tensor, size: int) -> Tensor:
-    """1 inside, 0 outside, soft between: (B,S,S) of centre (B,2) and radii (B,2), crop in [-1, 1]."""
+    """A mask (B,S,S), 1 inside and 0 outside with a soft edge; centre and radii (B,2), crop in [-1, 1]."""
     away = (pixel_grid(size, size, centre.device) - centre[:, None, None]) / radii[:, None, None]
     return ((1 - away.norm(dim=-1)) / SOFTNESS).sigmoid()
 
 
 def face_mask(landmarks: Tensor, shift: Tensor, size: int) -> Tensor:
-    """The face (B,S,S), from forehead to chin, of landmarks (B,111,2) px of 256 moved by `shift` (B,2)."""
+    """The face from forehead to chin (B,S,S), from landmarks (B,111,2), px of 256, moved by `shift` (B,2)."""
     centre, half = _box(landmarks)
     return ellipse(centre + shift, half, size)
 
 
 def head_mask(landmarks: Tensor, shift: Tensor, size: int) -> Tensor:
-    """The head with hair and some neck (B,S,S), where it is and where it goes when moved by `shift` (B,2)."""
+    """The head with hair and some neck (B,S,S), both where it is and where `shift` (B,2) moves it."""
     centre, half = _box(landmarks)
     centre = centre - half * half.new_tensor([0.0, 0.35])  # hair above; 0.2 half heights of neck below
     radii = half * half.new_tensor([1.5, 1.55])
@@ -60,20 +60,20 @@ def eye_mask(landmarks: Tensor, size: int) -> Tensor:
 
 
 def lip_mask(landmarks: Tensor, size: int) -> Tensor:
-    """Mouth and chin (B,S,S), as far down as an open jaw reaches."""
+    """Mouth and chin (B,S,S), down to where an open jaw reaches."""
     return _around(patches(landmarks)[2], 1.2, 1.2, size)
 
 
 def outside_difference(picture: Tensor, reconstruction: Tensor, mask: Tensor) -> Tensor:
-    """‖(I − I_recon) ⊙ (1 − M)‖₁ of pictures (B,3,S,S) and mask (B,S,S), as a mean over the pixels outside."""
+    """‖(I − I_recon) ⊙ (1 − M)‖₁ for pictures (B,3,S,S) and mask (B,S,S), averaged over the pixels outside the mask."""
     outside = 1 - mask
     return ((picture - reconstruction).abs().mean(1) * outside).sum() / (outside.sum() + 1e-6)
 
 
 def flow_length(flow: Tensor, weight: Tensor, reference: Tensor | None = None) -> Tensor:
-    """Weighted mean length of what W moves (B,h,w,2), from where it lies or from a reference flow.
+    """Weighted mean length of W's flow (B,h,w,2) relative to the identity or to a reference flow; weight (B,h,w).
 
-    A plain shoulder looks the same wherever it is: pixels would give no gradient. weight (B,h,w).
+    Pixels would give no gradient on a plain shoulder, which looks the same wherever it is.
     """
     rest = pixel_grid(flow.shape[1], flow.shape[2], flow.device) if reference is None else reference
     length = (flow - rest).square().sum(-1).add(1e-8).sqrt()
@@ -81,20 +81,20 @@ def flow_length(flow: Tensor, weight: Tensor, reference: Tensor | None = None) -
 
 
 def held_region(head: Tensor) -> Tensor:
-    """What stitching holds (B,h,w): everything outside the head, and the crop's borders whatever lies there."""
+    """What stitching keeps in place (B,h,w): everything outside the head, and the crop's border in any case."""
     border = pixel_grid(head.shape[1], head.shape[2], head.device).abs().amax(-1) > 1 - BORDER
     return torch.maximum(1 - head, border.to(head.dtype)[None])
 
 
 def _box(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """Centre and half size (B,2) of the landmarks' bounding box, crop in [-1, 1]."""
+    """Centre and half size (B,2 each) of the landmarks' bounding box, crop in [-1, 1]."""
     points = landmarks / HALF_SIDE - 1
     low, high = points.amin(1), points.amax(1)
     return (low + high) / 2, (high - low) / 2
 
 
 def _around(patch: Patch, wide: float, high: float, size: int) -> Tensor:
-    """An ellipse about a patch, its radii those factors of the patch's half sides."""
+    """An ellipse around a patch, whose radii are `wide` and `high` times the patch's half sides."""
     away = pixel_grid(size, size, patch.centre.device) - patch.centre[:, None, None]
     u, v = (
         (away * axis[:, None, None]).sum(-1) / axis.square().sum(1)[:, None, None] / factor
@@ -104,7 +104,7 @@ def _around(patch: Patch, wide: float, high: float, size: int) -> Tensor:
 
 
 def sources_of(batch: dict[str, Tensor], networks: FrozenNetworks) -> tuple[Features, Motion, Pose]:
-    """F, M and pose of a batch's sources."""
+    """Features, motion and pose of a batch's sources."""
     seen = seen_keypoints(batch["landmarks"].numpy(), batch["rotation"].numpy())
     pictures = pictures_of(batch, "picture", networks.device)
     motion = networks.tracked_motion(pictures, seen, batch["tracked"].to(networks.device))
@@ -118,10 +118,10 @@ class StitchingTask:
     module: nn.Module
     networks: FrozenNetworks
     bank: MotionBank
-    drives: int  # of every source
+    drives: int  # per source
 
     def poses(self, batch: dict[str, Tensor], motion: Motion) -> tuple[Pose, Pose, Pose]:
-        """Poses (B·n) of sources (B) as they are, driven without stitching, and with it."""
+        """Poses (B·n) for sources (B): undriven, driven without stitching, and driven with it."""
         flat = {name: batch[name].to(self.networks.device).flatten(0, 1) for name in DRIVES}
         many = repeated_rows(motion, self.drives)
         still, driven = pose_of(many), pose_of(drive(many, flat, self.bank, self.networks.groups))
@@ -130,7 +130,7 @@ class StitchingTask:
 
 
 def flow_terms(flow: Tensor, unstitched: Tensor, landmarks: Tensor, shift: Tensor) -> dict[str, Tensor]:
-    """The terms on W's flow (B,h,w,2): outside the head nothing shall move, and the face as without stitching."""
+    """The terms on W's flow (B,h,w,2): nothing outside the head may move, and the face moves as without stitching."""
     size = flow.shape[1]
     return {
         "still": flow_length(flow, held_region(head_mask(landmarks, shift, size))),
@@ -139,15 +139,15 @@ def flow_terms(flow: Tensor, unstitched: Tensor, landmarks: Tensor, shift: Tenso
 
 
 def head_shift(still: Pose, driven: Pose) -> Tensor:
-    """Displacement of the head in the picture (B,2): the mean of its keypoints'."""
+    """Displacement of the head in the picture (B,2): the mean over its keypoints."""
     return (driven.keypoints - still.keypoints)[..., :2].mean(1)
 
 
 class StitchingLosses:
     """L_st of a batch of sources with drives.
 
-    Beside the paper's terms, where W tells its flow: "still" holds what lies outside the head (a plain shoulder looks
-    the same wherever it is, so pixels alone hold it loosely), and "face" lets the face move as without stitching.
+    If W has a flow, two terms are added to the paper's: "still" keeps what lies outside the head in place (a plain
+    shoulder looks the same wherever it is, so pixels hardly do), and "face" lets the face move as without stitching.
     """
 
     def __init__(self, task: StitchingTask) -> None:
@@ -175,7 +175,7 @@ class StitchingLosses:
 
 
 class FlowLosses:
-    """Those terms of `StitchingLosses` that need no picture, on sources prepared once."""
+    """The terms of `StitchingLosses` that need no picture, on sources prepared once."""
 
     def __init__(self, task: StitchingTask, sources: FlowSources) -> None:
         self.task, self.sources = task, sources
@@ -202,7 +202,7 @@ class RetargetingLosses:
     ) -> None:  # fmt: skip
         self.columns, self.mask = list(PARTS[name]), eye_mask if name == "eyes" else lip_mask
         self.module, self.networks, self.regressor = module, networks, regressor
-        self.requests = requests  # of every source
+        self.requests = requests  # per source
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         device, count = self.networks.device, self.requests
@@ -210,7 +210,7 @@ class RetargetingLosses:
         many, still = repeated(features, count), repeated_rows(pose, count)
         landmarks = batch["landmarks"].to(device).repeat_interleave(count, dim=0)
         ratios = batch["ratios"].to(device)[:, self.columns].repeat_interleave(count, dim=0)
-        ratios = ratios + MEASURING_NOISE * torch.randn_like(ratios)
+        ratios = ratios + MEASUREMENT_NOISE * torch.randn_like(ratios)
         wanted = batch["wanted"].to(device).flatten()[:, None]
         offset = self.module(still.keypoints, torch.cat([ratios, wanted], 1))
         picture, _ = self.networks.render(many, still, still._replace(keypoints=still.keypoints + offset))

@@ -1,10 +1,10 @@
-"""Reads from a picture how far eyes and lips are open, differentiably: c_p of the paper's stage two.
+"""Differentiable measurement of how far eyes and lips are open in a picture: c_p of the paper's stage two.
 
-The face mesh measures openings well but passes no gradient. This small network looks at three patches, cut at
-places that follow from points which expressions do not move (eye corners, base of the nose). A rendered source
-keeps its pose, so its own landmarks say where to look. It learns from labelled frames and from rendered pictures
-that the face mesh has measured: what it is asked to read later. Openings beyond what people show are learnt by
-cutting patches with another height: a patch of f times the height shows 1/f of the opening.
+The face mesh measures openings well but passes no gradient. This small network reads three patches, placed by points
+that expressions do not move (eye corners, base of the nose). A rendered source keeps its pose, so the source's own
+landmarks place the patches. It is trained on labelled frames, and on rendered pictures measured by the face mesh, which
+are what it has to read later. Openings beyond what people show are learned by cutting patches of another height: a
+patch f times as high shows 1/f of the opening.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from liveportrait.training.stage_two.samplers import ratios_of, readable_rows
 from liveportrait.types import Array
 
 NOSE_BASE = 2  # of the mesh
-EYE_SIZE, MOUTH_SIZE = (32, 48), (48, 48)  # height and width of the patches, cells
-EYE_REACH = 0.85  # half width of an eye's patch, eye widths
-# Half width and centre below the nose's base, distances of the outer eye corners.
+EYE_SIZE, MOUTH_SIZE = (32, 48), (48, 48)  # height and width of the patches, px
+EYE_REACH = 0.85  # half width of an eye's patch, in eye widths
+# Half width of the mouth's patch and its centre's distance below the nose's base, in outer eye-corner distances.
 MOUTH_REACH, MOUTH_DROP = 0.5, 0.42
 
 
 class Patch(NamedTuple):
-    """A patch of the crop: p = centre + u·across + v·down for u, v in [-1, 1]; coordinates of the crop in [-1, 1]."""
+    """A patch of the crop: p = centre + u·across + v·down for u, v in [-1, 1], in crop coordinates in [-1, 1]."""
 
     centre: Tensor  # (B,2)
     across: Tensor  # (B,2)
     down: Tensor  # (B,2)
 
     def stretched(self, factor: Tensor) -> Patch:
-        """The same patch, `factor` (B,) times as high: it shows 1/factor of an opening."""
+        """The same patch, `factor` (B,) times as high, so that it shows 1/factor of an opening."""
         return self._replace(down=self.down * factor[:, None])
 
     def jittered(self, amount: float) -> Patch:
-        """Displaced and resized at random, by about `amount` half widths."""
+        """The patch displaced and resized at random, by about `amount` half widths."""
         away, size = torch.randn_like(self.centre), (amount * torch.randn_like(self.centre[:, :1])).exp()
         return Patch(
             self.centre + amount * (away[:, :1] * self.across + away[:, 1:] * self.down),
@@ -73,7 +73,7 @@ def patches(landmarks: Tensor) -> tuple[Patch, Patch, Patch]:
         return Patch((first + last) / 2, across * mirror, turned(across) * EYE_SIZE[0] / EYE_SIZE[1])
 
     width = at(LEFT_EYE_CORNERS[1]) - at(RIGHT_EYE_CORNERS[0])
-    # Between the outer corners a turned head looks narrow: the nose's distance from the eyes does not shrink with it.
+    # A turned head looks narrow between the outer corners, but the nose's distance from the eyes does not shrink.
     eyes = (at(LEFT_EYE_CORNERS[1]) + at(RIGHT_EYE_CORNERS[0])) / 2
     size = torch.maximum(width.norm(dim=1), 1.6 * (at(NOSE_BASE) - eyes).norm(dim=1))[:, None]
     axis = F.normalize(width, dim=1) * size
@@ -82,7 +82,7 @@ def patches(landmarks: Tensor) -> tuple[Patch, Patch, Patch]:
 
 
 def turned(axis: Tensor) -> Tensor:
-    """A quarter turn of vectors (B,2): across becomes down."""
+    """Vectors (B,2) rotated by a quarter turn: across becomes down."""
     return torch.stack([-axis[:, 1], axis[:, 0]], 1)
 
 
@@ -97,7 +97,7 @@ def cut(picture: Tensor, patch: Patch, size: tuple[int, int]) -> Tensor:
 
 
 class PatchRegressor(nn.Module):
-    """One number of a patch."""
+    """Predicts one opening from a patch."""
 
     def __init__(self, size: tuple[int, int], channels: int = 24) -> None:
         super().__init__()
@@ -118,13 +118,13 @@ class PatchRegressor(nn.Module):
 
     def forward(self, patch: Tensor) -> Tensor:
         """Openings (B,) of patches (B,3,h,w), RGB in [0, 1]."""
-        level = patch.mean((2, 3), keepdim=True)  # light and contrast say nothing about openings
+        level = patch.mean((2, 3), keepdim=True)  # brightness and contrast say nothing about openings
         spread = patch.std((1, 2, 3), keepdim=True) + 0.05
         return self.head(self.features((patch - level) / spread))[:, 0] * 0.2 + 0.25
 
 
 class OpeningRegressor(nn.Module):
-    """Openings of both eyes and of the lips."""
+    """Predicts the openings of both eyes and of the lips from a picture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,13 +133,13 @@ class OpeningRegressor(nn.Module):
     def forward(self, picture: Tensor, landmarks: Tensor) -> Tensor:
         """Openings (B,3): the picture's left eye, its right eye, the lips; see `face.measures`.
 
-        Pictures (B,3,S,S) RGB in [0, 1]; landmarks (B,111,2), px of 256, of that face or of the source it was
+        Pictures (B,3,S,S), RGB in [0, 1]; landmarks (B,111,2), px of 256, of the face or of the source that it was
         rendered from.
         """
         return self.read(picture, patches(landmarks))
 
     def read(self, picture: Tensor, where: tuple[Patch, Patch, Patch]) -> Tensor:
-        """Openings (B,3) as three given patches show them."""
+        """Openings (B,3) as shown by three given patches."""
         if picture.shape[-1] > CROP_SIDE:
             picture = F.interpolate(picture, size=CROP_SIDE, mode="area")
         right, left, mouth = where
@@ -153,7 +153,7 @@ def opening_losses(
 ) -> dict[str, Tensor]:
     """Mean |read − labelled opening| of eyes and lips, on jittered and stretched patches.
 
-    Labels (B,3); the error is that of the opening as the patch shows it.
+    Labels `ratios` (B,3); errors are in openings as the stretched patch shows them.
     """
     factors = (0.45 * (2 * torch.rand(3, len(picture), device=picture.device) - 1)).exp()
     where = [
@@ -171,15 +171,15 @@ VALIDATION_FRAMES = 400
 
 @dataclass(frozen=True)
 class MeasuredFrames:
-    """N pictures with the landmarks that say where to look, and their openings."""
+    """N pictures with the landmarks that place the patches, and their openings."""
 
     frames: NDArray[np.uint8]  # (N,256,256,3), may be a memory map
-    landmarks: Array  # (N,111,2) px; of a rendered picture those of its source
+    landmarks: Array  # (N,111,2) px; for a rendered picture, its source's
     ratios: Array  # (N,3)
-    rows: NDArray[np.int64]  # those to use
+    rows: NDArray[np.int64]  # indices of the pictures to use
 
     def __call__(self, rng: np.random.Generator) -> Example:
-        """One frame at random: picture (256,256,3) uint8, landmarks (111,2), ratios (3,)."""
+        """A random frame: picture (256,256,3) uint8, landmarks (111,2), ratios (3,)."""
         row = int(rng.choice(self.rows))
         return {
             "picture": np.asarray(self.frames[row]),
@@ -189,12 +189,12 @@ class MeasuredFrames:
 
 
 def labelled_frames(corpus: Corpus) -> MeasuredFrames:
-    """The frames of a corpus on which both eyes can be measured."""
+    """The frames of a corpus in which both eyes can be measured."""
     return MeasuredFrames(corpus.frames, corpus.landmarks, ratios_of(corpus.landmarks), readable_rows(corpus))
 
 
 def rendered_frames(rendered: RenderedOpenings) -> MeasuredFrames:
-    """Rendered pictures with what the face mesh measured on them."""
+    """Rendered pictures with their openings as measured by the face mesh."""
     rows = np.arange(len(rendered.frames))
     return MeasuredFrames(rendered.frames, rendered.landmarks, rendered.measured, rows)
 
@@ -202,9 +202,9 @@ def rendered_frames(rendered: RenderedOpenings) -> MeasuredFrames:
 def train_opening_regressor(
     config: StageTwoConfig, corpus: Corpus, held_out: Corpus, render: Callable[[], RenderedOpenings | None]
 ) -> OpeningRegressor:
-    """Train to the end of the schedule, or on from the checkpoint; returns the moving average.
+    """Train to the end of the schedule, from the checkpoint if there is one; returns the moving average.
 
-    `render` makes the rendered pictures; it is called only if there is something left to train.
+    `render` returns the rendered pictures; it is called only if training is not finished yet.
     """
     torch.manual_seed(config.seed)
     regressor = OpeningRegressor().to(config.device)
@@ -236,7 +236,7 @@ def train_opening_regressor(
 def opening_errors(
     regressor: OpeningRegressor, frames: MeasuredFrames, device: torch.device
 ) -> dict[str, float]:
-    """Mean absolute error and correlation of the openings read, on up to 400 frames; eyes together, lips alone."""
+    """Mean absolute error and correlation of the predicted openings, for eyes and for lips, on up to 400 frames."""
     rows = np.random.default_rng(0).permutation(frames.rows)[:VALIDATION_FRAMES]
     read = []
     for start in range(0, len(rows), 50):

@@ -2,9 +2,9 @@
 
     liveportrait train stage-two --config configs/stage-two-compact.toml --weights compact -o RUN
 
-F, M, W and G stay as they are. A part that is stopped goes on from its last checkpoint when started again.
-`--init RUN` starts from the modules and the opening regressor ("reader") of another run: after F, M, W or G changed a
-little, minutes are enough. `--part export` writes RUN/weights: the given weights with the three modules.
+F, M, W and G stay fixed. A stopped part continues from its last checkpoint when started again. `--init RUN` starts from
+the modules and the opening regressor ("reader") of another run: if F, M, W or G have changed only a little, minutes of
+training are enough. `--part export` writes RUN/weights: the given weights with the three modules.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def run(
     config_path: Path, weights_name: str = "compact", output: str | None = None, part: Part = "all",
     init: Path | None = None,
 ) -> Path:  # fmt: skip
-    """Train, and return the folder with the weights (or, for one part alone, the run's folder).
+    """Train, and return the folder with the weights (or, for a single part, the run's folder).
 
-    Raises UserError for a wrong configuration, missing shards, or an export before all modules are trained.
+    Raises `UserError` for a wrong configuration, missing shards, or an export before all modules are trained.
     """
     config = load_config(config_path)
     config = dataclasses.replace(config, output=output or config.output)
@@ -74,10 +74,10 @@ def run(
 
 
 class StageTwo:
-    """The parts of one run, and what they share: frozen networks, corpora, motion banks."""
+    """The parts of a run, and what they share: frozen networks, corpora, motion banks."""
 
     def __init__(self, config: StageTwoConfig, weights_name: str, base: Path, init: Path | None) -> None:
-        """`base`: folder that the shards' paths are relative to; `init`: a run to start from."""
+        """The shards' paths are relative to `base`; `init` is a run to start from."""
         self.config, self.init = config, init
         self.folder, self.device = Path(config.output), torch.device(config.device)
         self.networks = FrozenNetworks(weights.load(weights_name), self.device, config.bf16)
@@ -86,7 +86,7 @@ class StageTwo:
         self.held_out_bank = self._bank(self.held_out, HELD_OUT_CLIPS)
 
     def train(self, part: Part) -> None:
-        """One part, or all of them; the opening regressor comes before eyes and lips."""
+        """Train one part, or all of them; eyes and lips need the opening regressor first."""
         if part in ("all", "stitching"):
             self.stitching()
         if part in ("all", "reader", "eyes", "lips"):
@@ -96,14 +96,14 @@ class StageTwo:
                     self.retargeting(name, regressor)
 
     def opening_regressor(self) -> OpeningRegressor:
-        """The trained opening regressor: of this run, of the run to start from, or trained now."""
+        """The trained opening regressor, from this run, from the run to start from, or trained now."""
         given = None if self.init is None else self.init / "reader.safetensors"
         if given is not None and given.exists() and not (self.folder / "reader.safetensors").exists():
             return load_average(given, "reader", OpeningRegressor().to(self.device))
         return train_opening_regressor(self.config, self.corpus, self.held_out, self.rendered)
 
     def rendered(self) -> RenderedOpenings | None:
-        """Rendered and measured pictures, kept in the run's folder; None where the configuration wants none."""
+        """Rendered and measured pictures, kept in the run's folder; None if the configuration asks for none."""
         folder, count = self.folder / "rendered", self.config.reader.rendered
         if not count:
             return None
@@ -112,7 +112,7 @@ class StageTwo:
         return RenderedOpenings.load(folder)
 
     def stitching(self) -> nn.Module:
-        """S: from W's flow alone where the configuration says so, then from pictures."""
+        """Train S, first from W's flow alone if configured, then from pictures."""
         module, settings = self._start("stitching"), self.config.stitching
         task = StitchingTask(module, self.networks, self.bank, settings.drives)
         if settings.flow is not None and not (self.folder / "stitching.safetensors").exists():
@@ -130,7 +130,7 @@ class StageTwo:
         )
 
     def _from_flow(self, task: StitchingTask, start: FlowStart) -> nn.Module:
-        """S as W's flow alone teaches it, or on from that phase's checkpoint."""
+        """Train S from W's flow alone, from that phase's checkpoint if there is one."""
         settings = self.config.stitching
         sources = flow_sources(self.networks, self.corpus, start.sources, start.size, self.config.seed)
         sampler = FlowSampler(len(sources.landmarks), self.bank, settings.mix, settings.drives)
@@ -155,7 +155,7 @@ class StageTwo:
         )
 
     def retargeting(self, name: Literal["eyes", "lips"], regressor: OpeningRegressor) -> nn.Module:
-        """R_eyes or R_lip."""
+        """Train R_eyes or R_lip."""
         module, settings = self._start(name), getattr(self.config, name)
         mix = self.config.stitching.mix
         return self._train(
@@ -180,7 +180,7 @@ class StageTwo:
         terms: Callable[[dict[str, Tensor]], Terms],
         validate: Callable[[nn.Module], Mapping[str, float]],
     ) -> nn.Module:
-        """Train one module to the end of a schedule, or on from its checkpoint; returns its moving average.
+        """Train one module to the end of a schedule, from its checkpoint if there is one; returns its moving average.
 
         `name` is the phase's; an example is a source with several drives or requests, and the schedule counts sources.
         """
@@ -194,15 +194,15 @@ class StageTwo:
         return motion_bank(self.networks, corpus, clips, self.config.bank_frames, self.config.seed)
 
     def _start(self, name: Module) -> nn.Module:
-        """A module before its first step: of the run to start from, taught the closed form, or untrained."""
+        """A module before its first step: from the run to start from, trained on the closed form, or untrained."""
         torch.manual_seed(self.config.seed)
         module = new_module(name, self.networks.variant).to(self.device)
         if (self.folder / f"{name}.safetensors").exists():
-            return module  # its checkpoint is read when training goes on
+            return module  # its checkpoint is read when training continues
         if self.init is not None:
             checkpoint = self.init / f"{name}.safetensors"
             if not checkpoint.exists():
-                raise UserError(f"{self.init} holds no trained {name}: give a run of stage two that has one.")
+                raise UserError(f"{self.init} has no trained {name}: give a run of stage two that has one.")
             load_average(checkpoint, name, module)
         elif name != "stitching":
             settings, rendered = getattr(self.config, name), self.rendered()
@@ -215,10 +215,10 @@ class StageTwo:
 
 @torch.no_grad()
 def attend_to_differences(module: nn.Module) -> None:
-    """Let half of the first layer's units start with the difference of driving and source keypoints.
+    """Initialise half of the first layer's units to the difference between driving and source keypoints.
 
-    What stitching does depends on how far the head has moved, some hundredths in coordinates around 0.5: from the
-    usual start that takes hundreds of steps to find out.
+    Stitching depends on how far the head has moved: a few hundredths, in coordinates around 0.5. From the usual
+    initialisation it takes hundreds of steps to learn that.
     """
     first = module.get_parameter("mlp.0.weight")
     half, each = first.shape[0] // 2, first.shape[1] // 2
@@ -239,14 +239,14 @@ def new_module(name: Module, variant: Variant) -> nn.Module:
 
 
 def export(config: StageTwoConfig, weights_name: str) -> Path:
-    """Write the given weights with the three trained modules, `weights/` in the run's folder."""
+    """Write the given weights with the three trained modules to `weights/` in the run's folder."""
     folder = Path(config.output)
     networks, described = weights.load(weights_name), weights.describe(weights_name)
     trained = {}
     for name in MODULES:
         checkpoint = folder / f"{name}.safetensors"
         if not checkpoint.exists():
-            raise UserError(f"{folder} holds no trained {name}: run --part {name} first.")
+            raise UserError(f"{folder} has no trained {name}: run --part {name} first.")
         trained[name] = load_average(checkpoint, name, new_module(name, networks.variant))
     dtype = torch.float16 if _fits_half(networks) else torch.float32
     networks.stitching, networks.eye_retargeting, networks.lip_retargeting = (
@@ -266,6 +266,6 @@ def export(config: StageTwoConfig, weights_name: str) -> Path:
 
 
 def _fits_half(networks: Networks) -> bool:
-    """Whether F, M, W and G were stored in half precision: then storing them so again loses nothing."""
+    """Whether F, M, W and G were stored in half precision, so that storing them so again loses nothing."""
     tensors = (t for module in networks.modules().values() for t in module.state_dict().values())
     return all(torch.equal(t.half().float(), t) for t in tensors if t.is_floating_point() and t.ndim > 1)

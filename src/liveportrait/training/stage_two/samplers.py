@@ -1,4 +1,4 @@
-"""Draws the examples of stage two: sources with landmarks, drives of another person, wanted openings."""
+"""Draws the examples of stage two: sources with landmarks, drives from another person, requested openings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from liveportrait.training.data.samplers import Example
 from liveportrait.training.stage_two.frozen_networks import FrozenNetworks, choose_by_row, to_pictures
 from liveportrait.types import Array
 
-SMALLEST_EYE = 0.3  # width of the narrower eye over that of the wider one: below, the head is turned too far
+MIN_EYE_RATIO = 0.3  # narrower eye's width over the wider one's: below this the head is turned too far
 PREPARED_BATCH = 16
 STILL, RELATIVE, ABSOLUTE = range(3)
 _PARTS = (
@@ -49,9 +49,9 @@ _ROWS = tuple(tuple(MESH_ROWS.index(row) for row in (*height, *width)) for heigh
 
 
 def ratios_of(landmarks: Array) -> Array:
-    """Openings (N,3) of the picture's left eye, its right eye and the lips, from 111 landmarks (N,111,2) px.
+    """Openings (N,3) of the picture's left eye, its right eye and the lips, from landmarks (N,111,2) px.
 
-    Height over width, as `face.measures` measures on the whole mesh.
+    Height over width, as `face.measures` computes from the full mesh.
     """
     columns = []
     for up, down, first, last in _ROWS:
@@ -62,12 +62,12 @@ def ratios_of(landmarks: Array) -> Array:
 
 
 def readable_rows(corpus: Corpus) -> NDArray[np.int64]:
-    """Frames on which both eyes can be measured: the head is not turned too far. Raises UserError without any."""
+    """Indices of frames in which the head is not turned too far to measure both eyes. Raises `UserError` if none is."""
     widths = np.stack(
         [np.linalg.norm(np.diff(corpus.landmarks[:, row[2:]], axis=1)[:, 0], axis=1) for row in _ROWS[:2]], 1
     )
     rows = np.flatnonzero(
-        (widths.min(1) > SMALLEST_EYE * widths.max(1)) & (ratios_of(corpus.landmarks).max(1) < 1)
+        (widths.min(1) > MIN_EYE_RATIO * widths.max(1)) & (ratios_of(corpus.landmarks).max(1) < 1)
     )
     if not len(rows):
         raise UserError(f"No frame of {corpus.folder} shows both eyes: use other shards.")
@@ -75,7 +75,7 @@ def readable_rows(corpus: Corpus) -> NDArray[np.int64]:
 
 
 def seen_keypoints(landmarks: Array, rotation: Array) -> SeenKeypoints:
-    """The compact keypoints as labels tell them, from landmarks (N,111,2) px and rotations (N,3,3)."""
+    """The compact keypoints according to labels: landmarks (N,111,2) px and rotations (N,3,3)."""
     return SeenKeypoints(landmarks[:, list(KEYPOINTS)], rotation)
 
 
@@ -86,32 +86,32 @@ class DriveMix:
     relative: float = 0.6  # share that adds another person's change between two frames
     absolute: float = 0.3  # share that takes another person's pose; the rest drives with the source itself
     moved: float = 0.6  # share that is then shifted, zoomed and turned
-    shift: float = 0.15  # up to this, half sides of the crop
-    zoom: float = 0.12  # up to this, as a logarithm
+    shift: float = 0.15  # maximum, in half sides of the crop
+    zoom: float = 0.12  # maximum, as a logarithm
     degrees: float = 12.0  # standard deviation of the turn about each axis
 
     def __post_init__(self) -> None:
-        """Raise UserError for impossible values."""
+        """Raise `UserError` for impossible values."""
         check_shares(self, "relative", "absolute", "moved")
         both = self.relative + self.absolute
         check("relative + absolute", both, both <= 1, "together they must be at most 1")
 
 
 class MotionBank(NamedTuple):
-    """Motions of some frames of some clips, as M sees them."""
+    """M's motions of some frames of some clips."""
 
     motion: Motion  # of N frames
     ratios: Tensor  # (N,3), see `ratios_of`
-    frames: int  # of each clip: its rows follow each other
+    frames: int  # per clip; a clip's rows are consecutive
 
     @property
     def clips(self) -> int:
-        """Number of clips."""
+        """The number of clips."""
         return len(self.ratios) // self.frames
 
 
 def motion_bank(networks: FrozenNetworks, corpus: Corpus, clips: int, frames: int, seed: int) -> MotionBank:
-    """Motions of `frames` frames of each of up to `clips` clips. Raises UserError without a long enough clip."""
+    """Motions of `frames` frames of each of up to `clips` clips. Raises `UserError` if no clip is long enough."""
     rng = np.random.default_rng((seed, 0xBA2C))
     long = [rows for rows in corpus.rows_of_clips() if len(rows) >= frames]
     if not long:
@@ -127,7 +127,7 @@ def motion_bank(networks: FrozenNetworks, corpus: Corpus, clips: int, frames: in
 
 
 class SourceSampler:
-    """Sources, each with drives from the bank and wanted openings."""
+    """Sources, each with drives from the bank and requested openings."""
 
     def __init__(
         self, corpus: Corpus, bank: MotionBank | None, mix: DriveMix, drives: int, highest: float = 0.8
@@ -139,10 +139,10 @@ class SourceSampler:
 
     def __call__(self, rng: np.random.Generator) -> Example:
         """One example: picture (256,256,3) uint8, landmarks (111,2) px, ratios (3,), rotation (3,3), and whether
-        the source counts as tracked; clips count alike.
+        the source counts as tracked. All clips have the same probability.
 
-        For each of n drives: wanted (n,) openings; kind (n,), first and now (n,) frames of the bank, shift
-        (n,2), zoom (n,) as a logarithm and turn (n,3) degrees about x, y, z.
+        For each of n drives: wanted (n,) openings; kind (n,); first and now (n,), frames of the bank; shift (n,2);
+        zoom (n,) as a logarithm; turn (n,3) in degrees about x, y, z.
         """
         rows = self.clips[rng.integers(len(self.clips))]
         row = rows[rng.integers(len(rows))]
@@ -185,7 +185,7 @@ class FlowSources:
 
 
 def flow_sources(networks: FrozenNetworks, corpus: Corpus, count: int, size: int, seed: int) -> FlowSources:
-    """Up to `count` sources, one a clip, half of them as if tracked (see `FrozenNetworks.tracked_motion`)."""
+    """Up to `count` sources, one per clip, half of them tracked (see `FrozenNetworks.tracked_motion`)."""
     rng = np.random.default_rng((seed, 0xF10))
     clips = SourceSampler(corpus, None, DriveMix(), 1).clips
     chosen = [clips[number] for number in rng.permutation(len(clips))[:count]]
@@ -215,7 +215,7 @@ class FlowSampler:
 
 
 def drive(source: Motion, batch: dict[str, Tensor], bank: MotionBank, groups: KeypointGroups) -> Motion:
-    """The motions (B) that sources (B) should take, of B drawn drives; every entry of `batch` has B rows."""
+    """The driven motions (B) of sources (B) under B drawn drives; every entry of `batch` has B rows."""
     first, now = (bank.motion.rows(batch[name]) for name in ("first", "now"))
     following = relative(source, change_since(fix_canonical(now, first, groups), first), "all", groups)
     taking = absolute(source, now, "all", groups)
@@ -225,7 +225,7 @@ def drive(source: Motion, batch: dict[str, Tensor], bank: MotionBank, groups: Ke
 
 
 def displaced(motion: Motion, shift: Tensor, zoom: Tensor, turn: Tensor) -> Motion:
-    """A motion shifted (B,2), zoomed (B,) as a logarithm and turned (B,3) degrees about x, y and z."""
+    """A motion shifted by (B,2), zoomed by (B,) as a logarithm, and turned by (B,3) degrees about x, y and z."""
     rotation = rotation_matrix(*turn.unbind(1))
     return motion._replace(
         rotation=motion.rotation @ rotation,

@@ -1,4 +1,4 @@
-"""The figures that stage two must reach, on held-out people: control error of openings, motion of the shoulders."""
+"""Stage two's figures on held-out people: control error of openings, and motion of the shoulders."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from liveportrait.training.stage_two.samplers import (
 
 REQUESTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 NATURAL = DriveMix(relative=1.0, absolute=0.0, moved=0.0)
-BOTTOM = 0.75  # the lowest eighth of the crop, where shoulders are
+BOTTOM = 0.75  # y from which the lowest eighth of the crop begins, where the shoulders are
 
 
 def control_error(
     name: Literal["eyes", "lips"], module: nn.Module, networks: FrozenNetworks, corpus: Corpus, sources: int,
     requests: Sequence[float] = REQUESTS,
 ) -> dict[str, float]:  # fmt: skip
-    """Requested openings against those that the face mesh measures on the rendered picture.
+    """Requested openings against those that the face mesh measures in the rendered picture.
 
-    `error` is the mean of |measured − requested| over sources and requests (eyes: over both), `measured/c` the mean
-    opening at request c, `lost` the share of pictures without a face. One frame a clip, the same ones every time.
+    `error` is the mean of |measured − requested| over sources and requests (and over both eyes), `measured/c` the mean
+    opening at request c, `lost` the share of pictures without a face. One frame per clip, the same ones every time.
     """
     analyzer, columns = default_analyzer(), list(PARTS[name])
     usable = set(readable_rows(corpus).tolist())
@@ -82,10 +82,10 @@ def shoulder_motion(
 ) -> Mapping[str, float]:
     """Motion of the shoulders without stitching (off) and with it (on), and their ratio (share).
 
-    Held-out sources follow held-out people's change between two frames. Shoulders are the lowest eighth of the crop
-    outside the head (`head_mask`). `picture`: length of the optical flow from reconstruction to result there, in
-    percent of the side (`metrics.displacement`); `flow`: length of W's own flow there, in the same unit, where it
-    tells one; `face`: how far stitching changes W's flow of the face.
+    Held-out sources follow held-out people's change between two frames. The shoulders are the lowest eighth of the
+    crop outside the head (`head_mask`). `picture`: length of the optical flow there from reconstruction to result, in
+    percent of the side (`metrics.displacement`); `flow`: length of W's own flow there in the same unit, if W has one;
+    `face`: how much stitching changes W's flow of the face.
     """
     sampler = SourceSampler(corpus, bank, NATURAL, 1)
     found: dict[str, list[float]] = {}
@@ -129,5 +129,5 @@ def _shoulders(landmarks: Tensor, shift: Tensor, size: int) -> Tensor:
 
 
 def _percent(tenths: Tensor) -> float:
-    """Percent of the crop's side, of tenths of its half side."""
+    """Converts tenths of the crop's half side to percent of its side."""
     return float(tenths) * UNIT / 2 * 100
