@@ -46,9 +46,7 @@ CASES = ("film", "camera")
 SIDE = 256  # px of the photo and of the driving video
 RATE = 25
 LOOP_FRAMES = 50  # of the driving video, which repeats them
-SWAY_FRAMES = (
-    100  # of the camera's film: the person sways so slowly that skipped pictures do not look like a cut
-)
+SWAY_FRAMES = 100  # of the camera's film: the person sways so slowly that skipped frames are no cut
 TIMEOUT_MS = 900_000
 COLUMNS = ("case", "at", "frames", "rate", "delay", "page", "face", "render", "wasm", "renderer", "all")
 # Runs before a worker's own script: records WebAssembly's memories, so that their sizes can be read.
