@@ -1,4 +1,4 @@
-"""The interface of back ends, and the choice of one: as asked, or as suits the networks and the machine."""
+"""The interface of back ends, and choosing one: as asked, or the best for the networks and the machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 from liveportrait.networks.interface import Features, Layers, Motion, Pose
 
-# Module of this package and class of each back end. A runtime is imported when it is chosen: some take seconds, most
-# are not installed.
+# Each back end's module in this package and its class. A runtime is imported only when chosen: some take seconds, and
+# most are not installed.
 BACKENDS: dict[str, str] = {
     "eager": "pytorch:EagerBackend",
     "compile": "pytorch:CompileBackend",
@@ -26,20 +26,20 @@ BACKENDS: dict[str, str] = {
     "onnx": "onnx:OnnxBackend",
     "tensorrt": "tensorrt:TensorRtBackend",
 }
-TAKE_THREADS = ("openvino", "onnx")  # of their own; the others use PyTorch's
+TAKE_THREADS = ("openvino", "onnx")  # have their own threads; the others use PyTorch's
 HAVE_BF16 = ("eager", "compile", "openvino")  # on a CPU, for COMPACT
 WINOGRAD_COMPACT = "1.5"  # times as fast as eager in float32, W, G and painter together
 GET_NUMBA = 'pip install "liveportrait[cpu]"'
 
 
 class Backend(Protocol):
-    """Runs F, M, and W with G. Back ends differ in speed only.
+    """Runs F, M, and W with G. Back ends differ only in speed.
 
     Images are (B,3,S,S) float32 RGB in [0, 1] on `device`; motions and poses are float32.
     """
 
     device: torch.device
-    concurrent: bool  # whether calls from several threads run side by side; otherwise they take turns
+    concurrent: bool  # whether calls from several threads may run at the same time
 
     def appearance(self, images: Tensor) -> Features:
         """F."""
@@ -66,10 +66,10 @@ class Choice:
 def make_backend(
     name: BackendName, networks: Networks, precision: PrecisionChoice = "fp32", threads: int | None = None
 ) -> tuple[Backend, Choice]:
-    """The back end of that name in that precision, either of which may be "auto", and what was chosen.
+    """The back end with that name in that precision, either of which may be "auto", and what was chosen.
 
-    Raises UserError where the name is unknown, its runtime is not installed, or it cannot run these networks or on
-    their device.
+    Raises UserError if the name is unknown, its runtime is not installed, or it cannot run these networks on their
+    device.
     """
     if name not in get_args(BackendName):
         raise UserError(f"there is no back end {name!r}: choose one of {', '.join(get_args(BackendName))}")
@@ -81,7 +81,7 @@ def make_backend(
 
 
 def suggest_backend(networks: Networks, precision: PrecisionChoice) -> tuple[BackendName, str]:
-    """The back end that suits networks, their device and the precision, and why: the fastest that was measured."""
+    """The back end measured to be fastest for the networks, their device and the precision, and the reason."""
     device, architecture = _facts(networks)
     half = precision == "bf16" or (precision == "auto" and computes_in_bf16())
     if device == "cpu" and (architecture == "base" or not half):
@@ -96,7 +96,7 @@ def suggest_backend(networks: Networks, precision: PrecisionChoice) -> tuple[Bac
 
 
 def suggest_precision(name: BackendName, networks: Networks) -> tuple[Precision, str]:
-    """The fastest precision of a back end that was measured to keep pictures 45 dB and more from fp32's, and why."""
+    """The fastest precision measured to keep pictures at 45 dB PSNR or more relative to fp32, and the reason."""
     device, architecture = _facts(networks)
     if name == "winograd" and architecture == "base":
         return "fp32", "bf16 is a fifth faster, but was measured with untrained weights alone"
@@ -108,9 +108,9 @@ def suggest_precision(name: BackendName, networks: Networks) -> tuple[Precision,
 
 
 def computes_in_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself (AVX-512 BF16 or AMX); False where this PyTorch cannot tell.
+    """Whether the CPU supports bfloat16 arithmetic (AVX-512 BF16 or AMX); False if this PyTorch cannot tell.
 
-    Other processors take longer in bfloat16 than in float32.
+    Other processors are slower in bfloat16 than in float32.
     """
     ask = getattr(torch.cpu, "get_capabilities", dict)
     has: dict[str, object] = ask()
@@ -119,7 +119,7 @@ def computes_in_bf16() -> bool:
 
 @cache
 def has_numba() -> bool:
-    """Whether numba is installed and fits the other packages."""
+    """Whether numba is installed and compatible with the other packages."""
     try:
         import numba  # noqa: F401
     except ImportError:
@@ -128,7 +128,7 @@ def has_numba() -> bool:
 
 
 def _facts(networks: Networks) -> tuple[str, str]:
-    """Kind of device, and architecture."""
+    """Device type and architecture."""
     return next(networks.motion.parameters()).device.type, networks.variant.architecture
 
 
@@ -148,15 +148,15 @@ CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def autocast_for(precision: Precision, device: torch.device) -> torch.autocast:
-    """A block in which networks compute in that precision."""
+    """A `with` block in which networks compute in that precision."""
     dtype = HALF.get(precision)
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def to_half(networks: Networks, precision: Precision) -> Networks:
-    """The same networks, changed in place: convolutions of F, M, W, G and painter hold weights in that precision.
+    """Convert the weights of convolutions in F, M, W, G and painter to that precision, in place.
 
-    To be run within `autocast_for`, where the numbers are the same as without. Give it copies (`optimised` makes some).
+    Run the networks within `autocast_for`, where this does not change results. Pass copies (`optimised` makes some).
     """
     dtype = HALF.get(precision)
     if dtype is not None:
@@ -170,6 +170,6 @@ def to_half(networks: Networks, precision: Precision) -> Networks:
 
 
 def require_precision(what: str, precision: Precision, offered: tuple[Precision, ...]) -> None:
-    """Raises UserError unless the precision is one of those offered by `what`."""
+    """Raises UserError unless `what` offers the precision."""
     if precision not in offered:
         raise UserError(f"{what} has no precision {precision!r}: choose {' or '.join(offered)}")

@@ -1,4 +1,4 @@
-"""Networks as files for other runtimes: F, M, and W with G as one graph each, and a description beside them."""
+"""Exporting networks for other runtimes: F, M, and W with G as one graph each, with a description."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from liveportrait.networks import Networks
 from liveportrait.networks.geometry import Form
 
 DESCRIPTION = "graphs.json"
-GENERATOR = "generator.safetensors"  # of G alone, for pages
+GENERATOR = "generator.safetensors"  # G's weights, for pages with their own kernels
 MAKERS = (appearance_graph, motion_graph, render_graph)
 PRECISIONS: dict[ExportFormat, tuple[Precision, ...]] = {
     "onnx": ("fp32", "fp16"),
-    "openvino": ("fp32",),  # its plug-ins choose when they compile
+    "openvino": ("fp32",),  # its plug-ins choose the precision when they compile
     "tensorrt": ("fp32", "fp16"),
     "web": ("fp32",),  # its weights are stored in 16 bits, its arithmetic is not
 }
@@ -48,10 +48,11 @@ def export(
 ) -> list[Path]:
     """Writes appearance, motion and render as graphs of that batch size into a new folder; returns its files.
 
-    `sampling`: how volumes are looked up; None is native where the format has it. `precision`: of
-    convolutions. `graphs.json` names what goes in and out of each graph, with shapes: all of it float32, pictures RGB
-    in [0, 1]. For browsers the small networks that are there are written too, and what `stages` has. The folder appears
-    complete or not at all. Raises UserError where it exists, a package is missing, or a setting does not fit.
+    `sampling` is how volumes are sampled; None is native if the format supports it. `precision` is that of
+    convolutions. `graphs.json` lists each graph's inputs and outputs with shapes: all are float32, pictures RGB in
+    [0, 1]. For browsers, the small networks and the stages of `web.stage_graphs` are written too, as far as present.
+    The folder appears complete or not at all. Raises UserError if it exists, a package is missing, or a setting is not
+    supported.
     """
     if to not in get_args(ExportFormat):
         raise UserError(f"cannot export to {to!r}: choose one of {', '.join(get_args(ExportFormat))}")
@@ -100,7 +101,7 @@ def export(
 
 
 def _writer(to: ExportFormat, sampling: Form | None) -> tuple[Callable[[Graph, Path], None], Form]:
-    """A function that writes a graph into a folder in that format, and the form of 5-D sampling it has then."""
+    """A function that writes a graph into a folder in that format, and the form of 5-D sampling it uses."""
     if to == "openvino":
         from liveportrait.engine.openvino import save_graph
 

@@ -1,6 +1,6 @@
-"""What a back end cannot do as asked is done in another way, and told: smaller batches, a wider precision.
+"""Fallbacks for what a back end cannot do as asked, with a note: smaller batches, or a wider precision.
 
-Numbers that are none (NaN, infinite) are an error where they arise, with the frame's number.
+NaN and infinite numbers are reported where they arise, with the frame's number.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ T = TypeVar("T", Motion, Layers, Features)
 
 
 class GuardedBackend:
-    """A back end that survives a GPU with too little memory, and 16 bits that are too few for the numbers.
+    """A back end that copes with too little GPU memory, and with numbers beyond the range of float16.
 
-    Where memory runs out, batches are halved, from then on; frames do not depend on what else is in their batch. Where
-    a result of float16 is not finite (numbers beyond 65,504, which the published program shows as black boxes), it is
-    made again by `wider`, and so is everything after it. `notes` tell of both.
+    If memory runs out, batches are halved from then on; frames do not depend on the rest of their batch. If a float16
+    result is not finite (numbers beyond 65,504, which the published program shows as black boxes), it is computed again
+    by `wider`, and so is everything after it. `notes` report both.
     """
 
     def __init__(self, backend: Backend, wider: Callable[[], Backend] | None = None) -> None:
-        """`wider` makes the back end in float32; None where `backend` has no float16."""
+        """`wider` makes the back end in float32; None if `backend` does not use float16."""
         self._backend, self._wider = backend, wider
-        self._most: int | None = None  # rows at once
+        self._max_rows: int | None = None  # at once
         self._changing = threading.Lock()
         self._notes: dict[str, str] = {}
         self.device, self.concurrent = backend.device, backend.concurrent
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A sentence on each thing that is done otherwise."""
+        """One sentence for each fallback in use."""
         return tuple(self._notes.values())
 
     def appearance(self, images: Tensor) -> Features:
@@ -61,37 +61,37 @@ class GuardedBackend:
         return self._run(driving.batch, run, Layers.cat)
 
     def _run(self, count: int, run: Callable[[Backend, slice], T], join: Callable[[Iterable[T]], T]) -> T:
-        """The results of all rows, as many at once as memory was found to be enough for."""
+        """The results of all rows, with as many at once as are known to fit in memory."""
         parts: list[T] = []
         done = 0
         while done < count:
-            size = min(self._most or count, count - done)
-            part = self._fitting(lambda backend: run(backend, slice(done, done + size)), size)  # noqa: B023
+            size = min(self._max_rows or count, count - done)
+            part = self._try_rows(lambda backend: run(backend, slice(done, done + size)), size)  # noqa: B023
             if part is not None:
                 parts.append(part)
                 done += size
         return parts[0] if len(parts) == 1 else join(parts)
 
-    def _fitting(self, run: Callable[[Backend], T], size: int) -> T | None:
-        """The result of so many rows; None where memory is too little for them, and fewer are to be tried."""
+    def _try_rows(self, run: Callable[[Backend], T], size: int) -> T | None:
+        """The result for `size` rows; None if they do not fit in memory, so that fewer must be tried."""
         try:
             return self._finite(run)
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
-        # Out of the block: an error holds what was computed up to it.
+        # Outside the `except` block: the error keeps alive what was computed before it.
         with self._changing:
-            self._most = min(self._most or size, size // 2)
+            self._max_rows = min(self._max_rows or size, size // 2)
             self._notes["memory"] = (
-                f"the memory of the device was too little for batches of {2 * self._most} or more frames: the networks"
-                f" took {self._most} at a time"
+                f"the device had too little memory for batches of {2 * self._max_rows} or more frames: the networks"
+                f" took {self._max_rows} at a time"
             )
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
 
     def _finite(self, run: Callable[[Backend], T]) -> T:
-        """The result, by the wider precision where the other one's numbers overflow."""
+        """The result, in the wider precision if numbers overflow."""
         backend = self._backend
         result = run(backend)
         if self._wider is None or is_finite(_tensors(result)):
@@ -101,7 +101,7 @@ class GuardedBackend:
                 self._backend = self._wider()
                 self._notes["precision"] = (
                     "numbers overflowed in float16: the networks computed in float32 from there on;"
-                    " --precision bf16 or fp32 begins with it"
+                    " --precision bf16 or fp32 avoids that from the start"
                 )
             self._wider = None
             backend = self._backend

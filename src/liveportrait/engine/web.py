@@ -1,12 +1,12 @@
-"""Graphs for ONNX Runtime in browsers: ONNX files that its WebGPU provider takes whole, and half as large.
+"""Graphs for ONNX Runtime in browsers: ONNX files that its WebGPU provider supports completely, at half the size.
 
-That provider has GridSample of operator sets 16 to 19, in two dimensions: one node of set 20 would send each frame
-from the GPU to the CPU and back. Weights are stored in float16 behind casts, which the runtime folds when it loads;
+That provider has GridSample from operator sets 16 to 19, in two dimensions: one node of set 20 would send each frame
+from the GPU to the CPU and back. Weights are stored in float16 followed by casts, which the runtime folds on loading;
 all arithmetic is float32.
 
-For pages whose processor computes G by kernels of their own W with G comes in stages, too: `portrait` sees a source
-once, `warp` is W, `paint` the mouth painter; between the last two comes G, whose weights are written as they are. All
-of it together is `render_graph`.
+W with G is also written in stages, for pages that compute G on the CPU with their own kernels: `portrait` runs once per
+source, `warp` is W, `paint` the mouth painter; between the last two comes G, whose weights are written separately. All
+of it together is equivalent to `render_graph`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from liveportrait.networks.interface import Layers, Pose
 from liveportrait.networks.renderer import grey_of_grey
 
 OPSET = 19
-SMALLEST = 64  # numbers; below that a cast costs more than it saves
+MIN_SIZE = 64  # numbers: for smaller tensors a cast costs more than it saves
 WARPED = ("volume", "hidden", "skip", "image", "image_flow")
 MOVED = ("moved_volume", "hidden", "moved_skip", "moved_image", "flow")  # the same as outputs of a graph
 POSES = tuple(f"{whose}_{part}" for whose in ("source", "driving") for part in Pose._fields)
@@ -34,7 +34,7 @@ FIELDS = len(Pose._fields)
 
 
 def export_web(graph: Graph) -> bytes:
-    """The graph as an ONNX file of operator set 19. Raises UserError where the exporter is missing."""
+    """The graph as an ONNX file with operator set 19. Raises UserError if the exporter is missing."""
     data = export_onnx(graph, "decomposed")
     import onnx
 
@@ -54,9 +54,9 @@ def export_web(graph: Graph) -> bytes:
 
 
 def store_in_half(model: Any, weights: set[str]) -> None:
-    """Weights in float16, each behind a cast that bears its name; other constants where float16 holds them exactly.
+    """Store weights in float16, each followed by a cast with its name; other constants only if that is lossless.
 
-    Coordinates of lookups and biases are constants too: rounded, they move the picture more than all weights do.
+    Sampling coordinates and biases are constants too: rounding them changes the picture more than rounding all weights.
     """
     import onnx
 
@@ -65,7 +65,7 @@ def store_in_half(model: Any, weights: set[str]) -> None:
         if tensor.data_type != onnx.TensorProto.FLOAT:
             continue
         name, values = tensor.name, onnx.numpy_helper.to_array(tensor)
-        if values.size < SMALLEST or np.abs(values).max() > np.finfo(np.float16).max:
+        if values.size < MIN_SIZE or np.abs(values).max() > np.finfo(np.float16).max:
             continue
         half = values.astype(np.float16)
         if name not in weights and not np.array_equal(half.astype(np.float32), values):
@@ -75,7 +75,7 @@ def store_in_half(model: Any, weights: set[str]) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    # What the exporter noted of the weights' types no longer holds of their stored forms.
+    # The exporter's type information is no longer right for the weights that were stored.
     stored = {tensor.name.removesuffix(".half") for tensor in model.graph.initializer}
     kept = [info for info in model.graph.value_info if info.name not in stored]
     del model.graph.value_info[:]
@@ -83,13 +83,13 @@ def store_in_half(model: Any, weights: set[str]) -> None:
 
 
 def has_stages(networks: Networks) -> bool:
-    """Whether the networks are of the kind that can be had in stages: compact, with a mouth painter."""
+    """Whether the networks can be exported in stages: they must be compact, with a mouth painter."""
     return isinstance(networks.generator, compact.generator.Generator) and networks.mouth_painter is not None
 
 
 @torch.no_grad()
 def stage_graphs(networks: Networks) -> list[Graph]:
-    """`portrait`, `warp` and `paint`, of batch 1, float32; only where `has_stages`."""
+    """The graphs `portrait`, `warp` and `paint`, batch size 1, float32; requires `has_stages`."""
     assert isinstance(networks.mouth_painter, MouthPainter)
     features = example_features(networks)
     source, driving = example_pose(networks), example_pose(networks)
@@ -115,7 +115,7 @@ def stage_graphs(networks: Networks) -> list[Graph]:
 
 
 def generator_weights(networks: Networks) -> bytes:
-    """G's weights as a safetensors file, kernels in float16, by the names of its parameters."""
+    """G's weights as a safetensors file by parameter name, with kernels in float16."""
     state = networks.generator.state_dict()
     return save(
         {
@@ -126,7 +126,7 @@ def generator_weights(networks: Networks) -> bytes:
 
 
 class _Portrait(nn.Module):
-    """What the painter sees of a source: its patch (1,3,64,80)."""
+    """The painter's input from a source: its patch (1,3,64,80)."""
 
     def forward(self, image: Tensor, *pose: Tensor) -> Tensor:
         return mouth_patch(Pose(*pose)).cut(image)

@@ -1,8 +1,9 @@
-"""Elementwise kernels between the matrix products, shared by PyTorch's number of threads.
+"""Elementwise kernels between the matrix products, shared by as many threads as PyTorch uses.
 
-Each is one compiled pass over memory, in place of five to thirty operations that write their results to memory: half
-the time of a frame. Maps are channels-last and float32; tiles and products float32 or bfloat16. What is `out` is
-written. Products of a stripe belong to the rows of the map from `top` on; what would lie beyond the map is left out.
+Each is one compiled pass over memory instead of five to thirty operations that write their results to memory, which
+saves half the time of a frame. Maps are channels-last and float32; tiles and products float32 or bfloat16. Results are
+written to `out`. Products of a stripe belong to the rows of the map starting at `top`; anything beyond the map is
+dropped.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _own = threading.local()
 
 
 class NormedMap(NamedTuple):
-    """A map as instance normalisation, and then nearest-neighbour doubling, leave it: (x - mean)·rate."""
+    """A map after instance normalisation, (x - mean)·rate, and optional nearest-neighbour doubling."""
 
     x: Tensor  # (H,W,C)
     mean: Tensor  # (C,)
@@ -41,9 +42,8 @@ class NormedMap(NamedTuple):
 def transform_input(maps: Tensor, channel: int, index: Tensor | None, top: int, out: Tensor) -> None:
     """Maps (N,H,W,..) at 6 by 6 points of every tile of a stripe: out (36·g,n,h,w,C), columns before rows.
 
-    The N maps are g groups of n. C channels are read, from number `channel` on. A border of zeros surrounds the
-    maps. With `index` (S,), what has tiles is (S,S): at row i and column j stands what the given map has in row
-    index[i] and column index[j].
+    The N maps are g groups of n. C channels are read, starting at `channel`. The maps are surrounded by zeros. With
+    `index` (S,), the tiled map is (S,S): its row i and column j are the given map's row index[i] and column index[j].
     """
     down, across = out.shape[2:4]
     given = None if index is None else index.numpy()

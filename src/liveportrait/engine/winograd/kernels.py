@@ -1,8 +1,8 @@
-"""Loops over maps, volumes and spectra, and numba's ways of compiling them: see `elementwise` for what each computes.
+"""Kernels over maps, volumes and spectra, and how numba compiles them; `elementwise` says what each computes.
 
-A kernel does a range of its rows (of tiles, pixels or slices), `first` to `last`, so that threads can share them, and
-holds no lock of Python's. Maps are channels-last and float32, products and what is multiplied float32 or bfloat16 (then
-as uint16, the bits).
+A kernel processes a range of rows (of tiles, pixels or slices), `first` to `last`, so that threads can share the work,
+and releases Python's lock. Maps are channels-last and float32; products and their factors are float32 or bfloat16 (then
+as uint16 bits).
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from liveportrait.engine.cache import cache_folder
 
 OUT, IN = 4, 6  # side of a tile of Winograd's F(4x4, 3x3), of outputs and of inputs
 
-# The interpolation points, beside 0 and infinity; the product of the pairs is 1. The usual ones are 1, -1, 2 and -2.
-# Rounding errors grow by the norms of the three transforms: 10.8 times on both axes there, but only 4.75 times with 2/3
-# and 3/2 in the place of 1 and 2, which is next to the best that two pairs can do.
+# The interpolation points, besides 0 and infinity, are ±2/3 and ±3/2. The usual ones are ±1 and ±2. Rounding errors
+# grow by the norms of the three transforms: 10.8 times on both axes with the usual points, but only 4.75 times with
+# these, which is close to the best that two pairs can do.
 NEAR, FAR = 2 / 3, 3 / 2
 NEAR2, FAR2 = NEAR**2, FAR**2
 
-# Channels at once: a tile of them stays in the innermost cache. Loops over them write to one array only, for the
-# compiler must prove that no two overlap before it uses vectors, and gives up where there are many.
+# Channels at once: a tile of them stays in the innermost cache. Loops over them write to one array only, since the
+# compiler must prove that no two arrays overlap before it vectorises, and gives up if there are many.
 BLOCK = 128
 _NEAR, _FAR = np.float32(NEAR), np.float32(FAR)
 _NEAR2, _FAR2 = np.float32(NEAR2), np.float32(FAR2)
 _BOTH2, _FAR3 = np.float32(NEAR2 + FAR2), np.float32(FAR**3)
 _NEAR3 = np.float32(NEAR**3)
-# numba sees changes of the file a kernel is in, not of what it takes from others.
+# numba notices changes in the file that contains a kernel, but not in files that it imports from.
 _SOURCES = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("kernels.py", "lanes.py"))
 CACHE = cache_folder() / f"numba-{sha256(_SOURCES).hexdigest()[:16]}"
 
 
 def kernel(function: Callable[..., None]) -> Any:
-    """The function as machine code, kept beside other compiled artefacts, or made anew where that cannot be written."""
-    # Multiplications and additions may become one; sums keep their order.
+    """The function compiled to machine code, cached with the other compiled artefacts if their folder is writable."""
+    # Multiplications and additions may be fused; sums keep their order.
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}}
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(CACHE)
     try:

@@ -1,8 +1,8 @@
-"""Eight float32 numbers side by side, as a type of numba's: kernels of few channels are written with them by hand.
+"""A numba type for vectors of eight float32 numbers, for hand-written kernels with few channels.
 
-The compiler finds vectors in loops over many channels by itself (`tile_kernels`), but where channels are few the checks
-before every such loop cost as much as the loop. A processor with narrower or wider registers splits or joins them.
-Sums and products may be fused; nothing else is reordered.
+The compiler vectorises loops over many channels by itself (`tile_kernels`), but with few channels the checks before
+every such loop cost as much as the loop. For processors with narrower or wider registers the compiler splits or joins
+the vectors. Sums and products may be fused; nothing else is reordered.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _spread(builder, number):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def load(typing, array, index):  # type: ignore[no-untyped-def]
-    """The eight numbers of a flat array (n,) from an index on."""
+    """Eight numbers of a flat array (n,), starting at an index."""
 
     def lower(context, builder, kind, arguments):  # type: ignore[no-untyped-def]
         place = _place(context, builder, arguments[0], kind.args[0], arguments[1])
@@ -79,7 +79,7 @@ def load(typing, array, index):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def store(typing, array, index, value):  # type: ignore[no-untyped-def]
-    """Write eight numbers into a flat array (n,) from an index on."""
+    """Write eight numbers into a flat array (n,), starting at an index."""
 
     def lower(context, builder, kind, arguments):  # type: ignore[no-untyped-def]
         place = _place(context, builder, arguments[0], kind.args[0], arguments[1])
@@ -91,7 +91,7 @@ def store(typing, array, index, value):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def spread(typing, array, index):  # type: ignore[no-untyped-def]
-    """The number at an index of a flat array (n,), eight times."""
+    """The number at an index of a flat array (n,), repeated eight times."""
 
     def lower(context, builder, kind, arguments):  # type: ignore[no-untyped-def]
         place = _place(context, builder, arguments[0], kind.args[0], arguments[1])
@@ -102,7 +102,7 @@ def spread(typing, array, index):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def splat(typing, number):  # type: ignore[no-untyped-def]
-    """A number, eight times."""
+    """A number, repeated eight times."""
 
     def lower(context, builder, kind, arguments):  # type: ignore[no-untyped-def]
         return _spread(builder, arguments[0])
@@ -112,9 +112,9 @@ def splat(typing, number):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def exponential(typing, value):  # type: ignore[no-untyped-def]
-    """e to the power of eight numbers, to some 1e-7 of it; of those beyond ±80, e to the power of ±80.
+    """exp of eight numbers, clipped to ±80, with a relative error of about 1e-7.
 
-    It is 2 to a whole power, which goes into the number's exponent, times a polynomial of what is left.
+    It is 2 to an integer power, which is written into the exponent bits, times a polynomial of the remainder.
     """
 
     def lower(context, builder, kind, arguments):  # type: ignore[no-untyped-def]
@@ -132,7 +132,7 @@ def exponential(typing, value):  # type: ignore[no-untyped-def]
 
         given = named("maxnum", named("minnum", arguments[0], constant(80.0)), constant(-80.0))
         whole = named("rint", builder.fmul(given, constant(1.4426950408889634)))
-        # ln 2 in two parts: the first has so few digits that its product with a whole number is exact.
+        # ln 2 in two parts: the first has so few digits that its product with an integer is exact.
         rest = plus_product(given, whole, constant(-0.693359375))
         rest = plus_product(rest, whole, constant(2.12194440e-4))
         made = constant(1 / 720)
