@@ -50,7 +50,7 @@ def smiling(page: Any, folder: Path) -> np.ndarray:
 def test_the_visitor_chooses_the_face_that_moves(open_page, couple, photo, tmp_path):
     page = open_page()
     bring(page, couple)
-    says(page, "2 faces found: choose the one that should move.")
+    says(page, "2 faces found: select the one that should move.")
     assert pressed(page) == ["false", "true"]  # the larger one
     shot(page, "web-faces")
     first = smiling(page, tmp_path)

@@ -137,7 +137,7 @@ def test_what_cannot_be_used_is_told_in_one_sentence(open_page, photo, tmp_path)
     page = open_page()
     (tmp_path / "notes.txt").write_text("no picture")
     page.locator("#photo").set_input_files(tmp_path / "notes.txt")
-    says(page, "notes.txt is no photo that this browser reads: choose a JPEG, PNG or WebP picture.")
+    says(page, "notes.txt is not a photo that this browser can read: choose a JPEG, PNG or WebP picture.")
     save_image(tmp_path / "grey.png", np.full((200, 200, 3), 128, np.uint8))
     page.locator("#photo").set_input_files(tmp_path / "grey.png")
     says(page, "No face was found in grey.png: use a photo that shows one from the front.")
@@ -150,7 +150,7 @@ def test_what_cannot_be_used_is_told_in_one_sentence(open_page, photo, tmp_path)
     write_video(tmp_path / "empty.mp4", [np.full((64, 64, 3), 128, np.uint8)] * 3)
     (tmp_path / "cut.mp4").write_bytes((tmp_path / "empty.mp4").read_bytes()[:200])
     for name, told in {
-        "notes.txt": "notes.txt is no video that this browser reads: choose an MP4, MOV or WebM file.",
+        "notes.txt": "notes.txt is not a video that this browser can read: choose an MP4, MOV or WebM file.",
         "cut.mp4": "cut.mp4",
         "empty.mp4": "No face was found in empty.mp4: use a video that shows one.",
     }.items():

@@ -3,8 +3,8 @@
     python -m liveportrait.apps.web.build dist --packages web/node_modules
 
 The folder holds the page's own files, the networks as graphs for browsers, the bundled motions, ONNX Runtime and
-mediabunny, and manifest.json, which names every file with its size and checksum, what goes in and out of each graph,
-and the numbers that the program owns and the page needs.
+mediabunny, and manifest.json: every file with its size and checksum, the inputs and outputs of each graph, and the
+constants that the page shares with the program.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from liveportrait.networks.compact.painter import CUES
 PAGE = Path(__file__).with_name("page")
 TEMPLATES = Path(__file__).parents[2] / "motion" / "templates"
 WEIGHTS = "compact"
-# What is taken of each package, and where it goes. Of ONNX Runtime a browser loads one pair of the three.
+# The files copied from each package. A browser loads one of the three pairs of ONNX Runtime.
 RUNTIMES = ("ort.wasm.min.mjs", "ort.jspi.min.mjs", "ort.webgpu.min.mjs")
 BINARIES = ("ort-wasm-simd-threaded", "ort-wasm-simd-threaded.jspi", "ort-wasm-simd-threaded.asyncify")
 PACKAGES = {
@@ -47,15 +47,15 @@ PACKAGES = {
     "mediabunny": ["bundles/mediabunny.min.mjs"],
 }
 GRAPHS, MOTIONS, VENDOR = "graphs", "motions", "vendor"  # folders
-PACKED = ".packed"  # of files that no host needs to compress, or unpacks by itself
+PACKED = ".packed"  # suffix of files that are compressed here, whatever the host does
 
 
 def build(folder: Path, packages: Path, graphs: Path | None = None) -> Path:
-    """Build the page into a folder, in place of one that was built before; returns the folder.
+    """Build the page into a folder, replacing an earlier build; returns the folder.
 
-    `packages`: the node_modules in which `npm ci` put the runtimes; `graphs`: the folder of an export for browsers that
-    was made before, None makes one of the bundled weights. Raises `UserError` where a package is missing, or the folder
-    holds something else.
+    `packages`: the node_modules in which `npm ci` put the runtimes; `graphs`: the folder of an existing export for
+    browsers, None exports the bundled weights. Raises `UserError` if a package is missing or the folder holds something
+    else.
     """
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} exists and was not built by this: choose another name or remove it")
@@ -77,7 +77,7 @@ def build(folder: Path, packages: Path, graphs: Path | None = None) -> Path:
             },
             "constants": _constants(variant),
             "files": {
-                path.relative_to(partial).as_posix(): _told(path)
+                path.relative_to(partial).as_posix(): _size_and_digest(path)
                 for path in sorted(partial.rglob("*"))
                 if path.is_file()
             },
@@ -104,13 +104,13 @@ def _versions(packages: Path) -> dict[str, str]:
 
 
 def _copy_graphs(graphs: Path | None, into: Path) -> tuple[str, dict[str, Any]]:
-    """All graphs in one folder; returns the variant, and what goes in and out of each graph, with its file."""
+    """Copy all graphs into one folder; returns the variant, and each graph's file, inputs and outputs."""
     if graphs is None:
         export(weights.load(WEIGHTS), "web", into)
     else:
         shutil.copytree(graphs, into)
-    told = json.loads((into / DESCRIPTION).read_text())
-    described: dict[str, Any] = told["graphs"]
+    description = json.loads((into / DESCRIPTION).read_text())
+    described: dict[str, Any] = description["graphs"]
     (into / DESCRIPTION).unlink()
     for name, data in face_graphs():
         path = into / f"{name}.onnx"
@@ -119,20 +119,20 @@ def _copy_graphs(graphs: Path | None, into: Path) -> tuple[str, dict[str, Any]]:
     for path in list(into.iterdir()):
         path.with_name(path.name + PACKED).write_bytes(packed(path.read_bytes()))
         path.unlink()
-    return told["variant"], {
+    return description["variant"], {
         name: {"file": f"{GRAPHS}/{name}.onnx{PACKED}", **ports} for name, ports in described.items()
     }
 
 
 def packed(data: bytes) -> bytes:
-    """Weights compressed, as `page/packing.js` unpacks them: every other byte first, since the upper halves of numbers
-    in 16 bits are alike, then those between.
+    """Weights compressed for `page/packing.js`: first the bytes at even places, then those at odd places, since the
+    upper bytes of float16 numbers resemble each other.
     """
     return gzip.compress(data[0::2] + data[1::2], 9, mtime=0)
 
 
 def _ports(path: Path) -> dict[str, dict[str, list[int]]]:
-    """What goes in and out of an ONNX file, with shapes."""
+    """Inputs and outputs of an ONNX file, with shapes."""
     import onnx
 
     graph: Any = onnx.load(path).graph
@@ -152,7 +152,7 @@ def _present(folder: Path, name: str) -> str | None:
 
 
 def _constants(variant: str) -> dict[str, Any]:
-    """The numbers that scripts need and the program owns."""
+    """The constants that scripts share with the program."""
     return {
         "motion": motion_constants(),
         "face": face_constants(),
@@ -162,7 +162,7 @@ def _constants(variant: str) -> dict[str, Any]:
     }
 
 
-def _told(path: Path) -> dict[str, object]:
+def _size_and_digest(path: Path) -> dict[str, object]:
     data = path.read_bytes()
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -176,7 +176,7 @@ class _Build:
     packages: Path = Path("web/node_modules")
     """where `npm ci` put the runtimes"""
     graphs: Annotated[Path | None, arg(metavar="FOLDER")] = None
-    """an export for browsers that was made before; by default the bundled weights are exported"""
+    """an existing export for browsers; by default the bundled weights are exported"""
 
 
 def main() -> None:
@@ -187,7 +187,7 @@ def main() -> None:
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
     size = sum(path.stat().st_size for path in built.rglob("*") if path.is_file())
-    print(f"built {built}: {size / 1e6:.0f} MB, of which a browser loads a half")
+    print(f"built {built}: {size / 1e6:.0f} MB, of which a browser loads half")
 
 
 if __name__ == "__main__":

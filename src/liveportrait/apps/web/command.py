@@ -26,7 +26,7 @@ class Web:
     """open the page in this machine's browser; --no-open only prints its address"""
 
     def run(self) -> None:
-        """Serve the folder until a signal asks to end."""
+        """Serve the folder until a signal ends it."""
         with WebServer(self.folder, self.host, self.port) as server:
             print(server.address, flush=True)
             if self.open:

@@ -1,4 +1,4 @@
-"""Numbers that the page's face analysis needs and Python owns, ready for JSON: they are typed nowhere twice."""
+"""Constants of the face analysis for the page's scripts, ready for JSON, so that Python alone defines them."""
 
 from __future__ import annotations
 

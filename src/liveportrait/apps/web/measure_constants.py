@@ -1,4 +1,4 @@
-"""Numbers of the faces' measures that scripts need and Python owns, ready for JSON: they are typed nowhere twice."""
+"""Constants of the face measures for the page's scripts, ready for JSON, so that Python alone defines them."""
 
 from __future__ import annotations
 

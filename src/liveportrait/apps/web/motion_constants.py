@@ -1,4 +1,4 @@
-"""Numbers that the page's scripts need and Python owns, ready for JSON: they are typed nowhere twice."""
+"""Constants of motion and compositing for the page's scripts, ready for JSON, so that Python alone defines them."""
 
 from __future__ import annotations
 

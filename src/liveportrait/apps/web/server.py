@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from liveportrait.errors import UserError
 
 MANIFEST = "manifest.json"  # of every folder that was built
-# What the page may load and ask: its own origin and nothing else. The page says so itself too, for other hosts.
+# The page may load from and connect to its own origin only. It says so itself too, for other hosts.
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; style-src 'self';"
     " img-src 'self' blob: data:; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -23,8 +23,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-KEPT = "public, max-age=31536000, immutable"  # a file asked for by its checksum: it never changes
-ASKED_AGAIN = "no-cache"  # everything else: the browser asks whether it changed
+KEPT = "public, max-age=31536000, immutable"  # a file requested by its checksum: it never changes
+REVALIDATED = "no-cache"  # everything else: the browser asks whether it changed
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -38,7 +38,7 @@ TYPES = {
 
 
 class WebServer(ThreadingHTTPServer):
-    """Serves the files of a folder, each request on a thread of its own; the folder is read and never written."""
+    """Serves the files of a folder, each request on its own thread; the folder is only read."""
 
     daemon_threads = True
 
@@ -46,7 +46,7 @@ class WebServer(ThreadingHTTPServer):
         """`port` 0 takes a free one. Raises `UserError` if the folder holds no built page or the address is taken."""
         if not (folder / MANIFEST).is_file():
             raise UserError(
-                f"{folder}: no page was built there: run `make web`, or name the folder with the built one"
+                f"{folder}: no page was built there: run `make web`, or name the folder that holds a built page"
             )
         handler = partial(_Handler, folder=folder.resolve())
         try:
@@ -58,13 +58,13 @@ class WebServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where browsers find it."""
+        """The URL for browsers."""
         host, port = self.server_address[:2]
         shown = "127.0.0.1" if host == "0.0.0.0" else str(host)
         return f"http://{shown}:{port}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a browser that hung up is no fault."""
+        """Stay silent: a browser that disconnects is no error."""
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -79,14 +79,14 @@ class _Handler(SimpleHTTPRequestHandler):
         super().__init__(*args, directory=str(folder))
 
     def send_head(self) -> Any:
-        """As the library does, for files inside the folder only."""
+        """As in the base class, but only for files inside the folder."""
         if self._file() is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return None
         return super().send_head()
 
     def translate_path(self, path: str) -> str:
-        """The file that a path names; one that does not exist where there is none to show."""
+        """The file that a path names; a missing one if there is nothing to serve."""
         return str(self._file() or self._folder / ".none")
 
     def _file(self) -> Path | None:
@@ -103,8 +103,8 @@ class _Handler(SimpleHTTPRequestHandler):
         for name, value in HEADERS.items():
             self.send_header(name, value)
         by_checksum = urlsplit(self.path).query.startswith("sha256=") and self._file() is not None
-        self.send_header("Cache-Control", KEPT if by_checksum else ASKED_AGAIN)
+        self.send_header("Cache-Control", KEPT if by_checksum else REVALIDATED)
         super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: who looks at what is nobody's business."""
+        """Log nothing, for privacy."""

@@ -1,7 +1,7 @@
 /**
- * Numbers that Python owns, as the manifest brings them: `constants.motion`, `constants.face`.
+ * Numbers defined in Python, from the manifest: `constants.motion`, `constants.face`.
  *
- * Whoever starts a page or a worker sets them once; modules read them when they are called, not when they are loaded.
+ * Each page or worker sets them once at its start; modules read them when called, not when loaded.
  */
 
 export const constants = {};

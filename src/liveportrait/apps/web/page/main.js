@@ -1,4 +1,4 @@
-/** The page: what a visitor brings and chooses goes to the workers, and what they make is shown. */
+/** The page: passes what a visitor provides and chooses to the workers, and shows what they make. */
 
 import { told } from "./errors.js";
 import { Studio } from "./studio.js";
@@ -15,11 +15,11 @@ const faces = new FaceButtons($("faces"), chooseFace);
 let studio = null;
 let driver = null; // a driving video file, once one was chosen
 let busy = null; // what is being made: "video" or "live"
-let early = null; // a photo that came before the networks did
-let opening = 0; // photos and faces that are on their way
+let early = null; // a photo that came before the networks were loaded
+let opening = 0; // photos and faces that are being opened, or wait for it
 let turn = Promise.resolve(); // they are opened one after the other
 
-/** Do something that may fail; a failure is told. */
+/** Do something that may fail; a failure is shown. */
 async function attempt(work) {
     try {
         return await work();
@@ -67,7 +67,7 @@ async function openPhoto(file) {
         const { boxes, chosen } = await studio.open(file);
         faces.show(boxes, chosen);
         await showView();
-        const choice = boxes.length > 1 ? `${boxes.length} faces found: choose the one that should move. ` : "";
+        const choice = boxes.length > 1 ? `${boxes.length} faces found: select the one that should move. ` : "";
         stage.say(`${choice}Choose a motion, then animate.`);
         restSliders();
     });
@@ -84,7 +84,7 @@ async function chooseFace(face) {
     });
 }
 
-/** A photo has come. @param {Blob} file */
+/** Open a photo now, or once the networks are loaded. @param {Blob} file */
 function takePortrait(file) {
     if (document.body.dataset.ready === "yes") {
         openPhoto(file);
@@ -93,13 +93,13 @@ function takePortrait(file) {
     }
 }
 
-/** The portrait as it is, as much of it as is asked for. */
+/** Show the unchanged portrait: the whole photo or only the face, as selected. */
 async function showView() {
     const { width, height } = await studio.view(optionsOf($("options")).view);
     stage.showPortrait(width, height);
 }
 
-/** Make the video that is asked for. */
+/** Make the selected video. */
 async function animate() {
     const options = optionsOf($("options"));
     if (options.motion === "live") {
@@ -123,11 +123,11 @@ async function animate() {
     enable();
 }
 
-/** Follow the camera until it is cancelled. */
+/** Follow the camera until the visitor stops it. */
 async function live() {
     busy = "live";
     enable();
-    stage.working("The camera starts…", true);
+    stage.working("Starting the camera…", true);
     await attempt(async () => {
         await camera.start();
         stage.showCamera(true);
@@ -142,7 +142,7 @@ async function live() {
     enable();
 }
 
-/** The portrait as it is shown, as a file. */
+/** Save the portrait as shown. */
 async function savePicture() {
     const file = await attempt(() => studio.picture());
     if (file) {

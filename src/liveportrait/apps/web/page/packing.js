@@ -1,8 +1,8 @@
-/** Weights as they are sent: compressed, which not every host does by itself (apps/web/build.py's `packed`). */
+/** Decompresses weights, which are sent compressed because not every host compresses (apps/web/build.py's `packed`). */
 
 const PACKED = ".packed";
 
-/** A file's bytes of what was sent for it. @param {string} file its name @param {Uint8Array} sent @returns {Promise<Uint8Array>} */
+/** A file's bytes from what was sent for it. @param {string} file its name @param {Uint8Array} sent @returns {Promise<Uint8Array>} */
 export async function unpacked(file, sent) {
     if (!file.endsWith(PACKED)) {
         return sent;

@@ -1,6 +1,6 @@
 /**
- * The networks in ONNX Runtime: on the GPU where the browser gives one (WebGPU), else in WebAssembly, where the largest
- * part of the largest network has kernels of its own.
+ * The networks in ONNX Runtime: on the GPU if the browser offers one (WebGPU), otherwise in WebAssembly, where the
+ * largest part of the largest network has its own kernels.
  */
 
 import { UserError } from "./errors.js";
@@ -11,14 +11,14 @@ import { unpacked } from "./packing.js";
 
 const ROOT = new URL("./", import.meta.url);
 const PLAIN = "ort.wasm.min.mjs"; // ONNX Runtime without WebGPU
-const MOST_THREADS = 4; // each has the networks anew
-const ENOUGH = 4; // GB of memory, for so many
+const MAX_THREADS = 4; // each has its own copy of the networks
+const ENOUGH = 4; // GB of memory for that many
 // The smallest module that uses a 128-bit instruction: v128.const, i8x16.popcnt.
 const SIMD = Uint8Array.of(
     0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
 );
 
-/** Throw one sentence where this browser cannot run the networks at all. */
+/** Throw a `UserError` if this browser cannot run the networks at all. */
 export function requireWebAssembly() {
     if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
         throw new UserError("This browser has no WebAssembly SIMD: use a current Chrome, Edge, Firefox or Safari.");
@@ -26,33 +26,33 @@ export function requireWebAssembly() {
 }
 
 /**
- * What the networks shall run on, and why.
+ * Choose what the networks run on, and say why.
  *
- * @param {?string} wish "webgpu" or "wasm", null is what suits @param {?number} threads that render at once, likewise
+ * @param {?string} wish "webgpu" or "wasm", null chooses what suits @param {?number} threads that render in parallel, likewise
  * @returns {Promise<{kind: "webgpu" | "wasm", file: string, threads: number, told: string}>} `file`: of ONNX Runtime
  */
 export async function chosenRuntime(wish = null, threads = null) {
     const adapter = wish === "wasm" ? null : await navigator.gpu?.requestAdapter().catch(() => null);
-    // What computes on the CPU behind WebGPU's interface is slower than WebAssembly.
+    // A fallback adapter computes on the CPU, slower than WebAssembly.
     if (adapter && (wish === "webgpu" || !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter))) {
         const suspends = "Suspending" in WebAssembly; // JSPI: half the download
         const file = suspends ? "ort.jspi.min.mjs" : "ort.webgpu.min.mjs";
-        return { kind: "webgpu", file, threads: 1, told: "WebGPU: the graphics processor computes." };
+        return { kind: "webgpu", file, threads: 1, told: "WebGPU: running on the GPU." };
     }
-    const why = wish === "wasm" ? "as asked for" : "this browser gives no graphics processor";
+    const why = wish === "wasm" ? "as requested" : "this browser offers no GPU";
     const count = threads ?? suitableThreads();
     const told = `WebAssembly, ${count} thread${count > 1 ? "s" : ""}: ${why}.`;
     return { kind: "wasm", file: PLAIN, threads: count, told };
 }
 
-/** Half of the cores, which may be two threads of one, as far as there is memory. */
+/** Half of the logical cores, since two may share a physical one; fewer if memory is short. */
 function suitableThreads() {
     const cores = navigator.hardwareConcurrency || 1;
-    const most = (navigator.deviceMemory ?? ENOUGH) < ENOUGH ? 2 : MOST_THREADS;
+    const most = (navigator.deviceMemory ?? ENOUGH) < ENOUGH ? 2 : MAX_THREADS;
     return Math.min(Math.max(2, Math.ceil(cores / 2)), cores, most);
 }
 
-/** Networks by name, loaded as they are asked for. */
+/** Networks by name, loaded on request. */
 export class Runtime {
     /** @param {object} manifest @param {{kind: string, file: string}} choice see `chosenRuntime` */
     constructor(manifest, choice) {
@@ -62,14 +62,14 @@ export class Runtime {
         this.turn = Promise.resolve(); // sessions run one after the other
     }
 
-    /** Make networks ready. @param {string[]} names @param {(bytes: number) => void} onBytes as they arrive */
+    /** Load networks. @param {string[]} names @param {(bytes: number) => void} onBytes as they arrive */
     async load(names, onBytes = () => {}) {
         for (const name of names) {
             this.networks[name] = await this.made(name, onBytes);
         }
     }
 
-    /** Make a network ready when it is first asked something: not every visitor needs it. */
+    /** Load a network at its first call: not every visitor needs it. */
     loadLater(name) {
         let made = null;
         this.networks[name] = async (tensors) => {
@@ -78,12 +78,12 @@ export class Runtime {
         };
     }
 
-    /** Whether a network is had in stages: on the processor its largest part has kernels of its own. */
+    /** Whether a network runs in stages: on the CPU its largest part has its own kernels. */
     inStages(name) {
         return name === "render" && this.choice.kind === "wasm" && Boolean(this.manifest.generator);
     }
 
-    /** The files that a network is made of. */
+    /** The files of a network. */
     filesOf(name) {
         const { graphs, generator } = this.manifest;
         return this.inStages(name) ? [kernelsFile(), generator, ...STAGES.map((stage) => graphs[stage].file)] : [graphs[name].file];
@@ -106,7 +106,7 @@ export class Runtime {
         const session = await this.ort.InferenceSession.create(data, {
             executionProviders: [this.choice.kind],
             graphOptimizationLevel: "all",
-            // What F makes of a photo stays on the GPU: every frame reads it.
+            // F's features of a photo stay on the GPU: every frame reads them.
             preferredOutputLocation: this.choice.kind === "webgpu" && name === "appearance" ? "gpu-buffer" : "cpu",
         });
         const [ports, results] = [Object.keys(inputs), Object.keys(outputs)];
@@ -138,7 +138,7 @@ async function importRuntime({ file }) {
     const ort = await import(new URL(`vendor/${file}`, ROOT).href);
     ort.env.logLevel = "error";
     ort.env.wasm.wasmPaths = new URL("vendor/", ROOT).href;
-    ort.env.wasm.numThreads = 1; // threads are workers of their own
+    ort.env.wasm.numThreads = 1; // each thread is a worker
     return ort;
 }
 
@@ -146,12 +146,12 @@ async function importRuntime({ file }) {
 export async function loadManifest() {
     const response = await fetch(new URL("manifest.json", ROOT)).catch(() => null);
     if (!response?.ok) {
-        throw new UserError("The page is incomplete: manifest.json is missing, build it again with make web.");
+        throw new UserError("The page is incomplete: manifest.json is missing; build it again with make web.");
     }
     return response.json();
 }
 
-/** A file of this page, by its checksum: one that was kept from another version is never taken. */
+/** A file of this page, requested by its checksum, so that a cached file of another version is never used. */
 export async function fetched(file, manifest, onBytes = () => {}) {
     const address = new URL(`${file}?sha256=${manifest.files[file].sha256}`, ROOT);
     const response = await fetch(address).catch(() => null);
@@ -174,7 +174,7 @@ export async function fetched(file, manifest, onBytes = () => {}) {
     return unpacked(file, data);
 }
 
-/** The parts of a stream. (Safari's streams cannot be looped over.) */
+/** The chunks of a stream. (Safari's streams are not iterable.) */
 async function* parts(stream) {
     const reader = stream.getReader();
     for (let read = await reader.read(); !read.done; read = await reader.read()) {

@@ -1,4 +1,4 @@
-/** The workers, as the page sees them: one looks for faces, one renders. */
+/** The page's interface to its workers: one finds faces, one renders. */
 
 import { Pacing } from "./pacing.js";
 import { requireWebAssembly } from "./runtime.js";
@@ -6,9 +6,9 @@ import { Calls } from "./workers/calls.js";
 
 export class Studio {
     isOpen = false;
-    following = null; // the camera that is followed
+    following = null; // the camera
 
-    /** @param {URLSearchParams} asked what the address asks for @param {(news: object) => void} onNews */
+    /** @param {URLSearchParams} asked parameters of the address @param {(news: object) => void} onNews */
     constructor(asked, onNews) {
         requireWebAssembly();
         this.wish = { runtime: asked.get("runtime"), threads: Number(asked.get("threads")) || null };
@@ -64,7 +64,7 @@ export class Studio {
         return this.render.call("view", view);
     }
 
-    /** Show the portrait with its face changed. The last wish counts. @param {Record<string, number>} sliders */
+    /** Show the portrait with its face changed. While one edit is rendered, only the latest of the others is kept. @param {Record<string, number>} sliders */
     edit(sliders) {
         this.wanted = sliders;
         this.edits ??= this.editing().finally(() => (this.edits = null));
@@ -79,7 +79,7 @@ export class Studio {
         }
     }
 
-    /** The portrait as it is shown. @returns {Promise<Blob>} a PNG file */
+    /** The portrait as shown. @returns {Promise<Blob>} a PNG file */
     async picture() {
         await this.edits;
         return this.render.call("picture");

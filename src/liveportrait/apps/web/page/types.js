@@ -1,5 +1,5 @@
 /**
- * The types that the page's modules share, for editors and readers; nothing is run. Names and meanings are Python's.
+ * Types shared by the page's modules, for editors and readers; there is no code. Names and meanings are Python's.
  *
  * @typedef {object} Picture
  * @property {number} width px
@@ -10,13 +10,13 @@
  * @property {number[]} dims
  * @property {Float32Array} data
  *
- * @typedef {(inputs: Tensor[]) => Promise<Tensor[]>} Network inputs and outputs in the order of the manifest
+ * @typedef {(inputs: Tensor[]) => Promise<Tensor[]>} Network inputs and outputs are in the manifest's order
  *
- * @typedef {Object<string, Network>} Networks by the names of their graphs; what runs them is injected
+ * @typedef {Object<string, Network>} Networks by the names of their graphs; the runtime is injected
  *
  * @typedef {object} Face one face in one picture
  * @property {Float32Array} landmarks (478·3) px: x right, y down, z away from the camera in the same scale
- * @property {number} score 0..1: how sure the landmark network is that this is a face
+ * @property {number} score 0..1: the landmark network's confidence that this is a face
  *
  * @typedef {[number, number, number, number]} Box x0, y0, x1, y1, px
  *
@@ -32,7 +32,7 @@
  * @typedef {object} HeadPose landmarks ≈ scale · canonical @ rotation + translation, row vectors
  * @property {Float64Array} rotation (3·3) orthonormal, determinant 1
  * @property {number} scale px of the picture per centimetre
- * @property {Float64Array} translation (3) px: where the middle of the head lies
+ * @property {Float64Array} translation (3) px: the middle of the head
  *
  * @typedef {object} Motion one frame's motion, as `networks.interface.Motion`
  * @property {Float32Array} rotation (3·3) for row vectors
@@ -48,11 +48,11 @@
  * @property {Float32Array} scale (1)
  * @property {Float32Array} pin (1)
  *
- * @typedef {object} SeenKeypoints a tracker's knowledge of one frame
+ * @typedef {object} SeenKeypoints the keypoints that tracking finds in one frame
  * @property {Float32Array} points (21·2) px of the frame
  * @property {Float32Array} rotation (3·3) head pose, row vectors
  *
- * @typedef {object} SeenHead a tracker's knowledge of one frame's head
+ * @typedef {object} SeenHead the head that tracking finds in one frame
  * @property {SeenKeypoints} keypoints
  * @property {number} scale px of the frame per centimetre
  * @property {Float32Array} centre (2) px of the frame: the middle of the head's rigid points

@@ -1,4 +1,4 @@
-/** The way of a frame: a photo opened once, then driven or edited (animation/animator.py, portrait.py). */
+/** A photo is opened once, then driven or edited frame by frame (animation/animator.py, portrait.py). */
 
 import { constants } from "../constants.js";
 import { cut, sourceWindow, toTensor } from "../face/crop.js";
@@ -15,7 +15,7 @@ import { Watermark } from "./watermark.js";
 
 /** Opens portraits; the networks are loaded once. */
 export class Animator {
-    /** @param {import("../types.js").Networks} networks @param {() => number} depth frames that `render` takes at once */
+    /** @param {import("../types.js").Networks} networks @param {() => number} depth frames that `render` takes in parallel */
     constructor(networks, depth = () => 1) {
         Object.assign(this, { networks, depth });
     }
@@ -46,7 +46,7 @@ export class Animator {
 export class Portrait {
     /**
      * @param {Animator} animator
-     * @param {Record<"photo" | "face", () => Compositor>} compositors by what of it is seen: the whole photo, or the face alone
+     * @param {Record<"photo" | "face", () => Compositor>} compositors by view: the whole photo or only the face
      */
     constructor({ networks, depth }, face, features, compositors, mark) {
         Object.assign(this, { networks, depth, face, features, compositors, mark });
@@ -55,7 +55,7 @@ export class Portrait {
         this.show("photo");
     }
 
-    /** See the whole photo, or the face alone. @param {"photo" | "face"} view */
+    /** Show the whole photo or only the face. @param {"photo" | "face"} view */
     show(view) {
         if (this.view !== view) {
             this.view = view;
@@ -63,7 +63,7 @@ export class Portrait {
         }
     }
 
-    /** The portrait as it is. @returns {Picture} */
+    /** The unchanged portrait. @returns {Picture} */
     get picture() {
         return this.compositor.photo;
     }
@@ -100,13 +100,13 @@ export class Portrait {
         return { layers };
     }
 
-    /** The photo as sliders ask for. @param {Record<string, number>} sliders @returns {Promise<Picture>} */
+    /** The photo edited by sliders. @param {Record<string, number>} sliders @returns {Promise<Picture>} */
     async edit(sliders) {
         const pose = await new SliderPoser(this.networks, this.face).pose(sliders);
         return this.composed(await this.layersOf(pose, null), "edited");
     }
 
-    /** What a frame is composed of. @param {import("../types.js").Pose} pose of the face @param {?Float32Array} cues (5,) */
+    /** Render the layers of a frame. @param {import("../types.js").Pose} pose of the face @param {?Float32Array} cues (5,) */
     layersOf(pose, cues) {
         const poses = [this.home, pose].flatMap(tensorsOf);
         const { cues: count } = constants.weights;
@@ -119,12 +119,12 @@ export class Portrait {
         return this.compositor.compose(layers, this.watermark(work));
     }
 
-    /** Let go of what F made of the photo, where a graphics processor holds it. */
+    /** Release F's features of the photo, if the GPU holds them. */
     close() {
         this.features.forEach(({ device }) => device?.dispose());
     }
 
-    /** What marks pictures as the result of some work; null where none is wanted. */
+    /** The watermark for some kind of work; null if none is wanted. */
     watermark(work) {
         if (this.mark === null) {
             return null;

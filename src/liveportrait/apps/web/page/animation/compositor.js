@@ -1,4 +1,4 @@
-/** A rendered face laid into its photo, at the photo's own resolution (animation/compositor.py). */
+/** Composites a rendered face into its photo at the photo's own resolution (animation/compositor.py). */
 
 import { constants } from "../constants.js";
 import { composeInto, FaceLayers } from "../face/composition.js";
@@ -10,7 +10,7 @@ import { invertAffine } from "../face/resampling.js";
 /** @typedef {import("../types.js").Picture} Picture @typedef {import("../types.js").Tensor} Tensor */
 /** @typedef {import("../types.js").CropWindow} CropWindow */
 
-/** Lays the frames of one face into one photo. */
+/** Composites the frames of one face into one photo. */
 export class Compositor {
     /**
      * @param {Picture} photo @param {CropWindow} window of the face's crop
@@ -20,7 +20,7 @@ export class Compositor {
     constructor(photo, window, outlines = null) {
         this.photo = photo;
         this.place = new Place(window, photo.width, photo.height);
-        /** What changes from frame to frame. */
+        /** The part that changes from frame to frame. */
         this.box = this.place.box;
         this.frame = { ...photo, data: photo.data.slice() };
         /** @type {?FaceLayers} */
@@ -32,7 +32,7 @@ export class Compositor {
         }
     }
 
-    /** The face's crop of a photo as a picture of its own, as fine as the photo has it; frames have no surroundings. */
+    /** A compositor of the face's crop alone, at the resolution that the photo has there. */
     static ofCrop(photo, window) {
         const finest = Math.max(Math.round(sideOf(window)), 2 * constants.motion.composition.halfSide);
         const size = 2 * Math.floor(finest / 2);
@@ -43,9 +43,9 @@ export class Compositor {
     }
 
     /**
-     * The photo with its face as rendered; the picture is good until the next call.
+     * The photo with its face as rendered; the picture is valid until the next call.
      * @param {Tensor[]} layers flow (1,S,S,2), keep (1,1,S,S) and paint (1,3,S,S), as the graph `render` gives them
-     * @param {?import("./watermark.js").Watermark} watermark goes into what was generated, and nowhere else
+     * @param {?import("./watermark.js").Watermark} watermark embedded only where the picture was generated
      * @returns {Picture}
      */
     compose(layers, watermark = null) {
@@ -63,7 +63,7 @@ export class Compositor {
         return this.frame;
     }
 
-    /** The photo as it is, where the last frame changed it. */
+    /** Restore the photo where the last frame changed it. */
     restore() {
         const { left, top, width, height } = this.box;
         for (let y = top; y < top + height; y++) {

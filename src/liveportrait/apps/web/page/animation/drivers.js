@@ -1,4 +1,4 @@
-/** What moves a portrait for a while: a bundled motion, or a video whose face was followed (animation/driver). */
+/** Drivers of finite length: a bundled motion, or a video whose face was tracked (animation/driver). */
 
 import { toTensor } from "../face/crop.js";
 import { steadied } from "../motion/framing.js";
@@ -19,7 +19,7 @@ export class TemplatePlay extends TemplateDriver {
 }
 
 /**
- * A video whose face was followed through all of it, as `animate` follows one: the first frame of each scene that shows
+ * A video whose face was tracked to the end, as `animate` does it: the first frame of each scene that shows
  * the face is where head poses start, the one most like the portrait where expressions do.
  */
 export class VideoPlay {
@@ -65,7 +65,7 @@ export class VideoPlay {
     }
 }
 
-/** What is known of every frame: where it shows no face that of the last one that does, or of the first. */
+/** The measurements of every frame; a frame without a face has those of the last frame with one, or of the first. */
 function heldFrames(frames) {
     let number = frames.findIndex(({ head }) => head);
     return frames.map(({ head }, place) => {

@@ -1,7 +1,6 @@
 /**
- * The motion of a face that is seen frame by frame, in a video or by a camera (animation/live.py): it starts from the
- * first frame that shows the face, and anew after a cut; M looks at those alone, and every other is measured against
- * them.
+ * The motion of a face seen frame by frame, in a video or by a camera (animation/live.py). It starts from the first frame
+ * that shows the face, and again after a cut. Only these frames go through M; all others are measured against them.
  */
 
 import { constants } from "../constants.js";
@@ -15,14 +14,14 @@ import { LiveWindow } from "./windows.js";
 
 /** @typedef {import("./sight.js").Sight} Sight */
 
-/** Makes motion of what is seen. */
+/** Turns sights into motion. */
 export class Follower {
     /** @param {import("../types.js").Networks} networks @param {number} fps of the frames */
     constructor(networks, fps) {
         Object.assign(this, { networks, fps, start: null, home: null, scene: null, last: null, past: [] });
     }
 
-    /** The driver's next frame; null before the first face, the last one again while none is in sight. @param {Sight} sight */
+    /** The driver's next frame: null before the first face, and the last one again while no face is in sight. @param {Sight} sight */
     async push({ face, scores, cues, crop }) {
         if (!face) {
             return this.last;
@@ -41,7 +40,7 @@ export class Follower {
         return this.last;
     }
 
-    /** Take a frame as the one that expressions start from; head poses go on from the first. */
+    /** Take a frame as the start of expressions; head poses continue from the first. */
     async begin(face, head, { picture, window }, known) {
         const found = motionOf(await this.networks.motion([toTensor(picture)]));
         const motion = snapToLandmarks(found, through(seenKeypoints(face.landmarks), window), window.size);
@@ -54,7 +53,7 @@ export class Follower {
         this.past = [];
     }
 
-    /** The frames before, as far as they count, and the weights of them all. */
+    /** This frame and those before that smoothing reaches, with their weights. */
     around(driving) {
         const frames = [...this.past, driving];
         const times = frames.map((_, index) => index / this.fps);

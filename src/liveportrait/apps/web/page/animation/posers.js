@@ -34,7 +34,7 @@ export class MotionTransfer {
     /**
      * @param {SourceFace} face @param {Driving} start what relative motion starts from
      * @param {boolean} isPhoto whether the driver is one
-     * @param {object} options those of `TransferOptions`; what is left out is as in Python
+     * @param {object} options those of `TransferOptions`, with Python's defaults
      */
     constructor(networks, face, start, isPhoto = false, options = {}) {
         const usual = constants.motion.options;
@@ -79,7 +79,7 @@ export class MotionTransfer {
         );
     }
 
-    /** The pose whose expression is the face's own; what is added to the driver's is smoothed over time. */
+    /** The pose with the face's own expression; the difference from the driver's is smoothed over time. */
     async ownPose(driving) {
         const { own } = this;
         const { moved, change } = this.changed(driving);
@@ -91,7 +91,7 @@ export class MotionTransfer {
         return own.posed(poseOf(this.mouthed({ ...moved, expression })), change, added);
     }
 
-    /** What is added in a frame, worked out once: neighbours ask for it again. */
+    /** The addition of a frame, computed once, since neighbours need it too. */
     added(frame) {
         let addition = this.additions.get(frame);
         if (!addition) {
@@ -101,7 +101,7 @@ export class MotionTransfer {
         return addition;
     }
 
-    /** The motion by plain differences, and the change of the face that it brings, as strong as asked for. */
+    /** The motion by plain differences, and the resulting change of the face at the requested strength. */
     changed(driving) {
         const start = driving.start ?? this.start;
         const { strength, source } = this.own;
@@ -136,7 +136,7 @@ export class MotionTransfer {
         return this.options.mouth === "replace" ? withMouth(motion, motion, true) : motion;
     }
 
-    /** The motion with the mouth that the options ask for. */
+    /** The motion with the mouth that the options request. */
     mouthed(moved, source = this.face.motion) {
         const { mouth } = this.options;
         return ["follow", "replace"].includes(mouth) ? moved : withMouth(moved, source, mouth === "silent");
@@ -155,7 +155,7 @@ export class MotionTransfer {
         return photoPose && ["all", "pose"].includes(region) ? takePose(moved, driving) : moved;
     }
 
-    /** The motion without what the user wants to stay. */
+    /** The motion without what the user has locked. */
     locked(moved, source) {
         const { options } = this;
         const sized = options.lockScale ? lockScale(moved, source) : moved;
@@ -163,7 +163,7 @@ export class MotionTransfer {
         return options.lockHead ? lockHead(placed, source) : placed;
     }
 
-    /** The pose with openings as asked for. */
+    /** The pose with the requested openings. */
     async retargeted(pose, driving) {
         const { mouth, retarget: openings } = this.options;
         const wanted = [
@@ -183,7 +183,7 @@ export class MotionTransfer {
     }
 }
 
-/** Poses a face of a photo as sliders ask for. */
+/** Poses a face of a photo by sliders. */
 export class SliderPoser {
     /** @param {SourceFace} face @param {?import("../types.js").Motion} copied whose expression is taken */
     constructor(networks, face, copied = null) {
@@ -212,7 +212,7 @@ export class SliderPoser {
     }
 }
 
-/** The sliders that are not at rest. Throws for one that does not exist or does not take its value. */
+/** The sliders that are not at rest. Throws if one does not exist or its value is out of range. */
 export function movedSliders(sliders) {
     const values = {};
     for (const [name, value] of Object.entries(sliders)) {
@@ -237,7 +237,7 @@ function requireRatios(face) {
     return face.ratios;
 }
 
-/** The driving pose, stitched: keypoints moved, and what lies outside the head held. */
+/** The driving pose, stitched: keypoints moved, everything outside the head pinned. */
 async function stitched(networks, source, driving) {
     const dims = [1, driving.keypoints.length / 3, 3];
     const [moved] = await networks.stitching([

@@ -1,6 +1,6 @@
 /**
- * The face of a driving video, followed once through all of its frames, scene by scene (animation/driver/tracking.py). A
- * few numbers a frame are all that is kept.
+ * Tracks the face of a driving video through all frames, scene by scene (animation/driver/tracking.py). Only a few
+ * numbers per frame are kept.
  *
  * @typedef {object} TrackedFrame
  * @property {number} scene its number
@@ -8,7 +8,7 @@
  * @property {?Float32Array} ratios (3,) openings
  * @property {?Float32Array} scores (52,) blendshapes
  * @property {?Float32Array} cues (5,) what the mouth shows
- * @property {import("../types.js").CropWindow} window in which the face glides
+ * @property {import("../types.js").CropWindow} window the gliding crop of the face
  *
  * @typedef {object} Track
  * @property {TrackedFrame[]} frames
@@ -64,7 +64,7 @@ export class Trace {
         this.frames.push(frame);
     }
 
-    /** Keep the frame at hand if it is more like the portrait than those before. */
+    /** Keep this frame if it is more like the portrait than those before. */
     compare(scores) {
         const { scene } = this;
         if (scene.rows.length % constants.measures.scores.every === 0) {
@@ -75,7 +75,7 @@ export class Trace {
         }
     }
 
-    /** Take up what the frames since the last scene show. */
+    /** Finish the scene. */
     end() {
         const { begins, squares, rows, picture, similar } = this.scene;
         const frames = this.frames.slice(begins);
@@ -86,7 +86,7 @@ export class Trace {
         this.scenes.push({ reference, similar, crop: cut(picture, this.frames[reference].window) });
     }
 
-    /** All of it; null where no frame shows a face. @returns {?Track} */
+    /** The track of the video; null if no frame shows a face. @returns {?Track} */
     finish() {
         if (!this.scene.rows.length) {
             return null;

@@ -20,7 +20,7 @@ export function framingOf(head) {
     return [x + head.scale * lever[0], y + head.scale * lever[1], size];
 }
 
-/** The window of a face that is seen frame by frame. */
+/** The window of a face seen frame by frame. */
 export class LiveWindow {
     /** @param {SeenHead} head of the frame that motion starts from @param {Square} square there @param {number} fps */
     constructor(head, square, fps) {
@@ -31,7 +31,7 @@ export class LiveWindow {
         this.larger = square.side / side;
     }
 
-    /** That of the next frame that shows the face. @param {SeenHead} head @returns {CropWindow} */
+    /** The window of the next frame that shows the face. @param {SeenHead} head @returns {CropWindow} */
     next(head) {
         const [x, y, size] = this.glide.next(framingOf(head));
         const side = Math.exp(size);

@@ -40,7 +40,7 @@ export class FaceAnalyzer {
         );
     }
 
-    /** The face in a box x0, y0, x1, y1 px, not looked for; null where the box shows none. */
+    /** The face in a given box x0, y0, x1, y1 px; null if there is none. */
     async within(picture, box) {
         const face = await this.measured(picture, regionAround(box, [0, 0], [1, 0]));
         return face && this.track(picture, face);
@@ -79,7 +79,7 @@ export function centre(face) {
     return [(x0 + x1) / 2, (y0 + y1) / 2];
 }
 
-/** Whether the face's centre lies in the other's box: then they are taken for one. */
+/** Whether the face's centre lies in the other's box: then they count as one. */
 export function centreWithin(face, other) {
     return covers(other, boxOf(face.landmarks));
 }

@@ -1,6 +1,6 @@
 /**
- * A rendered face at any resolution: the source's own pixels looked up along the flow, and what is painted added
- * (face/composition.py). What neither moves nor is painted is left alone.
+ * A rendered face at any resolution: the source's own pixels looked up along the flow, plus the paint
+ * (face/composition.py). Pixels that neither move nor are painted stay as they are.
  */
 
 import { constants } from "../constants.js";
@@ -12,7 +12,7 @@ const NUMBERS = 6; // of a cell: shift x and y, how much of the source is kept, 
 const A = -0.75; // of OpenCV's cubic
 const [MOVED, PAINTED] = [1, 2];
 
-/** The layers of one face in one frame, settled: where next to nothing happens, nothing does. One object serves all frames. */
+/** The layers of one face in one frame, with negligible changes removed. One object serves all frames. */
 export class FaceLayers {
     /** @param {number} side cells */
     constructor(side) {
@@ -56,7 +56,7 @@ export class FaceLayers {
         this.spread();
     }
 
-    /** Note which look-ups between four cells meet one that changes. */
+    /** Mark the lookups between four cells of which one changes. */
     spread() {
         const { side, changes, active } = this;
         for (let y = 0; y < side - 1; y++) {
@@ -89,7 +89,7 @@ export function composeInto(target, source, layers, box, toCell, mask) {
     }
 }
 
-/** What is known of the pixels of a line that change. */
+/** Buffers for the changing pixels of a line. */
 function newLine(width) {
     return {
         columns: new Int32Array(width), // of the box
@@ -149,7 +149,7 @@ function mixLine({ side, cells, active, line }, box, toCell, mask, y) {
     return count;
 }
 
-/** Look up the source's own pixels for a line, bicubic, mix them with the paint and lay them down. */
+/** Look up the source's own pixels for a line, bicubic, mix them with the paint and write them. */
 function layLine(target, source, colours, line, box, mask, y, count) {
     const { columns, x: fromX, y: fromY, keep, paint } = line;
     const { same } = constants.motion.paste;

@@ -1,5 +1,5 @@
 /**
- * What a mouth shows in a picture, beside its landmarks: teeth, tongue, darkness (face/measures.py, `mouth_cues`, and
+ * What a mouth shows in a picture besides its landmarks: teeth, tongue, darkness (face/measures.py, `mouth_cues`, and
  * networks/compact/painter.py, `patch_cues`).
  */
 

@@ -8,7 +8,7 @@ import { constants } from "../constants.js";
 import { resizeArea, resizeLinear } from "./resampling.js";
 
 /**
- * Tells frame by frame, in order, whether a new scene begins: a change that is large, and large beside what was usual.
+ * Says for each frame, in order, whether a new scene begins: a change that is large, also compared with the usual one.
  * `rule`: difference, ratio, margin and histogram, see constants.face.cuts.
  */
 export class CutFinder {
@@ -27,7 +27,7 @@ export class CutFinder {
         return last !== null && this.isCut({ difference: meanDifference(last, data, [0, 1, 2]), histogram: 0 });
     }
 
-    /** Whether a change, after those told before, is a cut; what is usual is learnt anew after one. */
+    /** Whether a change is a cut, given those before; after a cut the usual change is measured again. */
     isCut(change) {
         const usual = this.recent.length ? median(this.recent) : 0;
         this.recent.push(change.difference);
@@ -50,7 +50,7 @@ export function regionChange(before, after) {
     };
 }
 
-/** By areas as far as it shrinks; OpenCV's reduction of what grows is bilinear. */
+/** By area if it shrinks; OpenCV enlarges bilinearly. */
 function reduced(picture, side) {
     const shrinks = picture.width >= side && picture.height >= side;
     return shrinks ? resizeArea(picture, side, side) : resizeLinear(picture, side, side);

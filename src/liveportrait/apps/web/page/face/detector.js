@@ -10,7 +10,7 @@
  * @property {[number, number]} rightEye the subject's
  * @property {[number, number]} leftEye
  *
- * @typedef {object} View a square that the network looks at
+ * @typedef {object} View a square input of the network
  * @property {Float32Array} pixels (128·128·3) in [-1, 1]
  * @property {number} scale px of the view per px of the picture
  * @property {[number, number]} corner the view's first pixel in the picture
@@ -30,7 +30,7 @@ export class Detector {
     }
 
     /**
-     * Boxes in a picture; the same face may come several times.
+     * Boxes in a picture; the same face may appear several times.
      * @param {number} smallest height in px of the smallest face to look for
      * @returns {Promise<Detection[]>}
      */
@@ -108,7 +108,7 @@ export function weightedSuppression(found) {
     return merged;
 }
 
-/** What the network looks at, from coarse to fine and back. @returns {Generator<View>} */
+/** The network's views of a picture, from coarse to fine and back. @returns {Generator<View>} */
 export function* views(picture, smallest) {
     const { side, margin, minScore, minScoreTile, smallestSeen, finest } = constants.face.detector;
     const whole = side / Math.max(picture.width, picture.height);

@@ -2,8 +2,8 @@
 
 import { constants } from "../constants.js";
 
-const LINES = 4; // looked at within a pixel
-const OUTSET = 0.67; // px by which OpenCV's polygons with smooth edges reach over their corners
+const LINES = 4; // scanned per pixel
+const OUTSET = 0.67; // px by which OpenCV's antialiased polygons reach beyond their corners
 
 /** The outline (36·3) px of a face. @param {import("../types.js").Face} face @returns {Float32Array} */
 export function outlineOf({ landmarks }) {

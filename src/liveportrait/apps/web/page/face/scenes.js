@@ -1,5 +1,5 @@
 /**
- * One face followed through a film with cuts (face/scenes.py). Who it is, the page cannot tell: a stranger who appears
+ * Tracks one face through a video with cuts (face/scenes.py). The page cannot tell people apart: a stranger who appears
  * where the face was lost is followed at once.
  *
  * @typedef {import("../types.js").Face} Face
@@ -12,7 +12,7 @@ import { CutFinder, regionChange } from "./cuts.js";
 import { cutOut } from "./resampling.js";
 import { FaceTracker, hasJumped, sideOf } from "./tracker.js";
 
-/** Follows one face, and tells by `begins` whether that of the last frame does not continue the one seen before it. */
+/** Tracks one face; `begins` says whether the last frame's face does not continue the one before it. */
 export class SceneTracker {
     /** @param {import("./analyzer.js").FaceAnalyzer} analyzer */
     constructor(analyzer) {
@@ -23,7 +23,7 @@ export class SceneTracker {
     /** The face in the next frame, or null. @param {Picture} picture @returns {Promise<?Face>} */
     async next(picture) {
         this.wasCut = this.cuts.next(picture) || this.wasCut;
-        // Following a face across a cut ends between where it was and where it is.
+        // Tracked across a cut, a face would end between its old place and its new one.
         let face = this.wasCut ? await this.tracker.search(picture) : await this.tracker.next(picture);
         if (this.wasCut && face && !this.continues(picture, face)) {
             face = await this.tracker.next(picture, true);
@@ -36,7 +36,7 @@ export class SceneTracker {
         return face;
     }
 
-    /** Forget all: the next face continues nothing. */
+    /** Forget everything: the next face continues nothing. */
     reset() {
         this.tracker.reset();
         this.cuts = new CutFinder();
@@ -52,7 +52,7 @@ export class SceneTracker {
     }
 }
 
-/** Whether a face and what is around it look alike in two frames, wherever they are. */
+/** Whether a face and its surroundings look alike in two frames, wherever they are. */
 export function goesOn(before, faceBefore, now, face) {
     const { smallerJump, smallerGrowth } = constants.face.scenes;
     if (hasJumped(faceBefore, face, smallerJump, smallerGrowth)) return false;
@@ -60,7 +60,7 @@ export function goesOn(before, faceBefore, now, face) {
     return !new CutFinder(constants.face.cuts.faceRegion).isCut(change);
 }
 
-/** The surroundings of a face, as far as the picture goes; at least one pixel. */
+/** The surroundings of a face within the picture; at least one pixel. */
 function regionOf(picture, face) {
     const half = (constants.face.scenes.region * sideOf(face)) / 2;
     const [x, y] = centre(face);

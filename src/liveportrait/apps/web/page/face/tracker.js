@@ -9,7 +9,7 @@ import { constants } from "../constants.js";
 import { centre } from "./analyzer.js";
 import { boxOf } from "./mesh.js";
 
-/** Follows one face: near where it was in the frame before, or where it was lost, or else the largest one anew. */
+/** Tracks one face: near its last place or where it was lost, otherwise the largest one. */
 export class FaceTracker {
     /**
      * @param {import("./analyzer.js").FaceAnalyzer} analyzer
@@ -22,7 +22,7 @@ export class FaceTracker {
         this.last = null;
     }
 
-    /** The face in the next frame, or null. With `isNewScene` it is not looked for nearby. @returns {Promise<?Face>} */
+    /** The face in the next frame, or null. With `isNewScene` it is not searched nearby. @returns {Promise<?Face>} */
     async next(picture, isNewScene = false) {
         if (isNewScene) this.reset();
         return (await this.follow(picture)) ?? (await this.search(picture));
@@ -39,7 +39,7 @@ export class FaceTracker {
         return this.face;
     }
 
-    /** The face where it was seen last, or else the largest one, looked for in all of the frame. */
+    /** Search the entire frame: the face where it was last seen, otherwise the largest one. */
     async search(picture) {
         const smallest = Math.max(picture.width, picture.height) * this.smallest;
         const faces = await this.analyzer.detect(picture, smallest);
@@ -49,7 +49,7 @@ export class FaceTracker {
         return this.face;
     }
 
-    /** Forget the face: the next frame is searched as a whole. */
+    /** Forget the face: the next frame is searched entirely. */
     reset() {
         this.face = this.last = null;
     }

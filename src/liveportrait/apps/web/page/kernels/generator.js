@@ -1,13 +1,13 @@
 /**
- * G on the processor (networks/compact/generator.py), several times faster than ONNX Runtime's WebAssembly runs it: its
- * convolutions are computed by Winograd's way, in kernels that generator.c has.
+ * G on the CPU (networks/compact/generator.py), several times faster than in ONNX Runtime's WebAssembly: its
+ * convolutions use Winograd's algorithm, in the kernels of generator.c.
  */
 
 /** @typedef {import("../types.js").Tensor} Tensor @typedef {Record<string, Tensor>} Weights by PyTorch's names */
 
 const LANES = 4; // channels side by side
 const PART = 8; // of a matrix's outputs that lie together
-const TILES = 32; // of 4x4 px that a convolution does at once
+const TILES = 32; // of 4x4 px that a convolution computes together
 const POINTS = 36;
 // Winograd's G for tiles of 4 and kernels of 3 (Lavin & Gray 2016).
 const TO_POINTS = [
@@ -29,7 +29,7 @@ export class Generator {
         return made;
     }
 
-    /** Lay the weights out as the kernels read them, and room for all maps beside them. */
+    /** Lay out the weights as the kernels read them. */
     prepare(weights) {
         const weight = (name) => weights[`${name}.weight`];
         const bias = (name) => weights[`${name}.bias`].data;
@@ -53,7 +53,7 @@ export class Generator {
                 norm: mixture(`blocks.${index}.norm${part}.modulation`, modulationOrder(trunk)),
                 convolution: convolution(`blocks.${index}.conv${part}`),
             }));
-            // The scale is 1 and what is learned.
+            // The scale is 1 plus what is learned.
             for (const { norm } of parts) {
                 this.floats(norm.bias, 2 * trunk).forEach((value, at, all) => (all[at] = value + Number(at % PART < LANES)));
             }
@@ -66,7 +66,7 @@ export class Generator {
         this.widths = { trunk, tail };
     }
 
-    /** Room for maps, made when the first frame comes. @param {Tensor[]} warped see `run` */
+    /** Reserve memory for the maps, at the first frame. @param {Tensor[]} warped see `run` */
     room(warped) {
         const side = warped[0].dims.at(-1);
         const { enter, conditioning, widen, merge, output, widths } = this;
@@ -88,7 +88,7 @@ export class Generator {
     }
 
     /**
-     * @param {Tensor[]} warped what W gives: volume (1,C,h,w), hidden (1,c,h,w), skip (1,k,2h,2w), image (1,3,4h,4w)
+     * @param {Tensor[]} warped W's outputs: volume (1,C,h,w), hidden (1,c,h,w), skip (1,k,2h,2w), image (1,3,4h,4w)
      * @returns {Tensor[]} keep (1,1,4h,4w) and paint (1,3,4h,4w)
      */
     run(warped) {
@@ -141,18 +141,18 @@ export class Generator {
         this.kernels.modulate(from, condition, matrix, bias, to, this.widths.trunk, inputs, this.side, this.side);
     }
 
-    /** A tensor (1,C,h,w) into a map. @param {Tensor} tensor */
+    /** Copy a tensor (1,C,h,w) into a map. @param {Tensor} tensor */
     lay({ dims: [, channels, height, width], data }, map) {
         this.floats(this.given, data.length).set(data);
         this.kernels.take(this.given, map, channels, height, width);
     }
 
-    /** @returns {Float32Array} of the kernels' memory, valid until more is taken */
+    /** @returns {Float32Array} a view of the kernels' memory, valid until more is reserved */
     floats(address, count) {
         return new Float32Array(this.kernels.memory.buffer, address, count);
     }
 
-    /** Room for numbers, zeros at first; its address. */
+    /** Reserve memory for floats, zeros at first; returns its address. */
     take(count) {
         const address = (this.end + 15) & ~15;
         this.end = address + 4 * count;

@@ -7,7 +7,7 @@ import { readWeights } from "./weights.js";
 
 export const STAGES = ["portrait", "warp", "paint"];
 
-// The smallest module that multiplies and adds at once: i8x16.splat (three times), f32x4.relaxed_madd.
+// The smallest module with a fused multiply-add: i8x16.splat (three times), f32x4.relaxed_madd.
 const FUSED = Uint8Array.of(
     0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0,
     65, 0, 253, 15, 65, 0, 253, 15, 65, 0, 253, 15, 253, 133, 2, 11,
@@ -26,9 +26,9 @@ export function kernelsFile() {
  */
 export async function stagedRender(networks, graphs, kernels, weights) {
     const generator = await Generator.load(await WebAssembly.compile(kernels), readWeights(weights));
-    const seen = new WeakMap(); // by the numbers of a portrait's picture: what the painter sees of it
+    const seen = new WeakMap(); // what the painter sees of a portrait, by the data of its picture
 
-    /** What a stage gives, by name, of what is known by name. */
+    /** A stage's outputs by name, computed from tensors by name. */
     const staged = async (name, known) => {
         const { inputs, outputs } = graphs[name];
         const made = await networks[name](Object.keys(inputs).map((port) => known[port]));

@@ -1,4 +1,4 @@
-/** Weights in a safetensors file, of numbers in 16 and 32 bits. */
+/** Reads weights in a safetensors file, in float16 and float32. */
 
 /** @param {Uint8Array} bytes @returns {Record<string, import("../types.js").Tensor>} by name */
 export function readWeights(bytes) {
@@ -15,7 +15,7 @@ export function readWeights(bytes) {
     );
 }
 
-/** A number of 16 bits: sign, 5 bits of exponent, 10 of fraction. (Not all browsers have a view of such numbers.) */
+/** A float16: sign, 5 bits of exponent, 10 of fraction. (Not all browsers have Float16Array.) */
 function halfAt(view, place) {
     const bits = view.getUint16(place, true);
     const exponent = (bits >> 10) & 31;

@@ -1,17 +1,17 @@
 /**
- * H.264 that is good from its first frame on. Chromium's own encoder begins coarsely, whatever the bit rate, and becomes
- * finer from frame to frame; what it learns from a few frames that are left out of the file makes the others finer, and
- * the watermark in the first ones readable.
+ * H.264 that is good from its first frame on. Chromium's own encoder begins with coarse frames at any bit rate and
+ * improves from frame to frame. So it first gets a few frames that are left out of the file; then the watermark is
+ * readable in the first frames too.
  */
 
 import { canEncodeVideo, CustomVideoEncoder, EncodedPacket, registerEncoder } from "../vendor/mediabunny.min.mjs";
 
 const WARM_UP = 10; // frames that are left out
-const MORE = 2; // times the usual bit rate, at which small pictures lose their watermark
-const QUEUE = 4; // frames that wait at most
-const proven = new Set(); // sizes that this browser's own encoder takes
+const MORE = 2; // times the usual bit rate, which destroys the watermark of small pictures
+const MAX_QUEUE = 4; // frames
+const proven = new Set(); // sizes that this browser's own encoder accepts
 
-/** Whether this browser encodes H.264 of a size; if so, it is made by the encoder below. @returns {Promise<boolean>} */
+/** Whether this browser encodes H.264 of a size; if so, the encoder below does it. @returns {Promise<boolean>} */
 export async function canEncodeH264(width, height, quality) {
     const can = await canEncodeVideo("avc", { width, height, quality });
     if (can) {
@@ -20,16 +20,16 @@ export async function canEncodeH264(width, height, quality) {
     return can;
 }
 
-/** The browser's encoder, which sees the first frame a few times before it counts. */
+/** The browser's encoder, warmed up by a few copies of the first frame. */
 class WarmEncoder extends CustomVideoEncoder {
-    /** Encoders that take a quantizer need no such thing. */
+    /** Encoders with a quantizer need no warm-up. */
     static supports(codec, { width, height, bitrateMode }) {
         return codec === "avc" && bitrateMode !== "quantizer" && proven.has(`${width}x${height}`);
     }
 
     init() {
         this.ahead = null; // µs of the frames left out
-        this.description = null; // of the stream: comes with the first of them
+        this.description = null; // of the stream; comes with the first frame
         this.encoder = new VideoEncoder({
             output: (chunk, meta) => this.pass(chunk, meta),
             error: (error) => this.onError(error),
@@ -54,7 +54,7 @@ class WarmEncoder extends CustomVideoEncoder {
         given.close();
         this.encoder.encode(frame, options);
         frame.close();
-        while (this.encoder.encodeQueueSize >= QUEUE) {
+        while (this.encoder.encodeQueueSize >= MAX_QUEUE) {
             await new Promise((taken) => this.encoder.addEventListener("dequeue", taken, { once: true }));
         }
     }

@@ -1,6 +1,6 @@
 /**
- * Frames of videos and cameras into pixels. They are copied, not drawn: Chromium keeps what was drawn on a canvas for a
- * while, up to half a gigabyte of it.
+ * Reads frames of videos and cameras into pixels. They are copied, not drawn: Chromium keeps frames that were drawn on a
+ * canvas for a while, up to half a gigabyte of them.
  */
 
 import { checkSize, pixelsOf } from "./pictures.js";
@@ -10,7 +10,7 @@ import { checkSize, pixelsOf } from "./pictures.js";
 /**
  * The pixels of a frame, upright.
  *
- * @param {VideoFrame} frame @param {string} name of what it is one of @param {number} rotation by which it is to be turned,
+ * @param {VideoFrame} frame @param {string} name for messages @param {number} rotation by which it must be turned,
  * degrees clockwise, a multiple of 90 @returns {Promise<Picture>}
  */
 export async function pixelsOfFrame(frame, name, rotation = 0) {
@@ -19,7 +19,7 @@ export async function pixelsOfFrame(frame, name, rotation = 0) {
     return turned((await copied(frame)) ?? pixelsOf(frame, displayWidth, displayHeight, name), rotation);
 }
 
-/** A picture as in a mirror. @param {Picture} picture @returns {Picture} */
+/** A picture mirrored, in place. @param {Picture} picture @returns {Picture} */
 export function mirrored({ width, height, data }) {
     const pixels = new Uint32Array(data.buffer);
     for (let start = 0; start < pixels.length; start += width) {
@@ -28,11 +28,11 @@ export function mirrored({ width, height, data }) {
     return { width, height, data };
 }
 
-/** A frame's pixels; null where this browser copies none of its kind, or they are not square. @returns {Promise<?Picture>} */
+/** A frame's pixels; null if this browser cannot copy such frames, or pixels are not square. @returns {Promise<?Picture>} */
 async function copied(frame) {
     const { displayWidth: width, displayHeight: height, visibleRect } = frame;
     const format = { format: "RGBA" };
-    // A browser that does not know the wish for a format would copy another.
+    // A browser that ignores the requested format would copy another of a different size.
     const size = 4 * width * height;
     if (visibleRect?.width !== width || visibleRect.height !== height) {
         return null;
@@ -56,7 +56,7 @@ function turned(picture, rotation) {
     }
     const pixels = new Uint32Array(data.buffer);
     const result = new Uint32Array(pixels.length);
-    // Where the pixel at (0, 0) goes, and how far on the next of its row and of its column.
+    // Where the pixel at (0, 0) goes, and the steps from there to the next in its row and in its column.
     const [start, along, down] = {
         90: [height - 1, height, -1],
         180: [pixels.length - 1, -1, -width],

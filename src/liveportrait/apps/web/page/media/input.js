@@ -5,19 +5,19 @@ import { ALL_FORMATS, BlobSource, Input, VideoSampleSink } from "../vendor/media
 import { UserError } from "../errors.js";
 import { pixelsOfFrame } from "./frames.js";
 
-const MOST = 60; // frames/s: faster films are read at this rate
-const COUNTED = 200; // packets of which the rate is taken
-const NEAR = 0.01; // frames/s by which a measured rate is taken for a usual one
+const MAX_RATE = 60; // frames/s: faster videos are read at this rate
+const COUNTED = 200; // packets from which the rate is measured
+const NEAR = 0.01; // frames/s: a measured rate this near to a usual one is taken for it
 
-/** A video file that a visitor brought. */
+/** A visitor's video file. */
 export class VideoInput {
-    /** @param {File} file Throws one sentence where this browser cannot read it. */
+    /** @param {File} file Throws a `UserError` if this browser cannot read it. */
     static async open(file) {
         const input = new Input({ source: new BlobSource(file), formats: ALL_FORMATS });
         const track = await input.getPrimaryVideoTrack().catch(() => null);
         if (!track) {
             input.dispose();
-            throw new UserError(`${file.name} is no video that this browser reads: choose an MP4, MOV or WebM file.`);
+            throw new UserError(`${file.name} is not a video that this browser can read: choose an MP4, MOV or WebM file.`);
         }
         if (!(await track.canDecode())) {
             const codec = (await track.getCodec()) ?? "an unknown codec";
@@ -27,7 +27,7 @@ export class VideoInput {
         }
         const made = new VideoInput();
         const { averagePacketRate } = await track.computePacketStats(COUNTED);
-        const rate = fractionOf(Math.min(averagePacketRate, MOST));
+        const rate = fractionOf(Math.min(averagePacketRate, MAX_RATE));
         const begin = await track.getFirstTimestamp();
         const duration = (await track.computeDuration()) - begin;
         const length = Math.max(1, Math.round((duration * rate[0]) / rate[1]));
@@ -39,7 +39,7 @@ export class VideoInput {
     async *frames() {
         const [numerator, denominator] = this.rate;
         const { begin, length } = this;
-        // Just after each frame's beginning: timestamps are rounded.
+        // Slightly after each frame's beginning, since timestamps are rounded.
         const times = Array.from({ length }, (_, index) => begin + ((index + 0.01) * denominator) / numerator);
         const sink = new VideoSampleSink(this.track);
         let last = null;
@@ -60,13 +60,13 @@ export class VideoInput {
         }
     }
 
-    /** Let go of the file. */
+    /** Release the file. */
     close() {
         this.input.dispose();
     }
 }
 
-/** A rate as a fraction: whole, NTSC's, or in thousandths. @returns {[number, number]} */
+/** A rate as a fraction: an integer, an NTSC rate, or thousandths. @returns {[number, number]} */
 function fractionOf(rate) {
     for (const denominator of [1, 1001 / 1000]) {
         const whole = Math.round(rate * denominator);

@@ -1,4 +1,4 @@
-/** A video file, written frame by frame: MP4 or WebM in what this browser encodes, into a file of the browser's own. */
+/** A video file, written frame by frame: MP4 or WebM in a codec that this browser encodes, in the browser's own storage. */
 
 import {
     BufferTarget,
@@ -17,10 +17,10 @@ import {
 import { UserError } from "../errors.js";
 import { canEncodeH264 } from "./encoder.js";
 
-const CODECS = ["avc", "vp9", "av1"]; // in this order: what plays everywhere comes first
+const CODECS = ["avc", "vp9", "av1"]; // in this order: the one that plays everywhere comes first
 const WEBM_CODECS = ["vp9", "av1", "vp8"];
 const QUALITY = new Quality("very-high");
-const KEY_FRAMES = 2; // s between frames that can be jumped to
+const KEY_FRAMES = 2; // s between key frames
 const PREFIX = "liveportrait-"; // of files in the browser's own storage
 
 /** Writes one video. */
@@ -35,7 +35,7 @@ export class VideoOutput {
         const codec = await firstEncodable(webm ? WEBM_CODECS : CODECS, width, height);
         if (!codec) {
             throw new UserError(
-                `This browser encodes no video of ${width}x${height} px: use a current Chrome, Edge, Firefox or Safari, or a smaller photo.`,
+                `This browser cannot encode video of ${width}x${height} px: use a current Chrome, Edge, Firefox or Safari, or a smaller photo.`,
             );
         }
         const made = new VideoOutput();
@@ -62,14 +62,14 @@ export class VideoOutput {
         this.waiting = (await this.packets.next()).value ?? null;
     }
 
-    /** What the visitor should know of the file; empty where there is nothing. */
+    /** What the visitor should know about the file; may be empty. */
     get note() {
         const notes = [];
         if (this.suffix === "mp4" && this.codec !== "avc") {
-            notes.push(`This browser encodes no H.264: the MP4 holds ${this.codec.toUpperCase()}, which some players do not show.`);
+            notes.push(`This browser cannot encode H.264: the MP4 holds ${this.codec.toUpperCase()}, which some players cannot play.`);
         }
         if (this.silent) {
-            notes.push("The driver's sound is of a kind that this file cannot hold: it was left out.");
+            notes.push("The sound of the driving video is in a format that this file cannot hold, so it was left out.");
         }
         return notes.join(" ");
     }
@@ -100,14 +100,14 @@ export class VideoOutput {
         }
     }
 
-    /** End the file. @returns {Promise<File | Blob>} */
+    /** Finish the file. @returns {Promise<File | Blob>} */
     async finish() {
         await this.packets?.return();
         await this.output.finalize();
         return this.store.file(this.kind);
     }
 
-    /** Stop, and leave nothing. */
+    /** Stop and delete the file. */
     async cancel() {
         await this.packets?.return();
         await this.output.cancel();
@@ -125,15 +125,15 @@ async function firstEncodable(codecs, width, height) {
     return null;
 }
 
-/** Remove the files of films that were never finished: tabs that made them were closed. */
+/** Delete the files of unfinished videos, whose tabs were closed. */
 export async function removeUnfinished() {
     const folder = await navigator.storage?.getDirectory().catch(() => null);
     await (folder && removeOld(folder));
 }
 
-let letGo = () => {}; // of the last file: the next one takes its place
+let letGo = () => {}; // of the last file, which the next one replaces
 
-/** A file in the browser's own storage, or in memory where the browser has none. */
+/** A file in the browser's own storage, or in memory if the browser has none. */
 class Store {
     static async open() {
         const made = new Store();
@@ -175,7 +175,7 @@ class Store {
     }
 }
 
-/** Keep a name for as long as this tab lives, or until the next file. */
+/** Lock a name until this tab is closed or begins its next file. */
 function hold(name) {
     return new Promise((held) => {
         navigator.locks.request(name, () => {
@@ -187,7 +187,7 @@ function hold(name) {
     });
 }
 
-/** Remove what this tab no longer needs, and what closed tabs left. */
+/** Delete files that this tab no longer needs, and those of closed tabs. */
 async function removeOld(folder) {
     const { held } = await navigator.locks.query();
     const names = new Set(held.map((lock) => lock.name));

@@ -1,4 +1,4 @@
-/** Photos into pixels. */
+/** Reads photos into pixels. */
 
 import { constants } from "../constants.js";
 import { UserError } from "../errors.js";
@@ -6,7 +6,7 @@ import { resizeArea } from "../face/resampling.js";
 
 /** @typedef {import("../types.js").Picture} Picture */
 
-/** A photo's pixels, upright, of even sides and not too large. @param {Blob} file @returns {Promise<Picture>} */
+/** A photo's pixels: upright, with even sides, and not too large. @param {Blob} file @returns {Promise<Picture>} */
 export async function readPicture(file, name = "The photo") {
     let bitmap;
     try {
@@ -16,7 +16,7 @@ export async function readPicture(file, name = "The photo") {
             colorSpaceConversion: "default",
         });
     } catch {
-        throw new UserError(`${name} is no photo that this browser reads: choose a JPEG, PNG or WebP picture.`);
+        throw new UserError(`${name} is not a photo that this browser can read: choose a JPEG, PNG or WebP picture.`);
     }
     try {
         return limitSize(pixelsOf(bitmap, bitmap.width, bitmap.height, name));
@@ -25,7 +25,7 @@ export async function readPicture(file, name = "The photo") {
     }
 }
 
-/** Throw one sentence where something is too small for a face. */
+/** Throw a `UserError` if a picture is too small for a face. */
 export function checkSize(width, height, name) {
     const { smallest } = constants.photo;
     if (Math.min(width, height) < smallest) {
@@ -33,7 +33,7 @@ export function checkSize(width, height, name) {
     }
 }
 
-/** The pixels of something that can be drawn, transparency laid on white. @returns {Picture} */
+/** The pixels of something drawable, with transparency over white. @returns {Picture} */
 export function pixelsOf(drawable, width, height, name = "The picture") {
     checkSize(width, height, name);
     const canvas = new OffscreenCanvas(width, height);
@@ -47,7 +47,7 @@ export function pixelsOf(drawable, width, height, name = "The picture") {
     return { width, height, data: pen.getImageData(0, 0, width, height).data };
 }
 
-/** The picture with its longer side reduced to what players take and both sides made even (source/photo.py). */
+/** The picture with its longer side reduced to what players support, and even sides (source/photo.py). */
 export function limitSize(picture, limit = constants.photo.side) {
     const longer = Math.max(picture.width, picture.height);
     const [width, height] = [picture.width, picture.height].map((side) => {
@@ -58,7 +58,7 @@ export function limitSize(picture, limit = constants.photo.side) {
     return evened(reduced);
 }
 
-/** The picture without an odd row at the bottom and an odd column at the right. */
+/** The picture without the last row or column where their number is odd. */
 function evened({ width, height, data }) {
     const [wide, high] = [width - (width % 2), height - (height % 2)];
     if (wide === width && high === height) {

@@ -93,7 +93,7 @@ export class OwnExpression {
         return result;
     }
 
-    /** The pose of the changed expression with the lips as far open as they shall be. @param {Addition} added */
+    /** The pose of the changed expression with the lips opened as far as they should be. @param {Addition} added */
     posed(pose, change, added) {
         if (change.lips === null) {
             return pose;

@@ -38,7 +38,7 @@ export class LiveGlide {
 }
 
 /**
- * A whole path, as lazy as `slack` says, then slower than 0.7 Hz. It is drawn from both ends: nothing comes late.
+ * A whole path, as lazy as `slack` says, then slower than 0.7 Hz. It is smoothed from both ends, so nothing lags.
  * @param {number[][]} path rows @returns {number[][]}
  */
 export function glided(path, fps, slack = constants.face.gliding.lazy) {

@@ -29,7 +29,7 @@ export function flattened(points, turn) {
     return { landmarks, unit: scale };
 }
 
-/** Scale and shift so that scale·model + shift is closest to what was seen. */
+/** Scale and shift so that scale·model + shift is closest to what was observed. */
 function fitRigid(seen, model) {
     const [seenCentre, modelCentre] = [seen, model].map(centreOf);
     let [along, size] = [0, 0];

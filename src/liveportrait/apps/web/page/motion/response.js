@@ -1,5 +1,5 @@
 /**
- * What keypoints must be asked for, so that the picture shows an opening (motion/response.py).
+ * The opening to request of keypoints so that the picture shows a wanted one (motion/response.py).
  *
  * Near the source's own opening nothing is corrected.
  */

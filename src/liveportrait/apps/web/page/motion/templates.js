@@ -125,7 +125,7 @@ export function readSafetensors(buffer, name) {
     }
 }
 
-/** A motion that was recorded, as driver: place and size bounded, every frame told what is around it. */
+/** A recorded motion as a driver: place and size bounded, every frame with those around it. */
 export class TemplateDriver {
     /** @param {Template} template */
     constructor(template, reference = 0) {
@@ -145,13 +145,13 @@ export class TemplateDriver {
         this.start = this.frames[reference];
     }
 
-    /** Frame i, and what is around it. @returns {Driving} */
+    /** Frame i, with those around it. @returns {Driving} */
     at(index) {
         return { ...this.frames[index], around: surroundings(this.frames, index, this.fps) };
     }
 }
 
-/** The frames around one of a driver's, of the same scene, as far as they count in smoothed values. @param {Driving[]} frames */
+/** The frames of the same scene around one of a driver's that smoothing reaches. @param {Driving[]} frames */
 export function surroundings(frames, index, fps) {
     const near = Math.ceil(2 * constants.motion.expression.reach * fps);
     const numbers = Array.from({ length: 2 * near + 1 }, (_, place) => index - near + place);

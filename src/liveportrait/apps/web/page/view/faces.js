@@ -3,7 +3,7 @@
 /** @typedef {import("../types.js").Box} Box */
 
 export class FaceButtons {
-    /** @param {HTMLElement} box that lies over the picture @param {(face: number) => void} onChoice */
+    /** @param {HTMLElement} box overlay of the picture @param {(face: number) => void} onChoice */
     constructor(box, onChoice) {
         Object.assign(this, { box, onChoice });
     }

@@ -1,9 +1,9 @@
 /** The form: motions to choose from, options, sliders. */
 
 const OWN = { video: "Own video…", live: "Camera, live" };
-const FIRST = "talk"; // of the motions, chosen until a visitor chooses
+const FIRST = "talk"; // the motion selected at first
 const SHOWN = ["smile", "eyebrow", "wink", "eye_opening", "lip_opening", "gaze_x", "gaze_y", "yaw", "pitch", "roll"];
-const STEPS = 100; // of a slider from end to end
+const STEPS = 100; // of a slider
 
 /** A radio button for each motion. @param {HTMLElement} box @param {string[]} motions names of the bundled ones */
 export function motionChoices(box, motions) {
@@ -21,23 +21,23 @@ export function motionChoices(box, motions) {
 export function sliderRows(box, sliders) {
     for (const name of SHOWN.filter((name) => name in sliders)) {
         const { low, high, rest } = sliders[name];
-        const value = rest ?? low; // an opening at rest is the face's own
+        const value = rest ?? low; // an opening at rest is that of the photo
         const input = element("input", { type: "range", name: `slider-${name}`, min: low, max: high, step: (high - low) / STEPS, value });
         input.defaultValue = value;
-        input.dataset.rest = rest === null ? "as it is" : "";
+        input.dataset.rest = rest === null ? "as is" : "";
         const row = element("label", {}, element("span", { textContent: spelled(name) }), input, element("output"));
         box.append(row);
     }
 }
 
-/** All sliders back at rest. @param {HTMLFieldSetElement} box */
+/** Return all sliders to rest. @param {HTMLFieldSetElement} box */
 export function resetSliders(box) {
     for (const input of box.querySelectorAll("input")) {
         input.value = input.defaultValue;
     }
 }
 
-/** The value of every slider beside it. @param {HTMLFormElement} form */
+/** Show the value of every slider next to it. @param {HTMLFormElement} form */
 export function showValues(form) {
     for (const input of form.querySelectorAll("input[type=range]")) {
         const isAtRest = input.value === input.defaultValue;
@@ -45,7 +45,7 @@ export function showValues(form) {
     }
 }
 
-/** What the form says. @param {HTMLFormElement} form */
+/** The form's values. @param {HTMLFormElement} form */
 export function optionsOf(form) {
     const { motion, region, multiplier, view, format } = Object.fromEntries(new FormData(form));
     const sliders = {};

@@ -1,9 +1,9 @@
-/** Where photos come from: a file, a drop, the clipboard, the camera. */
+/** Photos from files, drag and drop, the clipboard and the camera. */
 
 import { UserError } from "../errors.js";
 
 /**
- * Take photos wherever they come from.
+ * Take photos from the file input, drag and drop, and the clipboard.
  *
  * @param {HTMLElement} frame on which files are dropped @param {HTMLInputElement} input
  * @param {(file: Blob) => void} onPhoto
@@ -41,21 +41,21 @@ export class Camera {
     /** @param {HTMLVideoElement} video */
     constructor(video) {
         this.video = video;
-        this.waiting = null; // for a frame
-        this.gone = null; // what is told where it went away
+        this.waiting = null; // who waits for a frame
+        this.gone = null; // the error, once the camera is disconnected
     }
 
-    /** Ask for it and start it. Throws one sentence where there is none. */
+    /** Ask for the camera and start it. Throws a `UserError` if there is none. */
     async start() {
         if (!navigator.mediaDevices?.getUserMedia) {
-            throw new UserError("Browsers give cameras to pages on https or on this machine only.");
+            throw new UserError("Browsers allow cameras only on https pages and on pages of this machine.");
         }
         const wanted = { video: { facingMode: "user", width: { ideal: 1280 } } };
         try {
             this.video.srcObject = await navigator.mediaDevices.getUserMedia(wanted);
         } catch (error) {
             const refused = error.name === "NotAllowedError";
-            throw new UserError(refused ? "The browser was not allowed to use the camera." : "There is no camera, or another program uses it.");
+            throw new UserError(refused ? "The browser may not use the camera: allow it in the browser's settings." : "There is no camera, or another program is using it.");
         }
         const [track] = this.video.srcObject.getVideoTracks();
         this.gone = null;
@@ -67,7 +67,7 @@ export class Camera {
         await this.video.play();
     }
 
-    /** The next picture that differs from the last; null where it was interrupted. @returns {Promise<?VideoFrame>} */
+    /** The next new frame; null if interrupted. @returns {Promise<?VideoFrame>} */
     async frame() {
         if (this.gone) {
             throw this.gone;
@@ -82,7 +82,7 @@ export class Camera {
         });
     }
 
-    /** Wait for no picture any more. */
+    /** Stop waiting for a frame. */
     interrupt() {
         this.waiting?.resolve(null);
         this.waiting = null;
@@ -95,7 +95,7 @@ export class Camera {
         return canvas.convertToBlob();
     }
 
-    /** Let go of it. */
+    /** Release the camera. */
     stop() {
         this.interrupt();
         this.video.srcObject?.getTracks().forEach((track) => track.stop());

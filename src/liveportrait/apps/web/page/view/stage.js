@@ -1,46 +1,46 @@
-/** What is seen: the portrait, the result, messages and progress. */
+/** The visible part: the portrait, the result, messages and progress. */
 
 const $ = (id) => document.getElementById(id);
 
 export class Stage {
     canvas = $("canvas");
 
-    /** Tell something. */
+    /** Show a message. */
     say(text) {
         $("message").textContent = text;
         $("message").classList.remove("warning");
     }
 
-    /** Tell what went wrong. */
+    /** Show what went wrong. */
     warn(text) {
         this.say(text);
         $("message").classList.add("warning");
     }
 
-    /** News of the workers. */
+    /** Show a worker's news. */
     heard({ kind, share, frame, frames, rate, threads }) {
         if (kind === "loading" && !document.body.dataset.ready) {
-            this.say(share < 1 ? `Loading the networks… ${Math.round(100 * share)} %` : "Making the networks ready…");
+            this.say(share < 1 ? `Loading the networks… ${Math.round(100 * share)} %` : "Preparing the networks…");
         } else if (kind === "tracking") {
             $("progress").value = frame / frames;
-            this.say(`Following the face: frame ${frame} of ${frames}.`);
+            this.say(`Tracking the face: frame ${frame} of ${frames}.`);
         } else if (kind === "threads") {
-            document.body.dataset.threads = threads; // that render by now
+            document.body.dataset.threads = threads; // that render now
         } else if (kind === "frame") {
             $("progress").value = frame / frames;
             document.body.dataset.frames = frame;
             const left = Math.ceil((frames - frame) / rate);
-            this.say(`Frame ${frame} of ${frames}, ${rate.toFixed(1)} a second, ${spelled(left)} left.`);
+            this.say(`Frame ${frame} of ${frames}, ${rate.toFixed(1)} per second, ${spelled(left)} left.`);
         }
     }
 
-    /** A camera's frame was followed, see `Studio.live`. */
+    /** Show how the camera is followed, see `Studio.live`. */
     followed({ face, count, rate, delay }) {
         Object.assign(document.body.dataset, { frames: count, delay });
-        this.say(face ? `The portrait follows: ${rate.toFixed(1)} frames a second.` : "No face in sight: the portrait waits.");
+        this.say(face ? `The portrait follows: ${rate.toFixed(1)} frames per second.` : "No face in sight: the portrait waits.");
     }
 
-    /** The portrait, in its own size, in place of what was there. */
+    /** Show the portrait instead of the result. */
     showPortrait(width, height) {
         this.canvas.ariaLabel = `The portrait, ${width} by ${height} pixels`;
         $("frame").classList.add("filled");
@@ -63,14 +63,14 @@ export class Stage {
         download.focus();
     }
 
-    /** Give a file to the visitor. @param {Blob} file */
+    /** Download a file. @param {Blob} file */
     save(file, name) {
         const address = URL.createObjectURL(file);
         Object.assign(document.createElement("a"), { href: address, download: name }).click();
         setTimeout(() => URL.revokeObjectURL(address), 60_000);
     }
 
-    /** Let go of the last result. */
+    /** Discard the last result and show the portrait. */
     forget() {
         const result = $("result");
         if (result.src) {
@@ -82,7 +82,7 @@ export class Stage {
         result.hidden = $("download").hidden = true;
     }
 
-    /** Something is being made. @param {boolean} endless that it has no end of its own */
+    /** Show that work is in progress. @param {boolean} endless whether it runs until stopped */
     working(text, endless = false) {
         this.forget();
         this.say(text);
@@ -93,19 +93,19 @@ export class Stage {
         $("animate").hidden = true;
     }
 
-    /** Nothing is being made. */
+    /** Show that no work is in progress. */
     rest() {
         $("work").hidden = true;
         $("animate").hidden = false;
     }
 
-    /** The camera's own picture, in a corner of the portrait. */
+    /** Show the camera's picture in a corner of the portrait. */
     showCamera(shown) {
         $("viewfinder").hidden = !shown;
         $("viewfinder").classList.toggle("corner", shown);
     }
 
-    /** The camera's picture, in place of the portrait. */
+    /** Show the camera's picture instead of the portrait. */
     showViewfinder(shown) {
         $("viewfinder").hidden = !shown;
         $("invitation").hidden = shown || $("frame").classList.contains("filled");

@@ -1,10 +1,10 @@
-/** Calls between the page and its workers, and between these: a name, an argument, and an answer or an error; and news meanwhile. */
+/** Calls between the page and its workers and among these: a name and an argument, answered by a value or an error; and news. */
 
 import { told, UserError } from "../errors.js";
 
 /** The caller's end of a worker. */
 export class Calls {
-    /** @param {Worker | MessagePort} worker @param {(news: any) => void} onNews what a call tells meanwhile */
+    /** @param {Worker | MessagePort} worker @param {(news: any) => void} onNews receives progress during calls */
     constructor(worker, onNews = () => {}) {
         this.worker = worker;
         this.waiting = new Map();
@@ -27,10 +27,10 @@ export class Calls {
             this.waiting.forEach(({ reject }) => reject(error));
             this.waiting.clear();
         });
-        worker.start?.(); // a port waits until it is told to
+        worker.start?.(); // ports deliver nothing until started
     }
 
-    /** What the worker answers; throws what it throws. @param {Transferable[]} transfer */
+    /** Call the worker; throws what it throws. @param {Transferable[]} transfer */
     call(name, argument, transfer = []) {
         return new Promise((resolve, reject) => {
             const id = this.count++;
@@ -40,7 +40,7 @@ export class Calls {
     }
 }
 
-/** What a worker answers with, where something is to be moved rather than copied. */
+/** A worker's answer whose buffers are moved instead of copied. */
 export class Moved {
     /** @param {any} value @param {Transferable[]} transfer */
     constructor(value, transfer) {
@@ -68,7 +68,7 @@ export function answer(handlers, port = self) {
     port.start?.();
 }
 
-/** Tell the page something before a call is answered. @param {Transferable[]} transfer */
+/** Send news to the page before a call is answered. @param {Transferable[]} transfer */
 export function tell(news, transfer = []) {
     self.postMessage({ news }, transfer);
 }

@@ -1,4 +1,4 @@
-/** The worker that looks for faces: in the photo, and in every frame of a driver. */
+/** The worker that finds faces: in the photo and in every frame of a driver. */
 
 import { sightOf } from "../animation/sight.js";
 import { Trace } from "../animation/tracking.js";
@@ -18,7 +18,7 @@ const NETWORKS = ["face_detector", "face_landmarks", "face_blendshapes"];
 
 let analyzer = null;
 let faces = []; // of the photo, from the left
-let tracker = null; // of the face that a camera shows
+let tracker = null; // of the camera's face
 let wanted = null; // scores of the chosen face, which a driver's are compared with
 let stopped = false; // following a video
 
@@ -46,7 +46,7 @@ answer({
 
     choose,
 
-    /** What a camera's frame shows, as in a mirror. @param {VideoFrame} frame */
+    /** What a camera's frame shows, mirrored. @param {VideoFrame} frame */
     async see({ frame, begins }) {
         if (begins) {
             tracker = new SceneTracker(analyzer);
@@ -64,7 +64,7 @@ async function choose(number) {
     return { face, scores, outlines: faces.filter((other) => other !== face).map(outlineOf) };
 }
 
-/** The face of a driving video, followed through all of it. @param {File} file @returns {Promise<import("../animation/tracking.js").Track>} */
+/** Follow the face of a driving video from beginning to end. @param {File} file @returns {Promise<import("../animation/tracking.js").Track>} */
 async function track(file) {
     const video = await VideoInput.open(file);
     stopped = false;
@@ -92,7 +92,7 @@ function stop() {
     stopped = true;
 }
 
-/** What the watermark says of a photo: the first 16 bits of its checksum; 0 on hosts without https, where browsers have none. */
+/** What the watermark says about a photo: the first 16 bits of its checksum; 0 on hosts without https, where browsers compute none. */
 async function markOf(file) {
     const digest = await crypto.subtle?.digest("SHA-256", await file.arrayBuffer());
     return digest ? new DataView(digest).getUint16(0) : 0;

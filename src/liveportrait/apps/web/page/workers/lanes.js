@@ -1,5 +1,5 @@
 /**
- * Several frames rendered at once: by the worker that makes the video, and by others that only render. Each has one
+ * Several frames rendered in parallel: by the worker that makes the video, and by others that only render. Each has one
  * thread and its own memory, so the host need not send the headers that shared memory requires.
  */
 
@@ -7,8 +7,8 @@ import { Calls } from "./calls.js";
 
 /** @typedef {import("../types.js").Tensor} Tensor */
 
-const QUEUED = 2; // frames of a video in another worker: the next is there when one is done
-const MIN_LIVE = 2; // other workers for a camera, where there is more than one thread
+const QUEUED = 2; // frames of a video per other worker, so that the next is there when one is done
+const MIN_LIVE = 2; // other workers for a camera, if more than one thread is allowed
 
 export class Lanes {
     isLive = false; // whether a camera is followed, whose frames must not queue
@@ -16,7 +16,7 @@ export class Lanes {
     /**
      * @param {import("../types.js").Network} own `render` in this worker
      * @param {number} features of its inputs: what F gave
-     * @param {number} threads that may compute at once
+     * @param {number} threads that may compute in parallel
      */
     constructor(own, features, threads) {
         Object.assign(this, { own, features, threads, wanted: 0 });

@@ -1,16 +1,16 @@
-/** What every worker does first: the manifest, the numbers in it, and the networks. */
+/** The start of every worker: loads the manifest, its constants and the networks. */
 
 import { setConstants } from "../constants.js";
 import { chosenRuntime, loadManifest, Runtime } from "../runtime.js";
 import { tell } from "./calls.js";
 
 /**
- * Load networks and tell how far that is.
+ * Load networks and report progress.
  *
  * @param {string[]} names of the graphs
- * @param {{runtime?: ?string, threads?: ?number, small?: boolean}} wish `small`: these networks are so small that the
- * processor is best, in the same file of ONNX Runtime that the others take
- * @param {string[]} later graphs that are loaded when they are first asked something
+ * @param {{runtime?: ?string, threads?: ?number, small?: boolean}} wish `small`: these networks are so small
+ * that the CPU is fastest; they use the same file of ONNX Runtime as the others
+ * @param {string[]} later graphs that are loaded at their first call
  */
 export async function load(names, { runtime: kind = null, threads = null, small = false } = {}, later = []) {
     const manifest = await loadManifest();

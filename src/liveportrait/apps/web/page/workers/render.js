@@ -1,4 +1,4 @@
-/** The worker that renders: networks of the portrait, frames, and the video that they become. */
+/** The worker that renders: the portrait's networks, its frames, and the video that they become. */
 
 import { Animator } from "../animation/animator.js";
 import { Follower } from "../animation/follower.js";
@@ -13,18 +13,18 @@ import { Lanes } from "./lanes.js";
 import { load } from "./loading.js";
 
 const NETWORKS = ["appearance", "render", "stitching", "expression", "motion"];
-const LATER = ["eye_retargeting"]; // sliders of the eyes ask it
+const LATER = ["eye_retargeting"]; // for the eyes' sliders
 
 let animator = null;
 let manifest = null;
 let lanes = null;
-let startLanes = () => {}; // those that are missing
-let faces = null; // the worker that looks for them
-let photo = null; // the portrait's, with what was seen in it
+let startLanes = () => {}; // starts those that are missing
+let faces = null; // the worker that finds them
+let photo = null; // the portrait's, and the face found in it
 let portrait = null;
 let canvas = null;
 let pen = null;
-let stopping = null; // an AbortController while something is made
+let stopping = null; // an AbortController during work
 let live = null; // a `LiveShow` while a camera is followed
 
 answer({
@@ -52,7 +52,7 @@ answer({
         startLanes(); // while the visitor chooses a motion
     },
 
-    /** The portrait as it is: the whole photo, or the face alone. @param {"photo" | "face"} wanted */
+    /** Show the unchanged portrait: the whole photo or only the face. @param {"photo" | "face"} wanted */
     view(wanted) {
         portrait.show(wanted);
         show(portrait.picture);
@@ -78,7 +78,7 @@ answer({
     /**
      * Show the portrait as a camera's frame moves it. Frames keep their order.
      * @param {{sight: import("../animation/sight.js").Sight, begins: boolean, rate: number, transfer: object}} asked
-     * @returns {Promise<number>} frames that may be asked for at once
+     * @returns {Promise<number>} frames that may be requested in parallel
      */
     async follow({ sight, begins, rate, transfer }) {
         if (begins) {
@@ -90,7 +90,7 @@ answer({
         return lanes.depth;
     },
 
-    /** The portrait as it is, after the frames that were asked for. */
+    /** Show the unchanged portrait, after the frames that were requested. */
     async rest() {
         lanes.isLive = false;
         await live?.shown;
@@ -99,12 +99,12 @@ answer({
     },
 });
 
-/** A portrait that follows a camera: several frames may be rendered at once, poses and pictures are made in order. */
+/** A portrait that follows a camera: frames may be rendered in parallel, but poses and pictures are made in order. */
 class LiveShow {
     constructor(portrait, rate, options) {
         Object.assign(this, { portrait, options, transfer: null });
         this.follower = new Follower(portrait.networks, rate);
-        this.posed = this.shown = Promise.resolve(); // what the next frame waits for
+        this.posed = this.shown = Promise.resolve(); // of the last frame
     }
 
     /** Resolves once the frame is shown. @param {import("../animation/sight.js").Sight} sight */
@@ -138,10 +138,10 @@ function show({ data, width, height }) {
     pen.putImageData(new ImageData(data, width, height), 0, 0);
 }
 
-/** Do something that `stop` stops. @param {(signal: AbortSignal) => Promise<any>} work */
+/** Do something that `stop` can stop. @param {(signal: AbortSignal) => Promise<any>} work */
 async function stoppable(work) {
     if (stopping) {
-        throw new UserError("Something is being made already: cancel it first.");
+        throw new UserError("Work is already in progress: cancel it first.");
     }
     const { signal } = (stopping = new AbortController());
     try {
@@ -182,7 +182,7 @@ async function animate(motion, transfer, webm, signal) {
     }
 }
 
-/** The driver in a bundled motion, or in a visitor's video. @param {string | File} motion @param {AbortSignal} signal */
+/** The driver of a bundled motion or of a visitor's video. @param {string | File} motion @param {AbortSignal} signal */
 async function openDriver(motion, signal) {
     if (typeof motion === "string") {
         const data = await fetched(manifest.motions[motion], manifest);

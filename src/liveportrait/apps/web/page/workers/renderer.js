@@ -1,4 +1,4 @@
-/** A worker that renders and does nothing else: frames of a video, beside the worker that asks for them. */
+/** A worker that only renders frames, for the worker that makes the video. */
 
 import { answer, Moved } from "./calls.js";
 import { load } from "./loading.js";
@@ -11,7 +11,7 @@ answer({
         render = (await load(["render"], wish)).networks.render;
     },
 
-    /** Take another portrait. @param {import("../types.js").Tensor[]} given what F made of it */
+    /** Take another portrait. @param {import("../types.js").Tensor[]} given F's features of it */
     open(given) {
         features = given;
     },
