@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from liveportrait.data.speech import read_clips
-from liveportrait.motion.voice.features import Listening
+from liveportrait.motion.voice.features import ListenerStream
 from liveportrait.networks.voice.speech import CODES, Listener
 
 TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
@@ -83,7 +83,7 @@ def main() -> None:
     hidden: list[Tensor] = []
     watch = listener.project.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0][::2]))
     for clip in read_clips(map(Path, sorted(glob.glob(arguments.shards))), ONE_IN, held_out=False):
-        Listening(listener).feed(clip.sound)
+        ListenerStream(listener).feed(clip.sound)
     watch.remove()
     rows = torch.cat(hidden).double()
     mean, deviation = rows.mean(0), rows.std(0) + MIN_DEVIATION

@@ -314,7 +314,7 @@ def test_keyframes_survive_writing_and_reading(tmp_path):
     [
         ([(1, "smile", 0), (0.5, "smile", 1)], "keyframe 2 .smile. is at 0.5 s, not after"),
         ([(-1, "smile", 0)], "keyframe 1 .smile. has the time -1"),
-        ([(0, "smile", "much")], "keyframe 1 has a time or value that is no number"),
+        ([(0, "smile", "much")], "keyframe 1 has a time or value that is not a number"),
         ([(0, "smile", 0, "bounce")], "interpolation 'bounce': choose one of linear, smooth, step"),
         ([(0, "smile", 0, "linear", 3)], "keyframe 1 needs time, slider and value"),
         ([(0, "smirk", 0)], "keyframe 1: no such slider"),

@@ -87,7 +87,7 @@ def test_blendshapes_move_the_mouth_as_the_face_itself_would(own):
     scores[0, 25] = 0.5
     wanted = (own.shape.scores + scores).clamp(0, 1)
     offsets = own.engine.express(own.shape.landmarks, own.shape.scores, wanted)
-    moved = own.made_own(Change(torch.zeros(1, 21, 3), None, scores))[0, :, :2]
+    moved = own.adapted(Change(torch.zeros(1, 21, 3), None, scores))[0, :, :2]
     torch.testing.assert_close(moved[10], 1.2 * offsets[0, 10] * own.shape.unit / own.source.scale[0])
     assert not moved[list(k.BROWS)].any()
 

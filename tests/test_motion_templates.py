@@ -244,7 +244,7 @@ def test_damaged_safetensors_templates_are_refused(damage, tmp_path):
 def test_a_template_of_other_weights_is_refused_with_the_reason(tmp_path):
     with pytest.raises(UserError, match=r"'published'.*'face-mesh-21'"):
         make_template(layout="published").require_layout(FACE_MESH)
-    with pytest.raises(UserError, match="published weights only"):
+    with pytest.raises(UserError, match="for the published weights only"):
         write_template(tmp_path / "t.pkl", make_template())
     assert not list(tmp_path.iterdir())
 

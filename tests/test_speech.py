@@ -29,7 +29,7 @@ from liveportrait.media.sound.speech import (
     is_sound,
     read_speech,
 )
-from liveportrait.motion.voice import Performance, act
+from liveportrait.motion.voice import Performance, animate_mean_face
 from liveportrait.motion.voice.performance import OPEN_EYE
 from liveportrait.networks.geometry import euler_degrees
 
@@ -100,7 +100,7 @@ def test_the_mean_face_acts(animator: Animator) -> None:
     performance.scores[2, list(EYE_BLINK)] = 1
     performance.lips[1] = 0.3
     performance.angles[2, 1] = 10
-    acted = act(animator.engine, performance)
+    acted = animate_mean_face(animator.engine, performance)
     assert not acted.motion.expression[0].any()
     assert torch.allclose(acted.ratios[:, 2], torch.tensor([0.0, 0.3, 0.0]))
     assert torch.allclose(acted.ratios[:, 0], torch.tensor([OPEN_EYE, OPEN_EYE, 0.0]))

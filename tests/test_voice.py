@@ -14,7 +14,13 @@ from speech_samples import syllables
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
 from liveportrait.motion.voice import Voice
-from liveportrait.motion.voice.features import LATE, SOUND_RATE, Told, bundled_listener, voice_steps
+from liveportrait.motion.voice.features import (
+    CODE_DELAY,
+    SOUND_RATE,
+    CodeStream,
+    bundled_listener,
+    voice_steps,
+)
 from liveportrait.motion.voice.performance import Performance
 from liveportrait.networks.voice.speech import BANDS, PAGE
 from liveportrait.weights.store import parameter_count
@@ -115,22 +121,22 @@ def test_the_voice_is_small(voice: Voice) -> None:
 def test_how_a_sound_is_cut_does_not_matter_to_the_listener() -> None:
     sound = syllables(2 * PAGE / 50 + 1.5)
     whole = voice_steps(sound, np.zeros(BANDS, np.float32), np.ones(BANDS, np.float32))[:, 2 * BANDS :]
-    told, begin = Told(), 0
+    told, begin = CodeStream(), 0
     for size in (1, 399, 7_000, 110_000, *[640] * 40, len(sound)):  # small pieces at the end of a page
         told.feed(sound[begin : begin + size])
         begin += size
     found = told.steps(len(whole))
     assert len(found) >= len(sound) * 50 // SOUND_RATE
     torch.testing.assert_close(found, whole[: len(found)], atol=2e-3, rtol=1e-3)
-    assert whole[LATE:].std(0).min() > 0.2
+    assert whole[CODE_DELAY:].std(0).min() > 0.2
 
 
 def test_stillness_changes_nothing_of_what_is_expected_of_a_voice() -> None:
     def codes(before: float) -> torch.Tensor:
         still = int(before * SOUND_RATE)
-        told = Told()
+        told = CodeStream()
         told.feed(np.concatenate([np.zeros(still, np.float32), syllables(3)]))
-        return told.steps(10_000)[still * 50 // SOUND_RATE + LATE + 10 :]
+        return told.steps(10_000)[still * 50 // SOUND_RATE + CODE_DELAY + 10 :]
 
     soon, late = codes(8.0), codes(40.0)  # whole pages, so that positions are the same
     torch.testing.assert_close(soon, late, atol=0.02, rtol=0.02)

@@ -1,9 +1,9 @@
-"""The motion of an animal's face: its nine landmarks put in the place of a person's keypoints.
+"""The motion of an animal's face: its nine landmarks converted to the keypoints of a person.
 
-A person drives the animal, so its keypoints must be the ones that the driver's expression moves: lids at the
-animal's lids, lips at its lips. Landmarks say where most of them are; brows, jaw and forehead follow from the
-proportions of the mean human face. How far each of them goes is scaled to the animal's own eyes and mouth: closed
-lids must meet in a cat's large eyes too, and a small mouth must not open as wide as a person's.
+A person drives the animal, so the driver's expression must move its keypoints: lids at the animal's lids, lips at its
+lips. Landmarks give most of their positions; brows, jaw and forehead follow from the proportions of the mean human
+face. Movements are scaled to the animal's own eyes and mouth: closed lids must meet in a cat's large eyes too, and a
+small mouth must not open as wide as a person's.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from liveportrait.types import Array
 _LIDS = (keypoints.RIGHT_LIDS, keypoints.LEFT_LIDS)
 _LOWER_FACE = (*keypoints.MOUTH, keypoints.CHIN, *keypoints.JAW)
 
-# Of a person, in units of the canonical face: means of people in photographs.
+# Of a person, in units of the canonical face: means over photographs of people.
 EYE_DISTANCE, EYE_OPENING, MOUTH_WIDTH = 1.03, 0.19, 0.80
-SMALLEST_OPENING, SMALLEST_MOUTH = 0.1, 0.5  # of a driver: what reads smaller is taken for this
-CLOSING = 1.1  # more than the eyes' proportion, so that lids meet
-EAR_GAIN = 0.3  # of the outer brows' movement: these keypoints hold the ears
-NOSE_DEPTH = 0.7  # how far an animal's nose lies before its eyes, in distances between the eyes
-LARGEST_YAW = 35.0  # degrees, that the nose's place is believed
-GAINS = (0.4, 3.0)  # how much smaller or larger than a person's an animal's movements may be
+MIN_OPENING, MIN_MOUTH = 0.1, 0.5  # of a driver: smaller measurements are raised to these
+CLOSING = 1.1  # beyond the eyes' proportion, so that lids meet
+EAR_GAIN = 0.3  # of the outer brows' movement, as these keypoints move the ears
+NOSE_DEPTH = 0.7  # how far an animal's nose is in front of its eyes, in distances between the eyes
+MAX_YAW = 35.0  # degrees, limit on the yaw estimated from the nose
+GAINS = (0.4, 3.0)  # range of an animal's movements relative to a person's
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,33 +53,33 @@ class AnimalMotion:
     mouth: float  # distance of its corners
 
     def gains(self, driver: Motion) -> Tensor:
-        """Factors (1,21,3) by which the animal's keypoints go farther than the driver's (batch 1).
+        """Factors (1,21,3) from the movements of the driver's keypoints (batch 1) to the animal's.
 
-        Lids go by the ratio of the eyes, lips and jaw by that of the mouths, irises by the root of the eyes'.
+        Lids scale with the ratio of the eyes, lips and jaw with that of the mouths, irises with the root of the eyes'.
         """
         person = torch.nan_to_num(driver.canonical[0])
         gains = torch.ones(1, NUM_KEYPOINTS, 3)
         for lids, iris, opening in zip(_LIDS, keypoints.IRISES, self.openings, strict=True):
-            own = max(float(person[lids[1], 1] - person[lids[0], 1]) or EYE_OPENING, SMALLEST_OPENING)
+            own = max(float(person[lids[1], 1] - person[lids[0], 1]) or EYE_OPENING, MIN_OPENING)
             gains[:, list(lids), 1] = float(np.clip(CLOSING * opening / own, *GAINS))
             gains[:, iris] = float(np.clip(np.sqrt(opening / own), *GAINS))
         right, left = keypoints.MOUTH_CORNERS
         own = float(person[left, 0] - person[right, 0]) or MOUTH_WIDTH
-        gains[:, list(_LOWER_FACE)] = float(np.clip(self.mouth / max(own, SMALLEST_MOUTH), *GAINS))
+        gains[:, list(_LOWER_FACE)] = float(np.clip(self.mouth / max(own, MIN_MOUTH), *GAINS))
         gains[:, list(keypoints.OUTER_BROWS)] = EAR_GAIN
         return gains
 
 
 def animal_motion(landmarks: Array, size: int) -> AnimalMotion:
-    """From landmarks (9,2) px of a crop with a side of `size` px.
+    """The animal motion from landmarks (9,2), px of a crop with a side of `size` px.
 
-    What cannot be seen is taken from people: depth, and a level head (pitch 0).
+    What cannot be seen is assumed: a person's depth, and a level head (pitch 0).
     """
     points = (landmarks.astype(np.float64) + 0.5) * (2 / size) - 1
     axes = face_axes(points)
     aside = float((points[NOSE] - axes.middle) @ axes.right)
     yaw = -np.degrees(np.arctan2(aside, NOSE_DEPTH * axes.unit))
-    angles = (0.0, np.clip(yaw, -LARGEST_YAW, LARGEST_YAW), np.degrees(axes.roll))
+    angles = (0.0, np.clip(yaw, -MAX_YAW, MAX_YAW), np.degrees(axes.roll))
     rotation = rotation_matrix(*(torch.tensor([float(angle)]) for angle in angles))
     scale = axes.unit / EYE_DISTANCE
     person, _ = canonical_points()

@@ -1,12 +1,12 @@
-"""Directions in which keypoints go when a face smiles, looks aside or closes an eye: data, one table a layout.
+"""Directions in which keypoints move when a face smiles, looks aside or closes an eye: data, one table per layout.
 
-A direction is an offset (21,3) of the keypoints in the head's own frame for the value 1 of its slider. It
-becomes expression after the head's rotation: δ + value · direction @ R. The compact weights' directions are
-regressed on the training corpus (scripts/make_directions.py) and lie beside the weights.
+A direction is an offset (21,3) of the keypoints in the head's own frame at slider value 1. It is added to the
+expression after the head's rotation: δ + value · direction @ R. The compact weights' directions were regressed on the
+training corpus (scripts/make_directions.py) and are stored next to the weights.
 
-Those of the published layout are the published program's slider table. An entry of it is (keypoint, axis, offset of the
-expression at slider value 1), in that program's own units times the extent that its slider has; `motion.editing` says
-what value 1 means.
+Those of the published layout are the published program's slider table. Its entries are (keypoint, axis, offset of the
+expression at slider value 1), in that program's own units times the range of its slider; see `motion.editing` for the
+meaning of value 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from liveportrait.motion.groups import FACE_MESH
 from liveportrait.networks.interface import NUM_KEYPOINTS
 from liveportrait.weights import directions_file
 
-# What closes one eye (left and right as the picture shows them; no sliders), and what opens the lips.
+# Closing one eye (left or right in the picture; not sliders), and opening the lips.
 LIDS = ("close-left-eye", "close-right-eye")
 LIPS = "lips"
 
@@ -76,7 +76,7 @@ TABLE: dict[str, tuple[Entries, Entries]] = {
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """Offsets of the keypoints for a slider at 1 and at −1, where the face need not do the opposite."""
+    """Offsets of the keypoints for a slider at 1 and at −1, which need not be opposites."""
 
     positive: Tensor  # (21,3)
     negative: Tensor  # (21,3)
@@ -90,7 +90,7 @@ class Direction:
 
 @cache
 def face_mesh_directions() -> dict[str, Direction]:
-    """The directions of the face-mesh layout by name. Raises `UserError` where the file is missing or damaged."""
+    """The directions of the face-mesh layout by name. Raises `UserError` if the file is missing or damaged."""
     path = directions_file()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -106,7 +106,7 @@ def face_mesh_directions() -> dict[str, Direction]:
 
 @cache
 def published_directions() -> dict[str, Direction]:
-    """The table as offsets (21,3), by name of the slider."""
+    """The table as offsets (21,3), by slider name."""
     directions = {}
     for name, parts in TABLE.items():
         dense = torch.zeros(2, NUM_KEYPOINTS, 3)

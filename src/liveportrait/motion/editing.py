@@ -1,7 +1,7 @@
-"""Portrait editing: a motion changed by sliders, on either keypoint layout, before stitching.
+"""Portrait editing: changes a motion by sliders, on either keypoint layout, before stitching.
 
 A slider means the same on both layouts, and its offsets come from the layout's directions. The published ones are
-added to δ as they are; those of the face mesh are head-frame offsets and turn with the head.
+added to δ unchanged; those of the face mesh are offsets in the head's frame and turn with it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from liveportrait.networks.geometry import euler_degrees, pose_of, rotation_matr
 from liveportrait.networks.interface import Motion
 
 Values = Mapping[str, Tensor]
-# Where the head turns, from its middle, in radii of the face-mesh layout's rigid points.
+# The pivot of the head relative to its middle, in radii of the face-mesh layout's rigid points.
 NECK_IN_HEAD = (0.0, 2.6, 0.0)
 
 
 def edit(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
-    """The motion (batch B) with sliders at values (B,) by name; a slider that is not named is at rest.
+    """The motion (batch B) with sliders at values (B,) by name; other sliders are at rest.
 
-    Sliders: `neutral` (0..1, how much of the expression is taken out first), `silent` (0..1, the same for what moves in
-    speech, and closes the lips), those of `directions_for`,
-    `pitch`, `yaw` and `roll` (degrees added), `move_x` and `move_y` (right and up, half sides of the crop), `move_z`
-    (factor of the scale).
+    Sliders: `neutral` (0..1, how much of the expression is removed first), `silent` (0..1, the same for what moves in
+    speech; also closes the lips), those of `directions_for`, `pitch`, `yaw` and `roll` (degrees added), `move_x` and
+    `move_y` (right and up, half sides of the crop), `move_z` (factor of the scale).
     """
     edited = _turned(motion, values, groups)
     edited = _with_expression(edited, values, groups)
@@ -53,9 +52,9 @@ def directions_for(groups: KeypointGroups) -> dict[str, Direction]:
 
 
 def copy_expression(motion: Motion, other: Motion, amount: Tensor, groups: KeypointGroups) -> Motion:
-    """The motion (batch B) with `amount` (B, 0..1) of another face's expression (batch 1) in the place of its own.
+    """The motion (batch B) with `amount` (B, 0..1) of its expression replaced by another face's (batch 1).
 
-    On the face mesh, where δ depends on where the head looks, it is turned from one head to the other.
+    On the face mesh, where δ depends on head pose, the expression is rotated from one head to the other.
     """
     expression = other.expression
     if groups.keypoints_are_landmarks:
@@ -65,7 +64,7 @@ def copy_expression(motion: Motion, other: Motion, amount: Tensor, groups: Keypo
 
 
 def _turned(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
-    """Degrees added to the head's pose. A face-mesh head turns on its neck, its expression with it."""
+    """Add degrees to the head pose. A face-mesh head turns about its neck, and its expression with it."""
     if not any(name in values for name in ("pitch", "yaw", "roll")):
         return motion
     angles = euler_degrees(motion.rotation)
@@ -100,15 +99,15 @@ def _with_expression(motion: Motion, values: Values, groups: KeypointGroups) -> 
 
 
 def _rested(expression: Tensor, amount: Tensor, groups: KeypointGroups) -> Tensor:
-    """Expressions (B,21,3) brought by amounts (B,) towards that of a face at rest."""
+    """Expressions (B,21,3) interpolated by amounts (B,) towards that of a face at rest."""
     rest = groups.neutral_expression().to(expression)
     return torch.lerp(expression, rest.expand_as(expression), amount[:, None, None])
 
 
 def _closing(motion: Motion, values: Values) -> Tensor:
-    """Head-frame offsets that close the right eye for `wink` and the lips for `lips` below 0, however open they are.
+    """Head-frame offsets that close the right eye for `wink`, and the lips for `lips` below 0 and for `silent`.
 
-    `silent` closes the lips too.
+    They close fully however open they are.
     """
     pose, directions = pose_of(motion), face_mesh_directions()
     offset = torch.zeros_like(motion.expression)

@@ -1,9 +1,9 @@
-"""Expressions between people: a driver's change made the source's own, and as strong as the driver's.
+"""Transfers expressions between people: adapts a driver's change to the source, at the driver's strength.
 
-Differences of landmarks carry millimetres from one face to another, and the same millimetres mean another expression
-there. Where the weights bring E, mouth and chin go where the source's own would go for the driver's change of
-blendshapes. What the picture would lose is asked for beforehand, by a gain for each part of the face, which fades for
-what is large already; lips open by their ratio of height to width, and closed ones part.
+Plain landmark differences move another face by the same millimetres, which mean a different expression there. If the
+weights have E, mouth and chin instead move as the source's own would for the driver's change of blendshapes. A gain per
+part of the face compensates for what the rendering loses; it fades for large changes. Lips open by their ratio of
+height to width, and closed ones part.
 
 Changes are in the head's own frame, in units of δ.
 """
@@ -27,35 +27,35 @@ from liveportrait.networks import keypoints as k
 from liveportrait.networks.interface import Motion, Pose
 from liveportrait.types import Array
 
-SECONDS = 0.06  # standard deviation, over time, of the Gaussian that smooths what is added
-REACH = 3 * SECONDS  # to each side
-SAME_FACE = 0.45  # distance of embeddings below which it is one face, and millimetres mean the same
+SECONDS = 0.06  # standard deviation of the Gaussian that smooths the addition over time
+REACH = 3 * SECONDS  # of the Gaussian, to each side
+SAME_FACE = 0.45  # distance of embeddings below which they are of one person, who needs no adaptation
 
 _REST = (*k.IRISES, k.NOSE_TIP, k.FOREHEAD)
-# Share of E in a keypoint's change: blendshapes know mouths, and landmarks brows.
+# Share of E in a keypoint's change: blendshapes describe mouths better, landmarks brows.
 SHARE = k.per_keypoint({k.MOUTH: 1.0, (k.CHIN, *k.JAW): 0.6, (*k.BROWS, *k.LIDS, *_REST): 0.0})
-# The picture shows 0.6 to 0.8 of what brows and corners are asked.
+# The picture shows 0.6 to 0.8 of the change requested of brows and mouth corners.
 GAIN = k.per_keypoint(
     {
         k.BROWS: 1.6, k.MOUTH_CORNERS: 1.35, k.INNER_LIPS + k.OUTER_LIPS: 1.25, k.LIDS: 1.15,
         (k.CHIN, *k.JAW, *_REST): 1.0,
     }
 )  # fmt: skip
-OF_E = 1.2  # E's answers are those of the least error, and so too small
-FADES = 0.22  # size of a change at which its gain has fallen to 1/e: more of it would break the mouth
-LIPS_GAIN, LIPS_FADE = 0.15, 0.35  # the same for a change of the ratio of the lips
-LAG = 0.081  # what closed lips keep of an opening, in mouth widths
-LAG_FADE = 0.5  # the opening at which they have parted
-FULL_FROM = 0.035  # change of the ratio from which on all of the lag is made up for
-CLOSED, OPEN = 0.03, 0.12  # ratios of the source at which lips lag in full and no longer
+E_GAIN = 1.2  # E minimises the mean error, so its predictions are too small
+FADES = 0.22  # size of a change at which its gain has fallen to 1/e: more would break the mouth
+LIPS_GAIN, LIPS_FADE = 0.15, 0.35  # the same for a change of the lips' ratio
+LAG = 0.081  # part of an opening that closed lips do not show, in mouth widths
+LAG_FADE = 0.5  # the opening at which the lag has fallen to 1/e
+FULL_FROM = 0.035  # change of the ratio from which the lag is fully compensated
+CLOSED, OPEN = 0.03, 0.12  # ratios of the source's lips at which the lag is full, and zero
 
 
 @dataclass(frozen=True, eq=False)
 class FaceShape:
-    """What is known of a still face beside its motion."""
+    """What is known about a still face besides its motion."""
 
     landmarks: Tensor  # (1,111,2) flat, see `lifting.flattened`
-    unit: Tensor  # (1,) of E's offsets, in units of the crop (half its side is 1)
+    unit: Tensor  # (1,) unit of E's offsets, in half sides of the crop
     scores: Tensor  # (1,52) blendshapes
     identity: Array  # (128,) embedding
 
@@ -63,7 +63,7 @@ class FaceShape:
     def of(
         cls, face: Face, scores: Array, identity: Array, window: CropWindow, device: torch.device
     ) -> FaceShape:
-        """A face of a picture with its blendshapes (52,) and embedding, seen through the window of its crop."""
+        """The shape of a face with its blendshapes (52,) and embedding, in the window of its crop."""
         through = SeenKeypoints.of([face.landmarks]).through(window)
         linear, shift = window.matrix[:, :2], window.matrix[:, 2]
         points = face.landmarks[list(MESH_ROWS), :2] @ linear.T + shift
@@ -81,39 +81,39 @@ class FaceShape:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """What a driver does in B frames since the frame that its expression starts from."""
+    """A driver's change in B frames since the frame that its expression starts from."""
 
     expression: Tensor  # (B,21,3)
-    lips: Tensor | None  # (B,) of the ratio of the lips; None where it is not known, or lips shall not follow
-    scores: Tensor | None  # (B,52) of the blendshapes, where they are known
+    lips: Tensor | None  # (B,) of the lips' ratio; None if unknown, or if the lips do not follow
+    scores: Tensor | None  # (B,52) of the blendshapes, if known
 
 
 class Addition(NamedTuple):
     """What is added to a driver's change in B frames."""
 
     expression: Tensor  # (B,21,3)
-    lips: Tensor  # (B,) to the ratio of the lips
+    lips: Tensor  # (B,) to the lips' ratio
 
     def smoothed(self, weights: Tensor) -> Addition:
-        """What is added in b frames, by weights (b,B) of these."""
+        """The addition in b frames, averaged over these with weights (b,B)."""
         return Addition(torch.einsum("bc,ckd->bkd", weights, self.expression), weights @ self.lips)
 
 
 @dataclass(frozen=True, eq=False)
 class OwnExpression:
-    """Makes a driver's changes those of one still face."""
+    """Adapts a driver's changes to one still face."""
 
     engine: Engine
     shape: FaceShape
     source: Motion  # batch 1
     lips: Tensor  # (1,) ratio of its lips
-    mask: Tensor  # (21,3) bool: the coordinates that follow
+    mask: Tensor  # (21,3) bool: the coordinates that follow the driver
     strength: float = 1.0
     lag: float = LAG  # of closed lips, in mouth widths
 
     def addition(self, change: Change) -> Addition:
-        """What is added to a change, which is `strength` times the driver's already."""
-        expression = self.strengthened(self.made_own(change)) - change.expression
+        """What is added to a change, which is already `strength` times the driver's."""
+        expression = self.strengthened(self.adapted(change)) - change.expression
         lips = torch.zeros_like(expression[:, 0, 0])
         if change.lips is not None:
             more = LIPS_GAIN * change.lips * (-((change.lips / LIPS_FADE) ** 2)).exp()
@@ -124,17 +124,17 @@ class OwnExpression:
             lips = goal + self.lag * more * closed * fading - self.lips - change.lips
         return Addition(torch.where(self.mask, expression, 0.0), lips)
 
-    def made_own(self, change: Change) -> Tensor:
-        """The change (B,21,3) as this face would make it, where the driver's blendshapes are known.
-
-        Depth stays as it is.
-        """
+    def adapted(self, change: Change) -> Tensor:
+        """The change (B,21,3) as this face would make it, if the driver's blendshapes are known. Depth is unchanged."""
         if change.scores is None:
             return change.expression
         wanted = (self.shape.scores + change.scores).clamp(0, 1)
         unit = (self.shape.unit / self.source.scale)[..., None]
         own = (
-            OF_E * self.strength * unit * self.engine.express(self.shape.landmarks, self.shape.scores, wanted)
+            E_GAIN
+            * self.strength
+            * unit
+            * self.engine.express(self.shape.landmarks, self.shape.scores, wanted)
         )
         share = own.new_tensor(SHARE)[:, None]
         planar = share * own + (1 - share) * change.expression[..., :2]
@@ -142,9 +142,9 @@ class OwnExpression:
 
     @staticmethod
     def strengthened(expression: Tensor) -> Tensor:
-        """A change (B,21,3) with the gain of each keypoint, faded by its size.
+        """A change (B,21,3) times the gain of each keypoint, which fades with the size of the change.
 
-        Where the mouth becomes narrower it is not driven farther across: pursed lips would become a beak.
+        There is no horizontal gain for a mouth that narrows: pursed lips would become a beak.
         """
         size = expression[..., :2].norm(dim=-1, keepdim=True)
         gain = 1 + (expression.new_tensor(GAIN)[:, None] - 1) * (-((size / FADES) ** 2)).exp()
@@ -157,7 +157,7 @@ class OwnExpression:
         return expression * torch.stack([across, gain[..., 0], gain[..., 0]], dim=-1)
 
     def posed(self, pose: Pose, change: Change, added: Addition) -> Pose:
-        """Poses (B) of the changed expression with the lips as far open as they shall be."""
+        """Poses (B) of the changed expression with the lips opened to the target ratio."""
         if change.lips is None:
             return pose
         ratio = (self.lips + change.lips + added.lips).clamp(min=0)
@@ -165,5 +165,5 @@ class OwnExpression:
 
 
 def smoothing_weights(times: Tensor, around: Tensor) -> Tensor:
-    """Weights (B,C) of frames at times (C,) s in smoothed values of frames at times (B,) s: a Gaussian."""
+    """Gaussian weights (B,C) of frames at times (C,) s for smoothing at times (B,) s."""
     return (-0.5 * ((times[:, None] - around) / SECONDS) ** 2).exp()

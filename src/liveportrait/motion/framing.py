@@ -1,8 +1,8 @@
-"""What a driver's camera does, told apart from what the driver does.
+"""Separates what a driver's camera does from what the driver does.
 
-Heads turn about a point in the neck, which stays where the body is: how that point moves in the frame, and how large
-the head is, is the driver's framing. A window glides with it (`gliding`), and takes out pans, zooms and walking. What
-remains is what a head does on a body, and is bounded so softly that nods and small shifts do not change.
+Heads turn about a point in the neck, which stays with the body. The movement of that point in the frame, and the size
+of the head, are the driver's framing. A window glides with it (`gliding`), which removes pans, zooms and walking. What
+remains is the head's movement on the body; it is softly bounded, which leaves nods and small shifts unchanged.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from liveportrait.face.choice import DRIVING_SCALE
 from liveportrait.motion.landmarks import SeenHeads
 from liveportrait.networks.interface import Motion
 
-# The point about which heads turn, cm from the middle of their rigid points (x right, y down, z away): it moves least
-# in 321 clips of 190 people who talk. Its way is 0.6 of that of the middle of the face.
+# The pivot of heads, cm from the middle of their rigid points (x right, y down, z away): the point that moves least in
+# 321 clips of 190 people talking. It travels 0.6 times as far as the middle of the face.
 NECK = (0.0, 6.3, 8.9)
-FACE = 15.8  # cm: side of a face's box, the same mean
-IN_CROP = 2 / DRIVING_SCALE / FACE  # units of a driver's crop for one centimetre (half its side is 1)
+FACE = 15.8  # cm, side of a face's box, mean over the same clips
+IN_CROP = 2 / DRIVING_SCALE / FACE  # half sides of a driver's crop per centimetre
 
-THIRD = 1 / 3  # of a face: as far as a head moves on a body
-SMALLEST, LARGEST = 0.85, 1.2  # as much as its size changes
-FREE = 0.5  # of a bound: up to here nothing changes
+THIRD = 1 / 3  # of a face: bound on how far a head moves on its body
+SMALLEST, LARGEST = 0.85, 1.2  # bounds on the change of its size
+FREE = 0.5  # share of a bound up to which nothing changes
 
 
 def framing_path(heads: SeenHeads) -> NDArray[np.float64]:
@@ -37,18 +37,18 @@ def framing_path(heads: SeenHeads) -> NDArray[np.float64]:
 
 
 def bounded(value: Tensor, bound: Tensor | float) -> Tensor:
-    """A value ≥ 0 that approaches its bound: itself up to half of it, then b/2 (1 + tanh((2 v − b) / b))."""
+    """A value v ≥ 0 softly limited to a bound b: unchanged up to b/2, then b/2 (1 + tanh((2 v − b) / b))."""
     free = FREE * torch.as_tensor(bound).to(value)
     rest = torch.as_tensor(bound).to(value) - free
     return torch.where(value <= free, value, free + rest * torch.tanh((value - free) / rest))
 
 
 def steadied(motion: Motion, reference: Motion, home: Motion, crop_scale: float = DRIVING_SCALE) -> Motion:
-    """A driver's motion (batch N) with place and size bounded about those of a reference.
+    """A driver's motion (batch N) with position and size bounded relative to a reference.
 
-    `reference` (batch 1 or N) is the frame of the same scene that they start from; `home` (batch 1) has the place and
-    size that they start at; `crop_scale`: the crop's side over the face's. The place is that of the neck, so that a
-    head which turns is not held back.
+    `reference` (batch 1 or N) is the frame of the same scene that they start from; `home` (batch 1) has the position
+    and size that they start at; `crop_scale`: the crop's side over the face's. The position is that of the neck, so
+    that turning the head is not restricted.
     """
     neck = motion.scale.new_tensor(NECK) * (IN_CROP * DRIVING_SCALE / crop_scale)
     growth = motion.scale / reference.scale  # (N,1)
@@ -58,7 +58,7 @@ def steadied(motion: Motion, reference: Motion, home: Motion, crop_scale: float 
     moved = moved * bounded(way, THIRD * FACE * IN_CROP) / way.clamp(min=1e-9)
     grown = bounded_growth(growth)
     translation = home.translation + neck @ home.rotation + moved - grown * (neck @ motion.rotation)
-    depth = motion.translation[:, 2:]  # takes no part
+    depth = motion.translation[:, 2:]  # not used
     return motion._replace(
         translation=torch.cat([translation[:, :2], depth], dim=1), scale=home.scale * grown
     )

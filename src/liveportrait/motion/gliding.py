@@ -1,8 +1,8 @@
-"""Paths that glide: of crop windows that follow a face, and of the framing that a camera gives one.
+"""Gliding paths: of crop windows that follow a face, and of a camera's framing.
 
-A path has a row a frame: x and y in px, the logarithm of a size in px, and whatever else turns or grows. A window that
-follows everything a face does would hide what the head does; one that is lazy stays while the face moves a little, and
-goes along where it moves on.
+A path has one row per frame: x and y in px, the logarithm of a size in px, and possibly more columns. A window that
+follows every movement of the face would hide the head's motion; a lazy one stays while the face moves a little, and
+follows when it moves on.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from numpy.typing import NDArray
 
 from liveportrait.motion.smoothing import smooth_path
 
-CUTOFF = 0.7  # Hz: a path follows slower swings than this and ignores faster ones
+CUTOFF = 0.7  # Hz: a path follows slower movement than this and ignores faster movement
 
 
 class Slack(NamedTuple):
-    """How far a face may go before its path follows, and how far it may get away from it."""
+    """How far a face may move before its path follows, and how far apart they may get."""
 
-    place: float  # of its size, to each side
+    place: float  # in face sizes, to each side
     size: float  # in the logarithm of its size
-    farthest: float  # of its size: what a centre never strays from the face's
+    farthest: float  # in face sizes: maximum distance of the path from the face's centre
 
 
-CLOSE = Slack(0.0, 0.0, 0.12)  # of a source's crop: what the face does inside it is measured and comes back
-# Of a driver's framing: a head moves so far on a body that stays.
+CLOSE = Slack(0.0, 0.0, 0.12)  # for a source's crop: movement inside it is measured and put back
+# For a driver's framing: as far as a head moves while the body is still.
 LAZY = Slack(0.2, 0.08, 0.35)
-RETURN = 5.0  # s in which a live path, which does not know what comes, goes back to a face that stays aside
+RETURN = (
+    5.0  # s, time constant with which a live path, which cannot look ahead, returns to an off-centre face
+)
 
 
 def stretches(found: NDArray[np.bool_], cuts: Sequence[int], bridged: int = 0) -> list[range]:
-    """The stretches of frames within which a face is seen: from a frame that shows it to one that does.
+    """The stretches of frames in which a face is visible; each starts and ends with a frame that shows it.
 
-    found (N,) says which frames show it; no stretch reaches across a cut, nor across more than `bridged`
-    frames without the face.
+    found (N,) says which frames show it; no stretch crosses a cut, or more than `bridged` frames without the face.
     """
     parts: list[range] = []
     for row in np.flatnonzero(found).tolist():
@@ -51,10 +52,10 @@ def stretches(found: NDArray[np.bool_], cuts: Sequence[int], bridged: int = 0) -
 
 
 def glided(path: NDArray[np.float64], fps: Fraction, slack: Slack = CLOSE) -> NDArray[np.float64]:
-    """The path (N,3 or more) of one stretch, gliding: as lazy as `slack` says, then slower than 0.7 Hz.
+    """The gliding path (N,3 or more) of one stretch: as lazy as `slack` says, then low-pass filtered at 0.7 Hz.
 
-    Where a face goes to and fro within the slack the path stands still. Where it goes on, the path goes along in the
-    middle of the stretch without delay, since it is drawn from both ends.
+    While a face moves back and forth within the slack, the path is still. If it moves on, the path follows without
+    delay, since it is dragged from both ends.
     """
     reach = np.exp(path[:, 2:3])
     lazy = path
@@ -74,7 +75,7 @@ def glided(path: NDArray[np.float64], fps: Fraction, slack: Slack = CLOSE) -> ND
 
 
 def _dragged(values: NDArray[np.float64], allowed: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A series that stays where it is until the values (N,) are farther from it than allowed (N,)."""
+    """A series that moves only to stay within `allowed` (N,) of the values (N,)."""
     place, path = float(values[0]), []
     for value, slack in zip(values.tolist(), allowed.tolist(), strict=True):
         place = min(max(place, value - slack), value + slack)
@@ -83,7 +84,7 @@ def _dragged(values: NDArray[np.float64], allowed: NDArray[np.float64]) -> NDArr
 
 
 class LiveGlide:
-    """The same for a path that comes in row by row: it follows late, and goes back to a face that stays aside."""
+    """The same for live input, row by row: it follows with a delay, and slowly returns to an off-centre face."""
 
     def __init__(self, fps: Fraction, slack: Slack = LAZY) -> None:
         self._slack = slack

@@ -1,6 +1,6 @@
-"""Groups of keypoints (lips, eyes, and so on): one table for each keypoint layout, as data.
+"""Groups of keypoints (lips, eyes, and so on): data, one table per keypoint layout.
 
-What keypoint 17 means is a property of the weights. The published weights found their keypoints
+The meaning of keypoint 17 is a property of the weights. The published weights' keypoints were learned
 without supervision; the compact weights use 21 named points of the face mesh (`networks.keypoints`).
 """
 
@@ -30,12 +30,14 @@ class KeypointGroups:
 
     layout: str  # name of the layout, written into motion templates
     lips: tuple[int, ...]
-    mouth: tuple[int, ...]  # what moves in speech: lips, and chin and jaw where they are known
-    smile: tuple[int, ...]  # what shows a smile and moves little in speech, where it is known
+    mouth: tuple[int, ...]  # what moves in speech: lips, and chin and jaw if known
+    smile: tuple[int, ...]  # what shows a smile and moves little in speech, if known
     eyes: tuple[int, ...]
     absolute: Axes  # (keypoint, axes) that take the driver's own expression in absolute motion
     neutral: Offsets  # (21,3) expression of a face at rest, subtracted from a driving photo
-    keypoints_are_landmarks: bool  # a canonical that differs between frames of one face is noise
+    keypoints_are_landmarks: (
+        bool  # if so, canonical keypoints that differ between frames of one face are noise
+    )
 
     def relative_mask(self, region: Region) -> Tensor:
         """(21,3) bool: the coordinates that relative motion moves by expression."""
@@ -55,7 +57,7 @@ class KeypointGroups:
 
     @property
     def of_animals(self) -> KeypointGroups:
-        """The groups of an animal's face: all of it follows, as in the published program."""
+        """The groups of an animal's face, all of which follows, as in the published program."""
         return replace(self, absolute=_EVERY_POINT)
 
     def mouth_mask(self) -> Tensor:

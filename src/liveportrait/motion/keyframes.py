@@ -1,13 +1,13 @@
-"""Values of sliders over time, in a file that people read and write.
+"""Slider values over time, in a file that people can read and write.
 
     {"keyframes": [
       {"time": 0.0, "slider": "smile", "value": 0, "interpolation": "smooth"},
       {"time": 1.5, "slider": "smile", "value": 1}
     ]}
 
-`time` is in seconds from the video's beginning. `interpolation` says how the value goes on to the slider's next
-keyframe: linear (the default), smooth (an S-curve) or step (it stays until then). Before its first keyframe a
-slider has that one's value, after its last the last one's. Times ascend within a slider.
+`time` is in seconds from the start of the video. `interpolation` says how the value changes to the slider's next
+keyframe: linear (the default), smooth (an S-curve) or step (constant until then). Before its first keyframe a
+slider has the value of that one, after its last the value of the last. Times ascend within a slider.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Keyframe:
 
 @dataclass(frozen=True)
 class Keyframes:
-    """Keyframes in the order in which they were given. Raises `UserError` where times descend within a slider."""
+    """Keyframes in the order given. Raises `UserError` if times do not ascend within a slider."""
 
     frames: tuple[Keyframe, ...]
 
     def __post_init__(self) -> None:
-        """Check times and words."""
+        """Check times and interpolations."""
         last: dict[str, float] = {}
         for number, frame in enumerate(self.frames, start=1):
             where = f"keyframe {number} ({frame.slider})"
@@ -94,7 +94,7 @@ def read_keyframes(path: str | Path, check: Callable[[str, float], None]) -> Key
     path = check_input(path)
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"it is larger than the {MAX_BYTES} bytes that it may have")
+            raise UserError(f"it is larger than {MAX_BYTES} bytes")
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = content.get("keyframes") if isinstance(content, dict) else None
         if not isinstance(rows, list) or not rows:
@@ -107,13 +107,13 @@ def read_keyframes(path: str | Path, check: Callable[[str, float], None]) -> Key
                 raise UserError(f"keyframe {number}: {error}") from error
         return keyframes
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read the keyframes {path}: it is no JSON text ({error})") from error
+        raise UserError(f"cannot read the keyframes {path}: it is not valid JSON ({error})") from error
     except UserError as error:
         raise UserError(f"cannot use the keyframes {path}: {error}") from error
 
 
 def write_keyframes(path: str | Path, frames: Iterable[Keyframe], overwrite: bool = False) -> None:
-    """Write keyframes as JSON, one a line. Raises `UserError` where they make no sense, or the file exists."""
+    """Write keyframes as JSON, one per line. Raises `UserError` if they are invalid, or the file exists."""
     path = check_output(path, (".json",), overwrite)
     rows = (
         {"time": f.time, "slider": f.slider, "value": f.value, "interpolation": f.interpolation}
@@ -131,9 +131,9 @@ def _keyframe(row: Any, number: int) -> Keyframe:
         )
     numbers = [row["time"], row["value"]]
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in numbers):
-        raise UserError(f"keyframe {number} has a time or value that is no number")
+        raise UserError(f"keyframe {number} has a time or value that is not a number")
     if not isinstance(row["slider"], str):
-        raise UserError(f"keyframe {number} has a slider that is no name")
+        raise UserError(f"keyframe {number} has a slider that is not a name")
     slider = row["slider"].replace("-", "_")
     try:
         time, value = map(float, numbers)

@@ -1,9 +1,9 @@
-"""Keypoints where a face tracker saw them: M's motion brought into agreement with measured landmarks.
+"""Keypoints from a face tracker: M's motion adjusted to measured landmarks.
 
-Where a variant's keypoints are named landmarks (`KeypointGroups.keypoints_are_landmarks`), following the face has
-measured them already, more exactly than M does on its small crop. M still says what the tracker cannot: identity,
-scale, position and depth. Of a video's frames it need say so once: the face stays who it is, and how its size and
-place change is measured (`motion_from_heads`).
+If a variant's keypoints are named landmarks (`KeypointGroups.keypoints_are_landmarks`), tracking the face has already
+measured them, more accurately than M does on its small crop. M still provides what the tracker cannot: identity, scale,
+position and depth. For a video it is needed only once: identity is constant, and changes of size and position are
+measured (`motion_from_heads`).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from liveportrait.types import Array
 
 @dataclass(frozen=True, eq=False)
 class SeenKeypoints:
-    """A tracker's knowledge of N frames: a few numbers each, so that a whole video's can be kept."""
+    """What a tracker measured in N frames: a few numbers each, so that those of an entire video can be kept."""
 
     points: Array  # (N,21,2) px of the frame
     rotation: Array  # (N,3,3) head pose, row vectors
 
     @classmethod
     def of(cls, landmarks: Sequence[Array]) -> SeenKeypoints:
-        """Of N faces' landmarks (478,3), px of their frames."""
+        """From the landmarks (478,3) of N faces, px of their frames."""
         points = np.stack([face[list(keypoints.MESH), :2] for face in landmarks])
         return cls(points.astype(np.float32), np.stack([head_pose(face).rotation for face in landmarks]))
 
     @classmethod
     def joined(cls, parts: Sequence[SeenKeypoints]) -> SeenKeypoints:
-        """Several frames' keypoints as one."""
+        """The keypoints of several frames joined."""
         points = np.concatenate([part.points for part in parts])
         return cls(points, np.concatenate([part.rotation for part in parts]))
 
@@ -48,7 +48,7 @@ class SeenKeypoints:
         return SeenKeypoints(self.points[rows], self.rotation[rows])
 
     def through(self, windows: CropWindow | Sequence[CropWindow]) -> SeenKeypoints:
-        """The same faces as crops of their frames show them: points in px of the crop, heads unrolled.
+        """The same faces in crops of their frames: points in px of the crop, heads unrolled.
 
         One window for all frames, or one for each.
         """
@@ -61,15 +61,15 @@ class SeenKeypoints:
 
 @dataclass(frozen=True, eq=False)
 class SeenHeads:
-    """A tracker's knowledge of N frames of one face: its keypoints, and size and place of its head."""
+    """What a tracker measured in N frames of one face: its keypoints, and size and position of its head."""
 
     keypoints: SeenKeypoints
     scale: Array  # (N,) px of the frame per centimetre
-    centre: Array  # (N,2) px of the frame: the middle of the head's rigid points, seen or not
+    centre: Array  # (N,2) px of the frame: the middle of the head's rigid points, visible or not
 
     @classmethod
     def of(cls, landmarks: Sequence[Array]) -> SeenHeads:
-        """Of N faces' landmarks (478,3), px of their frames."""
+        """From the landmarks (478,3) of N faces, px of their frames."""
         poses = [head_pose(face) for face in landmarks]
         points = np.stack([face[list(keypoints.MESH), :2] for face in landmarks]).astype(np.float32)
         middle = rigid_centre()
@@ -83,7 +83,7 @@ class SeenHeads:
 
     @classmethod
     def joined(cls, parts: Sequence[SeenHeads]) -> SeenHeads:
-        """Several frames' heads as one."""
+        """The heads of several frames joined."""
         return cls(
             SeenKeypoints.joined([part.keypoints for part in parts]),
             np.concatenate([part.scale for part in parts]),
@@ -94,7 +94,7 @@ class SeenHeads:
         return SeenHeads(self.keypoints[rows], self.scale[rows], self.centre[rows])
 
     def through(self, windows: CropWindow | Sequence[CropWindow]) -> SeenHeads:
-        """The same heads as crops of their frames show them; one window for all frames, or one for each."""
+        """The same heads in crops of their frames; one window for all frames, or one for each."""
         linear, shift = _linear_and_shift(windows)
         zoom = np.sqrt(np.linalg.det(linear))
         centre = (self.centre[:, None] @ linear)[:, 0] + shift
@@ -102,7 +102,7 @@ class SeenHeads:
 
 
 def _linear_and_shift(windows: CropWindow | Sequence[CropWindow]) -> tuple[Array, Array]:
-    """Windows as maps of row vectors: (N,2,2) and (N,2), or N = 1 for one of all frames."""
+    """Windows as affine maps of row vectors: (N,2,2) and (N,2), with N = 1 for one window."""
     matrices = np.stack(
         [window.matrix for window in ([windows] if isinstance(windows, CropWindow) else windows)]
     )
@@ -110,10 +110,10 @@ def _linear_and_shift(windows: CropWindow | Sequence[CropWindow]) -> tuple[Array
 
 
 def motion_from_heads(start: Motion, first: SeenHeads, seen: SeenHeads, size: int) -> Motion:
-    """The motion (batch N) of a face that was `first` (N = 1) in the motion `start` (batch 1), on crops of `size` px.
+    """The motion (batch N) of a face that had the motion `start` (batch 1) at `first` (N = 1), in crops of `size` px.
 
-    Identity stays; scale and position change as the head's do, rotation is the tracker's; the expression's x and y
-    bring the keypoints to where they were seen, its depth turns with the head.
+    Identity stays; scale and position change with the head's, rotation is the tracker's; the expression's x and y move
+    the keypoints to where they were measured, its depth turns with the head.
     """
     device, count = start.scale.device, len(seen.scale)
     growth = torch.from_numpy(seen.scale / first.scale).to(device)[:, None]
@@ -131,16 +131,16 @@ def motion_from_heads(start: Motion, first: SeenHeads, seen: SeenHeads, size: in
 
 
 def snap_to_landmarks(motion: Motion, seen: SeenKeypoints, size: int) -> Motion:
-    """The motion (batch N) whose keypoints lie where they were seen, on crops with sides of `size` px.
+    """The motion (batch N) with keypoints where they were measured, in crops with sides of `size` px.
 
-    Rotation is the tracker's; the expression's x and y take up the rest: δ = (x − t)/s − x_c R.
+    Rotation is the tracker's; the expression's x and y account for the rest: δ = (x − t)/s − x_c R.
     """
     device = motion.scale.device
     rotation = torch.from_numpy(seen.rotation).to(device)
     points = torch.from_numpy(np.asarray(seen.points * np.float32(2 / size) - 1, np.float32)).to(device)
     planar = (points - motion.translation[:, None, :2]) / motion.scale[:, :, None]
     planar = planar - (motion.canonical @ rotation)[..., :2]
-    # Depth is not seen: turning the identity moves it, what M found in its expression stays.
+    # Depth is not measured: it comes from the turned identity, and M's expression.
     return motion._replace(
         rotation=rotation, expression=torch.cat([planar, motion.expression[..., 2:]], dim=-1)
     )
@@ -153,11 +153,11 @@ def extract_motion(
     windows: Sequence[CropWindow],
     rows: Sequence[int] | None = None,
 ) -> Motion:
-    """Motions of crops (B,S,S,3) as the engine finds them, with keypoints where the tracker saw them.
+    """Motions of crops (B,S,S,3) from the engine, with keypoints as measured by the tracker.
 
-    `seen`: the keypoints of those frames in which the face was seen, b of them, each with the window that its crop was
-    cut through, all of one size; `rows` (b) says which of the B they are, None all. None where nothing was tracked.
-    Weights whose keypoints are no landmarks keep what the engine found.
+    `seen`: the keypoints of the b frames in which the face was found, None if nothing was tracked; `windows`: those of
+    their crops, all of one size; `rows` (b): which of the B they are, None for all. If the weights' keypoints are not
+    landmarks, the engine's are kept.
     """
     motion = engine.extract_motion(crops)
     if seen is None or not windows or not groups_for(engine.variant).keypoints_are_landmarks:

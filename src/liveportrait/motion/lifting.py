@@ -1,8 +1,8 @@
-"""From 2-D landmarks to the paper's motion: the landmarks that are keypoints, lifted to 3-D.
+"""From 2-D landmarks to the paper's motion: lifts the landmarks that are keypoints to 3-D.
 
-Labels hold 111 landmarks in the picture plane, a head rotation and blendshape scores. The canonical face mesh
+Labels have 111 landmarks in the picture plane, a head rotation and blendshape scores. The canonical face mesh
 supplies depth; scale and translation follow by least squares on rigid points; what remains of each keypoint
-in the head's own frame is identity (the same all through a clip) plus expression (linear in blendshapes).
+in the head's own frame is identity (constant in a clip) plus expression (linear in blendshapes).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RIGID_MESH = (168, 197, 5, 33, 133, 362, 263, 127, 356, 234, 454, 93, 323, 10, 9
 RIGID = tuple(MESH_ROWS.index(row) for row in RIGID_MESH)
 # From the labels' frame (x right, y up, z near) to the picture's (x right, y down, z away).
 AXES = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
-# |det| of the turned picture plane: above and below it, planar positions are (un)reliable.
+# |det| of the rotated picture plane above which planar positions are reliable, and below which they are not.
 FRONTAL, TURNED = 0.6, 0.3
 RIDGE = 3.0
 
@@ -46,7 +46,7 @@ RIDGE = 3.0
 def canonical_points() -> tuple[Array, Array]:
     """Keypoints (21,3) and rigid points (16,3) of the mean face; rigid points centred, with unit RMS radius."""
     mesh = canonical_face().vertices
-    # The mesh stops at the lids: an iris lies between them.
+    # The mesh ends at the lids; an iris lies between them.
     irises = {
         keypoints.RIGHT_IRIS: mesh[list(RIGHT_EYE_LIDS)].mean(0),
         keypoints.LEFT_IRIS: mesh[list(LEFT_EYE_LIDS)].mean(0),
@@ -58,7 +58,7 @@ def canonical_points() -> tuple[Array, Array]:
 
 
 def rigid_centre() -> Array:
-    """Middle (3,) of the canonical face mesh's rigid points, cm: what translation t is the place of."""
+    """Mean (3,) of the canonical face mesh's rigid points, cm: the origin, whose position is the translation t."""
     return canonical_face().vertices[list(RIGID_MESH)].mean(0)
 
 
@@ -71,8 +71,8 @@ def lift(
 ) -> Motion:
     """Motion of N labelled frames: landmarks (N,111,2) px of 256, rotation (N,3,3) camera y up, clip (N,) numbers.
 
-    `effect` (52,63) is how keypoints follow blendshapes, where `measure_effect` has found it on other clips; by
-    default it is measured on these.
+    `effect` (52,63): how keypoints depend on blendshapes, if `measure_effect` measured it on other clips; by default
+    it is measured on these.
     """
     turn, scale, shift, local = _in_head_frame(landmarks, rotation)
     canonical, trust = _turn_back(local, turn)
@@ -99,7 +99,7 @@ def measure_effect(landmarks: Array, rotation: Array, blendshapes: Array, clip: 
 
 
 def _in_head_frame(landmarks: Array, rotation: Array) -> tuple[Array, Array, Array, Array]:
-    """Rotation (N,3,3) for row vectors, scale (N,1), shift (N,2), and keypoints (N,21,2) freed of the latter two."""
+    """Rotation (N,3,3) for row vectors, scale (N,1), shift (N,2), and keypoints (N,21,2) without scale and shift."""
     points = (landmarks / HALF_SIDE - 1).astype(np.float32)
     turn = label_turns(rotation)
     _, rigid = canonical_points()
@@ -124,15 +124,15 @@ def mean_landmarks() -> Array:
 
 
 class FlatFaces(NamedTuple):
-    """Landmarks of N faces, freed of head pose, size and place."""
+    """Landmarks of N faces with head pose, size and position removed."""
 
-    landmarks: Array  # (N,111,2) in the head's own frame, less the mean face's
+    landmarks: Array  # (N,111,2) in the head's own frame, minus the mean face's
     unit: Array  # (N,) the rigid points' RMS radius, in units of `flattened`'s points
-    trust: Array  # (N,) |det| of the turned picture plane: 1 for a face from the front, 0 for a profile
+    trust: Array  # (N,) |det| of the rotated picture plane: 1 for a frontal face, 0 for a profile
 
 
 def flattened(points: Array, turn: Array) -> FlatFaces:
-    """Landmarks (N,111,2) of any unit, of heads turned by (N,3,3), turned back at the mean face's depth."""
+    """Landmarks (N,111,2), in any unit, of heads with rotations (N,3,3), rotated back at the mean face's depth."""
     mean = mean_landmarks()
     scale, shift = _fit_rigid(points[:, RIGID], (mean[list(RIGID)] @ turn)[..., :2])
     local = (points - shift[:, None]) / scale[:, :, None]

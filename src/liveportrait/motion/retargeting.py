@@ -1,15 +1,15 @@
-"""Eyes and lips opened to a given ratio, while the rest of the driver's motion stays (paper sec. 3.3).
+"""Opens eyes and lips to a given ratio while keeping the rest of the driver's motion (paper sec. 3.3).
 
 The ratio of an eye or of the lips is height over width in the picture (`face.measures`): about 0.35 for an open eye, 0
 for a closed one. Ratios come in threes: the eye on the picture's left, the one on its right, the lips.
 
-The retargeting networks say how keypoints move. The published program starts from the source's own keypoints
-and so loses the driver's motion; here the networks start from the keypoints as the driver has moved them, and
-from the ratio they have there.
+The retargeting networks predict how keypoints move. The published program starts from the source's own keypoints
+and so loses the driver's motion; here the networks start from the keypoints as moved by the driver, and the ratio
+they have there.
 
-Where keypoints are landmarks, the height is a distance between them, and the way to another is known in closed
-form: along the direction in which that eye closes or those lips open, as far as it takes. So lips open there, whose
-width is known, too; and eyes without their network, which has learned what the picture makes of a lid's place.
+If keypoints are landmarks, the height is a distance between them, and another one is reached in closed form by moving
+along the direction that closes that eye or opens the lips. This is used for lips, whose width is known, and for eyes if
+their network, which has learned how the picture shows a lid's position, is missing.
 """
 
 from __future__ import annotations
@@ -37,12 +37,15 @@ from liveportrait.networks.keypoints import (
 )
 
 Targets = tuple[Opening, Opening, Opening]  # left eye, right eye, lips
-LIPS_OPEN = 0.03  # from here on a source's lips count as open, and lip normalisation closes them
-SHUT, OPENED = 0.18, 0.39  # eyes less open than the one are shut, and opened so far by normalisation of eyes
+LIPS_OPEN = 0.03  # ratio from which a source's lips count as open, so that lip normalisation closes them
+SHUT, OPENED = (
+    0.18,
+    0.39,
+)  # ratio below which eyes count as shut, and the one to which normalisation opens them
 
 EDGES = (RIGHT_LIDS, LEFT_LIDS, INNER_LIPS)  # upper and lower edge of what opens, in the order of the ratios
 _LIPS_COLUMN = 2
-# Width of an eye over the distance of the irises, and how much this guess weighs against a measured ratio.
+# Width of an eye over the distance of the irises, and the weight of this guess against a measured ratio.
 EYE_WIDTH, GUESS = 0.45, 0.05
 
 
@@ -51,8 +54,8 @@ class Ratios:
     """Measured ratios: left eye, right eye, lips."""
 
     source: Tensor  # (B or 1, 3)
-    driver: Tensor | None = None  # (B,3) of these driving frames; None where nobody measured them
-    first: Tensor | None = None  # (B or 1, 3) of the driver's reference frame, with relative motion
+    driver: Tensor | None = None  # (B,3) of these driving frames; None if not measured
+    first: Tensor | None = None  # (B or 1, 3) of the driver's reference frame, for relative motion
 
 
 def retarget(
@@ -67,11 +70,11 @@ def retarget(
     """The poses (batch B) with the left eye, the right eye and the lips opened to the target ratios, before stitching.
 
     `source` (batch B or 1) is the source's own pose, at which `ratios.source` was measured. A target is a ratio,
-    "driver" for the driver's own, None for what the driver's motion makes of it; as a tensor (B,3), NaN is None.
-    With `normalize_lips` lips that the source has open start closed; with `usual_eyes` (1,2) eyes without a target
-    start as far open as that. Both are meant for relative motion.
+    "driver" for the driver's own, or None to keep what the driver's motion does; in a tensor (B,3) NaN means None.
+    With `normalize_lips` lips that are open in the source start closed; with `usual_eyes` (1,2) eyes without a target
+    start with that opening. Both are for relative motion.
 
-    Raises `UserError` where the driver's ratios are asked for but unknown, or the weights bring no module for it.
+    Raises `UserError` if the driver's ratios are requested but unknown, or the weights have no module for it.
     """
     if not isinstance(targets, Tensor):
         targets = target_ratios(targets, ratios, len(pose.keypoints))
@@ -97,13 +100,13 @@ def retarget(
 
 
 def usual_eyes(ratios: Tensor) -> Tensor:
-    """The openings (1,2) that eyes usually have, from ratios (N,3) over time; wide open where they are shut."""
+    """The usual openings (1,2) of the eyes, from ratios (N,3) over time; open ones if they are shut."""
     usual = ratios[:, :2].median(dim=0, keepdim=True).values
     return usual if usual.mean() >= SHUT else torch.full_like(usual, OPENED)
 
 
 def target_ratios(targets: Targets, ratios: Ratios, count: int) -> Tensor:
-    """Targets as numbers (count,3); NaN where the driver's motion decides. Raises `UserError`."""
+    """Targets as numbers (count,3), with NaN for None. Raises `UserError`."""
     columns = []
     for column, target in enumerate(targets):
         if target != "driver":
@@ -113,14 +116,14 @@ def target_ratios(targets: Targets, ratios: Ratios, count: int) -> Tensor:
             columns.append(ratios.driver[:, column].clamp(0, MAX_OPENING))
         else:
             raise UserError(
-                "how far DRIVING's eyes and lips open is unknown: its template does not say, or its face was not"
-                " looked for: give a number, or drive with the video itself"
+                "how far DRIVING's eyes and lips open is unknown, since its template does not say or its face was not"
+                " found: give a number, or drive with the video itself"
             )
     return torch.stack(columns, dim=1)
 
 
 def _by_landmarks(pose: Pose, source: Pose, ratios: Ratios, targets: Tensor, normalize_lips: bool) -> Pose:
-    """Each ratio solved for the distance along its direction: (g + aΔg) = c (w + aΔw)."""
+    """Solve each ratio for the amount along its direction: (g + aΔg) = c (w + aΔw)."""
     keypoints = pose.keypoints
     directions = face_mesh_directions()
     widths = eye_widths(source, ratios.source)
@@ -145,8 +148,8 @@ def _by_landmarks(pose: Pose, source: Pose, ratios: Ratios, targets: Tensor, nor
 def eye_widths(source: Pose, ratios: Tensor) -> Tensor:
     """Widths (B,2) of the eyes in units of the head, from a source pose and its ratios (B,3).
 
-    Keypoints hold no corners of the eyes: the width is lid distance over ratio. A closed eye says nothing
-    of its width; the less it is open, the more the usual share of the irises' distance counts.
+    There are no keypoints at the corners of the eyes: the width is lid distance over ratio. A closed eye does not show
+    its width; the less it is open, the more weight the usual share of the irises' distance has.
     """
     unit = source.scale[:, 0] * _across(source)
     irises = source.keypoints[:, LEFT_IRIS, :2] - source.keypoints[:, RIGHT_IRIS, :2]
@@ -156,7 +159,7 @@ def eye_widths(source: Pose, ratios: Tensor) -> Tensor:
 
 
 def amount_to_close(pose: Pose, name: str) -> Tensor:
-    """The way (B,) along the direction `name` (of LIDS, or LIPS) that closes an eye or the lips; nothing is opened."""
+    """The amount (B,) along direction `name` (of LIDS, or LIPS) that closes an eye or the lips; it never opens them."""
     column = (*LIDS, LIPS).index(name)
     towards = _moved(face_mesh_directions()[name].positive, pose)
     amount = _gap(pose.keypoints, column, pose) / -_gap(towards, column, pose)
@@ -170,7 +173,7 @@ def lip_ratios(pose: Pose) -> Tensor:
 
 
 def open_lips(pose: Pose, more: Tensor) -> Pose:
-    """Lips whose keypoints are landmarks, opened by `more` (B,)."""
+    """The pose with its lips, whose keypoints are landmarks, opened by `more` (B,)."""
     towards = _moved(face_mesh_directions()[LIPS].positive, pose)
     width, change = _mouth_width(pose.keypoints, towards)
     target = lip_ratios(pose) + more
@@ -179,10 +182,10 @@ def open_lips(pose: Pose, more: Tensor) -> Pose:
 
 
 def widen_lip_gap(pose: Pose, source: Pose, groups: KeypointGroups) -> Pose:
-    """The poses (B) with lips that open so far that the picture shows it; `source` (B or 1) is the source's own.
+    """The poses (B) with the lag of opening lips compensated; `source` (B or 1) is the source's own.
 
-    It is for lips that are moved by hand and to no number. Published keypoints are left as they are: their lag is not
-    known.
+    For lips that are moved by a slider, without a target ratio. Published keypoints are not changed: their lag is
+    unknown.
     """
     if not groups.keypoints_are_landmarks:
         return pose
@@ -190,12 +193,12 @@ def widen_lip_gap(pose: Pose, source: Pose, groups: KeypointGroups) -> Pose:
 
 
 def _moved(direction: Tensor, pose: Pose) -> Tensor:
-    """A direction (21,3) of the head as movement (B,21,3) in the picture."""
+    """A direction (21,3) in the head's frame as movement (B,21,3) in the picture."""
     return pose.scale[:, :, None] * (direction.to(pose.rotation) @ pose.rotation)
 
 
 def _gap(points: Tensor, column: int, pose: Pose) -> Tensor:
-    """Signed distance (B,) in the picture from upper to lower edge, along the head's own down."""
+    """Signed distance (B,) in the picture from upper to lower edge, along the head's down axis."""
     upper, lower = EDGES[column]
     down = pose.rotation[:, 1, :2]
     down = down / down.norm(dim=-1, keepdim=True).clamp(min=1e-6)
@@ -203,7 +206,7 @@ def _gap(points: Tensor, column: int, pose: Pose) -> Tensor:
 
 
 def _across(pose: Pose) -> Tensor:
-    """Length (B,) in the picture of a unit to the head's right."""
+    """Length (B,) in the picture of a unit vector to the head's right."""
     return pose.rotation[:, 0, :2].norm(dim=-1).clamp(min=0.2)
 
 

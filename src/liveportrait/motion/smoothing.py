@@ -1,7 +1,8 @@
-"""Smoothing of motion over time, and a measure of how much a motion trembles.
+"""Smooths motion over time, and measures its jitter.
 
-Motion is smoothed by Kalman smoothers (Rauch-Tung-Striebel) of every number by itself, as a stream; `MotionSmoother`
-has one knob for them. Paths of crop windows, whole and slower, are smoothed by `smooth_path`.
+Each number of a motion is smoothed independently, as a stream, by a Kalman (Rauch-Tung-Striebel) smoother;
+`MotionSmoother` has one parameter for all. Paths of crop windows are smoothed as a whole, and more strongly, by
+`smooth_path`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _INITIAL_VARIANCE = 1.0
 POSE_SECONDS = 0.25
 EXPRESSION_SECONDS = 0.08
 USUAL = 0.5  # Hz above which an expression counts as speech
-_LAG = 6  # time constants: what comes later changes a frame by less than e⁻⁶ of itself
+_LAG = 6  # time constants: later frames change a frame by less than e⁻⁶ of themselves
 
 _WIDTHS = (9, 3, 1, 3 * NUM_KEYPOINTS, 3 * NUM_KEYPOINTS)  # columns of a motion's parts, in their order
 
@@ -33,22 +34,22 @@ _WIDTHS = (9, 3, 1, 3 * NUM_KEYPOINTS, 3 * NUM_KEYPOINTS)  # columns of a motion
 def observation_variance(time_constant: float) -> float:
     """The observation variance with which a frame's influence falls to 1/e within `time_constant` (> 0) frames.
 
-    The smoother's answer to a single frame is then a^|n|, a = exp(−1/time_constant), with the process variance
-    Q and a + 1/a = 2 + Q/R.
+    The smoother's impulse response is then a^|n|, a = exp(−1/time_constant), with the process variance Q and
+    a + 1/a = 2 + Q/R.
     """
     return PROCESS_VARIANCE / (2 * math.cosh(1 / time_constant) - 2)
 
 
 class StreamSmoother:
-    """A series smoothed as it comes in: each row by all that lies before it and at least `lag` rows after it.
+    """Smooths a series as it arrives: each row uses all rows before it and at least `lag` rows after it.
 
     Random-walk model with process variance 1e-5, started at the first row with variance 1; the first row is
-    filtered too. Lag 0 is causal: every row comes out at once, and what it shows comes late. A lag of a few time
-    constants hardly differs from the full smoother, which knows all and delays nothing in what it shows.
+    filtered too. Lag 0 is causal: every row is output at once, and the smoothed signal is delayed. A lag of a few time
+    constants hardly differs from the full smoother, which does not delay the signal.
     """
 
     def __init__(self, variance: Tensor | float, lag: int) -> None:
-        """`variance`: of the observations (> 0), one number or one a column; larger smooths more."""
+        """`variance`: of the observations (> 0), one number or one per column; a larger one smooths more."""
         self._variance = torch.as_tensor(variance, dtype=torch.float64)
         if not bool((self._variance > 0).all()):
             raise ValueError(f"observation variances must be positive, got {variance}")
@@ -57,7 +58,7 @@ class StreamSmoother:
         self._last: tuple[Tensor, Tensor] | None = None
 
     def push(self, rows: Tensor) -> Tensor:
-        """Take rows (B,D) float64; the smoothed rows (b,D) that are ready, in order; b may be 0."""
+        """Add rows (B,D) float64; returns the smoothed rows (b,D) that are ready, in order; b may be 0."""
         for row in rows:
             if self._last is None:
                 variance = _INITIAL_VARIANCE * self._variance / (_INITIAL_VARIANCE + self._variance)
@@ -75,12 +76,12 @@ class StreamSmoother:
         return self._smoothed(len(self._rows) - self._lag, rows)
 
     def flush(self) -> Tensor:
-        """The rows (b,D) that are still held back. What is pushed afterwards starts a new series."""
+        """The remaining rows (b,D). The next `push` starts a new series."""
         self._last = None
         return self._smoothed(len(self._rows), torch.empty(0))
 
     def _smoothed(self, count: int, like: Tensor) -> Tensor:
-        """Takes out the first `count` rows, smoothed by all that follow them."""
+        """Remove the first `count` rows, smoothed by all that follow them."""
         if count <= 0:
             return like[:0]
         smoothed = [self._rows[-1][0]]
@@ -91,10 +92,10 @@ class StreamSmoother:
 
 
 class MotionSmoother:
-    """A motion smoothed as it comes in. Offline it looks ahead and delays nothing in what it finds; live it is causal.
+    """Smooths a motion as it arrives. Offline it looks ahead and does not delay the motion; live it is causal.
 
-    `strength` 0 (off) to 1: every frame's influence on its neighbours falls to 1/e within strength × 0.25 s for head
-    pose, position and scale, and strength × 0.08 s for expression, whatever the frame rate.
+    `strength` 0 (off) to 1: a frame's influence on its neighbours falls to 1/e within strength × 0.25 s for head pose,
+    position and scale, and strength × 0.08 s for expression, whatever the frame rate.
     """
 
     def __init__(self, strength: float, fps: Fraction, live: bool = False) -> None:
@@ -108,19 +109,19 @@ class MotionSmoother:
             self._smoother = StreamSmoother(variance.repeat_interleave(widths), lag)
 
     def push(self, motion: Motion) -> Motion:
-        """Take frames (batch B); those that are ready (batch b, maybe 0), in order."""
+        """Add frames (batch B); returns those that are ready (batch b, possibly 0), in order."""
         if self._smoother is None:
             return motion
         return _from_rows(self._smoother.push(_to_rows(motion)), motion)
 
     def flush(self, like: Motion) -> Motion:
-        """The frames held back; what is pushed afterwards starts anew. `like` says where the result shall be."""
+        """The remaining frames, on the device of `like`. The next `push` starts again."""
         rows = self._smoother.flush() if self._smoother else torch.empty(0)
         return _from_rows(rows.reshape(-1, sum(_WIDTHS)), like)
 
 
 def smooth_motion(motion: Motion, strength: float, fps: Fraction, starts: Sequence[int] = ()) -> Motion:
-    """A whole motion (batch N) smoothed; `starts` names the frames at which something new begins."""
+    """An entire motion (batch N) smoothed; `starts` are the frames at which a new stretch begins."""
     parts = []
     for part in _between(starts, motion.batch):
         smoother = MotionSmoother(strength, fps)
@@ -130,13 +131,13 @@ def smooth_motion(motion: Motion, strength: float, fps: Fraction, starts: Sequen
 
 
 def smooth_path(series: NDArray[np.float64], cutoff: float) -> NDArray[np.float64]:
-    """Smoothed copy of a path (N,D): slow movement is kept, uniform movement exactly, the ends included.
+    """Smoothed copy of a path (N,D): slow movement is kept, uniform movement exactly, even at the ends.
 
-    `cutoff` in cycles a frame: a swing of that frequency keeps half its amplitude. The smoother of Whittaker (also
-    known as the Hodrick-Prescott filter), whose answer to the frequency ω is 1 / (1 + λ (2 sin ω/2)⁴): the path x that
-    minimises Σ (x − series)² + λ Σ (second differences of x)².
+    `cutoff` in cycles per frame: an oscillation of that frequency keeps half its amplitude. This is the Whittaker
+    smoother (also known as the Hodrick-Prescott filter), with frequency response 1 / (1 + λ (2 sin ω/2)⁴): the path x
+    that minimises Σ (x − series)² + λ Σ (second differences of x)².
     """
-    from scipy.linalg import solveh_banded  # takes half a second, and only video sources ask for it
+    from scipy.linalg import solveh_banded  # takes half a second to import, and only video sources need it
 
     count = len(series)
     if count < 3:
@@ -151,7 +152,7 @@ def smooth_path(series: NDArray[np.float64], cutoff: float) -> NDArray[np.float6
 
 
 def usual_expression(motion: Motion, fps: Fraction, starts: Sequence[int] = ()) -> Tensor:
-    """A whole motion's expression (N,21,3) in the head's own frame without what is quick, as speech is.
+    """An entire motion's expression (N,21,3) in the head's own frame without fast movement such as speech.
 
     Smiles last; lips that speak move several times a second. `starts` as in `smooth_motion`.
     """
@@ -162,7 +163,7 @@ def usual_expression(motion: Motion, fps: Fraction, starts: Sequence[int] = ()) 
 
 
 def jitter(points: Tensor, starts: Sequence[int] = ()) -> float:
-    """The jitter of points (N,P,2), as `JitterMeter` tells; `starts` as in `smooth_motion`."""
+    """The jitter of points (N,P,2), as measured by `JitterMeter`; `starts` as in `smooth_motion`."""
     meter = JitterMeter()
     for part in _between(starts, len(points)):
         meter.restart()
@@ -187,7 +188,7 @@ class JitterMeter:
         self._last = torch.empty(0)
 
     def add(self, points: Tensor) -> None:
-        """Points (B,P,2) of frames that follow those before."""
+        """Add points (B,P,2) of the next frames."""
         points = torch.cat([self._last, points]) if len(self._last) else points
         self._last = points[-2:]
         if len(points) > 2:
@@ -195,7 +196,7 @@ class JitterMeter:
             self._sum, self._count = self._sum + float(lengths.sum()), self._count + lengths.numel()
 
     def restart(self) -> None:
-        """Start anew at a cut: the next points do not continue those before."""
+        """Restart at a cut: the next points do not continue those before."""
         self._last = torch.empty(0)
 
     @property
@@ -206,7 +207,7 @@ class JitterMeter:
 
 def crop_points(motion: Motion) -> Tensor:
     """A motion's keypoints (B,21,2) in px of the networks' 256 px crop."""
-    canonical = torch.nan_to_num(motion.canonical)  # a template may not know it
+    canonical = torch.nan_to_num(motion.canonical)  # may be unknown in a template
     return HALF_SIDE * transform_keypoints(motion._replace(canonical=canonical))[..., :2].cpu()
 
 

@@ -1,7 +1,7 @@
-"""From a driver's motion to the motion that the source should take, and to its pose.
+"""Motion transfer: from a driver's motion to the source's motion and pose.
 
 All functions are pure and batched: the source has batch 1 or N, the driver batch N, the result batch N.
-The canonical keypoints are always the source's own: they are its identity. Poses are kept consistent with their
+The canonical keypoints are always the source's own, as they are its identity. Poses are kept consistent with their
 keypoints, because a warping module may use both.
 """
 
@@ -19,16 +19,16 @@ _HEAD_REGIONS = ("all", "pose")
 # The base of the neck in the source's crop, relative to the middle of the head (x right, y down, z away; the crop
 # reaches from -1 to 1). The face's box is about 0.87 high there: this is below the chin and behind it.
 NECK_IN_CROP = (0.0, 0.75, 0.25)
-REACH = 0.15  # of a keypoint's expression on points near it, in units of the crop (half its side is 1)
-SMILE_KEPT = 0.55  # share of a smile with which a face speaks: with more, teeth show between lips that close
-_BASE = 0.1  # weight of staying with the head: far from all keypoints nothing but the head moves
+REACH = 0.15  # of a keypoint's expression on points near it, in half sides of the crop
+SMILE_KEPT = 0.55  # share of a smile that is kept while speaking: with more, teeth show between closing lips
+_BASE = 0.1  # weight of the head's rigid motion: far from all keypoints nothing else moves points
 
 
 def change_since(driving: Motion, first: Motion) -> Motion:
     """The change from `first` (batch 1) to `driving` (batch N), as a Motion to add to another face.
 
     Rotation R·R_0ᵀ, translation t − t_0, scale s/s_0, expression δ − δ_0. The canonical keypoints are
-    the driver's and take no part.
+    the driver's and not used.
     """
     return Motion(
         rotation=driving.rotation @ first.rotation.transpose(1, 2),
@@ -40,15 +40,15 @@ def change_since(driving: Motion, first: Motion) -> Motion:
 
 
 def fix_canonical(driving: Motion, first: Motion, groups: KeypointGroups) -> Motion:
-    """The driver's motion (batch N) told with the canonical keypoints of its first frame (batch 1).
+    """The driver's motion (batch N) expressed with the canonical keypoints of its first frame (batch 1).
 
-    Where keypoints are landmarks they are measured well in every frame, but how a frame divides them into
-    identity and expression fluctuates. With one identity for the whole driver all of x counts as motion:
-    x stays as it is, δ takes up (x_c − x_c,0) R. Published keypoints are left as they are.
+    If keypoints are landmarks, they are measured well in every frame, but their division into identity and expression
+    fluctuates. With one identity for all frames, all of x is motion: x is unchanged, and δ absorbs (x_c − x_c,0) R.
+    Published keypoints are not changed.
     """
     if not groups.keypoints_are_landmarks:
         return driving
-    # Templates may not know the canonical keypoints (NaN); then there is nothing to set right.
+    # Canonical keypoints may be unknown (NaN) in templates; then there is nothing to correct.
     excess = torch.nan_to_num(driving.canonical - first.canonical) @ driving.rotation
     canonical = first.expand(driving.batch).canonical
     return driving._replace(canonical=canonical, expression=driving.expression + excess)
@@ -76,9 +76,9 @@ def relative(source: Motion, change: Motion, region: Region, groups: KeypointGro
 def relative_from_photo(
     source: Motion, driving: Motion, region: Region, groups: KeypointGroups, is_still: bool = True
 ) -> Motion:
-    """The source with a driving photo's expression added: a photo has no first frame to compare with.
+    """The source with a driving photo's expression added, since a photo has no first frame to compare with.
 
-    The expression added is δ_d minus the layout's neutral expression. The eyes of a still source have nothing
+    The added expression is δ_d minus the layout's neutral expression. For the eyes of a still source nothing is
     subtracted, as in the published program. Pose, position and scale stay the source's.
     """
     offset = driving.expression
@@ -95,10 +95,10 @@ def relative_from_photo(
 
 
 def in_place(motion: Motion, source: Motion, region: Region, groups: KeypointGroups) -> Motion:
-    """Relative motion for a source that moves by itself: the result goes where the source goes.
+    """Relative motion for a source that moves by itself: the head stays where the source has it.
 
-    Position and scale are the source's own, and of the expression only the layout's `absolute` coordinates follow
-    the driver (in the regions "all" and "expression"), as in the published program.
+    Position and scale are the source's own, and only the layout's `absolute` coordinates of the expression follow the
+    driver (in the regions "all" and "expression"), as in the published program.
     """
     mask = groups.absolute_mask(region).to(motion.expression.device)
     source = source.expand(motion.batch)
@@ -110,17 +110,17 @@ def in_place(motion: Motion, source: Motion, region: Region, groups: KeypointGro
 
 
 def with_mouth(motion: Motion, source: Motion, silent: bool, groups: KeypointGroups) -> Motion:
-    """The motion with the source's own mouth, or, `silent`, that of a face at rest."""
+    """The motion with the source's own mouth, or with `silent` that of a face at rest."""
     own = groups.neutral_expression().to(motion.expression) if silent else source.expression
     mask = groups.mouth_mask().to(motion.expression.device)
     return motion._replace(expression=torch.where(mask, own, motion.expression))
 
 
 def smiling_mouth(motion: Motion, usual: Tensor | None, groups: KeypointGroups) -> Motion:
-    """The motion (batch N) with its mouth at rest, but for some of its smile: lips can close, and say everything.
+    """The motion (batch N) with its mouth at rest except for part of its smile, so that it can form every sound.
 
-    `usual` (N,21,3): what the expression is beside speech, in the head's own frame; None for a face that is still,
-    whose own it is. A smile as wide as it was would leave teeth between lips that close, and round no vowel.
+    `usual` (N,21,3): the expression without speech, in the head's own frame; None for a still face, whose own
+    expression is used. A full smile would leave teeth visible between closing lips, and allow no rounded vowels.
     """
     own = motion.expression @ motion.rotation.transpose(1, 2) if usual is None else usual
     kept = torch.zeros_like(own)
@@ -130,7 +130,7 @@ def smiling_mouth(motion: Motion, usual: Tensor | None, groups: KeypointGroups) 
 
 
 def take_pose(motion: Motion, driving: Motion) -> Motion:
-    """The motion with the driver's own head rotation: what a driving photo shows of its pose (batch 1 or N)."""
+    """The motion with the driver's own head rotation, for driving photos (batch 1 or N)."""
     return motion._replace(rotation=driving.expand(motion.batch).rotation)
 
 
@@ -153,21 +153,20 @@ def absolute(source: Motion, driving: Motion, region: Region, groups: KeypointGr
 
 
 def lock_head(motion: Motion, source: Motion) -> Motion:
-    """The motion with the source's own rotation, position and scale: the expression alone changes."""
+    """The motion with the source's own rotation, position and scale: only the expression changes."""
     source = source.expand(motion.batch)
     return motion._replace(rotation=source.rotation, translation=source.translation, scale=source.scale)
 
 
 def lock_scale(motion: Motion, source: Motion) -> Motion:
-    """The motion with the source's own scale: the head comes no nearer."""
+    """The motion with the source's own scale."""
     return motion._replace(scale=source.expand(motion.batch).scale)
 
 
 def lock_shoulders(motion: Motion, source: Motion) -> Motion:
-    """The motion whose head turns about the base of the neck, which stays where the source has it.
+    """The motion with its head turning about the base of the neck, which stays where the source has it.
 
-    Rotation and scale are kept; the position follows from them: the point that the source has at the neck comes
-    to lie there again.
+    Rotation and scale are kept; the position follows from the condition that the neck does not move.
     """
     neck = torch.tensor(NECK_IN_CROP).to(motion.scale)
     own = (neck / source.scale)[:, None] @ source.rotation.transpose(1, 2)  # (N,1,3) in the head's own frame
@@ -177,7 +176,7 @@ def lock_shoulders(motion: Motion, source: Motion) -> Motion:
 
 def hull_volume(points: Tensor) -> float:
     """Volume of the convex hull of points (K,3); 0 for points in one plane."""
-    from scipy.spatial import (  # takes half a second, and only one driving option asks for it
+    from scipy.spatial import (  # takes half a second to import, and only one driving option needs it
         ConvexHull,
         QhullError,
     )
@@ -191,18 +190,17 @@ def hull_volume(points: Tensor) -> float:
 def size_ratio(source: Pose, first: Pose) -> float:
     """m = √V(x_s) / √V(x_d,0) of two poses (batch 1), V the volume of the keypoints' convex hull.
 
-    1 where the driver's keypoints span no volume.
+    1 if the driver's keypoints span no volume.
     """
     volume = hull_volume(first.keypoints[0])
     return (hull_volume(source.keypoints[0]) / volume) ** 0.5 if volume > 0 else 1.0
 
 
 def expression_friendly(source: Pose, driving: Pose, first: Pose, ratio: float) -> Pose:
-    """x_s + m·(x_d − x_d,0): absolute driving keypoints replayed from where the source is.
+    """x_s + m·(x_d − x_d,0): absolute driving keypoints replayed from the source's position.
 
-    `ratio` is m, the `size_ratio` of source and first, which brings the amplitude of the driver's face to
-    the size of the source's. `source` and `first` have batch 1. With relative motion x_d,0 is x_s and m
-    is 1, so this would change nothing there.
+    `ratio` is m, the `size_ratio` of source and first, which scales the driver's amplitude to the size of the source's
+    face. `source` and `first` have batch 1. With relative motion x_d,0 is x_s and m is 1, so this would have no effect.
     """
     return Pose(
         keypoints=source.keypoints + ratio * (driving.keypoints - first.keypoints),
@@ -214,9 +212,9 @@ def expression_friendly(source: Pose, driving: Pose, first: Pose, ratio: float) 
 
 
 def amplify(source: Pose, driving: Pose, multiplier: float) -> Pose:
-    """x_s + (x_d − x_s)·multiplier, the rigid motion along with it: 0 is the source, 1 the driver.
+    """x_s + (x_d − x_s)·multiplier, and the rigid motion likewise: 0 is the source, 1 the driver.
 
-    Position and scale follow the same line; the rotation is the nearest one to that line's point.
+    Position and scale are interpolated linearly; the rotation is the nearest one to the interpolated matrix.
     """
     if multiplier == 1.0:
         return driving
@@ -234,10 +232,9 @@ def amplify(source: Pose, driving: Pose, multiplier: float) -> Pose:
 
 
 def move_points(points: Tensor, source: Pose, driving: Pose) -> Tensor:
-    """Points (P,3) of the source's face, in the coordinates of its crop, as they lie in driving poses: (B,P,3).
+    """Points (P,3) of the source's face, in the coordinates of its crop, moved to driving poses: (B,P,3).
 
-    They turn and move with the head, and near a keypoint along with what it does beyond that. `source` has batch B
-    or 1.
+    They move rigidly with the head, plus, near a keypoint, with its additional movement. `source` has batch B or 1.
     """
     rigid = _move_rigidly(points[None], source, driving)
     beyond = driving.keypoints - _move_rigidly(source.keypoints, source, driving)
@@ -247,6 +244,6 @@ def move_points(points: Tensor, source: Pose, driving: Pose) -> Tensor:
 
 
 def _move_rigidly(points: Tensor, source: Pose, driving: Pose) -> Tensor:
-    """Points moved rigidly from the source's pose to the driving ones."""
+    """Points moved rigidly from the source's pose to the driving poses."""
     own = (points - source.translation[:, None]) / source.scale[:, :, None] @ source.rotation.transpose(1, 2)
     return driving.scale[:, :, None] * (own @ driving.rotation) + driving.translation[:, None]

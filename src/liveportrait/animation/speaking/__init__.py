@@ -1,1 +1,1 @@
-"""Portraits that speak: a voice as driver, and live."""
+"""Speaking portraits: driven by recorded or live speech."""

@@ -1,4 +1,4 @@
-"""A voice as driver: V hears, the mean face speaks, and the portrait follows it as it follows anybody."""
+"""A voice as driver: V hears, the mean face speaks, and the portrait follows it like any other driver."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
 from liveportrait.media.sound.speech import Speech
 from liveportrait.motion import change_since, groups_for
-from liveportrait.motion.voice import Performance, act
+from liveportrait.motion.voice import Performance, animate_mean_face
 
-ONSET = 0.12  # s in which a face that is at rest in its first frame begins to do what the sound asks for
-LOWER_FACE = tuple(range(22, 52))  # jaw and mouth among the 52 blendshapes, nose and all
+ONSET = 0.12  # s over which motion fades in from the first frame, which is at rest
+LOWER_FACE = tuple(range(22, 52))  # jaw, mouth and nose among the 52 blendshapes
 
 
 class VoiceStream(Protocol):
-    """V on a sound that arrives piece by piece."""
+    """V on a sound that arrives in pieces."""
 
     def feed(self, samples: Speech) -> Performance:
-        """The frames that are known once these samples (mono, 16 kHz) have been heard."""
+        """The frames that are known after hearing these samples (mono, 16 kHz)."""
         ...
 
     def finish(self) -> Performance:
-        """The frames that were waiting for sound to come."""
+        """The remaining frames, at the end of the sound."""
         ...
 
 
@@ -43,27 +43,27 @@ class SpeechDriver(Driver):
     """A voice. Its first frame is at rest, and motion starts from it."""
 
     engine: Engine
-    sound: Callable[[], Iterator[Speech]]  # the whole sound from its beginning
-    hear: Callable[[Fraction], VoiceStream]  # V anew, at a rate of frames
-    head: Driver | None  # who moves the head
+    sound: Callable[[], Iterator[Speech]]  # the entire sound from its start
+    hear: Callable[[Fraction], VoiceStream]  # a new stream of V, at a frame rate
+    head: Driver | None  # the driver of the head
     options: SpeechOptions
-    speaks_only: bool  # nothing but the lower face moves
+    speaks_only: bool  # whether only the lower face moves
 
     def at(self, fps: Fraction) -> SpeechDriver:
-        """The same voice at another rate of frames."""
+        """The same voice at another frame rate."""
         return replace(self, fps=fps, frames=max(1, math.ceil(self.frames * fps / self.fps)))
 
     def start(self, face: int) -> Start:
         """The mean face at rest."""
-        rest = act(self.engine, Performance.at_rest(1))
+        rest = animate_mean_face(self.engine, Performance.at_rest(1))
         return Start(rest.motion, rest.ratios, rest.scores)
 
     def play(self, session: Session) -> Play:
         """All frames in batches."""
         with closing(self._heads(session)) as heads:
-            yield from resample_frames(self._acted(heads), Fraction(1), session.batch)
+            yield from resample_frames(self._animated(heads), Fraction(1), session.batch)
 
-    def _acted(self, heads: Iterator[DrivingBatch]) -> Iterator[DrivingBatch]:
+    def _animated(self, heads: Iterator[DrivingBatch]) -> Iterator[DrivingBatch]:
         done = 0
         for performance in self._performed():
             count = min(len(performance.lips), self.frames - done)
@@ -74,16 +74,16 @@ class SpeechDriver(Driver):
                 batch = _with_heads(batch, heads, self.head.start(0))
             yield batch
             done += count
-        if done < self.frames:  # the sound ends a little earlier than it said
+        if done < self.frames:  # the sound is slightly shorter than its header says
             yield driving_batch(self.engine, Performance.at_rest(self.frames - done))
 
     def _performed(self) -> Iterator[Performance]:
-        """What V makes of the sound; the first frame is at rest, and motion sets in from there."""
+        """V's performance of the sound; the first frame is at rest, and motion fades in from there."""
         voice = self.hear(self.fps)
         done, onset = 0, max(1.0, float(ONSET * self.fps))
         for samples in self._pieces():
             heard = voice.finish() if samples is None else voice.feed(samples)
-            performance = chosen(heard, self.options, self.speaks_only, self.head is not None)
+            performance = apply_options(heard, self.options, self.speaks_only, self.head is not None)
             count = len(performance.lips)
             share = ((done + torch.arange(count)) / onset).clamp(max=1)
             done += count
@@ -92,14 +92,14 @@ class SpeechDriver(Driver):
             yield Performance(rows * scores, share * lips, rows * angles, rows * shift)
 
     def _pieces(self) -> Iterator[Speech | None]:
-        """The sound in pieces of a second at most, then None."""
+        """The sound in pieces of at most a second, then None."""
         for samples in self.sound():
             for begin in range(0, len(samples), 16000):
                 yield samples[begin : begin + 16000]
         yield None
 
     def _heads(self, session: Session) -> Generator[DrivingBatch, None, None]:
-        """Frames of the one who moves the head, one at a time, again and again."""
+        """Single frames of the head's driver, in a loop."""
         if self.head is None:
             return
         while True:
@@ -110,14 +110,14 @@ class SpeechDriver(Driver):
 
 def driving_batch(engine: Engine, performance: Performance) -> DrivingBatch:
     """A performance as a driver's frames."""
-    acted = act(engine, performance)
-    return DrivingBatch(acted.motion, acted.ratios, (None,) * len(performance.lips), acted.scores)
+    animated = animate_mean_face(engine, performance)
+    return DrivingBatch(animated.motion, animated.ratios, (None,) * len(performance.lips), animated.scores)
 
 
-def chosen(
+def apply_options(
     performance: Performance, options: SpeechOptions, speaks_only: bool, has_head: bool
 ) -> Performance:
-    """What the options leave of a performance."""
+    """A performance as modified by the options; `has_head`: whether a driver moves the head."""
     scores = performance.scores.clone()
     mouth = list(LOWER_FACE)
     scores[:, mouth] = scores[:, mouth] * options.strength
@@ -132,23 +132,21 @@ def chosen(
 
 
 def require_speaker(engine: Engine) -> None:
-    """Raise `UserError` where the weights cannot be spoken through."""
+    """Raise `UserError` if the weights cannot be driven by a voice."""
     if not (engine.can_express and groups_for(engine.variant).keypoints_are_landmarks):
-        raise UserError(
-            "these weights bring no expression module, by which a voice moves a face: use compact"
-        )
+        raise UserError("these weights have no expression module, which a voice needs: use compact")
 
 
 def require_speaking_face(source: Source) -> None:
-    """Raise `UserError` where the faces of a source are not those of people, or were not found."""
+    """Raise `UserError` if a face of the source is an animal's, or was not found."""
     if any(face.is_animal for face in source.faces):
         raise UserError(f"{source.name} shows an animal: a voice moves the faces of people")
     if any(face.openings is None for face in source.faces):
-        raise UserError(f"no face was found in {source.name}, whose lips could speak: leave out --no-crop")
+        raise UserError(f"no face that could speak was found in {source.name}: leave out --no-crop")
 
 
 def _with_heads(batch: DrivingBatch, heads: Iterator[DrivingBatch], start: Start) -> DrivingBatch:
-    """Frames whose head turns and moves as somebody else's since a start."""
+    """Frames whose head also makes the movement of another driver's head since its start."""
     change = change_since(DrivingBatch.cat([next(heads) for _ in range(len(batch))]).motion, start.motion)
     own = batch.motion
     local = own.expression @ own.rotation.transpose(1, 2)

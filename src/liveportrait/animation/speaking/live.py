@@ -1,4 +1,4 @@
-"""A portrait that speaks what it hears at this moment, and breathes, blinks and moves a little while nobody speaks."""
+"""A portrait that speaks live sound, and breathes, blinks and moves a little while there is none."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.posers import MotionTransfer
 from liveportrait.animation.session import Session
 from liveportrait.animation.source.base import Source
-from liveportrait.animation.speaking.driver import VoiceStream, chosen, driving_batch
-from liveportrait.animation.speaking.options import SpeechOptions, speaking
+from liveportrait.animation.speaking.driver import VoiceStream, apply_options, driving_batch
+from liveportrait.animation.speaking.options import SpeechOptions, speaking_options
 from liveportrait.animation.speaking.stage import LiveStage
 from liveportrait.errors import UserError
 from liveportrait.media.sound.speech import SPEECH_RATE, Speech, SpeechResampler, as_int16, as_speech
 from liveportrait.motion.expression import REACH
-from liveportrait.motion.voice import Performance, act
+from liveportrait.motion.voice import Performance, animate_mean_face
 from liveportrait.types import Closeable, Image
 
-MOST_WAITING = 600  # s of sound that may wait to be spoken: agents' services send faster than one speaks
-MOST_CAUGHT_UP = 2.0  # s for which nobody asks for a frame, and frames are left out
+MAX_QUEUED_SECONDS = 600  # of sound: speech services send faster than real time
+MAX_CATCH_UP_SECONDS = (
+    2.0  # skip frames after gaps up to this between calls; after longer ones, pause instead
+)
 
 
 class SpokenFrame(NamedTuple):
@@ -47,31 +49,30 @@ class SpokenFrame(NamedTuple):
 
 
 class _Sound(NamedTuple):
-    """A frame's worth of sound."""
+    """The sound of one frame."""
 
     samples: Speech
-    fed: int  # how many of them were fed; the others are silence where nothing waited
+    fed: int  # how many of the samples were fed; the rest are silence, as the queue was empty
 
     @property
-    def hushed(self) -> _Sound:
-        """As long, and silent."""
+    def silenced(self) -> _Sound:
+        """The same length of silence."""
         return _Sound(np.zeros_like(self.samples), 0)
 
 
 @dataclass(eq=False)
 class _Coming:
-    """A frame that is being made, and the sound of it and of those left out before it."""
+    """A frame that is being rendered, and the sound of it and of frames skipped before it."""
 
     picture: Future[Image]
     sounds: list[_Sound]
 
 
 class LiveVoice(Closeable):
-    """Gives frames of a portrait that speaks what is fed, each with its sound, and an idle one where nothing waits.
+    """Gives frames of a portrait that speaks the sound it is fed, each with its sound; without sound, idle ones.
 
-    `feed`, `interrupt`, `said` and `due` serve any thread; everything else belongs to one, but for `take`, which
-    another may call. Sound comes out as much later than it went in as the voice network looks ahead, together with its
-    picture.
+    `feed`, `interrupt`, `said` and `due` may be called from any thread, and `take` from a second one; use everything
+    else from one thread only. Sound comes out with its picture, delayed by the look-ahead of the voice network.
 
     >>> with portrait.live() as live, live.voice() as voice:
     ...     voice.feed(samples)
@@ -88,22 +89,22 @@ class LiveVoice(Closeable):
         hear: VoiceStream,
         rate: int = SPEECH_RATE,
     ) -> None:
-        """`hear`: V on the sound to come, at `speech.fps`; `rate`: samples a second of what is fed and given."""
+        """`hear`: V for the coming sound, at `speech.fps`; `rate`: samples per second of input and output."""
         is_video = source.fps is not None
         self._session, self._speech, self._hear, self._is_video = session, speech, hear, is_video
         self._fps = Fraction(speech.fps).limit_denominator(1001)
-        options = speaking(options, is_video)
+        options = speaking_options(options, is_video)
         self._stage = LiveStage(session, source, options, self._fps, "spoken")
-        rest = act(session.engine, Performance.at_rest(1))
+        rest = animate_mean_face(session.engine, Performance.at_rest(1))
         start = Start(rest.motion, rest.ratios, rest.scores)
         self._transfers = [MotionTransfer(session.engine, own, start, False, options) for own in source.faces]
         self._rest = driving_batch(session.engine, Performance.at_rest(1))
         self._rate, self._at_speech_rate = rate, SpeechResampler(rate)
-        self._lock = threading.Lock()  # of what waits, what is heard, and what is said
+        self._lock = threading.Lock()  # guards what is queued, heard and said
         self._waiting: deque[Speech] = deque()
         self._waits = 0  # samples
-        self._known: deque[DrivingBatch] = deque()  # of a frame each
-        self._heard: deque[_Sound] = deque()  # of each frame that V has heard and that was not begun
+        self._known: deque[DrivingBatch] = deque()  # one frame each
+        self._heard: deque[_Sound] = deque()  # of each frame that V has heard and that is not begun
         self._coming: deque[_Coming] = deque()
         self._said = 0
         self._past: deque[DrivingBatch] = deque(maxlen=math.ceil(REACH * speech.fps))
@@ -112,34 +113,34 @@ class LiveVoice(Closeable):
 
     @property
     def fps(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return float(self._fps)
 
     @property
     def at_once(self) -> int:
-        """How many frames are made side by side."""
+        """How many frames are rendered in parallel."""
         return self._stage.at_once
 
     @property
     def waiting(self) -> float:
-        """Seconds of sound that were fed and are still to be spoken."""
+        """Seconds of sound that were fed and are not spoken yet."""
         return self._waits / self._rate
 
     @property
     def said(self) -> int:
-        """How many of the samples that were fed have come out with a frame."""
+        """How many of the fed samples have come out with a frame."""
         return self._said
 
     @property
     def due(self) -> int:
-        """What `said` will be once everything that was fed by now has come out."""
+        """What `said` will be once everything fed so far has come out."""
         with self._lock:
             coming = [sound for each in self._coming for sound in each.sounds]
             return self._said + self._waits + sum(each.fed for each in (*self._heard, *coming))
 
     @property
     def delay(self) -> float:
-        """Seconds by which pictures and sound come after what was fed: as far as V looks ahead."""
+        """Seconds from input to output: the look-ahead of V."""
         return len(self._heard) / float(self._fps)
 
     def feed(self, samples: ArrayLike) -> None:
@@ -149,7 +150,7 @@ class LiveVoice(Closeable):
         """
         sound = as_speech(samples, self._rate)
         with self._lock:
-            if self._waits + len(sound) > MOST_WAITING * self._rate:
+            if self._waits + len(sound) > MAX_QUEUED_SECONDS * self._rate:
                 raise UserError(
                     f"{self.waiting:.0f} s of sound wait to be spoken: take frames as fast as sound is fed"
                 )
@@ -157,22 +158,22 @@ class LiveVoice(Closeable):
             self._waits += len(sound)
 
     def interrupt(self) -> None:
-        """Fall silent at once, and forget what waits to be spoken: somebody else has begun to speak.
+        """Stop speaking at once and drop all queued sound, because somebody else has begun to speak.
 
-        The mouth closes within the time that V looks ahead.
+        The mouth closes within V's look-ahead.
         """
         with self._lock:
             self._waiting.clear()
             self._waits = 0
-            self._heard = deque(each.hushed for each in self._heard)
+            self._heard = deque(each.silenced for each in self._heard)
             for coming in self._coming:
-                coming.sounds = [each.hushed for each in coming.sounds]
+                coming.sounds = [each.silenced for each in coming.sounds]
 
     def frame(self, left_out: int = 0) -> SpokenFrame:
         """The next frame, 1 / `fps` s after the one before, with its sound.
 
-        `left_out`: how many frames are passed over before; their sound comes with this one. Those that were begun and
-        not taken are the next ones.
+        `left_out`: how many frames to skip first; their sound comes with this one. Frames that were begun and not taken
+        come first.
         """
         passed = [self.take().sound for _ in range(min(left_out, len(self._coming)))]
         if self._coming:
@@ -184,9 +185,9 @@ class LiveVoice(Closeable):
         return SpokenFrame(picture, np.concatenate([*passed, sound]))
 
     def begin(self, left_out: int = 0) -> Future[Image]:
-        """Have the next frame made by another thread, as `frame` makes it; `take` gives it once it is done.
+        """Render the next frame, as `frame` does, in another thread; `take` gives it once it is done.
 
-        As many as `at_once` are made side by side.
+        Up to `at_once` frames are rendered in parallel.
         """
         driving, sounds = self._driving(left_out)
         picture = self._stage.ahead(self._transfers, driving)
@@ -195,14 +196,14 @@ class LiveVoice(Closeable):
         return picture
 
     def take(self) -> SpokenFrame:
-        """The oldest frame that was begun; waits for it."""
+        """The oldest frame that was begun; waits until it is done."""
         picture = self._coming[0].picture.result()
         with self._lock:
             sounds = self._coming.popleft().sounds
         return SpokenFrame(picture, self._out(sounds))
 
     def skip(self) -> Speech:
-        """Let one frame go by; its sound."""
+        """Skip one frame; returns its sound."""
         if self._coming:
             return self.take().sound
         ((batch, sound),) = self._next(1)
@@ -211,10 +212,10 @@ class LiveVoice(Closeable):
         return self._out([sound])
 
     def frames(self) -> Iterator[SpokenFrame]:
-        """Frames at the rate of `fps` by the clock, until it is closed; several are made side by side.
+        """Frames in real time at `fps` until closed; several are rendered in parallel.
 
-        Where rendering takes longer, frames are left out; their sound comes with the next one. Where nobody has asked
-        for a frame for more than two seconds, the voice has waited instead.
+        If rendering is slower, frames are skipped, and their sound comes with the next one. If the caller takes more
+        than two seconds between frames, the voice pauses instead.
         """
         begun = time.monotonic()
         shown = 0
@@ -231,16 +232,16 @@ class LiveVoice(Closeable):
                 frame = self.take()
                 given = time.monotonic()
                 yield frame
-                if (away := time.monotonic() - given) > MOST_CAUGHT_UP:
+                if (away := time.monotonic() - given) > MAX_CATCH_UP_SECONDS:
                     begun += away
 
     def close(self) -> None:
-        """Stop. No frame is given any more."""
+        """Stop. No more frames are given."""
         self._is_closed = True
         self._stage.close()
 
     def _driving(self, left_out: int) -> tuple[DrivingBatch, list[_Sound]]:
-        """What moves the next frame after some that are passed over, and the sound of them all."""
+        """The driving motion of the next frame after skipping some, and the sound of them all."""
         *passed, (batch, sound) = self._next(left_out + 1)
         for before, _ in passed:
             self._past.append(before)
@@ -250,13 +251,13 @@ class LiveVoice(Closeable):
         return replace(batch, around=around), [*(each for _, each in passed), sound]
 
     def _out(self, sounds: Sequence[_Sound]) -> Speech:
-        """The samples of sound that comes out."""
+        """The samples of sounds that come out now."""
         with self._lock:
             self._said += sum(each.fed for each in sounds)
         return np.concatenate([each.samples for each in sounds])
 
     def _next(self, count: int) -> list[tuple[DrivingBatch, _Sound]]:
-        """Let V hear so many more frames' worth of sound; as many frames that are known by now, or at rest."""
+        """Let V hear the sound of `count` more frames; returns as many frames that are known by now, or at rest."""
         if self._is_closed:
             raise UserError("this voice is closed: ask the live portrait for another one")
         edges = [int((self._given + row) * self._rate / self._fps) for row in range(count + 1)]
@@ -264,7 +265,7 @@ class LiveVoice(Closeable):
         taken = [self._take(end - begin) for begin, end in pairwise(edges)]
         with self._session.clock.step("motion"):
             heard = self._hear.feed(self._at_speech_rate(np.concatenate(taken)))
-            performance = chosen(heard, self._speech, self._is_video, has_head=False)
+            performance = apply_options(heard, self._speech, self._is_video, has_head=False)
             if len(performance.lips):
                 self._known.extend(driving_batch(self._session.engine, performance).slices(1))
         early = max(count - len(self._known), 0)  # nothing is known of the sound yet
@@ -274,7 +275,7 @@ class LiveVoice(Closeable):
         return frames
 
     def _take(self, count: int) -> Speech:
-        """So many samples of those that wait, silence where there are fewer; they count as heard."""
+        """`count` queued samples, padded with silence; they count as heard."""
         taken = np.zeros(count, np.float32)
         done = 0
         with self._lock:
@@ -291,5 +292,5 @@ class LiveVoice(Closeable):
 
 
 def _is_done(picture: Future[Image], timeout: float | None) -> bool:
-    """Whether it is made, after waiting for so many seconds at most; None waits until it is."""
+    """Whether the picture is done, after waiting up to `timeout` seconds; None waits until it is."""
     return bool(wait((picture,), timeout).done)

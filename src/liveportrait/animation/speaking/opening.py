@@ -1,4 +1,4 @@
-"""What a portrait may be given to say, opened as a driver."""
+"""Opens speech, from a file or as samples, as a driver."""
 
 from __future__ import annotations
 

@@ -54,10 +54,10 @@ class SpeechOptions(OptionGroup):
 
 @dataclass(frozen=True)
 class SpeakingOptions(PasteOptions, SpeechOptions):
-    """How a portrait that is open already speaks."""
+    """How an open portrait speaks."""
 
     def driving(self, is_video: bool) -> DriveOptions:
-        """The options by which a photo or a video follows the voice's motion."""
+        """The options with which a photo or a video follows the voice's motion."""
         own = {each.name: getattr(self, each.name) for each in fields(PasteOptions)}
         return DriveOptions(**own, **_transfer(is_video))
 
@@ -73,18 +73,18 @@ class SpeakOptions(OutputOptions, SpeakingOptions, SourceOptions):
             raise UserError("a voice moves the faces of people: leave out subject animal")
 
     def animation(self, is_video: bool) -> AnimateOptions:
-        """The options by which a photo or a video follows the voice's motion, from file to file."""
+        """The options with which a photo or a video follows the voice's motion, from file to file."""
         groups = (OutputOptions, PasteOptions, SourceOptions)
         own = {each.name: getattr(self, each.name) for group in groups for each in fields(group)}
         return AnimateOptions(**own, **_transfer(is_video))
 
 
 def _transfer(is_video: bool) -> dict[str, Any]:
-    """Lips as far open as the voice says, in the place of the face's own. In a video nothing else follows."""
+    """Open the lips as far as the voice says, in place of the face's own opening. In a video nothing else follows."""
     opened: dict[str, Any] = {"retarget": RetargetOptions(lip_opening="driver"), "mouth": "speak"}
     return opened | ({"region": "expression"} if is_video else {})
 
 
-def speaking(options: DriveOptions, is_video: bool) -> DriveOptions:
+def speaking_options(options: DriveOptions, is_video: bool) -> DriveOptions:
     """The options of a live portrait, for a voice instead of a camera."""
     return replace(options, **_transfer(is_video))

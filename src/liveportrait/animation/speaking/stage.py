@@ -1,4 +1,4 @@
-"""What a live portrait is shown on: the source's frames, again and again, with its faces moved as asked each time."""
+"""Renders the frames of a live portrait: the source's frames in a loop, with its faces driven frame by frame."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from liveportrait.animation.source.base import Source
 from liveportrait.marking.payload import Work
 from liveportrait.types import Image
 
-LIVE_SIDE = 512  # px, to which crops are composed unless the options say more: a camera does not wait
-AT_ONCE = 2  # frames that are made side by side: more would bring no more of them, and each later
+LIVE_SIDE = (
+    512  # px, side at which crops are composed unless the options ask for more, to keep up with a camera
+)
+AT_ONCE = 2  # frames rendered in parallel: more would not raise the rate, only the latency
 
 
 class LiveStage:
-    """Gives the frames of a source one after another. It belongs to one thread.
+    """Renders the frames of a source one after another. Use it from one thread only.
 
-    Frames that are asked for `ahead` are made side by side, each by its share of the processor's cores: two are done
-    sooner than one after the other by all cores, and one alone is done a little later.
+    Frames requested `ahead` are rendered in parallel, each with a share of the CPU cores: two finish sooner than one
+    after the other with all cores, while a single one takes slightly longer.
     """
 
     def __init__(
@@ -43,27 +45,27 @@ class LiveStage:
 
     @property
     def at_once(self) -> int:
-        """How many frames are made side by side."""
+        """How many frames are rendered in parallel."""
         return self._started()[1]
 
     def show(self, transfers: Sequence[MotionTransfer], driving: DrivingBatch | None) -> Image:
-        """The next frame (H,W,3) with each face moved by its transfer, as one frame of a driver says; with None still.
+        """The next frame (H,W,3) with each face moved by its transfer for one driving frame, or unmoved for None.
 
         With `alpha` (H,W,4).
         """
         return self._made(*next(self._pictures), transfers, driving)
 
     def ahead(self, transfers: Sequence[MotionTransfer], driving: DrivingBatch | None) -> Future[Image]:
-        """The same, made by another thread."""
+        """The same, rendered in another thread."""
         pool, _ = self._started()
         return pool.submit(self._made, *next(self._pictures), transfers, driving)
 
     def skip(self) -> None:
-        """Let one frame go by."""
+        """Skip one frame."""
         next(self._pictures)
 
     def close(self) -> None:
-        """Stop reading a video source; what was not begun is not made."""
+        """Stop reading a video source; frames that are not begun are dropped."""
         self._ends.close()
         self._pictures.close()
 
@@ -82,7 +84,7 @@ class LiveStage:
             return self._compositor.compose(picture, rendered, row)
 
     def _started(self) -> tuple[ThreadPoolExecutor, int]:
-        """The threads that work ahead, and their number."""
+        """The threads that render ahead, and their number."""
         if self._pool is None:
             workers = self._ends.enter_context(self._session.engine.workers(AT_ONCE))
             self._pool = ThreadPoolExecutor(workers.count, "live", initializer=workers.enter)
@@ -91,7 +93,7 @@ class LiveStage:
         return self._pool, self._count
 
     def _played(self) -> Generator[tuple[int, Image], None, None]:
-        """The source's frames with their numbers, again and again."""
+        """The source's frames with their numbers, in a loop."""
         while True:
             with self._source.frames(self._session) as frames:
                 yield from enumerate(frames)

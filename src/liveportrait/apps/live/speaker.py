@@ -8,7 +8,7 @@ import numpy as np
 
 from liveportrait.animation.options import DriveOptions
 from liveportrait.animation.portrait import Portrait
-from liveportrait.animation.speaking.live import MOST_CAUGHT_UP, MOST_WAITING, LiveVoice
+from liveportrait.animation.speaking.live import MAX_CATCH_UP_SECONDS, MAX_QUEUED_SECONDS, LiveVoice
 from liveportrait.animation.speaking.options import SpeechOptions
 from liveportrait.apps.live.frames import UNSUPPORTED_DATA, Refusal
 from liveportrait.errors import UserError
@@ -60,7 +60,7 @@ class Speaker:
             raise Refusal(UNSUPPORTED_DATA, f"{len(samples)} bytes of sound are not 16-bit samples")
         with self._lock:
             if self._voice is None:
-                if len(self._early) + len(samples) > 2 * SPEECH_RATE * MOST_WAITING:
+                if len(self._early) + len(samples) > 2 * SPEECH_RATE * MAX_QUEUED_SECONDS:
                     raise UserError("the portrait is not ready to speak: wait for its first frame")
                 self._early += samples
                 return
@@ -82,10 +82,10 @@ class Speaker:
     def ask(self, skipped: int) -> int:
         """Start rendering a picture, after leaving out `skipped` ones; returns how many were left out.
 
-        If more than `MOST_CAUGHT_UP` seconds were missed, none are: the voice has waited instead.
+        If more than `MAX_CATCH_UP_SECONDS` seconds were missed, none are: the voice has waited instead.
         """
         assert self._voice
-        skipped = skipped if skipped <= MOST_CAUGHT_UP * self.options.fps else 0
+        skipped = skipped if skipped <= MAX_CATCH_UP_SECONDS * self.options.fps else 0
         self._voice.begin(skipped)
         return skipped
 

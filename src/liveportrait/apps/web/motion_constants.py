@@ -56,7 +56,7 @@ def motion_constants() -> Numbers:
             "reach": expression.REACH,
             "share": expression.SHARE,
             "gain": expression.GAIN,
-            "ofE": expression.OF_E,
+            "ofE": expression.E_GAIN,
             "fades": expression.FADES,
             "lipsGain": expression.LIPS_GAIN,
             "lipsFade": expression.LIPS_FADE,

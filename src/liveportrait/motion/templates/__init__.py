@@ -1,4 +1,4 @@
-"""Motion templates: the motion of a face, kept to be replayed on any portrait."""
+"""Motion templates: the recorded motion of a face, to be replayed on any portrait."""
 
 from liveportrait.motion.templates.files import (
     bundled_files,

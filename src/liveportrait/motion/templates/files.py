@@ -1,14 +1,14 @@
-"""Motion templates on disk: safetensors by default, the published program's `.pkl` for those who need it.
+"""Motion templates on disk: safetensors by default, or the published program's `.pkl`.
 
-The bundled ones, made for the compact weights, lie beside this file.
+The bundled ones, made for the compact weights, are next to this file.
 
 Safetensors file: float32 tensors `rotation` (N,3,3), `translation` (N,3), `scale` (N,1), `expression`
-(N,21,3) and, where known, `canonical` (N,21,3), `eye_ratios` (N,2), `lip_ratios` (N,1), `blendshapes` (N,52); metadata
+(N,21,3) and, if known, `canonical` (N,21,3), `eye_ratios` (N,2), `lip_ratios` (N,1), `blendshapes` (N,52); metadata
 `format`, `version`, `fps` as a fraction ("30000/1001") and `layout`, the name of the keypoint layout.
 
-The published schema is a dict with one small dict of arrays a frame. Two spellings are in circulation: older files call
+The published schema is a dict with a small dict of arrays per frame. Two spellings are in circulation: older files call
 the rotation `R_d` and the ratio lists `c_d_eyes_lst` and `c_d_lip_lst`, newer ones `R`, `c_eyes_lst`, `c_lip_lst`.
-Animal templates bring no ratios. The canonical keypoints (`kp`) came last, and nothing here depends on them.
+Animal templates have no ratios. The canonical keypoints (`kp`) were added last, and nothing here depends on them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FOLDER = Path(__file__).parent  # of the bundled ones
 _ORDER = ("talk", "smile", "look-around", "blink")
 REQUIRED = ("rotation", "translation", "scale", "expression")
 _OPTIONAL = ("canonical", "eye_ratios", "lip_ratios", "blendshapes")
-_DEFAULT_FPS = 25  # of a published template that names none
+_DEFAULT_FPS = 25  # of a published template without a rate
 _POINTS = (1, NUM_KEYPOINTS, 3)
 
 
@@ -57,12 +57,12 @@ def read_template(path: str | Path) -> Template:
 
 
 def check_template_output(path: str | Path, layout: str, overwrite: bool = False) -> Path:
-    """The path, if a template of that keypoint layout may be written there; otherwise `UserError`."""
+    """The path, if a template with this keypoint layout can be written there; otherwise raises `UserError`."""
     path = check_output(path, SUFFIXES, overwrite)
     if path.suffix.lower() == ".pkl" and layout != PUBLISHED.layout:
         raise UserError(
-            f"{path}: the published .pkl holds motions of the published weights only, and these have the"
-            f" keypoint layout {layout!r}: write a .safetensors template instead"
+            f"{path}: a published .pkl is for the published weights only, and these have the keypoint layout"
+            f" {layout!r}: write a .safetensors template instead"
         )
     return path
 
@@ -70,7 +70,7 @@ def check_template_output(path: str | Path, layout: str, overwrite: bool = False
 def write_template(path: str | Path, template: Template, overwrite: bool = False) -> None:
     """Write a template as `.safetensors` or, for the published weights' layout, as published `.pkl`.
 
-    The pickle has protocol 3 and holds dicts, lists, integers and numpy arrays. Raises `UserError`.
+    The pickle uses protocol 3 and has dicts, lists, integers and numpy arrays. Raises `UserError`.
     """
     path = check_template_output(path, template.layout, overwrite)
     is_pickle = path.suffix.lower() == ".pkl"
@@ -82,13 +82,13 @@ def write_template(path: str | Path, template: Template, overwrite: bool = False
 def bundled_templates() -> dict[str, Template]:
     """All bundled templates by name, in the order in which the demonstration plays them.
 
-    Raises `UserError` where there are none.
+    Raises `UserError` if there are none.
     """
     return {name: read_template(path) for name, path in bundled_files().items()}
 
 
 def bundled_files() -> dict[str, Path]:
-    """The files of the bundled templates, by name and in the same order. Raises `UserError` where there are none."""
+    """The files of the bundled templates, by name and in the same order. Raises `UserError` if there are none."""
     files = {path.stem: path for path in sorted(_FOLDER.glob("*.safetensors"))}
     if not files:
         raise UserError(f"the bundled motion templates are missing from {_FOLDER}: install the program again")
@@ -97,7 +97,7 @@ def bundled_files() -> dict[str, Path]:
 
 
 def from_published(content: Any) -> Template:
-    """The template that a published `.pkl` holds; `content` is what `pickled_arrays.loads` returned."""
+    """The template in a published `.pkl`; `content` is what `pickled_arrays.loads` returned."""
     if not isinstance(content, dict) or not isinstance(content.get("motion"), list):
         raise UserError("it has no list of motions")
     frames = content["motion"]
@@ -105,7 +105,7 @@ def from_published(content: Any) -> Template:
         raise UserError("its list of motions is empty or malformed")
     announced = content.get("n_frames", len(frames))
     if not isinstance(announced, int) or announced != len(frames):
-        raise UserError(f"its n_frames is not the number of frames that it holds, {len(frames)}")
+        raise UserError(f"its n_frames is not {len(frames)}, the number of its frames")
     canonical = (
         _stack([frame.get("kp") for frame in frames], _POINTS, "kp")
         if all("kp" in frame for frame in frames)
@@ -130,7 +130,7 @@ def from_published(content: Any) -> Template:
 def to_published(template: Template) -> dict[str, Any]:
     """The published schema (newer spelling) of a template, ready to be pickled.
 
-    That schema keeps whole frames per second only: the rate is rounded.
+    That schema has integer rates only: the rate is rounded.
     """
     motion = template.motion
     arrays = {"scale": motion.scale, "R": motion.rotation, "exp": motion.expression, "t": motion.translation}
@@ -180,7 +180,7 @@ def _safetensors_bytes(template: Template) -> bytes:
 
 def _read_safetensors(path: Path) -> Template:
     if path.stat().st_size > MAX_BYTES:
-        raise UserError(f"it is larger than the {MAX_BYTES} bytes that a template may have")
+        raise UserError(f"it is larger than {MAX_BYTES} bytes, the limit for a template")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -214,7 +214,7 @@ def _read_safetensors(path: Path) -> Template:
 
 
 def _stack(values: list[Any], shape: tuple[int, ...], name: str) -> Tensor:
-    """(N, *shape[1:]) float32 from one array (1, ...) a frame."""
+    """(N, *shape[1:]) float32 from one array (1, ...) per frame."""
     for index, value in enumerate(values):
         if not isinstance(value, np.ndarray) or value.shape != shape:
             found = value.shape if isinstance(value, np.ndarray) else type(value).__name__

@@ -1,9 +1,9 @@
-"""Pickles of dicts, lists, numbers and numpy arrays, read without running anything in them.
+"""Reads pickles of dicts, lists, numbers and numpy arrays without running anything in them.
 
-A pickle is a program. This reader is an interpreter for the few instructions that such data needs, in
-which nothing can be called: the few numpy names that arrays are made of become records, and the
-records become arrays only after their sizes have been checked against the bytes that are there. Any
-other name or instruction ends the reading.
+A pickle is a program. This reader interprets the few instructions that such data needs, and cannot
+call anything: the few numpy names that arrays are made of become inert records, and the records
+become arrays only after their sizes have been checked against the available bytes. Any other name
+or instruction is refused.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MARK = object()
 
 
 class _Refused(Exception):
-    """The pickle holds something that plain arrays do not need."""
+    """The pickle has something that plain arrays do not need."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class _Array:
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    """The array, once its parts are found to be what they should be and to fit together."""
+    """The array, after checking that its parts are valid and fit together."""
     if not (
         isinstance(shape, tuple)
         and len(shape) <= 4
@@ -108,8 +108,8 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 def loads(data: bytes) -> Any:
     """The content of a pickle of dicts (with text keys), lists, tuples, numbers, text and arrays.
 
-    Tuples come as lists, arrays as `numpy.ndarray` (read-only); `None`, booleans and bytes may occur too.
-    Raises `UserError` for anything else, without having run any of it.
+    Tuples become lists, arrays become read-only `numpy.ndarray`; `None`, booleans and bytes are allowed too.
+    Raises `UserError` for anything else, without running any of it.
     """
     try:
         return _plain(_Machine().run(data), depth=0, done={})
@@ -123,14 +123,12 @@ def read(path: Path) -> Any:
     """`loads` of a file of at most 64 MiB."""
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise UserError(
-            f"it is {size} bytes long, more than the {MAX_BYTES} that a pickled template may have"
-        )
+        raise UserError(f"it has {size} bytes, more than {MAX_BYTES}, the limit for a pickled template")
     return loads(path.read_bytes())
 
 
 def dumps(value: Any) -> bytes:
-    """The pickle of plain dicts, lists, numbers and numpy arrays, as NumPy 1 and NumPy 2 both read it."""
+    """A pickle of plain dicts, lists, numbers and numpy arrays that both NumPy 1 and NumPy 2 can read."""
     data = pickle.dumps(value, protocol=PROTOCOL)
     parts, start = [], 0
     for opcode, _, position in pickletools.genops(data):
@@ -254,7 +252,7 @@ def _record(what: Any, arguments: Any) -> _Array | _Dtype | np.ndarray | int | f
 
 
 def _plain(value: Any, depth: int, done: dict[int, Any]) -> Any:
-    """`value` with every record replaced by its array; what occurs twice is converted once."""
+    """`value` with every record replaced by its array; shared containers are converted once."""
     if depth > 4:
         raise _Refused("deeply nested containers")
     if isinstance(value, _Array):

@@ -1,4 +1,4 @@
-"""A motion template: what a face did, frame by frame, kept to be replayed on any portrait."""
+"""A motion template: the motion of a face, frame by frame, to be replayed on any portrait."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MAX_FPS = 1000
 class Template:
     """A Motion of N frames with its frame rate.
 
-    `motion.canonical` is NaN where the file brought none: replaying never uses it. Raises `UserError`
-    when shapes disagree, numbers are not finite, a scale is not positive or a rotation is no rotation.
+    `motion.canonical` is NaN if the file has none: replaying never uses it. Raises `UserError` if shapes disagree,
+    numbers are not finite, a scale is not positive or a rotation is not a rotation matrix.
     """
 
     motion: Motion  # batch axis = frames, float32
@@ -77,7 +77,7 @@ class Template:
         return self.motion.rows([index])
 
     def require_layout(self, groups: KeypointGroups, name: str = "the motion template") -> None:
-        """Raise `UserError` when the template's keypoints are laid out for other weights than `groups`."""
+        """Raise `UserError` if the template's keypoint layout differs from that of `groups`."""
         if self.layout != groups.layout:
             raise UserError(
                 f"{name} was made with the keypoint layout {self.layout!r}, but the weights"
@@ -86,15 +86,15 @@ class Template:
 
 
 def unknown_canonical(count: int) -> Tensor:
-    """The canonical keypoints (count,21,3) of a template that has none: NaN, so that any use shows."""
+    """The canonical keypoints (count,21,3) of a template that has none: NaN, so that any use is noticed."""
     return torch.full((count, NUM_KEYPOINTS, 3), torch.nan)
 
 
 def concatenate(templates: Sequence[Template]) -> Template:
-    """One template that plays several after another, each as a change since its own first frame.
+    """One template that plays several in a row, each as a change since its own first frame.
 
-    It is meant for relative motion: every part starts from the source's own pose and expression.
-    Raises `ValueError` when frame rates or layouts differ.
+    It is for relative motion: every part starts from the source's own pose and expression.
+    Raises `ValueError` if frame rates or layouts differ.
     """
     first = templates[0]
     if any(t.fps != first.fps or t.layout != first.layout for t in templates):

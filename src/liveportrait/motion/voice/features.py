@@ -1,4 +1,4 @@
-"""What V hears: a log-mel spectrum and the codes of the listener, each by its level as far as it is known by then."""
+"""V's input features: a log-mel spectrum and the codes of the listener, both normalised by running levels."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from liveportrait.networks.voice.speech import (
 from liveportrait.types import Array
 from liveportrait.weights.store import check_state
 
-SOUND_RATE = 16000  # samples a second
-HOP, WINDOW, FFT = 160, 400, 512  # samples: 100 columns a second, each of 25 ms
-BEFORE = (WINDOW - HOP) // 2  # samples by which the window of a column begins before its hop
+SOUND_RATE = 16000  # samples per second
+HOP, WINDOW, FFT = 160, 400, 512  # samples: 100 columns per second, each of 25 ms
+BEFORE = (WINDOW - HOP) // 2  # samples by which a column's window starts before its hop
 LOWEST, HIGHEST = 60.0, 7600.0  # Hz
 FLOOR = 1e-5  # of the power in a band
-FORGETS = 600  # columns after which a level counts 1/e
-PRIOR = 100  # columns that the levels of all speakers count at the beginning
-LEAST_VARIANCE = 0.25
-STILL = -10.8  # mean log power below which a column tells nothing of a voice's level
-FARTHEST = 6.0  # standard deviations
+FORGETS = 600  # columns after which the weight of a level has fallen to 1/e
+PRIOR = 100  # columns, initial weight of the levels of all speakers
+MIN_VARIANCE = 0.25
+STILL = -10.8  # mean log power below which a column does not count towards a voice's level
+MAX_DEVIATIONS = 6.0  # standard deviations
 FILE = Path(weights.__file__).parent / "voice" / "listener.safetensors"
-LATE = 5  # steps by which codes come later than what they are of: 112.5 ms of sound beyond it is needed
-LEAST_POWER = 1e-10  # in a band of the listener
-RANGE = 8.0  # powers of ten from the loudest band so far to the least that counts
-LISTENED_STILL = -7.0  # mean log10 power below which a step tells nothing of a voice's level
-LEAST_CODE_VARIANCE = 0.1
+CODE_DELAY = 5  # steps by which codes are delayed, as they need 112.5 ms of later sound
+MIN_POWER = 1e-10  # in a band of the listener
+RANGE = 8.0  # powers of ten below the loudest band so far that are kept
+LISTENED_STILL = -7.0  # mean log10 power below which a step does not count towards a voice's level
+MIN_CODE_VARIANCE = 0.1
 AT_ONCE = 20 * SOUND_RATE  # samples, so that memory does not grow with the length of a sound
 
 
 @cache
 def band_edges() -> NDArray[np.float64]:
-    """Frequencies (66,) in Hz, evenly spaced in mel = 2595 log10(1 + f/700): band k rises from k and ends at k + 2."""
+    """Frequencies (66,) in Hz, evenly spaced in mel = 2595 log10(1 + f/700): band k reaches from edge k to k + 2."""
     lowest, highest = (2595 * np.log10(1 + edge / 700) for edge in (LOWEST, HIGHEST))
     return np.asarray(700 * (10 ** (np.linspace(lowest, highest, BANDS + 2) / 2595) - 1))
 
@@ -63,7 +63,7 @@ def mel_bank() -> Tensor:
 
 
 def power(frames: Tensor, length: int) -> Tensor:
-    """Power (n,1 + length // 2) of the spectrum of frames (n,m), by Hann's window."""
+    """Power spectrum (n,1 + length // 2) of frames (n,m), with a Hann window."""
     spectrum = torch.fft.rfft(frames * _hann(frames.shape[1]), length)
     return torch.view_as_real(spectrum).square().sum(-1)
 
@@ -74,14 +74,14 @@ def _hann(length: int) -> Tensor:
 
 
 def log_mel(samples: Tensor) -> Tensor:
-    """Columns (n,64) of a sound; number k is of samples 160 k to 160 k + 400 of what is given."""
+    """Columns (n,64) of a sound; column k covers samples 160 k to 160 k + 400."""
     if len(samples) < WINDOW:
         return samples.new_zeros(0, BANDS)
     return torch.log(power(samples.unfold(0, WINDOW, HOP), FFT) @ mel_bank() + FLOOR)
 
 
 class Levels:
-    """Brings numbers that come in pieces to their own mean and deviation, as far as these are known by then."""
+    """Normalises a stream of rows by their running mean and deviation."""
 
     def __init__(
         self,
@@ -91,29 +91,28 @@ class Levels:
         prior: int,
         least: float,
     ) -> None:
-        """What is expected before anything is known (n,), and how many rows that counts; `least` variance."""
+        """Prior mean and deviation (n,) with the weight of `prior` rows; `least`: minimum variance."""
         level = mean.astype(np.float64)
         squares = deviation.astype(np.float64) ** 2 + level**2
-        self._sums = prior * np.concatenate(
-            [level, squares, [1.0]]
-        )  # of rows, of their squares, and how many
+        # Sums of rows and of their squares, and their number.
+        self._sums = prior * np.concatenate([level, squares, [1.0]])
         self._keep, self._least = 1 - 1 / forgets, least
 
-    def normalised(self, rows: NDArray[np.float64], tells: NDArray[np.bool_]) -> Array:
-        """Rows (m,n) by mean and deviation with forgetting, of each row and those before it that tell (m,)."""
+    def normalised(self, rows: NDArray[np.float64], counts: NDArray[np.bool_]) -> Array:
+        """Rows (m,n), each normalised by the levels of the rows so far, itself included, that count (m,)."""
         if not len(rows):
             return np.zeros(rows.shape, np.float32)
-        told = rows[tells]
-        sums = self._filtered(np.concatenate([told, told**2, np.ones((len(told), 1))], axis=1))
+        counted = rows[counts]
+        sums = self._filtered(np.concatenate([counted, counted**2, np.ones((len(counted), 1))], axis=1))
         self._sums = sums[-1]
-        reached = sums[np.cumsum(tells)]  # 0: what was known before
+        reached = sums[np.cumsum(counts)]  # 0: the sums before these rows
         means, count = reached[:, :-1] / reached[:, -1:], rows.shape[1]
         mean, squares = means[:, :count], means[:, count:]
         scaled = (rows - mean) / np.sqrt(np.maximum(squares - mean**2, self._least))
-        return np.asarray(scaled.clip(-FARTHEST, FARTHEST), np.float32)
+        return np.asarray(scaled.clip(-MAX_DEVIATIONS, MAX_DEVIATIONS), np.float32)
 
     def _filtered(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """s_k = v_k + keep · s_{k−1}, with what was before in front."""
+        """s_k = v_k + keep · s_{k−1}, preceded by the previous sums."""
         before = self._sums[None]
         if not len(values):
             return before
@@ -121,13 +120,13 @@ class Levels:
         return np.concatenate([before, after])
 
 
-class Hearing:
-    """Turns a sound that comes in pieces of any length into columns; how it is cut changes nothing but roundings."""
+class MelStream:
+    """Turns a sound that arrives in pieces of any length into columns, independent of the pieces up to rounding."""
 
     def __init__(self, mean: Array, deviation: Array) -> None:
-        """Levels (64,) of all speakers, and their standard deviations: what is expected before anything is heard."""
+        """Prior levels (64,): the mean over all speakers, and its standard deviation."""
         self._rest = torch.zeros(BEFORE)
-        self._levels = Levels(mean, deviation, FORGETS, PRIOR, LEAST_VARIANCE)
+        self._levels = Levels(mean, deviation, FORGETS, PRIOR, MIN_VARIANCE)
 
     def feed(self, samples: Array) -> tuple[Tensor, Tensor]:
         """The new columns (n,64), in units of each band's deviation, and their loudness (n,), mean log power."""
@@ -140,15 +139,15 @@ class Hearing:
 
 
 def heard_steps(sound: Array, mean: Array, deviation: Array) -> Tensor:
-    """What the networks hear of a whole sound (n,): steps (m,128), 50 a second, and one more at the end."""
+    """The log-mel steps (m,128) of an entire sound (n,), 50 per second, and one more at the end."""
     after = np.zeros(2 * BEFORE + 4 * HOP, np.float32)
-    columns, _ = Hearing(mean, deviation).feed(np.concatenate([sound, after]))
+    columns, _ = MelStream(mean, deviation).feed(np.concatenate([sound, after]))
     return columns[: len(columns) // 2 * 2].reshape(-1, 2 * BANDS)
 
 
 @cache
 def bundled_listener(path: Path = FILE) -> Listener:
-    """The bundled listener. Raises `UserError` where its file is not as it should be."""
+    """The bundled listener. Raises `UserError` if its file is missing or damaged."""
     listener = Listener()
     try:
         state = load_file(path)
@@ -160,7 +159,7 @@ def bundled_listener(path: Path = FILE) -> Listener:
 
 
 def mel(frequency: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Slaney's: linear to 1 kHz, logarithmic above it."""
+    """Slaney's mel scale: linear to 1 kHz, logarithmic above it."""
     above = 15 + np.log(np.maximum(frequency, 1000) / 1000) * 27 / np.log(6.4)
     return np.where(frequency < 1000, frequency * 3 / 200, above)
 
@@ -177,8 +176,8 @@ def listened_bank() -> Tensor:
     return torch.from_numpy((triangles * 2 / (right - left)).astype(np.float32))
 
 
-class Listening:
-    """Turns a sound that comes in pieces of any length into codes; how it is cut changes nothing but roundings."""
+class ListenerStream:
+    """Turns a sound that arrives in pieces of any length into codes, independent of the pieces up to rounding."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -187,13 +186,15 @@ class Listening:
         self._columns = torch.zeros(AROUND // 2, LISTENED_BANDS)
         self._loud = torch.zeros(
             0, dtype=torch.bool
-        )  # columns that are not still, from the next step's own on
-        self._tells = torch.zeros(0, dtype=torch.bool)  # of steps whose codes are not known yet
+        )  # whether columns are not silent, from the next step's on
+        self._counts = torch.zeros(
+            0, dtype=torch.bool
+        )  # whether steps whose codes are not known yet are not silent
         self._kept = listener.start()
 
     @torch.no_grad()
     def feed(self, samples: Array) -> tuple[Tensor, Tensor]:
-        """The codes (n,128) that are known by now, and which steps (n,) are not still."""
+        """The codes (n,128) that are known by now, and which steps (n,) are not silent."""
         known = torch.cat([self._rest, torch.from_numpy(np.ascontiguousarray(samples, np.float32))])
         sounds = torch.zeros(0, WIDTH)
         if len(known) >= WINDOW:
@@ -203,12 +204,12 @@ class Listening:
         else:
             self._rest = known
         found, self._kept = self._listener.step(sounds, self._kept)
-        tells, self._tells = self._tells[: len(found)], self._tells[len(found) :]
-        return found, tells
+        counts, self._counts = self._counts[: len(found)], self._counts[len(found) :]
+        return found, counts
 
     def _heard(self, power: Tensor) -> Tensor:
-        """The sounds (m,384) that are known once these columns (n,80) of powers have come."""
-        columns = power.clamp(min=LEAST_POWER).log10()
+        """The sounds (m,384) that are known after these columns (n,80) of powers."""
+        columns = power.clamp(min=MIN_POWER).log10()
         loudest = torch.cat([self._loudest, columns.amax(1)]).cummax(0).values
         self._loudest = loudest[-1:]
         self._loud = torch.cat([self._loud, columns.mean(1) > LISTENED_STILL])
@@ -219,35 +220,35 @@ class Listening:
             return torch.zeros(0, WIDTH)
         sounds = self._listener.sounds(self._columns)
         self._columns = self._columns[2 * steps :]
-        self._tells = torch.cat([self._tells, self._loud[: 2 * steps : 2]])
+        self._counts = torch.cat([self._counts, self._loud[: 2 * steps : 2]])
         self._loud = self._loud[2 * steps :]
         return sounds
 
 
-class Told:
-    """Codes by their own levels, in step with the columns of `Hearing`: with step i come those of step i − 5."""
+class CodeStream:
+    """Normalised codes, aligned with the columns of `MelStream`: step i has the codes of step i − 5."""
 
     def __init__(self) -> None:
-        self._listening = Listening(bundled_listener())
-        self._levels = Levels(np.zeros(CODES), np.ones(CODES), FORGETS // 2, PRIOR // 2, LEAST_CODE_VARIANCE)
-        self._known = torch.zeros(LATE, CODES)
+        self._listener = ListenerStream(bundled_listener())
+        self._levels = Levels(np.zeros(CODES), np.ones(CODES), FORGETS // 2, PRIOR // 2, MIN_CODE_VARIANCE)
+        self._known = torch.zeros(CODE_DELAY, CODES)
 
     def feed(self, samples: Array) -> None:
-        """Hear more."""
+        """Add samples (n,), mono at 16 kHz."""
         for begin in range(0, len(samples), AT_ONCE):
-            codes, tells = self._listening.feed(samples[begin : begin + AT_ONCE])
-            normalised = self._levels.normalised(codes.double().numpy(), tells.numpy())
+            codes, counts = self._listener.feed(samples[begin : begin + AT_ONCE])
+            normalised = self._levels.normalised(codes.double().numpy(), counts.numpy())
             self._known = torch.cat([self._known, torch.from_numpy(normalised)])
 
     def steps(self, count: int) -> Tensor:
-        """The next (count,128)."""
+        """The codes of the next steps (count,128)."""
         given, self._known = self._known[:count], self._known[count:]
         return given
 
 
 def voice_steps(sound: Array, mean: Array, deviation: Array) -> Tensor:
-    """What the speech network hears of a whole sound (n,): steps (m,256), the log-mel columns and the codes."""
+    """The speech network's input for an entire sound (n,): steps (m,256) of log-mel columns and codes."""
     steps = heard_steps(sound, mean, deviation)
-    told = Told()
-    told.feed(np.concatenate([sound, np.zeros(2 * SOUND_RATE // 5, np.float32)]))
-    return torch.cat([steps, told.steps(len(steps))], dim=1)
+    codes = CodeStream()
+    codes.feed(np.concatenate([sound, np.zeros(2 * SOUND_RATE // 5, np.float32)]))
+    return torch.cat([steps, codes.steps(len(steps))], dim=1)

@@ -1,9 +1,9 @@
-"""The free part of a voice's motion: head, gaze, brows and blinks, which a sound does not settle.
+"""The free part of a voice's motion: head, gaze, brows and blinks, which the sound does not determine.
 
-They are drawn, not predicted: the same seed gives the same film. Head, gaze and brows are an autoregressive process at
-12.5 Hz, x_n = A (x_{n−1}, …, x_{n−4}, loudness) + e, whose innovations e are drawn from those of people who speak, all
-channels together, so that a glance and a nod stay what they are. Blinks are a point process: how likely one is depends
-on the time since the last, and each has the mean shape of people's blinks.
+They are sampled, not predicted; the same seed gives the same video. Head, gaze and brows are an autoregressive process
+at 12.5 Hz, x_n = A (x_{n−1}, …, x_{n−4}, loudness) + e, whose innovations e are drawn from recorded speakers, all
+channels together, so that glances and nods stay coordinated. Blinks are a point process: their probability depends on
+the time since the last one, and each has the mean shape of recorded blinks.
 """
 
 from __future__ import annotations
@@ -16,33 +16,30 @@ from numpy.typing import NDArray
 
 from liveportrait.types import Array
 
-RATE = 12.5  # steps a second
+RATE = 12.5  # steps per second
 ORDER = 4  # steps that the next one depends on
 PITCH, YAW, ROLL, ACROSS, UP, INNER_BROW, OUTER_BROW, FROWN = range(8)
 CHANNELS = 8  # degrees of the head, then scores
-HAZARD_EDGES = (0.4, 0.8, 1.6, 3.2, 6.4)  # s since the last blink, between which its likelihood is one number
-BLINK_BEFORE, BLINK_AFTER, BLINK_RATE = (
-    6,
-    10,
-    25.0,
-)  # samples of a blink's shape around its deepest, and their rate
-WARM = 40  # steps before the first, after which the process has forgotten that it began at rest
-HEARD_LATE = 2  # steps by which loudness acts later
+HAZARD_EDGES = (0.4, 0.8, 1.6, 3.2, 6.4)  # s since the last blink; the blink rate is constant between edges
+BLINK_BEFORE, BLINK_AFTER = 6, 10  # samples of a blink's shape before and after its deepest point
+BLINK_RATE = 25.0  # of these samples, per second
+WARM_UP = 40  # steps before the first one, after which the initial state no longer matters
+LOUDNESS_DELAY = 2  # steps after which loudness has an effect
 
 
 @dataclass(frozen=True, eq=False)
 class FreeNumbers:
-    """What was learned from people."""
+    """Parameters learned from recorded speakers."""
 
     matrix: NDArray[np.float64]  # (8, 4·8 + 1)
     innovations: NDArray[np.float64]  # (M,8)
-    bounds: NDArray[np.float64]  # (8,) that a channel stays within
-    hazard: NDArray[np.float64]  # (6,) blinks a second, by the time since the last one
+    bounds: NDArray[np.float64]  # (8,) limits of the channels
+    hazard: NDArray[np.float64]  # (6,) blinks per second, by the time since the last one
     blink: NDArray[np.float64]  # (17,) lids closed, 0 to 1
 
 
 class FreeMotion:
-    """One draw of the free part, from its beginning on."""
+    """One sample of the free part, from its start."""
 
     def __init__(self, numbers: FreeNumbers, seed: int) -> None:
         self._numbers = numbers
@@ -52,21 +49,21 @@ class FreeMotion:
         self._blinks: list[float] = []  # when lids are closed most, s
         self._states: list[NDArray[np.float64]] = []
         self._dropped = 0  # of the states
-        for _ in range(WARM):
+        for _ in range(WARM_UP):
             self._advance(0.0)
         self._start = self._bounded(self._past[0])
 
     def frames(self, times: NDArray[np.float64], loudness: Sequence[float]) -> tuple[Array, Array]:
-        """Channels (n,8), as change from the first moment's head and gaze, and how far lids are closed (n,).
+        """Channels (n,8), head and gaze relative to the first moment, and how far the lids are closed (n,).
 
-        `times` (n,) s, ascending over all calls; loudness of the steps 0, 1, … of 12.5 Hz, as far as `times` reach.
+        `times` (n,) s, ascending over all calls; `loudness` of the steps 0, 1, … at 12.5 Hz, as far as `times` reach.
         """
         if not len(times):
             return np.zeros((0, CHANNELS), np.float32), np.zeros(0, np.float32)
         last = int(times[-1] * RATE) + 2
         while self._dropped + len(self._states) <= last:
             step = self._dropped + len(self._states)
-            heard = step - 1 - HEARD_LATE
+            heard = step - 1 - LOUDNESS_DELAY
             self._states.append(self._bounded(self._past[0]))
             self._advance(loudness[heard] if 0 <= heard < len(loudness) else 0.0)
             self._blink(step / RATE)
@@ -92,7 +89,7 @@ class FreeMotion:
         return np.asarray(bounds * np.tanh(state / bounds))
 
     def _blink(self, time: float) -> None:
-        """Whether a blink begins in the step after a time; it is deepest a little later."""
+        """Decide whether a blink begins in the step after a time; it is deepest a little later."""
         odds = self._numbers.hazard[int(np.searchsorted(HAZARD_EDGES, self._since))] / RATE
         drawn, within = self._random.random(2)
         self._since += 1 / RATE
@@ -112,7 +109,7 @@ class FreeMotion:
 
 
 def _catmull_rom(points: list[NDArray[np.float64]], share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The curve through points 1 and 2, at a share of the way between them."""
+    """The spline between points 1 and 2, at a share of the way between them."""
     before, first, second, after = points
     slope, next_slope = (second - before) / 2, (after - first) / 2
     return np.asarray(

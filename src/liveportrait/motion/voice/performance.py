@@ -1,7 +1,7 @@
-"""A voice's motion on the mean face: what makes it a driver, or a template, like that of anybody else.
+"""A voice's motion on the mean face, which makes it a driver, or a template, like any other.
 
-V says how blendshapes change from rest, how far the lips part and how the head moves. E gives the mean face these
-blendshapes; whoever is driven by it makes the change its own, as it does with any driver's (`motion.expression`).
+V predicts how blendshapes change from rest, how far the lips part and how the head moves. E applies the blendshapes to
+the mean face; the portrait then adapts the change to itself as with any driver (`motion.expression`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from liveportrait.engine import Engine
 from liveportrait.face.canonical import EYE_BLINK, canonical_face
-from liveportrait.motion.expression import OF_E
+from liveportrait.motion.expression import E_GAIN
 from liveportrait.motion.framing import IN_CROP, NECK
 from liveportrait.motion.lifting import RIGID_MESH, canonical_points, rigid_centre
 from liveportrait.networks.expression import LANDMARKS, SCORES
@@ -27,42 +27,40 @@ class Performance(NamedTuple):
     """What a speaking face does in N frames."""
 
     scores: Tensor  # (N,52) blendshapes, as change from rest
-    lips: Tensor  # (N,) height over width of the lips' opening, 0 where they are closed
-    angles: Tensor  # (N,3) degrees that the head turns: pitch, yaw, roll
-    shift: (
-        Tensor  # (N,3) of the neck, in units of the crop (half its side is 1): right, down; depth is left out
-    )
+    lips: Tensor  # (N,) opening of the lips, height over width, 0 if closed
+    angles: Tensor  # (N,3) degrees of head rotation: pitch, yaw, roll
+    shift: Tensor  # (N,3) of the neck, in half sides of the crop: right, down; depth is not used
 
     @classmethod
     def at_rest(cls, count: int) -> Performance:
-        """A face that does nothing."""
+        """A face at rest in `count` frames."""
         return cls(
             torch.zeros(count, SCORES), torch.zeros(count), torch.zeros(count, 3), torch.zeros(count, 3)
         )
 
     def since(self, first: int) -> Performance:
-        """The frames from that one on."""
+        """The frames from number `first` on."""
         return Performance(*(part[first:] for part in self))
 
 
-class Acted(NamedTuple):
-    """A performance as a driver's face shows it."""
+class MeanFaceMotion(NamedTuple):
+    """A performance by the mean face, as a driver's motion."""
 
     motion: Motion  # batch N
     ratios: Tensor  # (N,3) openings of left eye, right eye and lips
     scores: Tensor  # (N,52) blendshapes
 
 
-def act(engine: Engine, performance: Performance) -> Acted:
-    """The mean face in N frames of a performance, seen in a driver's usual crop.
+def animate_mean_face(engine: Engine, performance: Performance) -> MeanFaceMotion:
+    """The mean face in N frames of a performance, in the usual crop of a driver.
 
-    The weights must bring E, whose keypoints are landmarks.
+    The weights must have E, and landmarks as keypoints.
     """
     count = len(performance.lips)
     scores, lips, angles, shift = (part.to(engine.device).float() for part in performance)
     own, mean = scores.new_zeros(1, SCORES), scores.new_zeros(1, LANDMARKS, 2)
     wanted = scores.clamp(0, 1)
-    planar = OF_E * engine.express(mean, own, wanted)
+    planar = E_GAIN * engine.express(mean, own, wanted)
     local = torch.cat([planar, torch.zeros_like(planar[..., :1])], dim=-1)
     rotation = rotation_matrix(*angles.unbind(1))
     radius = float(_radius())
@@ -78,7 +76,7 @@ def act(engine: Engine, performance: Performance) -> Acted:
         expression=local @ rotation,
     )
     eyes = OPEN_EYE * (1 - wanted[:, list(EYE_BLINK)])
-    return Acted(motion, torch.cat([eyes, lips[:, None].clamp(min=0)], dim=1), wanted)
+    return MeanFaceMotion(motion, torch.cat([eyes, lips[:, None].clamp(min=0)], dim=1), wanted)
 
 
 def _radius() -> float:

@@ -1,4 +1,4 @@
-"""`Voice`: sound to the motion of a speaking face, offline and as it comes."""
+"""`Voice`: from sound to the motion of a speaking face, offline or as a stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from liveportrait import weights
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import BROW_INNER_UP, BROWS_DOWN, BROWS_OUTER_UP, EYE_BLINK, EYE_LOOK
-from liveportrait.motion.voice.features import FLOOR, SOUND_RATE, STILL, Hearing, Told
+from liveportrait.motion.voice.features import FLOOR, SOUND_RATE, STILL, CodeStream, MelStream
 from liveportrait.motion.voice.free import (
     ACROSS,
     CHANNELS,
@@ -46,12 +46,12 @@ from liveportrait.types import Array
 from liveportrait.weights.store import check_state
 
 FILE = Path(weights.__file__).parent / "voice" / "voice.safetensors"
-AROUND = 2 * DELAY  # columns to each side of a moment that must be still, for the mouth to be closed for sure
+AROUND = 2 * DELAY  # columns to each side that must be silent for the mouth to be closed with certainty
 STYLE_MEAN, STYLE_DEVIATION = (-2.315, 1.45, -3.348), (0.245, 0.568, 0.313)
-FADES = 0.8  # log power above stillness at which it is not
-LOUDNESS_COLUMNS = 8  # of a step of the free part
+FADES = 0.8  # log power above `STILL` at which sound counts in full
+LOUDNESS_COLUMNS = 8  # per step of the free part
 _LEFT_IN, _RIGHT_IN, _LEFT_OUT, _RIGHT_OUT = EYE_LOOK[2:6]
-# Scores that a number of V's each fills: the speech network's, where eyes look (left and right one), brows and lids.
+# The scores that each of V's numbers sets: the speech network's, gaze of the left and right eye, brows and lids.
 _FILLS = (
     *((score,) for score in SPEECH_SCORES),
     *((_LEFT_OUT, _RIGHT_IN), (_LEFT_IN, _RIGHT_OUT), EYE_LOOK[6:], EYE_LOOK[:2]),  # right, left, up and down
@@ -63,11 +63,11 @@ _FILLED_BY = torch.tensor([number for number, scores in enumerate(_FILLS) for _ 
 
 @dataclass(frozen=True, eq=False)
 class Voice:
-    """V with its weights. It keeps nothing of a sound; each stream does."""
+    """V with its weights. It has no state of its own; each stream does."""
 
     speech: SpeechNetwork
-    gain: Tensor  # (28,) of the speech network's outputs: a least error is too still
-    offset: Tensor  # (28,) what they are at rest
+    gain: Tensor  # (28,) of the speech network's outputs, as minimising the mean error makes them too small
+    offset: Tensor  # (28,) of the outputs at rest
     mean: Array  # (64,) usual level of each band
     deviation: Array  # (64,)
     free: FreeNumbers
@@ -75,20 +75,20 @@ class Voice:
     @classmethod
     @cache
     def load(cls, path: Path = FILE) -> Voice:
-        """The bundled voice, or that of a file written by `liveportrait train speech`. Raises `UserError`."""
+        """The bundled voice, or one from a file written by `liveportrait train speech`. Raises `UserError`."""
         try:
             with safe_open(path, framework="pt") as stored:
                 sizes = SpeechSizes(**json.loads((stored.metadata() or {})["sizes"]))
             state = load_file(path)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise UserError(
-                f"cannot read the voice {path} ({error}): give one that train speech wrote"
+                f"cannot read the voice {path} ({error}): give a file written by train speech"
             ) from error
         return cls.of(state, sizes, str(path))
 
     @classmethod
     def of(cls, state: dict[str, Tensor], sizes: SpeechSizes, place: str) -> Voice:
-        """A voice of the tensors of its file. Raises `UserError` where they are not those of a voice."""
+        """A voice from the tensors of its file. Raises `UserError` if they are not those of a voice."""
         network = SpeechNetwork(sizes)
         levels = {"gain": OUTPUTS, "offset": OUTPUTS, "mean": BANDS, "deviation": BANDS}
         free = {name: state.get(f"free.{name}", torch.zeros(0)) for name in FreeNumbers.__annotations__}
@@ -105,7 +105,7 @@ class Voice:
         return cls(network, gain, offset, mean.numpy(), deviation.numpy(), numbers)
 
     def save(self, path: Path, about: dict[str, Any]) -> None:
-        """Write the voice, matrices in float16, with what is known of it."""
+        """Write the voice, matrices in float16, with `about` as metadata."""
         state = {f"speech.{key}": value for key, value in self.speech.state_dict().items()}
         state |= {"gain": self.gain, "offset": self.offset}
         state |= {"mean": torch.from_numpy(self.mean), "deviation": torch.from_numpy(self.deviation)}
@@ -121,7 +121,7 @@ class Voice:
     def stream(
         self, fps: Fraction | float = 25, seed: int = 0, style: Sequence[float] | None = None
     ) -> VoiceStream:
-        """A voice that is fed as it comes, for frames at a rate; `style` as `style_of` measures it."""
+        """A stream of the voice for frames at rate `fps`; `style` as measured by `style_of`."""
         return VoiceStream(self, Fraction(fps).limit_denominator(1001), seed, style)
 
     def speak(
@@ -131,22 +131,22 @@ class Voice:
         seed: int = 0,
         style: Sequence[float] | None = None,
     ) -> Performance:
-        """All frames of a sound (n,), mono at 16 kHz in [-1, 1]: the ones that a stream gives."""
+        """All frames of a sound (n,), mono at 16 kHz in [-1, 1], the same as a stream gives."""
         stream = self.stream(fps, seed, style)
         parts = [stream.feed(sound), stream.finish()]
         return Performance(*(torch.cat(found) for found in zip(*parts, strict=True)))
 
 
 class VoiceStream:
-    """V on a sound that comes piece by piece. A frame is known once 187.5 ms beyond it have been heard."""
+    """V on a sound that arrives in pieces. A frame is known once 187.5 ms beyond it have been heard."""
 
     def __init__(self, voice: Voice, fps: Fraction, seed: int, style: Sequence[float] | None) -> None:
         self._voice, self._fps = voice, fps
         self._style = torch.zeros(1, STYLES) if style is None else torch.tensor([list(style)]).float()
         if self._style.shape != (1, STYLES):
             raise UserError(f"a style is {STYLES} numbers, not {list(style or ())}")
-        self._hearing, self._gate = Hearing(voice.mean, voice.deviation), Gate(AROUND)
-        self._told = Told()
+        self._mel, self._gate = MelStream(voice.mean, voice.deviation), Gate(AROUND)
+        self._codes = CodeStream()
         self._free = FreeMotion(voice.free, seed)
         self._tails = voice.speech.start()
         self._odd = torch.zeros(0, BANDS)  # columns that have not become steps
@@ -158,22 +158,22 @@ class VoiceStream:
         self._samples, self._given = 0, 0
 
     def feed(self, samples: Array) -> Performance:
-        """The frames that are known once these samples (n,), mono at 16 kHz in [-1, 1], have been heard."""
+        """The frames that are known after hearing these samples (n,), mono at 16 kHz in [-1, 1]."""
         self._samples += len(samples)
         self._hear(samples)
         return self._frames(None)
 
     def finish(self) -> Performance:
-        """The frames that were waiting for sound to come: silence follows. All that begin within the sound."""
+        """The remaining frames that begin within the sound, as if silence followed."""
         end = -(-self._samples * self._fps.numerator // (SOUND_RATE * self._fps.denominator))
         self._hear(np.zeros(SOUND_RATE // 2, np.float32))
         return self._frames(end)
 
     @torch.no_grad()
     def _hear(self, samples: Array) -> None:
-        columns, loud = self._hearing.feed(samples)
+        columns, loud = self._mel.feed(samples)
         self._gate.feed(samples)
-        self._told.feed(samples)
+        self._codes.feed(samples)
         columns = torch.cat([self._odd, columns])
         self._count_loudness(loud)
         steps = len(columns) // 2
@@ -181,7 +181,7 @@ class VoiceStream:
         self._odd = columns[2 * steps :]
         if not steps:
             return
-        heard = torch.cat([columns[: 2 * steps].reshape(steps, 2 * BANDS), self._told.steps(steps)], dim=1)
+        heard = torch.cat([columns[: 2 * steps].reshape(steps, 2 * BANDS), self._codes.steps(steps)], dim=1)
         found, self._tails = self._voice.speech.step(heard[None], self._style, self._tails)
         loudest = self._loud.unfold(0, 2 * AROUND + 2, 2)[:steps].amax(1)
         self._loud = self._loud[2 * steps :]
@@ -197,7 +197,7 @@ class VoiceStream:
         self._loudness += [loudness_of(value) for value in parts.mean(1).tolist()]
 
     def _frames(self, end: int | None) -> Performance:
-        """Those that are known by now, before number `end`."""
+        """The frames that are known by now, before number `end`."""
         last = self._first + len(self._known) - 1  # the last step that is known
         known = int(last * self._fps / RATE) + 1 if last >= 0 else 0
         count = max((known if end is None else min(known, end)) - self._given, 0)
@@ -214,12 +214,12 @@ class VoiceStream:
 
 
 def loudness_of(power: float) -> float:
-    """Mean log power as what the free part is told: 0 in silence, 1 for a loud voice."""
+    """Mean log power as the loudness that the free part takes: 0 for silence, 1 for a loud voice."""
     return min(max((power + 10.0) / 8.0, 0.0), 1.0)
 
 
 def performance_of(moved: Tensor, channels: Array, closed: Array) -> Performance:
-    """N frames of the speech network's outputs (N,28), the free part's channels (N,8) and how far lids are closed."""
+    """N frames from the speech network's outputs (N,28), the free part's channels (N,8) and lid closure (N,)."""
     count = len(moved)
     assert channels.shape == (count, CHANNELS)
     free = torch.from_numpy(channels)
@@ -232,9 +232,9 @@ def performance_of(moved: Tensor, channels: Array, closed: Array) -> Performance
 
 
 def style_of(openings: Array) -> tuple[float, float, float]:
-    """How somebody speaks, from the lips' opening (n,) at 25 frames a second, as change from closed.
+    """The style of a speaker, from the lips' opening (n,) at 25 frames per second, as change from closed.
 
-    Spread, mean and liveliness of the opening, each 0 for the usual speaker and within ±2 standard deviations.
+    Spread, mean and liveliness of the opening, each in standard deviations from the mean speaker, within ±2.
     """
     spread, mean = float(np.std(openings)), float(np.mean(openings))
     lively = float(np.abs(np.diff(openings)).mean())

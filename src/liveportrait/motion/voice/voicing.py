@@ -1,7 +1,7 @@
-"""How much of a sound has a pitch, by which a voice is told from noise of any colour.
+"""Measures how much of a sound has a pitch, to distinguish a voice from noise of any colour.
 
-The spectrum of a moment is flattened, so that neither a colour nor a level counts; what repeats itself at the pitch of
-a voice then stands out of the autocorrelation.
+The short-time spectrum is flattened, so that neither colour nor level matters; a signal that repeats at the pitch of a
+voice then stands out in the autocorrelation.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from liveportrait.types import Array
 
 SPAN, FFT = 640, 2048  # samples: two periods of the lowest voice
 LAGS = slice(SOUND_RATE // 400, SOUND_RATE // 70 + 1)  # samples: voices of 70 to 400 Hz
-HIGHEST = 4000.0  # Hz: above it harmonics are lost in breath
-SMOOTH = 600.0  # Hz, over which the spectrum is made flat
+HIGHEST = 4000.0  # Hz: above this, harmonics are lost in breath noise
+SMOOTH = 600.0  # Hz, width over which the spectrum is flattened
 MEAN_OF = 5  # columns
-NOISE, VOICE = 0.28, 0.34  # mean periodicity of what is surely noise, and surely a voice
-STAYS = 150  # columns that the gate stays open after a voice: pauses and breaths are the network's to judge
+NOISE, VOICE = 0.28, 0.34  # mean periodicity up to which it is surely noise, and from which surely a voice
+STAYS = 150  # columns that the gate stays open after a voice: pauses and breaths are left to the network
 
 
 class Voicing:
-    """Measures the columns that `Hearing` makes of a sound in pieces, each by what was heard up to its end."""
+    """Measures the columns that `MelStream` makes of a sound in pieces, each from the sound up to its end."""
 
     def __init__(self) -> None:
         self._rest = torch.zeros(BEFORE + SPAN - WINDOW)
@@ -41,15 +41,15 @@ class Voicing:
 
 
 class Gate:
-    """Shuts where nothing around a moment has a pitch, so that noise does not open a mouth."""
+    """Closes while no sound nearby in time has a pitch, so that noise does not open the mouth."""
 
     def __init__(self, ahead: int) -> None:
-        """`ahead`: columns that are heard before a moment is judged. A step is two columns."""
+        """`ahead`: columns of look-ahead. A step is two columns."""
         self._counts, self._voicing = STAYS + ahead + 2, Voicing()
         self._columns = torch.zeros(STAYS + ahead + MEAN_OF - 1)
 
     def feed(self, samples: Array) -> None:
-        """Hear these samples (n,), mono at 16 kHz."""
+        """Add samples (n,), mono at 16 kHz."""
         self._columns = torch.cat([self._columns, self._voicing.feed(samples)])
 
     def steps(self, count: int) -> Tensor:
@@ -61,7 +61,7 @@ class Gate:
 
 
 def periodicity(frames: Tensor) -> Tensor:
-    """Of windows of sound (n,640): the highest normalised autocorrelation (n,) at the pitch of a voice."""
+    """Maximum normalised autocorrelation (n,) at the pitch of a voice, of windows of sound (n,640)."""
     width, heard = int(SMOOTH / SOUND_RATE * FFT) | 1, int(HIGHEST / SOUND_RATE * FFT)
     sound = power(frames, FFT)[:, None, : heard + width // 2]
     level = torch.nn.functional.avg_pool1d(sound, width, 1, width // 2, count_include_pad=False)
@@ -73,6 +73,6 @@ def periodicity(frames: Tensor) -> Tensor:
 
 @cache
 def _overlap() -> Tensor:
-    """What the window alone leaves of the autocorrelation at each lag."""
+    """The normalised autocorrelation of the window itself at each lag."""
     alike = torch.fft.irfft(power(torch.ones(1, SPAN), FFT)[0], FFT)
     return alike[LAGS] / alike[0]

@@ -1,1 +1,1 @@
-"""V, which moves a face by a voice: speech to lips, the free part to head, eyes and brows, and a scorer of both."""
+"""The networks of V, which drives a face by a voice: the listener, the speech network, and the sync scorer."""

@@ -1,4 +1,4 @@
-"""Convolutions over time that know the past alone, and go on where they stopped."""
+"""Causal convolutions over time that can be run as a stream."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Tails = tuple[Tensor, ...]  # what each convolution has to remember, (B,r,C)
+Tails = tuple[Tensor, ...]  # the past input that each convolution needs, (B,r,C)
 
 
 class TimeConv(nn.Conv1d):
-    """A convolution over time as one product: for the few steps that a stream brings it is ten times as quick."""
+    """A convolution over time as one matrix product, ten times as fast for the few steps of a stream."""
 
     def forward(self, signal: Tensor) -> Tensor:
         """(B,T,C) to (B,T',C')."""
@@ -20,18 +20,18 @@ class TimeConv(nn.Conv1d):
 
 
 class CausalConv(TimeConv):
-    """A convolution whose output at a time depends on that time and those before it."""
+    """A convolution whose output depends only on the current and earlier steps."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, dilation=dilation)
         self.reach = (kernel - 1) * dilation
 
     def start(self, batch: int) -> Tensor:
-        """The tail (B,reach,C) of silence before the beginning."""
+        """The tail (B,reach,C) of silence before the start."""
         return self.weight.new_zeros(batch, self.reach, self.in_channels)
 
     def step(self, signal: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """Output (B,T,C') for a signal (B,T,C) that follows a tail, and the tail of what comes next."""
+        """Output (B,T,C') for a signal (B,T,C) that follows a tail, and the tail for the next one."""
         known = torch.cat([tail, signal], dim=1)
         return self(known), known[:, known.shape[1] - self.reach :]
 
@@ -50,8 +50,8 @@ class GatedBlock(nn.Module):
         nn.init.zeros_(self.style.bias)
 
     def step(self, hidden: Tensor, style: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """The next (B,T,W), and the tail."""
-        # Each moment is normalised by itself: statistics over time would look ahead.
+        """The next outputs (B,T,W), and the tail."""
+        # Each step is normalised by itself: statistics over time would look ahead.
         normed = self.norm(hidden.flatten(0, 1)).view_as(hidden)
         signal, tail = self.conv.step(normed, tail)
         scale, shift = self.style(style)[:, None].chunk(2, dim=2)

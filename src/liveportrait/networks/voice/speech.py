@@ -1,10 +1,10 @@
-"""The networks of V: a listener, which knows what is said, and the speech network, sound to lips, jaw and chin.
+"""The networks of V: a listener, which recognises speech sounds, and the speech network, sound to lips, jaw and chin.
 
-The listener is the beginning of Whisper: the two convolutions and the first layer of the encoder of whisper-tiny.en
-(Radford et al. 2022), unchanged but for how far the layer looks, and a projection to 128 numbers.
+The listener is the start of Whisper: the two convolutions and the first layer of the encoder of whisper-tiny.en
+(Radford et al. 2022), unchanged except for the layer's attention span, and a projection to 128 numbers.
 
-The speech network is causal. What it says at a moment is about the moment `DELAY` steps before: that much of the sound
-it has heard beyond it, because lips take their places before they are heard.
+The speech network is causal. Its output is for the step `DELAY` steps earlier, so that it looks ahead by that much:
+lips move before they are heard.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from liveportrait.networks.voice.causal import CausalConv, GatedBlock, Tails, TimeConv
 
-RATE = 50  # steps a second
-BANDS = 64  # of the log-mel spectrum, of which a step holds two columns
-LISTENED_BANDS = 80  # of the log-mel spectrum, 100 columns a second
-CODES = 128  # numbers a step, 50 steps a second
+RATE = 50  # steps per second
+BANDS = 64  # of the log-mel spectrum; a step has two columns of it
+LISTENED_BANDS = 80  # of the listener's log-mel spectrum, 100 columns per second
+CODES = 128  # per step
 WIDTH, HEADS, INNER = 384, 6, 1536
-PAST, AHEAD = 100, 4  # steps that a moment attends to, before it and beyond it
-PAGE = 400  # steps after which positions are counted anew
-AROUND = 5  # columns that a step is made of: its own, the next, and what the convolutions see beside them
-INPUTS = 2 * BANDS + CODES  # numbers of a step
+PAST, AHEAD = 100, 4  # earlier and later steps that a step attends to
+PAGE = 400  # steps after which position numbers restart
+AROUND = 5  # columns that a step depends on: its two, and what the convolutions see next to them
+INPUTS = 2 * BANDS + CODES  # per step
 DELAY = 8  # steps of look-ahead: 160 ms; the columns of the last step reach 27.5 ms beyond it
 STYLES = 3  # numbers of a style, see `motion.voice.style`
 # Blendshapes of jaw and mouth, by number: all from jawForward to mouthUpperUpRight.
@@ -37,17 +37,15 @@ OUTPUTS = 1 + len(SPEECH_SCORES)
 
 
 class Attended(NamedTuple):
-    """What a stream keeps of the sounds that steps to come attend to."""
+    """The state of a stream: the sounds that later steps attend to."""
 
     number: int  # of the next step whose code is not known
-    sounds: Tensor  # (100 + 4 at most,384): those before that step, and from it on
-    made: (
-        Tensor  # (m,768) keys and values of the first of these, m = 0 where none are made on the step's page
-    )
+    sounds: Tensor  # (100 + 4 at most,384): before and from that step
+    made: Tensor  # (m,768) keys and values of the first of these; m = 0 if there are none on the step's page
 
 
 class Listener(nn.Module):
-    """Columns of a log-mel spectrum to codes."""
+    """Turns columns of a log-mel spectrum into codes."""
 
     positions: Tensor  # (504,384)
 
@@ -65,18 +63,18 @@ class Listener(nn.Module):
         self.register_buffer("positions", _waves(PAST + PAGE + AHEAD), persistent=False)
 
     def sounds(self, columns: Tensor) -> Tensor:
-        """Columns (n,80) to what the layer attends to (m,384), m = (n - 3) // 2: the first is of columns 0 to 4."""
+        """The layer's inputs (m,384) from columns (n,80), m = (n - 3) // 2; the first is of columns 0 to 4."""
         return F.gelu(self.second(F.gelu(self.first(columns[None]))))[0]
 
     def start(self) -> Attended:
-        """What is kept before the first sound."""
+        """The state before the first sound."""
         return Attended(0, self.positions[:0], self.positions.new_zeros(0, 2 * WIDTH))
 
     def step(self, sounds: Tensor, kept: Attended) -> tuple[Tensor, Attended]:
-        """Codes (n,128) of the steps that are known once these sounds (m,384) have come, and what is kept.
+        """Codes (n,128) of the steps that are known after these sounds (m,384), and the new state.
 
-        A step is known when four later sounds are. Positions depend on a step's number alone, so it does not matter
-        how a sound was cut.
+        A step is known once four later sounds are. Positions depend only on a step's number, so the result does not
+        depend on how a sound is split.
         """
         weights, biases = self.attended.weight, self.attended.bias
         number, known, made = kept.number, torch.cat([kept.sounds, sounds]), kept.made
@@ -112,7 +110,7 @@ class Listener(nn.Module):
 
 
 def _waves(count: int) -> Tensor:
-    """Positions (count,384) as Whisper has them: sines and cosines of 192 frequencies."""
+    """Whisper's position embeddings (count,384): sines and cosines of 192 frequencies."""
     half = WIDTH // 2
     frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half))
     angles = torch.arange(count)[:, None] * frequencies
@@ -130,7 +128,7 @@ class SpeechSizes:
 
 
 class SpeechNetwork(nn.Module):
-    """Speech to the opening of the lips and the blendshapes of jaw and mouth, as changes from a face at rest."""
+    """Predicts the opening of the lips and the blendshapes of jaw and mouth, as changes from rest, from speech."""
 
     def __init__(self, sizes: SpeechSizes) -> None:
         super().__init__()
@@ -148,16 +146,16 @@ class SpeechNetwork(nn.Module):
         return (cast(GatedBlock, block) for block in self.blocks)
 
     def start(self, batch: int = 1) -> Tails:
-        """What is remembered before the first sound."""
+        """The state before the first sound."""
         return (self.into.start(batch), *(block.conv.start(batch) for block in self._gated()))
 
     def step(self, sound: Tensor, style: Tensor, tails: Tails) -> tuple[Tensor, Tails]:
-        """Output (B,T,1+27) for steps (B,T,256) of unit variance and styles (B,3), and what is remembered.
+        """Outputs (B,T,1+27) for steps (B,T,256) of unit variance and styles (B,3), and the new state.
 
         A step is two log-mel columns and the listener's codes.
 
-        Output number i is of step i − DELAY: first the opening of the lips (ratio of height to width, change from
-        closed), then the scores of `SPEECH_SCORES` (change from rest).
+        Output i is for step i − DELAY: first the opening of the lips (height over width, change from closed), then the
+        scores of `SPEECH_SCORES` (change from rest).
         """
         hidden, first = self.into.step(sound, tails[0])
         kept = [first]
@@ -167,7 +165,7 @@ class SpeechNetwork(nn.Module):
         return self.head(hidden), tuple(kept)
 
     def forward(self, sound: Tensor, style: Tensor) -> Tensor:
-        """Output (B,T,1+27) at the very steps of a whole sound (B,T,256); it is followed by silence."""
+        """Outputs (B,T,1+27) for the steps of an entire sound (B,T,256), without delay; silence is assumed after it."""
         after = sound[:, -1:].expand(-1, DELAY, -1)
         found, _ = self.step(torch.cat([sound, after], dim=1), style, self.start(len(sound)))
         return found[:, DELAY:]

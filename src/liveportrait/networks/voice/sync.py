@@ -1,4 +1,4 @@
-"""The sync scorer: how well a piece of sound and a piece of moving lips belong together."""
+"""The sync scorer: how well a window of sound and a window of lip motion match."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from liveportrait.networks.voice.speech import BANDS, OUTPUTS
 
-WINDOW = 10  # frames of 25 a second: 0.4 s
-SOUND_STEPS = 20  # of 50 a second, in the same time
+WINDOW = 10  # frames at 25 per second: 0.4 s
+SOUND_STEPS = 20  # at 50 per second, in the same time
 WIDTH, CODE = 96, 64
 
 
 class SyncScorer(nn.Module):
-    """Two encoders whose codes are alike where sound and lips are of one moment."""
+    """Two encoders whose codes are similar if sound and lips are from the same moment."""
 
     def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
@@ -25,8 +25,8 @@ class SyncScorer(nn.Module):
     def codes(self, sound: Tensor, lips: Tensor) -> tuple[Tensor, Tensor]:
         """Unit codes (B,64) and (B',64) of sounds (B,20,128) and of lips (B',10,28).
 
-        Lips are the speech network's outputs, in units of their deviation, less the window's mean: how far a mouth is
-        open on average says nothing of the moment.
+        Lips are the speech network's outputs, in units of their deviation. The window's mean is subtracted, as the
+        average opening of a mouth says nothing about timing.
         """
         moved = lips - lips.mean(1, keepdim=True)
         return (

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from liveportrait.data.speech import SpeechClip
 from liveportrait.face.canonical import BROW_INNER_UP, BROWS_DOWN, BROWS_OUTER_UP, EYE_BLINK
 from liveportrait.motion.lifting import label_turns
-from liveportrait.motion.voice.features import Hearing
+from liveportrait.motion.voice.features import MelStream
 from liveportrait.motion.voice.free import (
     BLINK_AFTER,
     BLINK_BEFORE,
     BLINK_RATE,
     CHANNELS,
     HAZARD_EDGES,
-    HEARD_LATE,
+    LOUDNESS_DELAY,
     ORDER,
     FreeNumbers,
 )
@@ -56,7 +56,7 @@ def free_channels(clip: SpeechClip) -> NDArray[np.float64]:
 
 def loudness(clip: SpeechClip, mean: Array, deviation: Array) -> NDArray[np.float64]:
     """Loudness (n,) of each step, at 12.5 Hz."""
-    _, power = Hearing(mean, deviation).feed(clip.sound)
+    _, power = MelStream(mean, deviation).feed(clip.sound)
     steps = len(power) // LOUDNESS_COLUMNS
     return np.array(
         [loudness_of(v) for v in power[: steps * LOUDNESS_COLUMNS].view(steps, -1).mean(1).tolist()]
@@ -73,7 +73,7 @@ def fit_free(clips: Sequence[SpeechClip], mean: Array, deviation: Array, seed: i
             steps = channels[phase::STRIDE]
             for step in range(ORDER, min(len(steps), len(loud))):
                 past = steps[step - ORDER : step][::-1].ravel()
-                known.append(np.append(past, loud[max(step - HEARD_LATE, 0)]))
+                known.append(np.append(past, loud[max(step - LOUDNESS_DELAY, 0)]))
                 following.append(steps[step])
     inputs, outputs = np.array(known), np.array(following)
     scale = inputs.std(0) + 1e-6
