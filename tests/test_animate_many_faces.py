@@ -1,4 +1,4 @@
-"""Several faces in one photo or video, each with a driver of its own."""
+"""Several faces in one photo or video, each with its own driver."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_each_face_of_a_photo_follows_its_own_driver(animator, tmp_path):
         assert np.abs(alone - photo)[middle].mean() > 0.5 and max(others) == 0
 
 
-def test_who_is_moved_by_whom_survives_a_cut(animator, tmp_path):
+def test_assignment_survives_a_cut(animator, tmp_path):
     one, two, three = people()
     first, second = in_a_row(one, two, three), in_a_row(three, one, two)
     path = write_video(tmp_path / "crowd.mp4", [first] * SCENE + [second] * (FRAMES - SCENE))
@@ -134,7 +134,7 @@ def test_only_the_chosen_one_is_followed_and_a_stranger_is_not_taken_for_them(an
     assert (result[:, :150] == frame[:, :150]).all() and (result[:, 260:] != frame[:, 260:]).any()
 
 
-def test_faces_that_do_not_exist_and_drivers_that_do_not_fit(animator, tmp_path):
+def test_missing_faces_and_mismatched_drivers_are_refused(animator, tmp_path):
     photo = in_a_row(*people()[:2])
     driver = motions(2)[0]
     with pytest.raises(UserError, match="face 3, but the source shows 2 faces"):
@@ -146,7 +146,7 @@ def test_faces_that_do_not_exist_and_drivers_that_do_not_fit(animator, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_face_of_six_pixels_is_no_face(animator, tmp_path):
+def test_a_face_of_six_pixels_is_ignored(animator, tmp_path):
     tiny = np.full((200, 200, 3), 127, np.uint8)
     tiny[90:106, 90:106] = cv2.resize(people()[0][:300, :300], (16, 16), interpolation=cv2.INTER_AREA)
     with pytest.raises(UserError, match="no face found in the source: use a picture that shows one, 20 px"):
@@ -175,7 +175,7 @@ def test_a_crop_does_not_paint_over_its_neighbours_head():
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_of_two_heads_that_overlap_the_larger_one_lies_on_top(order):
+def test_the_larger_of_two_overlapping_heads_is_on_top(order):
     """Whatever their numbers; the smaller one is seen where it is not covered."""
     near, far = face_width(200, 200, 120), face_width(300, 170, 60)
     faces = []

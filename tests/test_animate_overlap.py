@@ -1,4 +1,4 @@
-"""The stages of an animation run at once: the same result as in turn, errors told once, nothing left behind."""
+"""The stages of an animation run concurrently: the same result as in sequence, errors raised once, nothing left."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def helper_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(HELPERS)]
 
 
-def test_workers_change_no_byte(animator, engine, driving, tmp_path, monkeypatch):
+def test_the_number_of_workers_does_not_change_the_output(animator, engine, driving, tmp_path, monkeypatch):
     shown = replace(SHOWN, mark=False)  # a signature is never the same twice, nor are x264's bytes always
     report = animator.animate(portrait(), driving, tmp_path / "workers.gif", shown)
     assert report.profile.queues["to be rendered"].depth == 3
@@ -108,7 +108,7 @@ def failing(original, number: int):
         ("encode, last frame", VideoWriter, "write", FRAMES),
     ],
 )
-def test_an_error_in_any_stage_is_told_and_leaves_nothing(
+def test_an_error_in_any_stage_is_raised_and_leaves_nothing(
     animator, driving, tmp_path, monkeypatch, stage, owner, name, number
 ):
     if stage != "render":
@@ -120,7 +120,7 @@ def test_an_error_in_any_stage_is_told_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == [] and helper_threads() == []
 
 
-def test_an_interruption_ends_it(animator, driving, tmp_path):
+def test_an_interrupt_ends_the_rendering(animator, driving, tmp_path):
     def interrupt(step, done, total):
         if step == "animate":
             raise KeyboardInterrupt
@@ -130,7 +130,7 @@ def test_an_interruption_ends_it(animator, driving, tmp_path):
     assert list(tmp_path.iterdir()) == [] and helper_threads() == []
 
 
-def test_a_slow_end_holds_up_the_beginning(animator, tmp_path, monkeypatch):
+def test_a_slow_encoder_holds_back_the_decoder(animator, tmp_path, monkeypatch):
     """However long the video, only so many frames are between decoding and writing."""
     video = write_video(tmp_path / "long.mp4", driving_frames(36))
     read, written, most = [], [], []

@@ -194,7 +194,7 @@ def test_no_face_in_any_frame_is_an_error_and_leaves_nothing(animator, tmp_path)
 
 
 @pytest.mark.parametrize("audio", ["driving", "none"])
-def test_the_sound_of_the_driver_goes_along_unless_unwanted(animator, tmp_path, audio):
+def test_the_drivers_sound_is_kept_unless_unwanted(animator, tmp_path, audio):
     sound = write_sound(tmp_path / "tone.wav", 0.2)
     path = write_video(tmp_path / "loud.mp4", driving_frames(4), sound)
     animator.animate(portrait(), path, tmp_path / "out.mp4", AnimateOptions(audio=audio))
@@ -250,7 +250,7 @@ def test_the_source_pose_is_kept_at_the_first_frame_and_scaled_by_the_multiplier
     assert (absolute - rebased).abs().max() > 1e-4
 
 
-def test_stitching_runs_with_weights_that_bring_it(driving):
+def test_stitching_runs_if_the_weights_have_it(driving):
     networks = bundled_networks(retargeting=True)
     with torch.no_grad():
         networks.stitching.mlp[-1].bias[-1] = 0.25  # moves every keypoint down by a quarter
@@ -288,7 +288,7 @@ def test_large_and_odd_photos_are_reduced_to_even_sides():
     assert limit_size(photo[:101, :77], 1280).shape == (100, 76, 3)
 
 
-def test_the_source_is_what_its_window_shows(animator):
+def test_the_source_crop_matches_its_window(animator):
     view = face_of(session_of(animator)).still
     assert view.crops.shape == (1, 256, 256, 3)
     whole = crop(portrait(), view.placements[0].window, replicate_border=True)

@@ -1,4 +1,4 @@
-"""Regions, locks, reference frames, smoothing, and who is moved by whom: on motions and small pictures."""
+"""Regions, locks, reference frames, smoothing, and assignment of drivers, on motions and small pictures."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def turning(count: int) -> Motion:
     )
 
 
-def test_smoothing_lowers_the_jitter_and_delays_nothing():
+def test_smoothing_lowers_jitter_without_delay():
     trembling = turning(60)
     figures = [jitter(crop_points(smooth_motion(trembling, s, Fraction(25)))) for s in (0.0, 0.3, 1.0)]
     assert figures[1] < 0.8 * figures[0] and figures[2] < 0.4 * figures[0]
@@ -97,7 +97,7 @@ def test_smoothing_lowers_the_jitter_and_delays_nothing():
     assert behind > 3 * offline
 
 
-def test_a_stream_is_smoothed_as_the_whole_is():
+def test_streamed_smoothing_equals_smoothing_of_the_whole():
     whole = motion(50)
     smoother, parts = MotionSmoother(0.4, Fraction(25)), []
     for start in range(0, 50, 4):
@@ -117,7 +117,7 @@ def test_nothing_is_smoothed_across_a_cut():
         torch.testing.assert_close(one, other)
 
 
-def test_the_time_constant_is_what_it_says():
+def test_smoothing_has_the_stated_time_constant():
     single = torch.zeros(81, 1)
     single[40] = 1
     smoother = StreamSmoother(observation_variance(4.0), lag=len(single))
@@ -137,7 +137,7 @@ def test_a_smooth_path_keeps_slow_movement_and_both_ends():
     assert np.abs(smooth_path(swing, 0.03)[80:120]).max() == pytest.approx(0.5, abs=0.01)
 
 
-def test_jitter_is_the_noise_that_it_measures():
+def test_jitter_measures_the_standard_deviation_of_noise():
     noise = 0.7 * torch.randn(4000, 3, 2, generator=torch.Generator().manual_seed(0))
     moving = noise + torch.arange(4000.0)[:, None, None]
     assert jitter(moving) == pytest.approx(0.7, rel=0.03)
@@ -229,7 +229,7 @@ def test_the_most_neutral_frame_is_found(session, track):
         track(session, video, 40)
 
 
-def test_crops_that_hide_the_face_know_no_neutral_frame(session):
+def test_crops_without_a_face_have_no_neutral_frame(session):
     """With fewer than half of the faces found the rest is left to M, which tells the motion of any frame."""
     video = FrameArrays(driving_frames(5, faceless=(0, 2, 4)))
     with pytest.raises(UserError, match="leave out --reference auto"):

@@ -1,4 +1,4 @@
-"""Reading ahead, working side by side and writing behind: order, bounds, errors, and nothing left running."""
+"""Reading ahead, working in parallel and writing behind: order, bounds, errors, and nothing left running."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_items_come_in_order_and_at_most_depth_ahead():
     assert seen == list(range(50)) and helper_threads() == []
 
 
-def test_an_error_of_the_source_comes_out_after_the_items_before_it():
+def test_a_source_error_is_raised_after_the_items_before_it():
     def items():
         yield 1
         yield 2
@@ -65,7 +65,7 @@ def test_leaving_early_ends_the_reader_before_the_source_is_closed():
     assert closed_while_running == [False]
 
 
-def test_work_is_finished_in_order_before_the_block_is_left():
+def test_writes_finish_in_order_before_the_block_ends():
     done = []
 
     def slow(item):
@@ -79,7 +79,7 @@ def test_work_is_finished_in_order_before_the_block_is_left():
     assert done == list(range(20)) and helper_threads() == []
 
 
-def test_an_error_of_the_work_reaches_the_caller():
+def test_a_write_error_reaches_the_caller():
     def fail(item):
         raise OSError(f"item {item}")
 
@@ -99,7 +99,7 @@ def test_an_error_of_the_last_item_is_not_lost():
             submit(index)
 
 
-def test_workers_work_at_once_and_results_keep_their_order():
+def test_workers_run_in_parallel_and_results_keep_their_order():
     both = threading.Barrier(2, timeout=30)
     taken, seen = [], []
 
@@ -119,7 +119,7 @@ def test_workers_work_at_once_and_results_keep_their_order():
     assert seen == [-index for index in range(20)] and helper_threads() == []
 
 
-def test_an_error_in_a_worker_comes_out_in_its_turn():
+def test_a_workers_error_is_raised_in_order():
     entered, seen = [], []
 
     def work(item):
@@ -136,7 +136,7 @@ def test_an_error_in_a_worker_comes_out_in_its_turn():
     assert seen == [0, 1, 2] and 1 <= len(entered) <= 3 and helper_threads() == []
 
 
-def test_gauges_tell_who_waits():
+def test_gauges_show_which_stage_waits():
     behind, ahead = Gauge(2), Gauge(3)
     with write_behind(lambda item: time.sleep(0.01), 2, behind) as submit:
         for index in range(10):
@@ -148,5 +148,5 @@ def test_gauges_tell_who_waits():
     assert ahead.seen == 11 and ahead.total / ahead.seen > 1.5
 
 
-def test_batches_keep_what_is_left_over():
+def test_the_last_batch_may_be_shorter():
     assert list(batches(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]

@@ -1,4 +1,4 @@
-"""Videos as sources: followed through cuts, gliding crops, untouched outside the faces."""
+"""Videos as sources: tracked through cuts, gliding crops, unchanged outside the faces."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def pictures(folder: Path) -> list[np.ndarray]:
     return [load_image(path) for path in sorted(folder.iterdir())]
 
 
-def test_only_the_face_changes_and_frames_without_one_go_through(animator, video, source, tmp_path):
+def test_only_the_face_changes_and_frames_without_one_are_unchanged(animator, video, source, tmp_path):
     report = animator.animate(video, talking(FRAMES + 5), tmp_path / "out")
     result, frames = pictures(report.out), list(VideoReader(video))
     assert report.frames == len(result) == FRAMES and report.fps == FPS
@@ -98,7 +98,7 @@ def test_only_the_face_changes_and_frames_without_one_go_through(animator, video
     assert min(changes) > 0.05  # what rests is the source, bit for bit
 
 
-def test_crops_glide_where_the_camera_trembles_and_start_anew_at_a_cut(source):
+def test_crops_glide_under_camera_shake_and_restart_at_cuts(source):
     crop, keypoints = source.jitter
     assert crop.before > 0.5 and crop.after < 0.2 * crop.before
     assert keypoints.before > 0
@@ -108,13 +108,13 @@ def test_crops_glide_where_the_camera_trembles_and_start_anew_at_a_cut(source):
     assert sides[CUT] > 1.2 * sides[CUT - 1]
 
 
-def test_one_identity_is_told_for_the_whole_video(source):
+def test_identity_is_constant_over_the_video(source):
     motion = source.faces[0].motion
     assert len(motion.scale) == FRAMES - len(FACELESS)
     torch.testing.assert_close(motion.canonical, motion.canonical[:1].expand_as(motion.canonical))
 
 
-def test_the_shorter_one_ends_the_result_and_the_sources_clock_rules(animator, video, tmp_path):
+def test_the_shortest_input_ends_the_result_at_the_sources_rate(animator, video, tmp_path):
     """A driver of twice the rate plays twice as many frames in the same time."""
     report = animator.animate(video, talking(13, 2 * FPS), tmp_path / "out.mp4")
     assert report.frames == 7 and report.fps == FPS
@@ -125,7 +125,7 @@ def test_the_shorter_one_ends_the_result_and_the_sources_clock_rules(animator, v
     ("audio", "drivers_sound", "expected"),
     [("driving", False, True), ("source", False, True), ("none", True, False)],
 )
-def test_the_sound_of_the_source_is_there_where_the_driver_has_none(
+def test_the_sources_sound_is_used_if_the_driver_has_none(
     animator, video, tmp_path, audio, drivers_sound, expected
 ):
     sound = write_sound(tmp_path / "tone.wav", 0.2) if drivers_sound else None
@@ -211,7 +211,7 @@ def driver_of(folder: Path) -> Path:
     return write_video(folder / "driver.mp4", driving_frames(6))
 
 
-def test_a_cut_is_told_from_a_moving_camera():
+def test_cuts_are_distinguished_from_camera_movement():
     is_cut = CutFinder()
     found = [number for number, frame in enumerate(source_frames(12, 7)) if is_cut(frame)]
     assert found == [7]
@@ -223,7 +223,7 @@ def test_stretches_end_at_cuts_and_long_gaps():
     assert stretches(found, cuts=[5], bridged=2) == [range(1, 5), range(5, 7), range(10, 11)]
 
 
-def test_a_crop_keeps_to_a_face_that_jumps():
+def test_a_crop_stays_with_a_face_that_jumps():
     """However smooth, the path may not leave the face by more than 0.12 of its side."""
     squares = [Square(np.array([100.0 if index < 20 else 160.0, 100.0]), 50.0, 0.0) for index in range(40)]
     path = gliding([None, *squares, None], (), Fraction(25))
@@ -235,7 +235,7 @@ def test_a_crop_keeps_to_a_face_that_jumps():
 @pytest.mark.parametrize(
     "ratio", [Fraction(1), Fraction(2), Fraction(1, 2), Fraction(30, 25), Fraction(25, 30)]
 )
-def test_a_driver_is_laid_on_the_results_clock(ratio):
+def test_a_driver_is_resampled_to_the_results_rate(ratio):
     def play():
         for start in range(0, 23, 4):
             yield numbered(range(start, min(start + 4, 23)))

@@ -43,7 +43,7 @@ def frames_of(path: Path) -> np.ndarray:
         return np.stack(list(reader)).astype(int)
 
 
-def test_a_photo_is_edited_in_its_window_alone(animator, tmp_path):
+def test_a_photo_is_edited_only_in_its_window(animator, tmp_path):
     source = np.pad(portrait(), ((0, 0), (0, 200), (0, 0)), constant_values=90)
     report = animator.edit(source, tmp_path / "out.png", EditOptions(smile=-0.3, eyebrow=1.0))
     picture = load_image(tmp_path / "out.png")
@@ -89,7 +89,7 @@ def test_without_pasting_back_the_crop_is_written(animator, tmp_path):
     assert height == width >= 256
 
 
-def test_a_taken_name_is_refused_and_left_alone(animator, tmp_path):
+def test_an_existing_file_is_refused_and_left_alone(animator, tmp_path):
     taken = tmp_path / "out.png"
     taken.write_bytes(b"mine")
     with pytest.raises(UserError, match="exists already"):

@@ -103,7 +103,7 @@ def test_a_read_only_folder_is_one_sentence(name, inputs, disk, capsys, monkeypa
     assert contents(disk) == []
 
 
-def test_a_batch_on_a_full_disk_tells_each_job(inputs, disk, capsys, monkeypatch):
+def test_a_batch_on_a_full_disk_reports_each_job(inputs, disk, capsys, monkeypatch):
     monkeypatch.chdir(inputs)
     (disk / "other").write_bytes(bytes(1024 * KIB - 4096))
     assert main(["batch", "jobs.csv", "--out", str(disk / "results")]) == 1
@@ -112,7 +112,7 @@ def test_a_batch_on_a_full_disk_tells_each_job(inputs, disk, capsys, monkeypatch
     assert contents(disk) == ["other", "results/batch.jsonl"]
 
 
-def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(disk):
+def test_a_full_disk_keeps_the_previous_checkpoint(disk):
     state = TrainingState({"small": torch.nn.Linear(8, 8)}, {}, {})
     state.save(disk / "phase.safetensors", {})
     before = (disk / "phase.safetensors").read_bytes()
@@ -126,7 +126,7 @@ def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(disk):
         state.save(disk / "phase.safetensors", {})
 
 
-def test_an_upload_that_finds_no_room_is_not_kept(inputs, disk, tmp_path):
+def test_an_upload_to_a_full_disk_is_not_kept(inputs, disk, tmp_path):
     store = JobStore(tmp_path / "jobs.sqlite3")
     uploads = Uploads(disk / "uploads", store, Limits())
     with pytest.raises(DiskFull, match="is full"):
@@ -173,11 +173,11 @@ def test_other_words_for_too_little_memory(error):
 
 
 @pytest.mark.parametrize("act", ["safetensors", "file"])
-def test_libraries_without_room(act, disk):
+def test_libraries_on_a_full_disk(act, disk):
     assert isinstance(user_error(refused(act, disk)), DiskFull)
 
 
-def test_what_led_to_an_error_tells_what_it_is_about(tmp_path):
+def test_the_cause_of_an_error_is_reported(tmp_path):
     told = UserError("out.mp4 cannot be written")
     assert user_error(told) is told and user_error(ValueError("a bug")) is None
     told.__cause__ = OSError(errno.ENOMEM, "Cannot allocate memory")

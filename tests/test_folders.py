@@ -1,4 +1,4 @@
-"""What killed processes leave is swept by the next one that writes there, and nothing else is."""
+"""Files that killed processes leave are swept by the next one that writes there, and nothing else is."""
 
 import os
 import re
@@ -49,7 +49,7 @@ def test_the_next_output_sweeps_what_a_killed_process_left(tmp_path, suffix):
     assert os.listdir(tmp_path) == ["out.txt"]
 
 
-def test_what_is_being_written_stays(tmp_path):
+def test_files_being_written_are_not_swept(tmp_path):
     with output_folder(tmp_path / "frames") as folder, output_file(tmp_path / "out.gif") as file:
         with unfinished(file.with_suffix(".mkv")) as copy:
             for path in (folder / "000.png", file, copy):
@@ -80,7 +80,7 @@ def test_the_half_written_copy_beside_a_file_goes_with_it(tmp_path):
         None,  # unknown, as older versions left things
     ],
 )
-def test_what_another_machine_left_is_swept_after_a_day(tmp_path, machine):
+def test_files_of_another_machine_are_swept_after_a_day(tmp_path, machine):
     left = leave_behind(tmp_path)
     lock = next(path for path in left if path.suffix == ".lock")
     if machine:
@@ -107,7 +107,7 @@ def test_a_container_that_comes_back_and_a_machine_that_starts_again_sweep_their
     assert not os.listdir(tmp_path)
 
 
-def test_a_day_is_not_enough_for_what_another_machine_still_holds(tmp_path, monkeypatch):
+def test_files_that_another_machine_still_writes_are_kept_after_a_day(tmp_path, monkeypatch):
     with unfinished_beside(tmp_path / "out.txt") as file:
         file.write_text("half")
         aged(set(tmp_path.iterdir()), STALE_AFTER_S + 60)

@@ -1,4 +1,4 @@
-"""What a driver's camera does is not what the driver does: pans, zooms and cuts, to a file and live."""
+"""Camera movement of drivers is taken out: pans, zooms and cuts, to a file and live."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def moved(motion: Motion) -> tuple[np.ndarray, np.ndarray]:
     return place.numpy(), (motion.scale / motion.scale[:1])[:, 0].numpy()
 
 
-def test_a_bound_changes_nothing_within_half_of_it_and_is_never_passed():
+def test_bounds_change_nothing_up_to_half_and_are_never_exceeded():
     value = torch.linspace(0, 5, 501)
     result = bounded(value, 1.0)
     torch.testing.assert_close(result[:51], value[:51])
@@ -103,7 +103,7 @@ def heads(angles: torch.Tensor, neck: torch.Tensor, growth: torch.Tensor) -> Mot
     return Motion(rotation, translation, 0.4 * growth[:, None], points, points)
 
 
-def test_turning_heads_are_not_held_back_and_bodies_that_go_away_are():
+def test_turning_heads_are_free_and_moving_bodies_are_bounded():
     angles, still = torch.tensor([0.0, 50.0, -50.0]), torch.zeros(3, 2)
     turning = heads(angles, still, torch.ones(3))
     assert (
@@ -120,7 +120,7 @@ def test_turning_heads_are_not_held_back_and_bodies_that_go_away_are():
     assert neck[0] - kept.translation[0, 0] == pytest.approx(PLACE, abs=0.005)
 
 
-def test_a_lazy_path_rests_while_the_face_sways_and_goes_along_where_it_moves_on():
+def test_a_lazy_path_ignores_swaying_and_follows_lasting_movement():
     seconds = np.arange(200) / 25
     sway = np.stack([10 * np.sin(2 * seconds), 8 * np.sin(5 * seconds), np.full(200, np.log(100.0))], 1)
     assert np.ptp(glided(sway, FPS, LAZY), axis=0).max() < 1e-6
@@ -157,7 +157,7 @@ def test_without_a_camera_that_moves_nothing_changes(session):
 
 
 @pytest.mark.parametrize("which", ["compact", "base"])
-def test_at_a_cut_place_size_and_expression_start_anew(which, session):
+def test_position_size_and_expression_restart_at_a_cut(which, session):
     if which == "base":
         session = Session(Engine(small_networks()), session.analyzer, 4)
     cutting = driver(session, cut(8))
@@ -213,7 +213,7 @@ def test_a_fast_camera_is_no_cut_and_another_face_is(animator):
     assert tracker(shown(1, 320, 110)[:, ::-1].copy()) and tracker.starts_over
 
 
-def test_whoever_is_hidden_for_a_moment_is_waited_for_beside_somebody_else(animator):
+def test_a_briefly_hidden_person_is_not_replaced_by_a_neighbour(animator):
     """Of two people the second one is another by face recognition."""
     smaller = cv2.copyMakeBorder(cv2.resize(people()[2], (260, 260)), 40, 0, 0, 0, cv2.BORDER_REPLICATE)
     couple = np.concatenate([portrait(), smaller], axis=1)
@@ -238,7 +238,7 @@ def test_a_template_is_bounded_too(session):
     assert np.abs(moved(still.whole.motion)[0]).max() < 0.34 < np.abs(moved(going.whole.motion)[0]).max()
 
 
-def test_live_glides_and_starts_anew_after_a_cut(animator, opened):
+def test_live_windows_glide_and_restart_after_a_cut(animator, opened):
     def places(frames: list[np.ndarray]) -> np.ndarray:
         with opened.live(DriveOptions()) as live:
             found = [largest_face(animator.analyzer, live(frame)) for frame in frames]

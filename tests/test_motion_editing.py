@@ -103,7 +103,7 @@ def test_degrees_are_added_to_the_head_pose(groups):
         torch.testing.assert_close(angle, before + added, atol=1e-3, rtol=0)
 
 
-def test_a_face_mesh_head_takes_its_expression_along_when_it_turns():
+def test_the_expression_turns_with_a_face_mesh_head():
     motion = faces()
     edited = edit(motion, values(yaw=15.0, roll=10.0), FACE_MESH)
     before = motion.expression @ motion.rotation.transpose(1, 2)
@@ -141,7 +141,7 @@ def test_a_wink_closes_one_eye():
 
 
 @LAYOUTS
-def test_neutral_takes_the_expression_out(groups):
+def test_neutral_removes_the_expression(groups):
     edited = edit(faces(), values(neutral=1.0), groups)
     torch.testing.assert_close(edited.expression, groups.neutral_expression().expand(2, -1, -1))
 
@@ -185,7 +185,7 @@ def published() -> Engine:
 SOURCE_OPENINGS = torch.tensor([[0.30, 0.35, 0.10]])
 
 
-def test_lips_open_as_asked_and_the_rest_follows_the_driver(compact):
+def test_lips_open_as_requested_and_the_rest_follows_the_driver(compact):
     source = pose_of(faces().rows([0]))
     driven = pose_of(edit(faces(), values(smile=0.5), FACE_MESH))
     opened = retarget(compact, driven, source, Ratios(SOURCE_OPENINGS), (None, None, 0.4))
@@ -203,7 +203,7 @@ def test_each_eye_opens_by_itself(compact):
     torch.testing.assert_close(gap(edited, RIGHT_LIDS), gap(driven, RIGHT_LIDS))
 
 
-def test_an_eye_asked_for_the_opening_that_it_has_stays(compact):
+def test_an_eye_at_the_requested_opening_does_not_move(compact):
     """The width of an eye, which no keypoint tells, comes from the opening measured on the source."""
     source = pose_of(faces().rows([0]))
     openings = Ratios(SOURCE_OPENINGS)
@@ -214,7 +214,7 @@ def test_an_eye_asked_for_the_opening_that_it_has_stays(compact):
     )  # the guess of the usual width has some weight
 
 
-def test_landmarks_eyes_open_by_their_module_where_there_is_one(compact):
+def test_landmark_eyes_use_their_module_if_there_is_one(compact):
     engine = Engine(bundled_networks())
     source = pose_of(faces().rows([0]))
     driven = pose_of(edit(faces(), values(wink=1.0), FACE_MESH))
@@ -335,7 +335,7 @@ def test_a_wrong_keyframe_file_is_one_sentence(tmp_path, rows, message):
     assert str(path) in str(error.value)
 
 
-def test_a_file_that_is_no_json_is_refused(tmp_path):
+def test_invalid_json_is_refused(tmp_path):
     path = tmp_path / "keys.json"
     path.write_text("smile: 1")
     with pytest.raises(UserError, match="no JSON"):
@@ -348,12 +348,12 @@ def with_lips(opening: float) -> Pose:
     return open_lips(pose, opening - lip_ratios(pose))
 
 
-def test_lips_are_opened_by_what_is_asked():
+def test_lips_open_by_the_requested_amount():
     for opening in (0.0, 0.1, 0.5):
         assert lip_ratios(with_lips(opening)) == pytest.approx([opening, opening], abs=1e-4)
 
 
-def test_closed_lips_go_farther_than_they_shall_open_and_open_ones_do_not():
+def test_only_closed_lips_get_their_lag_compensated():
     closed, ajar, open_ = with_lips(0.0), with_lips(0.0175), with_lips(0.2)
     for source, share in ((closed, 1.0), (ajar, 0.5), (open_, 0.0)):
         for wanted in (0.1, 0.4):
@@ -365,7 +365,7 @@ def test_closed_lips_go_farther_than_they_shall_open_and_open_ones_do_not():
 
 
 @pytest.mark.parametrize("own", [0.0, 0.02, 0.1, 0.2, 0.35, 0.45])
-def test_wider_openings_are_asked_more_and_those_that_are_there_stay(own):
+def test_wide_openings_are_raised_and_existing_ones_kept(own):
     openings = torch.linspace(0, 0.8, 161)
     there = torch.tensor([own])
     lips = asked_of_lips(openings, there, there)
@@ -404,7 +404,7 @@ def test_a_closed_mouth_shows_a_small_opening(compact):
 
 
 @LAYOUTS
-def test_silence_rests_the_mouth_alone(groups):
+def test_silent_affects_only_the_mouth(groups):
     moving = faces()
     silent = edit(moving, values(silent=1.0), groups)
     changed = (silent.expression != moving.expression).any(-1).any(0)
@@ -418,7 +418,7 @@ def test_silence_rests_the_mouth_alone(groups):
         torch.testing.assert_close(silent.expression[:, list(groups.mouth)], rest.expand(2, -1, -1))
 
 
-def test_eyes_start_as_far_open_as_they_usually_are(compact):
+def test_normalised_eyes_start_at_their_usual_opening(compact):
     """A source that blinks, moved by somebody who blinks later: the result blinks with the driver alone."""
     usual = usual_eyes(torch.tensor([[0.3, 0.36, 0.0], [0.3, 0.35, 0.0], [0.02, 0.03, 0.0]]))
     torch.testing.assert_close(usual, torch.tensor([[0.3, 0.35]]))

@@ -1,4 +1,4 @@
-"""Expressions between people: what is added to a driver's change, and when."""
+"""Transfer of expressions between people: what is added to a driver's change, and when."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def change(lips: float = 0.0, scores: bool = False, **moved: tuple[float, float]
 
 
 @pytest.mark.parametrize("scores", [False, True])
-def test_nothing_is_added_to_nothing(own, scores):
+def test_no_change_gets_no_addition(own, scores):
     added = own.addition(change(scores=scores))
     assert not added.expression.any() and not added.lips.any()
 
 
-def test_small_changes_gain_and_large_ones_stay(own):
+def test_the_gain_fades_for_large_changes(own):
     small, large = (
         own.addition(change(LEFT_OUTER_BROW=(0.0, size))).expression[0, k.LEFT_OUTER_BROW, 1] / size
         for size in (-0.01, -0.8)
@@ -75,7 +75,7 @@ def test_pursed_lips_are_not_driven_farther(own):
     assert (narrow[corners, 1] > 0).all()
 
 
-def test_closed_lips_go_farther_and_never_through_each_other(own):
+def test_closed_lips_part_further_and_never_cross(own):
     lips = [float(own.addition(change(lips=asked)).lips) for asked in (0.1, -0.1)]
     assert lips[0] > LAG and lips[1] == pytest.approx(0.1)
     mouth = OwnExpression(own.engine, own.shape, own.source, torch.tensor([0.3]), own.mask)
@@ -92,7 +92,7 @@ def test_blendshapes_move_the_mouth_as_the_face_itself_would(own):
     assert not moved[list(k.BROWS)].any()
 
 
-def test_a_flat_face_knows_neither_pose_nor_size():
+def test_flat_landmarks_do_not_depend_on_pose_or_size():
     turn = rotation_matrix(torch.tensor([10.0]), torch.tensor([-20.0]), torch.tensor([5.0])).numpy()
     points = 0.4 * (mean_landmarks() @ turn)[..., :2] + np.array([0.1, -0.2])
     flat = flattened(points.astype(np.float32), turn)
@@ -111,7 +111,7 @@ def numbered(count: int, scenes: torch.Tensor | None = None) -> DrivingBatch:
     return DrivingBatch(still, None, (None,) * count, scenes=scenes)
 
 
-def test_frames_know_those_around_them_within_their_scene():
+def test_surroundings_stay_within_the_scene():
     scenes = (torch.arange(18) >= 9).long()
     whole = numbered(18, scenes)
     batches = list(with_surroundings(whole.slices(4), Fraction(25), 4))
@@ -126,7 +126,7 @@ def test_frames_know_those_around_them_within_their_scene():
     torch.testing.assert_close(mean, whole.motion.translation[13:14], atol=1e-3, rtol=0)
 
 
-def test_expressions_are_made_own_between_people_alone(session, tmp_path):
+def test_expressions_are_adapted_only_between_different_people(session, tmp_path):
     """The driver is the portrait itself: millimetres mean the same there."""
     face = open_photo(session, portrait(), SourceOptions()).faces[0]
     video = write_video(tmp_path / "driver.mp4", driving_frames(5))

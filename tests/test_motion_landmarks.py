@@ -1,4 +1,4 @@
-"""Motion brought into agreement with tracked landmarks."""
+"""Motion adjusted to tracked landmarks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def some_motion() -> Motion:
     )
 
 
-def test_keypoints_come_to_lie_where_they_were_seen_and_the_rest_stays() -> None:
+def test_keypoints_move_to_where_they_were_measured() -> None:
     landmarks, rotation = face(25, 10)
     before = some_motion()
     after = snap_to_landmarks(before, SeenKeypoints.of([landmarks]), 400)
@@ -59,7 +59,7 @@ def test_a_turned_window_turns_points_and_head_alike() -> None:
     np.testing.assert_allclose(through.rotation, direct.rotation, atol=1e-4)
 
 
-def test_a_followed_head_grows_moves_and_turns_as_it_was_seen_to() -> None:
+def test_motion_follows_the_tracked_heads() -> None:
     start = some_motion()
     (first, _), (turned, rotation) = face(0, 0), face(25, 10)
     later = (turned - 200) * np.float32(1.2) + np.float32([230, 190, 0])
@@ -77,7 +77,7 @@ def test_a_followed_head_grows_moves_and_turns_as_it_was_seen_to() -> None:
     torch.testing.assert_close(motion.expression[..., 2], depth, atol=1e-5, rtol=0)
 
 
-def test_a_window_shows_heads_as_it_shows_points() -> None:
+def test_windows_transform_heads_like_points() -> None:
     landmarks, _ = face(25, 0)
     window = CropWindow(np.array([[2.0, 0, -10], [0, 2, 30]], np.float32), 512)
     through = SeenHeads.of([landmarks]).through(window)

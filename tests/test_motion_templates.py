@@ -1,4 +1,4 @@
-"""Motion templates: our safetensors file, the published pickles, and pickles that mean harm."""
+"""Motion templates: our safetensors files, published pickles, and malicious pickles."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def assert_same(found: Template, expected: Template) -> None:
 
 @pytest.mark.parametrize("canonical", [True, False])
 @pytest.mark.parametrize("ratios", [True, False])
-def test_a_safetensors_template_comes_back_as_it_was(tmp_path, canonical, ratios):
+def test_a_safetensors_template_round_trips(tmp_path, canonical, ratios):
     template = make_template(canonical=canonical, ratios=ratios)
     path = tmp_path / "t.safetensors"
     write_template(path, template)
@@ -59,7 +59,7 @@ def test_a_safetensors_template_comes_back_as_it_was(tmp_path, canonical, ratios
 
 
 @pytest.mark.parametrize("canonical", [True, False])
-def test_a_pickled_template_comes_back_as_it_was(tmp_path, canonical):
+def test_a_pickled_template_round_trips(tmp_path, canonical):
     template = make_template(layout=PUBLISHED.layout, fps="25", canonical=canonical)
     path = tmp_path / "t.pkl"
     write_template(path, template)
@@ -213,7 +213,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_templates_that_make_no_sense_are_refused(name, tmp_path):
+def test_invalid_templates_are_refused(name, tmp_path):
     path = tmp_path / "t.pkl"
     path.write_bytes(pickle.dumps(BROKEN[name], protocol=4))
     with pytest.raises(UserError, match="cannot use the motion template"):

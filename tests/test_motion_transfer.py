@@ -90,7 +90,7 @@ def test_a_speaking_mouth_keeps_some_of_its_smile_and_nothing_else():
     torch.testing.assert_close(local[:, corners], torch.full((4, 2, 3), 0.1 * SMILE_KEPT))
 
 
-def test_what_is_usual_lasts_and_begins_anew_at_cuts():
+def test_usual_expressions_are_slow_and_restart_at_cuts():
     times = torch.arange(150) / 25
     smile, speech = 0.1 * (times > 3).float(), 0.05 * torch.sin(2 * torch.pi * 4 * times)
     local = (smile + speech)[:, None, None].expand(150, 21, 3)
@@ -131,7 +131,7 @@ def test_compact_absolute_motion_takes_every_keypoint():
     torch.testing.assert_close(result.expression, DRIVING.expression)
 
 
-def test_an_animals_whole_expression_follows():
+def test_an_animals_entire_expression_follows():
     result = absolute(SOURCE, DRIVING, "all", PUBLISHED.of_animals)
     torch.testing.assert_close(result.expression, DRIVING.expression)
 
@@ -142,7 +142,7 @@ def test_compact_regions_are_the_named_mesh_points():
 
 
 @pytest.mark.parametrize("region", REGIONS)
-def test_a_driving_photo_adds_its_expression_less_the_neutral_one(region):
+def test_a_driving_photo_adds_its_expression_minus_the_neutral_one(region):
     photo = random_motion(1, seed=5)
     result = relative_from_photo(SOURCE, photo, region, PUBLISHED)
     neutral = torch.tensor(PUBLISHED.neutral)
@@ -195,7 +195,7 @@ def test_expression_friendly_starts_at_the_source_and_scales_by_the_root_of_the_
     torch.testing.assert_close(result.keypoints, expected)
 
 
-def test_expression_friendly_changes_nothing_under_relative_motion():
+def test_expression_friendly_has_no_effect_on_relative_motion():
     source = pose_of(SOURCE)
     driving = pose_of(relative(SOURCE, change_since(DRIVING, FIRST), "all", PUBLISHED))
     first = driving.rows([0])

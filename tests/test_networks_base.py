@@ -91,14 +91,14 @@ def test_build_leaves_untrained_retargeting_out() -> None:
     assert set(build(SMALL_BASE).modules()) == {"appearance", "motion", "warping", "generator"}
 
 
-def test_sizes_that_do_not_meet_are_refused() -> None:
+def test_mismatched_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="volume"):
         base.Sizes(warping=base.WarpingSizes(volume_depth=8))
     with pytest.raises(ValueError, match="channels"):
         base.Sizes(generator=base.GeneratorSizes(input_channels=128))
 
 
-def test_a_batch_gives_what_its_pictures_give_alone() -> None:
+def test_batches_equal_single_pictures() -> None:
     networks = small_networks()
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
@@ -291,7 +291,7 @@ def test_spade_normalises_each_picture_and_modulates_it() -> None:
     torch.testing.assert_close(spade(x, condition), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_folded_generator_draws_what_the_spectrally_normed_one_draws() -> None:
+def test_the_folded_generator_equals_the_spectrally_normed_one() -> None:
     torch.manual_seed(0)
     sizes = SMALL_BASE.sizes.generator
     trained = SpadeGenerator(sizes)

@@ -1,4 +1,4 @@
-"""The compact networks: sizes within budget, and a flow that follows the keypoints before any training."""
+"""The compact networks: sizes within budget, and a flow that follows the keypoints even untrained."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_grid_is_turned_as_its_points_are() -> None:
     torch.testing.assert_close(plane(x, y, axes[:, 0], offset), along)
 
 
-def test_volumes_are_looked_up_alike_in_both_forms() -> None:
+def test_both_forms_of_volume_lookup_agree() -> None:
     volume, where = torch.randn(2, 3, 4, 8, 8), 2.4 * torch.rand(2, 4, 8, 8, 3) - 1.2
     with sampling_form("native"):
         native = sample_volume(volume, where, "border")

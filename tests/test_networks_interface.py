@@ -1,4 +1,4 @@
-"""The book-keeping of motions and poses: rows, devices, batches."""
+"""Records of motions and poses: rows, devices, batches."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_rows_keep_the_batch_axis_of_every_part(index: object, kept: list[int]) 
             assert torch.equal(part, whole[torch.tensor(kept, dtype=torch.long)])
 
 
-def test_parts_joined_are_the_whole() -> None:
+def test_concatenated_rows_equal_the_whole() -> None:
     whole = motion(5)
     joined = Motion.cat([whole.rows(slice(2)), whole.rows([2]), whole.rows(slice(3, None))])
     assert type(joined) is Motion

@@ -1,4 +1,4 @@
-"""The keypoint layouts are spelled in one file, and its tables agree with one another."""
+"""Keypoint indices are in one file only, and its tables agree with one another."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def spells_keypoints(node: ast.AST) -> bool:
     return listed and max(values) < NUM_KEYPOINTS and (len(values) > 2 or frozenset(values) in GROUPS)
 
 
-def test_no_other_file_spells_keypoints() -> None:
+def test_no_other_file_has_keypoint_indices() -> None:
     places = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for room in ROOMS
@@ -59,7 +59,7 @@ def test_no_other_file_spells_keypoints() -> None:
 @pytest.mark.parametrize(
     "text", ["(10, 11)", "points[:, [2, 3, 5]]", "{6: 1, 7: (16, 17, 18)}", "rows = (4, 5)"]
 )
-def test_the_search_finds_spelled_keypoints(text: str) -> None:
+def test_the_search_finds_keypoint_indices(text: str) -> None:
     assert any(spells_keypoints(node) for node in ast.walk(ast.parse(text)))
 
 
@@ -74,7 +74,7 @@ def test_mirror_images_lie_across_the_face() -> None:
     np.testing.assert_allclose(mirrored, points, atol=0.02)  # in radii of the head
 
 
-def test_names_lie_where_they_say() -> None:
+def test_keypoints_are_where_their_names_say() -> None:
     x, y, _ = canonical_points()[0].T  # right of the picture, down
     for name, number in vars(keypoints).items():
         if isinstance(number, int) and name.startswith("RIGHT_"):

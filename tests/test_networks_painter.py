@@ -1,4 +1,4 @@
-"""The painter of mouths: where it paints, what it leaves alone, and that black and white stays so."""
+"""The mouth painter: where it paints, what it leaves alone, and that black and white stays so."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_mouth_that_keeps_its_shape_keeps_its_pixels(painter: MouthPainter) ->
     assert torch.equal(after.paint, before.paint)
 
 
-def test_cues_tell_teeth_from_dark() -> None:
+def test_cues_distinguish_teeth_from_darkness() -> None:
     shape = torch.tensor([[[-0.5, 0.0], [0.5, 0.0], [0, -0.2], [0, 0.2], [0, 0.3], [0, -0.3]]])
     dark = torch.full((1, 3, 64, 80), 0.5)
     dark[:, :, 24:41, 20:60] = 0.1

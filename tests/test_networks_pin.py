@@ -1,4 +1,4 @@
-"""What stitching holds in the compact model: shoulders and border stay, the face moves as it did."""
+"""Stitching in the compact model: shoulders and border stay, the face moves as before."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_window_turns_with_the_head() -> None:
     assert (window[cells(quarter[0, :, :2], 128)] > 0.98).all()
 
 
-def test_what_is_held_stays_and_the_face_moves_as_before() -> None:
+def test_pinned_parts_stay_and_the_face_moves_as_before() -> None:
     torch.manual_seed(0)
     networks = build(COMPACT)
     for module in networks.modules().values():
@@ -76,7 +76,7 @@ def test_what_is_held_stays_and_the_face_moves_as_before() -> None:
     assert gaps[1] < gaps[0]
 
 
-def test_stitching_holds_and_base_does_not_look_at_it() -> None:
+def test_stitching_pins_and_base_ignores_it() -> None:
     networks = small_networks()
     engine = Engine(networks)
     pixels = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3)).astype(np.uint8)

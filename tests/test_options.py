@@ -1,4 +1,4 @@
-"""Options that cannot act together, and mistakes that are told before a source is followed."""
+"""Conflicting options, and mistakes that are reported before a source is tracked."""
 
 from __future__ import annotations
 
@@ -61,23 +61,23 @@ def clip(tmp_path_factory) -> Path:
         ({"lock_head": True, "lock_shoulders": True}, "--lock-shoulders has"),
     ],
 )
-def test_options_that_clash_are_refused(options, sentence):
+def test_conflicting_options_are_refused(options, sentence):
     with pytest.raises(UserError, match=sentence):
         AnimateOptions(**options)
 
 
-def test_copy_wants_a_picture():
+def test_copy_needs_a_picture():
     with pytest.raises(UserError, match="--copy has no effect"):
         EditOptions(copy=0.5)
 
 
-def test_the_table_names_options_that_there_are():
+def test_the_table_of_conflicts_names_existing_options():
     known = {*AnimateOptions.__dataclass_fields__, *EditOptions.__dataclass_fields__}
     known |= set(RetargetOptions.__dataclass_fields__)
     assert {name for conflict in CONFLICTS for name in (conflict.option, *conflict.others)} <= known
 
 
-def test_a_portrait_heeds_how_it_was_opened(animator):
+def test_options_of_opening_restrict_driving(animator):
     opened = animator.open(portrait(), SourceOptions(crop=False))
     with pytest.raises(UserError, match="--mask has no effect"):
         opened.drive(portrait(), DriveOptions(mask="face"))
@@ -102,7 +102,7 @@ def unfollowed(monkeypatch) -> None:
     monkeypatch.setattr(inputs, "open_video", opened)
 
 
-def test_mistakes_are_told_before_the_source_is_followed(animator, clip, tmp_path, unfollowed):
+def test_mistakes_are_reported_before_the_source_is_tracked(animator, clip, tmp_path, unfollowed):
     out = tmp_path / "out.mp4"
     damaged, cut, grey, keys = (tmp_path / name for name in ("a.safetensors", "b.png", "c.png", "keys.json"))
     damaged.write_bytes(b"\x10\0\0\0\0\0\0\0nothing of use at all")
@@ -148,7 +148,7 @@ def test_the_mouth_follows_or_stays_or_is_silent(animator):
     assert mouths["silent"] < 0.05
 
 
-def test_options_with_nothing_to_do_are_told(animator, tmp_path):
+def test_options_without_effect_are_noted(animator, tmp_path):
     options = AnimateOptions(detail=True, photo_pose=True, driving_option="expression-friendly")
     notes = animator.animate(portrait(), portrait(), tmp_path / "a.png", options).notes
     assert {note.split(": ")[-1] for note in notes} == {

@@ -86,7 +86,7 @@ def helper_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(names)]
 
 
-def test_frames_are_those_that_animate_writes(animator, opened, frames, tmp_path):
+def test_drive_gives_the_frames_that_animate_writes(animator, opened, frames, tmp_path):
     driving = write_video(tmp_path / "driving.mp4", frames)
     report = animator.animate(portrait(), driving, tmp_path / "out")
     rendering = opened.drive(driving)
@@ -94,7 +94,7 @@ def test_frames_are_those_that_animate_writes(animator, opened, frames, tmp_path
     np.testing.assert_array_equal(np.stack(list(rendering)), pictures(report.out))
 
 
-def test_a_portrait_moves_and_keeps_nothing_of_it_for_the_next_time(opened, frames, driven):
+def test_driving_leaves_no_state_in_the_portrait(opened, frames, driven):
     assert driven.shape == (FRAMES, 300, 300, 3) and driven.dtype == np.uint8
     assert np.abs(driven[-1].astype(int) - driven[0]).mean() > 0.5
     np.testing.assert_array_equal(np.stack(list(opened.drive(frames))), driven)
@@ -115,13 +115,13 @@ def test_one_portrait_is_driven_by_two_threads_at_once(opened, frames, driven):
 
 
 @pytest.mark.parametrize("kind", [np.stack, iter, tuple, FrameArrays], ids=lambda kind: kind.__name__)
-def test_frames_come_in_whatever_holds_them(opened, frames, driven, kind):
+def test_driving_frames_in_any_container(opened, frames, driven, kind):
     rendering = opened.drive(kind(frames))
     assert (rendering.total, rendering.fps) == (FRAMES, 25)
     np.testing.assert_array_equal(np.stack(list(rendering)), driven)
 
 
-def test_arrays_may_have_a_rate_and_otherwise_take_that_of_a_moving_source(opened, animator, frames):
+def test_arrays_without_a_rate_take_that_of_a_video_source(opened, animator, frames):
     assert opened.drive(FrameArrays(frames, fps=29.97)).fps == Fraction(2997, 100)
     source = animator.open(FrameArrays(frames, fps=50))
     assert source.drive(frames).total == FRAMES
@@ -195,7 +195,7 @@ def test_a_video_is_edited_frame_by_frame(animator, clip, frames, tmp_path):
         clip.edit(smile=1.0)
 
 
-def test_what_is_given_out_may_be_drawn_on(animator, frames):
+def test_returned_frames_may_be_modified(animator, frames):
     """Neither the portrait nor the caller's own frames change by it."""
     own = portrait()
     with animator.open(own) as photo, photo.live() as live:
@@ -234,7 +234,7 @@ def test_live_frames_are_those_of_a_recording(opened, frames, crops, most):
     assert difference[-1].mean() < 0.02 * moved.mean()
 
 
-def test_live_frames_made_side_by_side_are_those_made_one_by_one(animator, opened, frames, monkeypatch):
+def test_parallel_live_frames_equal_sequential_ones(animator, opened, frames, monkeypatch):
     monkeypatch.setattr(animator.engine, "threads", 2)
     with opened.live() as one, opened.live() as other:
         assert other.at_once == 2
@@ -244,7 +244,7 @@ def test_live_frames_made_side_by_side_are_those_made_one_by_one(animator, opene
             assert np.abs(picture.result(60).astype(int) - one(frame)).max() <= 1
 
 
-def test_without_a_face_the_picture_stands_still(opened, frames):
+def test_live_motion_holds_while_no_face_is_found(opened, frames):
     with opened.live() as live:
         assert not live.face_found
         np.testing.assert_array_equal(live(GREY), portrait())
@@ -259,7 +259,7 @@ def test_without_a_face_the_picture_stands_still(opened, frames):
         assert live.face_found
 
 
-def test_after_a_reset_motion_starts_anew(opened, frames):
+def test_reset_restarts_motion(opened, frames):
     with opened.live() as live:
         start = live(frames[0])
         assert np.abs(live(frames[3]).astype(int) - start).mean() > 0.3
@@ -272,7 +272,7 @@ def test_after_a_reset_motion_starts_anew(opened, frames):
 
 
 @pytest.mark.parametrize("pastes", [True, False])
-def test_a_moving_source_plays_on_and_begins_again(clip, frames, pastes):
+def test_a_live_video_source_loops(clip, frames, pastes):
     with clip.live(DriveOptions(paste_back=pastes)) as live:
         own = [live(GREY) for _ in range(2 * FRAMES + 1)]
         if pastes:
@@ -285,7 +285,7 @@ def test_a_moving_source_plays_on_and_begins_again(clip, frames, pastes):
         assert np.abs(moved[0].astype(int) - own[1]).mean() > 0.03
 
 
-def test_the_shorter_one_ends_the_result(clip, frames):
+def test_the_shortest_input_ends_the_result(clip, frames):
     rendering = clip.drive(frames[:2])
     assert rendering.total == 2 and len(list(rendering)) == 2
     assert len(list(clip.drive(frames * 2))) == FRAMES
@@ -312,7 +312,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("given", "message"), WRONG.values(), ids=WRONG)
-def test_what_cannot_be_read_is_refused_before_any_work(
+def test_unreadable_inputs_are_refused_before_any_work(
     opened, animator, no_work, given: Callable[[], Any], message: str
 ):
     with pytest.raises(UserError, match=message):
@@ -321,21 +321,21 @@ def test_what_cannot_be_read_is_refused_before_any_work(
         animator.open(given())
 
 
-def test_an_empty_list_is_no_driver_and_no_source(opened, animator, no_work):
+def test_an_empty_list_is_refused(opened, animator, no_work):
     with pytest.raises(UserError, match="there is no driver"):
         opened.drive([])
     with pytest.raises(UserError, match="are empty"):
         animator.open([])
 
 
-def test_a_mistyped_driver_is_refused_before_the_source_is_followed(animator, no_work, tmp_path):
+def test_a_mistyped_driver_is_refused_before_the_source_is_tracked(animator, no_work, tmp_path):
     video = write_video(tmp_path / "source.mp4", driving_frames(2))
     with pytest.raises(UserError, match=r"drivign\.mp4"):
         animator.animate(video, [video, tmp_path / "drivign.mp4"], tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["source.mp4"]
 
 
-def test_a_camera_keeps_to_one_kind_and_size(opened, frames):
+def test_camera_frames_must_keep_their_kind_and_size(opened, frames):
     with opened.live() as live:
         with pytest.raises(UserError, match="the camera's frame is float64"):
             live(frames[0] / 255)
@@ -352,14 +352,14 @@ def test_live_motion_cannot_look_ahead(opened):
             opened.live(DriveOptions(reference=reference))
 
 
-def test_a_live_portrait_that_is_closed(opened, frames):
+def test_a_closed_live_portrait_raises(opened, frames):
     live = opened.live()
     live.close()
     with pytest.raises(UserError, match="closed"):
         live(frames[0])
 
 
-def test_a_closed_portrait_tells_so(animator, frames):
+def test_a_closed_portrait_raises(animator, frames):
     with animator.open(portrait()) as one:
         begun, live = one.drive(frames), one.live()
     for use in (
@@ -384,7 +384,7 @@ def test_a_closed_portrait_tells_so(animator, frames):
         ({"keyframes": Path("keys.json")}, "keyframes are for a video SOURCE"),
     ],
 )
-def test_sliders_that_do_not_serve(opened, no_work, sliders, message):
+def test_invalid_sliders_are_refused(opened, no_work, sliders, message):
     with pytest.raises(UserError, match=message):
         opened.edit(**sliders)
 

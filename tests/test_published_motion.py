@@ -1,4 +1,4 @@
-"""`PublishedOptions` beside the published program's arithmetic, row by row: what is done with motion."""
+"""`PublishedOptions` compared with the published program's arithmetic, row by row: motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`PublishedOptions` beside the published program's arithmetic, row by row: pictures, files, whole runs."""
+"""`PublishedOptions` compared with the published program's arithmetic, row by row: pictures, files, entire runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where expressions start from: the frame in which a driver looks most like the source."""
+"""Expressions start from the frame in which the driver looks most like the source."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def opened(
     return open_video_driver(session, VideoReader(video), crops, reference, scores or (None,))
 
 
-def test_every_third_face_may_be_the_one_most_alike(session, video, faces):
+def test_every_third_face_is_compared_with_the_source(session, video, faces):
     """A face is more like itself than like any other; faces in between are not looked at."""
     wanted = [face_scores(session.analyzer, face) for face in faces.values()]
     search = ReferenceSearch(session.analyzer, "match", wanted)

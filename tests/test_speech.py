@@ -1,4 +1,4 @@
-"""A portrait that speaks: sound in, motion like anybody's out."""
+"""Speaking portraits: from sound to motion, in files and live."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_any_rate_and_number_of_channels_is_heard(tmp_path: Path, rate: int, cha
     assert loud > 0.05 and before < 0.005 and after < 0.01
 
 
-def test_what_has_no_sound_is_refused_in_a_sentence(tmp_path: Path, animator: Animator) -> None:
+def test_inputs_without_sound_are_refused_in_one_sentence(tmp_path: Path, animator: Animator) -> None:
     silent = write_video(tmp_path / "silent.mp4", source_frames(3, 3))
     picture = tmp_path / "a.png"
     save_image(picture, portrait())
@@ -94,7 +94,7 @@ def test_clipped_and_broken_samples_stay_finite(animator: Animator) -> None:
         assert batch.motion.expression.isfinite().all() and batch.ratios.max() <= 0.8
 
 
-def test_the_mean_face_acts(animator: Animator) -> None:
+def test_the_mean_face_performs(animator: Animator) -> None:
     performance = Performance.at_rest(3)
     performance.scores[1, JAW_OPEN] = 0.6
     performance.scores[2, list(EYE_BLINK)] = 1
@@ -124,7 +124,7 @@ def test_a_mouth_opens_with_the_voice_and_rests_in_silence(animator: Animator) -
     assert 0.2 < smiles[1] < 0.9 * smiles[0]  # some of it stays
 
 
-def test_a_sound_that_begins_loud_opens_the_mouth_by_and_by(animator: Animator) -> None:
+def test_a_sound_that_starts_loud_opens_the_mouth_gradually(animator: Animator) -> None:
     loud = (0.15 * np.sin(np.arange(SPEECH_RATE // 2) / 12)).astype(np.float32)
     driver = opened(animator, loud, head="still")
     ratios = torch.cat([part.ratios for part in driver.play(animator.open(portrait()).session())])
@@ -133,7 +133,7 @@ def test_a_sound_that_begins_loud_opens_the_mouth_by_and_by(animator: Animator) 
     assert float(lips.diff().abs().max()) < 0.4 * float(lips.max())
 
 
-def test_options_still_the_head_and_the_lids(animator: Animator) -> None:
+def test_options_hold_the_head_and_the_lids_still(animator: Animator) -> None:
     speech = np.tile(bursts(), 2)
 
     def acted(**options: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -167,7 +167,7 @@ def test_a_template_of_a_sound_drives_as_the_sound_does(animator: Animator, tmp_
         assert np.abs(one.astype(int) - other).max() <= 2
 
 
-def test_a_film_says_something_else(animator: Animator, tmp_path: Path) -> None:
+def test_a_video_speaks_new_words(animator: Animator, tmp_path: Path) -> None:
     film = write_video(tmp_path / "film.mp4", source_frames(12, 12), write_sound(tmp_path / "own.wav"))
     path = sound_file(tmp_path / "a.wav", bursts(0.4)[:, None], SPEECH_RATE)
     report = animator.speak(film, path, tmp_path / "out.mp4")
@@ -228,7 +228,7 @@ def _pass(now: list[float], seconds: float) -> None:
     now[0] += seconds
 
 
-def test_late_frames_are_left_out_and_their_sound_is_not(
+def test_late_frames_are_skipped_but_not_their_sound(
     animator: Animator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -265,7 +265,7 @@ def test_a_live_voice_takes_sound_at_its_rate(animator: Animator) -> None:
 
 
 @pytest.mark.parametrize("rate", [8000, 24000, 192000])
-def test_a_sound_in_pieces_is_brought_to_one_rate(rate: int) -> None:
+def test_a_sound_in_pieces_is_resampled(rate: int) -> None:
     times = np.arange(rate) / rate
     sound = (0.5 * np.sin(2 * math.pi * 300 * times)).astype(np.float32)
     change = SpeechResampler(rate)
@@ -275,7 +275,7 @@ def test_a_sound_in_pieces_is_brought_to_one_rate(rate: int) -> None:
     assert np.abs(found - wanted)[200:].max() < 0.02
 
 
-def test_frames_left_out_at_once_are_those_left_out_one_by_one(animator: Animator) -> None:
+def test_skipping_frames_together_equals_skipping_them_singly(animator: Animator) -> None:
     speech, options = bursts(0.6), SpeechOptions(fps=10)
     opened = animator.open(portrait())
     with opened.live() as live, live.voice(options) as one, live.voice(options) as other:
@@ -288,9 +288,7 @@ def test_frames_left_out_at_once_are_those_left_out_one_by_one(animator: Animato
     assert np.abs(both.picture.astype(int) - picture).max() <= 1
 
 
-def test_frames_made_side_by_side_are_those_made_one_by_one(
-    animator: Animator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parallel_frames_equal_sequential_ones(animator: Animator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(animator.engine, "threads", 2)
     speech, options = bursts(0.6), SpeechOptions(fps=10)
     opened = animator.open(portrait())
@@ -315,7 +313,7 @@ def test_frames_made_side_by_side_are_those_made_one_by_one(
         assert not other.take().sound.any() and other.said == other.due == one.said
 
 
-def test_who_asks_for_no_frame_for_long_finds_the_voice_waiting(
+def test_the_voice_pauses_while_nobody_takes_frames(
     animator: Animator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]

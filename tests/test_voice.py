@@ -1,4 +1,4 @@
-"""V: what a voice makes of a sound, whole and in pieces."""
+"""V on entire sounds and in pieces."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pieces(voice: Voice, sound: np.ndarray, sizes: tuple[int, ...], fps: Fractio
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
-def test_a_stream_gives_what_the_whole_sound_gives(voice: Voice, fps: Fraction) -> None:
+def test_a_stream_equals_the_whole_sound(voice: Voice, fps: Fraction) -> None:
     sound = syllables(3.3)
     whole = voice.speak(sound, fps, seed=3)
     assert len(whole.lips) == int(np.ceil(3.3 * fps))
@@ -72,7 +72,7 @@ def test_frames_come_as_soon_as_the_look_ahead_allows(voice: Voice) -> None:
     assert given >= (1.0 - LOOK_AHEAD) * 25
 
 
-def test_a_seed_gives_the_same_film_and_another_one_another(voice: Voice) -> None:
+def test_the_seed_determines_the_motion(voice: Voice) -> None:
     sound = syllables(3)
     first, again, other = voice.speak(sound, seed=1), voice.speak(sound, seed=1), voice.speak(sound, seed=2)
     assert all(torch.equal(one, same) for one, same in zip(first, again, strict=True))
@@ -118,7 +118,7 @@ def test_the_voice_is_small(voice: Voice) -> None:
     assert networks + voice.free.innovations.size < 3_000_000
 
 
-def test_how_a_sound_is_cut_does_not_matter_to_the_listener() -> None:
+def test_the_listener_does_not_depend_on_how_a_sound_is_split() -> None:
     sound = syllables(2 * PAGE / 50 + 1.5)
     whole = voice_steps(sound, np.zeros(BANDS, np.float32), np.ones(BANDS, np.float32))[:, 2 * BANDS :]
     told, begin = CodeStream(), 0
@@ -131,7 +131,7 @@ def test_how_a_sound_is_cut_does_not_matter_to_the_listener() -> None:
     assert whole[CODE_DELAY:].std(0).min() > 0.2
 
 
-def test_stillness_changes_nothing_of_what_is_expected_of_a_voice() -> None:
+def test_silence_does_not_change_the_levels() -> None:
     def codes(before: float) -> torch.Tensor:
         still = int(before * SOUND_RATE)
         told = CodeStream()
@@ -142,12 +142,12 @@ def test_stillness_changes_nothing_of_what_is_expected_of_a_voice() -> None:
     torch.testing.assert_close(soon, late, atol=0.02, rtol=0.02)
 
 
-def test_a_listener_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_listener_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the listener"):
         bundled_listener(tmp_path / "none.safetensors")
 
 
-def test_a_file_that_is_no_voice_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_voice_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "voice.safetensors"
     save_file({"gain": torch.zeros(3)}, path, metadata={"sizes": "{}"})
     with pytest.raises(UserError, match="does not fit these networks"):

@@ -1,4 +1,4 @@
-"""What is heard as a voice: noise of any colour and level leaves the mouth closed, and a voice in noise opens it."""
+"""Voice detection: noise of any colour and level leaves the mouth closed, and a voice in noise opens it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_noise_after_a_voice_is_noise_again() -> None:
     assert lips[5:45].max() > 0.1 and lips[100:].max() < 0.02
 
 
-def test_a_pitch_is_told_from_noise_at_any_height() -> None:
+def test_a_pitch_is_distinguished_from_noise_at_any_height() -> None:
     times = np.arange(SPEECH_RATE) / SPEECH_RATE
     for pitch in (80, 120, 200, 350):
         buzz = sum(np.cos(2 * np.pi * pitch * part * times) / part for part in range(1, 12))
@@ -53,7 +53,7 @@ def test_a_pitch_is_told_from_noise_at_any_height() -> None:
     assert not Voicing().feed(np.zeros(SPEECH_RATE, np.float32)).any()
 
 
-def test_the_cut_of_a_sound_changes_no_column() -> None:
+def test_columns_do_not_depend_on_how_a_sound_is_split() -> None:
     sound = syllables(1)
     whole, parts = Voicing(), Voicing()
     found = torch.cat([parts.feed(part) for part in np.array_split(sound, 9)])

@@ -142,7 +142,7 @@ def require_speaking_face(source: Source) -> None:
     if any(face.is_animal for face in source.faces):
         raise UserError(f"{source.name} shows an animal: a voice moves the faces of people")
     if any(face.openings is None for face in source.faces):
-        raise UserError(f"no face that could speak was found in {source.name}: leave out --no-crop")
+        raise UserError(f"no face was found in {source.name}, so nothing can speak: leave out --no-crop")
 
 
 def _with_heads(batch: DrivingBatch, heads: Iterator[DrivingBatch], start: Start) -> DrivingBatch:
