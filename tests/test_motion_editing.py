@@ -338,7 +338,7 @@ def test_a_wrong_keyframe_file_is_one_sentence(tmp_path, rows, message):
 def test_invalid_json_is_refused(tmp_path):
     path = tmp_path / "keys.json"
     path.write_text("smile: 1")
-    with pytest.raises(UserError, match="no JSON"):
+    with pytest.raises(UserError, match="not valid JSON"):
         read_keyframes(path, lambda name, value: None)
 
 
