@@ -1,4 +1,4 @@
-"""What the user is told about a result once it has been written."""
+"""The report and the notes for the user about a result that has been written."""
 
 from __future__ import annotations
 

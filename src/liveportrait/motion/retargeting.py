@@ -222,7 +222,7 @@ def _mouth_width(points: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:
 def _by_networks(
     engine: Engine, pose: Pose, source: Pose, ratios: Ratios, targets: Tensor, normalize_lips: bool
 ) -> Pose:
-    """The networks' offsets from the pose as it is; each eye's own where the two are asked to differ."""
+    """The pose moved by the networks' offsets, computed for each eye separately."""
     now = _estimated(ratios, len(pose.keypoints)).clamp(min=0)
     keypoints = pose.keypoints
     if normalize_lips:
@@ -248,7 +248,7 @@ def _eyes(engine: Engine, keypoints: Tensor, source: Pose, now: Tensor, targets:
 
 
 def _estimated(ratios: Ratios, count: int) -> Tensor:
-    """The ratios (count,3) that the driver's motion has brought about: the source's, changed as the driver's."""
+    """The ratios (count,3) after the driver's motion: the source's plus the change of the driver's."""
     now = ratios.source.expand(count, 3)
     if ratios.driver is None:
         return now
@@ -256,10 +256,10 @@ def _estimated(ratios: Ratios, count: int) -> Tensor:
 
 
 def _seen(pose: Pose, source: Pose, ratios: Ratios) -> Tensor:
-    """The ratios (B,3) of keypoints that are landmarks: the source's, changed as the distances between them are."""
+    """The ratios (B,3) of landmark keypoints: the source's plus the change of the ratios between keypoints."""
     widths = eye_widths(source, ratios.source)
 
-    def told(by: Pose) -> Tensor:
+    def between_keypoints(by: Pose) -> Tensor:
         eyes = [
             _gap(by.keypoints, column, by) / (widths[:, column] * by.scale[:, 0] * _across(by))
             for column in (0, 1)
@@ -267,13 +267,13 @@ def _seen(pose: Pose, source: Pose, ratios: Ratios) -> Tensor:
         mouth = _mouth_width(by.keypoints, torch.zeros_like(by.keypoints))[0]
         return torch.stack([*eyes, _gap(by.keypoints, 2, by) / mouth], dim=1)
 
-    return ratios.source + told(pose) - told(source)
+    return ratios.source + between_keypoints(pose) - between_keypoints(source)
 
 
 def _side(source: Pose, column: int, points: tuple[int, ...]) -> Tensor:
-    """The share (B,21,1) that each keypoint has in an eye: 1 on its side of the face, half in the middle.
+    """The weight (B,21,1) of each keypoint for an eye: 1 on its side of the face, half in the middle.
 
-    `points`: the keypoints of the eyes, which tell how wide the face is.
+    `points`: the keypoints of the eyes, which give the width of the face.
     """
     eyes = list(points)
     local = source.keypoints @ source.rotation.transpose(1, 2)  # upright, so that x tells the sides apart

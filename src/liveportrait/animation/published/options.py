@@ -15,8 +15,8 @@ from liveportrait.errors import UserError
 class PublishedOptions(AnimateOptions):
     """The options with the published program's defaults, and its ways where no option names them.
 
-    They open portraits (`Animator.open`), drive them (`Portrait.drive`) and animate files. What is given beside them
-    still counts.
+    They open portraits (`Animator.open`), drive them (`Portrait.drive`) and animate files. Options that are given
+    explicitly still apply.
     """
 
     as_published: ClassVar[bool] = True
