@@ -17,6 +17,7 @@ from web_dist import web_graphs
 from liveportrait import weights
 from liveportrait.engine import make_backend
 from liveportrait.engine.export import GENERATOR, export
+from liveportrait.engine.web import SHARED_WEIGHTS
 from liveportrait.errors import UserError
 from liveportrait.networks import Networks
 
@@ -112,9 +113,8 @@ def test_webgpu_supports_every_lookup_and_weights_are_stored_in_float16(folder, 
                 assert {a.s for a in node.attribute if a.name == "mode"} <= {b"bilinear"}
     assert lookups > 0
     parameters = sum(p.numel() for module in networks.modules().values() for p in module.parameters())
-    stages = {"portrait", "warp", "paint"}  # the weights of `render` again
-    whole = [path for path in folder.glob("*.onnx") if path.stem not in stages]
-    assert sum(path.stat().st_size for path in whole) < 2.5 * parameters
+    files = [*folder.glob("*.onnx"), folder / SHARED_WEIGHTS]
+    assert sum(path.stat().st_size for path in files) < 2.5 * parameters
 
 
 def test_browsers_have_no_lookups_in_volumes(networks, tmp_path):

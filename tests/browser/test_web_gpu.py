@@ -32,7 +32,9 @@ OPEN = """const ort = await load("ort.webgpu.min.mjs");
     ort.env.wasm.numThreads = 1;
     ort.env.logLevel = "verbose";
     ort.env.debug = true;
-    const options = {executionProviders: ["webgpu"], logSeverityLevel: 0, logVerbosityLevel: 0};
+    const shared = new Uint8Array(await (await fetch("/shared.weights")).arrayBuffer());
+    const externalData = [{path: "shared.weights", data: shared}];
+    const options = {executionProviders: ["webgpu"], logSeverityLevel: 0, logVerbosityLevel: 0, externalData};
     const session = await ort.InferenceSession.create(`/${name}.onnx`, options);
 """
 RUN = """const {dims, data} = input;
@@ -48,7 +50,7 @@ def folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
     made = tmp_path_factory.mktemp("gpu")
     for name in RUNTIME:
         shutil.copy(web_packages(cache) / "onnxruntime-web" / "dist" / name, made)
-    for path in web_graphs(cache).glob("*.onnx"):
+    for path in web_graphs(cache).iterdir():
         if path.stem not in STAGES:
             shutil.copy(path, made)
     for name, data in face_graphs():

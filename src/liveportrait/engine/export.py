@@ -21,7 +21,14 @@ from liveportrait.engine.graphs import (
     small_graphs,
 )
 from liveportrait.engine.rewrites import optimised
-from liveportrait.engine.web import export_web, generator_weights, has_stages, stage_graphs
+from liveportrait.engine.web import (
+    SHARED_WEIGHTS,
+    export_web,
+    generator_weights,
+    has_stages,
+    share_weights,
+    stage_graphs,
+)
 from liveportrait.errors import UserError
 from liveportrait.folders import unfinished_beside
 from liveportrait.networks import Networks
@@ -84,6 +91,9 @@ def export(
             for graph in graphs:
                 write(graph, partial)
                 described[graph.name] = _describe(graph)
+            if staged:
+                for path in share_weights(sorted(partial.glob("*.onnx"))):
+                    described[path.stem]["weights"] = SHARED_WEIGHTS
             facts = {
                 "variant": networks.variant.name,
                 "format": to,

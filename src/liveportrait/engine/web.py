@@ -11,6 +11,8 @@ of it together is equivalent to `render_graph`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,9 @@ from liveportrait.networks.renderer import grey_of_grey
 
 OPSET = 19
 MIN_SIZE = 64  # numbers: for smaller tensors a cast costs more than it saves
+SHARED_WEIGHTS = "shared.weights"  # the file of the weights that several graphs hold
+MIN_SHARED = 1024  # bytes of a tensor that is stored there
+ALIGNMENT = 16  # bytes
 WARPED = ("volume", "hidden", "skip", "image", "image_flow")
 MOVED = ("moved_volume", "hidden", "moved_skip", "moved_image", "flow")  # the same as outputs of a graph
 POSES = tuple(f"{whose}_{part}" for whose in ("source", "driving") for part in Pose._fields)
@@ -51,6 +56,37 @@ def export_web(graph: Graph) -> bytes:
     store_in_half(model, weights)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def share_weights(paths: Sequence[Path]) -> list[Path]:
+    """Move weights that several ONNX files hold into `SHARED_WEIGHTS` next to them; returns the files that need it."""
+    import onnx
+
+    models = {path: onnx.load(path) for path in paths}
+    tensors = [(path, tensor) for path, model in models.items() for tensor in model.graph.initializer]
+    holders: dict[bytes, set[Path]] = {}
+    for path, tensor in tensors:
+        if len(tensor.raw_data) >= MIN_SHARED:
+            holders.setdefault(tensor.raw_data, set()).add(path)
+    places: dict[bytes, int] = {}
+    size = 0
+    for data, where in holders.items():
+        if len(where) > 1:
+            places[data] = size
+            size += -(-len(data) // ALIGNMENT) * ALIGNMENT
+    changed = set()
+    for path, tensor in tensors:
+        if (data := tensor.raw_data) in places:
+            onnx.external_data_helper.set_external_data(tensor, SHARED_WEIGHTS, places[data], len(data))
+            tensor.ClearField("raw_data")
+            changed.add(path)
+    shared = bytearray(size)
+    for data, place in places.items():
+        shared[place : place + len(data)] = data
+    paths[0].with_name(SHARED_WEIGHTS).write_bytes(shared)
+    for path in changed:
+        path.write_bytes(models[path].SerializeToString())
+    return sorted(changed)
 
 
 def store_in_half(model: Any, weights: set[str]) -> None:

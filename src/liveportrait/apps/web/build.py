@@ -119,9 +119,11 @@ def _copy_graphs(graphs: Path | None, into: Path) -> tuple[str, dict[str, Any]]:
     for path in list(into.iterdir()):
         path.with_name(path.name + PACKED).write_bytes(packed(path.read_bytes()))
         path.unlink()
-    return description["variant"], {
-        name: {"file": f"{GRAPHS}/{name}.onnx{PACKED}", **ports} for name, ports in described.items()
-    }
+    for name, facts in described.items():
+        facts["file"] = f"{GRAPHS}/{name}.onnx{PACKED}"
+        if "weights" in facts:
+            facts["weights"] = f"{GRAPHS}/{facts['weights']}{PACKED}"
+    return description["variant"], described
 
 
 def packed(data: bytes) -> bytes:

@@ -11,6 +11,7 @@ import { unpacked } from "./packing.js";
 
 const ROOT = new URL("./", import.meta.url);
 const PLAIN = "ort.wasm.min.mjs"; // ONNX Runtime without WebGPU
+const SHARED = "shared.weights"; // as the graphs name the file (engine/web.py)
 const MAX_THREADS = 4; // each has its own copy of the networks
 const ENOUGH = 4; // GB of memory for that many
 // The smallest module that uses a 128-bit instruction: v128.const, i8x16.popcnt.
@@ -86,7 +87,11 @@ export class Runtime {
     /** The files of a network. */
     filesOf(name) {
         const { graphs, generator } = this.manifest;
-        return this.inStages(name) ? [kernelsFile(), generator, ...STAGES.map((stage) => graphs[stage].file)] : [graphs[name].file];
+        if (this.inStages(name)) {
+            return [kernelsFile(), generator, ...STAGES.flatMap((stage) => this.filesOf(stage))];
+        }
+        const { file, weights } = graphs[name];
+        return weights ? [file, weights] : [file];
     }
 
     /** @returns {Promise<import("./types.js").Network>} */
@@ -101,16 +106,24 @@ export class Runtime {
             return stagedRender(stages, manifest.graphs, kernels, weights);
         }
         this.ort ??= await importRuntime(this.choice);
-        const { file, inputs, outputs } = this.manifest.graphs[name];
+        const { file, weights, inputs, outputs } = this.manifest.graphs[name];
         const data = await fetched(file, this.manifest, onBytes);
+        const externalData = weights && [{ path: SHARED, data: await this.weightsOf(weights, onBytes) }];
         const session = await this.ort.InferenceSession.create(data, {
             executionProviders: [this.choice.kind],
             graphOptimizationLevel: "all",
+            externalData,
             // F's features of a photo stay on the GPU: every frame reads them.
             preferredOutputLocation: this.choice.kind === "webgpu" && name === "appearance" ? "gpu-buffer" : "cpu",
         });
         const [ports, results] = [Object.keys(inputs), Object.keys(outputs)];
         return (tensors) => this.run(session, ports, results, tensors);
+    }
+
+    /** The weights that several graphs share, loaded once. */
+    weightsOf(file, onBytes) {
+        this.weights ??= fetched(file, this.manifest, onBytes);
+        return this.weights;
     }
 
     /** @param {Tensor[]} tensors in the order of the ports @returns {Promise<Tensor[]>} */

@@ -18,8 +18,8 @@ export async function load(names, { runtime: kind = null, threads = null, small 
     const suits = await chosenRuntime(kind, threads);
     const choice = small ? { ...suits, kind: "wasm" } : suits;
     const runtime = new Runtime(manifest, choice);
-    const files = names.flatMap((name) => runtime.filesOf(name));
-    const all = files.reduce((sum, file) => sum + manifest.files[file].bytes, 0);
+    const files = new Set(names.flatMap((name) => runtime.filesOf(name)));
+    const all = [...files].reduce((sum, file) => sum + manifest.files[file].bytes, 0);
     let bytes = 0;
     await runtime.load(names, (count) => {
         bytes += count;
