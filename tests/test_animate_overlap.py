@@ -17,7 +17,7 @@ from liveportrait.animation.driver import video as driving_video
 from liveportrait.animation.session import DEPTH
 from liveportrait.engine import Engine
 from liveportrait.engine import backend as backends
-from liveportrait.engine.engine import Workers, divided
+from liveportrait.engine.engine import Workers, divided_threads
 from liveportrait.face import FaceAnalyzer, default_analyzer
 from liveportrait.face.analyzer import OpenVinoFaceAnalyzer
 from liveportrait.media import VideoReader, VideoWriter
@@ -160,12 +160,12 @@ def test_a_slow_encoder_holds_back_the_decoder(animator, tmp_path, monkeypatch):
 
 def test_cores_are_divided_between_batches():
     before = torch.get_num_threads()
-    with divided(8, 3) as workers:
+    with divided_threads(8, 3) as workers:
         assert workers == Workers(3, 2)
     assert torch.get_num_threads() == 8
     torch.set_num_threads(before)
     for cores, batches in ((1, 9), (8, 1), (8, 0)):
-        with divided(cores, batches) as workers:
+        with divided_threads(cores, batches) as workers:
             assert workers == Workers(1, None)  # one batch has all cores, as PyTorch has them
 
 

@@ -30,9 +30,9 @@ from published_rows import (
 from small_base import small_networks
 
 from liveportrait import Animator, FrameArrays, PublishedOptions
-from liveportrait.animation.animator import _sound
 from liveportrait.animation.source.photo import cut, limit_size
 from liveportrait.animation.source.video import SourceVideo
+from liveportrait.animation.writer import _sound
 from liveportrait.engine import Engine
 from liveportrait.face import canonical as mesh
 from liveportrait.face.choice import DRIVING_SCALE, DRIVING_Y
