@@ -272,6 +272,8 @@ def _methods(protocol: str) -> tuple[str, ...]:
 def _label(outcome: Outcome) -> str:
     if outcome.protocol == "control":
         return f"{outcome.source}: source, then requests from 0 to 0.6 (eyes, lips)"
+    if outcome.protocol == "speech":
+        return f"{_pair(outcome)}: the portrait saying the clip, at six moments"
     others = "model" if outcome.protocol == "people" else "model, landmark warp"
     return f"{_pair(outcome)}: source, then driver, {others} at three telling frames"
 
