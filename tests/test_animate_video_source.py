@@ -89,9 +89,8 @@ def test_only_the_face_changes_and_frames_without_one_are_unchanged(animator, vi
             continue
         window = source.faces[0].path.windows[number]
         mask = cv2.warpAffine(paste_mask(window.size), window.inverse(), frame.shape[1::-1])
-        outside = (
-            cv2.dilate(mask, np.ones((3, 3))) == 0
-        )  # the mask's own edge depends on the rounding of places
+        # The mask's own edge depends on the rounding of places
+        outside = cv2.dilate(mask, np.ones((3, 3))) == 0
         assert 0.1 < outside.mean() < 0.95
         np.testing.assert_array_equal(picture[outside], frame[outside])
         changes.append(np.abs(picture[~outside].astype(int) - frame[~outside]).mean())

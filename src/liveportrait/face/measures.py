@@ -24,9 +24,8 @@ from liveportrait.types import Array, Image
 
 EPSILON = 1e-6
 TURN = 30.0  # degrees: a head turned this far counts as much as one blendshape at full
-DIFFERENCE = (
-    2.0  # weight of a difference from the source's face, relative to the strength of the expression itself
-)
+# Weight of a difference from the source's face, relative to the strength of the expression itself
+DIFFERENCE = 2.0
 MOUTH_HALF_WIDTH = 5.0  # cm, of the patch around a mouth
 LIP_WEIGHT = 6.0  # of the lips' opening, relative to a blendshape score
 

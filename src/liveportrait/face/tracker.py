@@ -101,9 +101,8 @@ SMALLEST_SOURCE = 1 / 24  # of the longer side: a smaller face is not worth anim
 SEARCH_EVERY = 5  # frames between searches for a missing person while others are in view
 REMEMBER_EVERY = 50  # frames between the embeddings that are kept of a followed face
 GALLERY = 8  # embeddings kept per person
-NEARBY = (
-    0.3  # extra embedding distance allowed for a face that appears where the person was lost in this scene
-)
+# Extra embedding distance allowed for a face that appears where the person was lost in this scene
+NEARBY = 0.3
 _TIE = 0.02  # embedding distance that a move across the picture's width adds: place decides between twins
 
 

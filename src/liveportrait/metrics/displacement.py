@@ -13,9 +13,8 @@ from liveportrait.metrics.images import luma
 from liveportrait.types import Array, Image
 
 BORDER = 8  # the regions are the outer eighths of the crop
-FACE_GROWTH = (
-    0.06  # of the crop's side: the face's hull is dilated by this before it is excluded from the regions
-)
+# Share of the crop's side by which the face's hull is dilated before it is excluded from the regions
+FACE_GROWTH = 0.06
 
 
 def displacement(source: Image, picture: Image, region: NDArray[np.bool_]) -> float:

@@ -31,9 +31,8 @@ class Slack(NamedTuple):
 CLOSE = Slack(0.0, 0.0, 0.12)  # for a source's crop: movement inside it is measured and put back
 # For a driver's framing: as far as a head moves while the body is still.
 LAZY = Slack(0.2, 0.08, 0.35)
-RETURN = (
-    5.0  # s, time constant with which a live path, which cannot look ahead, returns to an off-centre face
-)
+# Time constant (s) with which a live path, which cannot look ahead, returns to an off-centre face
+RETURN = 5.0
 
 
 def stretches(found: NDArray[np.bool_], cuts: Sequence[int], bridged: int = 0) -> list[range]:

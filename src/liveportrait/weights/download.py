@@ -41,9 +41,8 @@ def download(
     part = path.with_name(f"{path.name}.{metadata.etag}.part")
     for stale in set(folder.glob(f"*/{glob.escape(file)}.*.part")) - {part}:
         stale.unlink(missing_ok=True)  # interrupted before the repository changed: it will not be resumed
-    is_hub = (
-        urlsplit(metadata.location).netloc == urlsplit(url).netloc
-    )  # a token must not be sent to other servers
+    # A token must not be sent to other servers
+    is_hub = urlsplit(metadata.location).netloc == urlsplit(url).netloc
     with part.open("ab") as arrived:
         http_get(
             metadata.location,

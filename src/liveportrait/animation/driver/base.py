@@ -121,9 +121,8 @@ class Start(NamedTuple):
     motion: Motion  # batch 1 or S
     ratios: Tensor | None = None  # (1 or S,3) openings, if known
     scores: Tensor | None = None  # (1 or S,52) blendshapes, if known
-    identity: Array | None = (
-        None  # (128,) embedding of the person, if expressions may be adapted to the source
-    )
+    # (128,) embedding of the person, if expressions may be adapted to the source
+    identity: Array | None = None
 
     def of(self, scenes: Tensor | None) -> Start:
         """The start of each frame (B), given the numbers of their scenes; if there is only one start, that one."""

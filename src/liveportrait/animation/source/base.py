@@ -43,9 +43,8 @@ class FaceView:
     ratios: Tensor | None  # (b,3) openings of left eye, right eye and lips; None if no face was found
     crops: NDArray[np.uint8]  # (b,S,S,3), as F and M saw them
     placements: tuple[FacePlacement, ...]  # b; empty if the frame itself is taken as the face
-    usual: Tensor | None = (
-        None  # (b,21,3) expression without speech, see `usual_expression`; None: the motion's
-    )
+    # (b,21,3) expression without speech, see `usual_expression`; None: the motion's
+    usual: Tensor | None = None
 
 
 class SourceFace(Protocol):

@@ -31,9 +31,8 @@ from liveportrait.motion.voice import Performance, animate_mean_face
 from liveportrait.types import Closeable, Image
 
 MAX_QUEUED_SECONDS = 600  # of sound: speech services send faster than real time
-MAX_CATCH_UP_SECONDS = (
-    2.0  # skip frames after gaps up to this between calls; after longer ones, pause instead
-)
+# Skip frames after gaps up to this between calls; after longer ones, pause instead
+MAX_CATCH_UP_SECONDS = 2.0
 
 
 class SpokenFrame(NamedTuple):

@@ -18,9 +18,8 @@ from liveportrait.animation.source.base import Source
 from liveportrait.marking.payload import Work
 from liveportrait.types import Image
 
-LIVE_SIDE = (
-    512  # px, side at which crops are composed unless the options ask for more, to keep up with a camera
-)
+# Side (px) at which crops are composed unless the options ask for more, to keep up with a camera
+LIVE_SIDE = 512
 AT_ONCE = 2  # frames rendered in parallel: more would not raise the rate, only the latency
 
 

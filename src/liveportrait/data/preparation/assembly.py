@@ -31,9 +31,8 @@ from liveportrait.media import output_file
 
 MEGABYTE = 1 << 20
 TAR_BLOCK = 512
-PICTURE_SECONDS = (
-    1.0  # what a picture counts, compared with a clip, when deciding which of two duplicates to keep
-)
+# What a picture counts, compared with a clip, when deciding which of two duplicates to keep
+PICTURE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Networks on a processor, with a quarter of the multiplications. Needs numba (the extra `cpu`)."""
+"""Networks on the CPU with Winograd convolutions: a quarter of the multiplications. Needs numba (the extra `cpu`)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from liveportrait.networks.renderer import Renderer
 
 
 class WinogradBackend:
-    """Convolutions as products of matrices with compiled passes between, one frame after the other.
+    """Convolutions as matrix products with compiled passes between them, one frame after another.
 
-    Of BASE these are W and G, of COMPACT G; everything else is eager. In bf16, which BASE alone has, the products that
-    make the scales and shifts of G's normalisations are in bfloat16; all else is float32. Raises UserError where the
-    networks are not on the CPU.
+    This covers W and G of BASE, and G of COMPACT; everything else is eager. In bf16, which only BASE supports, the
+    products that compute scales and shifts of G's normalisations are in bfloat16; the rest is float32. Raises UserError
+    if the networks are not on the CPU.
     """
 
     concurrent = True
@@ -35,7 +35,7 @@ class WinogradBackend:
                 f"the back end winograd runs on the CPU, not on {self.device}: choose --device cpu or "
                 "--backend eager"
             )
-        self._networks = _made(networks, precision)
+        self._networks = _accelerated(networks, precision)
         self._renderer = Renderer(self._networks)
 
     def appearance(self, images: Tensor) -> Features:
@@ -54,7 +54,7 @@ class WinogradBackend:
         return layers
 
 
-def _made(networks: Networks, precision: Precision) -> Networks:
+def _accelerated(networks: Networks, precision: Precision) -> Networks:
     sizes = networks.variant.sizes
     if isinstance(sizes, base.Sizes):
         require_precision("the back end winograd", precision, ("fp32", "bf16"))

@@ -1,7 +1,7 @@
-"""G of COMPACT on a processor without bfloat16: 3x3 convolutions by Winograd's F(4x4, 3x3), in few passes over memory.
+"""COMPACT's G in float32: 3x3 convolutions by Winograd's F(4x4, 3x3), with few passes over memory.
 
-What `generator.c` of the web page does in browsers, with the same cuts: norm, modulation and SiLU are done where
-a convolution reads or writes its numbers. One frame after the other.
+It is organised like `generator.c` of the web page: norm, modulation and SiLU are fused into the convolution that reads
+or writes the numbers. Frames are computed one after another.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from liveportrait.engine.winograd import lane_kernels
 from liveportrait.engine.winograd.convolutions import transform_kernel
 from liveportrait.engine.winograd.elementwise import EPSILON, scratch, shared
-from liveportrait.engine.winograd.lane_kernels import PANEL, ROOM
+from liveportrait.engine.winograd.lane_kernels import PANEL, WORKSPACE
 from liveportrait.engine.winograd.lanes import LANES
 from liveportrait.networks.compact.generator import GROUPS, Generator, SpatialModulation
 from liveportrait.networks.interface import Warped
@@ -27,10 +27,10 @@ Array = NDArray[np.float32]
 
 
 class LaneMap:
-    """A map (H,W,C) in the form that `lane_kernels` take: channels filled up to a multiple of 8, a border of zeros."""
+    """A map (H,W,C) in the layout of `lane_kernels`: channels padded to a multiple of 8, and a border of zeros."""
 
     def __init__(self, name: str, height: int, width: int, channels: int) -> None:
-        """In memory that this thread uses again and again for maps of that name; what was written last is in it."""
+        """Uses memory that this thread reuses for all maps of that name and shape; it holds what was last written."""
         self.height, self.width = height, width
         self.channels = channels + -channels % LANES
         shape = (height + 2, width + 2, self.channels)
@@ -39,7 +39,7 @@ class LaneMap:
         self.inside = memory[1:-1, 1:-1]
 
     def put(self, x: Tensor, channel: int = 0) -> None:
-        """Write a map (C,H,W) from that channel on."""
+        """Write a map (C,H,W) from `channel` on."""
         cells = x.permute(1, 2, 0)
         if cells.is_contiguous():
             self.inside[..., channel : channel + len(x)] = cells
@@ -47,9 +47,9 @@ class LaneMap:
             self.put_picture(x, 1, 0, 1, channel)
 
     def put_picture(self, x: Tensor, scale: float, shift: float, block: int, channel: int) -> None:
-        """Write `F.pixel_unshuffle(scale * x + shift, block)` of planes (C,block·H,block·W) from that channel on."""
+        """Write `F.pixel_unshuffle(scale * x + shift, block)` of planes (C,block·H,block·W) from `channel` on."""
         given = (x.contiguous().numpy(), np.float32(scale), np.float32(shift), block)
-        _rows(lane_kernels.take, self.height, *given, self.flat, self.channels, channel)
+        _rows(lane_kernels.unshuffle, self.height, *given, self.flat, self.channels, channel)
 
 
 class LaneConv:
@@ -57,7 +57,7 @@ class LaneConv:
 
     @torch.no_grad()
     def __init__(self, convolution: nn.Conv2d) -> None:
-        weight, bias = _filled(convolution.weight.flatten(2), convolution.bias, LANES, PANEL)
+        weight, bias = _padded(convolution.weight.flatten(2), convolution.bias, LANES, PANEL)
         self.inputs, self.outputs = weight.shape[1], weight.shape[0]
         points = transform_kernel(weight.unflatten(2, (3, 3)))  # (36,C,O)
         self.weight, self.bias = _panels(points), bias.numpy()
@@ -65,14 +65,14 @@ class LaneConv:
     def __call__(
         self, x: LaneMap, out: LaneMap, added: LaneMap | None = None, activates: bool = False
     ) -> LaneMap:
-        """`out`, with SiLU of the convolution and what is added to it, if it activates."""
+        """Write the convolution of `x` plus `added` into `out`, with SiLU if `activates`; returns `out`."""
         given = out if added is None else added
 
         def run(first: int, last: int) -> None:
-            room = scratch("room", (ROOM * (self.inputs + self.outputs),)).numpy()
+            workspace = scratch("workspace", (WORKSPACE * (self.inputs + self.outputs),)).numpy()
             lane_kernels.convolve(
                 x.flat, self.inputs, x.width, self.weight, self.bias, given.flat, added is not None, activates,
-                out.flat, self.outputs, room, first, last,
+                out.flat, self.outputs, workspace, first, last,
             )  # fmt: skip
 
         shared(run, x.height * x.width // 16)
@@ -80,7 +80,7 @@ class LaneConv:
 
 
 class CompactGenerator(nn.Module):
-    """Gives what `Generator.layers` does, for the sizes that `fits` names."""
+    """Computes `Generator.layers`, for sizes that `fits` accepts."""
 
     @torch.no_grad()
     def __init__(self, generator: Generator) -> None:
@@ -92,16 +92,15 @@ class CompactGenerator(nn.Module):
             for block in generator.blocks
         ]
         tail = generator.merge.out_channels
-        order = (
-            torch.arange(4 * tail).view(tail, 4).t().flatten()
-        )  # the four pixels of a cell one after another
+        # All channels of a cell's upper left pixel, then of the upper right, and so on
+        order = torch.arange(4 * tail).view(tail, 4).t().flatten()
         self.widen = _matrix(generator.widen, order)
         self.merge, self.output = LaneConv(generator.merge), LaneConv(generator.output)
         self.refine1, self.refine2 = LaneConv(generator.refine1), LaneConv(generator.refine2)
 
     @staticmethod
     def fits(generator: Generator) -> bool:
-        """Whether its channels fill lanes and panels."""
+        """Whether its numbers of channels fill lanes and panels."""
         trunk, tail = generator.enter.out_channels, generator.merge.out_channels
         conditions = generator.conditioning
         return trunk == GROUPS * LANES and not any(
@@ -114,11 +113,11 @@ class CompactGenerator(nn.Module):
         names = ("volume", "hidden", "skip", "image")
         for number, row in enumerate(zip(*(warped[name] for name in names), strict=True)):
             raw = self._raw(*row)
-            _rows(lane_kernels.give, raw.height, raw.flat, raw.width, out[number].numpy())
+            _rows(lane_kernels.shuffle_picture, raw.height, raw.flat, raw.width, out[number].numpy())
         return out[:, :3], out[:, 3:]
 
     def _raw(self, volume: Tensor, hidden: Tensor, skip: Tensor, image: Tensor) -> LaneMap:
-        """(S/2,S/2,16), what the last convolution of one frame gives."""
+        """The output of the last convolution for one frame (S/2,S/2,16)."""
         height, width = volume.shape[1:]
         given = LaneMap("given", height, width, self.enter.inputs)
         given.put(volume)
@@ -127,17 +126,25 @@ class CompactGenerator(nn.Module):
         condition = LaneMap("condition", height, width, conditions)
         x, y, active = (LaneMap(name, height, width, trunk) for name in ("x", "y", "active"))
         shape = (len(volume), given.channels, width)
-        _rows(lane_kernels.mix, height, given.flat, *shape, *self.conditioning, condition.flat, conditions)
+        _rows(
+            lane_kernels.conv1x1_silu,
+            height,
+            given.flat,
+            *shape,
+            *self.conditioning,
+            condition.flat,
+            conditions,
+        )
         self.enter(given, x)
         for number, (norm1, conv1, norm2, conv2) in enumerate(self.blocks, 1):
             conv1(_modulated(x, norm1, condition, active), y)
-            last = number == len(self.blocks)  # nothing but SiLU of it is looked at
+            last = number == len(self.blocks)  # only its SiLU is used
             conv2(_modulated(y, norm2, condition, active), x, added=x, activates=last)
 
         height, width = 2 * height, 2 * width
         fine, tail = LaneMap("fine", height, width, self.merge.inputs), self.merge.outputs
         to = (fine.flat, tail, fine.channels)
-        _rows(lane_kernels.mix_larger, x.height, x.flat, trunk, x.width, *self.widen, *to)
+        _rows(lane_kernels.conv1x1_shuffle, x.height, x.flat, trunk, x.width, *self.widen, *to)
         fine.put(skip, tail)
         fine.put_picture(image, 2, -1, 2, tail + len(skip))
         x, y = (LaneMap(name, height, width, tail) for name in ("fine x", "fine y"))
@@ -148,11 +155,11 @@ class CompactGenerator(nn.Module):
 
 
 def _modulated(x: LaneMap, norm: tuple[Array, Array], condition: LaneMap, out: LaneMap) -> LaneMap:
-    """SiLU of a map, normed in groups of eight channels, times gain plus shift."""
+    """Normalise a map in groups of eight channels, then apply gain, shift and SiLU; returns `out`."""
     matrix, bias = norm
     means, squares = np.empty((2, x.height, x.channels // LANES), np.float32)
     _rows(lane_kernels.moments, x.height, x.flat, x.channels, x.width, means, squares)
-    # Rows are of one size: what the whole varies is what they vary, and what their means do.
+    # Rows have one size, so the total variance is that within rows plus that of their means.
     mean, row = means.mean(0), x.width * LANES
     variance = (squares.sum(0) + np.square(means - mean).sum(0) * row) / (x.height * row)
     rate = 1 / np.sqrt(variance + np.float32(EPSILON))
@@ -162,7 +169,7 @@ def _modulated(x: LaneMap, norm: tuple[Array, Array], condition: LaneMap, out: L
 
 
 def _modulation(norm: SpatialModulation) -> tuple[Array, Array]:
-    """Matrix and bias of gains and shifts, of eight channels each in turns; the 1 of the gain is in the bias."""
+    """Matrix and bias of gains and shifts, alternating every eight channels; the gain's 1 is in the bias."""
     convolution = norm.modulation
     channels = convolution.out_channels // 2
     order = torch.arange(2 * channels).view(2, -1, LANES).transpose(0, 1).flatten()
@@ -173,7 +180,7 @@ def _modulation(norm: SpatialModulation) -> tuple[Array, Array]:
 
 @torch.no_grad()
 def _matrix(convolution: nn.Conv2d, order: Tensor | None = None) -> tuple[Array, Array]:
-    """A 1x1 convolution's panels (outputs/16, inputs, 16), flat, and bias, with its outputs in an order."""
+    """A 1x1 convolution's matrix as flat panels (outputs/16, inputs, 16), and its bias, with outputs in `order`."""
     weight, bias = convolution.weight[:, :, 0, 0], convolution.bias
     assert bias is not None
     order = torch.arange(len(weight)) if order is None else order
@@ -181,12 +188,12 @@ def _matrix(convolution: nn.Conv2d, order: Tensor | None = None) -> tuple[Array,
 
 
 def _panels(matrices: Tensor) -> Array:
-    """Matrices (N,C,O) as `lane_kernels` read them, flat."""
+    """Matrices (N,C,O) in the flat layout that `lane_kernels` read."""
     return matrices.unflatten(2, (-1, PANEL)).transpose(1, 2).flatten().numpy()
 
 
-def _filled(weight: Tensor, bias: Tensor | None, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
-    """Weights (O,C,K) and bias (O,) with zeros up to multiples of so many inputs and outputs."""
+def _padded(weight: Tensor, bias: Tensor | None, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
+    """Weights (O,C,K) and bias (O,), zero-padded to multiples of `inputs` and `outputs`."""
     more = -len(weight) % outputs
     given = weight.new_zeros(len(weight)) if bias is None else bias.detach()
     return F.pad(weight, (0, 0, 0, -weight.shape[1] % inputs, 0, more)), F.pad(given, (0, more))

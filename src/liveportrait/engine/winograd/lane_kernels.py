@@ -1,9 +1,9 @@
-"""Convolutions of few channels, and what lies between them, written by hand with `lanes`.
+"""Hand-written kernels for convolutions of few channels and the operations between them, built on `lanes`.
 
-A map is (H+2,W+2,C), given flat, with a border of zeros; its channels lie side by side. A `step` is how many channels a
-map has of which a kernel reads or writes the first. Matrices are (outputs/16, inputs, 16), so that the innermost loop
-reads them from front to back. Channels are multiples of 8, and of 16 where they are a convolution's outputs; sides are
-multiples of 4.
+A map is a flat array of shape (H+2,W+2,C) with a border of zeros; channels are innermost. `step` is the number of
+channels of a map of which a kernel reads or writes only the first ones. Matrices are (outputs/16, inputs, 16), so that
+the innermost loop reads them sequentially. Numbers of channels are multiples of 8, those of a convolution's outputs of
+16; sides are multiples of 4.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 from liveportrait.engine.winograd.kernels import FAR, FAR2, NEAR, NEAR2, inlined, kernel
 from liveportrait.engine.winograd.lanes import LANES, exponential, load, splat, spread, store
 
-PANEL = 2 * LANES  # outputs that are made together
-TILES = 32  # that are transformed at once: with those of 64 channels they fill the second cache
-ROOM = 36 * TILES  # numbers for each channel that `convolve` takes or gives
-_ROW = 6 * LANES  # of a tile
+PANEL = 2 * LANES  # outputs computed together
+TILES = 32  # transformed at once: with 64 channels they fill the second-level cache
+WORKSPACE = 36 * TILES  # workspace of `convolve`, numbers per input or output channel
+_ROW = 6 * LANES  # numbers in a row of a tile
 
 _NEAR, _FAR, _NEAR2, _FAR2 = np.float32(NEAR), np.float32(FAR), np.float32(NEAR2), np.float32(FAR2)
 _BOTH2, _NEAR3, _FAR3 = np.float32(NEAR2 + FAR2), np.float32(NEAR**3), np.float32(FAR**3)
@@ -30,7 +30,7 @@ def _silu(x):  # type: ignore[no-untyped-def]
 
 @inlined
 def _to_points(x, at, step, out, to, out_step):  # type: ignore[no-untyped-def]
-    """`kernels.input_along_axis` of six lanes, from and to every so many numbers."""
+    """`kernels.input_along_axis` of six vectors, which lie `step` numbers apart in `x` and `out_step` in `out`."""
     a, b, c = load(x, at), load(x, at + step), load(x, at + 2 * step)
     d, e, f = load(x, at + 3 * step), load(x, at + 4 * step), load(x, at + 5 * step)
     even, odd = e - splat(_FAR2) * c, splat(_NEAR) * (d - splat(_FAR2) * b)
@@ -45,7 +45,7 @@ def _to_points(x, at, step, out, to, out_step):  # type: ignore[no-untyped-def]
 
 @inlined
 def _from_points(x, at, step):  # type: ignore[no-untyped-def]
-    """`kernels.output_along_axis` of six lanes, of every so many numbers."""
+    """`kernels.output_along_axis` of six vectors, which lie `step` numbers apart."""
     first, b, c = load(x, at), load(x, at + step), load(x, at + 2 * step)
     d, e, last = load(x, at + 3 * step), load(x, at + 4 * step), load(x, at + 5 * step)
     near, near_odd, far, far_odd = b + c, b - c, d + e, d - e
@@ -59,7 +59,7 @@ def _from_points(x, at, step):  # type: ignore[no-untyped-def]
 
 @inlined
 def _four(x, at, step, matrix, panel, inputs, first, second):  # type: ignore[no-untyped-def]
-    """Of four rows of x, from `at` on and each a `step` further: their products with a panel, added to two given."""
+    """`first` and `second` plus the products of a panel with four rows of x, which lie `step` apart from `at` on."""
     a0, a1, b0, b1, c0, c1, d0, d1 = first, second, first, second, first, second, first, second
     b, c, d = at + step, at + 2 * step, at + 3 * step
     for i in range(inputs):
@@ -87,7 +87,7 @@ def _store_pair(out, to, one, two):  # type: ignore[no-untyped-def]
 
 @kernel
 def multiply(rows, at, count, inputs, matrix, panel, outputs, out, to):  # type: ignore[no-untyped-def]
-    """The product of rows (count,inputs), a multiple of four, with a matrix, at `to` in out (count,outputs)."""
+    """Write the product of rows (count,inputs) with a matrix to `out` (count,outputs) from `to` on; 4 divides count."""
     none = splat(_NONE)
     for part in range(0, outputs, PANEL):
         for row in range(0, count, 4):
@@ -103,15 +103,19 @@ def multiply(rows, at, count, inputs, matrix, panel, outputs, out, to):  # type:
 
 @kernel
 def convolve(  # type: ignore[no-untyped-def]
-    x, inputs, width, weight, bias, added, adds, activates, out, outputs, room, first, last
+    x, inputs, width, weight, bias, added, adds, activates, out, outputs, workspace, first, last
 ):
-    """A 3x3 convolution by F(4x4, 3x3), of tiles `first` to `last`; `weight` is 36 matrices.
+    """A 3x3 convolution by F(4x4, 3x3) for tiles `first` to `last`; `weight` is 36 matrices.
 
-    With `adds` the map `added` is added to it, then SiLU if it `activates`. `room`: numbers for TILES tiles.
+    `adds` adds the map `added` to the result, then `activates` applies SiLU. `workspace` fits TILES tiles.
     """
     line, across = width + 2, width // 4
     half = np.empty(6 * _ROW, np.float32)
-    tiles, products, made = TILES * inputs, TILES * outputs, ROOM * inputs  # of a point; where products begin
+    tiles, products, made = (
+        TILES * inputs,
+        TILES * outputs,
+        WORKSPACE * inputs,
+    )  # per point; where products begin
     for begin in range(first, last, TILES):
         count = min(TILES, last - begin)
         for tile in range(count):
@@ -122,17 +126,17 @@ def convolve(  # type: ignore[no-untyped-def]
                     _to_points(x, at, line * inputs, half, column * LANES, _ROW)
                 for row in range(6):
                     to = row * tiles + tile * inputs + c
-                    _to_points(half, _ROW * row, LANES, room, to, 6 * tiles)
+                    _to_points(half, _ROW * row, LANES, workspace, to, 6 * tiles)
         rows = (count + 3) // 4 * 4
         for point in range(36):
             panel, to = point * inputs * outputs, made + point * products
-            multiply(room, point * tiles, rows, inputs, weight, panel, outputs, room, to)
+            multiply(workspace, point * tiles, rows, inputs, weight, panel, outputs, workspace, to)
         for tile in range(count):
             corner = ((begin + tile) // across * 4 + 1) * line + (begin + tile) % across * 4 + 1
             for c in range(0, outputs, LANES):
                 for column in range(6):
                     at = made + 6 * column * products + tile * outputs + c
-                    v0, v1, v2, v3 = _from_points(room, at, products)
+                    v0, v1, v2, v3 = _from_points(workspace, at, products)
                     to = column * LANES
                     store(half, to, v0)
                     store(half, to + _ROW, v1)
@@ -157,8 +161,8 @@ def convolve(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def mix(x, inputs, step, width, matrix, bias, out, outputs, first, last):  # type: ignore[no-untyped-def]
-    """SiLU of a 1x1 convolution, in rows `first` to `last`."""
+def conv1x1_silu(x, inputs, step, width, matrix, bias, out, outputs, first, last):  # type: ignore[no-untyped-def]
+    """A 1x1 convolution and SiLU, for rows `first` to `last`."""
     line = width + 2
     for part in range(0, outputs, PANEL):
         one, two = load(bias, part), load(bias, part + LANES)
@@ -175,10 +179,10 @@ def mix(x, inputs, step, width, matrix, bias, out, outputs, first, last):  # typ
 
 
 @kernel
-def mix_larger(x, inputs, width, matrix, bias, out, outputs, step, first, last):  # type: ignore[no-untyped-def]
-    """A 1x1 convolution to a map of twice the sides, of rows `first` to `last`.
+def conv1x1_shuffle(x, inputs, width, matrix, bias, out, outputs, step, first, last):  # type: ignore[no-untyped-def]
+    """A 1x1 convolution into a map of twice the height and width, as by `F.pixel_shuffle`, for rows `first` to `last`.
 
-    The matrix has the outputs of the upper left of four pixels, of the upper right, of the lower left and right.
+    The matrix holds the outputs of the upper left of four pixels, then the upper right, lower left and lower right.
     """
     line, large = width + 2, 2 * width + 2
     for part in range(0, 4 * outputs, PANEL):
@@ -198,7 +202,7 @@ def mix_larger(x, inputs, width, matrix, bias, out, outputs, step, first, last):
 
 @kernel
 def moments(x, channels, width, means, squares, first, last):  # type: ignore[no-untyped-def]
-    """Of each row, each eight channels: their mean, and the sum of squared distances from it; (H,channels/8)."""
+    """Mean, and sum of squared deviations from it, of every group of eight channels in every row; (H,channels/8)."""
     line, groups = width + 2, channels // LANES
     eight = np.empty(LANES, np.float32)
     for y in range(first, last):
@@ -221,9 +225,9 @@ def moments(x, channels, width, means, squares, first, last):  # type: ignore[no
 def modulate(  # type: ignore[no-untyped-def]
     x, channels, width, mean, rate, condition, inputs, matrix, bias, out, first, last
 ):
-    """SiLU of each eight channels, normed, times gain plus shift, in rows `first` to `last`.
+    """Normalise every group of eight channels, apply gain, shift and SiLU, for rows `first` to `last`.
 
-    A panel of the matrix makes the gain of eight channels and their shift of the condition, by a 1x1 convolution.
+    A panel of the matrix computes gain and shift of eight channels from the condition, as a 1x1 convolution.
     """
     line = width + 2
     for c in range(0, channels, LANES):
@@ -242,10 +246,10 @@ def modulate(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def take(planes, scale, shift, block, out, step, channel, first, last):  # type: ignore[no-untyped-def]
-    """Planes (C,block·H,block·W), scaled and shifted, into a map from that channel on, in rows `first` to `last`.
+def unshuffle(planes, scale, shift, block, out, step, channel, first, last):  # type: ignore[no-untyped-def]
+    """Write planes (C,block·H,block·W), scaled and shifted, into a map from `channel` on, for rows `first` to `last`.
 
-    Of `block` by `block` pixels each becomes a channel, as `F.pixel_unshuffle` orders them.
+    Each of `block` by `block` pixels becomes a channel, in the order of `F.pixel_unshuffle`.
     """
     count, width = planes.shape[0], planes.shape[2] // block
     for y in range(first, last):
@@ -259,8 +263,8 @@ def take(planes, scale, shift, block, out, step, channel, first, last):  # type:
 
 
 @kernel
-def give(x, width, out, first, last):  # type: ignore[no-untyped-def]
-    """Of 16 channels, red of 2x2 pixels, green, blue and one more, planes (4,2H,2W); sigmoid of the colours."""
+def shuffle_picture(x, width, out, first, last):  # type: ignore[no-untyped-def]
+    """16 channels (2x2 pixels of red, green, blue, mask) into planes (4,2H,2W), with sigmoid of the colours."""
     sixteen, one = np.empty(3 * LANES, np.float32), splat(_ONE)
     for y in range(first, last):
         for column in range(width):

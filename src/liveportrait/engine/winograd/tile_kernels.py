@@ -1,4 +1,4 @@
-"""Loops around Winograd's products of maps: to tiles, and from tiles on; see `kernels`."""
+"""The passes before and after Winograd's matrix products: maps to tiles, and tiles to maps; see `kernels`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _tile(products, group, number, c, end, half, tile):  # type: ignore[no-untyp
 
 @kernel
 def transform_input(maps, channel, rows, columns, down, across, out, first, last):  # type: ignore[no-untyped-def]
-    """`rows`, `columns`: where in the maps the 6 by 6 inputs of all tiles lie, four further each; below 0 are zeros."""
+    """`rows`, `columns`: where in the maps the 6x6 inputs of all tiles lie, 4 apart; negative ones stand for zeros."""
     channels, groups = out.shape[2], len(out) // 36
     count = len(maps) // groups
     half, row = np.empty((6, 6, BLOCK), np.float32), np.empty((6, BLOCK), np.float32)

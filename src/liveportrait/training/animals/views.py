@@ -20,9 +20,8 @@ Image = NDArray[np.uint8]
 Array = NDArray[np.float32]
 
 EMPTY_SHARE = 0.3  # share of views without an animal
-CLOSE_SHARE = (
-    0.45  # share of the others framed like the detector's second pass: upright, centred, at one size
-)
+# Share of the others framed like the detector's second pass: upright, centred, at one size
+CLOSE_SHARE = 0.45
 CLOSE_SIZE = 0.34
 SIZES = (0.07, 0.44)  # of faces, half side of the view = 1
 BAR_SHARE = 0.3  # share of views with black bars, as around a picture that is not square

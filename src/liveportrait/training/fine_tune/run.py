@@ -35,13 +35,11 @@ DEFAULT_SIZE = 128  # px, of the compact model
 REPORT_FILE, SHEET_FILE, LOG_FILE = "fine_tune.json", "fine_tune.png", "fine_tune.jsonl"
 
 LEARNING_RATE = 1e-4
-AVERAGE_DECAY = (
-    0.99  # of the weights that are kept: the learning rate is constant, so the average must settle
-)
+# Of the weights that are kept: the learning rate is constant, so the average must settle
+AVERAGE_DECAY = 0.99
 ADVERSARIAL_FROM = 2000  # samples; before that the discriminators know too little
-KNOWN_MOTION = (
-    0.8  # share of labelled motion: from keypoints that M cannot find yet, W and G mostly learn blur
-)
+# Share of labelled motion: from keypoints that M cannot find yet, W and G mostly learn blur
+KNOWN_MOTION = 0.8
 
 # COMPACT: labels pin the keypoints, which are landmarks, and the losses of the warm start continue.
 COMPACT = JointWeights(
@@ -62,9 +60,8 @@ class Options:
     to: Target
     minutes: float = 10.0  # of training; measuring before and after takes extra time
     samples: int | None = None  # instead of a time
-    size: int | None = (
-        None  # px: side of the pictures that F sees and that are compared; the variant's by default
-    )
+    # Side (px) of the pictures that F sees and that are compared; the variant's by default
+    size: int | None = None
     device: str = "auto"
     seed: int = 0
 
