@@ -100,6 +100,8 @@ def suggest_precision(name: BackendName, networks: Networks) -> tuple[Precision,
     device, architecture = _facts(networks)
     if name == "winograd" and architecture == "base":
         return "fp32", "bf16 is a fifth faster, but was measured with untrained weights alone"
+    if name == "winograd":
+        return "fp32", "it has no other precision for compact networks"
     if architecture != "compact" or device != "cpu" or name not in HAVE_BF16:
         return "fp32", f"no other was measured with {architecture} networks on this device ({device})"
     if not computes_in_bf16():
