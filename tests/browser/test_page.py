@@ -250,13 +250,15 @@ def test_keyframes_are_set_at_moments_of_a_video(page_at, address, tmp_path):
     picture(page, start)
     page.locator("#edit-keep").click()
     page.get_by_role("row", name="0.00 s").get_by_text("smile 1").wait_for()
+    smile = "value => document.querySelector('#edit-smile input[type=number]').value === value"
+    page.locator("#edit-reset").click()
+    page.wait_for_function(smile, arg="0")
     moment = page.locator("#edit-moment input[type=range]")
     moment.evaluate(
         "input => { input.value = 0.6; input.dispatchEvent(new Event('input', {bubbles: true})) }"
     )
     moment.dispatch_event("pointerup")
-    smile = "value => document.querySelector('#edit-smile input[type=number]').value === value"
-    page.wait_for_function(smile, arg="1")
+    page.wait_for_function(smile, arg="1")  # what the keyframe says, so the moment has been reached
     page.locator("#edit-reset").click()
     page.wait_for_function(smile, arg="0")
     page.locator("#edit-keep").click()
