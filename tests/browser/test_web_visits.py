@@ -114,7 +114,7 @@ def test_a_camera_is_let_go_when_it_is_stopped_and_missed_when_it_goes(page, tmp
         says(page, "The portrait follows:")
         page.evaluate(ends)
         page.get_by_role("button", name="Animate").wait_for()
-    says(page, "The camera is gone: is it still plugged in?")
+    says(page, "The camera was disconnected: is it still plugged in?")
     assert set(page.evaluate(CAMERA_STATES)) == {"ended"}
 
 

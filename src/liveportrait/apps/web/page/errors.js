@@ -1,11 +1,11 @@
-/** Errors that a visitor can act on, of one sentence each. */
+/** Errors that a visitor can act on; each message is one sentence. */
 
 export class UserError extends Error {
     name = "UserError";
 }
 
-/** The message of an error for visitors. @param {unknown} error */
-export function told(error) {
+/** The message that visitors see for an error. @param {unknown} error */
+export function messageOf(error) {
     if (error instanceof Error && (error.name === "UserError" || error.constructor === Error)) {
         return error.message;
     }

@@ -1,6 +1,6 @@
-/** The page: passes what a visitor provides and chooses to the workers, and shows what they make. */
+/** The page: passes the visitor's files and choices to the workers, and shows the results. */
 
-import { told } from "./errors.js";
+import { messageOf } from "./errors.js";
 import { Studio } from "./studio.js";
 import { FaceButtons } from "./view/faces.js";
 import { askForPhotos, Camera } from "./view/photos.js";
@@ -13,20 +13,20 @@ const asked = new URLSearchParams(location.search);
 const camera = new Camera($("viewfinder"));
 const faces = new FaceButtons($("faces"), chooseFace);
 let studio = null;
-let driver = null; // a driving video file, once one was chosen
-let busy = null; // what is being made: "video" or "live"
-let early = null; // a photo that came before the networks were loaded
-let opening = 0; // photos and faces that are being opened, or wait for it
-let turn = Promise.resolve(); // they are opened one after the other
+let driver = null; // the driving video file, once chosen
+let busy = null; // what is in progress: "video", "live" or "camera" (taking a photo)
+let early = null; // a photo chosen before the networks were loaded
+let opening = 0; // photos and faces that are being opened or are waiting to be
+let turn = Promise.resolve(); // opens them one after the other
 
-/** Do something that may fail; a failure is shown. */
+/** Do work that may fail, and show the error if it does. */
 async function attempt(work) {
     try {
         return await work();
     } catch (error) {
         if (error?.name !== "AbortError") {
             console.error(error);
-            stage.warn(told(error));
+            stage.warn(messageOf(error));
         } else {
             stage.say("Cancelled.");
         }
@@ -47,7 +47,7 @@ function restSliders() {
     showValues($("options"));
 }
 
-/** Open a portrait, after those before it. @param {() => Promise<void>} work */
+/** Open a portrait once earlier ones are open. @param {() => Promise<void>} work */
 async function open(work) {
     opening += 1;
     enable();
@@ -57,7 +57,7 @@ async function open(work) {
     enable();
 }
 
-/** Begin with a photo. @param {Blob} file */
+/** Open a photo and show the faces in it. @param {Blob} file */
 async function openPhoto(file) {
     if (busy) {
         return;
@@ -73,7 +73,7 @@ async function openPhoto(file) {
     });
 }
 
-/** Have another face of the photo move. @param {number} face counted from the left */
+/** Select the face of the photo that moves. @param {number} face counted from the left */
 async function chooseFace(face) {
     await open(async () => {
         await studio.choose(face);
@@ -99,7 +99,7 @@ async function showView() {
     stage.showPortrait(width, height);
 }
 
-/** Make the selected video. */
+/** Make a video with the selected motion. */
 async function animate() {
     const options = optionsOf($("options"));
     if (options.motion === "live") {
@@ -203,7 +203,7 @@ $("still").addEventListener("click", () => {
     attempt(() => studio.edit({}));
 });
 $("frame").addEventListener("click", ({ target }) => {
-    // Once there is a portrait, another is asked for by its button.
+    // Once there is a portrait, only the button opens another.
     if (target !== $("photo") && !$("frame").classList.contains("filled")) {
         $("photo").click();
     }
@@ -242,7 +242,7 @@ addEventListener("keydown", ({ key }) => {
 });
 addEventListener("beforeunload", (event) => {
     if (busy === "video") {
-        event.preventDefault(); // the browser asks whether to leave
+        event.preventDefault(); // makes the browser ask for confirmation
     }
 });
 

@@ -1,21 +1,21 @@
 /**
- * When a live camera's pictures are taken: just early enough for a picture's face to be found when a worker becomes free to
- * render it. Frames never queue; those that the camera shows in between are left out.
+ * Decides when to take pictures from a live camera: just early enough that the face has been found when a worker becomes
+ * free to render it. Frames never queue; those in between are skipped.
  */
 
-const SHARE = 0.3; // of the last frame in the running means
-const EARLY = 0.7; // part of the mean time after which a worker may be free
+const SHARE = 0.3; // weight of the last frame in the running means
+const EARLY = 0.7; // fraction of the mean rendering time after which a worker may be free
 
 export class Pacing {
-    atOnce = 1; // frames that are rendered at once
-    rendering = []; // promises of those that are, in order
+    atOnce = 1; // frames rendered in parallel
+    rendering = []; // promises of the frames being rendered, in order
     count = 0; // frames shown
     begun = performance.now();
-    started = -Infinity; // when the last frame went to be rendered, ms
-    found = 0; // mean ms until a picture is there and its face found
-    rendered = 0; // mean ms until it is shown
+    started = -Infinity; // when rendering of the last frame started, ms
+    found = 0; // mean time to take a picture and find the face, ms
+    rendered = 0; // mean time from then until it is shown, ms
 
-    /** Wait until it is time for another picture; `found` counts from here. */
+    /** Wait until it is time to take the next picture; `found` is measured from here. */
     async due() {
         while (this.rendering.length > this.atOnce) {
             await this.rendering[0];
@@ -28,7 +28,7 @@ export class Pacing {
         this.asked = performance.now();
     }
 
-    /** Wait for a free worker: the picture's face is found. */
+    /** Called once the face is found: wait for a free worker. */
     async room() {
         this.found += SHARE * (performance.now() - this.asked - this.found);
         while (this.rendering.length >= this.atOnce) {
@@ -37,10 +37,10 @@ export class Pacing {
     }
 
     /**
-     * Count a frame that is being rendered.
-     * @param {Promise<number>} shown resolves once it is seen, to the number of frames that are rendered at once
-     * @param {number} taken ms, when its picture was
-     * @param {(facts: {count: number, rate: number, delay: number}) => void} onShown receives the frames so far, how many a
+     * Register a frame that is being rendered.
+     * @param {Promise<number>} shown resolves once the frame is shown, to the number of frames that may be rendered in parallel
+     * @param {number} taken when its picture was taken, ms
+     * @param {(facts: {count: number, rate: number, delay: number}) => void} onShown receives the frames so far, frames per
      * second, and ms from the camera to the screen
      */
     add(shown, taken, onShown) {
@@ -53,7 +53,7 @@ export class Pacing {
             this.count += 1;
             onShown({ count: this.count, rate: (1000 * this.count) / (now - this.begun), delay: now - taken });
         });
-        done.catch(() => {}); // thrown where it is awaited
+        done.catch(() => {}); // errors surface where it is awaited
         this.rendering.push(done);
     }
 

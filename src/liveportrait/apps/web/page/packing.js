@@ -1,8 +1,11 @@
-/** Decompresses weights, which are sent compressed because not every host compresses (apps/web/build.py's `packed`). */
+/** Decompresses weights. They are stored compressed, because not every host compresses (apps/web/build.py's `packed`). */
 
 const PACKED = ".packed";
 
-/** A file's bytes from what was sent for it. @param {string} file its name @param {Uint8Array} sent @returns {Promise<Uint8Array>} */
+/**
+ * The bytes of a file, decompressed if its name says so.
+ * @param {string} file name @param {Uint8Array} sent @returns {Promise<Uint8Array>}
+ */
 export async function unpacked(file, sent) {
     if (!file.endsWith(PACKED)) {
         return sent;
@@ -10,7 +13,7 @@ export async function unpacked(file, sent) {
     const stream = new Blob([sent]).stream().pipeThrough(new DecompressionStream("gzip"));
     const halves = new Uint8Array(await new Response(stream).arrayBuffer());
     const bytes = new Uint8Array(halves.length);
-    const odd = Math.ceil(halves.length / 2); // where the bytes of odd places begin
+    const odd = Math.ceil(halves.length / 2); // start of the bytes at odd positions
     for (let place = 0; place < odd; place++) {
         bytes[2 * place] = halves[place];
     }

@@ -11,9 +11,9 @@ import { unpacked } from "./packing.js";
 
 const ROOT = new URL("./", import.meta.url);
 const PLAIN = "ort.wasm.min.mjs"; // ONNX Runtime without WebGPU
-const SHARED = "shared.weights"; // as the graphs name the file (engine/web.py)
+const SHARED = "shared.weights"; // the file's name in the graphs (engine/web.py)
 const MAX_THREADS = 4; // each has its own copy of the networks
-const ENOUGH = 4; // GB of memory for that many
+const ENOUGH = 4; // GB of memory for so many threads
 // The smallest module that uses a 128-bit instruction: v128.const, i8x16.popcnt.
 const SIMD = Uint8Array.of(
     0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
@@ -29,8 +29,8 @@ export function requireWebAssembly() {
 /**
  * Choose what the networks run on, and say why.
  *
- * @param {?string} wish "webgpu" or "wasm", null chooses what suits @param {?number} threads that render in parallel, likewise
- * @returns {Promise<{kind: "webgpu" | "wasm", file: string, threads: number, told: string}>} `file`: of ONNX Runtime
+ * @param {?string} wish "webgpu" or "wasm", null chooses @param {?number} threads that render in parallel, null chooses
+ * @returns {Promise<{kind: "webgpu" | "wasm", file: string, threads: number, reason: string}>} `file`: of ONNX Runtime
  */
 export async function chosenRuntime(wish = null, threads = null) {
     const adapter = wish === "wasm" ? null : await navigator.gpu?.requestAdapter().catch(() => null);
@@ -38,12 +38,12 @@ export async function chosenRuntime(wish = null, threads = null) {
     if (adapter && (wish === "webgpu" || !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter))) {
         const suspends = "Suspending" in WebAssembly; // JSPI: half the download
         const file = suspends ? "ort.jspi.min.mjs" : "ort.webgpu.min.mjs";
-        return { kind: "webgpu", file, threads: 1, told: "WebGPU: running on the GPU." };
+        return { kind: "webgpu", file, threads: 1, reason: "WebGPU: running on the GPU." };
     }
     const why = wish === "wasm" ? "as requested" : "this browser offers no GPU";
     const count = threads ?? suitableThreads();
-    const told = `WebAssembly, ${count} thread${count > 1 ? "s" : ""}: ${why}.`;
-    return { kind: "wasm", file: PLAIN, threads: count, told };
+    const reason = `WebAssembly, ${count} thread${count > 1 ? "s" : ""}: ${why}.`;
+    return { kind: "wasm", file: PLAIN, threads: count, reason };
 }
 
 /** Half of the logical cores, since two may share a physical one; fewer if memory is short. */
@@ -60,7 +60,7 @@ export class Runtime {
         Object.assign(this, { manifest, choice });
         /** @type {import("./types.js").Networks} */
         this.networks = {};
-        this.turn = Promise.resolve(); // sessions run one after the other
+        this.turn = Promise.resolve(); // runs sessions one after the other
     }
 
     /** Load networks. @param {string[]} names @param {(bytes: number) => void} onBytes as they arrive */
@@ -70,7 +70,7 @@ export class Runtime {
         }
     }
 
-    /** Load a network at its first call: not every visitor needs it. */
+    /** Load a network when it is first called: not every visitor needs it. */
     loadLater(name) {
         let made = null;
         this.networks[name] = async (tensors) => {
@@ -79,7 +79,7 @@ export class Runtime {
         };
     }
 
-    /** Whether a network runs in stages: on the CPU its largest part has its own kernels. */
+    /** Whether a network runs in stages: on the CPU, the largest part of `render` has its own kernels. */
     inStages(name) {
         return name === "render" && this.choice.kind === "wasm" && Boolean(this.manifest.generator);
     }
@@ -164,7 +164,7 @@ export async function loadManifest() {
     return response.json();
 }
 
-/** A file of this page, requested by its checksum, so that a cached file of another version is never used. */
+/** A file of this page, requested with its checksum, so that a cached file of another version is never used. */
 export async function fetched(file, manifest, onBytes = () => {}) {
     const address = new URL(`${file}?sha256=${manifest.files[file].sha256}`, ROOT);
     const response = await fetch(address).catch(() => null);

@@ -8,7 +8,7 @@ export class Studio {
     isOpen = false;
     following = null; // the camera
 
-    /** @param {URLSearchParams} asked parameters of the address @param {(news: object) => void} onNews */
+    /** @param {URLSearchParams} asked parameters of the address @param {(news: object) => void} onNews receives progress */
     constructor(asked, onNews) {
         requireWebAssembly();
         this.wish = { runtime: asked.get("runtime"), threads: Number(asked.get("threads")) || null };
@@ -33,7 +33,7 @@ export class Studio {
     /** Load everything. @param {HTMLCanvasElement} canvas on which portraits are drawn */
     async start(canvas) {
         const offscreen = canvas.transferControlToOffscreen();
-        const { port1, port2 } = new MessageChannel(); // from one worker to the other
+        const { port1, port2 } = new MessageChannel(); // between the workers
         const [facts] = await Promise.all([
             this.render.call("start", { ...this.wish, canvas: offscreen, port: port1 }, [offscreen, port1]),
             this.face.call("start", { ...this.wish, port: port2 }, [port2]),
@@ -42,10 +42,10 @@ export class Studio {
     }
 
     /**
-     * Open a photo; the largest face in it is the one that moves.
+     * Open a photo; its largest face is the one that moves.
      * @param {Blob} file
-     * @returns {Promise<{boxes: import("./types.js").Box[], chosen: number}>} where its faces are, in widths and heights of
-     * the photo, from the left, and which of them is the largest
+     * @returns {Promise<{boxes: import("./types.js").Box[], chosen: number}>} the boxes of its faces, from the left, in
+     * widths and heights of the photo, and the index of the largest
      */
     async open(file) {
         const { seen, boxes, chosen } = await this.face.call("open", { file, name: file.name });
@@ -54,17 +54,23 @@ export class Studio {
         return { boxes, chosen };
     }
 
-    /** Have another face of the photo move. @param {number} face counted from the left, 0 is the leftmost */
+    /** Select the face of the photo that moves. @param {number} face counted from the left, 0 is the leftmost */
     async choose(face) {
         await this.render.call("open", await this.face.call("choose", face));
     }
 
-    /** Show the whole photo, or the face alone. @param {"photo" | "face"} view @returns {Promise<{width: number, height: number}>} */
+    /**
+     * Show the whole photo, or the face alone.
+     * @param {"photo" | "face"} view @returns {Promise<{width: number, height: number}>}
+     */
     view(view) {
         return this.render.call("view", view);
     }
 
-    /** Show the portrait with its face changed. While one edit is rendered, only the latest of the others is kept. @param {Record<string, number>} sliders */
+    /**
+     * Show the portrait edited by sliders. While one edit is rendered, only the latest of the others is kept.
+     * @param {Record<string, number>} sliders
+     */
     edit(sliders) {
         this.wanted = sliders;
         this.edits ??= this.editing().finally(() => (this.edits = null));
@@ -85,7 +91,7 @@ export class Studio {
         return this.render.call("picture");
     }
 
-    /** A video of the portrait. @param {string | File} motion */
+    /** Make a video of the portrait. @param {string | File} motion */
     animate(motion, options) {
         return this.render.call("animate", { ...options, motion });
     }
@@ -93,7 +99,7 @@ export class Studio {
     /**
      * Follow a camera until `stop`. @param {import("./view/photos.js").Camera} camera
      * @param {(shown: {face: boolean, count: number, rate: number, delay: number}) => void} onShown receives, after each
-     * frame, whether it shows a face, how many there were, frames a second, and ms from the camera to the screen
+     * frame, whether it shows a face, the frames so far, frames per second, and ms from the camera to the screen
      */
     async live(camera, { transfer }, onShown) {
         this.following = camera;
@@ -120,7 +126,7 @@ export class Studio {
         }
     }
 
-    /** Stop what is being made. */
+    /** Stop what is in progress. */
     stop() {
         this.following?.interrupt();
         this.following = null;

@@ -1,5 +1,5 @@
 /**
- * Types shared by the page's modules, for editors and readers; there is no code. Names and meanings are Python's.
+ * Types shared by the page's modules, without code. Names and meanings are those of the Python package.
  *
  * @typedef {object} Picture
  * @property {number} width px
@@ -20,8 +20,8 @@
  *
  * @typedef {[number, number, number, number]} Box x0, y0, x1, y1, px
  *
- * @typedef {object} CropWindow the place of a square crop in the original picture
- * @property {Float32Array} matrix (2·3) px of the original -> px of the crop, pixel centres at whole numbers
+ * @typedef {object} CropWindow the position of a square crop in the original picture
+ * @property {Float32Array} matrix (2·3) px of the original -> px of the crop; pixel centres have integer coordinates
  * @property {number} size side of the crop, px
  *
  * @typedef {object} Square a square in the original picture
@@ -48,11 +48,11 @@
  * @property {Float32Array} scale (1)
  * @property {Float32Array} pin (1)
  *
- * @typedef {object} SeenKeypoints the keypoints that tracking finds in one frame
+ * @typedef {object} SeenKeypoints the tracked keypoints of one frame
  * @property {Float32Array} points (21·2) px of the frame
  * @property {Float32Array} rotation (3·3) head pose, row vectors
  *
- * @typedef {object} SeenHead the head that tracking finds in one frame
+ * @typedef {object} SeenHead the tracked head of one frame
  * @property {SeenKeypoints} keypoints
  * @property {number} scale px of the frame per centimetre
  * @property {Float32Array} centre (2) px of the frame: the middle of the head's rigid points

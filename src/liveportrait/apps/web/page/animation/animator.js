@@ -15,7 +15,7 @@ import { Watermark } from "./watermark.js";
 
 /** Opens portraits; the networks are loaded once. */
 export class Animator {
-    /** @param {import("../types.js").Networks} networks @param {() => number} depth frames that `render` takes in parallel */
+    /** @param {import("../types.js").Networks} networks @param {() => number} depth frames rendered in parallel */
     constructor(networks, depth = () => 1) {
         Object.assign(this, { networks, depth });
     }
@@ -25,7 +25,7 @@ export class Animator {
      *
      * @param {{picture: Picture, face: import("../types.js").Face, scores: Float32Array, outlines: Float32Array[],
      * mark: ?number}} seen the photo, the face in it, its blendshapes (52,), the outlines (36·3) px of the other faces, and
-     * what the watermark says of the photo; null leaves the watermark out
+     * the code of the photo in the watermark; null for no watermark
      */
     async open({ picture, face, scores, outlines, mark }) {
         const window = sourceWindow(face.landmarks);
@@ -51,7 +51,7 @@ export class Portrait {
     constructor({ networks, depth }, face, features, compositors, mark) {
         Object.assign(this, { networks, depth, face, features, compositors, mark });
         this.home = poseOf(face.motion);
-        this.watermarks = {}; // by what was done
+        this.watermarks = {}; // by kind of work
         this.show("photo");
     }
 
@@ -68,19 +68,19 @@ export class Portrait {
         return this.compositor.photo;
     }
 
-    /** The photo moving as a driver does, frame by frame; each is valid until the next. @returns {AsyncGenerator<Picture>} */
+    /** The photo animated by a driver, frame by frame; each frame is valid until the next. @returns {AsyncGenerator<Picture>} */
     async *drive(driver, options) {
         let transfer = null;
         const waiting = []; // layers, in order
         for await (const driving of driver.play()) {
             transfer ??= this.transfer(driver.start, options);
-            waiting.push((await this.begun(transfer, driving)).layers);
+            waiting.push((await this.startFrame(transfer, driving)).layers);
             if (waiting.length >= this.depth()) {
-                yield this.composed(await waiting.shift(), "animated");
+                yield this.compose(await waiting.shift(), "animated");
             }
         }
         for (const layers of waiting) {
-            yield this.composed(await layers, "animated");
+            yield this.compose(await layers, "animated");
         }
     }
 
@@ -90,36 +90,36 @@ export class Portrait {
     }
 
     /**
-     * Begin the frame for one of the driver: its pose is known, its layers are being rendered.
+     * Start one frame: compute its pose and start rendering its layers, without waiting for them.
      * @param {MotionTransfer} transfer @returns {Promise<{layers: Promise<Tensor[]>}>}
      */
-    async begun(transfer, driving) {
+    async startFrame(transfer, driving) {
         const pose = await transfer.pose(driving);
         const layers = this.layersOf(pose, transfer.movesMouth ? driving.cues : null);
-        layers.catch(() => {}); // thrown where they are awaited
+        layers.catch(() => {}); // errors surface where the layers are awaited
         return { layers };
     }
 
     /** The photo edited by sliders. @param {Record<string, number>} sliders @returns {Promise<Picture>} */
     async edit(sliders) {
         const pose = await new SliderPoser(this.networks, this.face).pose(sliders);
-        return this.composed(await this.layersOf(pose, null), "edited");
+        return this.compose(await this.layersOf(pose, null), "edited");
     }
 
     /** Render the layers of a frame. @param {import("../types.js").Pose} pose of the face @param {?Float32Array} cues (5,) */
     layersOf(pose, cues) {
         const poses = [this.home, pose].flatMap(tensorsOf);
         const { cues: count } = constants.weights;
-        const told = { dims: [1, count], data: cues ?? new Float32Array(count) };
-        return this.networks.render([...this.features, ...poses, told]);
+        const mouth = { dims: [1, count], data: cues ?? new Float32Array(count) };
+        return this.networks.render([...this.features, ...poses, mouth]);
     }
 
     /** @param {Tensor[]} layers @returns {Picture} valid until the next */
-    composed(layers, work) {
+    compose(layers, work) {
         return this.compositor.compose(layers, this.watermark(work));
     }
 
-    /** Release F's features of the photo, if the GPU holds them. */
+    /** Release the photo's features if they are on the GPU. */
     close() {
         this.features.forEach(({ device }) => device?.dispose());
     }
@@ -150,7 +150,7 @@ function tensorsOf({ keypoints, rotation, translation, scale, pin }) {
     ];
 }
 
-/** What makes expressions this face's own (motion/expression.py's FaceShape). */
+/** The shape of the face, to which expressions are adapted (motion/expression.py's FaceShape). */
 function shapeOf(face, scores, seen, window) {
     const rows = constants.measures.lifting.rows;
     const [a, b, x, c, d, y] = window.matrix;

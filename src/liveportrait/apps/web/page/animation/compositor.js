@@ -32,7 +32,7 @@ export class Compositor {
         }
     }
 
-    /** A compositor of the face's crop alone, at the resolution that the photo has there. */
+    /** A compositor for the face's crop alone, at the photo's resolution. */
     static ofCrop(photo, window) {
         const finest = Math.max(Math.round(sideOf(window)), 2 * constants.motion.composition.halfSide);
         const size = 2 * Math.floor(finest / 2);

@@ -19,8 +19,8 @@ export class TemplatePlay extends TemplateDriver {
 }
 
 /**
- * A video whose face was tracked to the end, as `animate` does it: the first frame of each scene that shows
- * the face is where head poses start, the one most like the portrait where expressions do.
+ * A video whose face was tracked to the end, as `animate` does it. In each scene, head poses are relative to the first
+ * frame that shows the face, expressions to the frame that is most like the portrait.
  */
 export class VideoPlay {
     /**
@@ -39,7 +39,7 @@ export class VideoPlay {
         Object.assign(made, { name, rate, fps: rate[0] / rate[1], length: frames.length });
         /** @type {Driving[]} */
         made.frames = heldFrames(frames).map(({ number, ratios, scores, cues }, place) => {
-            const shown = number <= place; // before the first face motion rests
+            const shown = number <= place; // until the first face appears there is no motion
             const { head, window, scene } = frames[number];
             const reference = frames[scenes[scene].reference];
             const first = throughHead(reference.head, reference.window);

@@ -1,6 +1,7 @@
 /**
- * The motion of a face seen frame by frame, in a video or by a camera (animation/live.py). It starts from the first frame
- * that shows the face, and again after a cut. Only these frames go through M; all others are measured against them.
+ * The motion of a face tracked frame by frame, in a video or by a camera (animation/live.py). It starts from the first
+ * frame that shows the face, and again after a cut. Only these frames go through M; all others are measured relative to
+ * them.
  */
 
 import { constants } from "../constants.js";
@@ -14,14 +15,14 @@ import { LiveWindow } from "./windows.js";
 
 /** @typedef {import("./sight.js").Sight} Sight */
 
-/** Turns sights into motion. */
+/** Turns what frames show into motion. */
 export class Follower {
     /** @param {import("../types.js").Networks} networks @param {number} fps of the frames */
     constructor(networks, fps) {
         Object.assign(this, { networks, fps, start: null, home: null, scene: null, last: null, past: [] });
     }
 
-    /** The driver's next frame: null before the first face, and the last one again while no face is in sight. @param {Sight} sight */
+    /** The driver's next frame: null before the first face, repeated while no face is visible. @param {Sight} sight */
     async push({ face, scores, cues, crop }) {
         if (!face) {
             return this.last;
@@ -40,7 +41,7 @@ export class Follower {
         return this.last;
     }
 
-    /** Take a frame as the start of expressions; head poses continue from the first. */
+    /** Use a frame as the reference of expressions; head poses stay relative to the first frame. */
     async begin(face, head, { picture, window }, known) {
         const found = motionOf(await this.networks.motion([toTensor(picture)]));
         const motion = snapToLandmarks(found, through(seenKeypoints(face.landmarks), window), window.size);
@@ -53,7 +54,7 @@ export class Follower {
         this.past = [];
     }
 
-    /** This frame and those before that smoothing reaches, with their weights. */
+    /** This frame and the earlier ones that smoothing uses, with their weights. */
     around(driving) {
         const frames = [...this.past, driving];
         const times = frames.map((_, index) => index / this.fps);

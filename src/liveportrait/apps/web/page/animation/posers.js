@@ -1,4 +1,4 @@
-/** The two posers of a face: the motion of a driver, transferred to it, and sliders (animation/posers.py). */
+/** Two ways to pose a face: by the motion of a driver, and by sliders (animation/posers.py). */
 
 import { constants } from "../constants.js";
 import { copyExpression, edit } from "../motion/editing.js";
@@ -24,16 +24,16 @@ import {
  * @typedef {object} SourceFace
  * @property {import("../types.js").Motion} motion
  * @property {?Float32Array} ratios (3,) openings of left eye, right eye and lips; null where no face was found
- * @property {?import("../motion/expression.js").FaceShape} shape what makes a driver's expressions the face's own
+ * @property {?import("../motion/expression.js").FaceShape} shape to which a driver's expressions are adapted
  */
 
 const OPENS_LIPS = ["all", "expression", "lips"]; // regions
 
-/** A face of a photo that follows one driver. */
+/** Transfers the motion of one driver to the face of a photo. */
 export class MotionTransfer {
     /**
-     * @param {SourceFace} face @param {Driving} start what relative motion starts from
-     * @param {boolean} isPhoto whether the driver is one
+     * @param {SourceFace} face @param {Driving} start the reference of relative motion
+     * @param {boolean} isPhoto whether the driver is a photo
      * @param {object} options those of `TransferOptions`, with Python's defaults
      */
     constructor(networks, face, start, isPhoto = false, options = {}) {
@@ -48,7 +48,7 @@ export class MotionTransfer {
         this.additions = new WeakMap();
     }
 
-    /** Whether the mouth does what the driver's does. */
+    /** Whether the mouth follows the driver's. */
     get movesMouth() {
         return OPENS_LIPS.includes(this.options.region) && ["follow", "replace"].includes(this.options.mouth);
     }
@@ -79,7 +79,7 @@ export class MotionTransfer {
         );
     }
 
-    /** The pose with the face's own expression; the difference from the driver's is smoothed over time. */
+    /** The pose with the expression adapted to the face; the adaptation is smoothed over time. */
     async ownPose(driving) {
         const { own } = this;
         const { moved, change } = this.changed(driving);
@@ -91,7 +91,7 @@ export class MotionTransfer {
         return own.posed(poseOf(this.mouthed({ ...moved, expression })), change, added);
     }
 
-    /** The addition of a frame, computed once, since neighbours need it too. */
+    /** The addition of a frame, computed once, since neighbouring frames need it too. */
     added(frame) {
         let addition = this.additions.get(frame);
         if (!addition) {
@@ -130,13 +130,13 @@ export class MotionTransfer {
         return poseOf(this.mouthed(moved, source));
     }
 
-    /** What the driver's change is added to: the source, or the same with its mouth at rest. */
+    /** The motion to which the driver's change is added: the source's, with `mouth` "replace" with its mouth at rest. */
     base() {
         const { motion } = this.face;
         return this.options.mouth === "replace" ? withMouth(motion, motion, true) : motion;
     }
 
-    /** The motion with the mouth that the options request. */
+    /** The motion with the mouth as the options request. */
     mouthed(moved, source = this.face.motion) {
         const { mouth } = this.options;
         return ["follow", "replace"].includes(mouth) ? moved : withMouth(moved, source, mouth === "silent");
@@ -155,7 +155,7 @@ export class MotionTransfer {
         return photoPose && ["all", "pose"].includes(region) ? takePose(moved, driving) : moved;
     }
 
-    /** The motion without what the user has locked. */
+    /** The motion with the parts that the user has locked kept still. */
     locked(moved, source) {
         const { options } = this;
         const sized = options.lockScale ? lockScale(moved, source) : moved;
@@ -183,14 +183,14 @@ export class MotionTransfer {
     }
 }
 
-/** Poses a face of a photo by sliders. */
+/** Poses the face of a photo by sliders. */
 export class SliderPoser {
-    /** @param {SourceFace} face @param {?import("../types.js").Motion} copied whose expression is taken */
+    /** @param {SourceFace} face @param {?import("../types.js").Motion} copied motion whose expression is copied */
     constructor(networks, face, copied = null) {
         Object.assign(this, { networks, face, copied });
     }
 
-    /** The pose for sliders by name; null is an opening at rest. @param {Record<string, ?number>} sliders */
+    /** The pose for slider values by name; null leaves an opening as it is. @param {Record<string, ?number>} sliders */
     async pose(sliders, stitching = true) {
         const { networks, face } = this;
         const values = movedSliders(sliders);

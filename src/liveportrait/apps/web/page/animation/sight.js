@@ -2,11 +2,11 @@
  * What a frame of a driver shows (animation/live.py, first half of `Live._measured`).
  *
  * @typedef {object} Sight
- * @property {?import("../types.js").Face} face null if none is in sight
+ * @property {?import("../types.js").Face} face null if none is visible
  * @property {?Float32Array} scores (52,) blendshapes
  * @property {?Float32Array} cues (5,) what the mouth shows
- * @property {?{picture: import("../types.js").Picture, window: import("../types.js").CropWindow}} crop only for the
- * first face, and for another one after a cut
+ * @property {?{picture: import("../types.js").Picture, window: import("../types.js").CropWindow}} crop only where
+ * a reference is needed: for the first face, and after a cut
  */
 
 import { cut, drivingSquare, meanWindow } from "../face/crop.js";

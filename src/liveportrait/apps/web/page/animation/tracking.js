@@ -4,7 +4,7 @@
  *
  * @typedef {object} TrackedFrame
  * @property {number} scene its number
- * @property {?import("../types.js").SeenHead} head null where the frame does not show the face, as all below
+ * @property {?import("../types.js").SeenHead} head null if the frame does not show the face, as are the three below
  * @property {?Float32Array} ratios (3,) openings
  * @property {?Float32Array} scores (52,) blendshapes
  * @property {?Float32Array} cues (5,) what the mouth shows
@@ -12,8 +12,8 @@
  *
  * @typedef {object} Track
  * @property {TrackedFrame[]} frames
- * @property {{reference: number, similar: number, crop: import("../types.js").Picture}[]} scenes the frame that head poses
- * start from, as M sees it, and the one most like the portrait
+ * @property {{reference: number, similar: number, crop: import("../types.js").Picture}[]} scenes `reference`: the
+ * frame that head poses are relative to, `crop`: the same as M sees it, `similar`: the frame most like the portrait
  */
 
 import { constants } from "../constants.js";
@@ -42,7 +42,7 @@ export class Trace {
         this.scene = { begins: this.frames.length, squares: [], rows: [], picture: null, similar: null, least: Infinity };
     }
 
-    /** Take the next frame. @param {import("../types.js").Picture} picture */
+    /** Process the next frame. @param {import("../types.js").Picture} picture */
     async next(picture) {
         const face = await this.tracker.next(picture);
         if (face && this.tracker.begins) {
@@ -64,7 +64,7 @@ export class Trace {
         this.frames.push(frame);
     }
 
-    /** Keep this frame if it is more like the portrait than those before. */
+    /** Remember this frame if it is more like the portrait than earlier ones. */
     compare(scores) {
         const { scene } = this;
         if (scene.rows.length % constants.measures.scores.every === 0) {

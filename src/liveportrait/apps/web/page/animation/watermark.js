@@ -32,7 +32,7 @@ function checksum(octets) {
     return value;
 }
 
-/** Code bits of a message, by a convolutional code that zeros bring back to its start. */
+/** The bits of a message in a convolutional code, terminated by zeros. */
 export function encoded(bits) {
     const { memory, generators } = constants.motion.watermark;
     let state = 0;
@@ -43,7 +43,7 @@ export function encoded(bits) {
     });
 }
 
-/** The square (side·side) of a payload: mean 0, standard deviation 1. @param {Payload} payload @returns {Float32Array} */
+/** The tile (side·side) of a payload: mean 0, standard deviation 1. @param {Payload} payload @returns {Float32Array} */
 export function square(payload) {
     const { side, pilot, places } = constants.motion.watermark;
     const signs = encoded(payloadBits(payload)).map((bit) => 2 * bit - 1);
@@ -65,7 +65,7 @@ export function square(payload) {
     return Float32Array.from(result, (value) => value / spread);
 }
 
-/** The pattern of one payload, laid into the generated part of pictures; it is anchored at their upper left corner. */
+/** The pattern of one payload, embedded in the generated part of pictures and anchored at their upper left corner. */
 export class Watermark {
     /** @param {Payload} payload */
     constructor(payload) {
@@ -75,7 +75,7 @@ export class Watermark {
     }
 
     /**
-     * Mark a box of a picture in place; `region` (h·w) says how far each pixel was generated, 255 for all of it.
+     * Mark a box of a picture in place; `region` (h·w): how much of each pixel was generated, 255 for all of it.
      * @param {Picture} picture @param {Box} box @param {Uint8Array} region
      */
     embed(picture, box, region) {
@@ -90,7 +90,7 @@ export class Watermark {
         this.add(picture, region);
     }
 
-    /** What depends on the box alone, and room for the rest. */
+    /** Precompute what depends on the box alone, and allocate buffers. */
     prepare(box) {
         const { left, width, height } = box;
         const { side } = constants.motion.watermark;
@@ -108,14 +108,14 @@ export class Watermark {
         this.squares = new Int32Array(this.halfWidth);
         this.grey = new Float32Array(width);
         this.line = new Float32Array(this.halfWidth);
-        /** The lines of the pattern (side·width), as they lie over the box. */
+        /** The rows of the pattern (side·width), aligned with the box. */
         this.sheet = Float32Array.from({ length: side * width }, (_, index) => {
             const row = Math.floor(index / width);
             return this.square[row * side + ((left + (index % width)) % side)];
         });
     }
 
-    /** The brightness of the box at half its size, whole grey levels. */
+    /** The brightness of the box at half its size, in integer grey levels. */
     lighten({ data, width }) {
         const { box, halfWidth, halfHeight, columns, rows, grey, half, line } = this;
         const [red, green, blue] = LUMA;
@@ -143,7 +143,7 @@ export class Watermark {
         }
     }
 
-    /** How strong the pattern is, at half the size: busy places hide more of it. */
+    /** The strength of the pattern, at half the size: busy areas hide more of it. */
     measure() {
         const { strength, halfWidth, halfHeight, sums, squares } = this;
         const { faintest, strongest, busy, around, largest } = constants.motion.watermark;
@@ -175,7 +175,7 @@ export class Watermark {
         this.factor = Math.min(1, largest / Math.sqrt(total / strength.length));
     }
 
-    /** Add a row of the half picture to the sums of its columns, or take it away. */
+    /** Add a row of the half-size picture to the column sums, or subtract it. */
     sumUp(row, sign) {
         const { half, sums, squares, halfWidth } = this;
         const start = mirrored(row, this.halfHeight) * halfWidth;
@@ -186,7 +186,7 @@ export class Watermark {
         }
     }
 
-    /** The pattern, by its strength and the region, onto red, green and blue alike. */
+    /** Add the pattern, scaled by its strength and the region, to red, green and blue alike. */
     add({ data, width }, region) {
         const { box, strength, halfWidth, across, down, sheet, line } = this;
         const { side } = constants.motion.watermark;
@@ -205,7 +205,7 @@ export class Watermark {
                 const left = line[across.low[x]];
                 const amount = left + across.share[x] * (line[across.high[x]] - left);
                 const added = Math.round(amount * region[index] * sheet[lies]);
-                // The array keeps to 0..255.
+                // The array clamps to 0..255.
                 data[at] += added;
                 data[at + 1] += added;
                 data[at + 2] += added;
@@ -214,7 +214,7 @@ export class Watermark {
     }
 }
 
-/** An index beyond the ends, mirrored at the first and the last of `count`. */
+/** An index outside 0..count − 1, mirrored at the ends. */
 function mirrored(index, count) {
     if (count === 1) {
         return 0;
@@ -224,7 +224,7 @@ function mirrored(index, count) {
     return within < count ? within : period - within;
 }
 
-/** What each of `count` takes of `length`, averaged: taps first[i] to first[i + 1] of sources and weights. */
+/** Taps that average `length` values to `count`: output i has taps first[i] to first[i + 1] of sources and weights. */
 function areaTaps(length, count) {
     const ratio = length / count;
     const [first, source, weight] = [[0], [], []];
@@ -242,7 +242,7 @@ function areaTaps(length, count) {
     return { first: Int32Array.from(first), source: Int32Array.from(source), weight: Float32Array.from(weight) };
 }
 
-/** The two neighbours of each of `length` in `count`, and the share of the second. */
+/** For each of `length` outputs its two neighbours among `count` inputs, and the share of the second. */
 function linearTaps(count, length) {
     const places = Float64Array.from({ length }, (_, index) => ((index + 0.5) * count) / length - 0.5);
     const low = Int32Array.from(places, (place) => Math.max(Math.floor(place), 0));

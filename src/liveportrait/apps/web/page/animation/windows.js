@@ -1,5 +1,5 @@
 /**
- * The windows of a driver's face: they glide with it, so that what its camera does is not what it does
+ * The crop windows of a driver's face. They glide with the face, which removes the camera's movement from the head's
  * (animation/driver/framing.py).
  *
  * @typedef {import("../types.js").CropWindow} CropWindow
@@ -20,9 +20,9 @@ export function framingOf(head) {
     return [x + head.scale * lever[0], y + head.scale * lever[1], size];
 }
 
-/** The window of a face seen frame by frame. */
+/** The window of a face tracked live, frame by frame. */
 export class LiveWindow {
-    /** @param {SeenHead} head of the frame that motion starts from @param {Square} square there @param {number} fps */
+    /** @param {SeenHead} head in the reference frame @param {Square} square around its face @param {number} fps */
     constructor(head, square, fps) {
         const [x, y, size] = framingOf(head);
         const side = Math.exp(size);
@@ -41,10 +41,11 @@ export class LiveWindow {
 }
 
 /**
- * The windows of all frames of a scene: where the framing stands still each is the mean of the boxes; where it moves, the
- * window goes along (animation/driver/framing.py).
+ * The windows of all frames of a scene: the mean square of the face while the framing is still, moving along with the
+ * framing otherwise (animation/driver/framing.py).
  *
- * @param {SeenHead[]} heads and @param {Square[]} squares of the frames `rows` that show the face, of `count` @returns {CropWindow[]}
+ * @param {SeenHead[]} heads and @param {Square[]} squares of the frames `rows` that show the face, of `count`
+ * @returns {CropWindow[]}
  */
 export function glidingWindows(heads, squares, rows, count, fps) {
     const first = rows[0];
@@ -53,14 +54,14 @@ export function glidingWindows(heads, squares, rows, count, fps) {
     const aside = [0, 1].map((axis) => mean(({ centre }, row) => (centre[axis] - row[axis]) / Math.exp(row[2])));
     const larger = mean(({ side }, row) => side / Math.exp(row[2]));
     return Array.from({ length: count }, (_, frame) => {
-        // Before the first face and after the last the window rests.
+        // Before the first face and after the last the window is still.
         const [x, y, size] = gliding[Math.min(Math.max(frame - first, 0), gliding.length - 1)];
         const side = Math.exp(size);
         return windowOf({ centre: [x + side * aside[0], y + side * aside[1]], side: side * larger, roll: 0 });
     });
 }
 
-/** A path of some frames as one of every frame between the first and the last of them. */
+/** A path known at frames `rows`, interpolated linearly to every frame between them. */
 function bridged(path, rows) {
     const whole = [];
     for (let index = 0; index < rows.length - 1; index++) {

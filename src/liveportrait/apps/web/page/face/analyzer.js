@@ -30,7 +30,7 @@ export class FaceAnalyzer {
         for (const { box, rightEye, leftEye } of found.sort((a, b) => b.score - a.score)) {
             if (faces.some((face) => covers(face, box))) continue;
             const first = await this.measured(picture, regionAround(box, rightEye, leftEye));
-            // Measured again on the square of its landmarks, as tracking does.
+            // Measure again in the region of its landmarks, as tracking does.
             const face = first && (await this.track(picture, first));
             if (face) faces.push(face);
         }
@@ -46,7 +46,7 @@ export class FaceAnalyzer {
         return face && this.track(picture, face);
     }
 
-    /** The face in the next frame of a video, looked for where `previous` was; null when lost. */
+    /** The face in the next frame of a video, searched for where `previous` was; null when lost. */
     async track(picture, previous) {
         return this.measured(picture, regionOfLandmarks(previous.landmarks));
     }
@@ -79,7 +79,7 @@ export function centre(face) {
     return [(x0 + x1) / 2, (y0 + y1) / 2];
 }
 
-/** Whether the face's centre lies in the other's box: then they count as one. */
+/** Whether the face's centre is inside the other's box: then they count as the same face. */
 export function centreWithin(face, other) {
     return covers(other, boxOf(face.landmarks));
 }

@@ -8,23 +8,23 @@ import { constants } from "../constants.js";
 /** @typedef {import("../types.js").Picture} Picture @typedef {import("../types.js").Tensor} Tensor */
 /** @typedef {{left: number, top: number, width: number, height: number}} Box px of a picture */
 
-const NUMBERS = 6; // of a cell: shift x and y, how much of the source is kept, and the paint's red, green and blue
-const A = -0.75; // of OpenCV's cubic
+const NUMBERS = 6; // per cell: shift x and y, how much of the source is kept, and the paint's red, green and blue
+const A = -0.75; // parameter of OpenCV's bicubic kernel
 const [MOVED, PAINTED] = [1, 2];
 
-/** The layers of one face in one frame, with negligible changes removed. One object serves all frames. */
+/** The layers of one face in one frame, with negligible changes removed. The object is reused for all frames. */
 export class FaceLayers {
     /** @param {number} side cells */
     constructor(side) {
         this.side = side;
         this.cells = new Float32Array(side * side * NUMBERS);
-        this.changes = new Uint8Array(side * side); // of a cell: MOVED, PAINTED, or 0 where it is the source as it is
-        this.active = new Uint8Array(side * side); // the same for a cell and its neighbours right and below
+        this.changes = new Uint8Array(side * side); // per cell: MOVED, PAINTED, or 0 where the source is unchanged
+        this.active = new Uint8Array(side * side); // the same for a cell and its right and lower neighbours
         this.line = newLine(0);
     }
 
     /**
-     * Take the layers of a frame. `linear` (2·2) turns half sides of the crop into px of the target.
+     * Set the layers of a frame. `linear` (2·2) maps half sides of the crop to px of the target.
      * @param {Tensor[]} layers flow (1,S,S,2), keep (1,1,S,S), paint (1,3,S,S)
      */
     settle([flow, keep, paint], linear) {
@@ -32,7 +32,7 @@ export class FaceLayers {
         const { still: [stillLow, stillHigh], kept: [keptLow, keptHigh] } = constants.motion.composition;
         const [a, b, , c, d] = linear;
         const count = side * side;
-        const reach = side / 2; // cells of half a side of the crop
+        const reach = side / 2; // cells per half side of the crop
         const unit = constants.motion.composition.halfSide;
         for (let y = 0, cell = 0; y < side; y++) {
             for (let x = 0; x < side; x++, cell++) {
@@ -56,7 +56,7 @@ export class FaceLayers {
         this.spread();
     }
 
-    /** Mark the lookups between four cells of which one changes. */
+    /** Mark the lookups between four cells of which any changes. */
     spread() {
         const { side, changes, active } = this;
         for (let y = 0; y < side - 1; y++) {
@@ -73,7 +73,7 @@ export class FaceLayers {
  *
  * @param {Picture} target @param {Picture} source of one size; not the same
  * @param {FaceLayers} layers @param {Box} box
- * @param {Float64Array} toCell (2·3) from px of the box to places between the cells' centres
+ * @param {Float64Array} toCell (2·3) from px of the box to coordinates in cells
  * @param {Uint8Array} mask (h·w) of the box: 255 takes the face, 0 leaves the target
  */
 export function composeInto(target, source, layers, box, toCell, mask) {
@@ -89,7 +89,7 @@ export function composeInto(target, source, layers, box, toCell, mask) {
     }
 }
 
-/** Buffers for the changing pixels of a line. */
+/** Buffers for the changing pixels of a row. */
 function newLine(width) {
     return {
         columns: new Int32Array(width), // of the box
@@ -100,7 +100,7 @@ function newLine(width) {
     };
 }
 
-/** Look up the layers along a line of the box; returns how many of its pixels change. */
+/** Look up the layers along a row of the box; returns how many of its pixels change. */
 function mixLine({ side, cells, active, line }, box, toCell, mask, y) {
     const { columns, x: fromX, y: fromY, keep, paint } = line;
     const across = toCell[0];
@@ -149,7 +149,7 @@ function mixLine({ side, cells, active, line }, box, toCell, mask, y) {
     return count;
 }
 
-/** Look up the source's own pixels for a line, bicubic, mix them with the paint and write them. */
+/** Look up the source's pixels for a row (bicubic), mix them with the paint and write them. */
 function layLine(target, source, colours, line, box, mask, y, count) {
     const { columns, x: fromX, y: fromY, keep, paint } = line;
     const { same } = constants.motion.paste;
@@ -229,19 +229,19 @@ function layLine(target, source, colours, line, box, mask, y, count) {
             green = Math.floor(share * byte(green) + (1 - share) * out[to + 1] + same);
             blue = Math.floor(share * byte(blue) + (1 - share) * out[to + 2] + same);
         }
-        // The array rounds, and keeps to 0..255.
+        // The array rounds, and clamps to 0..255.
         out[to] = red;
         out[to + 1] = green;
         out[to + 2] = blue;
     }
 }
 
-/** An index of `count`, or the nearest one. */
+/** An index clamped to 0..count − 1. */
 function within(index, count) {
     return index < 0 ? 0 : index >= count ? count - 1 : index;
 }
 
-/** Rounded, and kept to 0..255. */
+/** Rounded and clamped to 0..255. */
 function byte(value) {
     return value <= 0 ? 0 : value >= 255 ? 255 : (value + 0.5) | 0;
 }

@@ -10,7 +10,7 @@ import { constants } from "../constants.js";
 import { UserError } from "../errors.js";
 import { invertAffine, resizeArea, resizeLinear, warpAffine } from "./resampling.js";
 
-/** The square of landmarks (478·3) px: where it lies, how large and how rolled it is. @returns {Square} */
+/** The square of landmarks (478·3) px: its position, size and roll. @returns {Square} */
 export function faceSquare(landmarks) {
     const { outlineGrowth, shortestAxis, outlinePoints, eyes, mouthCorners } = constants.face.crop;
     const [right, left] = eyes.map((rows) => meanPoint(landmarks, rows));
@@ -90,7 +90,7 @@ export function sideOf(window) {
 export function resizedWindow(window, size) {
     const ratio = size / window.size;
     const matrix = Float64Array.from(window.matrix, (value) => ratio * value);
-    matrix[2] += (ratio - 1) / 2; // pixel centres lie at whole numbers
+    matrix[2] += (ratio - 1) / 2; // pixel centres have integer coordinates
     matrix[5] += (ratio - 1) / 2;
     return { matrix: Float32Array.from(matrix), size };
 }
@@ -100,9 +100,9 @@ export function crop(picture, window, replicate = false) {
     return warpAffine(picture, invertAffine(window.matrix), window.size, window.size, replicate);
 }
 
-/** The window as size×size px, averaged where it shrinks, so that nothing fine flickers. @returns {Picture} */
+/** The window as size×size px, averaged where it shrinks, so that fine detail does not flicker. @returns {Picture} */
 export function cropTo(picture, window, size, replicate = false) {
-    const whole = Math.max(1, Math.trunc(sideOf(window) / size)); // so many pixels a side become one
+    const whole = Math.max(1, Math.trunc(sideOf(window) / size)); // source pixels per pixel of the crop, along each axis
     return toInput(crop(picture, resizedWindow(window, size * whole), replicate), size);
 }
 

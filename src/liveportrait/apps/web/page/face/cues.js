@@ -1,5 +1,5 @@
 /**
- * What a mouth shows in a picture besides its landmarks: teeth, tongue, darkness (face/measures.py, `mouth_cues`, and
+ * What a picture shows of a mouth besides its landmarks: teeth, tongue, darkness (face/measures.py, `mouth_cues`, and
  * networks/compact/painter.py, `patch_cues`).
  */
 
@@ -10,8 +10,8 @@ import { invertAffine, warpAffine } from "./resampling.js";
 /** @typedef {import("../types.js").Picture} Picture */
 
 /**
- * Brightness of the upper, middle and lower third between the lips, relative to the patch's mean, less 1; how much
- * redder it is there than in the patch, fourfold; all fading to 0 as lips meet. Then 1, for known.
+ * Brightness of the upper, middle and lower third between the lips, relative to the patch's mean, minus 1; four times
+ * how much redder it is there than in the patch. All fade to 0 as the lips meet. The last is 1: the cues are known.
  *
  * @param {Picture} picture @param {Float32Array} landmarks (478·3) px of it @returns {Float32Array} (5)
  */
@@ -28,7 +28,7 @@ export function mouthCues(picture, landmarks) {
     return patchCues(warpAffine(picture, invertAffine(toPatch), width, height, true), shape);
 }
 
-/** Matrix (2·3) from px of a picture to px of the patch around a point, upright with the head and of its size. */
+/** Matrix (2·3) from px of a picture to px of the patch around a point, rotated and scaled with the head. */
 function uprightPatch(landmarks, middle) {
     const { halfWidth, width, height } = constants.face.cues;
     const { rotation, scale } = headPose(landmarks);
@@ -40,7 +40,7 @@ function uprightPatch(landmarks, middle) {
     return [right, down, x, -down, right, y];
 }
 
-/** Of a patch and the six lip keypoints in its coordinates: corners, inner upper and lower, outer lower and upper. */
+/** The cues of a patch, with the six lip keypoints in its coordinates: corners, inner upper and lower, outer lower and upper. */
 function patchCues({ data }, shape) {
     const { width, height, luma, parted } = constants.face.cues;
     const [right, left] = shape;

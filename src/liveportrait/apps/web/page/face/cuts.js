@@ -1,5 +1,5 @@
 /**
- * Scene cuts: frames that show something else than the one before (media/cuts.py).
+ * Scene cuts: frames that show something different from the one before (media/cuts.py).
  *
  * @typedef {import("../types.js").Picture} Picture
  */
@@ -8,7 +8,7 @@ import { constants } from "../constants.js";
 import { resizeArea, resizeLinear } from "./resampling.js";
 
 /**
- * Says for each frame, in order, whether a new scene begins: a change that is large, also compared with the usual one.
+ * Says for each frame, in order, whether a new scene begins: the change is large, and larger than usual.
  * `rule`: difference, ratio, margin and histogram, see constants.face.cuts.
  */
 export class CutFinder {
@@ -27,7 +27,7 @@ export class CutFinder {
         return last !== null && this.isCut({ difference: meanDifference(last, data, [0, 1, 2]), histogram: 0 });
     }
 
-    /** Whether a change is a cut, given those before; after a cut the usual change is measured again. */
+    /** Whether a change is a cut, given earlier changes; after a cut the usual change is measured again. */
     isCut(change) {
         const usual = this.recent.length ? median(this.recent) : 0;
         this.recent.push(change.difference);
@@ -39,7 +39,7 @@ export class CutFinder {
     }
 }
 
-/** The change between two pictures: brightness and colours of a small reduction of each. */
+/** The change between two pictures, in brightness and colours of a thumbnail of each. */
 export function regionChange(before, after) {
     const { regionSide } = constants.face.cuts;
     const [first, second] = [before, after].map((picture) => reduced(picture, regionSide));

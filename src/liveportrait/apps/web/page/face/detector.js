@@ -14,13 +14,13 @@
  * @property {Float32Array} pixels (128·128·3) in [-1, 1]
  * @property {number} scale px of the view per px of the picture
  * @property {[number, number]} corner the view's first pixel in the picture
- * @property {number} minScore a detection's least score
+ * @property {number} minScore the lowest score of a detection
  */
 
 import { constants } from "../constants.js";
 import { resizeArea, resizeLinear, roundHalfEven } from "./resampling.js";
 
-const NUMBERS = 16; // of a box: centre, size and six points
+const NUMBERS = 16; // per box: centre, size and six points
 
 export class Detector {
     /** @param {import("../types.js").Network} network face_detector */
@@ -69,7 +69,7 @@ export class Detector {
     }
 }
 
-/** Anchor centres (896·2) in [0, 1]: two a cell of the 16×16 grid, six a cell of the 8×8 grid. */
+/** Anchor centres (896·2) in [0, 1]: two per cell of the 16×16 grid, six per cell of the 8×8 grid. */
 export function anchors() {
     const centres = [];
     for (const [cells, each] of constants.face.detector.grids) {
@@ -81,7 +81,7 @@ export function anchors() {
     return Float32Array.from(centres);
 }
 
-/** Intersection over union of two boxes, the first four numbers of each. */
+/** Intersection over union of two boxes, which are the first four numbers of each array. */
 export function overlap(first, second) {
     const width = Math.min(first[2], second[2]) - Math.max(first[0], second[0]);
     const height = Math.min(first[3], second[3]) - Math.max(first[1], second[1]);
@@ -129,7 +129,7 @@ function area(box) {
     return (box[2] - box[0]) * (box[3] - box[1]);
 }
 
-/** First pixels of the tiles that cover a length, evenly spread. */
+/** Start positions of tiles that cover a length, evenly spaced. */
 function starts(length) {
     const { side, stride } = constants.face.detector;
     const room = Math.max(0, length - side);

@@ -50,7 +50,10 @@ function distance(landmarks, first, second) {
     return Math.hypot(apart(0), apart(1));
 }
 
-/** Scores (53): blendshapes without gaze, blinking twice, and the opening of the lips. @param {Float32Array} blendshapes (52) */
+/**
+ * Scores (53): blendshapes without gaze and with blinking doubled, and the opening of the lips.
+ * @param {Float32Array} blendshapes (52)
+ */
 export function faceScores(blendshapes, landmarks) {
     const { leftOut, twice, lips } = constants.measures.scores;
     const scores = Float32Array.of(...blendshapes, lips * openingRatios(landmarks)[2]);
@@ -59,7 +62,7 @@ export function faceScores(blendshapes, landmarks) {
     return scores;
 }
 
-/** The cost of a driver's face with these scores as the start for a source with those: 0 for two neutral faces. */
+/** The cost of a driver's face with `scores` as the reference for a face with scores `source`: 0 for two neutral faces. */
 export function similarityCost(scores, source) {
     const { difference } = constants.measures.scores;
     return scores.reduce((cost, score, index) => cost + difference * Math.abs(score - source[index]) + score, 0);

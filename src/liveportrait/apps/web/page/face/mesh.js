@@ -85,11 +85,11 @@ export class Mesh {
     }
 }
 
-/** The square as 256×256 px; the picture's edge pixels go on outside it. @returns {Picture} */
+/** The square as 256×256 px; outside the picture its edge pixels are repeated. @returns {Picture} */
 export function sampled(picture, toPicture) {
     const { side } = constants.face.mesh;
     let [a, b, x, c, d, y] = toPicture;
-    // Where the square is larger than its 256 px, shrink its surroundings first: bilinear samples would alias.
+    // If the square is much larger than 256 px, shrink the picture around it first: bilinear samples would alias.
     const shrink = Math.trunc(Math.hypot(a, c));
     if (shrink >= 2) {
         const acrossX = [x, a * side + x, b * side + x, (a + b) * side + x];

@@ -2,7 +2,7 @@
 
 import { constants } from "../constants.js";
 
-const LINES = 4; // scanned per pixel
+const LINES = 4; // scan lines per pixel
 const OUTSET = 0.67; // px by which OpenCV's antialiased polygons reach beyond their corners
 
 /** The outline (36·3) px of a face. @param {import("../types.js").Face} face @returns {Float32Array} */
@@ -31,7 +31,7 @@ export function reaches(outline) {
     });
 }
 
-/** Mask (256·256), soft-edged, of what the outline (n·2) px of 256 encloses, grown about its middle. @returns {Float32Array} */
+/** Soft-edged mask (256·256) of the area inside an outline (n·2) px of 256, enlarged about its centre. @returns {Float32Array} */
 export function outlineMask(outline, grow, raised = 0) {
     const { maskSide: side, feather, top, chin } = constants.motion.paste;
     const points = Array.from({ length: outline.length / 2 }, (_, index) => [outline[2 * index], outline[2 * index + 1]]);
@@ -89,7 +89,7 @@ function filled(corners, side) {
     return mask;
 }
 
-/** A picture (side·side) blurred by a Gaussian, as wide as OpenCV takes it for bytes; mirrored at its border. */
+/** A picture (side·side) blurred by a Gaussian with OpenCV's kernel size for bytes, mirrored at the border. */
 function blurred(picture, side, deviation) {
     const reach = Math.round(6 * deviation + 1) >> 1;
     const weights = Float64Array.from({ length: 2 * reach + 1 }, (_, tap) =>
@@ -101,7 +101,7 @@ function blurred(picture, side, deviation) {
         return place < side ? place : 2 * side - 2 - place;
     });
     const pass = (from) => {
-        const to = new Float32Array(side * side); // turned, so that two passes turn it back
+        const to = new Float32Array(side * side); // transposed; the second pass transposes it back
         for (let y = 0; y < side; y++) {
             for (let x = 0; x < side; x++) {
                 let sum = 0;

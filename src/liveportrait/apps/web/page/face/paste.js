@@ -21,7 +21,7 @@ export function pasteMask(size) {
     return mask;
 }
 
-/** The mask with soft edges of a crop of 512 px at half that size. */
+/** The soft-edged mask of a crop of 512 px, at half that size. */
 export function coarseMask() {
     const side = constants.motion.paste.maskSide;
     const fine = pasteMask(2 * side);
@@ -31,7 +31,7 @@ export function coarseMask() {
     });
 }
 
-/** A mask (256·256) without other people's heads, except where the own head is in front of them; outlines are px of 256. */
+/** A mask (256·256) without other people's heads, except where this head is in front of them; outlines are in px of 256. */
 export function yielding(mask, own, others) {
     const { head, raised } = constants.motion.paste;
     const kept = Float32Array.from(mask);
@@ -45,9 +45,9 @@ export function yielding(mask, own, others) {
     return Uint8Array.from(kept, Math.round);
 }
 
-/** A window's place in frames of one size, and the mask there. */
+/** The place of a window in frames of a given size, and its mask. */
 export class Place {
-    /** @param {CropWindow} window; the mask is the one with soft edges until `cover` says otherwise */
+    /** @param {CropWindow} window; the mask is the soft-edged one until `cover` sets another */
     constructor(window, width, height) {
         const inverse = Float32Array.from(invertAffine(window.matrix));
         const ends = [-1, window.size];
@@ -66,7 +66,7 @@ export class Place {
         this.cover(pasteMask(window.size), window.size);
     }
 
-    /** Take a mask (size·size) that covers the crop. @param {Uint8Array} mask */
+    /** Set a mask (size·size) that covers the crop. @param {Uint8Array} mask */
     cover(mask, size) {
         /** (h·w) of the box */
         this.mask = warpedMask(mask, size, invertAffine(this.scaled(size)), this.box);

@@ -1,12 +1,12 @@
 /**
- * OpenCV's `resize` and `warpAffine` for 8-bit pictures, on typed arrays: a canvas samples otherwise.
+ * OpenCV's `resize` and `warpAffine` for 8-bit pictures, on typed arrays: a canvas samples differently.
  *
- * Pixels agree with OpenCV's to within rounding, which differs for fewer than one in a thousand.
+ * Pixels equal OpenCV's except for rounding, which differs for fewer than one in a thousand.
  *
  * @typedef {import("../types.js").Picture} Picture
  */
 
-const RGB = 3; // channels that are computed; the fourth, alpha, is opaque
+const RGB = 3; // channels to compute; the fourth, alpha, is opaque
 const WEIGHT_BITS = 11; // of OpenCV's bilinear weights in `resize`
 
 /** An opaque black picture. @returns {Picture} */
@@ -16,7 +16,7 @@ export function blackPicture(width, height) {
     return { width, height, data };
 }
 
-/** The pixels from (x0, y0) to before (x1, y1), which lie in the picture. @returns {Picture} */
+/** The pixels from (x0, y0) to before (x1, y1), which must be inside the picture. @returns {Picture} */
 export function cutOut(picture, x0, y0, x1, y1) {
     const [width, height] = [x1 - x0, y1 - y0];
     const data = new Uint8ClampedArray(4 * width * height);
@@ -39,7 +39,7 @@ export function invertAffine(matrix) {
 /**
  * A picture of `width` by `height` px whose pixel (x, y) is that at toPicture (2·3) · (x, y, 1), bilinear.
  *
- * Outside the picture it is black, or with `replicate` repeats the edge.
+ * Outside the picture it is black; with `replicate` the edge is repeated.
  * @returns {Picture}
  */
 export function warpAffine(picture, toPicture, width, height, replicate = false) {
@@ -61,7 +61,7 @@ export function warpAffine(picture, toPicture, width, height, replicate = false)
             let nextRow = 4 * columns;
             let [leftWeight, topWeight] = [1 - right, 1 - down];
             if (!inside) {
-                // Weights of what lies outside are 0 where it is black; where the edge goes on, it is read there.
+                // Outside pixels have weight 0 if they are black; with `replicate` the edge pixel is read instead.
                 if (!replicate) {
                     if (x0 < 0) leftWeight = 0;
                     if (x0 + 1 >= columns) right = 0;
@@ -85,7 +85,7 @@ export function warpAffine(picture, toPicture, width, height, replicate = false)
     return result;
 }
 
-/** The picture resized by the means of the areas that become one pixel each; it must not grow. @returns {Picture} */
+/** The picture reduced by area averaging; it must not grow. @returns {Picture} */
 export function resizeArea(picture, width, height) {
     const [across, along] = [picture.width / width, picture.height / height];
     if (Number.isInteger(across) && Number.isInteger(along)) return meansOfBlocks(picture, across, along);
@@ -139,7 +139,7 @@ function clamp(index, count) {
     return Math.min(Math.max(index, 0), count - 1);
 }
 
-/** Means of blocks of whole pixels. Halves round up in blocks of 2 by 2, else to even. */
+/** Means of blocks of whole pixels. Halves are rounded up in blocks of 2 by 2, otherwise to even. */
 function meansOfBlocks(picture, across, along) {
     const [width, height] = [picture.width / across, picture.height / along];
     const result = blackPicture(width, height);
@@ -154,7 +154,7 @@ function meansOfBlocks(picture, across, along) {
                     let at = first + 4 * row * picture.width + channel;
                     for (let column = 0; column < across; column++, at += 4) sum += picture.data[at];
                 }
-                // An array of clamped bytes rounds halves to even by itself.
+                // A Uint8ClampedArray rounds halves to even.
                 result.data[out + channel] = halvesRoundUp ? (sum + 2) >> 2 : sum / count;
             }
         }
@@ -162,7 +162,7 @@ function meansOfBlocks(picture, across, along) {
     return result;
 }
 
-/** What each of `count` pixels takes from `length`: taps first[i] to first[i + 1] of sources and weights. */
+/** Taps that reduce `length` pixels to `count`: pixel i has taps first[i] to first[i + 1] of sources and weights. */
 function areaTaps(length, count) {
     const ratio = length / count;
     const first = new Int32Array(count + 1);
@@ -181,7 +181,7 @@ function areaTaps(length, count) {
     return { first, source: Int32Array.from(source), weight: Float32Array.from(weight) };
 }
 
-/** One row of the picture, reduced to the columns (width·3) of `line`. */
+/** Reduce one row of the picture to the columns (width·3) of `line`. */
 function reducedLine(picture, row, columns, line) {
     const start = 4 * row * picture.width;
     for (let x = 0; x < columns.first.length - 1; x++) {
@@ -199,7 +199,7 @@ function reducedLine(picture, row, columns, line) {
     }
 }
 
-/** The two sources of each of `count` pixels of `length`, and their weights in parts of 2048. */
+/** For each of `count` pixels the two source pixels among `length`, and their weights in parts of 2048. */
 function linearTaps(length, count) {
     const ratio = length / count;
     const low = new Int32Array(count);
@@ -219,7 +219,7 @@ function linearTaps(length, count) {
     return { low, high, lowWeight, highWeight };
 }
 
-/** The nearest whole number; of two the even one, as Python rounds. */
+/** Rounded with halves to even, as in Python. */
 export function roundHalfEven(value) {
     const low = Math.floor(value);
     const part = value - low;

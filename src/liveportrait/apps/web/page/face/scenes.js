@@ -12,7 +12,7 @@ import { CutFinder, regionChange } from "./cuts.js";
 import { cutOut } from "./resampling.js";
 import { FaceTracker, hasJumped, sideOf } from "./tracker.js";
 
-/** Tracks one face; `begins` says whether the last frame's face does not continue the one before it. */
+/** Tracks one face; `begins` says whether the last frame's face starts a new scene. */
 export class SceneTracker {
     /** @param {import("./analyzer.js").FaceAnalyzer} analyzer */
     constructor(analyzer) {
@@ -23,7 +23,7 @@ export class SceneTracker {
     /** The face in the next frame, or null. @param {Picture} picture @returns {Promise<?Face>} */
     async next(picture) {
         this.wasCut = this.cuts.next(picture) || this.wasCut;
-        // Tracked across a cut, a face would end between its old place and its new one.
+        // Tracking across a cut would place the face between its old and new positions.
         let face = this.wasCut ? await this.tracker.search(picture) : await this.tracker.next(picture);
         if (this.wasCut && face && !this.continues(picture, face)) {
             face = await this.tracker.next(picture, true);
@@ -36,11 +36,11 @@ export class SceneTracker {
         return face;
     }
 
-    /** Forget everything: the next face continues nothing. */
+    /** Forget everything: the next face is a new one. */
     reset() {
         this.tracker.reset();
         this.cuts = new CutFinder();
-        this.seen = null; // the last frame that shows the face
+        this.seen = null; // the last frame that showed the face
         this.wasCut = false; // since then
         this.begins = false;
     }
@@ -52,7 +52,7 @@ export class SceneTracker {
     }
 }
 
-/** Whether a face and its surroundings look alike in two frames, wherever they are. */
+/** Whether a face continues the one before: it has not jumped, and its surroundings look alike. */
 export function goesOn(before, faceBefore, now, face) {
     const { smallerJump, smallerGrowth } = constants.face.scenes;
     if (hasJumped(faceBefore, face, smallerJump, smallerGrowth)) return false;
@@ -60,7 +60,7 @@ export function goesOn(before, faceBefore, now, face) {
     return !new CutFinder(constants.face.cuts.faceRegion).isCut(change);
 }
 
-/** The surroundings of a face within the picture; at least one pixel. */
+/** The surroundings of a face, clipped to the picture; at least one pixel. */
 function regionOf(picture, face) {
     const half = (constants.face.scenes.region * sideOf(face)) / 2;
     const [x, y] = centre(face);

@@ -13,7 +13,7 @@ import { boxOf } from "./mesh.js";
 export class FaceTracker {
     /**
      * @param {import("./analyzer.js").FaceAnalyzer} analyzer
-     * @param {number} [smallest] height of the smallest face to look for, as a part of the frame's longer side
+     * @param {number} [smallest] height of the smallest face to look for, as a fraction of the frame's longer side
      */
     constructor(analyzer, smallest = constants.face.tracker.smallest) {
         this.analyzer = analyzer;
@@ -22,13 +22,13 @@ export class FaceTracker {
         this.last = null;
     }
 
-    /** The face in the next frame, or null. With `isNewScene` it is not searched nearby. @returns {Promise<?Face>} */
+    /** The face in the next frame, or null. With `isNewScene` the whole frame is searched. @returns {Promise<?Face>} */
     async next(picture, isNewScene = false) {
         if (isNewScene) this.reset();
         return (await this.follow(picture)) ?? (await this.search(picture));
     }
 
-    /** The face in the next frame if it is near where it was; one that has moved far is measured a second time. */
+    /** The face in the next frame if it is near its last position; one that has moved far is measured a second time. */
     async follow(picture) {
         const before = this.face;
         this.face = before && (await this.analyzer.track(picture, before));
@@ -49,13 +49,13 @@ export class FaceTracker {
         return this.face;
     }
 
-    /** Forget the face: the next frame is searched entirely. */
+    /** Forget the face: the whole next frame is searched. */
     reset() {
         this.face = this.last = null;
     }
 }
 
-/** Whether a face is farther from where it was, or more different in size, than the bounds allow. */
+/** Whether a face has moved, or changed size, by more than the bounds. */
 export function hasJumped(before, now, jump, growth) {
     const { largestJump, largestGrowth } = constants.face.tracker;
     const sides = [sideOf(before), sideOf(now)];
@@ -71,7 +71,7 @@ export function sideOf(face) {
     return Math.max(x1 - x0, y1 - y0);
 }
 
-/** The farthest way of an edge of the face's box, in sides of the box. */
+/** The largest movement of an edge of the face's box, in sides of the box. */
 function moved(before, now) {
     const [first, second] = [boxOf(before.landmarks), boxOf(now.landmarks)];
     return Math.max(...first.map((value, edge) => Math.abs(value - second[edge]))) / Math.max(sideOf(before), 1e-6);

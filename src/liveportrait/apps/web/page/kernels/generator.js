@@ -6,8 +6,8 @@
 /** @typedef {import("../types.js").Tensor} Tensor @typedef {Record<string, Tensor>} Weights by PyTorch's names */
 
 const LANES = 4; // channels side by side
-const PART = 8; // of a matrix's outputs that lie together
-const TILES = 32; // of 4x4 px that a convolution computes together
+const PART = 8; // outputs of a matrix that are stored together
+const TILES = 32; // tiles of 4x4 px that a convolution computes together
 const POINTS = 36;
 // Winograd's G for tiles of 4 and kernels of 3 (Lavin & Gray 2016).
 const TO_POINTS = [
@@ -53,7 +53,7 @@ export class Generator {
                 norm: mixture(`blocks.${index}.norm${part}.modulation`, modulationOrder(trunk)),
                 convolution: convolution(`blocks.${index}.conv${part}`),
             }));
-            // The scale is 1 plus what is learned.
+            // The learned value is the scale minus 1.
             for (const { norm } of parts) {
                 this.floats(norm.bias, 2 * trunk).forEach((value, at, all) => (all[at] = value + Number(at % PART < LANES)));
             }
@@ -66,7 +66,7 @@ export class Generator {
         this.widths = { trunk, tail };
     }
 
-    /** Reserve memory for the maps, at the first frame. @param {Tensor[]} warped see `run` */
+    /** Reserve memory for the feature maps, at the first frame. @param {Tensor[]} warped see `run` */
     room(warped) {
         const side = warped[0].dims.at(-1);
         const { enter, conditioning, widen, merge, output, widths } = this;
@@ -170,10 +170,10 @@ export class Generator {
     }
 }
 
-/** Where weight (output, input) of a matrix lies: (outputs/8, inputs, 8). */
+/** The index of weight (output, input) of a matrix stored as (outputs/8, inputs, 8). */
 const placed = (output, input, inputs) => (Math.floor(output / PART) * inputs + input) * PART + (output % PART);
 
-/** A 3x3 kernel (O,I,3,3) at Winograd's points: (36, O/8, I, 8). @param {Tensor} kernel */
+/** A 3x3 kernel (O,I,3,3) in Winograd's domain: (36, O/8, I, 8). @param {Tensor} kernel */
 function pointsOf({ dims: [outputs, inputs], data }) {
     const result = new Float32Array(POINTS * outputs * inputs);
     for (let output = 0; output < outputs; output++) {
@@ -210,7 +210,10 @@ function modulationOrder(channels) {
     });
 }
 
-/** The first of the 2x2 pixels of four channels, then the second, and so on; PyTorch has the pixels of a channel together. */
+/**
+ * Order of pixel-shuffle outputs: the first of 2x2 pixels of four channels, then the second, and so on. PyTorch stores
+ * the pixels of a channel together.
+ */
 function enlargedOrder(channels) {
     return Array.from({ length: channels }, (_, at) => {
         const [four, pixel, lane] = [Math.floor(at / 16), Math.floor(at / LANES) % 4, at % LANES];

@@ -1,4 +1,4 @@
-/** The graph `render` in stages (engine/web.py): ONNX Runtime runs W and the mouth painter, kernels of our own run G. */
+/** The graph `render` in stages (engine/web.py): ONNX Runtime runs W and the mouth painter, G runs in its own kernels. */
 
 import { Generator } from "./generator.js";
 import { readWeights } from "./weights.js";
@@ -13,7 +13,7 @@ const FUSED = Uint8Array.of(
     65, 0, 253, 15, 65, 0, 253, 15, 65, 0, 253, 15, 253, 133, 2, 11,
 );
 
-/** The file of the kernels that this browser runs fastest. */
+/** The file of the fastest kernels that this browser supports. */
 export function kernelsFile() {
     return `kernels/generator-${WebAssembly.validate(FUSED) ? "fused" : "plain"}.wasm`;
 }
@@ -22,11 +22,11 @@ export function kernelsFile() {
  * @param {Record<string, Network>} networks by the names of `STAGES`
  * @param {Record<string, {inputs: object, outputs: object}>} graphs of the manifest
  * @param {Uint8Array} kernels @param {Uint8Array} weights of G, a safetensors file
- * @returns {Promise<Network>} answers as the graph `render` does
+ * @returns {Promise<Network>} equivalent to the graph `render`
  */
 export async function stagedRender(networks, graphs, kernels, weights) {
     const generator = await Generator.load(await WebAssembly.compile(kernels), readWeights(weights));
-    const seen = new WeakMap(); // what the painter sees of a portrait, by the data of its picture
+    const seen = new WeakMap(); // the painter's features of a portrait, by the data of its picture
 
     /** A stage's outputs by name, computed from tensors by name. */
     const staged = async (name, known) => {

@@ -4,9 +4,9 @@
 export function readWeights(bytes) {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const length = Number(view.getBigUint64(0, true));
-    const { __metadata__: _, ...told } = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+    const { __metadata__: _, ...entries } = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
     return Object.fromEntries(
-        Object.entries(told).map(([name, { dtype, shape, data_offsets: [begin] }]) => {
+        Object.entries(entries).map(([name, { dtype, shape, data_offsets: [begin] }]) => {
             const count = shape.reduce((product, side) => product * side, 1);
             const first = 8 + length + begin;
             const number = dtype === "F16" ? (index) => halfAt(view, first + 2 * index) : (index) => view.getFloat32(first + 4 * index, true);
@@ -15,7 +15,7 @@ export function readWeights(bytes) {
     );
 }
 
-/** A float16: sign, 5 bits of exponent, 10 of fraction. (Not all browsers have Float16Array.) */
+/** A float16: sign, 5 exponent bits, 10 fraction bits. (Not all browsers have Float16Array.) */
 function halfAt(view, place) {
     const bits = view.getUint16(place, true);
     const exponent = (bits >> 10) & 31;

@@ -1,17 +1,17 @@
 /**
- * H.264 that is good from its first frame on. Chromium's own encoder begins with coarse frames at any bit rate and
- * improves from frame to frame. So it first gets a few frames that are left out of the file; then the watermark is
- * readable in the first frames too.
+ * H.264 of good quality from the first frame on. Chromium's encoder starts with coarse frames at any bit rate and
+ * improves from frame to frame. A few frames that are left out of the file warm it up, so that the watermark is readable
+ * in the first frames too.
  */
 
 import { canEncodeVideo, CustomVideoEncoder, EncodedPacket, registerEncoder } from "../vendor/mediabunny.min.mjs";
 
 const WARM_UP = 10; // frames that are left out
-const MORE = 2; // times the usual bit rate, which destroys the watermark of small pictures
+const MORE = 2; // factor on the bit rate: the usual one destroys the watermark of small pictures
 const MAX_QUEUE = 4; // frames
-const proven = new Set(); // sizes that this browser's own encoder accepts
+const proven = new Set(); // sizes that this browser's encoder accepts
 
-/** Whether this browser encodes H.264 of a size; if so, the encoder below does it. @returns {Promise<boolean>} */
+/** Whether this browser encodes H.264 of a size; if so, the encoder below is used. @returns {Promise<boolean>} */
 export async function canEncodeH264(width, height, quality) {
     const can = await canEncodeVideo("avc", { width, height, quality });
     if (can) {
@@ -28,7 +28,7 @@ class WarmEncoder extends CustomVideoEncoder {
     }
 
     init() {
-        this.ahead = null; // µs of the frames left out
+        this.ahead = null; // duration of the warm-up frames, µs
         this.description = null; // of the stream; comes with the first frame
         this.encoder = new VideoEncoder({
             output: (chunk, meta) => this.pass(chunk, meta),

@@ -1,6 +1,6 @@
 /**
- * Reads frames of videos and cameras into pixels. They are copied, not drawn: Chromium keeps frames that were drawn on a
- * canvas for a while, up to half a gigabyte of them.
+ * Reads frames of videos and cameras into pixels. They are copied, not drawn: Chromium holds on to frames that were drawn
+ * on a canvas for a while, up to half a gigabyte.
  */
 
 import { checkSize, pixelsOf } from "./pictures.js";
@@ -32,7 +32,7 @@ export function mirrored({ width, height, data }) {
 async function copied(frame) {
     const { displayWidth: width, displayHeight: height, visibleRect } = frame;
     const format = { format: "RGBA" };
-    // A browser that ignores the requested format would copy another of a different size.
+    // A browser that ignores the requested format would copy another one, of a different size.
     const size = 4 * width * height;
     if (visibleRect?.width !== width || visibleRect.height !== height) {
         return null;

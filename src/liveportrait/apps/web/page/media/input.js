@@ -1,4 +1,4 @@
-/** A driving video: its frames at an even rate, and its sound. */
+/** A driving video: its frames at a constant rate, and its sound. */
 
 import { ALL_FORMATS, BlobSource, Input, VideoSampleSink } from "../vendor/mediabunny.min.mjs";
 
@@ -7,7 +7,7 @@ import { pixelsOfFrame } from "./frames.js";
 
 const MAX_RATE = 60; // frames/s: faster videos are read at this rate
 const COUNTED = 200; // packets from which the rate is measured
-const NEAR = 0.01; // frames/s: a measured rate this near to a usual one is taken for it
+const NEAR = 0.01; // frames/s: a measured rate this close to a standard one is taken to be that
 
 /** A visitor's video file. */
 export class VideoInput {
@@ -39,7 +39,7 @@ export class VideoInput {
     async *frames() {
         const [numerator, denominator] = this.rate;
         const { begin, length } = this;
-        // Slightly after each frame's beginning, since timestamps are rounded.
+        // Slightly after each frame starts, since timestamps are rounded.
         const times = Array.from({ length }, (_, index) => begin + ((index + 0.01) * denominator) / numerator);
         const sink = new VideoSampleSink(this.track);
         let last = null;

@@ -1,4 +1,4 @@
-/** A video file, written frame by frame: MP4 or WebM in a codec that this browser encodes, in the browser's own storage. */
+/** A video file, written frame by frame: MP4 or WebM in a codec that this browser encodes, in the browser's storage. */
 
 import {
     BufferTarget,
@@ -17,11 +17,11 @@ import {
 import { UserError } from "../errors.js";
 import { canEncodeH264 } from "./encoder.js";
 
-const CODECS = ["avc", "vp9", "av1"]; // in this order: the one that plays everywhere comes first
+const CODECS = ["avc", "vp9", "av1"]; // in order of preference: H.264 plays everywhere
 const WEBM_CODECS = ["vp9", "av1", "vp8"];
 const QUALITY = new Quality("very-high");
 const KEY_FRAMES = 2; // s between key frames
-const PREFIX = "liveportrait-"; // of files in the browser's own storage
+const PREFIX = "liveportrait-"; // of files in the browser's storage
 
 /** Writes one video. */
 export class VideoOutput {
@@ -131,15 +131,15 @@ export async function removeUnfinished() {
     await (folder && removeOld(folder));
 }
 
-let letGo = () => {}; // of the last file, which the next one replaces
+let release = () => {}; // unlocks the last file, which the next one replaces
 
-/** A file in the browser's own storage, or in memory if the browser has none. */
+/** A file in the browser's storage, or in memory if the browser has none. */
 class Store {
     static async open() {
         const made = new Store();
         try {
             made.folder = await navigator.storage.getDirectory();
-            letGo();
+            release();
             await removeOld(made.folder);
             made.name = `${PREFIX}${crypto.randomUUID()}`;
             await hold(made.name);
@@ -181,7 +181,7 @@ function hold(name) {
         navigator.locks.request(name, () => {
             held();
             return new Promise((resolve) => {
-                letGo = resolve;
+                release = resolve;
             });
         });
     });

@@ -6,7 +6,7 @@ import { resizeArea } from "../face/resampling.js";
 
 /** @typedef {import("../types.js").Picture} Picture */
 
-/** A photo's pixels: upright, with even sides, and not too large. @param {Blob} file @returns {Promise<Picture>} */
+/** A photo's pixels: upright, with even sides, and reduced if it is too large. @param {Blob} file @returns {Promise<Picture>} */
 export async function readPicture(file, name = "The photo") {
     let bitmap;
     try {
@@ -58,7 +58,7 @@ export function limitSize(picture, limit = constants.photo.side) {
     return evened(reduced);
 }
 
-/** The picture without the last row or column where their number is odd. */
+/** The picture cropped to an even width and height. */
 function evened({ width, height, data }) {
     const [wide, high] = [width - (width % 2), height - (height % 2)];
     if (wide === width && high === height) {

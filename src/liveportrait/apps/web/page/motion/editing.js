@@ -1,6 +1,6 @@
 /**
- * Portrait editing: a motion changed by sliders, before stitching (motion/editing.py). Keypoints are landmarks, and the
- * directions of the sliders turn with the head.
+ * Portrait editing: a motion changed by sliders, before stitching (motion/editing.py). Keypoints must be landmarks; the
+ * directions of the sliders rotate with the head.
  */
 
 import { constants } from "../constants.js";
@@ -26,7 +26,7 @@ const ANGLES = ["pitch", "yaw", "roll"];
 const CLOSING = [["wink", 1, 1], ["lips", 2, -1], ["silent", 2, 1]];
 
 /**
- * The motion with sliders at values by name; a slider that is not named is at rest.
+ * The motion with sliders set to values by name; sliders that are not named are at rest.
  *
  * @param {Motion} motion @param {Record<string, number>} values @returns {Motion}
  */
@@ -40,14 +40,14 @@ export function edit(motion, values) {
     };
 }
 
-/** The motion with an amount (0..1) of another face's expression in the place of its own. */
+/** The motion with an amount (0..1) of another face's expression in place of its own. */
 export function copyExpression(motion, other, amount) {
     const theirs = multiply(multiply(other.expression, transposed(other.rotation)), motion.rotation);
     const expression = combined(motion.expression, theirs, (own, taken) => own + amount * (taken - own));
     return { ...motion, expression };
 }
 
-/** Degrees added to the head's pose. A head turns on its neck, its expression with it. */
+/** Add degrees to the head's pose. The head turns about the neck, and the expression turns with it. */
 function turned(motion, values) {
     if (!ANGLES.some((name) => name in values)) {
         return motion;

@@ -1,5 +1,5 @@
 /**
- * Expressions between people: a driver's change made the source's own, and as strong as the driver's
+ * Transfers expressions between people: adapts a driver's change to the source, at the driver's strength
  * (motion/expression.py). Changes are in the head's own frame, in units of δ.
  */
 
@@ -8,17 +8,17 @@ import { clamp, combined, difference } from "./geometry.js";
 import { lipRatio, openLips } from "./retargeting.js";
 
 /** @typedef {{landmarks: Float32Array, unit: number, scores: Float32Array}} FaceShape flat landmarks (111,2); scores (52,) */
-/** @typedef {{expression: Float32Array, lips: ?number, scores: ?Float32Array}} Change since the frame it starts from */
+/** @typedef {{expression: Float32Array, lips: ?number, scores: ?Float32Array}} Change since the reference frame */
 /** @typedef {{expression: Float32Array, lips: number}} Addition what is added to a change */
 
-/** The weights of frames at times (s) in a smoothed value at a time: a Gaussian; their sum is 1. */
+/** Gaussian weights of frames at times `around` (s) for smoothing at `time`; their sum is 1. */
 export function smoothingWeights(time, around) {
     const weights = around.map((each) => Math.exp(-0.5 * ((time - each) / constants.motion.expression.seconds) ** 2));
     const total = weights.reduce((before, weight) => before + weight, 0);
     return weights.map((weight) => weight / total);
 }
 
-/** What is added in a frame, by weights of those around it. @param {Addition[]} additions @returns {Addition} */
+/** The weighted sum of the additions of neighbouring frames. @param {Addition[]} additions @returns {Addition} */
 export function smoothed(additions, weights) {
     const expression = new Float32Array(additions[0].expression.length);
     let lips = 0;
@@ -29,19 +29,19 @@ export function smoothed(additions, weights) {
     return { expression, lips };
 }
 
-/** Makes a driver's changes those of one still face. */
+/** Adapts a driver's changes to one still face. */
 export class OwnExpression {
     /**
      * @param {FaceShape} shape @param {import("../types.js").Motion} source
-     * @param {number} lips ratio of its lips @param {boolean[]} mask (63,) the coordinates that follow
+     * @param {number} lips ratio of its lips @param {boolean[]} mask (63,) the coordinates that follow the driver
      */
     constructor(networks, shape, source, lips, mask, strength = 1, lag = constants.motion.expression.lag) {
         Object.assign(this, { networks, shape, source, lips, mask, strength, lag });
     }
 
-    /** What is added to a change, which is `strength` times the driver's already. @param {Change} change */
+    /** What to add to a change that is already `strength` times the driver's. @param {Change} change */
     async addition(change) {
-        const own = OwnExpression.strengthened(await this.madeOwn(change));
+        const own = OwnExpression.strengthened(await this.adapted(change));
         const expression = difference(own, change.expression).map((value, index) => (this.mask[index] ? value : 0));
         return { expression, lips: change.lips === null ? 0 : this.addedToLips(change.lips) };
     }
@@ -57,8 +57,8 @@ export class OwnExpression {
         return goal + this.lag * more * shut * fading - this.lips - change;
     }
 
-    /** The change (21,3) as this face would make it, where the driver's blendshapes are known. Depth stays as it is. */
-    async madeOwn(change) {
+    /** The change (21,3) as this face would make it, if the driver's blendshapes are known. Depth is not adapted. */
+    async adapted(change) {
         if (!change.scores) {
             return change.expression;
         }
@@ -78,7 +78,10 @@ export class OwnExpression {
         });
     }
 
-    /** A change (21,3) with the gain of each keypoint, faded by its size; pursed lips become no beak. */
+    /**
+     * A change (21,3) with the gain of each keypoint, which fades for large changes. A mouth that becomes narrower is not
+     * narrowed further, or pursed lips would form a beak.
+     */
     static strengthened(expression) {
         const { gain, fades, mouth, mouthCorners } = constants.motion.expression;
         const [right, left] = mouthCorners;
@@ -93,7 +96,7 @@ export class OwnExpression {
         return result;
     }
 
-    /** The pose of the changed expression with the lips opened as far as they should be. @param {Addition} added */
+    /** The pose with the lips opened by the change and the addition. @param {Addition} added */
     posed(pose, change, added) {
         if (change.lips === null) {
             return pose;

@@ -1,16 +1,16 @@
-/** Place and size of a driver's head, bounded to what a head does on a body (motion/framing.py). */
+/** Limits the position and size of a driver's head to how far a head moves on its body (motion/framing.py). */
 
 import { constants } from "../constants.js";
 import { combined, difference, multiply, scaled, sum } from "./geometry.js";
 
-/** A value ≥ 0 that approaches its bound: itself up to a part of it, then more and more slowly. */
+/** A value ≥ 0 softly limited to a bound: unchanged up to a part of it. */
 export function bounded(value, bound) {
     const free = constants.motion.framing.free * bound;
     const rest = bound - free;
     return value <= free ? value : free + rest * Math.tanh((value - free) / rest);
 }
 
-/** A change of size, bounded on both sides. */
+/** A change of size, softly limited in both directions. */
 export function boundedGrowth(growth) {
     const { smallest, largest } = constants.motion.framing;
     const change = Math.log(growth);
@@ -19,9 +19,9 @@ export function boundedGrowth(growth) {
 }
 
 /**
- * A driver's motion with place and size bounded about those of a reference, the frame of the same scene that they start
- * from; `home` has the place and size that they start at. The place is that of the neck, so that a head which turns is
- * not held back. `cropScale`: the crop's side over the face's; by default that of a driver.
+ * A driver's motion with position and size bounded relative to `reference`, the frame of the same scene that they start
+ * from; `home` has the position and size that they start at; `cropScale`: the crop's side over the face's. The position
+ * is that of the neck, so that turning the head is not restricted.
  */
 export function steadied(motion, reference, home, cropScale = constants.motion.framing.drivingScale) {
     const { neck, unit, farthest, drivingScale } = constants.motion.framing;
@@ -35,6 +35,6 @@ export function steadied(motion, reference, home, cropScale = constants.motion.f
     const grown = boundedGrowth(growth);
     const place = sum(sum(home.translation, multiply(lever, home.rotation)), scaled(moved, share));
     const translation = combined(place, turned, (at, from) => at - grown * from);
-    translation[2] = motion.translation[2]; // depth takes no part
+    translation[2] = motion.translation[2]; // depth is not bounded
     return { ...motion, translation, scale: Float32Array.of(home.scale[0] * grown) };
 }

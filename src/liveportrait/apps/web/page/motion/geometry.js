@@ -44,17 +44,17 @@ export function transposed(m) {
     return Float32Array.of(m[0], m[3], m[6], m[1], m[4], m[7], m[2], m[5], m[8]);
 }
 
-/** f of each pair of numbers of two arrays of one length. */
+/** f applied to each pair of numbers of two arrays of equal length. */
 export function combined(first, second, f) {
     return Float32Array.from(first, (value, index) => f(value, second[index]));
 }
 
-/** The sum of two arrays of one length. */
+/** The sum of two arrays of equal length. */
 export function sum(first, second) {
     return combined(first, second, (a, b) => a + b);
 }
 
-/** first − second, of one length. */
+/** first − second, of equal length. */
 export function difference(first, second) {
     return combined(first, second, (a, b) => a - b);
 }
@@ -83,7 +83,7 @@ export function withoutDepth(translation) {
     return Float32Array.of(translation[0], translation[1], 0);
 }
 
-/** The posed keypoints of a motion; nothing is held. */
+/** The posed keypoints of a motion; nothing is pinned. */
 export function poseOf(motion) {
     return {
         keypoints: transformKeypoints(motion),
@@ -97,7 +97,7 @@ export function poseOf(motion) {
 /**
  * The rotation (3,3) nearest to a matrix in the Frobenius norm.
  *
- * It is the one of the largest trace(Rᵀ M), a quadratic form of its quaternion, and so an eigenvector (Horn, "Closed-form
+ * It maximises trace(Rᵀ M), a quadratic form of its quaternion, which therefore is an eigenvector (Horn, "Closed-form
  * solution of absolute orientation using unit quaternions", 1987).
  */
 export function nearestRotation(m) {
@@ -115,7 +115,7 @@ export function nearestRotation(m) {
     );
 }
 
-/** The unit eigenvector of the largest eigenvalue of a symmetric matrix, which is changed: Jacobi's rotations. */
+/** The unit eigenvector of the largest eigenvalue of a symmetric matrix, by Jacobi rotations in place. */
 function largestEigenvector(matrix) {
     const size = matrix.length;
     const vectors = matrix.map((row, index) => row.map((_, column) => Number(index === column)));

@@ -1,12 +1,12 @@
 /**
- * Paths that glide, of windows that follow a face (motion/gliding.py). A row is x and y in px and the logarithm of a
- * size in px; a path that is lazy stays while the face moves a little, and goes along where it moves on.
+ * Gliding paths of crop windows that follow a face (motion/gliding.py). A row is x and y in px and the logarithm of a
+ * size in px. A lazy path stays while the face moves a little, and follows when it moves on.
  */
 
 import { constants } from "../constants.js";
 import { clamp } from "./geometry.js";
 
-/** A path that comes in row by row: it follows late, slower than 0.7 Hz, and goes back to a face that stays aside. */
+/** A path computed row by row: it lags, is limited to 0.7 Hz, and slowly returns to a face that stays off-centre. */
 export class LiveGlide {
     /** @param {number} fps */
     constructor(fps, slack = constants.face.gliding.lazy) {
@@ -38,7 +38,7 @@ export class LiveGlide {
 }
 
 /**
- * A whole path, as lazy as `slack` says, then slower than 0.7 Hz. It is smoothed from both ends, so nothing lags.
+ * A whole path: as lazy as `slack` says, then low-pass filtered at 0.7 Hz, both from both ends, so that it does not lag.
  * @param {number[][]} path rows @returns {number[][]}
  */
 export function glided(path, fps, slack = constants.face.gliding.lazy) {
@@ -56,15 +56,15 @@ export function glided(path, fps, slack = constants.face.gliding.lazy) {
     return path.map((_, index) => columns.map((column) => column[index]));
 }
 
-/** A series that stays where it is until the values are farther from it than allowed. */
+/** A series that stays where it is until the values are further from it than allowed. */
 function dragged(values, allowed) {
     let place = values[0];
     return values.map((value, index) => (place = clamp(place, value - allowed[index], value + allowed[index])));
 }
 
 /**
- * A series without what is quicker than `cutoff` cycles a frame (motion/smoothing.py): the x with (I + λ DᵀD) x = series,
- * D the second differences. The matrix has five diagonals, and L D Lᵀ as many.
+ * A series low-pass filtered at `cutoff` cycles per frame (motion/smoothing.py): the x with (I + λ DᵀD) x = series, where
+ * D takes second differences. The matrix has five diagonals, and so has its factorisation L D Lᵀ.
  */
 export function smoothPath(series, cutoff) {
     const count = series.length;

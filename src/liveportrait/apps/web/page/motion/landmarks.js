@@ -1,4 +1,4 @@
-/** Keypoints where a face tracker saw them: M's motion brought into agreement with landmarks (motion/landmarks.py). */
+/** Moves the keypoints of M's motion to tracked landmarks (motion/landmarks.py). */
 
 import { constants } from "../constants.js";
 import { headPose } from "../face/measures.js";
@@ -7,7 +7,7 @@ import { multiply, transposed } from "./geometry.js";
 /** @typedef {import("../types.js").CropWindow} CropWindow @typedef {import("../types.js").Motion} Motion */
 /** @typedef {import("../types.js").SeenKeypoints} SeenKeypoints @typedef {import("../types.js").SeenHead} SeenHead */
 
-/** A tracker's knowledge of a face with landmarks (478·3), px of its frame. @returns {SeenKeypoints} */
+/** The keypoints and head pose that landmarks (478·3) px of a frame show. @returns {SeenKeypoints} */
 export function seenKeypoints(landmarks) {
     const { keypoints } = constants.measures;
     const points = Float32Array.from({ length: 2 * keypoints.length }, (_, index) => {
@@ -16,7 +16,7 @@ export function seenKeypoints(landmarks) {
     return { points, rotation: Float32Array.from(headPose(landmarks).rotation) };
 }
 
-/** The same of its head. @returns {SeenHead} */
+/** The head that landmarks (478·3) px of a frame show. @returns {SeenHead} */
 export function seenHead(landmarks) {
     const { rotation, scale, translation } = headPose(landmarks);
     const middle = multiply(constants.measures.rigidCentre, rotation);
@@ -24,7 +24,7 @@ export function seenHead(landmarks) {
     return { keypoints: seenKeypoints(landmarks), scale, centre };
 }
 
-/** The same face as a crop shows it: points in px of the crop, the head unrolled. @param {CropWindow} window */
+/** The same face in a crop: points in px of the crop, without the crop's roll. @param {CropWindow} window */
 export function through(seen, window) {
     const [a, b, , c, d] = window.matrix;
     const zoom = zoomOf(window);
@@ -32,7 +32,7 @@ export function through(seen, window) {
     return { points: moved(seen.points, window), rotation: multiply(seen.rotation, turn) };
 }
 
-/** The same head as a crop shows it. @param {SeenHead} head @param {CropWindow} window @returns {SeenHead} */
+/** The same head in a crop. @param {SeenHead} head @param {CropWindow} window @returns {SeenHead} */
 export function throughHead(head, window) {
     return {
         keypoints: through(head.keypoints, window),
@@ -42,10 +42,10 @@ export function throughHead(head, window) {
 }
 
 /**
- * The motion of a face that was `first` in the motion `start`, on crops of `size` px.
+ * The motion of a face seen as `seen`, given that it was seen as `first` at the motion `start`, on crops of `size` px.
  *
- * Identity stays; scale and position change as the head's do, rotation is the tracker's; the expression's x and y bring
- * the keypoints to where they were seen, its depth turns with the head.
+ * Identity stays; scale and position change as the head's do; rotation is the tracker's. The expression's x and y move
+ * the keypoints to where they were seen; its depth rotates with the head.
  *
  * @param {Motion} start @param {SeenHead} first @param {SeenHead} seen @returns {Motion}
  */
@@ -64,7 +64,10 @@ export function motionFromHeads(start, first, seen, size) {
     return snapToLandmarks(motion, seen.keypoints, size);
 }
 
-/** The motion whose keypoints lie where they were seen, on crops of `size` px: δ = (x − t)/s − x_c R, but for depth. */
+/**
+ * The motion with its keypoints moved to where they were seen, on crops of `size` px: δ = (x − t)/s − x_c R, except for
+ * depth.
+ */
 export function snapToLandmarks(motion, seen, size) {
     const turned = multiply(motion.canonical, seen.rotation);
     const expression = motion.expression.map((value, index) => {

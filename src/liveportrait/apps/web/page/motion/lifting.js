@@ -1,11 +1,11 @@
-/** Landmarks of a face freed of head pose, size and place (motion/lifting.py). */
+/** Landmarks of a face without head pose, size and position (motion/lifting.py). */
 
 import { constants } from "../constants.js";
 
 /**
- * Landmarks (111·2) of any unit, of a head turned by (3·3), turned back at the mean face's depth.
+ * Landmarks (111·2), in any unit, of a head with rotation `turn` (3·3), rotated back using the mean face's depth.
  *
- * @returns {{landmarks: Float32Array, unit: number}} (111·2) in the head's own frame, less the mean face's; the rigid
+ * @returns {{landmarks: Float32Array, unit: number}} (111·2) in the head's own frame, minus the mean face's; the rigid
  * points' RMS radius, in units of the points
  */
 export function flattened(points, turn) {
@@ -29,7 +29,7 @@ export function flattened(points, turn) {
     return { landmarks, unit: scale };
 }
 
-/** Scale and shift so that scale·model + shift is closest to what was observed. */
+/** Scale and shift that bring scale·model + shift closest to the observed points. */
 function fitRigid(seen, model) {
     const [seenCentre, modelCentre] = [seen, model].map(centreOf);
     let [along, size] = [0, 0];

@@ -1,5 +1,5 @@
 /**
- * The opening to request of keypoints so that the picture shows a wanted one (motion/response.py).
+ * The openings to request of keypoints so that the picture shows a given opening (motion/response.py).
  *
  * Near the source's own opening nothing is corrected.
  */
@@ -7,7 +7,7 @@
 import { constants } from "../constants.js";
 import { clamp } from "./geometry.js";
 
-/** The ratio that lips go to, to show an opening; `own` is the source's, `now` what the motion has brought about. */
+/** The ratio to request of the lips so that they show an opening; `own` is the source's, `now` that of the motion. */
 export function askedOfLips(opening, own, now) {
     const { wide, widest } = constants.motion.response;
     const alone = Math.min(opening, widest) ** 2 - Math.min(clamp(now, 0, widest), opening) ** 2;
@@ -15,7 +15,7 @@ export function askedOfLips(opening, own, now) {
     return opening + moved(opening, own) * correction + lagOfLips(opening, own);
 }
 
-/** What lips that the source holds closed lack of an opening. */
+/** By how much lips that are closed in the source fall short of an opening. */
 export function lagOfLips(opening, own) {
     const { lag, parted, fullFrom, closed, open } = constants.motion.response;
     const more = clamp((opening - own) / fullFrom, 0, 1);
@@ -23,7 +23,7 @@ export function lagOfLips(opening, own) {
     return lag * Math.exp(-opening / parted) * more * shut;
 }
 
-/** The ratio that a lid goes to by its network, to show an opening; `own` is the source's. */
+/** The ratio to request of a lid's network so that it shows an opening; `own` is the source's. */
 export function askedOfEye(opening, own) {
     const { eyes, eyesAsked } = constants.motion.response;
     const within = clamp(opening, 0, eyes.at(-1));
@@ -36,7 +36,7 @@ export function askedOfEye(opening, own) {
     return opening + moved(opening, own) * (asked - within);
 }
 
-/** How much of a correction counts, by how far the opening is from the source's own. */
+/** Weight of a correction, by how far the opening is from the source's own. */
 function moved(opening, own) {
     return clamp(Math.abs(opening - own) / constants.motion.response.near, 0, 1);
 }

@@ -1,8 +1,8 @@
 /**
- * Eyes and lips opened to a given ratio, while the rest of the driver's motion stays (motion/retargeting.py).
+ * Opens eyes and lips to a given ratio and keeps the rest of the driver's motion (motion/retargeting.py).
  *
  * The ratio of an eye or of the lips is height over width in the picture. Ratios come in threes: the eye on the
- * picture's left, the one on its right, the lips. Keypoints are landmarks.
+ * picture's left, the one on its right, the lips. Keypoints must be landmarks.
  */
 
 import { constants } from "../constants.js";
@@ -15,11 +15,11 @@ import { askedOfEye, askedOfLips, lagOfLips } from "./response.js";
 const LIPS = 2; // column
 
 /**
- * The pose with eyes and lips opened to targets (3,), before stitching: numbers, "driver" for the driver's own, null for
- * what the driver's motion makes of it.
+ * The pose with eyes and lips opened to targets (3,), before stitching. A target is a number, "driver" for the driver's
+ * own opening, or null to keep that of the motion.
  *
- * With `normalizeLips` lips that the source has open start closed; with `usualEyes` (2,) eyes without a target start as
- * far open as that. Throws where the driver's ratios are asked for but unknown.
+ * With `normalizeLips`, lips that are open in the source start closed; with `usualEyes` (2,), eyes without a target start
+ * from that opening. Throws if the driver's ratios are needed but unknown.
  *
  * @param {Pose} pose @param {Pose} source @param {Ratios} ratios
  */
@@ -42,7 +42,7 @@ export async function retarget(networks, pose, source, ratios, targets, normaliz
     return { ...opened, keypoints: await withEyes(networks, opened.keypoints, source, now, eyes) };
 }
 
-/** The openings (2,) that the eyes of a still face start from, of its ratios (3,); wide open where they are shut. */
+/** The usual openings (2,) of the eyes of a still face with ratios (3,); open ones if they are shut. */
 export function usualEyes(ratios) {
     const { shut, opened } = constants.motion.retargeting;
     return (ratios[0] + ratios[1]) / 2 >= shut ? ratios.slice(0, 2) : Float32Array.of(opened, opened);
@@ -62,12 +62,12 @@ export function openLips(pose, more) {
     return { ...pose, keypoints: along(pose.keypoints, amount, towards) };
 }
 
-/** The pose with lips that open so far that the picture shows it; for lips that are moved by hand and to no number. */
+/** The pose with lips opened far enough for the picture to show it; for lips moved by a slider, without a target. */
 export function widenLipGap(pose, source) {
     return openLips(pose, lagOfLips(lipRatio(pose), lipRatio(source)));
 }
 
-/** The way along a direction that closes an eye (column 0 or 1) or the lips (2); nothing is opened. */
+/** The distance along a direction that closes an eye (column 0 or 1) or the lips (2); never negative. */
 export function amountToClose(pose, column) {
     const towards = moved(direction(column), pose);
     const amount = gap(pose.keypoints, column, pose) / -gap(towards, column, pose);
@@ -94,7 +94,7 @@ function targetRatio(target, ratios, column) {
     return clamp(ratios.driver[column], 0, widest());
 }
 
-/** Lips closed first where asked for, then solved for the distance along their direction: (g + aΔg) = c (w + aΔw). */
+/** Close the lips first if requested, then solve for the distance a along their direction: (g + aΔg) = c (w + aΔw). */
 function byLandmarks(pose, source, own, target, normalizeLips) {
     const towards = moved(direction(LIPS), pose);
     let keypoints = pose.keypoints;
@@ -109,7 +109,7 @@ function byLandmarks(pose, source, own, target, normalizeLips) {
     return { ...pose, keypoints };
 }
 
-/** Keypoints with each eye that has a target moved by the network, which starts from the ratios `now`. */
+/** Keypoints with each eye that has a target moved by the network, starting from the ratios `now`. */
 async function withEyes(networks, keypoints, source, now, targets) {
     const count = keypoints.length / 3;
     let moved = keypoints;
@@ -127,7 +127,7 @@ async function withEyes(networks, keypoints, source, now, targets) {
     return moved;
 }
 
-/** The share (21,) that each keypoint has in an eye: 1 on its side of the face, half in the middle. */
+/** The share (21,) of each keypoint that belongs to an eye: 1 on its side of the face, half in the middle. */
 function shareOfEye(source, column) {
     const upright = multiply(source.keypoints, transposed(source.rotation));
     const x = upright.filter((_, index) => index % 3 === 0);
@@ -161,7 +161,7 @@ export function eyeWidths(source, ratios) {
     });
 }
 
-/** A direction (21,3) of the head as movement in the picture. */
+/** A direction (21,3) in the head's frame as movement in the picture. */
 function moved(offsets, pose) {
     return scaled(multiply(offsets, pose.rotation), pose.scale[0]);
 }

@@ -8,14 +8,14 @@ import { steadied } from "./framing.js";
 /**
  * @typedef {object} Driving one frame of a driver
  * @property {Motion} motion
- * @property {?Float32Array} ratios (3,) openings of left eye, right eye and lips, where somebody measured them
- * @property {?Float32Array} scores (52,) blendshapes likewise
- * @property {?Float32Array} cues (5,) what the mouth shows, where somebody looked
- * @property {?{frames: Driving[], weights: number[]}} around what comes before and after, and its weights
- * @property {?Driving} start what relative motion starts from, where this frame's scene has a start of its own
+ * @property {?Float32Array} ratios (3,) openings of left eye, right eye and lips, if they were measured
+ * @property {?Float32Array} scores (52,) blendshapes, if they were measured
+ * @property {?Float32Array} cues (5,) what the mouth shows, if known
+ * @property {?{frames: Driving[], weights: number[]}} around the neighbouring frames, for smoothing, and their weights
+ * @property {?Driving} start the reference of relative motion, if this frame's scene has its own
  */
 
-const HEADER_LENGTH = 8; // bytes, a whole number, little-endian
+const HEADER_LENGTH = 8; // bytes of a little-endian integer
 
 /** What a face did, frame by frame. */
 export class Template {
@@ -25,11 +25,11 @@ export class Template {
         this.tensors = tensors;
         this.layout = metadata.layout ?? "";
         this.fps = Number(numerator) / Number(denominator);
-        this.rate = [Number(numerator), Number(denominator)]; // the same as a fraction
+        this.rate = [Number(numerator), Number(denominator)]; // fps as a fraction
         this.length = tensors.rotation.shape[0];
     }
 
-    /** The row of a tensor; null where the template does not know it. */
+    /** A row of a tensor; null if the template does not have it. */
     row(name, index) {
         const tensor = this.tensors[name];
         const width = tensor && tensor.data.length / this.length;
@@ -48,14 +48,14 @@ export class Template {
         };
     }
 
-    /** Openings (3,) of left eye, right eye and lips; null where they are not known. */
+    /** Openings (3,) of left eye, right eye and lips; null if they are not known. */
     ratios(index) {
         const [eyes, lips] = [this.row("eye_ratios", index), this.row("lip_ratios", index)];
         return eyes && lips && Float32Array.of(...eyes, ...lips);
     }
 }
 
-/** The template in a file's bytes. Throws one sentence where it is none, or made for other weights. @param {ArrayBuffer} buffer */
+/** The template in a file's bytes. Throws if it is not a template or was made for other weights. @param {ArrayBuffer} buffer */
 export function readTemplate(buffer, name = "the motion template") {
     const { format, version, shapes, required } = constants.motion.templates;
     const { tensors, metadata } = readSafetensors(buffer, name);
@@ -125,7 +125,7 @@ export function readSafetensors(buffer, name) {
     }
 }
 
-/** A recorded motion as a driver: place and size bounded, every frame with those around it. */
+/** A recorded motion as a driver: position and size are bounded, and every frame has its neighbours. */
 export class TemplateDriver {
     /** @param {Template} template */
     constructor(template, reference = 0) {
@@ -145,13 +145,13 @@ export class TemplateDriver {
         this.start = this.frames[reference];
     }
 
-    /** Frame i, with those around it. @returns {Driving} */
+    /** Frame i, with its neighbours. @returns {Driving} */
     at(index) {
         return { ...this.frames[index], around: surroundings(this.frames, index, this.fps) };
     }
 }
 
-/** The frames of the same scene around one of a driver's that smoothing reaches. @param {Driving[]} frames */
+/** The frames of the same scene that smoothing uses around a frame of a driver, and their weights. @param {Driving[]} frames */
 export function surroundings(frames, index, fps) {
     const near = Math.ceil(2 * constants.motion.expression.reach * fps);
     const numbers = Array.from({ length: 2 * near + 1 }, (_, place) => index - near + place);

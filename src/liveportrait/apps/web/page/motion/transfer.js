@@ -1,8 +1,8 @@
 /**
  * From a driver's motion to the motion that the source should take, for one frame (motion/transfer.py).
  *
- * All functions are pure. The canonical keypoints are always the source's own: they are its identity. Keypoints are
- * landmarks, as those of the compact weights are.
+ * All functions are pure. The canonical keypoints are always the source's own, as they are its identity. Keypoints
+ * must be landmarks, as those of the compact weights are.
  */
 
 import { constants } from "../constants.js";
@@ -33,7 +33,7 @@ export function changeSince(driving, first) {
     };
 }
 
-/** The driver's motion told with the canonical keypoints of its first frame; those it does not know are NaN. */
+/** The driver's motion expressed with the canonical keypoints of its first frame; unknown (NaN) ones are not corrected. */
 export function fixCanonical(driving, first) {
     const excess = combined(driving.canonical, first.canonical, (now, then) => now - then || 0);
     const expression = sum(driving.expression, multiply(excess, driving.rotation));
@@ -54,7 +54,7 @@ export function relative(source, change, region) {
     };
 }
 
-/** A still source with a driving photo's expression added: its δ less that of a face at rest, eyes alone in full. */
+/** A still source with a driving photo's expression added: δ minus that of a face at rest, for "eyes" all of δ. */
 export function relativeFromPhoto(source, driving, region) {
     const rest = constants.motion.groups.neutral;
     const stay = {
@@ -67,7 +67,7 @@ export function relativeFromPhoto(source, driving, region) {
     return relative(source, stay, region);
 }
 
-/** The motion with the source's own mouth, or, `silent`, that of a face at rest. */
+/** The motion with the source's own mouth, or with `silent` that of a face at rest. */
 export function withMouth(motion, source, silent) {
     const { mouth, neutral } = constants.motion.groups;
     const own = silent ? neutral : source.expression;
@@ -80,7 +80,7 @@ export function withMouth(motion, source, silent) {
     return { ...motion, expression };
 }
 
-/** The motion with the driver's own head rotation: what a driving photo shows of its pose. */
+/** The motion with the driver's own head rotation, for driving photos. */
 export function takePose(motion, driving) {
     return { ...motion, rotation: driving.rotation };
 }
@@ -98,18 +98,18 @@ export function absolute(source, driving, region) {
     };
 }
 
-/** The motion with the source's own rotation, position and scale: the expression alone changes. */
+/** The motion with the source's own rotation, position and scale: only the expression changes. */
 export function lockHead(motion, source) {
     const { rotation, translation, scale } = source;
     return { ...motion, rotation, translation, scale };
 }
 
-/** The motion with the source's own scale: the head comes no nearer. */
+/** The motion with the source's own scale: the head moves neither closer nor away. */
 export function lockScale(motion, source) {
     return { ...motion, scale: source.scale };
 }
 
-/** The motion whose head turns about the base of the neck, which stays where the source has it. */
+/** The motion with the base of the neck fixed where it is in the source: the head turns about it. */
 export function lockShoulders(motion, source) {
     const neck = constants.motion.transfer.neckInCrop;
     const own = multiply(scaled(neck, 1 / source.scale[0]), transposed(source.rotation));
@@ -117,7 +117,7 @@ export function lockShoulders(motion, source) {
     return { ...motion, translation: withoutDepth(sum(source.translation, difference(neck, turned))) };
 }
 
-/** x_s + (x_d − x_s)·multiplier, the rigid motion along with it: 0 is the source, 1 the driver. */
+/** x_s + (x_d − x_s)·multiplier, and the rigid motion likewise: 0 is the source, 1 the driver. */
 export function amplify(source, driving, multiplier) {
     if (multiplier === 1) {
         return driving;

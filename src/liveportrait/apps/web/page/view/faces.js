@@ -1,4 +1,4 @@
-/** A button over every face of a photo that shows several: the pressed one is the face that moves. */
+/** A button over every face of a photo; the pressed one is the face that moves. */
 
 /** @typedef {import("../types.js").Box} Box */
 
@@ -12,7 +12,10 @@ export class FaceButtons {
         return this.box.children.length;
     }
 
-    /** Show the faces of another photo. @param {Box[]} boxes in widths and heights of the picture, from the left @param {number} chosen */
+    /**
+     * Show the faces of another photo.
+     * @param {Box[]} boxes in widths and heights of the picture, from the left @param {number} chosen
+     */
     show(boxes, chosen) {
         this.box.replaceChildren(
             ...boxes.map(([left, top, right, bottom], face) => {

@@ -17,11 +17,14 @@ export function motionChoices(box, motions) {
     );
 }
 
-/** A row for each slider. @param {HTMLFieldSetElement} box @param {Record<string, {low: number, high: number, rest: ?number}>} sliders */
+/**
+ * A row for each slider.
+ * @param {HTMLFieldSetElement} box @param {Record<string, {low: number, high: number, rest: ?number}>} sliders
+ */
 export function sliderRows(box, sliders) {
     for (const name of SHOWN.filter((name) => name in sliders)) {
         const { low, high, rest } = sliders[name];
-        const value = rest ?? low; // an opening at rest is that of the photo
+        const value = rest ?? low; // at rest, an opening is the photo's own
         const input = element("input", { type: "range", name: `slider-${name}`, min: low, max: high, step: (high - low) / STEPS, value });
         input.defaultValue = value;
         input.dataset.rest = rest === null ? "as is" : "";
@@ -30,7 +33,7 @@ export function sliderRows(box, sliders) {
     }
 }
 
-/** Return all sliders to rest. @param {HTMLFieldSetElement} box */
+/** Reset all sliders. @param {HTMLFieldSetElement} box */
 export function resetSliders(box) {
     for (const input of box.querySelectorAll("input")) {
         input.value = input.defaultValue;

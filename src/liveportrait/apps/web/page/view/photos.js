@@ -13,7 +13,7 @@ export function askForPhotos(frame, input, onPhoto) {
         if (input.files[0]) {
             onPhoto(input.files[0]);
         }
-        input.value = ""; // the same file may be chosen again
+        input.value = ""; // so that the same file can be chosen again
     });
     addEventListener("dragover", (event) => {
         event.preventDefault();
@@ -41,26 +41,26 @@ export class Camera {
     /** @param {HTMLVideoElement} video */
     constructor(video) {
         this.video = video;
-        this.waiting = null; // who waits for a frame
+        this.waiting = null; // settles the promise of the next frame
         this.gone = null; // the error, once the camera is disconnected
     }
 
     /** Ask for the camera and start it. Throws a `UserError` if there is none. */
     async start() {
         if (!navigator.mediaDevices?.getUserMedia) {
-            throw new UserError("Browsers allow cameras only on https pages and on pages of this machine.");
+            throw new UserError("Browsers allow cameras only on https pages and on localhost.");
         }
         const wanted = { video: { facingMode: "user", width: { ideal: 1280 } } };
         try {
             this.video.srcObject = await navigator.mediaDevices.getUserMedia(wanted);
         } catch (error) {
             const refused = error.name === "NotAllowedError";
-            throw new UserError(refused ? "The browser may not use the camera: allow it in the browser's settings." : "There is no camera, or another program is using it.");
+            throw new UserError(refused ? "The camera is blocked: allow it in the browser's settings." : "There is no camera, or another program is using it.");
         }
         const [track] = this.video.srcObject.getVideoTracks();
         this.gone = null;
         track.addEventListener("ended", () => {
-            this.gone = new UserError("The camera is gone: is it still plugged in?");
+            this.gone = new UserError("The camera was disconnected: is it still plugged in?");
             this.waiting?.reject(this.gone);
         });
         this.rate = track.getSettings().frameRate || 25;

@@ -17,7 +17,7 @@ export class Stage {
         $("message").classList.add("warning");
     }
 
-    /** Show a worker's news. */
+    /** Show a worker's progress. */
     heard({ kind, share, frame, frames, rate, threads }) {
         if (kind === "loading" && !document.body.dataset.ready) {
             this.say(share < 1 ? `Loading the networks… ${Math.round(100 * share)} %` : "Preparing the networks…");
@@ -25,7 +25,7 @@ export class Stage {
             $("progress").value = frame / frames;
             this.say(`Tracking the face: frame ${frame} of ${frames}.`);
         } else if (kind === "threads") {
-            document.body.dataset.threads = threads; // that render now
+            document.body.dataset.threads = threads; // rendering now
         } else if (kind === "frame") {
             $("progress").value = frame / frames;
             document.body.dataset.frames = frame;
@@ -34,7 +34,7 @@ export class Stage {
         }
     }
 
-    /** Show how the camera is followed, see `Studio.live`. */
+    /** Show the progress of following the camera, see `Studio.live`. */
     followed({ face, count, rate, delay }) {
         Object.assign(document.body.dataset, { frames: count, delay });
         this.say(face ? `The portrait follows: ${rate.toFixed(1)} frames per second.` : "No face in sight: the portrait waits.");

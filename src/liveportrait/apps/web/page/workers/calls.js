@@ -1,6 +1,9 @@
-/** Calls between the page and its workers and among these: a name and an argument, answered by a value or an error; and news. */
+/**
+ * Calls between the page and its workers, and between workers: a name and an argument are answered by a value or an
+ * error. Workers also report progress (`news`).
+ */
 
-import { told, UserError } from "../errors.js";
+import { messageOf, UserError } from "../errors.js";
 
 /** The caller's end of a worker. */
 export class Calls {
@@ -40,8 +43,8 @@ export class Calls {
     }
 }
 
-/** A worker's answer whose buffers are moved instead of copied. */
-export class Moved {
+/** A worker's answer whose buffers are transferred instead of copied. */
+export class Transferred {
     /** @param {any} value @param {Transferable[]} transfer */
     constructor(value, transfer) {
         Object.assign(this, { value, transfer });
@@ -53,7 +56,7 @@ export function answer(handlers, port = self) {
     port.addEventListener("message", async ({ data: { id, name, argument } }) => {
         try {
             const made = await handlers[name](argument);
-            if (made instanceof Moved) {
+            if (made instanceof Transferred) {
                 port.postMessage({ id, value: made.value }, made.transfer);
             } else {
                 port.postMessage({ id, value: made });
@@ -62,7 +65,7 @@ export function answer(handlers, port = self) {
             if (!["UserError", "AbortError"].includes(error?.name)) {
                 console.error(error);
             }
-            port.postMessage({ id, error: told(error), stopped: error?.name === "AbortError" });
+            port.postMessage({ id, error: messageOf(error), stopped: error?.name === "AbortError" });
         }
     });
     port.start?.();

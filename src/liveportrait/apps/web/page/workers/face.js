@@ -11,7 +11,7 @@ import { SceneTracker } from "../face/scenes.js";
 import { mirrored, pixelsOfFrame } from "../media/frames.js";
 import { VideoInput } from "../media/input.js";
 import { readPicture } from "../media/pictures.js";
-import { answer, Moved, tell } from "./calls.js";
+import { answer, tell, Transferred } from "./calls.js";
 import { load } from "./loading.js";
 
 const NETWORKS = ["face_detector", "face_landmarks", "face_blendshapes"];
@@ -20,7 +20,7 @@ let analyzer = null;
 let faces = []; // of the photo, from the left
 let tracker = null; // of the camera's face
 let wanted = null; // scores of the chosen face, which a driver's are compared with
-let stopped = false; // following a video
+let stopped = false; // whether tracking was cancelled
 
 answer({
     async start({ port, ...wish }) {
@@ -41,7 +41,7 @@ answer({
         const sides = [picture.width, picture.height, picture.width, picture.height];
         const boxes = faces.map(({ landmarks }) => boxOf(landmarks).map((place, edge) => place / sides[edge]));
         const seen = { picture, mark: await markOf(file), ...(await choose(chosen)) };
-        return new Moved({ seen, boxes, chosen }, [picture.data.buffer]);
+        return new Transferred({ seen, boxes, chosen }, [picture.data.buffer]);
     },
 
     choose,
@@ -64,7 +64,10 @@ async function choose(number) {
     return { face, scores, outlines: faces.filter((other) => other !== face).map(outlineOf) };
 }
 
-/** Follow the face of a driving video from beginning to end. @param {File} file @returns {Promise<import("../animation/tracking.js").Track>} */
+/**
+ * Track the face of a driving video from beginning to end.
+ * @param {File} file @returns {Promise<import("../animation/tracking.js").Track>}
+ */
 async function track(file) {
     const video = await VideoInput.open(file);
     stopped = false;
@@ -87,12 +90,12 @@ async function track(file) {
     }
 }
 
-/** Stop following a video. */
+/** Cancel tracking a video. */
 function stop() {
     stopped = true;
 }
 
-/** What the watermark says about a photo: the first 16 bits of its checksum; 0 on hosts without https, where browsers compute none. */
+/** The code of a photo in the watermark: the first 16 bits of its SHA-256; 0 without https, where browsers do not compute it. */
 async function markOf(file) {
     const digest = await crypto.subtle?.digest("SHA-256", await file.arrayBuffer());
     return digest ? new DataView(digest).getUint16(0) : 0;

@@ -1,5 +1,5 @@
 /**
- * Several frames rendered in parallel: by the worker that makes the video, and by others that only render. Each has one
+ * Renders several frames in parallel: in the worker that makes the video, and in others that only render. Each has one
  * thread and its own memory, so the host need not send the headers that shared memory requires.
  */
 
@@ -7,16 +7,16 @@ import { Calls } from "./calls.js";
 
 /** @typedef {import("../types.js").Tensor} Tensor */
 
-const QUEUED = 2; // frames of a video per other worker, so that the next is there when one is done
+const QUEUED = 2; // frames of a video per other worker, so that none has to wait for its next frame
 const MIN_LIVE = 2; // other workers for a camera, if more than one thread is allowed
 
 export class Lanes {
-    isLive = false; // whether a camera is followed, whose frames must not queue
+    isLive = false; // whether a camera drives the portrait: its frames must not queue
 
     /**
      * @param {import("../types.js").Network} own `render` in this worker
-     * @param {number} features of its inputs: what F gave
-     * @param {number} threads that may compute in parallel
+     * @param {number} features how many of its inputs are F's features
+     * @param {number} threads that may render in parallel
      */
     constructor(own, features, threads) {
         Object.assign(this, { own, features, threads, wanted: 0 });
@@ -25,7 +25,7 @@ export class Lanes {
     }
 
     /**
-     * Start the other workers that videos, or cameras, need. Each helps once it is ready; one that cannot start is left
+     * Start the missing workers for a video or a camera. Each renders once it is ready; one that cannot start is left
      * out.
      * @param {object} wish see `load` @param {(threads: number) => void} onReady receives how many there are, this one included
      */
@@ -40,21 +40,21 @@ export class Lanes {
         }
     }
 
-    /** The other workers that help now. */
+    /** The other workers in use. */
     get helpers() {
         return this.isLive ? this.others : this.others.slice(0, this.threads - 1);
     }
 
     /**
-     * Frames that should be asked for before the first of them is taken. A camera's are rendered by the others alone, if
-     * there are any: this worker must be free to show what they make.
+     * How many frames to request in advance. A camera's frames are rendered by the other workers alone, if there are any:
+     * this worker must be free to show them.
      */
     get depth() {
         const { length } = this.helpers;
         return this.isLive ? Math.max(length, 1) : 1 + QUEUED * length;
     }
 
-    /** Answers as the graph `render` does. @param {Tensor[]} tensors @returns {Promise<Tensor[]>} */
+    /** Equivalent to the graph `render`. @param {Tensor[]} tensors @returns {Promise<Tensor[]>} */
     render = (tensors) => {
         const most = this.isLive ? 1 : QUEUED;
         const other = this.helpers.find((lane) => lane.waiting < most);

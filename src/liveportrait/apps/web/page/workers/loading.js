@@ -8,9 +8,9 @@ import { tell } from "./calls.js";
  * Load networks and report progress.
  *
  * @param {string[]} names of the graphs
- * @param {{runtime?: ?string, threads?: ?number, small?: boolean}} wish `small`: these networks are so small
- * that the CPU is fastest; they use the same file of ONNX Runtime as the others
- * @param {string[]} later graphs that are loaded at their first call
+ * @param {{runtime?: ?string, threads?: ?number, small?: boolean}} wish `small`: the networks are so small
+ * that the CPU is fastest; they still use the same file of ONNX Runtime as the others
+ * @param {string[]} later graphs that are loaded when they are first called
  */
 export async function load(names, { runtime: kind = null, threads = null, small = false } = {}, later = []) {
     const manifest = await loadManifest();

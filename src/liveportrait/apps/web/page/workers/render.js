@@ -1,4 +1,4 @@
-/** The worker that renders: the portrait's networks, its frames, and the video that they become. */
+/** The worker that renders frames and writes the video. */
 
 import { Animator } from "../animation/animator.js";
 import { Follower } from "../animation/follower.js";
@@ -13,19 +13,19 @@ import { Lanes } from "./lanes.js";
 import { load } from "./loading.js";
 
 const NETWORKS = ["appearance", "render", "stitching", "expression", "motion"];
-const LATER = ["eye_retargeting"]; // for the eyes' sliders
+const LATER = ["eye_retargeting"]; // needed only by the eye sliders
 
 let animator = null;
 let manifest = null;
 let lanes = null;
-let startLanes = () => {}; // starts those that are missing
+let startLanes = () => {}; // starts missing workers
 let faces = null; // the worker that finds them
-let photo = null; // the portrait's, and the face found in it
+let photo = null; // the photo and the face found in it, see `Animator.open`
 let portrait = null;
 let canvas = null;
 let pen = null;
-let stopping = null; // an AbortController during work
-let live = null; // a `LiveShow` while a camera is followed
+let stopping = null; // an AbortController while a video is made
+let live = null; // a `LiveShow` while a camera drives the portrait
 
 answer({
     async start({ canvas: given, port, ...wish }) {
@@ -40,7 +40,7 @@ answer({
         animator = new Animator({ ...loaded.networks, render: lanes.render }, () => lanes.depth);
         await removeUnfinished();
         const { sliders } = manifest.constants.motion;
-        return { runtime: loaded.choice.told, motions: Object.keys(manifest.motions), sliders };
+        return { runtime: loaded.choice.reason, motions: Object.keys(manifest.motions), sliders };
     },
 
     /** Open a photo, or another face of the same one: then `seen` holds the face alone. */
@@ -76,7 +76,7 @@ answer({
     },
 
     /**
-     * Show the portrait as a camera's frame moves it. Frames keep their order.
+     * Show the portrait driven by a camera's frame. Frames keep their order.
      * @param {{sight: import("../animation/sight.js").Sight, begins: boolean, rate: number, transfer: object}} asked
      * @returns {Promise<number>} frames that may be requested in parallel
      */
@@ -90,7 +90,7 @@ answer({
         return lanes.depth;
     },
 
-    /** Show the unchanged portrait, after the frames that were requested. */
+    /** Show the unchanged portrait, once all requested frames were shown. */
     async rest() {
         lanes.isLive = false;
         await live?.shown;
@@ -99,7 +99,7 @@ answer({
     },
 });
 
-/** A portrait that follows a camera: frames may be rendered in parallel, but poses and pictures are made in order. */
+/** A portrait driven by a camera: frames may be rendered in parallel, but poses and pictures are made in order. */
 class LiveShow {
     constructor(portrait, rate, options) {
         Object.assign(this, { portrait, options, transfer: null });
@@ -113,7 +113,7 @@ class LiveShow {
         const shown = this.shown.then(async () => {
             const frame = await begun;
             if (frame) {
-                show(this.portrait.composed(await frame.layers, "live"));
+                show(this.portrait.compose(await frame.layers, "live"));
             }
         });
         [this.posed, this.shown] = [begun, shown].map((step) => step.catch(() => {}));
@@ -126,7 +126,7 @@ class LiveShow {
             return null;
         }
         this.transfer ??= this.portrait.transfer(this.follower.start, this.options);
-        return this.portrait.begun(this.transfer, driving);
+        return this.portrait.startFrame(this.transfer, driving);
     }
 }
 
@@ -138,7 +138,7 @@ function show({ data, width, height }) {
     pen.putImageData(new ImageData(data, width, height), 0, 0);
 }
 
-/** Do something that `stop` can stop. @param {(signal: AbortSignal) => Promise<any>} work */
+/** Do work that `stop` can cancel. @param {(signal: AbortSignal) => Promise<any>} work */
 async function stoppable(work) {
     if (stopping) {
         throw new UserError("Work is already in progress: cancel it first.");
