@@ -98,12 +98,8 @@ ATTACKS: dict[str, Callable[[Film], Film]] = {
 }
 
 
-COLUMNS = (
-    "films",
-    "pictures",
-    "films, payload",
-    "pictures, payload",
-)  # recognised, and with readable payload
+# Recognised, and with readable payload
+COLUMNS = ("films", "pictures", "films, payload", "pictures, payload")
 
 
 def pictures(paths: list[Path]) -> Iterator[Image]:

@@ -124,7 +124,7 @@ class _Processor:
         """Called last."""
 
     async def process_frame(self, frame: _Frame, direction: _Direction) -> None:
-        """What every processor does."""
+        """Forward a frame."""
 
     async def push_frame(self, frame: _Frame, direction: _Direction = _Direction.DOWNSTREAM) -> None:
         """Collect a frame."""
@@ -136,7 +136,7 @@ class _Processor:
         return asyncio.create_task(work)
 
     async def cancel_task(self, task: asyncio.Task[None]) -> None:
-        """Stop a task, and wait for it."""
+        """Cancel a task and wait for it."""
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

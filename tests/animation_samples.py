@@ -28,7 +28,7 @@ def portrait() -> np.ndarray:
 
 
 def driving_frames(count: int, faceless: Sequence[int] = ()) -> list[np.ndarray]:
-    """The portrait, turning and moving a little from frame to frame; grey where there shall be no face."""
+    """The portrait, turning and moving a little from frame to frame; grey in the frames `faceless`."""
     image, frames = portrait(), []
     for index in range(count):
         matrix = cv2.getRotationMatrix2D((150.0, 110.0), 2.0 * index, 1.0)
@@ -39,7 +39,7 @@ def driving_frames(count: int, faceless: Sequence[int] = ()) -> list[np.ndarray]
 
 
 def reshaped(bulge: float) -> np.ndarray:
-    """The portrait with the middle of the face enlarged (or, below 0, shrunk): somebody else."""
+    """The portrait with the middle of the face enlarged (below 0: shrunk), so that it is another person."""
     image = portrait()
     y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
     across, down = x - 154, y - 110
@@ -49,12 +49,12 @@ def reshaped(bulge: float) -> np.ndarray:
 
 
 def people() -> list[np.ndarray]:
-    """Three portraits (300,300,3) that face recognition takes for three people."""
+    """Three portraits (300,300,3) that face recognition considers three people."""
     return [reshaped(0.35), reshaped(-0.5), 255 - portrait()]
 
 
 def source_frames(count: int, cut: int, faceless: Sequence[int] = ()) -> list[np.ndarray]:
-    """A hand-held camera on the portrait (200,260,3), then from frame `cut` on on its mirror image, nearer."""
+    """The portrait by a hand-held camera (200,260,3); from frame `cut` on its mirror image, closer."""
     rng = np.random.default_rng(0)
     frames = []
     for index in range(count):
@@ -67,13 +67,13 @@ def source_frames(count: int, cut: int, faceless: Sequence[int] = ()) -> list[np
 
 
 def tracked_keypoints(analyzer: FaceAnalyzer, picture: np.ndarray) -> np.ndarray:
-    """Where the landmarks of a square picture put the keypoints (21,2), from -1 to 1 across it."""
+    """The keypoints (21,2) that landmarks of a square picture give, from -1 to 1 across it."""
     points = SeenKeypoints.of([analyzer.detect(picture)[0].landmarks]).points[0]
     return (2 * points + 1) / len(picture) - 1
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], sound: Path | None = None) -> Path:
-    """The frames as a video at 30000/1001 frames a second."""
+    """Write the frames as a video at 30000/1001 frames per second."""
     height, width = frames[0].shape[:2]
     with VideoWriter(path, FPS, width, height, audio_from=sound) as writer:
         for frame in frames:
@@ -82,7 +82,7 @@ def write_video(path: Path, frames: Sequence[np.ndarray], sound: Path | None = N
 
 
 def write_sound(path: Path, seconds: float = 1.0) -> Path:
-    """A tone as a WAV file."""
+    """Write a tone as a WAV file."""
     rate = 16000
     tone = 8000 * np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate)
     with wave.open(str(path), "wb") as file:
@@ -94,7 +94,7 @@ def write_sound(path: Path, seconds: float = 1.0) -> Path:
 
 
 def bundled_networks(retargeting: bool = False) -> Networks:
-    """The compact networks as they come with the program, with fresh small networks where they are wanted."""
+    """The bundled compact networks, with untrained small networks if requested."""
     networks = weights.load("compact")
     if retargeting:
         torch.manual_seed(0)

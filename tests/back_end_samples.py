@@ -1,4 +1,4 @@
-"""Networks with random weights, and what a back end computes with them from smooth pictures, to compare back ends."""
+"""Networks with random weights, and their results on smooth pictures, to compare back ends."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from liveportrait.networks.interface import Features, Layers, Motion, Pose
 from liveportrait.networks.renderer import compose
 from liveportrait.networks.variants import COMPACT
 
-# Of float32 back ends, on pictures in [0, 1] and on coordinates in [-1, 1]; these networks are small. At BASE's own
-# size OpenVINO and ONNX Runtime are within 2e-4 (docs/reference/backends.md).
+# Tolerances of float32 back ends, for pictures in [0, 1] and coordinates in [-1, 1], with these small networks. At
+# BASE's full size OpenVINO and ONNX Runtime are within 2e-4 (docs/reference/backends.md).
 TOLERANCE = 1e-4
-HALF_PSNR = 45.0  # dB, of precisions in 16 bits
-HALF_TOLERANCE = 1e-2  # of coordinates, where M too is in 16 bits
+HALF_PSNR = 45.0  # dB, in 16-bit precisions
+HALF_TOLERANCE = 1e-2  # of coordinates, if M is in 16 bits too
 M_IN_FLOAT32 = ("openvino", "winograd")  # in every precision
 
 
@@ -56,7 +56,7 @@ def check(name: str, precision: Any, networks: Networks) -> None:
     motion, layers, picture = run(backend, networks)
     assert [part.shape for part in layers] == [part.shape for part in expected_layers]
     assert picture.dtype == torch.float32 and picture.shape == expected.shape
-    assert expected.std() > 0.01  # a grey picture would agree with anything
+    assert expected.std() > 0.01  # a uniform picture would match anything
     exact = precision == "fp32" or name in M_IN_FLOAT32
     tolerance = TOLERANCE if exact else HALF_TOLERANCE
     for part, wanted in zip(motion, expected_motion, strict=True):
@@ -69,7 +69,7 @@ def check(name: str, precision: Any, networks: Networks) -> None:
 
 
 def cues(batch: int) -> Tensor:
-    """Random cues of mouths (batch,5)."""
+    """Random mouth cues (batch,5)."""
     return torch.rand(batch, CUES, generator=torch.Generator().manual_seed(3))
 
 

@@ -1,4 +1,4 @@
-"""What the camera of tests and benchmarks sees."""
+"""The video that the camera of tests and benchmarks shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CAMERA_RATE = 20  # frames a second
 
 
 def camera_frames(count: int = 30) -> list[np.ndarray]:
-    """The astronaut before a camera (480,640,3): she sways, nods and comes nearer, and ends as she began."""
+    """The astronaut in front of a camera (480,640,3): she sways, nods and comes closer, then returns to the start."""
     picture = np.ascontiguousarray(astronaut()[:320, 40:440])
     width, height = CAMERA_SIZE
     frames = []
@@ -25,7 +25,7 @@ def camera_frames(count: int = 30) -> list[np.ndarray]:
 
 
 def write_y4m(path: Path, frames: list[np.ndarray], rate: int = CAMERA_RATE) -> Path:
-    """Write frames (H,W,3) uint8 RGB as YUV4MPEG2, which Chromium takes for what its camera sees, again and again."""
+    """Write frames (H,W,3) uint8 RGB as YUV4MPEG2, which Chromium plays in a loop as its camera."""
     height, width = frames[0].shape[:2]
     with path.open("wb") as film:
         film.write(f"YUV4MPEG2 W{width} H{height} F{rate}:1 Ip A1:1 C420jpeg\n".encode())

@@ -1,4 +1,4 @@
-"""What all tests share: kernels and networks that are compiled once, not once a test."""
+"""Shared by all tests: kernels and networks are compiled once instead of once per test."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ LONGEST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Kernels are compiled once for all tests and processes, and apart from the user's, as is their certificate.
+    """Compile kernels once for all tests and processes, in a cache of their own; likewise the signing certificate.
 
-    PyTorch's compiler shall believe what the processor says of itself, and not compile a test of it.
+    PyTorch's compiler trusts the processor's flags instead of compiling a test for them.
     """
     os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
-    os.environ.setdefault(
-        "RAY_ENABLE_AUTO_CONNECT", "0"
-    )  # as `processes.cluster` does, before a test imports Ray
+    # As `processes.cluster` does, before a test imports Ray
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     kept = getattr(config, "cache", None)
     if kept is not None:
         os.environ["LIVEPORTRAIT_CACHE"] = str(Path(kept.mkdir("compiled")))
@@ -41,12 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files come first: none of them keeps one process busy when the others have ended."""
+    """Run the longest files first, so that none is left running alone at the end."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_collection_finish() -> None:
-    """Networks of faces are compiled once a process. (The program does so for each Animator: they run side by side.)"""
+    """Compile the face networks once per process. (The program does so per Animator, since they run concurrently.)"""
     runtime: Any = sys.modules.get("liveportrait.face.runtime")
     if runtime is not None and not hasattr(runtime.compiled, "cache_info"):
         runtime.compiled = cache(runtime.compiled)

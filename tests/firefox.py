@@ -1,4 +1,4 @@
-"""Firefox without a window, driven by WebDriver BiDi, which it speaks itself: no driver is needed."""
+"""Headless Firefox, driven by WebDriver BiDi, which it supports itself: no driver is needed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 240.0  # s for an answer: networks are compiled, and other tests may be using the cores
-START = 60.0  # s until it listens
-# It asks nobody anything by itself, and puts files where the tests look for them.
+PATIENCE = 240.0  # s to wait for an answer: networks are compiled, and other tests may be using the cores
+START = 60.0  # s to wait until it listens
+# No connections of its own, and downloads go where the tests look for them.
 SETTINGS: dict[str, bool | int | str] = {
     "app.normandy.enabled": False,
     "app.update.auto": False,
@@ -34,7 +34,7 @@ SETTINGS: dict[str, bool | int | str] = {
 
 
 def firefox() -> str | None:
-    """The browser, if the machine has one."""
+    """The path of the browser, if it is installed."""
     return shutil.which("firefox-esr") or shutil.which("firefox")
 
 
@@ -48,7 +48,7 @@ class Firefox:
         self._tab = self.call("browsingContext.create", type="tab")["context"]
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """The result of a command; raises RuntimeError with what Firefox says against it."""
+        """The result of a command; raises RuntimeError with Firefox's message."""
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
@@ -64,7 +64,7 @@ class Firefox:
         self.call("browsingContext.navigate", context=self._tab, url=address, wait="complete")
 
     def run(self, script: str) -> Any:
-        """The value of an expression on the page: a text, number or truth."""
+        """The value of an expression on the page: a string, number or boolean."""
         answer = self.call(
             "script.evaluate", expression=script, target={"context": self._tab}, awaitPromise=True
         )
@@ -89,7 +89,7 @@ class Firefox:
         self.call("input.setFiles", context=self._tab, element=element, files=[str(path)])
 
     def download(self, selector: str) -> Path:
-        """The file that a link gives."""
+        """The file that a link downloads."""
         before = set(self.downloads.iterdir())
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
         end = time.monotonic() + PATIENCE
@@ -103,7 +103,7 @@ class Firefox:
 
 @contextmanager
 def running(program: str, folder: Path) -> Iterator[Firefox]:
-    """Firefox with a profile of its own in an empty folder, while the block lasts."""
+    """Firefox with its own profile in an empty folder, for the duration of the block."""
     from websockets.sync.client import connect
 
     profile, downloads = folder / "profile", folder / "downloads"

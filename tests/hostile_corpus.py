@@ -14,7 +14,7 @@ from media_samples import make_video
 def write(folder: Path, scratch: Path, port: int = 9) -> int:
     """Writes the corpus into `folder` and returns how many inputs it has.
 
-    Playlists name the film `secret.ts` in `scratch`, and `port` of this machine; code would make `ran` there.
+    Playlists refer to `secret.ts` in `scratch` and to `port` on localhost; code would create `ran` in `scratch`.
     """
     folder.mkdir()
     secret = make_video(scratch / "secret.ts", 8)

@@ -1,4 +1,4 @@
-"""Broken and malicious templates, checkpoints, tables and texts, made on the spot."""
+"""Broken and malicious templates, checkpoints, tables and texts, generated on the fly."""
 
 # ruff: noqa: E501 (tables)
 from __future__ import annotations
@@ -25,7 +25,7 @@ KINDS = ("json", "csv", "jsonl", "toml")
 
 
 class Code:
-    """A pickle that makes a file when it is loaded."""
+    """A pickle that creates a file when it is loaded."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -137,7 +137,7 @@ def safetensors() -> Files:
 
 
 def checkpoints() -> Files:
-    """Of trainings of one small network, see `hostile_roles`."""
+    """Checkpoints of training one small network, see `hostile_roles`."""
     shapes = {"weight": (3, 4), "bias": (3,)}
     groups = [f"{group}.small" for group in ("module", "average")]
     good = {f"{group}.{key}": torch.zeros(shape) for group in groups for key, shape in shapes.items()}
@@ -204,7 +204,7 @@ def documents(mark: Path) -> Files:
 
 
 def names() -> Iterator[str]:
-    """Names that a shell, a terminal or FFmpeg takes for something else; each is given to a good picture."""
+    """Names that a shell, a terminal or FFmpeg would interpret; each is given to a valid picture."""
     yield from (
         "$(touch x).png",
         "; rm -rf x;.png",

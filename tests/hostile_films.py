@@ -1,4 +1,4 @@
-"""Broken and malicious videos, sounds and playlists, made on the spot."""
+"""Broken and malicious videos, sounds and playlists, generated on the fly."""
 
 # ruff: noqa: E501 (tables)
 from __future__ import annotations
@@ -17,7 +17,7 @@ TICKS = Fraction(1, 1000)
 
 
 def written(folder: Path, name: str, make: Callable[[Path], object]) -> bytes:
-    """What `make` writes to a file, which is removed."""
+    """The bytes that `make` writes to a file, which is then removed."""
     path = folder / f"base-{name}"
     make(path)
     data = path.read_bytes()
@@ -26,7 +26,7 @@ def written(folder: Path, name: str, make: Callable[[Path], object]) -> bytes:
 
 
 def timed(path: Path, ticks: Sequence[int], frames: Sequence[np.ndarray] = (), codec: str = "mjpeg") -> None:
-    """A video whose packets are at these times, ms, in this order; all of them stand alone."""
+    """A video with packets at these times, ms, in this order; all are key frames."""
     ascending = sorted(set(ticks)) == list(ticks)
     with av.open(str(path), "w", options={"fflags": "-autobsf"}) as out:
         stream = out.add_stream(codec, rate=25, options={"strict": "-1"})
@@ -88,7 +88,7 @@ def broken(folder: Path) -> Files:
 
 
 def boxes(folder: Path) -> Files:
-    """MP4 whose boxes lie (ISO 14496-12)."""
+    """MP4 files with wrong boxes (ISO 14496-12)."""
     good = written(folder, "boxes.mp4", lambda path: make_video(path, 8))
     much = struct.pack(">I", 2**31 - 1)
     yield (
@@ -172,7 +172,7 @@ def odd(folder: Path) -> Files:
 
 
 def endless(path: Path, frames: int) -> None:
-    """A film of 16x16 px, 1.8 MB for 100,000 frames: one packet again and again."""
+    """A video of 16x16 px, 1.8 MB for 100,000 frames: one packet repeated."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("mpeg4", rate=1000)
         stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
@@ -187,7 +187,7 @@ def endless(path: Path, frames: int) -> None:
 
 
 def accompanied(path: Path, film: Path, words: Path | None = None, font: str = "", data: str = "") -> None:
-    """A film with subtitles, an attached font of a name, or a stream of data first."""
+    """A video with subtitles, an attached font of that name, or a data stream first."""
     with av.open(str(path), "w") as out, av.open(str(film)) as base:
         others = out.add_data_stream(data) if data else None
         video = out.add_stream_from_template(base.streams.video[0])
@@ -213,7 +213,7 @@ def accompanied(path: Path, film: Path, words: Path | None = None, font: str = "
 
 
 def sides(folder: Path) -> Files:
-    """What is neither picture nor sound."""
+    """Files that are neither picture nor sound."""
     film, words = make_video(folder / "film.mp4", 4), folder / "words.srt"
     words.write_bytes(b"1\n00:00:00,000 --> 00:00:09,000\n<font face='$(touch x)'>{\\p9}hello</font>\n")
     for name, beside in {
@@ -229,7 +229,7 @@ def sides(folder: Path) -> Files:
 
 
 def lists(secret: Path, port: int) -> Files:
-    """Files that name others: a film that must not be read, and an address that must not be asked."""
+    """Files that refer to others: a video that must not be read, and an address that must not be contacted."""
     address, file = f"http://127.0.0.1:{port}", secret.as_uri()
     for place, name in (
         (address + "/x.ts", "address"),

@@ -1,4 +1,4 @@
-"""Broken and malicious pictures, made on the spot."""
+"""Broken and malicious pictures, generated on the fly."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def moving(kind: str, count: int, side: int = 32) -> bytes:
 
 
 def whole() -> Files:
-    """A good file of each kind, which the others are made of."""
+    """A valid file of each kind, from which the others are made."""
     for kind in ("PNG", "JPEG", "WebP", "AVIF", "GIF", "BMP", "TIFF"):
         yield kind.lower(), encoded(kind)
 
@@ -102,7 +102,7 @@ def broken() -> Files:
 
 
 def large() -> Files:
-    """Headers that speak of more than the file holds, and files that hold more than they weigh."""
+    """Headers that declare more than the file holds, and decompression bombs."""
     yield "huge.png", png(HUGE, HUGE, chunk(b"IDAT", zlib.compress(bytes(9999))))
     yield "largest.png", png(2**31 - 1, 2**31 - 1, chunk(b"IDAT", b""))
     yield "no-size.png", png(0, 0, chunk(b"IDAT", b""))
@@ -135,7 +135,7 @@ def large() -> Files:
 
 
 def odd() -> Files:
-    """Files that are right, though rare."""
+    """Valid but unusual files."""
     for width, height in ((1, 1), (3, 5), (16383, 2), (2, 16383)):
         yield f"size-{width}x{height}.png", png(width, height, pixels(width, height))
         yield f"size-{width}x{height}.jpg", encoded("JPEG", np.zeros((height, width, 3), np.uint8))
@@ -162,7 +162,7 @@ def odd() -> Files:
 
 
 def _bomb(count: int) -> bytes:
-    """Deflated zeros: a block that needs nothing of those before it, again and again, and no checksum."""
+    """Deflated zeros: one self-contained block repeated, without a checksum."""
     squeeze, part = zlib.compressobj(9), bytes(10**6)
     first, second = (squeeze.compress(part) + squeeze.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
     return first + second * (count // 10**6) + b"\x03\0"

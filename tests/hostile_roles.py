@@ -1,4 +1,4 @@
-"""Gives every hostile file to every reader: a process of its own, with limits, that says how each one ended.
+"""Give every hostile file to every reader, in a separate process with limits, and report how each reading ended.
 
 `python hostile_roles.py FOLDER REPORT [ROLE ...]` writes a line of JSON before and after each reading.
 """
@@ -18,12 +18,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-MEMORY = 3 * 2**30  # bytes, beyond what the libraries take
-SECONDS = 60  # for one reading, on a busy machine
+MEMORY = 3 * 2**30  # bytes, in addition to what the libraries use
+SECONDS = 60  # s for one reading, on a busy machine
 
 
 def roles(scratch: Path) -> dict[str, Callable[[Path], object]]:
-    """What the program does with a file in each place where a user may put it."""
+    """How the program reads a file in each place where a user may provide one."""
     import torch
 
     from liveportrait.apps.batches.manifest import read_manifest
@@ -51,7 +51,7 @@ def roles(scratch: Path) -> dict[str, Callable[[Path], object]]:
             return sum(1 for _ in islice(reader, 5000))
 
     def checkpoint(path: Path) -> object:
-        return published._read_pth(path)  # what reads them all, without the large networks to fill
+        return published._read_pth(path)  # reads all of them, without the large networks
 
     def folder(path: Path) -> object:
         place = scratch / "weights"
@@ -64,10 +64,9 @@ def roles(scratch: Path) -> dict[str, Callable[[Path], object]]:
     def weights(path: Path) -> object:
         place = scratch / "networks"
         place.mkdir(exist_ok=True)
-        if not (
-            place / CARD_FILE
-        ).exists():  # it names another digest, which only the smallest files are given
+        if not (place / CARD_FILE).exists():
             (place / CARD_FILE).write_bytes((resolve("compact") / CARD_FILE).read_bytes())
+        # Give small files the matching checksum, so that they are parsed; large ones must fail the check.
         if path.is_file() and path.stat().st_size < 2**20:
             about = json.loads((place / CARD_FILE).read_text())
             (place / CARD_FILE).write_text(json.dumps(about | {"sha256": sha256_of(path)}))
@@ -83,7 +82,7 @@ def roles(scratch: Path) -> dict[str, Callable[[Path], object]]:
         return state.load(path)
 
     def upload(path: Path) -> object:
-        with check_input(path).open("rb") as stream:  # callers send bytes, whatever is their own file
+        with check_input(path).open("rb") as stream:  # clients send bytes, whatever their own file is
             return uploads.keep(stream, path.name)
 
     return {
@@ -103,7 +102,7 @@ def roles(scratch: Path) -> dict[str, Callable[[Path], object]]:
 
 
 def outcome(read: Callable[[Path], object], path: Path) -> dict[str, Any]:
-    """How a reading ended, its processor seconds, and the most memory (MiB) that it added."""
+    """How a reading ended, its CPU seconds, and its peak additional memory (MiB)."""
     from liveportrait import UserError
 
     before, peak = _resident(), Peak()
@@ -112,19 +111,19 @@ def outcome(read: Callable[[Path], object], path: Path) -> dict[str, Any]:
     try:
         with peak:
             read(path)
-        told = {"end": "output"}
+        result = {"end": "output"}
     except UserError as error:
-        told = {"end": "refused", "message": str(error)[:600]}
+        result = {"end": "refused", "message": str(error)[:600]}
     except BaseException as error:
-        told = {"end": "fault", "message": f"{type(error).__name__}: {error}"[:600]}
+        result = {"end": "fault", "message": f"{type(error).__name__}: {error}"[:600]}
     finally:
         signal.alarm(0)
     seconds = time.process_time() - start
-    return {**told, "seconds": round(seconds, 3), "mib": max(0, round((peak.most - before) / 2**20))}
+    return {**result, "seconds": round(seconds, 3), "mib": max(0, round((peak.most - before) / 2**20))}
 
 
 class Peak:
-    """The most memory resident in a block, looked at every few milliseconds."""
+    """The peak resident memory during a block, sampled every few milliseconds."""
 
     def __enter__(self) -> None:
         self.most, self._over = 0, threading.Event()
@@ -147,7 +146,7 @@ def _resident() -> int:
 
 
 class TooLong(BaseException):
-    """Nothing catches it on its way."""
+    """A reading took too long. Not an Exception, so that no reader catches it."""
 
 
 def _alarm(*_: object) -> None:

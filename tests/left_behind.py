@@ -1,4 +1,4 @@
-"""What a process that was killed leaves in a folder where it wrote."""
+"""The files that a process leaves if it is killed while writing."""
 
 import multiprocessing
 import os
@@ -9,7 +9,7 @@ from liveportrait.folders import unfinished_beside
 
 
 def leave_behind(folder: Path, suffix: str = "") -> set[Path]:
-    """Have a process killed while it writes a file (a folder without suffix), and return what it leaves there."""
+    """Kill a process while it writes a file (a folder if there is no suffix), and return the files that it leaves."""
     before = set(folder.iterdir())
     process = multiprocessing.get_context("fork").Process(target=_write_and_die, args=(folder, suffix))
     process.start()

@@ -58,7 +58,7 @@ def make_video(
     colours: tuple[Colorspace, ColorRange] | None = None,
     tagged: bool = True,
 ) -> Path:
-    """Writes a video; frame k has its grey quarter at level 60 + 4 k."""
+    """Write a video; the grey quarter of frame k has level 60 + 4 k."""
     rate = Fraction(rate)
     if isinstance(frames, int):
         frames = [quadrants(step=4 * (k % 45)) for k in range(frames)]

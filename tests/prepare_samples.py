@@ -32,7 +32,7 @@ def scene(shift: float = 0.0, smile: float = 0.0) -> np.ndarray:
 
 
 def talking(frames: int, seed: int = 0) -> list[np.ndarray]:
-    """Frames of the astronaut swaying by a few px and moving her mouth, differently for another `seed`."""
+    """Frames of the astronaut swaying by a few px and moving her mouth; `seed` varies the movement."""
     phase = 1.7 * seed
     return [
         scene(6 * np.sin(0.3 * k + phase), 9 * np.sin((0.9 + 0.2 * seed) * k + phase)) for k in range(frames)

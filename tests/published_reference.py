@@ -1,4 +1,4 @@
-"""The published program's arithmetic in NumPy, written from its description: what `PublishedOptions` is held to.
+"""The published program's arithmetic in NumPy, written from its description: the reference for `PublishedOptions`.
 
 Nothing here uses the package. A motion is a dictionary of arrays of N frames: R (N,3,3), t (N,3), scale (N,1),
 kp (N,21,3), exp (N,21,3); x = scale (kp R + exp) + t, row vectors.
@@ -18,7 +18,7 @@ MLP = Sequence[tuple[Numbers, Numbers]]  # weights (out,in) and biases of each l
 
 LIP = [6, 12, 14, 17, 19, 20]
 EYES = [11, 13, 15, 16, 18]
-# Coordinates that follow where not all do: all of some keypoints, single axes of others.
+# Coordinates that follow in partial regions: all of some keypoints, single axes of others.
 PARTIAL = [(k, axis) for k in (1, 2, 6, *range(11, 21)) for axis in range(3)]
 PARTIAL += [(3, 1), (4, 1), (5, 2), (8, 2), (9, 1), (9, 2)]
 PROCESS_VARIANCE, OBSERVATION_VARIANCE = 1e-5, 3e-7
@@ -43,7 +43,7 @@ def rotation(pitch: float, yaw: float, roll: float) -> Numbers:
 
 
 def flat(t: Numbers) -> Numbers:
-    """Translations without depth."""
+    """Translations with zero depth."""
     return t * np.array([1.0, 1.0, 0.0])
 
 
@@ -63,7 +63,7 @@ def run(mlp: MLP, *inputs: Numbers) -> Numbers:
 
 
 def stitched(mlp: MLP, source: Numbers, driving: Numbers) -> Numbers:
-    """x_d with an offset each, and one shift in x and y for all."""
+    """x_d plus an offset per keypoint and one common shift in x and y."""
     out = run(mlp, source, driving)
     moved = driving + out[:, :63].reshape(-1, 21, 3)
     moved[..., :2] += out[:, None, 63:]
@@ -71,7 +71,7 @@ def stitched(mlp: MLP, source: Numbers, driving: Numbers) -> Numbers:
 
 
 def smooth(series: Numbers, observation: float = OBSERVATION_VARIANCE) -> Numbers:
-    """Kalman filter forwards and Rauch-Tung-Striebel smoother backwards, every number of (N,...) by itself."""
+    """Kalman filter forwards and Rauch-Tung-Striebel smoother backwards, separately for every number of (N,...)."""
     flat_series = series.reshape(len(series), -1)
     means, variances, predictions = [], [], []
     mean, variance = flat_series[0], 1.0
@@ -88,7 +88,7 @@ def smooth(series: Numbers, observation: float = OBSERVATION_VARIANCE) -> Number
 
 
 def mask_of(region: str, partial: bool) -> NDArray[np.bool_]:
-    """(21,3) which coordinates of the expression follow."""
+    """Which coordinates (21,3) of the expression follow."""
     mask = np.zeros((21, 3), bool)
     if region in ("lip", "eyes"):
         mask[LIP if region == "lip" else EYES] = True
@@ -100,7 +100,7 @@ def mask_of(region: str, partial: bool) -> NDArray[np.bool_]:
 
 
 def repeated(motion: Motion, count: int) -> Motion:
-    """One frame as many."""
+    """One frame, repeated."""
     return {name: np.repeat(value[:1], count, axis=0) for name, value in motion.items()}
 
 
@@ -113,7 +113,7 @@ def transferred(
     source_is_video: bool,
     driving_is_image: bool,
 ) -> Motion:
-    """What the source does, frame by frame; a driving image and a source image are repeated before."""
+    """The source's motion, frame by frame; source and driving images must be repeated beforehand."""
     count = len(driving["R"])
     first = {name: value[:1] for name, value in driving.items()}
     new = {name: value.copy() for name, value in source.items()}
@@ -163,7 +163,7 @@ def finished(
 ) -> Numbers:
     """Openings, stitching and the multiplier, in the published order.
 
-    `own` (N,3) are the source's openings; `eyes` and `lips` (N,1) the driver's, where these are to be taken;
+    `own` (N,3) are the source's openings; `eyes` and `lips` (N,1) the driver's, if they are to be used;
     `eye_target` the opening that a source video's eyes keep.
     """
     if eyes is not None or lips is not None:
@@ -191,7 +191,7 @@ def kept_opening(first: Numbers) -> float:
 
 
 def animal(source: Motion, driving: Motion) -> Numbers:
-    """Absolute pose and expression, replayed from the source's place with the root of the volumes' ratio."""
+    """Absolute pose and expression, starting from the source and scaled by the root of the volumes' ratio."""
     x_s = keypoints(source)
     x_d = keypoints(source | {name: driving[name] for name in ("R", "exp", "t")})
     volumes = [ConvexHull(points[0]).volume for points in (x_s, x_d)]
@@ -210,7 +210,7 @@ def crop_matrix(
 ) -> Numbers:
     """Matrix (2,3) from px of the picture to px of the crop: the box around the points (N,2), on the face's axes.
 
-    `eyes` and `mouth` (2,) are the middles of the eyes and of the mouth's corners.
+    `eyes` and `mouth` (2,) are the centres of the eyes and of the mouth's corners.
     """
     down = mouth - eyes
     length = np.linalg.norm(down)
@@ -244,7 +244,7 @@ def box_matrix(edges: Numbers, dsize: int) -> Numbers:
 
 
 def warped(image: Numbers, inverse: Numbers, width: int, height: int) -> Numbers:
-    """A picture (H,W,C) looked up bilinearly at `inverse` (2,3) of each pixel; zero outside."""
+    """A picture (H,W,C) sampled bilinearly at `inverse` (2,3) of each pixel; zero outside."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     u = inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]
     v = inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]
@@ -264,7 +264,7 @@ def inverted(matrix: Numbers) -> Numbers:
 
 
 def resized(image: Numbers, width: int, height: int) -> Numbers:
-    """Bilinear: the centre of each pixel looked up, the border repeated."""
+    """Bilinear at the centre of each pixel; the border is repeated."""
     sx, sy = image.shape[1] / width, image.shape[0] / height
     x = ((np.arange(width) + 0.5) * sx - 0.5).clip(0, image.shape[1] - 1)
     y = ((np.arange(height) + 0.5) * sy - 0.5).clip(0, image.shape[0] - 1)
@@ -282,7 +282,7 @@ def resized(image: Numbers, width: int, height: int) -> Numbers:
 
 
 def averaged(image: Numbers, side: int) -> Numbers:
-    """A square picture at a side that divides its own, by areas."""
+    """A square picture reduced by area averaging to a side that divides its own."""
     step = len(image) // side
     return image.astype(np.float64).reshape(side, step, side, step, 3).mean(axis=(1, 3))
 
@@ -296,7 +296,7 @@ def limited(height: int, width: int, limit: int = 1280, division: int = 2) -> tu
 
 
 def mask() -> NDArray[np.uint8]:
-    """The mask (512,512) of what is pasted back."""
+    """The paste-back mask (512,512)."""
     y, x = np.mgrid[:512, :512]
     outside = [np.maximum(np.maximum(16 - each, each - 496), 0) for each in (x, y)]
     return np.floor(255 * np.clip(1 - np.hypot(*outside) / 16, 0, 1)).astype(np.uint8)
@@ -317,7 +317,7 @@ def opening(height: Numbers, width: Numbers) -> float:
 
 
 def sound(source: bool, driving: bool, priority: str) -> str | None:
-    """Whose sound a result has, from who has any."""
+    """Whose sound the result has, given who has any."""
     if not source and not driving:
         return None
     return "driving" if (driving and priority == "driving") or not source else "source"
@@ -353,7 +353,7 @@ SLIDERS: dict[str, Slider] = {
     "move_x": lambda v: {(5, "x"): -v},
     "move_y": lambda v: {(5, "y"): v},
 }  # fmt: skip
-# The published sliders' ends, in their own units.
+# The published sliders' limits, in their own units.
 SLIDER_ENDS = {
     "smile": (-0.3, 1.3), "wink": (0, 39), "eyebrow": (-30, 30), "gaze_x": (-30, 30), "gaze_y": (-63, 63),
     "pout": (-0.09, 0.09), "purse": (-20, 15), "grin": (0, 15), "lips": (-90, 120), "move_x": (-0.19, 0.19),

@@ -1,4 +1,4 @@
-"""Rows that hold the program to the published one's arithmetic, and what they are made of."""
+"""Rows that compare the program with the published one's arithmetic, and their inputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COORDINATE = 1e-6  # rounding of float32 in keypoints
 
 
 class Row(NamedTuple):
-    """What the program gives, what the published one does, and the largest difference that counts as equal."""
+    """The program's result, the published one's, and the largest difference that counts as equal."""
 
     name: str
     ours: Any
@@ -46,7 +46,7 @@ Section = Callable[[Engine], Rows]
 
 
 def check(section: Section, engine: Engine) -> None:
-    """Every row of a section is equal, and the page says how many there are."""
+    """Check that every row of a section is equal, and that the page states their number."""
     count = 0
     for count, row in enumerate(section(engine), 1):  # noqa: B007  # counted for the page
         if isinstance(row.ours, np.ndarray) or isinstance(row.published, float):
@@ -60,7 +60,7 @@ def check(section: Section, engine: Engine) -> None:
 
 
 def motion(count: int, seed: int) -> Motion:
-    """Some plausible motion of one face; depth is moved too, and must not matter."""
+    """A plausible motion of one face; depth moves too, and must not matter."""
     noise = torch.Generator().manual_seed(seed)
 
     def some(*shape: int) -> torch.Tensor:
@@ -76,7 +76,7 @@ def motion(count: int, seed: int) -> Motion:
 
 
 def numbers(motion: Motion) -> published.Motion:
-    """The same for the reference."""
+    """The motion in the format of the reference."""
     names = {"R": motion.rotation, "t": motion.translation, "scale": motion.scale}
     names |= {"kp": motion.canonical, "exp": motion.expression}
     return {name: value.double().cpu().numpy() for name, value in names.items()}
@@ -114,7 +114,7 @@ def expected(
 
 
 def as_long(source: Motion, driving: Motion) -> tuple[published.Motion, published.Motion]:
-    """Source and driver for the reference, with as many frames each; a picture is repeated."""
+    """Source and driver for the reference, with the same number of frames; a picture is repeated."""
     count = max(source.batch, driving.batch)
     ours, theirs = (
         published.repeated(each, count) if len(each["R"]) == 1 else each

@@ -1,4 +1,4 @@
-"""The published architecture in a size that a test can afford."""
+"""The published architecture, small enough for tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SMALL_BASE = Variant(
 
 
 def randomise(module: nn.Module, seed: int = 0) -> None:
-    """Gives what starts at a constant (biases, scales, statistics, the last layers of MLPs) random values."""
+    """Give random values to parameters that start constant (biases, scales, statistics, last layers of MLPs)."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for key, value in module.state_dict().items():

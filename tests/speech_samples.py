@@ -1,4 +1,4 @@
-"""Sounds to speak, and a voice that knows nothing but how loud they are."""
+"""Sounds to speak, and a voice that reacts only to their loudness."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from liveportrait.motion.voice import Performance
 
 
 class LoudVoice:
-    """Opens the mouth as the sound is loud, nods a little, and blinks every two seconds."""
+    """Opens the mouth by the sound's loudness, nods a little, and blinks every two seconds."""
 
     def __init__(self, fps: Fraction = Fraction(25), seed: int = 0) -> None:
         self._fps, self._seed = fps, seed
         self._rest, self._heard, self._given = np.zeros(0, np.float32), 0, 0
 
     def feed(self, samples: Speech) -> Performance:
-        """The frames that end within what was heard."""
+        """The frames that are complete so far."""
         self._rest = np.concatenate([self._rest, samples])
         self._heard += len(samples)
         return self._frames(int(self._heard * self._fps / SPEECH_RATE))
 
     def finish(self) -> Performance:
-        """The last frame, if one has begun."""
+        """The last, incomplete frame, if there is one."""
         return self._frames(-(-self._heard * self._fps // SPEECH_RATE))
 
     def _frames(self, end: int) -> Performance:
@@ -55,7 +55,7 @@ class LoudVoice:
 
 
 def syllables(seconds: float, seed: int = 0) -> np.ndarray:
-    """Four syllables a second: a buzz through two formants that comes and goes."""
+    """Four syllables per second: a buzz with two formants, switched on and off."""
     times = np.arange(int(seconds * SPEECH_RATE)) / SPEECH_RATE
     buzz = np.sign(np.sin(2 * np.pi * 130 * times)) + 0.05 * np.random.default_rng(seed).normal(
         size=len(times)
@@ -65,7 +65,7 @@ def syllables(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def sound_file(path: Path, samples: np.ndarray, rate: int) -> Path:
-    """Samples (N,C) in [-1, 1] as a WAV file."""
+    """Write samples (N,C) in [-1, 1] as a WAV file."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(samples.shape[1])
         file.setsampwidth(2)
@@ -75,13 +75,13 @@ def sound_file(path: Path, samples: np.ndarray, rate: int) -> Path:
 
 
 def reader(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a speech engine in the place of espeak-ng: it hums for 0.2 s, and writes to `folder`/asked what it got."""
+    """Replace espeak-ng by a program that hums for 0.2 s and writes its input to `folder`/asked."""
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
     hum = 0.3 * np.sin(np.arange(3200) / 12)[:, None]
     sound_file(folder / "hum.wav", hum, SPEECH_RATE)
     program = programs / "espeak-ng"
-    # It is asked: --stdin -b 1 -w OUT, perhaps -v VOICE.
+    # It is called with: --stdin -b 1 -w OUT, and optionally -v VOICE.
     program.write_text(
         f'#!/bin/sh\nout="$5"\necho "$1 $2 $3 $6 $7 $(cat)" > "{folder}/asked"\ncp "{folder}/hum.wav" "$out"\n'
     )

@@ -42,7 +42,7 @@ def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def spoken(seconds: float) -> np.ndarray:
-    """A tone, as 16-bit samples."""
+    """A tone as 16-bit samples."""
     return (9000 * np.sin(np.arange(int(seconds * RATE)) / 20)).astype(np.int16)
 
 
@@ -52,7 +52,7 @@ def chunks(samples: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def is_the_same(heard: np.ndarray, said: np.ndarray) -> bool:
-    """Whether what was said is heard completely, in one piece, with only silence around it."""
+    """Whether the speech is heard completely, in one piece, with only silence around it."""
     begin = int(np.argmax(heard != 0)) - 1  # a tone begins at 0
     piece = heard[begin : begin + len(said)].astype(int)
     return len(piece) == len(said) and abs(piece - said).max() <= 1 and not heard[begin + len(said) :].any()

@@ -26,7 +26,7 @@ from liveportrait.motion import bundled_templates, write_template
 from liveportrait.motion.animals import EYE_OPENING, animal_motion
 from liveportrait.networks.geometry import transform_keypoints
 
-# Chelsea's face, read off by eye: upper and lower lid of each eye, nose, mouth, its corners, chin; px.
+# Chelsea's face, annotated by eye: upper and lower lid of each eye, nose, mouth, its corners, chin; px.
 CHELSEA = np.array(
     [[172, 87], [172, 144], [319, 111], [318, 161], [264, 240], [258, 268], [215, 290], [300, 275], [255, 300]],
     np.float32,
@@ -82,7 +82,7 @@ def test_keypoints_lie_on_the_landmarks(degrees):
 
 
 def test_a_turned_nose_is_a_turned_head():
-    """The nose moves to the right of the picture as the head does: its yaw is opposite to the mirror image's."""
+    """The nose moves to the right of the picture with the head: the yaw is opposite to the mirror image's."""
     level = turned(crop_landmarks(), 0)
     mirrored = level[[2, 3, 0, 1, 4, 5, 7, 6, 8]] * [-1, 1] + [255, 0]
     one, other = (animal_motion(points.astype(np.float32), 256).motion for points in (level, mirrored))
@@ -90,10 +90,10 @@ def test_a_turned_nose_is_a_turned_head():
         one.rotation[0, 0, 2], -other.rotation[0, 0, 2], atol=1e-4
     )
     nose = one.canonical[0, 16] @ one.rotation[0]
-    assert nose[2] < (one.canonical[0, 4] @ one.rotation[0])[2]  # nearer to the camera than the eyes
+    assert nose[2] < (one.canonical[0, 4] @ one.rotation[0])[2]  # closer to the camera than the eyes
 
 
-def test_lids_of_large_eyes_move_as_far_as_they_are_apart():
+def test_lids_of_large_eyes_move_by_their_distance():
     animal = animal_motion(crop_landmarks(), 256)
     driver = animal.motion._replace(canonical=torch.zeros(1, 21, 3))
     driver.canonical[0, 1, 1] = driver.canonical[0, 3, 1] = EYE_OPENING
@@ -111,7 +111,7 @@ def test_lids_of_large_eyes_move_as_far_as_they_are_apart():
     assert animal.gains(narrow)[0, 0, 1] > gains[0, 0, 1]
 
 
-def test_a_cat_is_found_where_it_is():
+def test_a_cat_is_found():
     image = chelsea()
     (face,) = AnimalDetector().detect(image)
     off = np.linalg.norm(face_axes(face.landmarks).eyes - face_axes(CHELSEA).eyes, axis=1) / EYE_DISTANCE
@@ -125,7 +125,7 @@ def test_a_cat_is_found_where_it_is():
 
 
 @pytest.mark.parametrize("image", [portrait(), astronaut(), np.full((200, 300, 3), 128, np.uint8)])
-def test_no_animal_is_found_where_there_is_none(image):
+def test_pictures_without_animals_have_none(image):
     assert AnimalDetector().detect(image) == []
 
 
@@ -158,7 +158,7 @@ def test_a_person_makes_a_cat_blink(tmp_path, capsys):
 
 
 def test_a_box_replaces_the_search(animator, tmp_path):
-    """Of a cat, of a person, and measured in px of the file."""
+    """For a cat and for a person; the box is in px of the file."""
     session = Session(animator.engine, animator.analyzer, 1)
     large = cv2.resize(chelsea(), None, fx=4, fy=4)
     options = AnimateOptions(box="320,80,1280,1120", subject="animal")
@@ -175,7 +175,7 @@ def test_a_box_replaces_the_search(animator, tmp_path):
     assert (keypoints[0] - keypoints[1]).abs().max() < 0.08
 
 
-def test_published_architecture_extracts_the_animals_motion_from_the_crop(tmp_path):
+def test_the_published_architecture_extracts_an_animals_motion_from_the_crop(tmp_path):
     animator = Animator(Engine(small_networks()), batch=2)
     session = Session(animator.engine, animator.analyzer, 1)
     face = open_photo(session, chelsea(), AnimateOptions(subject="animal")).faces[0]

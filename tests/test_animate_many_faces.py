@@ -46,7 +46,7 @@ def in_a_row(*portraits: np.ndarray) -> np.ndarray:
 
 
 def motions(count: int) -> list[Template]:
-    """Three motions that differ, from a moment at which they are under way."""
+    """Different motions, starting from a moment when they are in progress."""
     templates = bundled_templates()
     return [
         Template(
@@ -64,7 +64,7 @@ def face_width(x: float, y: float, width: float) -> np.ndarray:
 
 
 def compositor(frame: np.ndarray, alpha: bool = False) -> Compositor:
-    """One for a photo whose faces come from elsewhere."""
+    """A compositor for a photo whose faces come from elsewhere."""
     source = PhotoSource(name="photo", shape=frame.shape[:2], image=frame, faces=())
     return Compositor(source, PasteOptions(alpha=alpha), COMPACT)
 
@@ -72,7 +72,7 @@ def compositor(frame: np.ndarray, alpha: bool = False) -> Compositor:
 def rendered(
     number: int, outline: np.ndarray, width: float, picture: np.ndarray, roll: float
 ) -> RenderedFace:
-    """A picture as the face of that number, within the outline."""
+    """A picture as the rendered face of that number, within the outline."""
     window = Square(outline[:, :2].mean(axis=0).astype(float), 2.3 * width, roll).window()
     nothing = np.zeros((1, 1, 2), np.float32)
     layers = FaceLayers(nothing, nothing[..., 0], picture.astype(np.float32))
@@ -80,7 +80,7 @@ def rendered(
 
 
 def test_each_face_of_a_photo_follows_its_own_driver(animator, tmp_path):
-    """As each does alone, wherever only one of them paints."""
+    """The result is that of each driver alone, except where faces overlap."""
     photo = in_a_row(*people())
     drivers = motions(5)
     options = AnimateOptions(faces="all", compare=True)
@@ -125,7 +125,7 @@ def test_assignment_survives_a_cut(animator, tmp_path):
             assert (result[part] != frames[number][part]).any()
 
 
-def test_only_the_chosen_one_is_followed_and_a_stranger_is_not_taken_for_them(animator, tmp_path):
+def test_only_the_chosen_person_is_followed_even_past_a_stranger(animator, tmp_path):
     one, two, three = people()
     path = write_video(tmp_path / "v.mp4", [in_a_row(one, two)] * 3 + [in_a_row(three, three)] * 3)
     report = animator.animate(path, motions(6)[0], tmp_path / "out", AnimateOptions(faces="2"))
@@ -163,7 +163,7 @@ def test_all_faces_of_a_picture_are_found_from_left_to_right(animator, count):
     assert source.found == count and not source.bystanders
 
 
-def test_a_crop_does_not_paint_over_its_neighbours_head():
+def test_a_crop_does_not_cover_its_neighbours_head():
     outlines = [face_width(200, 200, 80), face_width(300, 200, 80)]
     window = Square(np.array([200.0, 200.0]), 240.0, 0.0).window()
     own, other = (outline_in_crop(outline, window) for outline in outlines)
@@ -175,8 +175,8 @@ def test_a_crop_does_not_paint_over_its_neighbours_head():
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_the_larger_of_two_overlapping_heads_is_on_top(order):
-    """Whatever their numbers; the smaller one is seen where it is not covered."""
+def test_the_larger_of_two_overlapping_heads_is_in_front(order):
+    """Regardless of their numbers; the smaller one is visible where it is not covered."""
     near, far = face_width(200, 200, 120), face_width(300, 170, 60)
     faces = []
     for number, (outline, width, level) in enumerate([(near, 120.0, 250), (far, 60.0, 10)]):
@@ -184,12 +184,12 @@ def test_the_larger_of_two_overlapping_heads_is_on_top(order):
         faces.append(rendered(number, outline, width, picture, roll=0.0))
     frame = np.full((400, 500, 3), 128, np.uint8)
     result = compositor(frame).compose(frame, [faces[index] for index in order])
-    assert result[200, 200, 0] == 250 and result[200, 250, 0] > 240  # the nearer head and its edge
-    assert result[165, 315, 0] < 20  # what can be seen of the other
+    assert result[200, 200, 0] == 250 and result[200, 250, 0] > 240  # the head in front and its edge
+    assert result[165, 315, 0] < 20  # the visible part of the other
     assert (result[:30] == 128).all() and (frame == 128).all()
 
 
-def test_the_layer_laid_over_the_frame_gives_the_composed_frame():
+def test_the_alpha_layer_over_the_frame_equals_the_composed_frame():
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
     faces = []
@@ -204,7 +204,7 @@ def test_the_layer_laid_over_the_frame_gives_the_composed_frame():
     assert (layer[:, 390:, 3] == 0).all() and (layer[150, 150, 3] == 255).all()
 
 
-def test_a_face_mask_follows_the_face_and_keeps_off_the_border():
+def test_a_face_mask_follows_the_face_and_stays_off_the_border():
     window = Square(np.array([200.0, 200.0]), 230.0, 0.0).window()
     outline = outline_in_crop(face_width(200, 200, 100), window)
     moved = outline + np.array([30, 0], np.float32)

@@ -1,4 +1,4 @@
-"""The stages of an animation run concurrently: the same result as in sequence, errors raised once, nothing left."""
+"""The stages of an animation run concurrently: same result as in sequence, errors raised once, nothing left running."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def analyzer() -> FaceAnalyzer:
 
 @pytest.fixture
 def animator(engine, analyzer, monkeypatch) -> Animator:
-    """Two workers of a thread each, however many cores there are."""
+    """Two workers with one thread each, whatever the number of cores."""
     monkeypatch.setattr(engine, "threads", 2)
     return Animator(engine, analyzer, BATCH)
 
@@ -53,13 +53,13 @@ def driving(tmp_path_factory) -> Path:
     return write_video(tmp_path_factory.mktemp("driving") / "driving.mp4", driving_frames(FRAMES))
 
 
-SHOWN = AnimateOptions(compare=True)  # so that the driver is decoded a second time, beside the rest
+SHOWN = AnimateOptions(compare=True)  # so that the driver is decoded a second time, concurrently
 
 
 def blank(
     engine: Engine, features: Features, source: Pose, driving: Pose, cues: torch.Tensor | None = None
 ) -> Layers:
-    """Stands for `Engine.layers` where the pictures do not matter."""
+    """Replaces `Engine.layers` where the pictures do not matter."""
     nothing = torch.zeros(driving.batch, 1, 1, 2)
     return Layers(nothing, nothing[..., :1], torch.zeros(driving.batch, 3, 256, 256))
 
@@ -69,10 +69,10 @@ def helper_threads() -> list[str]:
 
 
 def test_the_number_of_workers_does_not_change_the_output(animator, engine, driving, tmp_path, monkeypatch):
-    shown = replace(SHOWN, mark=False)  # a signature is never the same twice, nor are x264's bytes always
+    shown = replace(SHOWN, mark=False)  # signatures always differ, and x264's bytes sometimes
     report = animator.animate(portrait(), driving, tmp_path / "workers.gif", shown)
     assert report.profile.queues["to be rendered"].depth == 3
-    assert torch.get_num_threads() == 2  # as the engine was told
+    assert torch.get_num_threads() == 2  # as set for the engine
     torch.set_num_threads(1)
     monkeypatch.setattr(engine, "threads", 1)
     report = animator.animate(portrait(), driving, tmp_path / "turn.gif", shown)
@@ -83,7 +83,7 @@ def test_the_number_of_workers_does_not_change_the_output(animator, engine, driv
 
 
 def failing(original, number: int):
-    """The function, which fails when it is called for the time of that number, and every time after that."""
+    """The function, failing from call `number` on."""
     calls = []
 
     def call(*arguments, **named):
@@ -108,7 +108,7 @@ def failing(original, number: int):
         ("encode, last frame", VideoWriter, "write", FRAMES),
     ],
 )
-def test_an_error_in_any_stage_is_raised_and_leaves_nothing(
+def test_an_error_in_any_stage_is_raised_and_leaves_no_files_or_threads(
     animator, driving, tmp_path, monkeypatch, stage, owner, name, number
 ):
     if stage != "render":
@@ -116,11 +116,11 @@ def test_an_error_in_any_stage_is_raised_and_leaves_nothing(
     monkeypatch.setattr(owner, name, failing(getattr(owner, name), number))
     with pytest.raises(OSError, match="it broke") as caught:
         animator.animate(portrait(), driving, tmp_path / "out.mp4", SHOWN)
-    assert caught.value.__context__ is None  # one error, not one on top of another
+    assert caught.value.__context__ is None  # one error, not a chain of errors
     assert list(tmp_path.iterdir()) == [] and helper_threads() == []
 
 
-def test_an_interrupt_ends_the_rendering(animator, driving, tmp_path):
+def test_an_interrupt_stops_rendering(animator, driving, tmp_path):
     def interrupt(step, done, total):
         if step == "animate":
             raise KeyboardInterrupt
@@ -131,7 +131,7 @@ def test_an_interrupt_ends_the_rendering(animator, driving, tmp_path):
 
 
 def test_a_slow_encoder_holds_back_the_decoder(animator, tmp_path, monkeypatch):
-    """However long the video, only so many frames are between decoding and writing."""
+    """The number of frames between decoding and writing is bounded, whatever the length of the video."""
     video = write_video(tmp_path / "long.mp4", driving_frames(36))
     read, written, most = [], [], []
 
@@ -158,7 +158,7 @@ def test_a_slow_encoder_holds_back_the_decoder(animator, tmp_path, monkeypatch):
     assert max(most) <= (2 * DEPTH + 2) + (workers + 1 + ahead + 2) * BATCH
 
 
-def test_cores_are_divided_between_batches():
+def test_cores_are_divided_among_batches():
     before = torch.get_num_threads()
     with divided_threads(8, 3) as workers:
         assert workers == Workers(3, 2)
@@ -166,7 +166,7 @@ def test_cores_are_divided_between_batches():
     torch.set_num_threads(before)
     for cores, batches in ((1, 9), (8, 1), (8, 0)):
         with divided_threads(cores, batches) as workers:
-            assert workers == Workers(1, None)  # one batch has all cores, as PyTorch has them
+            assert workers == Workers(1, None)  # a single batch has all cores, used by PyTorch
 
 
 def test_a_worker_has_its_own_number_of_threads():
@@ -184,7 +184,7 @@ def test_a_worker_has_its_own_number_of_threads():
     torch.set_num_threads(before)
 
 
-def test_the_default_precision_is_bf16_where_the_processor_has_it(engine, monkeypatch):
+def test_the_default_precision_is_bf16_if_the_processor_supports_it(engine, monkeypatch):
     for has, precision in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr(backends, "computes_in_bf16", lambda has=has: has)
         assert Engine(bundled_networks(), "auto", backend="auto").precision == precision

@@ -63,7 +63,7 @@ def session_of(animator: Animator, batch: int = FRAMES) -> Session:
 
 
 def face_of(session: Session, **options: Any) -> PhotoFace:
-    """The portrait's face as the networks know it."""
+    """The portrait's opened face."""
     (face,) = open_photo(session, portrait(), SourceOptions(**options)).faces
     return face
 
@@ -89,7 +89,7 @@ def test_a_video_drives_a_photo(animator, driving, tmp_path):
     assert report.stitched and not any("stitching" in note for note in report.notes)
 
 
-def test_weights_without_stitching_say_so(driving, tmp_path):
+def test_missing_stitching_weights_are_reported(driving, tmp_path):
     networks = bundled_networks()
     networks.stitching = None
     report = Animator(Engine(networks)).animate(portrait(), driving, tmp_path / "out.mp4")
@@ -130,7 +130,7 @@ def test_compare_writes_source_driving_and_result_side_by_side(animator, driving
     assert np.abs(pictures[-1][:, 256:512] - face).mean() > 6
 
 
-def test_a_template_of_a_video_replays_as_the_video_does(animator, driving, tmp_path):
+def test_a_template_of_a_video_gives_the_same_result_as_the_video(animator, driving, tmp_path):
     report = animator.template(driving, tmp_path / "t.safetensors")
     template = read_template(tmp_path / "t.safetensors")
     assert (report.frames, len(template), template.fps) == (FRAMES, FRAMES, FPS)
@@ -138,13 +138,13 @@ def test_a_template_of_a_video_replays_as_the_video_does(animator, driving, tmp_
     assert template.motion.canonical.isfinite().all()
     animator.animate(portrait(), driving, tmp_path / "a.mp4")
     animator.animate(portrait(), tmp_path / "t.safetensors", tmp_path / "b.mp4", AnimateOptions(compare=True))
-    # A template does not know what the driver's mouth shows; and from one grey level the encoder makes several.
+    # A template has no mouth cues, and the encoder turns one grey level into several.
     assert np.abs(frames_of(tmp_path / "a.mp4") - frames_of(tmp_path / "b.mp4")).mean() < 2
     assert frames_of(tmp_path / "b_compare.mp4").shape[2] == 512  # no driving picture to show
 
 
-def test_a_template_carries_openings_or_says_that_it_has_none(animator, tmp_path):
-    """Of a photo, of frames taken as crops, and of crops in which nobody finds a face."""
+def test_a_template_stores_openings_only_if_a_face_was_measured(animator, tmp_path):
+    """For a photo, for frames used as crops, and for crops without a face."""
     save_image(tmp_path / "face.png", portrait())
     shown = write_video(tmp_path / "shown.mp4", driving_frames(2))
     hidden = write_video(tmp_path / "hidden.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 2)
@@ -167,7 +167,7 @@ def test_a_template_is_converted_to_a_pickle_only_within_its_layout(animator, tm
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_frames_without_a_face_hold_the_last_motion(animator, tmp_path):
+def test_frames_without_a_face_repeat_the_last_motion(animator, tmp_path):
     faceless = (0, 3, 4, 7)
     path = write_video(tmp_path / "gaps.mp4", driving_frames(8, faceless))
     session = session_of(animator, batch=3)
@@ -186,7 +186,7 @@ def test_frames_without_a_face_hold_the_last_motion(animator, tmp_path):
     assert any("4 frames" in note and "0, 3-4, 7" in note for note in report.notes)
 
 
-def test_no_face_in_any_frame_is_an_error_and_leaves_nothing(animator, tmp_path):
+def test_no_face_in_any_frame_is_an_error_and_leaves_no_file(animator, tmp_path):
     path = write_video(tmp_path / "grey.mp4", driving_frames(3, faceless=(0, 1, 2)))
     with pytest.raises(UserError, match="no face found in any of the 3 frames"):
         animator.animate(portrait(), path, tmp_path / "out.mp4")
@@ -194,14 +194,14 @@ def test_no_face_in_any_frame_is_an_error_and_leaves_nothing(animator, tmp_path)
 
 
 @pytest.mark.parametrize("audio", ["driving", "none"])
-def test_the_drivers_sound_is_kept_unless_unwanted(animator, tmp_path, audio):
+def test_the_drivers_sound_is_kept_unless_turned_off(animator, tmp_path, audio):
     sound = write_sound(tmp_path / "tone.wav", 0.2)
     path = write_video(tmp_path / "loud.mp4", driving_frames(4), sound)
     animator.animate(portrait(), path, tmp_path / "out.mp4", AnimateOptions(audio=audio))
     assert VideoReader(tmp_path / "out.mp4").info.has_audio == (audio == "driving")
 
 
-def test_a_picture_as_out_needs_a_driver_of_one_frame(animator, driving, tmp_path):
+def test_picture_output_needs_a_driver_of_one_frame(animator, driving, tmp_path):
     with pytest.raises(UserError, match="is a picture"):
         animator.animate(portrait(), driving, tmp_path / "out.png")
 
@@ -250,7 +250,7 @@ def test_the_source_pose_is_kept_at_the_first_frame_and_scaled_by_the_multiplier
     assert (absolute - rebased).abs().max() > 1e-4
 
 
-def test_stitching_runs_if_the_weights_have_it(driving):
+def test_stitching_runs_if_the_weights_include_it(driving):
     networks = bundled_networks(retargeting=True)
     with torch.no_grad():
         networks.stitching.mlp[-1].bias[-1] = 0.25  # moves every keypoint down by a quarter
@@ -268,7 +268,7 @@ def test_stitching_runs_if_the_weights_have_it(driving):
     torch.testing.assert_close(poses[1].keypoints - poses[0].keypoints, shift, atol=1e-5, rtol=0)
 
 
-def test_the_published_architecture_goes_through_the_same_pipeline(driving, tmp_path):
+def test_the_published_architecture_uses_the_same_pipeline(driving, tmp_path):
     torch.manual_seed(0)
     networks = build(SMALL_BASE, retargeting=True)
     networks.motion.detector.fc_scale.bias.data.fill_(1.4)
@@ -278,7 +278,7 @@ def test_the_published_architecture_goes_through_the_same_pipeline(driving, tmp_
     assert frames_of(report.compare).shape == (FRAMES, 128, 3 * 128, 3)
     animator.template(driving, tmp_path / "t.pkl")
     animator.animate(portrait(), tmp_path / "t.pkl", tmp_path / "b.mp4")
-    # Not to the last bit: a pickled template keeps 30 frames a second only, and the encoder notices.
+    # Not bit for bit: a pickled template is always at 30 frames per second, which affects the encoder.
     assert np.abs(frames_of(tmp_path / "a.mp4") - frames_of(tmp_path / "b.mp4")).mean() < 1
 
 
@@ -296,8 +296,8 @@ def test_the_source_crop_matches_its_window(animator):
     assert np.abs(averaged - view.crops[0]).max() <= 1
 
 
-def test_a_face_is_found_in_crops_too(animator, driving, tmp_path):
-    """What is taken as a face already cropped is measured like any other, in the whole picture."""
+def test_faces_are_found_in_crops_too(animator, driving, tmp_path):
+    """An already cropped face is measured like any other, in the whole picture."""
     session = session_of(animator)
     face = face_of(session, crop=False)
     detected = animator.analyzer.detect(portrait())[0]
@@ -317,7 +317,7 @@ def test_a_face_is_found_in_crops_too(animator, driving, tmp_path):
     assert video.ratios.shape == (FRAMES, 3) and not video.held
 
 
-def test_a_crop_without_a_face_is_left_to_the_networks(animator, tmp_path):
+def test_a_crop_without_a_face_is_used_unmeasured(animator, tmp_path):
     grey = np.full((200, 200, 3), 128, np.uint8)
     (face,) = open_photo(session_of(animator), grey, SourceOptions(crop=False)).faces
     assert face.scores is None and face.still.ratios is None
@@ -344,7 +344,7 @@ def test_options_out_of_range_are_refused(wrong):
         AnimateOptions(**wrong)
 
 
-def test_the_report_says_where_the_time_went(tmp_path):
+def test_the_report_lists_the_time_of_each_stage(tmp_path):
     stages = {"decode": StageTime(1.0, 0.5), "render": StageTime(3.0, 3.0), "paste": StageTime()}
     report = Report(tmp_path, 30, FPS, Profile(30, 2.0, 4.5, stages, {"decoded": Gauge(4, 10, 25, 1, 2)}))
     assert report.summary() == "30 frames in 2.0 s (15.0 frames/s): decode 25%, render 75%"

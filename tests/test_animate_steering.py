@@ -55,7 +55,7 @@ def session() -> Session:
 
 
 def motion(count: int, seed: int = 0, tremble: float = 0.1) -> Motion:
-    """Some plausible motion."""
+    """A plausible motion."""
     noise = torch.Generator().manual_seed(seed)
 
     def some(*shape: int) -> torch.Tensor:
@@ -66,7 +66,7 @@ def motion(count: int, seed: int = 0, tremble: float = 0.1) -> Motion:
 
 
 def turning(count: int) -> Motion:
-    """A head that turns slowly, trembling a little."""
+    """A head that turns slowly, with a little jitter."""
     still = motion(1)
     yaw = torch.linspace(-20, 20, count)
     steady = still.expand(count)
@@ -89,7 +89,7 @@ def test_smoothing_lowers_jitter_without_delay():
     torch.testing.assert_close(
         smoothed.rotation @ smoothed.rotation.transpose(1, 2), identity, atol=1e-5, rtol=0
     )
-    # In the middle of a steady turn the smoothed head is where the head is, live it is behind.
+    # During a steady turn the smoothed head does not lag; smoothed live, it does.
     live = MotionSmoother(1.0, Fraction(25), live=True).push(trembling)
     middle = slice(25, 35)
     offline = (smoothed.rotation - trembling.rotation)[middle].abs().mean()
@@ -150,7 +150,7 @@ def test_jitter_measures_the_standard_deviation_of_noise():
     assert meter.value == pytest.approx(jitter(moving), rel=1e-4)
 
 
-def test_locks_keep_what_they_name():
+def test_locks_keep_the_named_parts():
     source, moved = motion(1), motion(5, seed=3)
     locked = lock_head(moved, source)
     for name in ("rotation", "translation", "scale"):
@@ -160,7 +160,7 @@ def test_locks_keep_what_they_name():
     torch.testing.assert_close(lock_scale(moved, source).scale, source.scale.expand(5, 1))
     turned = lock_shoulders(moved, source)
     torch.testing.assert_close(turned.rotation, moved.rotation)
-    # The point of the head that lies at the neck in the source lies there again.
+    # The point of the head at the neck stays where it is in the source.
     own = (torch.tensor(NECK_IN_CROP) / source.scale) @ source.rotation[0].T
     where = moved.scale * (own[None] @ moved.rotation)[:, 0] + turned.translation
     home = torch.tensor(NECK_IN_CROP) + source.translation
@@ -168,8 +168,8 @@ def test_locks_keep_what_they_name():
 
 
 @pytest.mark.parametrize("region", ["all", "expression", "pose", "lips", "eyes"])
-def test_a_moving_source_stays_where_it_is(region: Region):
-    """Published rules for video sources: position and scale are the source's; only some coordinates follow."""
+def test_a_video_source_keeps_its_position_and_scale(region: Region):
+    """The published rules for video sources: position and scale are the source's; only some coordinates follow."""
     source, moved = motion(4), motion(4, seed=1)
     result = in_place(moved, source, region, PUBLISHED)
     torch.testing.assert_close(result.scale, source.scale)
@@ -181,7 +181,7 @@ def test_a_moving_source_stays_where_it_is(region: Region):
 
 
 def view_of(motion: Motion) -> FaceView:
-    """A face of which only the motion matters."""
+    """A face view of which only the motion matters."""
     return FaceView({}, motion, None, np.zeros((motion.batch, 8, 8, 3), np.uint8), ())
 
 
@@ -189,7 +189,7 @@ def cue(driving: Motion) -> Cue:
     return Cue([0.0] * driving.batch, DrivingBatch(driving, None, (None,) * driving.batch))
 
 
-def test_a_moving_source_is_steered_frame_by_frame(session):
+def test_a_video_source_is_driven_frame_by_frame(session):
     sources, driving = motion(6), motion(6, seed=1)
     face = VideoFace(CropPath(FaceObservations.absent(6), ()), sources, np.arange(6), sources.expression)
     transfer = MotionTransfer(session.engine, face, Start(driving.rows([0])), False, TransferOptions())
@@ -202,7 +202,7 @@ def test_a_moving_source_is_steered_frame_by_frame(session):
         transfer.poses(view_of(sources), Cue([0.0] * 6))
 
 
-def test_a_driving_photo_turns_the_head_only_when_asked(session):
+def test_a_driving_photo_turns_the_head_only_on_request(session):
     source, photo = motion(1), motion(1, seed=1)
     face = PhotoFace(view_of(source))
     for asked, rotation in ((False, source.rotation), (True, photo.rotation)):
@@ -213,7 +213,7 @@ def test_a_driving_photo_turns_the_head_only_when_asked(session):
 
 @pytest.mark.parametrize("track", [track_face, track_crops])
 def test_the_most_neutral_frame_is_found(session, track):
-    """Among heads that lean to either side it is the straight one; also in frames that are crops already."""
+    """Among heads that lean to either side it is the upright one, also if frames are already crops."""
     leaning = driving_frames(21, faceless=(20,))
     video = FrameArrays([leaning[row] for row in (20, 19, 1, 15, 12)])
     assert [scene.reference for scene in track(session, video, "auto").scenes] == [2]
@@ -230,7 +230,7 @@ def test_the_most_neutral_frame_is_found(session, track):
 
 
 def test_crops_without_a_face_have_no_neutral_frame(session):
-    """With fewer than half of the faces found the rest is left to M, which tells the motion of any frame."""
+    """If fewer than half of the faces are found, all frames use M, which gives a motion for any frame."""
     video = FrameArrays(driving_frames(5, faceless=(0, 2, 4)))
     with pytest.raises(UserError, match="leave out --reference auto"):
         open_video_driver(session, video, False, "auto", (None,))
@@ -275,7 +275,7 @@ def test_drivers_are_assigned(faces, drivers, assign, expected):
         (2, 2, "1,1", "DRIVING 2 without a face"),
     ],
 )
-def test_numbers_that_do_not_fit_are_refused(faces, drivers, assign, message):
+def test_mismatched_numbers_of_drivers_are_refused(faces, drivers, assign, message):
     with pytest.raises(UserError, match=message):
         assign_drivers(faces, drivers, assign)
 
@@ -302,20 +302,20 @@ def looks(*values: float) -> list[np.ndarray]:
     return [np.array([value, *[0.0] * 127], np.float32) for value in values]
 
 
-def test_people_are_recognised_by_identity_before_place():
+def test_people_are_matched_by_identity_before_position():
     people = [Person(None, face_at(100), 0, looks(0.0)), Person(None, face_at(300), 0, looks(1.0))]
-    # They have changed places, across a cut.
+    # They have swapped places across a cut.
     assert match(people, [face_at(100), face_at(300)], looks(1.1, 0.1), 640, scene=1) == {1: 0, 0: 1}
-    # Twins: the nearer place decides.
+    # Twins: the closer position decides.
     twins = [Person(None, face_at(100), 0, looks(0.0)), Person(None, face_at(300), 0, looks(0.0))]
     assert match(twins, [face_at(310), face_at(90)], looks(0.1, 0.1), 640, scene=1) == {0: 1, 1: 0}
-    # A stranger is nobody, unless a face was lost there a moment ago and looks half alike.
+    # A stranger matches nobody, unless a similar face was lost there a moment ago.
     assert match(people[:1], [face_at(105)], looks(0.8), 640, scene=1) == {}
     assert match(people[:1], [face_at(105)], looks(0.8), 640, scene=0) == {0: 0}
     assert match(people[:1], [face_at(205)], looks(0.8), 640, scene=0) == {}
 
 
-def test_a_person_keeps_the_first_look():
+def test_a_person_keeps_the_first_embedding():
     person = Person(None, face_at(0), 0, looks(0.0))
     for number in range(1, 12):
         person.remember(looks(float(number))[0])

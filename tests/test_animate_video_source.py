@@ -89,12 +89,12 @@ def test_only_the_face_changes_and_frames_without_one_are_unchanged(animator, vi
             continue
         window = source.faces[0].path.windows[number]
         mask = cv2.warpAffine(paste_mask(window.size), window.inverse(), frame.shape[1::-1])
-        # The mask's own edge depends on the rounding of places
+        # The edge of the mask depends on how positions are rounded
         outside = cv2.dilate(mask, np.ones((3, 3))) == 0
         assert 0.1 < outside.mean() < 0.95
         np.testing.assert_array_equal(picture[outside], frame[outside])
         changes.append(np.abs(picture[~outside].astype(int) - frame[~outside]).mean())
-    assert min(changes) > 0.05  # what rests is the source, bit for bit
+    assert min(changes) > 0.05  # unchanged parts equal the source bit for bit
 
 
 def test_crops_glide_under_camera_shake_and_restart_at_cuts(source):
@@ -102,7 +102,7 @@ def test_crops_glide_under_camera_shake_and_restart_at_cuts(source):
     assert crop.before > 0.5 and crop.after < 0.2 * crop.before
     assert keypoints.before > 0
     sides = [512 / np.sqrt(np.linalg.det(window.matrix[:, :2])) for window in source.faces[0].path.windows]
-    # The second scene shows the face a third larger: nothing of that may be felt before it begins.
+    # The face is a third larger in the second scene, which must not affect the first.
     assert np.allclose(sides[:CUT], sides[0], rtol=0.05) and np.allclose(sides[CUT:], sides[CUT], rtol=0.05)
     assert sides[CUT] > 1.2 * sides[CUT - 1]
 
@@ -113,8 +113,8 @@ def test_identity_is_constant_over_the_video(source):
     torch.testing.assert_close(motion.canonical, motion.canonical[:1].expand_as(motion.canonical))
 
 
-def test_the_shortest_input_ends_the_result_at_the_sources_rate(animator, video, tmp_path):
-    """A driver of twice the rate plays twice as many frames in the same time."""
+def test_the_shortest_input_sets_the_length_at_the_sources_rate(animator, video, tmp_path):
+    """A driver with twice the rate plays twice as many frames in the same time."""
     report = animator.animate(video, talking(13, 2 * FPS), tmp_path / "out.mp4")
     assert report.frames == 7 and report.fps == FPS
     assert any("14 frames" in note and "7" in note for note in report.notes)
@@ -140,14 +140,14 @@ def test_without_pasting_back_frames_without_a_face_keep_the_last_crop(animator,
     assert np.abs(result[4].astype(int) - 128).max() < 12  # the grey frame, as it is
 
 
-def test_cropped_frames_are_taken_as_the_face(animator, tmp_path):
+def test_cropped_frames_are_used_as_face_crops(animator, tmp_path):
     faces = write_video(tmp_path / "faces.mp4", driving_frames(4))
     report = animator.animate(faces, talking(9), tmp_path / "out.mp4", AnimateOptions(crop=False))
     assert report.frames == 4 and VideoReader(report.out).info.width == 300
 
 
-def test_a_face_is_found_in_cropped_frames_and_measured_there(session, tmp_path):
-    """Its keypoints are landmarks and its openings are known, as where it is cut out."""
+def test_faces_in_cropped_frames_are_found_and_measured(session, tmp_path):
+    """Keypoints are landmarks and openings are known, as for faces found in whole frames."""
     frames = driving_frames(6, faceless=(3,))
     source = open_video(session, FrameArrays(frames), SourceOptions(crop=False))
     assert not source.crops and source.found == 1 and not source.jitter[1:]
@@ -161,7 +161,7 @@ def test_a_face_is_found_in_cropped_frames_and_measured_there(session, tmp_path)
     places = np.stack([tracked_keypoints(session.analyzer, frames[row]) for row in (1, 5)])
     np.testing.assert_allclose(transform_keypoints(view.motion)[..., :2], places, atol=0.02)
     shown, hidden = face.view(session, [2, 3], frames[2:4]).ratios
-    assert torch.equal(shown, hidden)  # held where nobody sees the face
+    assert torch.equal(shown, hidden)  # kept while the face is not visible
 
 
 def test_a_video_without_any_face_is_an_error(animator, tmp_path):
@@ -171,7 +171,7 @@ def test_a_video_without_any_face_is_an_error(animator, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["grey.mp4"]
 
 
-def test_the_published_architecture_animates_videos_too(video, tmp_path):
+def test_the_published_architecture_animates_videos(video, tmp_path):
     torch.manual_seed(0)
     networks = build(SMALL_BASE, retargeting=True)
     networks.motion.detector.fc_scale.bias.data.fill_(1.4)
@@ -223,7 +223,7 @@ def test_stretches_end_at_cuts_and_long_gaps():
 
 
 def test_a_crop_stays_with_a_face_that_jumps():
-    """However smooth, the path may not leave the face by more than 0.12 of its side."""
+    """The smooth path stays within 0.12 sides of the face."""
     squares = [Square(np.array([100.0 if index < 20 else 160.0, 100.0]), 50.0, 0.0) for index in range(40)]
     path = gliding([None, *squares, None], (), Fraction(25))
     away = [abs(at.centre[0] - square.centre[0]) for at, square in zip(path[1:-1], squares, strict=True)]

@@ -1,4 +1,4 @@
-"""The layout matches docs/reference/architecture.md: rooms above rooms, no import cycles, few files in a folder."""
+"""The layout matches docs/reference/architecture.md: layers, no import cycles, few files per folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_no_module_imports_itself_indirectly(imports):
     assert house.import_cycles(imports) == []
 
 
-def test_folders_are_rooms_and_none_is_crowded():
+def test_folders_match_the_layers_and_none_is_crowded():
     folders = {path.name for path in house.ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == set(house.LEVEL)
     crowded = {name: count for name, count in house.files_in_folders().items() if count > MAX_FILES_IN_FOLDER}
@@ -45,7 +45,7 @@ def test_folders_are_rooms_and_none_is_crowded():
     assert len(house.modules()) <= MAX_FILES
 
 
-def test_import_analysis_finds_what_it_should(tmp_path):
+def test_import_analysis_finds_cycles_and_upward_imports(tmp_path):
     """A cycle of three, an upward import and one inside a function are found; imports for types count."""
     package = tmp_path / "liveportrait"
     (package / "media").mkdir(parents=True)

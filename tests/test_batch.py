@@ -123,13 +123,13 @@ def test_a_row_with_a_sound_or_a_text_is_a_speak_job(inputs, tmp_path):
         ("driving-hum.mp4", "speak"),
     ]
     assert rows[1].job.options.head == inputs / "driving.mp4"
-    for wrong, told in (
+    for wrong, message in (
         ("face.png,face.png,speak,,", "is a picture"),
         ("face.png,,speak,,", "give either SPEECH"),
         ("face.png,hum.wav,animate,,", "hum.wav"),
         ("face.png,,,Hello.,none.mp4", "none.mp4"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             rows_of(inputs, tmp_path, head, wrong)
 
 
@@ -143,7 +143,7 @@ def test_an_invalid_row_is_reported_with_its_line(inputs, tmp_path, column):
 @pytest.mark.parametrize(
     "name", ["/tmp/a", "a\\b", ".hidden", "CON.mp4", "-o", "a:b", "a\tb", "end.", "x" * 200]
 )
-def test_names_that_are_not_portable_are_refused(inputs, tmp_path, name):
+def test_non_portable_names_are_refused(inputs, tmp_path, name):
     with pytest.raises(UserError, match="line 2: name"):
         rows_of(inputs, tmp_path, "source,driving,name", f"face.png,driving.mp4,{name}")
 
@@ -171,12 +171,12 @@ def test_invalid_manifests_are_refused(inputs, tmp_path, capsys):
             read_manifest(tmp_path / name, tmp_path, "compact")
     many = table(inputs, "source,smile", *["gone.png,1"] * 12)
     assert main(["batch", str(many), "-o", str(tmp_path / "out")]) == 2
-    told = capsys.readouterr().err
-    assert told.count("gone.png: no such file") == 10 and "and 2 more" in told
+    printed = capsys.readouterr().err
+    assert printed.count("gone.png: no such file") == 10 and "and 2 more" in printed
     assert not (tmp_path / "out").exists()
 
 
-def test_the_record_knows_which_request_a_result_was_made_for(inputs, tmp_path):
+def test_the_record_stores_the_request_of_each_result(inputs, tmp_path):
     first, second = rows_of(inputs, tmp_path, "source,smile", "face.png,0.5", "mirror.png,0.5")
     with Record.open(tmp_path) as record:
         with pytest.raises(UserError, match="another batch"), Record.open(tmp_path):
@@ -187,7 +187,7 @@ def test_the_record_knows_which_request_a_result_was_made_for(inputs, tmp_path):
         record.end(first, Outcome(1, 0.5))
     leave_behind(tmp_path, ".png")
     with (tmp_path / FILE).open("a") as file:
-        file.write('{"name": "mirror.png", "state": "do')  # killed in the middle of a line
+        file.write('{"name": "mirror.png", "state": "do')  # as if killed while writing a line
     with Record.open(tmp_path) as record:
         assert not list(tmp_path.glob(f"{HIDDEN}*"))
         record.check_names([first, second])  # both were begun by a batch
@@ -206,7 +206,7 @@ def test_the_record_knows_which_request_a_result_was_made_for(inputs, tmp_path):
 
 
 class Told(Lane):
-    """A lane that records its jobs, and dies at some of them."""
+    """A worker that records its jobs and dies at some of them."""
 
     def __init__(self, deadly: str = "", deaths: int = 0) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ class Told(Lane):
         pass
 
 
-def test_rows_with_the_same_source_share_a_lane_and_a_crash_affects_only_its_own_job(inputs, tmp_path):
+def test_rows_with_the_same_source_share_a_worker_and_a_crash_affects_only_its_own_job(inputs, tmp_path):
     smiles = ("0.1", "0.2", "0.3", "0.4")
     rows = rows_of(
         inputs,
@@ -239,7 +239,7 @@ def test_rows_with_the_same_source_share_a_lane_and_a_crash_affects_only_its_own
     outcomes = {row.name: outcome for row, outcome in run_rows(rows, lanes, lambda row: no_progress)}
     assert len(outcomes) == 8 and not any(outcome.reason for outcome in outcomes.values())
     for lane in lanes:
-        # A lane that has finished its source helps with the other one.
+        # A worker that has finished its source helps with the other one.
         assert len({name.split("-")[0].split(".")[0] for name in lane.done[:3]}) <= 1
     once, twice = Told("face.png", 1), Told("face.png", 2)
     for lane, reason in ((once, ""), (twice, CRASHED)):
@@ -299,9 +299,9 @@ def test_a_killed_batch_resumes(inputs, tmp_path, capsys):
     assert 2 <= len(done) < count
     made = {name: os.stat(out / name).st_mtime_ns for name in done}
     assert main(arguments) == 1
-    told = capsys.readouterr()
-    assert f"{len(done)} of 14 results are complete already" in told.out
-    assert "1 of 14 jobs failed" in told.err and "line 14, blank.png: no face" in told.err
+    printed = capsys.readouterr()
+    assert f"{len(done)} of 14 results are complete already" in printed.out
+    assert "1 of 14 jobs failed" in printed.err and "line 14, blank.png: no face" in printed.err
     assert {name: os.stat(out / name).st_mtime_ns for name in done} == made
     assert len(list(out.glob("*.png"))) == count and (out / "face-driving.mp4").exists()
     assert not list(out.glob(f"{HIDDEN}*"))

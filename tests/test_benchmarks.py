@@ -1,4 +1,4 @@
-"""How benchmarks handle their figures; the timing itself is not tested."""
+"""Benchmarks: comparing and storing figures. Timing itself is not tested."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_figures_are_read_back_as_written(tmp_path: Path) -> None:
     assert read(tmp_path / "new" / "figures.jsonl") == figures
 
 
-def test_ways_take_turns_and_the_fastest_counts() -> None:
+def test_variants_alternate_and_the_fastest_run_counts() -> None:
     clock, order = [0.0], []
 
     def way(name: str, seconds: list[float]) -> None:
@@ -50,7 +50,7 @@ def test_a_table_has_a_row_per_figure() -> None:
     ]
 
 
-def test_the_floor_is_the_longer_of_products_and_weights() -> None:
+def test_the_lower_bound_is_the_longer_of_compute_and_memory() -> None:
     speeds = Speeds(products=1e12, bytes=1e11)
     assert speeds.floor(4e9, weights=10**8, batch=1) == pytest.approx(4e-3)
     assert speeds.floor(4e7, weights=10**8, batch=2) == pytest.approx(5e-4)

@@ -76,7 +76,7 @@ def test_the_first_frame_of_a_relative_motion_is_the_source(tmp_path: Path) -> N
     assert metrics.psnr(first, astronaut()) > 28
 
 
-def test_the_card_says_what_the_weights_are() -> None:
+def test_the_model_card_describes_the_weights() -> None:
     found = weights.describe("compact")
     assert sum(found.parameters.values()) < 12e6
     assert found.size < 24e6

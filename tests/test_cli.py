@@ -45,7 +45,7 @@ def run(*arguments: str, networks: str = "weights") -> int:
     return main([*arguments, "--weights", networks, "--device", "cpu"])
 
 
-def test_animate_writes_the_video_and_prints_where_the_time_went(here, capsys):
+def test_animate_writes_the_video_and_prints_the_time_of_each_stage(here, capsys):
     assert run("animate", "face.png", "driving.mp4", "-o", "out.mp4") == 0
     assert VideoReader("out.mp4").info.frame_count == 4
     printed = capsys.readouterr()
@@ -74,12 +74,12 @@ def test_template_then_animate_with_it(here):
     assert VideoReader("out.mp4").info.frame_count == 4
 
 
-def test_a_template_that_the_published_program_could_not_replay_is_refused_before_any_work(here, capsys):
+def test_a_template_unusable_by_the_published_program_is_refused_before_any_work(here, capsys):
     assert run("template", "no-such-video.mp4", "-o", "motion.pkl") == 2
     assert "'face-mesh-21'" in capsys.readouterr().err
 
 
-def test_a_photo_drives_a_photo_into_a_picture(here):
+def test_a_photo_driven_by_a_photo_gives_a_picture(here):
     shifted = ("--crop-scale", "2", "--crop-x", "0.1", "--crop-y", "-0.1")
     assert run("animate", "face.png", "face.png", "-o", "out.jpg", *shifted) == 0
     assert load_image("out.jpg").shape == portrait().shape
@@ -155,7 +155,7 @@ BAD_INPUTS = {
 
 
 @pytest.mark.parametrize("name", BAD_INPUTS)
-def test_bad_input_gives_one_sentence_and_no_files(name, here, capfd):
+def test_bad_input_gives_one_sentence_and_leaves_no_files(name, here, capfd):
     prepare, source, driving, out, words = BAD_INPUTS[name]
     if prepare:
         prepare()
@@ -179,8 +179,8 @@ def test_missing_weights_are_reported(here, capsys, networks):
 def test_an_unknown_device_is_named(here, capsys, device):
     arguments = ["animate", "face.png", "driving.mp4", "-o", "out.mp4", "--weights", "weights"]
     assert main([*arguments, "--device", device]) == 2
-    told = capsys.readouterr().err
-    assert repr(device) in told and "cpu" in told and len(told) < 130 and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert repr(device) in message and "cpu" in message and len(message) < 130 and message.count("\n") == 1
 
 
 def test_options_out_of_range_are_user_errors(here, capsys):
@@ -243,7 +243,7 @@ def test_weights_convert_refuses_weights_that_need_no_conversion(here, capsys):
     assert "needs no conversion" in capsys.readouterr().err
 
 
-def test_weights_fetch_knows_its_names(capsys):
+def test_weights_fetch_refuses_unknown_names(capsys):
     assert main(["weights", "fetch", "nothing"]) == 2
     assert "compact" in capsys.readouterr().err
 

@@ -69,7 +69,7 @@ def signalled(method, number: signal.Signals, at: int):
         (signal.SIGTERM, GifWriter, "_encode", 1, "out.gif"),  # one of two files is complete
     ],
 )
-def test_a_signal_ends_a_run_and_leaves_no_files(here, monkeypatch, capsys, number, owner, name, at, out):
+def test_a_signal_stops_a_run_and_leaves_no_files(here, monkeypatch, capsys, number, owner, name, at, out):
     before = sorted(here.rglob("*"))
     usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     handler = signal.signal(number, usual)  # ignored in background jobs
@@ -107,7 +107,7 @@ def test_unfinished_files_are_removed_before_their_block_ends(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_finished_run_succeeds_without_an_output_stream():
+def test_a_finished_run_succeeds_with_a_closed_output_stream():
     code = (
         "import sys; from liveportrait.apps.terminal import lenient_streams\n"
         "with lenient_streams():\n    print('wrote \u00e9.mp4'); print('note', file=sys.stderr)"
@@ -146,7 +146,7 @@ def test_a_finished_run_succeeds_without_an_output_stream():
     ],
 )
 @pytest.mark.parametrize("told_as_damage", [False, True])
-def test_lack_of_memory_is_reported_as_such(monkeypatch, capsys, error, told_as_damage):
+def test_running_out_of_memory_is_reported_as_such(monkeypatch, capsys, error, told_as_damage):
     def fails(self):
         if not told_as_damage:
             raise error
@@ -171,7 +171,7 @@ def program(code: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
-def test_a_signal_ends_the_program_however_busy_it_is(tmp_path):
+def test_a_signal_stops_the_program_even_if_it_is_busy(tmp_path):
     busy = f"""
 import liveportrait.apps.cli as cli
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What must not be imported before the first frame: it takes longer than all the rest."""
+"""Modules that must not be imported at start, because importing them takes longer than everything else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
         ),
     ],
 )
-def test_slow_imports_wait_until_they_are_needed(program, absent):
+def test_slow_imports_are_deferred(program, absent):
     check = f"{program}; import sys; print([name for name in {absent!r} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

@@ -28,7 +28,7 @@ class Host:
     """The parts of ComfyUI that the nodes use."""
 
     def __init__(self, folder: Path) -> None:
-        self.told: list[tuple[int, int]] = []
+        self.progress: list[tuple[int, int]] = []
         self.stop_after: int | None = None
         self.nodes: dict[str, type] = {}
         self.folder = folder
@@ -41,10 +41,10 @@ class Host:
                 self.total = total
 
             def update_absolute(self, value: int, total: int) -> None:
-                host.told.append((value, total))
+                host.progress.append((value, total))
 
         def throw() -> None:
-            if host.stop_after is not None and len(host.told) >= host.stop_after:
+            if host.stop_after is not None and len(host.progress) >= host.stop_after:
                 raise Stopped
 
         made = {
@@ -59,13 +59,13 @@ class Host:
         return made
 
     def widgets(self, cls: type) -> dict[str, tuple[Any, dict]]:
-        """The inputs that are set on the node itself, in the order of the page."""
+        """The inputs that are set on the node itself, in their displayed order."""
         inputs = cls.INPUT_TYPES()
         both = {**inputs["required"], **inputs.get("optional", {})}
         return {name: each for name, each in both.items() if isinstance(each[0], list) or each[0] in WIDGETS}
 
     def call(self, node: str, /, **given: Any) -> tuple:
-        """Run a node with values for what is connected, and its widgets at their defaults where nothing is given."""
+        """Run a node with values for its connected inputs; widgets that are not given have their defaults."""
         cls = self.nodes[node]
         inputs = cls.INPUT_TYPES()
         known = {**inputs["required"], **inputs.get("optional", {})}
@@ -91,7 +91,7 @@ def host(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         for name, module in host.modules().items():
             patch.setitem(sys.modules, name, module)
-        # As ComfyUI loads a folder of nodes: as a package under its own name.
+        # ComfyUI loads a folder of nodes as a package with its own name.
         spec = importlib.util.spec_from_file_location("nodes_of_comfyui", FOLDER / "__init__.py")
         package = importlib.util.module_from_spec(spec)
         patch.setitem(sys.modules, "nodes_of_comfyui", package)
@@ -127,7 +127,7 @@ def test_every_node_describes_itself(host):
     assert {"PublisherId", "DisplayName"} <= set(settings["tool"]["comfy"])
 
 
-def test_a_portrait_is_animated_by_images_and_by_a_motion_kept_of_them(host, networks, opened, face):
+def test_a_portrait_is_animated_by_images_and_by_their_saved_motion(host, networks, opened, face):
     driving = torch.stack([torch.from_numpy(frame) for frame in driving_frames(3)]).float() / 255
     sound = {"waveform": torch.zeros(1, 2, 16000), "sample_rate": 16000}
     images, fps, audio = host.call(
@@ -136,7 +136,7 @@ def test_a_portrait_is_animated_by_images_and_by_a_motion_kept_of_them(host, net
     assert images.shape == (3, *face.shape[1:]) and images.dtype == torch.float32
     assert images.min() >= 0 and images.max() <= 1 and (images[2] - images[0]).abs().mean() > 0.003
     assert fps == 30 and audio["waveform"].shape == (1, 2, 1600)
-    assert host.told[-1] == (3, 3)
+    assert host.progress[-1] == (3, 3)
     host.call("LivePortraitSaveMotion", networks=networks, driving=driving, name="kept", fps=30.0)
     cls = host.nodes["LivePortraitLoadMotion"]
     assert "kept.safetensors" in cls.INPUT_TYPES()["required"]["name"][0]
@@ -155,7 +155,7 @@ def test_a_portrait_is_animated_by_images_and_by_a_motion_kept_of_them(host, net
         host.call("LivePortraitSaveMotion", networks=networks, driving=driving, name="../kept")
 
 
-def test_sliders_edit_and_openings_stay_as_they_are(host, opened, face):
+def test_sliders_edit_and_leave_openings_alone(host, opened, face):
     (rest,) = host.call("LivePortraitEdit", portrait=opened)
     (closed,) = host.call("LivePortraitEdit", portrait=opened, eye_opening=0.0)
     assert rest.shape == closed.shape == face.shape
@@ -164,12 +164,12 @@ def test_sliders_edit_and_openings_stay_as_they_are(host, opened, face):
 
 def test_a_stopped_run_ends_within_frames(host, opened):
     motion, _ = host.call("LivePortraitLoadMotion", name="blink")
-    host.told.clear()
+    host.progress.clear()
     host.stop_after = 1
     try:
         with pytest.raises(Stopped):
             host.call("LivePortraitAnimate", portrait=opened, motion_template=motion)
-        assert host.told == [(host.told[0][0], 50)]
+        assert host.progress == [(host.progress[0][0], 50)]
     finally:
         host.stop_after = None
 

@@ -35,7 +35,7 @@ OPTIONS = PrepareOptions()
 
 
 @pytest.mark.parametrize("pose", [(0.0, 0.0, 0.0), (0.5, 0.1, -0.2), (-0.4, 0.3, 0.3)])
-def test_camera_pose_undoes_a_perspective_camera(pose: tuple[float, float, float]) -> None:
+def test_camera_pose_inverts_a_perspective_camera(pose: tuple[float, float, float]) -> None:
     rotation, place = turn(*pose).astype(np.float64), np.array([4.0, -3.0, -40.0])
     seen = (canonical_face().vertices @ AXES) @ rotation.T + place
     zoom = PICTURE_SIDE / 2 / math.tan(FIELD_OF_VIEW / 2) / -seen[:, 2]
@@ -95,7 +95,7 @@ def hashes_of(frames: list[np.ndarray], analyzer: FaceAnalyzer) -> np.ndarray:
     return np.stack(rows)
 
 
-def test_a_copy_is_a_duplicate_and_another_take_is_not() -> None:
+def test_a_copy_is_a_duplicate_but_another_take_is_not() -> None:
     analyzer = default_analyzer()
     take, other = talking(10), talking(10, seed=5)
     copy = [

@@ -29,7 +29,7 @@ FADE = 12
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prepared]:
-    """A folder with everything that can go right or wrong, prepared."""
+    """The prepared shards of a folder with every kind of good and bad input."""
     folder = tmp_path_factory.mktemp("raw")
     (folder / "deep").mkdir()
     bare = cv2.resize(np.ascontiguousarray(coffee()[:300, :400]), (400, 300))
@@ -80,7 +80,7 @@ def dropped(done: Prepared) -> dict[str, list[dict]]:
     return found
 
 
-def test_keeps_one_clip_and_one_picture(prepared: tuple[Path, Prepared]) -> None:
+def test_one_clip_and_one_picture_are_kept(prepared: tuple[Path, Prepared]) -> None:
     _, done = prepared
     kept = entries(done)
     assert all(isinstance(entry, Sample) for entry in kept)
@@ -92,7 +92,7 @@ def test_keeps_one_clip_and_one_picture(prepared: tuple[Path, Prepared]) -> None
         assert isinstance(entry, Sample) and len(frames) == len(entry.landmarks) == len(entry.measured)
 
 
-def test_everything_else_is_reported_with_its_reason(prepared: tuple[Path, Prepared]) -> None:
+def test_dropped_inputs_are_reported_with_the_reason(prepared: tuple[Path, Prepared]) -> None:
     _, done = prepared
     reasons = {name: {line["reason"] for line in lines} for name, lines in dropped(done).items()}
     assert reasons["talk.mp4"] == {"fade", "no face"}
@@ -143,7 +143,7 @@ def test_a_mirrored_face_has_the_mirrored_rotation(tmp_path: Path) -> None:
     assert turned[0]["roll"][0] < -2  # she leans her head to the picture's right: clockwise
 
 
-def test_training_reads_what_was_prepared(prepared: tuple[Path, Prepared], tmp_path: Path) -> None:
+def test_training_reads_the_prepared_shards(prepared: tuple[Path, Prepared], tmp_path: Path) -> None:
     _, done = prepared
     build_corpus(done.shards, tmp_path / "corpus", frames_per_clip=8, one_in=10**9, seed=0)
     corpus = load_corpus(tmp_path / "corpus")
@@ -176,13 +176,11 @@ def test_two_people_in_a_frame_give_two_clips_each_with_its_own_window(tmp_path:
     windows = sorted(facts["crop_xys"] for facts in about(done).values())
     assert len(windows) == 2
     assert windows[0][0] + windows[0][2] / 2 < 300 < windows[1][0] + windows[1][2] / 2
-    assert [facts["frames"] for facts in about(done).values()] == [
-        7,
-        7,
-    ]  # 50 frames a second, resampled to 25
+    # 50 frames a second, resampled to 25
+    assert [facts["frames"] for facts in about(done).values()] == [7, 7]
 
 
-def test_shards_are_limited_in_size_and_contain_no_time_stamps(tmp_path: Path) -> None:
+def test_shards_are_limited_in_size_and_contain_no_timestamps(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(5):
         noisy = scene(4.0 * number, 5.0 * number).astype(np.int16) + rng.integers(-9, 9, (300, 400, 3))

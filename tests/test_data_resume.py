@@ -1,4 +1,4 @@
-"""A preparation that is killed, crashes or runs on a cluster gives the result of an undisturbed run."""
+"""A preparation that is killed, crashes or runs on a cluster gives the result of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at processes through /proc")
-def test_a_killed_run_resumes_and_ends_in_the_same_bytes(
+def test_a_killed_run_resumes_and_gives_the_same_bytes(
     raw: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -185,7 +185,7 @@ def test_on_a_cluster_the_result_is_the_same(
         prepare([raw], tmp_path / "elsewhere", QUICK, ray="nowhere:1")
 
 
-def test_without_ray_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_ray_is_reported_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     jobs = [Job("/nowhere/a.mp4", "a", str(tmp_path), PrepareOptions())]
     with pytest.raises(UserError, match=r"pip install 'liveportrait\[cluster\]'"):

@@ -89,30 +89,32 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("case", BREAKAGES)
-def test_a_broken_member_is_skipped_and_named_or_refused(case: str, whole: Members, tmp_path: Path) -> None:
+def test_a_broken_member_is_skipped_and_reported_or_refused(
+    case: str, whole: Members, tmp_path: Path
+) -> None:
     name, broken, words = BREAKAGES[case]
     path = write(tmp_path / "shard.tar", {**whole, name: broken(whole[name])})
-    told: list[str] = []
-    keys = [sample.key for sample in read_shard(path, told.append)]
+    warnings: list[str] = []
+    keys = [sample.key for sample in read_shard(path, warnings.append)]
     lost = name.split(".")[0]
     assert keys == [f"0-00{k}" for k in range(4) if f"0-00{k}" != lost]
-    assert len(told) == 1 and lost in told[0] and str(path) in told[0] and words in told[0]
+    assert len(warnings) == 1 and lost in warnings[0] and str(path) in warnings[0] and words in warnings[0]
     with pytest.raises(UserError, match=lost):
         list(read_shard(path))
 
 
-def test_a_truncated_shard_gives_what_it_still_contains(whole: Members, tmp_path: Path) -> None:
+def test_a_truncated_shard_yields_its_intact_samples(whole: Members, tmp_path: Path) -> None:
     path = write(tmp_path / "shard.tar", whole)
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"0-002.npz") + 700])
-    told: list[str] = []
-    assert [sample.key for sample in read_shard(path, told.append)] == ["0-000", "0-001"]
-    assert len(told) == 1 and "0-002" in told[0]
+    warnings: list[str] = []
+    assert [sample.key for sample in read_shard(path, warnings.append)] == ["0-000", "0-001"]
+    assert len(warnings) == 1 and "0-002" in warnings[0]
     with pytest.raises(UserError, match="cannot be read"):
         list(read_shard(path))
 
 
-def test_entries_without_labels_are_given_on_request(whole: Members, tmp_path: Path) -> None:
+def test_entries_without_labels_are_yielded_on_request(whole: Members, tmp_path: Path) -> None:
     cat = {"cat.jpg": whole["0-002.jpg"], "cat.json": json.dumps({"domain": "animal"}).encode()}
     path = write(tmp_path / "shard.tar", {**whole, **cat})
     assert "cat" not in [sample.key for sample in read_shard(path)]

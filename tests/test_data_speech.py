@@ -49,7 +49,7 @@ def speech(seconds: float, seed: int) -> np.ndarray:
 
 
 def labels_of(sound: np.ndarray) -> dict[str, np.ndarray]:
-    """Labels of a face that speaks a sound the way V would animate it."""
+    """Labels of a face that speaks a sound as V would animate it."""
     said = Voice.load().speak(sound)
     count = len(said.lips)
     points = np.full((count, 111, 2), 100.0)
@@ -103,14 +103,13 @@ def test_spans_may_extend_beyond_the_sound(tmp_path: Path) -> None:
     path = film(tmp_path / "short.mov", speech(1, 3))
     (sound,) = read_spans(path, [(8000, 32000)])
     assert len(sound) == 24000 + 2 * 9600
-    assert (
-        np.abs(sound[:1600]).max() == 0 and np.abs(sound[1600:9600]).max() > 0.1
-    )  # begins 0.6 s before the span
+    # Begins 0.6 s before the span
+    assert np.abs(sound[:1600]).max() == 0 and np.abs(sound[1600:9600]).max() > 0.1
     assert np.abs(sound[20000:]).max() == 0
     assert read_spans(make_video(tmp_path / "silent.mp4", 5), [(0, 3200)]) == []
 
 
-def test_a_film_whose_lips_do_not_follow_its_sound_keeps_none(tmp_path: Path) -> None:
+def test_sound_that_the_lips_do_not_follow_is_dropped(tmp_path: Path) -> None:
     make_video(tmp_path / "tone.mp4", talking(60), rate=25, audio="aac", audio_seconds=2.4)
     done = prepare([tmp_path / "tone.mp4"], tmp_path / "out", QUICK)
     with tarfile.open(done.shards[0]) as tar:

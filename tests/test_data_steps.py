@@ -84,7 +84,7 @@ def test_fast_motion_is_not_a_cut() -> None:
         (Fraction(20), [0, 0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 9]),
     ],
 )
-def test_resampling_takes_the_nearest_earlier_frame(source: Fraction, wanted: list[int]) -> None:
+def test_resampling_uses_the_nearest_earlier_frame(source: Fraction, wanted: list[int]) -> None:
     frames = [np.full((1, 1, 3), number, np.uint8) for number in range(10)]
     shown = [int(frame[0, 0, 0]) for frame in at_rate(frames, source, 25)]
     assert shown == wanted
@@ -135,7 +135,7 @@ def follow(
     return collector
 
 
-def test_people_come_and_go_each_in_their_own_track() -> None:
+def test_people_who_come_and_go_have_their_own_tracks() -> None:
     left, right = mesh(160, 200), mesh(480, 200)
     script = {k: [left, right] if 10 <= k < 30 else [left] for k in range(60)}
     tracks = follow(script, 60).tracks  # type: ignore[attr-defined]
@@ -281,7 +281,7 @@ def test_the_window_is_fixed_square_and_of_the_given_size() -> None:
     assert 240 - (window.y + window.side / 2) == pytest.approx(9, abs=1)
 
 
-def test_near_the_edge_the_window_moves_then_shrinks_then_fails() -> None:
+def test_near_the_edge_the_window_is_moved_then_shrunk_then_refused() -> None:
     near = fit_window(boxes([(100, 240)] * 3), (640, 480), OPTIONS)
     assert near is not None and near.x == 0 and near.side == 225
     nearer = fit_window(boxes([(65, 240)] * 3), (640, 480), OPTIONS)

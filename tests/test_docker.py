@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def instructions() -> list[tuple[str, str, str]]:
-    """Stage, instruction and arguments of every line of the Dockerfile; lines that go on are joined."""
+    """Stage, instruction and arguments of every line of the Dockerfile; continued lines are joined."""
     lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
     stage, found = "", []
     for line in re.sub(r"\\\n\s*", " ", "\n".join(lines)).splitlines():
@@ -36,7 +36,7 @@ def arguments_of(name: str) -> list[str]:
 
 
 def command_of(parts: list[str]) -> Serve:
-    """The program's command, as it understands it."""
+    """The program's command with its parsed arguments."""
     assert parts[0] == "liveportrait"
     command = tyro.cli(Command, args=parts[1:], config=(tyro.conf.FlagCreatePairsOff,))
     assert isinstance(command, Serve)
@@ -47,7 +47,7 @@ def compose() -> dict:
     return yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
-def test_stages_build_on_a_pinned_image_and_end_without_root():
+def test_stages_use_a_pinned_base_image_and_do_not_run_as_root():
     froms = [re.fullmatch(r"(\S+) AS (\w+)", arguments).groups() for arguments in arguments_of("FROM")]
     assert [stage for _, stage in froms] == ["base", "cuda", "cpu"]
     assert re.fullmatch(r"python:3\.\d+-slim-\w+", froms[0][0])
@@ -58,7 +58,7 @@ def test_stages_build_on_a_pinned_image_and_end_without_root():
     assert re.search(r"useradd [^&]*\bliveportrait\b", arguments_of("RUN")[0])
 
 
-def test_what_is_copied_exists_and_is_not_ignored():
+def test_copied_files_exist_and_are_not_ignored():
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = [path for arguments in arguments_of("COPY") for path in arguments.split()[:-1]]
     assert sorted(copied) == sorted(allowed)
@@ -68,7 +68,7 @@ def test_what_is_copied_exists_and_is_not_ignored():
         assert set(re.findall(r'"(.+?)"', path)) <= set(copied)
 
 
-def test_extras_and_pins_are_the_project_s():
+def test_extras_and_pins_match_the_project():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     pins = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
@@ -83,7 +83,7 @@ def test_extras_and_pins_are_the_project_s():
     assert torch == f"torch=={pins['torch']}"
 
 
-def test_the_command_is_the_program_s_and_listens_where_it_is_exposed():
+def test_the_command_parses_and_listens_on_the_exposed_port():
     command = command_of(json.loads(arguments_of("CMD")[0]))
     assert (command.host, str(command.port)) == ("0.0.0.0", arguments_of("EXPOSE")[0])
     assert str(command.data) == arguments_of("VOLUME")[0]
@@ -93,7 +93,7 @@ def test_the_command_is_the_program_s_and_listens_where_it_is_exposed():
 
 
 @pytest.mark.parametrize("name", compose()["services"])
-def test_compose_runs_a_stage_with_what_it_declares(name):
+def test_compose_runs_existing_stages(name):
     whole = compose()
     service = whole["services"][name]
     assert service["build"]["target"] in {stage for stage, *_ in instructions()}

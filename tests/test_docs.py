@@ -24,7 +24,7 @@ INDEX = ROOT / "docs/README.md"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 README = ROOT / "README.md"
 TEXTS = [README, *sorted((ROOT / "src").rglob("*.md")), *PAGES]
-WIDTH = 100  # columns of prose
+WIDTH = 100  # characters per line of prose
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -85,7 +85,7 @@ def test_every_path_exists(path):
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=named)
-def test_every_link_leads_somewhere(path):
+def test_every_link_has_a_target(path):
     for file, anchor in links(path):
         assert file.exists(), f"{named(path)} links {file}"
         assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), (
@@ -103,7 +103,7 @@ def test_every_page_can_be_reached_from_the_index():
     assert not [named(page) for page in PAGES if page not in reached]
 
 
-def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
+def test_the_readmes_python_example_runs(tmp_path, monkeypatch):
     save_image(tmp_path / "me.jpg", portrait())
     write_video(tmp_path / "driving.mp4", driving_frames(2))
     monkeypatch.chdir(tmp_path)
@@ -126,7 +126,7 @@ def test_imports_of_python_blocks_work(path):
             exec("\n".join(line for line in body.splitlines() if line.startswith(("from ", "import "))), {})
 
 
-def test_the_python_reference_names_what_there_is():
+def test_the_python_reference_names_existing_objects():
     text = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
     for name, attribute in re.findall(r"\b(animator|portrait|live|report)\.(\w+)", text):
         owner = getattr(liveportrait, name.capitalize())
@@ -148,7 +148,7 @@ def test_the_python_reference_names_what_there_is():
                 assert field in {each.name for each in dataclasses.fields(options)}, f"{name} has no {field}"
 
 
-def test_code_names_pages_that_exist():
+def test_pages_named_in_code_exist():
     for folder in ("src", "tests", "scripts", "benchmarks", "configs"):
         for file in (ROOT / folder).rglob("*"):
             if file.suffix in (".py", ".toml", ".md"):
@@ -179,7 +179,7 @@ def test_the_reference_of_options_is_up_to_date():
 
 
 @pytest.mark.parametrize("command", ["animate", "edit", "template", "serve"])
-def test_the_program_knows_the_options_of_the_reference(command, capsys):
+def test_the_documented_options_exist(command, capsys):
     text = (ROOT / "docs/reference/options.md").read_text(encoding="utf-8")
     section = text.split(f"## `liveportrait {command}`\n")[1].split("\n## ")[0]
     with pytest.raises(SystemExit):

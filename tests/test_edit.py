@@ -98,7 +98,7 @@ def test_an_existing_file_is_refused_and_left_alone(animator, tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(SLIDERS))
-def test_a_slider_takes_its_range_and_no_more(name):
+def test_a_slider_accepts_its_range_only(name):
     limits = SLIDERS[name]
     assert EditOptions(**{name: limits.high}).moved().get(name, limits.rest) == limits.high
     for value in (limits.low - 0.01, limits.high + 0.01, float("nan")):
@@ -106,7 +106,7 @@ def test_a_slider_takes_its_range_and_no_more(name):
             EditOptions(**{name: value})
 
 
-def test_the_command_line_edits_and_says_what_is_wrong(tmp_path, capsys):
+def test_the_command_line_edits_and_reports_mistakes(tmp_path, capsys):
     source, out, keys = tmp_path / "source.png", tmp_path / "out.png", tmp_path / "keys.json"
     save_image(source, portrait())
     assert main(["edit", str(source), "-o", str(out), "--smile", "0.5", "--device", "cpu"]) == 0

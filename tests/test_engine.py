@@ -87,7 +87,7 @@ def test_small_networks_take_one_source_for_many_frames(networks):
     assert engine.retarget_lips(source, torch.rand(4, 2)).shape == (4, 21, 3)
 
 
-def test_absent_small_networks_are_named(crops):
+def test_missing_small_networks_are_named(crops):
     engine = Engine(build(COMPACT))
     assert not (engine.can_stitch or engine.can_retarget_eyes or engine.can_retarget_lips)
     with pytest.raises(UserError, match="stitching"):
@@ -109,6 +109,6 @@ def test_threads_are_set(networks):
         torch.set_num_threads(before)
 
 
-def test_auto_is_a_device_of_this_machine():
+def test_auto_selects_an_available_device():
     torch.zeros(1, device=pick_device("auto"))
     assert pick_device("cpu") == "cpu"

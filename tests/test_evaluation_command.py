@@ -131,7 +131,7 @@ BAD: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_sentence(name, tmp_path, monkeypatch, capsys) -> None:
+def test_bad_input_is_reported_in_one_sentence(name, tmp_path, monkeypatch, capsys) -> None:
     prepare, arguments, words = BAD[name]
     prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -140,7 +140,7 @@ def test_bad_input_is_one_sentence(name, tmp_path, monkeypatch, capsys) -> None:
     assert printed.count("\n") == 1 and words in printed
 
 
-def test_unknown_weights_are_one_sentence(shard, capsys) -> None:
+def test_unknown_weights_are_reported_in_one_sentence(shard, capsys) -> None:
     assert main(["evaluate", "no-such-weights", str(shard)]) == 2
     assert "no-such-weights" in capsys.readouterr().err
 

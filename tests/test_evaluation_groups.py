@@ -84,7 +84,7 @@ def test_figures_by_group_use_its_frames_and_by_kind_its_pairs() -> None:
     assert list(sheets(evaluation)) == ["people-worst.png"]
 
 
-def test_detail_is_the_share_that_arrives_of_the_sources() -> None:
+def test_detail_is_the_share_of_the_sources_that_remains() -> None:
     picture = np.ascontiguousarray(astronaut()[:256, 96:352])
     landmarks = default_analyzer().detect(picture)[0].landmarks
     assert detail_share(picture, landmarks, picture, landmarks) == pytest.approx(1, abs=0.02)

@@ -75,7 +75,7 @@ def test_displacement_of_a_shifted_picture_is_the_shift() -> None:
     assert np.isnan(metrics.displacement(plain, plain, region))
 
 
-def test_regions_leave_the_face_out() -> None:
+def test_background_regions_exclude_the_face() -> None:
     landmarks = default_analyzer().detect(portrait())[0].landmarks
     background, shoulders = metrics.background_region(256, [landmarks]), metrics.shoulder_region(256, [])
     assert background[4, 4] and background[120, 250] and not background[250, 250]
@@ -93,12 +93,12 @@ def test_seam_energy_of_a_brighter_paste_is_the_slope_of_the_soft_edge(roll: flo
     window = CropWindow(turn.astype(np.float32), 150)
     seam = metrics.Seam(original, window)
     assert seam.energy(original) == 0
-    step, edge = 40, 150 / 32  # the mask falls over a 32nd of the window
+    step, edge = 40, 150 / 32  # the mask falls off over 1/32 of the window
     pasted = paste_back(np.full((150, 150, 3), 100 + step, np.uint8), window, original)
-    # The band is about a pixel wider on both sides than the fall itself.
+    # The band is about a pixel wider on both sides than the fall-off itself.
     assert 0.6 * step / edge < seam.energy(pasted) <= step / edge
     unchanged = paste_back(np.full((150, 150, 3), 100, np.uint8), window, original)
-    assert abs(seam.energy(unchanged)) < 0.5  # pasting cuts fractions of a grey level off
+    assert abs(seam.energy(unchanged)) < 0.5  # pasting truncates fractions of a grey level
 
 
 def test_gaze_follows_the_eyeball_model() -> None:
@@ -110,7 +110,8 @@ def test_gaze_follows_the_eyeball_model() -> None:
         landmarks[iris] = middle + np.float32([width / 6, 0, 0])  # sin θ = 3 / 6
     across, down = metrics.gaze_angles(landmarks, upright)
     assert across == pytest.approx(30, abs=0.1) and down == pytest.approx(0, abs=0.1)
-    turn = np.float32([[0, 1, 0], [-1, 0, 0], [0, 0, 1]])  # the head on its side: the same gaze in the head
+    # A head on its side has the same gaze relative to the head
+    turn = np.float32([[0, 1, 0], [-1, 0, 0], [0, 0, 1]])
     turned = metrics.gaze_angles(landmarks @ turn, upright._replace(rotation=turn))
     assert turned == pytest.approx([across, down], abs=0.1)
 
@@ -121,7 +122,7 @@ def test_frechet_distance_of_equal_sets_is_zero_and_of_a_shift_its_square() -> N
         a = rng.normal(0, 1, (count, 60)).astype(np.float32)
         assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
         assert metrics.frechet_distance(a, a + np.float32(0.5)) == pytest.approx(60 * 0.25, rel=1e-4)
-        # Scaled by 2, the square root of the product of the covariances is 2 Σ: what remains is tr Σ.
+        # Scaled by 2, the square root of the product of the covariances is 2 Σ, which leaves tr Σ.
         centred = a - a.mean(0)
         assert metrics.frechet_distance(centred, 2 * centred) == pytest.approx(
             np.trace(np.cov(centred.T)), rel=1e-4

@@ -31,7 +31,7 @@ def test_slope_is_the_strength_if_the_correlation_is_one(strength: float) -> Non
 
 def test_moving_blendshapes_are_neither_gaze_nor_noise() -> None:
     scores = np.random.default_rng(1).normal(0, 0.01, (50, 52)).astype(np.float32)
-    scores[::2, [JAW_OPEN, 11]] += 0.5  # 11 is where an eye looks
+    scores[::2, [JAW_OPEN, 11]] += 0.5  # 11 is a gaze direction
     scores[7] = np.nan  # no face
     assert expressions.moving_blendshapes(scores) == [JAW_OPEN]
 
@@ -69,7 +69,7 @@ def test_flicker_is_the_change_and_sharpness_the_energy_of_the_region() -> None:
     region[20:40, 20:60] = True
     flicker = grey.copy()
     flicker[region] += 10
-    flicker[~region] += 90  # outside the region nothing counts
+    flicker[~region] += 90  # changes outside the region are ignored
     assert patches.change(grey, flicker, region) == pytest.approx(10)
     board = grey.copy()
     board[::2] += 20

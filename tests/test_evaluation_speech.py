@@ -38,7 +38,7 @@ def syllables(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def speech_shard(path: Path, late: float = 0.0, count: int = 2) -> Path:
-    """A shard of speakers whose sound is `late` seconds late, as its json says."""
+    """A shard of speakers whose sound is `late` seconds late, as stated in its JSON."""
     with tarfile.open(path, "w") as tar:
         for number in range(count):
             sound, level = syllables(number)

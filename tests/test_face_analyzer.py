@@ -16,7 +16,7 @@ from liveportrait.face import Face, FaceAnalyzer, default_analyzer
 
 Image = NDArray[np.uint8]
 
-# Read off the photograph by eye: right iris, left iris, corners of the mouth, tip of the chin.
+# Annotated by eye: right iris, left iris, corners of the mouth, tip of the chin.
 LANDMARKS = (468, 473, 61, 291, 152)
 PLACES = np.array([[204, 101], [247, 103], [202, 139], [245, 141], [221, 178]], np.float32)
 SMILE_LEFT, JAW_OPEN, BLINK_LEFT = 44, 25, 9
@@ -52,7 +52,7 @@ def distance(found: Face, expected: NDArray[np.floating]) -> float:
     return float(np.linalg.norm(found.landmarks[:, :2] - expected, axis=1).mean() / np.ptp(expected[:, 1]))
 
 
-def test_landmarks_lie_where_the_face_is(analyzer: FaceAnalyzer, astronaut: Image) -> None:
+def test_landmarks_are_on_the_face(analyzer: FaceAnalyzer, astronaut: Image) -> None:
     faces = analyzer.detect(astronaut)
     assert len(faces) == 1
     assert faces[0].landmarks.shape == (478, 3) and faces[0].landmarks.dtype == np.float32
@@ -113,7 +113,7 @@ def test_largest_face_comes_first(analyzer: FaceAnalyzer, astronaut: Image) -> N
     assert near.box[0] > 220 and far.box[2] < 148
 
 
-def test_face_that_fills_the_picture_is_found(analyzer: FaceAnalyzer, astronaut: Image, face: Face) -> None:
+def test_a_face_that_fills_the_picture_is_found(analyzer: FaceAnalyzer, astronaut: Image, face: Face) -> None:
     x0, y0, x1, y1 = (round(side) for side in face.box)
     tight = np.ascontiguousarray(astronaut[y0 + 10 : y1 - 10, x0 + 5 : x1 - 5])
     tight = np.asarray(cv2.resize(tight, None, fx=3, fy=3))

@@ -50,8 +50,8 @@ def pasted(photo: Image, *faces: RenderedFace, limit: int | None = None, **optio
     return Compositor(source, PasteOptions(**options), COMPACT, limit).compose(photo, faces)  # type: ignore[arg-type]
 
 
-def test_what_does_not_move_is_the_source_bit_for_bit(photo: Image) -> None:
-    nearly = layers(x=0.02 / 128, keep=0.98, paint=0.01)  # as networks leave a background
+def test_unchanged_pixels_equal_the_source_bit_for_bit(photo: Image) -> None:
+    nearly = layers(x=0.02 / 128, keep=0.98, paint=0.01)  # as small as the networks' values in the background
     result = pasted(photo, face(nearly, 333.3, (250.2, 211.7), roll=0.3))
     np.testing.assert_array_equal(result, photo)
 
@@ -92,7 +92,7 @@ def test_two_faces_both_sample_the_original_frame(photo: Image) -> None:
     assert np.abs(together - large)[150:250, 150:250].max() <= 1
 
 
-def test_a_layer_laid_over_the_photo_equals_the_pasted_face(photo: Image) -> None:
+def test_an_alpha_layer_over_the_photo_equals_the_pasted_face(photo: Image) -> None:
     moving = face(layers(y=0.05, keep=0.7, paint=0.2), 260.0, (256.0, 240.0))
     opaque, layer = pasted(photo, moving), pasted(photo, moving, alpha=True).astype(float)
     share = layer[..., 3:] / 255
@@ -101,7 +101,7 @@ def test_a_layer_laid_over_the_photo_equals_the_pasted_face(photo: Image) -> Non
     assert 0.3 < (layer[..., 3] > 0).mean() * photo[..., 0].size / 260**2 < 1.1
 
 
-def test_a_fully_painted_face_has_the_networks_resolution() -> None:
+def test_a_fully_painted_face_has_the_resolution_of_the_networks() -> None:
     rendered = Layers(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 1), torch.full((1, 3, 8, 8), 0.5))
     made = FaceLayers.of(rendered)[0]
     assert made.is_painted

@@ -26,7 +26,7 @@ Array = NDArray[np.float32]
 def posed(
     pitch: float = 0, yaw: float = 0, roll: float = 0, scale: float = 12, at: tuple[float, float] = (300, 200)
 ) -> Array:
-    """Landmarks (478,3) of the canonical face in a pose; the iris points lie in the middles of the eyes."""
+    """Landmarks (478,3) of the canonical face in a pose; the irises are in the centres of the eyes."""
     vertices = canonical_face().vertices
     eyes = [vertices[[33, 133]].mean(axis=0), vertices[[362, 263]].mean(axis=0)]
     face = np.concatenate([vertices, np.repeat(eyes, 5, axis=0)])

@@ -31,7 +31,7 @@ def test_a_turned_darker_smaller_copy_is_the_same_person(astronaut: tuple[np.nda
     assert gap < 0.3
 
 
-def test_an_upside_down_chip_is_somebody_else(astronaut: tuple[np.ndarray, np.ndarray]) -> None:
+def test_an_upside_down_crop_is_another_person(astronaut: tuple[np.ndarray, np.ndarray]) -> None:
     picture, landmarks = astronaut
     flipped = np.ascontiguousarray(picture[::-1])
     gap = np.linalg.norm(
@@ -40,7 +40,7 @@ def test_an_upside_down_chip_is_somebody_else(astronaut: tuple[np.ndarray, np.nd
     assert gap > SAME_PERSON
 
 
-def test_the_picture_gets_a_gradient(astronaut: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_picture_receives_a_gradient(astronaut: tuple[np.ndarray, np.ndarray]) -> None:
     picture, landmarks = astronaut
     image = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float().div(255).requires_grad_(True)
     points = torch.from_numpy(landmarks[list(CHIP_LANDMARKS), :2]).float()[None]

@@ -100,7 +100,7 @@ def test_one_paster_serves_many_frames(frame: Image) -> None:
         np.testing.assert_array_equal(paster.paste(generated, target), paste_back(generated, place, target))
 
 
-def test_window_beyond_the_frame_leaves_it_alone(frame: Image) -> None:
+def test_a_window_outside_the_frame_leaves_it_unchanged(frame: Image) -> None:
     result = paste_back(np.full((512, 512, 3), 255, np.uint8), window(x=5000, y=-4000), frame)
     np.testing.assert_array_equal(result, frame)
 

@@ -43,7 +43,7 @@ def test_a_tint_is_corrected_and_moved_parts_are_not_compared(photo: Image) -> N
     assert seam_error(matched, photo) < 0.25 * seam_error(tinted, photo)
     same = match_at_seam(photo, photo, paste_mask(256))
     np.testing.assert_array_equal(same, photo)
-    # A head that reaches the edge in one of them says nothing about colours.
+    # A head that reaches the edge in only one of them is not used for colours.
     moved = photo.copy()
     moved[:, 190:] = 20
     elsewhere = match_at_seam(moved, photo, paste_mask(256))
@@ -60,9 +60,7 @@ def shifted(picture: Image, x: float, y: float) -> Image:
 
 
 @pytest.mark.parametrize("move", [(0.0, 0.0), (6.0, -4.0)])
-def test_detail_is_restored_where_the_source_shows_it_moved_or_not(
-    photo: Image, move: tuple[float, float]
-) -> None:
+def test_detail_is_restored_where_the_source_shows_it(photo: Image, move: tuple[float, float]) -> None:
     source, truth = to_input(photo, 128), shifted(photo, *move)
     generated = cv2.GaussianBlur(to_input(truth, 128), (0, 0), 0.7)
     plain = cv2.resize(generated, (256, 256), interpolation=cv2.INTER_LINEAR)
@@ -73,7 +71,7 @@ def test_detail_is_restored_where_the_source_shows_it_moved_or_not(
     assert sharpness(detailed[inner]) > 0.8 * sharpness(truth[inner]) > 1.6 * sharpness(plain[inner])
 
 
-def test_what_the_source_does_not_show_stays_as_generated(photo: Image) -> None:
+def test_parts_that_the_source_does_not_show_stay_as_generated(photo: Image) -> None:
     generated = to_input(photo, 128)
     generated[60:80, 50:80] = (40, 0, 0)  # a mouth that opens
     detailed = to_input(with_detail(generated, to_input(photo, 128), photo), 128)
@@ -112,7 +110,7 @@ def test_points_of_the_face_follow_the_head_and_the_keypoints() -> None:
     points = torch.tensor([[0.2, 0.1, -0.3], [-0.5, 0.4, 0.1]])
     expected = 1.5 * (points / 1.3) @ away.rotation[0] + torch.tensor([0.1, 0.0, 0.0])
     torch.testing.assert_close(move_points(points, home, away)[0], expected)
-    # A keypoint that moves on its own carries what is near it, and nothing far away.
+    # A keypoint that moves by itself moves nearby points, but not distant ones.
     lowered = home.keypoints.clone()
     lowered[:, 20, 1] += 0.2
     near, far = home.keypoints[0, 20], torch.tensor([-0.9, -0.9, 0.0])

@@ -1,4 +1,4 @@
-"""Following one face: close to where it was, otherwise the largest one."""
+"""Tracking one face: near its last position, otherwise the largest one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def face_at(x: float) -> Face:
 
 
 class ScriptedAnalyzer(OpenVinoFaceAnalyzer):
-    """Detects `detected`, tracks a face unless it is `lost`, and records its calls."""
+    """Detects the faces `detected`, tracks a face unless `lost` is set, and records its calls."""
 
     def __init__(self, detected: list[Face]) -> None:
         self.detected = detected

@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, and too little memory, are one sentence; nothing half-written or hidden stays."""
+"""Full or read-only disks and lack of memory are reported in one sentence and leave no partial or hidden files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from liveportrait.media import save_image
 from liveportrait.motion.templates import Template, bundled_templates, write_template
 from liveportrait.training.checkpoint import TrainingState
 
-KIB = 16  # of the disk that is full: less than any result
+KIB = 16  # size of the full disk: less than any result
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-# What is written, as the command line says it; DISK stands for the folder.
+# Commands that write something; DISK stands for the folder.
 COMMANDS = {
     "video": "animate face.png moves.safetensors -o DISK/out.mp4",
     "frames": "animate face.png moves.safetensors -o DISK/out",
@@ -68,11 +68,11 @@ COMMANDS = {
     "prepare": "prepare scene.png -o DISK/shards",
 }
 
-ROOM = {"prepare": 2, "template": 0}  # pages of 4096 bytes that are free; by default one
+ROOM = {"prepare": 2, "template": 0}  # free pages of 4096 bytes; one by default
 
 
-def told(command: str, inputs: Path, disk: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """The sentence that a command ends with."""
+def sentence_of(command: str, inputs: Path, disk: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """The error message of a command."""
     os.chdir(inputs)
     assert main(command.replace("DISK", str(disk)).split()) == 2
     lines = capsys.readouterr().err.strip().splitlines()
@@ -85,20 +85,20 @@ def contents(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_full_disk_is_one_sentence(name, inputs, disk, capsys, monkeypatch):
+def test_a_full_disk_is_reported_in_one_sentence(name, inputs, disk, capsys, monkeypatch):
     monkeypatch.chdir(inputs)
     (disk / "other").write_bytes(bytes(1024 * KIB - 4096 * ROOM.get(name, 1)))
-    sentence = told(COMMANDS[name], inputs, disk, capsys)
+    sentence = sentence_of(COMMANDS[name], inputs, disk, capsys)
     assert "No space left" in sentence or "is full" in sentence
     assert str(disk) in sentence and ".liveportrait-" not in sentence
     assert contents(disk) == ["other", "shards/prepare.json"][: 1 + (name == "prepare")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_read_only_folder_is_one_sentence(name, inputs, disk, capsys, monkeypatch):
+def test_a_read_only_folder_is_reported_in_one_sentence(name, inputs, disk, capsys, monkeypatch):
     monkeypatch.chdir(inputs)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    sentence = told(COMMANDS[name], inputs, disk, capsys)
+    sentence = sentence_of(COMMANDS[name], inputs, disk, capsys)
     assert "cannot be written to" in sentence or "read-only" in sentence.lower()
     assert contents(disk) == []
 
@@ -136,7 +136,7 @@ def test_an_upload_to_a_full_disk_is_not_kept(inputs, disk, tmp_path):
 
 
 def refused(act: str, folder: Path) -> Exception:
-    """What a library raises."""
+    """The error that a library raises."""
     try:
         if act == "torch":
             torch.empty(2**62, dtype=torch.uint8)
@@ -154,7 +154,7 @@ def refused(act: str, folder: Path) -> Exception:
 
 
 @pytest.mark.parametrize("act", ["torch", "numpy", "python"])
-def test_libraries_without_memory(act, tmp_path):
+def test_out_of_memory_in_libraries(act, tmp_path):
     assert isinstance(user_error(refused(act, tmp_path)), OutOfMemory)
 
 
@@ -168,7 +168,7 @@ def test_libraries_without_memory(act, tmp_path):
         ValueError("(-4:Insufficient memory) Failed to allocate 100000000 bytes"),
     ],
 )
-def test_other_words_for_too_little_memory(error):
+def test_other_messages_about_memory(error):
     assert isinstance(user_error(error), OutOfMemory)
 
 
@@ -178,16 +178,16 @@ def test_libraries_on_a_full_disk(act, disk):
 
 
 def test_the_cause_of_an_error_is_reported(tmp_path):
-    told = UserError("out.mp4 cannot be written")
-    assert user_error(told) is told and user_error(ValueError("a bug")) is None
-    told.__cause__ = OSError(errno.ENOMEM, "Cannot allocate memory")
-    assert isinstance(user_error(told), OutOfMemory)
+    error = UserError("out.mp4 cannot be written")
+    assert user_error(error) is error and user_error(ValueError("a bug")) is None
+    error.__cause__ = OSError(errno.ENOMEM, "Cannot allocate memory")
+    assert isinstance(user_error(error), OutOfMemory)
     later = RuntimeError("while the first was handled")
     later.__context__ = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "out.mp4"))
     assert str(user_error(later)) == f"the disk of {tmp_path} is full: free some space, or write elsewhere"
 
 
-def test_a_low_address_space_limit_is_one_sentence_before_libraries_hang(tmp_path):
+def test_a_low_address_space_limit_is_reported_before_libraries_hang(tmp_path):
     resource = pytest.importorskip("resource")
     most = 400 << 20
 

@@ -1,4 +1,4 @@
-"""Files that killed processes leave are swept by the next one that writes there, and nothing else is."""
+"""Files left by killed processes are deleted by the next process that writes there; no others are."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def test_the_next_output_sweeps_what_a_killed_process_left(tmp_path, suffix):
     leave_behind(tmp_path, suffix)
     leave_behind(tmp_path, suffix)
     with output_file(tmp_path / "out.txt") as file:
-        assert len(hidden_in(tmp_path)) == 1  # its lock: the file itself is not begun
+        assert len(hidden_in(tmp_path)) == 1  # only its lock: the file itself does not exist yet
         file.write_text("whole")
     assert os.listdir(tmp_path) == ["out.txt"]
 
@@ -66,7 +66,7 @@ def test_files_being_written_are_not_swept(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["frames", "out.gif"]
 
 
-def test_the_half_written_copy_beside_a_file_goes_with_it(tmp_path):
+def test_the_half_written_copy_beside_a_file_is_swept_too(tmp_path):
     lock = next(path for path in leave_behind(tmp_path, ".gif") if path.suffix == ".lock")
     (tmp_path / lock.name.replace(lock.suffixes[-2], "").replace(".lock", ".mkv")).write_text("half")
     sweep_unfinished(tmp_path)
@@ -77,10 +77,10 @@ def test_the_half_written_copy_beside_a_file_goes_with_it(tmp_path):
     "machine",
     [
         ("00000001", "00000002"),  # another one
-        None,  # unknown, as older versions left things
+        None,  # unknown, from older versions
     ],
 )
-def test_files_of_another_machine_are_swept_after_a_day(tmp_path, machine):
+def test_files_of_other_machines_are_swept_after_a_day(tmp_path, machine):
     left = leave_behind(tmp_path)
     lock = next(path for path in left if path.suffix == ".lock")
     if machine:
@@ -96,9 +96,7 @@ def test_files_of_another_machine_are_swept_after_a_day(tmp_path, machine):
 
 
 @pytest.mark.parametrize("part", [0, 1])
-def test_a_container_that_comes_back_and_a_machine_that_starts_again_sweep_their_own(
-    tmp_path, monkeypatch, part
-):
+def test_restarted_containers_and_machines_sweep_their_own_files(tmp_path, monkeypatch, part):
     leave_behind(tmp_path)
     host, boot = folders._machine()
     now = (host, "00000001") if part else ("00000001", boot)
@@ -116,7 +114,7 @@ def test_files_that_another_machine_still_writes_are_kept_after_a_day(tmp_path, 
         assert file.exists()
 
 
-def test_files_of_others_are_left_alone(tmp_path):
+def test_files_of_other_programs_are_left_alone(tmp_path):
     names = {".liveportrait-notes", f"{HIDDEN}0123", ".hidden", f"{HIDDEN}0123456789abcdef.png"}
     for name in names:
         (tmp_path / name).write_text("mine")
@@ -135,7 +133,7 @@ def test_temporary_folders_are_swept_too(tmp_path, monkeypatch):
         assert not os.listdir(tmp_path)
 
 
-def test_writing_goes_on_where_a_sweep_takes_a_lock_that_is_not_held_yet(tmp_path, monkeypatch):
+def test_writing_continues_if_a_sweep_takes_a_lock_that_is_not_held_yet(tmp_path, monkeypatch):
     lock, calls = folders._lock, []
 
     def late(file: int, wait: bool) -> None:
@@ -153,7 +151,7 @@ def test_writing_goes_on_where_a_sweep_takes_a_lock_that_is_not_held_yet(tmp_pat
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_new_folder_takes_the_place_of_an_old_one_or_leaves_it(tmp_path, fails, monkeypatch):
+def test_a_new_folder_replaces_the_old_one_or_leaves_it(tmp_path, fails, monkeypatch):
     (tmp_path / "dist").mkdir()
     (tmp_path / "dist" / "page").write_text("old")
     rename = Path.rename

@@ -1,4 +1,4 @@
-"""Camera movement of drivers is taken out: pans, zooms and cuts, to a file and live."""
+"""Camera movement is removed from drivers: pans, zooms and cuts, in files and live."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def zoom(count: int) -> list[np.ndarray]:
 
 
 def cut(count: int) -> list[np.ndarray]:
-    """After half of the frames nearer, elsewhere, and another picture; the head nods in both halves."""
+    """A cut after half of the frames to a closer view elsewhere; the head nods in both halves."""
     far = [shown(0.7, 100, 100, 3 * k) for k in range(count // 2)]
     return far + [255 - shown(1.4, 260, 130, 3 * k) for k in range(count - count // 2)]
 
@@ -75,7 +75,7 @@ def driver(session: Session, frames: list[np.ndarray], framing: Framing = "stead
 
 
 def moved(motion: Motion) -> tuple[np.ndarray, np.ndarray]:
-    """How far the place (N,2) has gone, in faces, and the size (N,) has changed, since the first frame."""
+    """Change of position (N,2), in face sizes, and of size (N,) since the first frame."""
     place = (motion.translation - motion.translation[:1])[:, :2] / FACE_IN_CROP
     return place.numpy(), (motion.scale / motion.scale[:1])[:, 0].numpy()
 
@@ -85,16 +85,16 @@ def test_bounds_change_nothing_up_to_half_and_are_never_exceeded():
     result = bounded(value, 1.0)
     torch.testing.assert_close(result[:51], value[:51])
     assert (result.diff() >= 0).all() and result.max() <= 1
-    assert (result.diff().diff().abs() < 0.02 * 0.01 * 5).all()  # it bends nowhere sharply
+    assert (result.diff().diff().abs() < 0.02 * 0.01 * 5).all()  # the curve has no kinks
 
 
 def neck_of(motion: Motion) -> torch.Tensor:
-    """Its place (1,2), at the size that motion starts from."""
+    """The neck's position (1,2), at the initial size."""
     return (motion.translation + torch.tensor(NECK) * IN_CROP @ motion.rotation)[:, :2]
 
 
 def heads(angles: torch.Tensor, neck: torch.Tensor, growth: torch.Tensor) -> Motion:
-    """Heads that turn about a neck by angles (N,), which is shifted by (N,2); they grow by (N,)."""
+    """Heads turned about the neck by angles (N,); the neck is shifted by (N,2), and sizes grow by (N,)."""
     rest = torch.zeros_like(angles)
     rotation = rotation_matrix(rest, angles, rest)
     lever = growth[:, None] * (torch.tensor(NECK) * IN_CROP @ rotation)
@@ -103,12 +103,11 @@ def heads(angles: torch.Tensor, neck: torch.Tensor, growth: torch.Tensor) -> Mot
     return Motion(rotation, translation, 0.4 * growth[:, None], points, points)
 
 
-def test_turning_heads_are_free_and_moving_bodies_are_bounded():
+def test_turning_heads_are_not_restricted_but_moving_bodies_are():
     angles, still = torch.tensor([0.0, 50.0, -50.0]), torch.zeros(3, 2)
     turning = heads(angles, still, torch.ones(3))
-    assert (
-        turning.translation[1:, 0].abs() > PLACE
-    ).all()  # the middle of the face goes farther than any bound
+    # The centre of the face moves further than the bound
+    assert (turning.translation[1:, 0].abs() > PLACE).all()
     torch.testing.assert_close(steadied(turning, turning.rows([0]), turning.rows([0])), turning)
     away = heads(
         torch.zeros(3), torch.tensor([[0.0, 0.0], [0.1, 0.1], [3.0, 0.0]]), torch.tensor([1.0, 1.05, 4])
@@ -136,7 +135,7 @@ def test_a_lazy_path_ignores_swaying_and_follows_lasting_movement():
 
 
 @pytest.mark.parametrize("frames", [pan(12), zoom(12)], ids=["pan", "zoom"])
-def test_pans_and_zooms_are_taken_out(session, frames):
+def test_pans_and_zooms_are_removed(session, frames):
     still, going = (driver(session, frames, framing) for framing in ("steady", "follow"))
     place, size = moved(still.whole.motion)
     assert np.linalg.norm(place, axis=1).max() < 1 / 3 and size.min() > 0.85 and size.max() < 1.2
@@ -145,7 +144,7 @@ def test_pans_and_zooms_are_taken_out(session, frames):
     assert still.is_steadied and not going.is_steadied and still.cuts == going.cuts == ()
 
 
-def test_without_a_camera_that_moves_nothing_changes(session):
+def test_without_camera_movement_nothing_changes(session):
     frames = [shown(1, 200 + 6 * np.sin(k), 110 + 5 * np.cos(2 * k), 15 * np.sin(k)) for k in range(10)]
     still, going = (driver(session, frames, framing) for framing in ("steady", "follow"))
     assert not still.is_steadied
@@ -176,7 +175,7 @@ def test_position_size_and_expression_restart_at_a_cut(which, session):
     assert torch.equal(*start.motion.rotation) and not torch.allclose(*start.motion.expression)
 
 
-def test_the_most_similar_frame_is_looked_for_in_its_own_shot(session):
+def test_the_most_similar_frame_is_chosen_within_its_scene(session):
     driving = open_video_driver(session, FrameArrays(cut(8), FPS), True, "match", (None,))
     whole, starts = driving.whole.motion, driving.start(0).motion
     for row, shot in enumerate((range(4), range(4, 8))):
@@ -184,8 +183,8 @@ def test_the_most_similar_frame_is_looked_for_in_its_own_shot(session):
 
 
 @pytest.mark.parametrize("motion", ["relative", "absolute"])
-def test_frames_start_from_their_own_scene(session, opened, motion):
-    """The first frame of the second shot poses as that of the first does, but for the turn of the head."""
+def test_frames_are_relative_to_their_own_scene(session, opened, motion):
+    """The first frames of both scenes have the same pose, except for the rotation of the head."""
     options = DriveOptions(motion=motion, reference="first", stitching=False, expression="landmarks")
     driving, face = driver(session, cut(8)), opened.source.faces[0]
     poser = MotionTransfer.of(session.engine, face, driving, 0, options)
@@ -198,7 +197,7 @@ def test_frames_start_from_their_own_scene(session, opened, motion):
     assert apart < (0.03 if motion == "relative" else 0.08)
 
 
-def test_a_fast_camera_is_no_cut_and_another_face_is(animator):
+def test_another_face_is_a_cut_but_a_fast_camera_is_not(animator):
     tracker = SceneTracker(animator.analyzer)
     rng = np.random.default_rng(0)
     stripes = np.repeat(rng.integers(0, 255, (240, 20, 3), np.uint8), 40, axis=1)
@@ -214,7 +213,7 @@ def test_a_fast_camera_is_no_cut_and_another_face_is(animator):
 
 
 def test_a_briefly_hidden_person_is_not_replaced_by_a_neighbour(animator):
-    """Of two people the second one is another by face recognition."""
+    """Face recognition considers the second of two people another person."""
     smaller = cv2.copyMakeBorder(cv2.resize(people()[2], (260, 260)), 40, 0, 0, 0, cv2.BORDER_REPLICATE)
     couple = np.concatenate([portrait(), smaller], axis=1)
     hidden = couple.copy()

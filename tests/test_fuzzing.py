@@ -1,4 +1,4 @@
-"""Random inputs for what reads files: an answer, or one sentence."""
+"""Random inputs for readers of files: they are read, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-# By chance, and many, where `scripts/fuzz.py` asks for them; otherwise always the same few.
+# Many random ones if `scripts/fuzz.py` asks for them; otherwise always the same few.
 WANTED = os.environ.get("FUZZ_EXAMPLES")
 settings.register_profile(
     "files",
@@ -128,7 +128,7 @@ def test_shard(tmp_path, data):
 
 
 class Nobody:
-    """Stands for an animator that does nothing."""
+    """An animator that does nothing."""
 
     def open(self, source, options, progress):
         raise UserError("nobody is there")
@@ -136,7 +136,7 @@ class Nobody:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    """A client of a service, and what it says of itself. Whatever it does not foresee is raised here."""
+    """A client of a service, and the service's API description. Unexpected errors are raised here."""
     settings = ServerSettings(data=tmp_path_factory.mktemp("data"), limits=Limits(queue=5, max_bytes=2**20))
     application = create_application(settings, Nobody())
     with TestClient(application, base_url="http://127.0.0.1:8000") as client:
@@ -175,7 +175,7 @@ BODIES = st.one_of(
 
 @given(st.data())
 def test_service(service, data):
-    """Whatever is asked of the service, it answers as its description says."""
+    """The service answers every request as its description says."""
     client, paths = service
     path = data.draw(st.sampled_from(sorted(paths)))
     method = data.draw(st.sampled_from(sorted(paths[path])))

@@ -48,7 +48,7 @@ NOT_HERE = {  # patterns of commands, and why they are not run
     r"^make web|^liveportrait web": "needs npm and a network; tests/browser/test_web_page.py builds and opens the page",
     r"train animal-detector": "needs data and hours; tests/test_training_animals.py trains a little",
 }
-REPLACED = {  # so that tests neither open this machine to others nor use a port that is taken
+REPLACED = {  # so that tests neither expose this machine nor use a port that is taken
     "--host 0.0.0.0": "--host 127.0.0.1",
     "--port 8000": "",
     "/shared/service": "service",
@@ -77,11 +77,11 @@ def reason_not_to_run(command: str) -> str:
     return next((reason for pattern, reason in NOT_HERE.items() if re.search(pattern, command)), "")
 
 
-# ---- the files that commands name ------------------------------------------------------------------------------------
+# ---- files that commands use -----------------------------------------------------------------------------------------
 
 
 def row_of_faces(count: int) -> np.ndarray:
-    """Faces of several people side by side, two of them alike where there are four."""
+    """Faces of several people side by side; of four, two are alike."""
     return np.concatenate([*people(), portrait()][:count], 1)
 
 
@@ -251,7 +251,7 @@ def test_every_command_of_a_page_runs(page, folder, done, monkeypatch):
     Session(page, folder, done, monkeypatch).type(lines)
 
 
-def test_commands_are_found_as_they_are_typed():
+def test_commands_are_extracted_as_typed():
     text = "```sh\na b  # why\ncd x && c \\\n    --d '#1'\n# only words\n```\n```python\nno\n```\n"
     assert list(commands(text)) == ["a b", "cd x", "c --d '#1'"]
     found = [line for page in PAGES for line in commands(page.read_text(encoding="utf-8"))]
@@ -259,7 +259,7 @@ def test_commands_are_found_as_they_are_typed():
     assert sum(not reason_not_to_run(line) for line in found) > 35
 
 
-def test_nothing_is_excused_that_no_page_says():
+def test_every_excuse_matches_a_command():
     found = [line for page in PAGES for line in commands(page.read_text(encoding="utf-8"))]
     needless = [
         pattern

@@ -1,4 +1,4 @@
-"""Broken and malicious files: every reader answers each with what it reads or with one sentence, within limits."""
+"""Broken and malicious files: every reader reads or refuses each of them, in one sentence and within limits."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from liveportrait import UserError
 from liveportrait.apps.cli import main
 from liveportrait.media import VideoReader, load_image, media_kind
 
-WORST_S = 10.0  # processor time for one reading; the worst is below 2 s
+WORST_S = 10.0  # s of CPU time for one reading; the slowest takes less than 2 s
 WORST_MIB = 1500
 
 
 @pytest.fixture(scope="module")
 def readings(tmp_path_factory):
-    """The corpus, how each reading ended, and whether anybody asked the address that its playlists name."""
+    """The corpus, how each reading ended, and whether the address in its playlists was contacted."""
     folder = tmp_path_factory.mktemp("hostile")
     scratch = folder / "beside"
     scratch.mkdir()
@@ -56,7 +56,7 @@ def test_every_file_ends_in_output_or_one_sentence(readings):
     begun = sum(line["end"] == "begun" for line in lines)
     assert begun == sum(line["end"] in ("output", "refused") for line in lines) >= 10 * count
     for line in lines:
-        if line["end"] == "refused" and line["role"] != "manifest":  # which lists every wrong row
+        if line["end"] == "refused" and line["role"] != "manifest":  # its message lists every invalid row
             assert "\n" not in line["message"].replace(line["file"], ""), line
             assert "Traceback" not in line["message"], line
 
@@ -67,12 +67,11 @@ def test_no_file_takes_long_or_much_memory(readings):
     assert max(line.get("mib", 0) for line in lines) < WORST_MIB < MEMORY / 2**20
 
 
-def test_nothing_runs_and_nothing_is_left(readings):
+def test_no_code_runs_and_no_file_is_left(readings):
     _, lines, scratch, _ = readings
     assert lines[-1] == {"file": "", "role": "", "end": "left", "message": []}
-    left = {
-        path.name for path in scratch.iterdir() if not path.name.startswith("torchinductor_")
-    }  # PyTorch's
+    # PyTorch's
+    left = {path.name for path in scratch.iterdir() if not path.name.startswith("torchinductor_")}
     assert left == {"secret.ts"}  # no mark of code, no temporary file
 
 
@@ -83,7 +82,7 @@ def test_playlists_are_not_followed(readings, tmp_path):
     lists = [line for line in lists if line["end"] != "begun"]
     assert len(lists) > 100 and all(line["end"] == "refused" for line in lists)
     assert not asked
-    # What the allow-list is for: FFmpeg alone follows such a file.
+    # Why the allow-list is needed: FFmpeg alone follows such a file.
     make_video(tmp_path / "named.ts", 8)
     playlist = tmp_path / "list.mp4"
     playlist.write_text("ffconcat version 1.0\nfile named.ts\n")

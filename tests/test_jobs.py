@@ -1,4 +1,4 @@
-"""Jobs, and their options by the names of the command line."""
+"""Jobs, whose options have the names of the command line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def files(tmp_path_factory):
     return folder
 
 
-def test_options_are_read_like_on_the_command_line():
+def test_options_are_parsed_as_on_the_command_line():
     """A job reads every option from text just as the command line does."""
     texts = {
         "animate": {"faces": "1,3", "max-size": "640", "lip-opening": "driver", "eye-opening": "0.2"}

@@ -1,4 +1,4 @@
-"""What may not stand in the code: loads that run code, shells, code made from text, the network; ruff has the rest."""
+"""Code must not use loaders that run code, shells, code from text, or the network. Ruff checks the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("src", "scripts", "benchmarks", "integrations", "docs")
 
-CALLS = {  # by what they do, wherever the name was imported to
+CALLS = {  # by full name, whatever they were imported as
     "runs the code of a file": {
         "pickle.load", "pickle.loads", "pickle.Unpickler", "dill.load", "dill.loads", "cloudpickle.load",
         "cloudpickle.loads", "joblib.load", "shelve.open", "marshal.load", "marshal.loads",
@@ -43,7 +43,7 @@ MAY_CONNECT = {
 
 
 def imported(tree: ast.AST) -> dict[str, str]:
-    """What the names of a module stand for: `np` for "numpy", `load` for "torch.load"."""
+    """The full names of a module's imports: `np` is "numpy", `load` is "torch.load"."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -66,14 +66,14 @@ def modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def dotted(node: ast.expr, names: dict[str, str]) -> str:
-    """The full name of what is called, as far as it is a name: "numpy.load"."""
+    """The full name of a called function, if it is a name: "numpy.load"."""
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value, names)}.{node.attr}"
     return names.get(node.id, node.id) if isinstance(node, ast.Name) else ""
 
 
 def keyword(call: ast.Call, name: str) -> object:
-    """The constant given for a keyword: None where there is none, "?" where it is no constant."""
+    """The constant value of a keyword argument: None if it is missing, "?" if it is not a constant."""
     for each in call.keywords:
         if each.arg == name:
             return each.value.value if isinstance(each.value, ast.Constant) else "?"
@@ -81,7 +81,7 @@ def keyword(call: ast.Call, name: str) -> object:
 
 
 def forbidden_call(call: ast.Call, names: dict[str, str], may_load_torch: bool) -> str:
-    """Why a call may not stand there, or an empty text."""
+    """Why a call is forbidden; an empty string if it is not."""
     name = dotted(call.func, names)
     for why, calls in CALLS.items():
         if name in calls:
@@ -107,7 +107,7 @@ def forbidden_call(call: ast.Call, names: dict[str, str], may_load_torch: bool) 
 
 
 def offences(text: str, file: str = "x.py") -> list[str]:
-    """What of all this stands in a module, as "line: what"."""
+    """The forbidden code in a module, as "line: what"."""
     tree, found = ast.parse(text), []
     names = imported(tree)
     for node in ast.walk(tree):
@@ -123,7 +123,7 @@ def offences(text: str, file: str = "x.py") -> list[str]:
 
 
 def sources() -> Iterator[tuple[str, str]]:
-    """Path and text of every module that is shipped, and of the notebooks' cells."""
+    """Path and text of every shipped module, and of the notebooks' cells."""
     for folder in SHIPPED:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
@@ -138,7 +138,7 @@ def sources() -> Iterator[tuple[str, str]]:
             )
 
 
-def test_nothing_forbidden_is_shipped():
+def test_no_forbidden_code_is_shipped():
     seen = dict(sources())
     found = [f"{file}:{each}" for file, text in seen.items() for each in offences(text, file)]
     assert not found, "\n".join(found)
@@ -176,7 +176,7 @@ def test_nothing_forbidden_is_shipped():
         "AutoModel.from_pretrained(name, trust_remote_code=True)",
     ],
 )  # fmt: skip
-def test_what_is_forbidden_is_seen(line):
+def test_forbidden_code_is_detected(line):
     assert len(offences(line)) == 1
 
 
@@ -193,11 +193,11 @@ def test_what_is_forbidden_is_seen(line):
         "try:\n    pass\nexcept OSError:\n    pass",
     ],
 )
-def test_what_is_harmless_is_not_taken_for_it(line):
+def test_harmless_code_is_accepted(line):
     assert offences(line) == []
 
 
-def test_the_one_load_of_checkpoints_takes_only_tensors():
+def test_checkpoints_are_loaded_as_tensors_only():
     (file,) = MAY_LOAD_TORCH
     text = (ROOT / file).read_text(encoding="utf-8")
     assert text.count("torch.load(") == 1

@@ -111,7 +111,7 @@ def test_the_c2pa_library_accepts_credentials_and_a_changed_byte_breaks_them(suf
         )
     assert [(each["action"], each["digitalSourceType"]) for each in actions] == [("c2pa.created", COMPOSITE)]
     found = verify(path)
-    assert found.marked and found.credentials.state == "trusted"  # by this user's own certificate
+    assert found.marked and found.credentials.state == "trusted"  # with this user's certificate
     assert found.credentials.facts["weights"] == {"name": "compact", "sha256": "ab" * 32}
 
     content = bytearray(path.read_bytes())
@@ -217,8 +217,8 @@ def test_an_unusable_folder_is_reported_and_results_are_still_signed(tmp_path, m
     assert verify(path).credentials.state == "valid"
 
 
-def test_where_signing_fails_nothing_is_left(tmp_path, monkeypatch):
-    """Neither of two files in one group appears, and one sentence names the right one."""
+def test_a_failed_signature_leaves_no_file(tmp_path, monkeypatch):
+    """Neither of two files in one group appears, and the error names the one that failed."""
     seal = Marker().seal(True, "animate", tmp_path / "a.png")
 
     def full(*_: object) -> None:
@@ -275,7 +275,7 @@ def test_credentials_that_do_not_say_generated_do_not_mark(tmp_path, monkeypatch
     assert found.credentials.source_types == ("digitalCapture",)
 
 
-def test_nothing_is_fetched_for_a_file_that_asks_for_it(tmp_path):
+def test_remote_credentials_are_not_fetched(tmp_path):
     """Credentials stored at an address stay there: the address is reported but never contacted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
@@ -295,7 +295,7 @@ def test_nothing_is_fetched_for_a_file_that_asks_for_it(tmp_path):
             server.accept()
 
 
-def test_text_from_a_file_cannot_affect_the_terminal(tmp_path, monkeypatch, capsys):
+def test_text_from_a_file_cannot_control_the_terminal(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("liveportrait.marking.statement.PROGRAM", "Evil\x1b[2J\nout.mp4: marked")
     monkeypatch.setattr(Statement, "facts", lambda self: {"kind": ["\x1b[31m", {"\x07": 1}]})
     main(["verify", str(signed(tmp_path / "out.png"))])

@@ -67,14 +67,14 @@ def test_the_code_corrects_one_bit_in_seven():
     np.testing.assert_array_equal(decode(sent), PAYLOAD.bits())
 
 
-def test_the_square_is_the_same_on_every_machine():
+def test_the_pattern_is_the_same_on_every_machine():
     """It is computed from integers: the expected values were computed once."""
     waves = square(PAYLOAD)
     assert waves.std() == pytest.approx(1, abs=1e-5) and waves.mean() == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(waves[0, :4], FIRST, atol=1e-4)
 
 
-def test_it_is_too_faint_to_see_and_only_where_the_picture_was_generated(face):
+def test_it_is_faint_and_only_in_generated_parts(face):
     region = np.zeros(face.shape[:2], np.uint8)
     cv2.circle(region, (160, 160), 100, 255, -1)
     result = face.copy()
@@ -110,12 +110,12 @@ def test_it_survives_compression_scaling_and_cropping(face, attack):
     assert read_picture(np.ascontiguousarray(attack(marked(face)))).payload == PAYLOAD
 
 
-def test_unmarked_pictures_have_none(face):
+def test_unmarked_pictures_contain_no_watermark(face):
     assert read_picture(face) is None
     assert read_picture(np.full((64, 64, 3), 7, np.uint8)) is None
 
 
-def test_the_marked_frames_of_a_film_are_found(tmp_path, face):
+def test_the_marked_frames_of_a_video_are_found(tmp_path, face):
     frames = [np.ascontiguousarray(np.roll(face, row, axis=1)) for row in range(48)]
     with VideoWriter(tmp_path / "film.mp4", Fraction(25), 320, 320) as film:
         for row, frame in enumerate(frames):
@@ -128,7 +128,7 @@ def animator():
     return Animator.load("compact", threads=1)
 
 
-def test_every_result_carries_it_unless_turned_off(animator, tmp_path):
+def test_every_result_is_watermarked_unless_turned_off(animator, tmp_path):
     """Driven, edited and live results, as arrays or written to a file."""
     with animator.open(portrait()) as opened:
         edited, plain = opened.edit(smile=0.5), opened.edit(EditOptions(smile=0.5, mark=False))
@@ -168,7 +168,7 @@ def test_a_copy_without_credentials_is_matched_with_them_by_its_watermark(animat
     assert block["value"][2:6] == digest[:4]
 
 
-def test_a_service_reports_a_watermark_that_is_too_weak_to_be_read():
+def test_a_service_reports_an_unreadable_watermark():
     weak = Verdict(Path("out.png"), None, (Stretch(0, 0, None),))
     said = VerdictView.model_validate(weak.as_json())
     assert said.marked and said.watermark[0].work is None and "too weak" in weak.lines()[-1]

@@ -1,4 +1,4 @@
-"""Real-world videos: clocks, joints, empty frames, size changes halfway through, transparency, HDR."""
+"""Real-world videos: clocks, joins, empty frames, size changes, transparency, HDR."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def levels(reader: VideoReader) -> list[int]:
 
 
 def at(path: Path, ticks: Sequence[int], rate: int, **how: object) -> Path:
-    """A video whose frames are shown at these ticks."""
+    """A video with frames at these ticks."""
     return make_video(path, len(ticks), times=[Fraction(tick, rate) for tick in ticks], **how)  # type: ignore[arg-type]
 
 
@@ -51,7 +51,7 @@ def skipping(path: Path, ticks: Sequence[int], length: int) -> Path:
     [
         (range(0, 24, 2), 23, Fraction(25, 2), list(range(12))),  # a clock twice as fast as the pictures
         ([0, 1, 2, 3, 6, 7, 8, 9], 10, Fraction(25), [0, 1, 2, 3, 3, 3, 4, 5, 6, 7]),  # a pause
-        (range(8), 20, Fraction(25), [*range(8), *[7] * 12]),  # nothing new at the end
+        (range(8), 20, Fraction(25), [*range(8), *[7] * 12]),  # no new picture at the end
     ],
 )
 def test_empty_frames_of_an_avi_show_the_last_picture(
@@ -81,7 +81,7 @@ def test_avi_of_copied_packets(tmp_path: Path, options: dict[str, str], base: in
 
 
 @pytest.mark.parametrize("late", [0, 11, 9, 500])
-def test_joined_transport_streams_keep_every_picture(tmp_path: Path, late: int) -> None:
+def test_joined_transport_streams_keep_every_frame(tmp_path: Path, late: int) -> None:
     """Twelve and eight pictures at 25/s; the second part's times restart, overlap or jump; 12 would be continuous."""
     parts = [
         at(tmp_path / f"{number}.ts", ticks, 25)
@@ -95,7 +95,7 @@ def test_joined_transport_streams_keep_every_picture(tmp_path: Path, late: int) 
 
 
 def test_joint_in_a_variable_rate(tmp_path: Path) -> None:
-    """The part before the joint holds its fourth picture for three intervals; the part after it starts at once."""
+    """The first part shows its fourth picture for three intervals; the second part starts immediately."""
     one, two = at(tmp_path / "1.ts", [0, 1, 2, 3, 6, 7], 25), at(tmp_path / "2.ts", range(6), 25)
     path = tmp_path / "joined.ts"
     path.write_bytes(one.read_bytes() + two.read_bytes())
@@ -108,11 +108,11 @@ def test_joint_in_a_variable_rate(tmp_path: Path) -> None:
     ("ticks", "rate", "count"),
     [
         ([*range(15), *range(16, 60, 2)], 30, 59),  # a webcam in the dark
-        ([*range(0, 60, 6), *range(60, 75)], 60, 75),  # a game that becomes smooth
-        ([0, 25, 50, 51, 52, 53, 54, 55, 80, 105], 25, 106),  # stills, and a moment of film
+        ([*range(0, 60, 6), *range(60, 75)], 60, 75),  # a game whose frame rate rises
+        ([0, 25, 50, 51, 52, 53, 54, 55, 80, 105], 25, 106),  # stills, and a moment of video
     ],
 )
-def test_no_picture_of_a_variable_rate_is_lost(
+def test_no_frame_of_a_variable_rate_is_lost(
     tmp_path: Path, ticks: Sequence[int], rate: int, count: int
 ) -> None:
     reader = VideoReader(at(tmp_path / "a.mp4", ticks, rate, options={"crf": "8"}))
@@ -123,13 +123,13 @@ def test_no_picture_of_a_variable_rate_is_lost(
 
 
 @pytest.mark.parametrize("ticks", [range(24), [3 * k for k in range(24)], [*range(23), 9000]])
-def test_times_that_are_too_dense_are_ignored(tmp_path: Path, ticks: Sequence[int]) -> None:
+def test_timestamps_that_are_too_dense_are_ignored(tmp_path: Path, ticks: Sequence[int]) -> None:
     reader = VideoReader(at(tmp_path / "a.mp4", ticks, 90000, options={"crf": "4"}))
     assert 1 <= reader.info.fps <= 120
     assert levels(reader) == list(range(24))
 
 
-def test_hidden_pictures_of_vp8_do_not_count(tmp_path: Path) -> None:
+def test_hidden_frames_of_vp8_do_not_count(tmp_path: Path) -> None:
     path = make_video(
         tmp_path / "a.webm", 40, codec="libvpx",
         options={"auto-alt-ref": "1", "lag-in-frames": "16", "b": "1M", "arnr-maxframes": "5"},
@@ -171,7 +171,7 @@ def test_a_size_change_halfway_keeps_the_aspect_ratio(
 
 @pytest.mark.parametrize("codec", ["libvpx-vp9", "libvpx"])
 def test_transparent_webm_is_laid_on_white(tmp_path: Path, codec: str) -> None:
-    """Transparent, a fifth visible (51 of 255) and opaque, as in a picture."""
+    """Transparent, 20 % opaque (51 of 255) and opaque, as in a picture."""
     rgba = np.dstack([quadrants(), np.full((64, 96), 255, np.uint8)])
     rgba[:32, :48, 3], rgba[:32, 48:, 3] = 0, 51
     path = tmp_path / "a.webm"

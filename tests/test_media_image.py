@@ -187,7 +187,7 @@ def test_saving_never_overwrites_unless_asked(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_image(path), STORED)
 
 
-def test_saving_refuses_what_it_cannot_write(tmp_path: Path) -> None:
+def test_unsupported_pictures_are_not_saved(tmp_path: Path) -> None:
     for path, said in (
         (tmp_path / "a.gif", "choose one of .jpg"),
         (tmp_path / "a", "has no suffix"),

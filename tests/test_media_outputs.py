@@ -82,7 +82,7 @@ def test_unsupported_combinations_are_refused(
     [
         (Fraction(25), 6, 6, [0.0, 0.04, 0.08]),
         (Fraction(30000, 1001), 31, 31, [0.0, 0.03, 0.07]),
-        (Fraction(60), 12, 10, [0.0, 0.02, 0.04]),  # the fastest that players show is 50
+        (Fraction(60), 12, 10, [0.0, 0.02, 0.04]),  # players show at most 50
         (Fraction(25), 1, 1, [0.0]),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_gif_has_accurate_colours_and_times(
         pictures = [each.to_ndarray(format="rgb24") for each in frames]
     assert len(frames) == kept and found[:3] == pytest.approx(times)
     error = cv2.blur(pictures[0].astype(np.float32), (5, 5)) - cv2.blur(frame.astype(np.float32), (5, 5))
-    assert np.abs(error).mean() < 3  # dithering gives the colours in between
+    assert np.abs(error).mean() < 3  # dithering approximates the colours in between
     assert found[-1] == pytest.approx((kept - 1) / min(fps, 50), abs=0.01)
 
 

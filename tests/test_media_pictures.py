@@ -18,7 +18,7 @@ from liveportrait.errors import UserError
 from liveportrait.media import VideoReader, load_image, media_kind, save_image
 from liveportrait.media.container import picture_format
 
-STORED = quadrants() // 2 + 70  # muted colours, which 8 bits represent well even in much larger colour spaces
+STORED = quadrants() // 2 + 70  # muted colours, which 8 bits represent well even in much wider colour spaces
 CLOCKWISE = corners(STORED)
 D50 = (0.9642, 1.0, 0.8249)
 
@@ -140,7 +140,7 @@ def test_cmyk_profile(tmp_path: Path, kind: str) -> None:
     np.testing.assert_allclose(load_image(path), 127, atol=2)
 
 
-def test_profiles_that_change_nothing(tmp_path: Path) -> None:
+def test_profiles_without_effect(tmp_path: Path) -> None:
     """sRGB's own profile, a damaged one, and one for another colour model."""
     path = tmp_path / "a.png"
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -198,7 +198,7 @@ def test_avif_is_turned_upright_and_laid_on_white(tmp_path: Path, orientation: i
     np.testing.assert_allclose(corners(loaded), CLOCKWISE[seen] * 0.2 + 255 * 0.8, atol=5)
 
 
-def test_heic_of_a_phone(tmp_path: Path) -> None:
+def test_a_phones_heic_is_read(tmp_path: Path) -> None:
     heif = pytest.importorskip("pillow_heif")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -209,7 +209,7 @@ def test_heic_of_a_phone(tmp_path: Path) -> None:
     np.testing.assert_allclose(corners(loaded), CLOCKWISE[[3, 0, 1, 2]], atol=8)
 
 
-def test_heic_without_the_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_heic_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     path = tmp_path / "a.jpg"
     path.write_bytes(struct.pack(">I", 24) + b"ftypheix" + bytes(12) + b"x" * 64)

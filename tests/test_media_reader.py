@@ -1,4 +1,4 @@
-"""Reading videos: orientation, rate, colour, depth, and every way in which a file can be broken."""
+"""Reading videos: orientation, rate, colour, depth, and broken files."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_damage_inside_is_found_while_reading(tmp_path: Path) -> None:
     )
     data = bytearray(path.read_bytes())
     middle = len(data) * 6 // 10
-    data[middle:] = bytes(len(data) - middle)  # like an interrupted download that had reserved its space
+    data[middle:] = bytes(len(data) - middle)  # like an interrupted download with preallocated space
     path.write_bytes(data)
     reader = VideoReader(path)
     seen = 0

@@ -1,6 +1,6 @@
 """Real-world sound: layouts, changing formats, restarting times, several streams, and damage.
 
-Each input carries tones of known pitch at known times; what counts is where they are in the file written.
+Each input contains tones of known pitch at known times; their positions in the written file are checked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OUTPUTS = (".mp4", ".mkv", ".webm", ".mov")
 
 @dataclass(frozen=True)
 class Tone:
-    """A stretch of sound: each channel has its own pitch (Hz), 0 for silence."""
+    """A piece of sound: each channel has its own pitch (Hz), 0 for silence."""
 
     pitches: Sequence[int]
     layout: str = "stereo"
@@ -131,7 +131,7 @@ def labelled(path: Path, codec: str, tones: Tone, tag: int, labels: Sequence[int
     description = b"".join(struct.pack(">II12x", label, 0) for label in labels)
     atom = struct.pack(">I4sIIII", 24 + len(description), b"chan", 0, tag, 0, len(labels)) + description
     growth = len(atom) - struct.unpack_from(">I", movie, place)[0]
-    # The index lies behind the data: the boxes around this one grow, and no offset changes.
+    # The index follows the data: the boxes around this one grow, and no offset changes.
     for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"sowt", b"lpcm", b"in24"):
         if (box := movie.rfind(name, 0, place)) > movie.rindex(b"mdat"):
             struct.pack_into(">I", movie, box - 4, struct.unpack_from(">I", movie, box - 4)[0] + growth)
@@ -190,7 +190,7 @@ CHANGES = {
 @pytest.mark.parametrize("overlapping", [True, False])
 def test_channels_and_rates_may_change(tmp_path: Path, name: str, codec: str, overlapping: bool) -> None:
     first, second, left, right = CHANGES[name]
-    # Zero is where encoded sound begins, a little before the pictures: of a second recording that begins as late
+    # Zero is where encoded sound begins, a little before the pictures: in a second recording that begins as late
     # as the first one lasts, times fall back.
     late = 0.0 if overlapping else 1.0
     begins = LENGTH if overlapping else LENGTH + 0.2
@@ -213,7 +213,7 @@ def test_channels_and_rates_may_change(tmp_path: Path, name: str, codec: str, ov
 
 @pytest.mark.parametrize("suffix", OUTPUTS)
 @pytest.mark.parametrize("second_late", [0.0, 0.4, 3600.0])
-def test_recordings_one_after_another(tmp_path: Path, suffix: str, second_late: float) -> None:
+def test_joined_recordings_stay_in_sync(tmp_path: Path, suffix: str, second_late: float) -> None:
     parts = [
         record(tmp_path / "1.ts", [Tone((400, 400))]),
         record(tmp_path / "2.ts", [Tone((800, 800))], late=second_late),
@@ -260,14 +260,14 @@ def test_sound_that_ends_early_and_sound_that_begins_late(tmp_path: Path) -> Non
         ("in.mkv", (True, True), 400),
     ],
 )
-def test_the_default_sound_is_taken(
+def test_the_default_sound_stream_is_used(
     tmp_path: Path, name: str, defaults: Sequence[bool], expected: int
 ) -> None:
     source = record(tmp_path / name, [Tone((400, 400)), Tone((800, 800))], defaults=defaults)
     assert pitches(carried(source), 0.1, 0.7) == [{expected}] * 2
 
 
-def test_the_default_pictures_are_taken(tmp_path: Path) -> None:
+def test_the_default_video_stream_is_used(tmp_path: Path) -> None:
     path = tmp_path / "in.mkv"
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("libx264", rate=25) for _ in range(2)]
@@ -292,7 +292,7 @@ def unknown_sound(path: Path) -> Path:
     return path
 
 
-def test_the_sound_is_tried_before_any_work(tmp_path: Path) -> None:
+def test_the_sound_is_checked_before_any_work(tmp_path: Path) -> None:
     loud, broken = record(tmp_path / "loud.mkv", [Tone((400, 400))]), unknown_sound(tmp_path / "broken.mkv")
     out = tmp_path / "out.mp4"
     with pytest.raises(UserError, match=r"broken\.mkv.*--audio none"):
@@ -322,7 +322,7 @@ def test_sound_that_cannot_be_decoded_is_reported_beforehand(tmp_path: Path) -> 
     assert not out.exists()
 
 
-def test_damaged_packets_are_silent_and_the_rest_is_heard(tmp_path: Path) -> None:
+def test_damaged_packets_become_silence_and_the_rest_is_kept(tmp_path: Path) -> None:
     source = record(tmp_path / "in.mkv", [Tone((400, 400))], "flac")
     with av.open(str(source)) as container:
         places = [bytes(packet) for packet in container.demux(audio=0) if packet.size]

@@ -64,17 +64,17 @@ def test_frames_are_held_until_the_next() -> None:
     assert list(hold_until_next([(0, "a"), (1, "b")], 4)) == list("abbb")
 
 
-def test_frames_at_one_tick_move_to_later_ticks() -> None:
+def test_frames_with_equal_times_move_to_later_ones() -> None:
     ticks = [-1]
     for seconds in (-0.001, 0.01, 0.02, 0.05, 1.0, 1001 / 30):
         ticks.append(next_tick(ticks[-1], seconds, NTSC))
     assert ticks == [-1, 0, 1, 2, 3, 30, 1000]
-    for seconds in (33.4, 33.4, 33.4):  # three more at once: the last would be 0.067 s late
+    for seconds in (33.4, 33.4, 33.4):  # three more at the same time: the last would be 0.067 s late
         ticks.append(next_tick(ticks[-1], seconds, NTSC))
     assert ticks[-3:] == [1001, 1002, 1002]
 
 
-def test_rate_is_the_fastest_that_is_sustained() -> None:
+def test_the_rate_is_the_fastest_sustained_one() -> None:
     def rate(*intervals_ms: int) -> Fraction | None:
         return sustained_rate(np.cumsum([0, *intervals_ms]) / 1000, [])
 
@@ -85,7 +85,7 @@ def test_rate_is_the_fastest_that_is_sustained() -> None:
     assert rate(*[40] * 300, 1, 1, 1, *[40] * 300) == 25  # a burst does not set the rate
 
 
-def test_times_that_are_too_dense_are_ignored() -> None:
+def test_timestamps_that_are_too_dense_are_ignored() -> None:
     for times in (np.arange(24) / 90000, np.arange(24) / 1e6, np.append(np.arange(23) / 1e4, 0.5)):
         assert constant_rate(times, [Fraction(90000)]) is None
         assert sustained_rate(times, [Fraction(90000)]) is None
@@ -94,7 +94,7 @@ def test_times_that_are_too_dense_are_ignored() -> None:
     assert constant_rate(np.arange(24) / 240, []) == 240
 
 
-def test_times_that_restart_are_chained() -> None:
+def test_restarting_timestamps_are_chained() -> None:
     """Two recordings of four frames at 25/s, whose frames are shown in a different order than they are decoded."""
     shown, decoded = np.array([0.04, 0.16, 0.08, 0.12]), np.array([0.0, 0.04, 0.08, 0.12])
     for second in (0.0, 0.08, 50.0):  # from zero, with an overlap, much later

@@ -43,7 +43,7 @@ def spans(path: Path) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".MP4"])
-def test_what_is_written_is_read_back(tmp_path: Path, suffix: str) -> None:
+def test_written_frames_are_read_back(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"out{suffix}", 12)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     reader = VideoReader(path)
@@ -186,9 +186,7 @@ def test_sound_only_and_no_sound(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit, UserError])
 @pytest.mark.parametrize("frames", [0, 5])
-def test_nothing_is_left_behind_after_an_error(
-    tmp_path: Path, error: type[BaseException], frames: int
-) -> None:
+def test_no_file_is_left_after_an_error(tmp_path: Path, error: type[BaseException], frames: int) -> None:
     given = make_video(tmp_path / "in.mp4", 20, audio="aac")
     with pytest.raises(error), VideoWriter(tmp_path / "a.mp4", FPS, 96, 64, audio_from=given) as writer:
         for _ in range(frames):
@@ -297,6 +295,6 @@ def test_a_video_larger_than_its_frames_is_noted(tmp_path: Path) -> None:
     rendering = SimpleNamespace(
         compositor=SimpleNamespace(shape=(33, 50)), paste=SimpleNamespace(alpha=False)
     )
-    for name, told in (("a.mp4", True), ("a.webm", False), ("frames", False), ("a.png", False)):
+    for name, noted in (("a.mp4", True), ("a.webm", False), ("frames", False), ("a.png", False)):
         notes = size_notes(rendering, tmp_path / name, OutputOptions())  # type: ignore[arg-type]
-        assert ["is 50x34 px" in note for note in notes] == [True] * told
+        assert ["is 50x34 px" in note for note in notes] == [True] * noted

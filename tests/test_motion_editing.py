@@ -39,7 +39,7 @@ LEFT_LIDS, RIGHT_LIDS, INNER_LIPS, MOUTH_CORNERS = (0, 1), (2, 3), (12, 13), (10
 
 
 def faces(pitch=(3.0, -8.0), yaw=(5.0, 20.0), roll=(-4.0, 10.0)) -> Motion:
-    """Mean faces with a little expression, head poses in degrees."""
+    """Mean faces with a slight expression; head poses in degrees."""
     count = len(pitch)
     canonical = torch.from_numpy(canonical_points()[0])[None].expand(count, -1, -1)
     generator = torch.Generator().manual_seed(1)
@@ -57,7 +57,7 @@ def values(**sliders: float) -> dict[str, torch.Tensor]:
 
 
 def offsets(name: str, value: float) -> np.ndarray:
-    """What a slider adds to δ of a published motion."""
+    """The change of δ that a slider causes in a published motion."""
     motion = faces()
     return (edit(motion, values(**{name: value}), PUBLISHED).expression - motion.expression)[0].numpy()
 
@@ -94,7 +94,7 @@ def test_sliders_at_rest_change_nothing(groups):
 
 
 @LAYOUTS
-def test_degrees_are_added_to_the_head_pose(groups):
+def test_rotations_are_added_to_the_head_pose(groups):
     motion = faces()
     edited = edit(motion, values(pitch=10.0, yaw=-20.0, roll=5.0), groups)
     for angle, before, added in zip(
@@ -112,13 +112,13 @@ def test_the_expression_turns_with_a_face_mesh_head():
 
 
 def test_a_slider_acts_in_the_frame_of_the_head():
-    """A head that lies on its side smiles along its own axes."""
+    """A head on its side smiles along its own axes."""
     upright, lying = faces((0.0, 0.0), (0.0, 0.0), (0.0, 90.0)), values(smile=1.0)
     moved = edit(upright, lying, FACE_MESH).expression - upright.expression
     torch.testing.assert_close(moved[1], moved[0] @ rotation_matrix(*torch.tensor([[0.0], [0.0], [90.0]]))[0])
     right_corner = moved[0, MOUTH_CORNERS[1]]
     assert right_corner[0] > 0.05 and right_corner[1] < -0.05  # outward and up
-    assert moved[0, :6].abs().max() == 0  # the eyes stay
+    assert moved[0, :6].abs().max() == 0  # the eyes do not move
 
 
 @pytest.mark.parametrize("opening", [-0.02, 0.05, 0.3])
@@ -171,7 +171,7 @@ def gap(pose: Pose, edges: tuple[int, int]) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def compact() -> Engine:
-    """Without the module for eyes: openings in closed form."""
+    """Without the eye module: openings are computed in closed form."""
     networks = bundled_networks()
     networks.eye_retargeting = None
     return Engine(networks)
@@ -185,7 +185,7 @@ def published() -> Engine:
 SOURCE_OPENINGS = torch.tensor([[0.30, 0.35, 0.10]])
 
 
-def test_lips_open_as_requested_and_the_rest_follows_the_driver(compact):
+def test_lips_open_as_requested_while_the_rest_follows_the_driver(compact):
     source = pose_of(faces().rows([0]))
     driven = pose_of(edit(faces(), values(smile=0.5), FACE_MESH))
     opened = retarget(compact, driven, source, Ratios(SOURCE_OPENINGS), (None, None, 0.4))
@@ -204,14 +204,13 @@ def test_each_eye_opens_by_itself(compact):
 
 
 def test_an_eye_at_the_requested_opening_does_not_move(compact):
-    """The width of an eye, which no keypoint tells, comes from the opening measured on the source."""
+    """The width of an eye, which no keypoint gives, comes from the opening measured in the source."""
     source = pose_of(faces().rows([0]))
     openings = Ratios(SOURCE_OPENINGS)
     kept = retarget(compact, source, source, openings, (0.30, 0.35, None))
     before, after = gap(source, LEFT_LIDS), gap(kept, LEFT_LIDS)
-    torch.testing.assert_close(
-        after, before, atol=0.0, rtol=0.15
-    )  # the guess of the usual width has some weight
+    # The assumed usual width has some weight
+    torch.testing.assert_close(after, before, atol=0.0, rtol=0.15)
 
 
 def test_landmark_eyes_use_their_module_if_there_is_one(compact):
@@ -260,7 +259,8 @@ def test_networks_start_from_the_driven_keypoints_and_their_opening(published):
     source, driven = (pose_of(m) for m in (faces().rows([0]), faces()))
     driver, first = torch.tensor([[0.3, 0.3, 0.2], [0.2, 0.2, 0.6]]), torch.tensor([[0.3, 0.3, 0.1]])
     result = retarget(published, driven, source, Ratios(SOURCE_OPENINGS, driver, first), (0.2, 0.2, None))
-    ratios = torch.tensor([[0.30, 0.35, 0.2], [0.20, 0.25, 0.2]])  # the source's, changed as the driver's
+    # The source's, changed by the driver's change
+    ratios = torch.tensor([[0.30, 0.35, 0.2], [0.20, 0.25, 0.2]])
     expected = driven.keypoints + published.retarget_eyes(driven.keypoints, ratios)
     torch.testing.assert_close(result.keypoints, expected)
 
@@ -276,7 +276,7 @@ def test_networks_move_only_one_side_for_one_eye(published):
     assert one[:, 9].abs().max() == 0 and other[:, 8].abs().max() == 0  # far right and far left
 
 
-def test_weights_without_the_module_say_so():
+def test_a_missing_retargeting_module_is_reported():
     networks = small_networks()
     bare = Engine(replace(networks, lip_retargeting=None, variant=SMALL_BASE))
     source = pose_of(faces())
@@ -321,7 +321,7 @@ def test_keyframes_survive_writing_and_reading(tmp_path):
         ([], 'no list "keyframes"'),
     ],
 )
-def test_a_wrong_keyframe_file_is_one_sentence(tmp_path, rows, message):
+def test_an_invalid_keyframe_file_is_reported_in_one_sentence(tmp_path, rows, message):
     path = tmp_path / "keys.json"
     names = ("time", "slider", "value", "interpolation", "extra")
     path.write_text(json.dumps({"keyframes": [dict(zip(names, row, strict=False)) for row in rows]}))
@@ -343,7 +343,7 @@ def test_invalid_json_is_refused(tmp_path):
 
 
 def with_lips(opening: float) -> Pose:
-    """The faces, lips opened so far, upright: openings are then exact."""
+    """Upright faces with lips opened this far: openings are then exact."""
     pose = pose_of(faces((0.0, 0.0), (0.0, 0.0), (0.0, 0.0)))
     return open_lips(pose, opening - lip_ratios(pose))
 
@@ -361,7 +361,7 @@ def test_only_closed_lips_get_their_lag_compensated():
             expected = wanted + share * LAG * np.exp(-wanted / PARTED)
             assert lip_ratios(made) == pytest.approx([expected] * 2, abs=2e-3)
     torch.testing.assert_close(widen_lip_gap(closed, closed, FACE_MESH).keypoints, closed.keypoints)
-    assert widen_lip_gap(open_, closed, PUBLISHED) is open_  # whose keypoints say nothing of lips
+    assert widen_lip_gap(open_, closed, PUBLISHED) is open_  # whose keypoints do not describe lips
 
 
 @pytest.mark.parametrize("own", [0.0, 0.02, 0.1, 0.2, 0.35, 0.45])
@@ -372,14 +372,14 @@ def test_wide_openings_are_raised_and_existing_ones_kept(own):
     eyes = asked_of_eyes(openings[:, None].expand(-1, 2), there.expand(1, 2))
     assert (lips.diff() > 0).all() and (eyes.diff(dim=0) > 0).all()
     assert asked_of_lips(there, there, there) == pytest.approx(own)
-    by_the_jaw = asked_of_lips(openings, there, openings)  # nothing is left to the lips alone
+    by_the_jaw = asked_of_lips(openings, there, openings)  # the jaw does all of it
     assert by_the_jaw[openings > 0.1] == pytest.approx(openings[openings > 0.1], abs=0.04)
     assert asked_of_eyes(there.expand(1, 2), there.expand(1, 2))[0].tolist() == pytest.approx([own] * 2)
     assert asked_of_eyes(torch.full((1, 2), torch.nan), there.expand(1, 2)).isnan().all()
 
 
 def test_a_closed_mouth_shows_a_small_opening(compact):
-    """In the picture, by the tracker, of an opening of 0.1."""
+    """An opening of 0.1, measured in the picture by the tracker."""
     analyzer = default_analyzer()
     photo = cv2.resize(astronaut()[:300, 80:380], (256, 256), interpolation=cv2.INTER_AREA)
     face = analyzer.detect(photo)[0]
@@ -419,7 +419,7 @@ def test_silent_affects_only_the_mouth(groups):
 
 
 def test_normalised_eyes_start_at_their_usual_opening(compact):
-    """A source that blinks, moved by somebody who blinks later: the result blinks with the driver alone."""
+    """The source blinks, the driver blinks later: the result blinks only with the driver."""
     usual = usual_eyes(torch.tensor([[0.3, 0.36, 0.0], [0.3, 0.35, 0.0], [0.02, 0.03, 0.0]]))
     torch.testing.assert_close(usual, torch.tensor([[0.3, 0.35]]))
     assert usual_eyes(torch.full((3, 3), 0.1)).tolist() == [[pytest.approx(0.39)] * 2]

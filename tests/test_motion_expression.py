@@ -1,4 +1,4 @@
-"""Transfer of expressions between people: what is added to a driver's change, and when."""
+"""Transfer of expressions between people: the addition to a driver's change."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_gain_fades_for_large_changes(own):
     assert small == pytest.approx(GAIN[k.LEFT_OUTER_BROW] - 1, abs=0.01) and abs(large) < 1e-4
 
 
-def test_pursed_lips_are_not_driven_farther(own):
+def test_pursed_lips_are_not_amplified(own):
     wide, narrow = (
         own.addition(change(RIGHT_MOUTH_CORNER=(-x, 0.02), LEFT_MOUTH_CORNER=(x, 0.02))).expression[0]
         for x in (0.05, -0.05)
@@ -121,13 +121,13 @@ def test_surroundings_stay_within_the_scene():
         torch.testing.assert_close(around.weights.sum(1), torch.ones(len(batch)))
         other = batch.scenes[:, None] != around.frames.scenes
         assert not around.weights[other].any()
-    middle = batches[3].take([1]).around  # frame 13: a Gaussian of 1.5 frames about itself
+    middle = batches[3].take([1]).around  # frame 13: a Gaussian with a deviation of 1.5 frames around it
     mean = middle.weights @ middle.frames.motion.translation
     torch.testing.assert_close(mean, whole.motion.translation[13:14], atol=1e-3, rtol=0)
 
 
 def test_expressions_are_adapted_only_between_different_people(session, tmp_path):
-    """The driver is the portrait itself: millimetres mean the same there."""
+    """If the driver is the portrait's own person, millimetres need no adaptation."""
     face = open_photo(session, portrait(), SourceOptions()).faces[0]
     video = write_video(tmp_path / "driver.mp4", driving_frames(5))
     driver = open_video_driver(session, VideoReader(video), True, "match", [face.scores])

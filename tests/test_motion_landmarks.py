@@ -15,7 +15,7 @@ from liveportrait.networks.interface import Motion
 
 
 def face(yaw: float, roll: float) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks (478,3) of the mean face at 10 px a centimetre in the middle of 400 px, and its rotation."""
+    """Landmarks (478,3) of the mean face, 10 px per centimetre, centred in 400 px, and its rotation."""
     degrees = (torch.tensor([value]) for value in (0.0, yaw, roll))
     rotation = rotation_matrix(*degrees)[0].numpy()
     mesh = canonical_face().vertices
@@ -46,7 +46,7 @@ def test_keypoints_move_to_where_they_were_measured() -> None:
         assert torch.equal(getattr(after, name), getattr(before, name))
 
 
-def test_a_turned_window_turns_points_and_head_alike() -> None:
+def test_a_rotated_window_rotates_points_and_head_alike() -> None:
     landmarks, _ = face(25, 10)
     angle, zoom = np.radians(10), 1.5
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -73,7 +73,8 @@ def test_motion_follows_the_tracked_heads() -> None:
     assert torch.equal(motion.canonical, start.canonical.expand(2, -1, -1))
     wanted = np.stack([first, later])[:, list(keypoints.MESH), :2] / 200 - 1
     np.testing.assert_allclose(transform_keypoints(motion)[..., :2], wanted, atol=1e-5)
-    depth = (start.expression @ motion.rotation)[..., 2]  # turns with the head, which looked ahead at first
+    # Depth rotates with the head, which faced the camera at first.
+    depth = (start.expression @ motion.rotation)[..., 2]
     torch.testing.assert_close(motion.expression[..., 2], depth, atol=1e-5, rtol=0)
 
 

@@ -105,7 +105,7 @@ def test_pickles_of_protocol_5_hold_the_same_arrays(numpy_name):
     still.flags.writeable = False
     kinds = [values, np.asfortranarray(values), still, np.arange(8.0).reshape(4, 2)[::2], np.zeros((0, 3))]
     data = pickle.dumps({"arrays": kinds, "numbers": [np.float32(1.5), np.int64(3)]}, protocol=5)
-    # A short text is its length in one byte, then its letters, inside of a frame whose length may be anything.
+    # A short string is its length in one byte, then its characters, in a frame whose length is not checked.
     for name in ("numeric", "multiarray"):
         long = f"numpy._core.{name}".encode()
         short = f"{numpy_name}.{name}".encode()
@@ -119,7 +119,7 @@ def test_pickles_of_protocol_5_hold_the_same_arrays(numpy_name):
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the published templates are not here")
 @pytest.mark.parametrize("name", ["d1", "talking", "wink"])
-def test_real_templates_agree_with_their_mirrors(name):
+def test_real_pickled_templates_equal_their_safetensors_versions(name):
     template = read_template(REAL / f"{name}.pkl")
     mirror = np.load(REAL / f"{name}.npz")
     rotation = mirror["motion.R_d" if "motion.R_d" in mirror else "motion.R"]
@@ -249,7 +249,7 @@ def test_a_template_of_other_weights_is_refused_with_the_reason(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_template_is_neither_overwritten_nor_written_under_a_strange_suffix(tmp_path):
+def test_a_template_is_not_overwritten_or_written_with_another_suffix(tmp_path):
     path = tmp_path / "t.safetensors"
     write_template(path, make_template(3))
     with pytest.raises(UserError, match="exists already"):

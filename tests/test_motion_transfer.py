@@ -1,4 +1,4 @@
-"""Motion transfer, driving options and smoothing, against formulas written out number by number."""
+"""Motion transfer, driving options and smoothing, compared with formulas written out element by element."""
 
 from __future__ import annotations
 
@@ -174,9 +174,8 @@ def test_the_published_neutral_expression_closes_the_lips():
 
 def test_hull_volume_of_known_bodies():
     corners = torch.tensor([[x, y, z] for x in (0.0, 1) for y in (0.0, 2) for z in (0.0, 3)])
-    inside = torch.tensor(
-        [[0.5, 1.0, 1.5], [0.0, 1.0, 1.0], [0.5, 0.0, 0.0]]
-    )  # within, on a face, on an edge
+    # Points inside, on a face, on an edge
+    inside = torch.tensor([[0.5, 1.0, 1.5], [0.0, 1.0, 1.0], [0.5, 0.0, 0.0]])
     assert hull_volume(torch.cat([corners, inside])) == pytest.approx(6.0, rel=1e-6)
     tetrahedron = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     assert hull_volume(tetrahedron) == pytest.approx(1 / 6, rel=1e-6)
@@ -216,7 +215,7 @@ def test_amplify_moves_along_the_line_from_source_to_driver():
 
 
 def test_smoothing_equals_the_posterior_mean_of_its_random_walk():
-    """A Kalman smoother's answer is the least-squares path: solve that directly and compare."""
+    """A Kalman smoother's result is the least-squares path: solve for it directly and compare."""
     observed = torch.randn(12, 2, generator=torch.Generator().manual_seed(0))
     variance, process = 3e-3, 1e-5
     count = len(observed)
@@ -230,7 +229,7 @@ def test_smoothing_equals_the_posterior_mean_of_its_random_walk():
     target = observed.double().numpy() / variance
     target[0] += observed[0].double().numpy()
     expected = np.linalg.solve(information, target)
-    smoother = StreamSmoother(variance, lag=count)  # nothing comes out before the end
+    smoother = StreamSmoother(variance, lag=count)  # there is no output before the end
     assert len(smoother.push(observed.double())) == 0
     np.testing.assert_allclose(smoother.flush().numpy(), expected, atol=1e-5)
 
@@ -250,14 +249,14 @@ def test_nearest_rotation_of_a_mirrored_matrix_is_proper():
 
 def test_a_steady_driver_keeps_its_keypoints_and_one_identity() -> None:
     driving, first = random_motion(3, seed=1), random_motion(1, seed=2)
-    told = fix_canonical(driving, first, FACE_MESH)
-    assert torch.equal(told.canonical, first.canonical.expand(3, -1, -1))
-    assert torch.allclose(transform_keypoints(told), transform_keypoints(driving), atol=1e-5)
+    fixed = fix_canonical(driving, first, FACE_MESH)
+    assert torch.equal(fixed.canonical, first.canonical.expand(3, -1, -1))
+    assert torch.allclose(transform_keypoints(fixed), transform_keypoints(driving), atol=1e-5)
     assert fix_canonical(driving, first, PUBLISHED) is driving
 
 
-def test_a_steady_driver_without_known_identity_stays_as_it_is() -> None:
+def test_a_driver_without_known_identity_is_not_changed() -> None:
     driving = random_motion(2, seed=1)
     unknown = driving._replace(canonical=torch.full_like(driving.canonical, float("nan")))
-    told = fix_canonical(unknown, unknown.rows([0]), FACE_MESH)
-    assert torch.equal(told.expression, driving.expression)
+    fixed = fix_canonical(unknown, unknown.rows([0]), FACE_MESH)
+    assert torch.equal(fixed.expression, driving.expression)

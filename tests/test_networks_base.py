@@ -118,10 +118,10 @@ def test_batches_equal_single_pictures() -> None:
         torch.testing.assert_close(both, torch.cat(separate), atol=2e-5, rtol=1e-4)
 
 
-def test_volume_takes_its_depth_from_the_channels() -> None:
+def test_the_volumes_depth_comes_from_the_channels() -> None:
     networks = small_networks()
     extractor = networks.appearance
-    extractor.resblocks_3d = nn.Sequential()  # show what enters the 3-D part
+    extractor.resblocks_3d = nn.Sequential()  # record the input of the 3-D part
     flat = []
     extractor.second.register_forward_hook(lambda module, inputs, output: flat.append(output))
     with torch.inference_mode():
@@ -203,12 +203,12 @@ def test_sampling_is_trilinear_with_half_cells_outside_the_border() -> None:
     volume = torch.arange(4.0).reshape(1, 1, 1, 1, 4)
     at = torch.tensor([[-1.0, 0, 0], [-0.75, 0, 0], [0.0, 0, 0], [1.0, 0, 0], [2.0, 0, 0]])
     values = sample_volume(volume, at.reshape(1, 1, 1, 5, 3)).flatten()
-    # The cells' centres are at ±0.25 and ±0.75; half of what lies at ±1 is the zero outside.
+    # The cells' centres are at ±0.25 and ±0.75; a sample at ±1 is half zero, from outside.
     torch.testing.assert_close(values, torch.tensor([0.0, 0.0, 1.5, 1.5, 0.0]))
 
 
 @pytest.mark.parametrize("chosen", [0, 5])
-def test_flow_fetches_from_the_source_keypoint(chosen: int) -> None:
+def test_flow_points_to_the_source_keypoint(chosen: int) -> None:
     network = DenseMotionNetwork(SMALL_BASE.sizes.warping).eval()
     source, driving = (0.3 * torch.randn(2, 2, 21, 3)).unbind(0)
     with torch.no_grad():
@@ -221,7 +221,7 @@ def test_flow_fetches_from_the_source_keypoint(chosen: int) -> None:
     assert occlusion.shape == (2, 1, 16, 16) and occlusion.min() >= 0 and occlusion.max() <= 1
 
 
-def test_hourglass_sees_each_motion_as_heatmap_then_features() -> None:
+def test_the_hourglass_receives_heatmap_then_features_per_motion() -> None:
     network = DenseMotionNetwork(SMALL_BASE.sizes.warping).eval()
     seen = []
     network.hourglass.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -238,7 +238,7 @@ def test_hourglass_sees_each_motion_as_heatmap_then_features() -> None:
     torch.testing.assert_close(parts[:, 9, 1:], moved)
 
 
-def test_hourglass_joins_what_it_decodes_before_what_it_saw() -> None:
+def test_the_hourglass_concatenates_decoder_before_skip() -> None:
     hourglass = Hourglass(inputs=3, width=4, max_width=16, blocks=2).eval()
     joined = []
     hourglass.decoder.conv.register_forward_pre_hook(lambda module, inputs: joined.append(inputs[0]))
@@ -291,7 +291,7 @@ def test_spade_normalises_each_picture_and_modulates_it() -> None:
     torch.testing.assert_close(spade(x, condition), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_the_folded_generator_equals_the_spectrally_normed_one() -> None:
+def test_the_folded_generator_equals_the_one_with_spectral_norm() -> None:
     torch.manual_seed(0)
     sizes = SMALL_BASE.sizes.generator
     trained = SpadeGenerator(sizes)
@@ -316,7 +316,7 @@ def test_folding_divides_by_the_stored_singular_value() -> None:
     matrix = torch.diag(torch.tensor([4.0, 2.0])).reshape(2, 2, 1, 1)
     first, second = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     stored = {"a.weight_orig": matrix, "a.weight_u": second, "a.weight_v": second, "a.bias": first}
-    folded = fold_spectral_norm(stored)  # not 4, the largest: what was stored counts
+    folded = fold_spectral_norm(stored)  # not 4, the largest: the stored value is used
     assert folded.keys() == {"a.weight", "a.bias"}
     torch.testing.assert_close(folded["a.weight"], matrix / 2)
 
@@ -336,7 +336,7 @@ def test_untrained_retargeting_changes_nothing_but_can_learn() -> None:
         assert offsets.shape == (4, 21, 3) and not offsets.any()
 
     optimiser = torch.optim.SGD(stitching.parameters(), lr=0.1)
-    for _ in range(2):  # the first step moves the last layer, the second those before it
+    for _ in range(2):  # the first step changes the last layer, the second the layers before it
         optimiser.zero_grad()
         (stitching(source, driving) - source).square().mean().backward()
         optimiser.step()

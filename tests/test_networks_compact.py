@@ -61,9 +61,9 @@ def test_parameters_and_work_per_frame_are_within_budget() -> None:
     assert work["motion"] + work["warping"] + work["generator"] <= 4.5e9
 
 
-def test_no_motion_leaves_every_pixel_where_it_is() -> None:
+def test_without_motion_no_pixel_moves() -> None:
     networks = build(COMPACT)
-    # Smooth: F keeps the picture enlarged, and looking it up softens the finest noise.
+    # Smooth, because F's upsampling and the bilinear lookup soften fine noise.
     image = torch.nn.functional.interpolate(torch.rand(2, 3, 16, 16), size=(128, 128), mode="bilinear")
     pose = pose_of(some_motion(2))
     with torch.no_grad():
@@ -84,7 +84,8 @@ def test_untrained_flow_carries_the_head_with_its_rigid_motion() -> None:
     nose = pose_of(driving).keypoints[0, 16, :2].clamp(-0.9, 0.9)
     column, row = ((nose + 1) * 64).int().tolist()
     moved = flow[row, column] - pixel_grid(128, 128, flow.device)[row, column]
-    assert (moved + shift[0, :2]).abs().max() < 0.03  # each pixel of the head comes from where it was
+    # Each pixel of the head comes from its previous position.
+    assert (moved + shift[0, :2]).abs().max() < 0.03
 
 
 def test_motion_reproduces_the_keypoints_that_were_found() -> None:
@@ -115,7 +116,7 @@ def test_patches_follow_the_head_when_the_picture_turns() -> None:
     assert (straight @ quarter - turned).abs().max() < 2e-3
 
 
-def test_maps_keep_their_numbers_in_every_memory_format() -> None:
+def test_results_do_not_depend_on_the_memory_format() -> None:
     for maps in (torch.randn(2, 12, 6, 5), torch.randn(2, 6, 5, 12).permute(0, 3, 1, 2)):
         rows = rows_of(maps)
         assert rows.is_contiguous() and torch.equal(rows, maps.flatten(2).transpose(1, 2))
@@ -126,7 +127,7 @@ def test_maps_keep_their_numbers_in_every_memory_format() -> None:
         assert torch.equal(shuffled(maps), nn.functional.pixel_shuffle(maps, 2))
 
 
-def test_a_grid_is_turned_as_its_points_are() -> None:
+def test_a_grid_is_rotated_like_its_points() -> None:
     grid = pixel_grid(4, 6, torch.device("cpu"))
     x, y = pixel_centres(6, grid.device), pixel_centres(4, grid.device)
     axes, offset = torch.randn(2, 2, 2), torch.randn(2, 2)
@@ -136,9 +137,9 @@ def test_a_grid_is_turned_as_its_points_are() -> None:
     torch.testing.assert_close(plane(x, y, axes[:, 0], offset), along)
 
 
-def test_both_forms_of_volume_lookup_agree() -> None:
+def test_both_implementations_of_volume_sampling_agree() -> None:
     volume, where = torch.randn(2, 3, 4, 8, 8), 2.4 * torch.rand(2, 4, 8, 8, 3) - 1.2
     with sampling_form("native"):
         native = sample_volume(volume, where, "border")
-    with torch.no_grad():  # the form that suits a CPU
+    with torch.no_grad():  # the implementation for CPUs
         torch.testing.assert_close(sample_volume(volume, where, "border"), native)

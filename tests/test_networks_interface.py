@@ -14,7 +14,7 @@ from liveportrait.networks.interface import Motion, Pose
 
 
 def motion(count: int) -> Motion:
-    """A motion whose numbers tell the row that they belong to."""
+    """A motion whose numbers encode their row."""
     row = torch.arange(count, dtype=torch.float32)
     return Motion(
         rotation=rotation_matrix(row, row, row),
@@ -69,14 +69,14 @@ def test_to_takes_device_and_type_of_a_tensor() -> None:
     assert motion(2).to("meta").expression.device.type == "meta"
 
 
-def test_every_part_is_mapped() -> None:
+def test_map_applies_to_every_part() -> None:
     doubled = motion(3).map(lambda part: part * 2)
     assert torch.equal(doubled.scale, motion(3).scale * 2) and torch.equal(
         doubled.rotation, motion(3).rotation * 2
     )
 
 
-def test_copies_and_changes_stay_what_they_are() -> None:
+def test_copies_keep_their_type() -> None:
     """Workers pickle them, and `_replace` is used throughout."""
     for record in (motion(2), pose_of(motion(2))):
         for other in (pickle.loads(pickle.dumps(record)), copy.deepcopy(record), record._replace()):
@@ -84,7 +84,7 @@ def test_copies_and_changes_stay_what_they_are() -> None:
             assert all(torch.equal(part, own) for part, own in zip(other, record, strict=True))
 
 
-def test_the_compiler_sees_through_them() -> None:
+def test_they_can_be_compiled() -> None:
     def posed(motion: Motion) -> Pose:
         return pose_of(motion.rows(slice(0, 2))._replace(scale=motion.rows([1, 0]).scale))
 

@@ -28,7 +28,7 @@ GROUPS = {
 
 
 def numbers(node: ast.AST) -> list[int]:
-    """The members of a tuple, list or set of whole numbers."""
+    """The members of a tuple, list or set of integers."""
     elements = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else []
     values = [element.value for element in elements if isinstance(element, ast.Constant)]
     return [value for value in values if type(value) is int] if len(values) == len(elements) else []
@@ -37,7 +37,7 @@ def numbers(node: ast.AST) -> list[int]:
 def spells_keypoints(node: ast.AST) -> bool:
     """Whether a literal lists keypoints: three or more different ones, or a pair that is a group.
 
-    Numbers up to 4 alone are axes and sizes more often than keypoints; those tell nothing.
+    Lists of numbers up to 4 are ignored: they are more often axes and sizes than keypoints.
     """
     values = numbers(node)
     listed = len(values) >= 2 and len(set(values)) == len(values) and max(values) > 4 and min(values) >= 0
@@ -59,16 +59,16 @@ def test_no_other_file_has_keypoint_indices() -> None:
 @pytest.mark.parametrize(
     "text", ["(10, 11)", "points[:, [2, 3, 5]]", "{6: 1, 7: (16, 17, 18)}", "rows = (4, 5)"]
 )
-def test_the_search_finds_keypoint_indices(text: str) -> None:
+def test_the_search_detects_keypoint_indices(text: str) -> None:
     assert any(spells_keypoints(node) for node in ast.walk(ast.parse(text)))
 
 
-def test_a_mirror_image_mirrored_is_the_keypoint_itself() -> None:
+def test_mirroring_twice_gives_the_keypoint_itself() -> None:
     mirror = keypoints.MIRROR
     assert [mirror[mirror[keypoint]] for keypoint in range(NUM_KEYPOINTS)] == list(range(NUM_KEYPOINTS))
 
 
-def test_mirror_images_lie_across_the_face() -> None:
+def test_mirrored_keypoints_are_on_the_other_side_of_the_face() -> None:
     points, _ = canonical_points()
     mirrored = points[list(keypoints.MIRROR)] * np.array([-1, 1, 1], np.float32)
     np.testing.assert_allclose(mirrored, points, atol=0.02)  # in radii of the head
@@ -92,7 +92,7 @@ def test_mesh_points_are_distinct_and_those_of_the_face_lie_on_it() -> None:
     assert max(on_skin) < len(canonical_face().vertices)
 
 
-def test_groups_hold_every_part_once() -> None:
+def test_groups_contain_every_part_once() -> None:
     parts = keypoints.EYES + keypoints.BROWS + keypoints.MOUTH + keypoints.JAW
     single = (keypoints.NOSE_TIP, keypoints.CHIN, keypoints.FOREHEAD)
     assert sorted(parts + single) == list(range(NUM_KEYPOINTS))
@@ -101,7 +101,7 @@ def test_groups_hold_every_part_once() -> None:
         assert (published in PUBLISHED.lips) == (landmark in FACE_MESH.lips)
 
 
-def test_values_by_group_come_in_the_order_of_the_keypoints() -> None:
+def test_values_by_group_are_ordered_by_keypoint() -> None:
     rest = tuple(set(range(NUM_KEYPOINTS)) - set(keypoints.IRISES))
     values = keypoints.per_keypoint({rest: 1.0, keypoints.IRISES: 2.0})
     assert [index for index, value in enumerate(values) if value == 2.0] == list(keypoints.IRISES)

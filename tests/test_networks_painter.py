@@ -1,4 +1,4 @@
-"""The mouth painter: where it paints, what it leaves alone, and that black and white stays so."""
+"""The mouth painter: where it paints, what it leaves alone, and that grey pictures stay grey."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIDE = 256
 
 
 def pose(opening: float, count: int = 1) -> Pose:
-    """A head from the front with its mouth in the middle of the crop."""
+    """A frontal head with its mouth in the centre of the crop."""
     keypoints = torch.zeros(count, 21, 3)
     half = opening / 2
     lips = [(-0.2, 0), (0.2, 0), (0, -half), (0, half), (0, half + 0.06), (0, -half - 0.06)]
@@ -30,7 +30,7 @@ def pose(opening: float, count: int = 1) -> Pose:
 
 @pytest.fixture
 def painter() -> MouthPainter:
-    """One that changes whatever it may."""
+    """A painter that changes everything it can."""
     torch.manual_seed(0)
     made = MouthPainter(PainterSizes((8, 8, 8))).eval().requires_grad_(False)
     made.output.bias.fill_(2.0)
@@ -43,7 +43,7 @@ def layers(keep: float = 0.7) -> tuple[Tensor, Layers]:
     return picture, Layers(flow, torch.full((1, 1, SIDE, SIDE), keep), (1 - keep) * picture)
 
 
-def test_a_mouth_that_opens_is_painted_inside_its_patch(painter: MouthPainter) -> None:
+def test_an_opening_mouth_is_painted_inside_its_patch(painter: MouthPainter) -> None:
     source, before = layers()
     closed, opened = pose(0.0), pose(0.2)
     after = painter(source, source, before, closed, opened, torch.zeros(1, 5))
@@ -54,13 +54,13 @@ def test_a_mouth_that_opens_is_painted_inside_its_patch(painter: MouthPainter) -
     outside = (inside[..., 0].abs() > 1.03) | (inside[..., 1].abs() > 0.83)
     assert torch.equal(after.keep[0, 0][outside], before.keep[0, 0][outside])
     assert torch.equal(after.paint[0, :, outside], before.paint[0, :, outside])
-    # What was painted is no longer looked up in the source; what was hardly touched still is.
+    # Painted pixels are no longer taken from the source; almost untouched ones still are.
     assert after.keep[0, 0, 128, 128] == 0
     assert after.keep.min() >= 0
     assert torch.isclose(after.keep.max(), before.keep.max())
 
 
-def test_a_mouth_that_keeps_its_shape_keeps_its_pixels(painter: MouthPainter) -> None:
+def test_an_unchanged_mouth_keeps_its_pixels(painter: MouthPainter) -> None:
     source, before = layers()
     after = painter(source, source, before, pose(0.1), pose(0.1), torch.zeros(1, 5))
     assert torch.equal(after.keep, before.keep)
@@ -82,7 +82,7 @@ def test_cues_distinguish_teeth_from_darkness() -> None:
     assert patch_cues(teeth, closed)[0].tolist() == [0, 0, 0, 0, 1]
 
 
-def test_a_source_without_colour_gets_none_and_others_stay() -> None:
+def test_grey_sources_stay_grey_and_others_are_unchanged() -> None:
     paint = torch.rand(2, 3, 8, 8)
     source = torch.rand(2, 3, 8, 8)
     source[0] = source[0, :1]
@@ -97,9 +97,9 @@ def test_the_renderer_calls_the_painter() -> None:
     for module in networks.modules().values():
         module.eval().requires_grad_(False)
     features = networks.appearance(torch.rand(1, 3, SIDE, SIDE))
-    told = Renderer(networks)(features, pose(0.0), pose(0.2), torch.ones(1, 5))
-    unknown = Renderer(networks)(features, pose(0.0), pose(0.2), torch.zeros(1, 5))
+    with_cues = Renderer(networks)(features, pose(0.0), pose(0.2), torch.ones(1, 5))
+    without_cues = Renderer(networks)(features, pose(0.0), pose(0.2), torch.zeros(1, 5))
     networks.mouth_painter = None
     without = Renderer(networks)(features, pose(0.0), pose(0.2), torch.zeros(1, 5))
-    assert not torch.equal(told.paint, unknown.paint)
-    assert not torch.equal(unknown.paint, without.paint)
+    assert not torch.equal(with_cues.paint, without_cues.paint)
+    assert not torch.equal(without_cues.paint, without.paint)

@@ -17,7 +17,7 @@ from liveportrait.networks.interface import Motion, Pose
 
 
 def head(turn: float = 0.0, shift: tuple[float, float] = (0.0, -0.15)) -> Pose:
-    """The mean face, turned by degrees about the vertical, half as high as the crop is wide."""
+    """The mean face, rotated by degrees about the vertical axis, half as high as the crop."""
     angle = torch.tensor([turn])
     keypoints = torch.from_numpy(canonical_points()[0])[None]
     rotation = rotation_matrix(torch.zeros(1), angle, torch.zeros(1))
@@ -26,13 +26,13 @@ def head(turn: float = 0.0, shift: tuple[float, float] = (0.0, -0.15)) -> Pose:
 
 
 def cells(points: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Rows and columns of a grid of that size where points (N,2) in [-1, 1] lie."""
+    """Rows and columns of points (N,2) in [-1, 1] on a grid of that size."""
     index = ((points + 1) / 2 * size).long()
     return index[:, 1], index[:, 0]
 
 
 @pytest.mark.parametrize("turn", [-40.0, 0.0, 25.0])
-def test_the_window_frees_the_face_and_holds_shoulders_and_border(turn: float) -> None:
+def test_the_window_covers_the_face_but_not_shoulders_and_border(turn: float) -> None:
     pose = head(turn)
     window = moving_window(pose.keypoints, 128, 128)[0]
     assert (window[cells(pose.keypoints[0, :, :2], 128)] > 0.98).all()
@@ -42,7 +42,7 @@ def test_the_window_frees_the_face_and_holds_shoulders_and_border(turn: float) -
     assert steps < 0.2  # no seam
 
 
-def test_the_window_turns_with_the_head() -> None:
+def test_the_window_rotates_with_the_head() -> None:
     pose = head()
     quarter = torch.stack([-pose.keypoints[..., 1], pose.keypoints[..., 0], pose.keypoints[..., 2]], -1) * 0.6
     window = moving_window(quarter, 128, 128)[0]

@@ -77,13 +77,13 @@ def test_the_table_of_conflicts_names_existing_options():
     assert {name for conflict in CONFLICTS for name in (conflict.option, *conflict.others)} <= known
 
 
-def test_options_of_opening_restrict_driving(animator):
+def test_options_given_at_opening_restrict_driving(animator):
     opened = animator.open(portrait(), SourceOptions(crop=False))
     with pytest.raises(UserError, match="--mask has no effect"):
         opened.drive(portrait(), DriveOptions(mask="face"))
 
 
-def test_openings_are_for_people(animator):
+def test_openings_are_only_for_people(animator):
     with animator.open(chelsea()) as cat:
         with pytest.raises(UserError, match="are for people: leave them out for an animal"):
             cat.edit(eye_opening=0.3)
@@ -94,7 +94,7 @@ def test_openings_are_for_people(animator):
 
 @pytest.fixture
 def unfollowed(monkeypatch) -> None:
-    """Fails where a source is opened."""
+    """Fail if a source is opened."""
 
     def opened(*arguments: object) -> None:
         raise AssertionError("the source was opened first")
@@ -125,14 +125,14 @@ def test_mistakes_are_reported_before_the_source_is_tracked(animator, clip, tmp_
     assert not out.exists()
 
 
-def test_a_cropped_clip_opens_though_some_frames_show_no_face(animator):
+def test_a_cropped_clip_with_some_faceless_frames_is_accepted(animator):
     frames = driving_frames(3, faceless=(1,))
     with animator.open(np.stack(frames), SourceOptions(crop=False)) as opened:
         edited = list(opened.edit_frames(lip_opening=0.4))
     assert len(edited) == 3
 
 
-def test_the_mouth_follows_or_stays_or_is_silent(animator):
+def test_mouth_modes(animator):
     talk = bundled_templates()["talk"]
     widest = int(talk.motion.expression[:, LOWER_INNER_LIP, 1].argmax())
     motion = Template(talk.motion.rows([0, widest]), talk.fps, talk.layout)

@@ -1,4 +1,4 @@
-"""The portrait as users see it: opened once, driven, edited and moved live."""
+"""The public Portrait API: open once, then drive, edit and animate live."""
 
 from __future__ import annotations
 
@@ -56,19 +56,19 @@ def frames() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def driven(opened, frames) -> np.ndarray:
-    """The photo as it moves with a list of frames."""
+    """The photo driven by a list of frames."""
     return np.stack(list(opened.drive(frames)))
 
 
 @pytest.fixture(scope="module")
 def clip(animator, frames) -> Portrait:
-    """A source that moves by itself."""
+    """A video source."""
     return animator.open(frames)
 
 
 @pytest.fixture
 def no_work(monkeypatch) -> None:
-    """Let nobody look for a face."""
+    """Fail if faces are searched for."""
 
     def refuse(*arguments: Any, **named: Any) -> None:
         raise AssertionError("a face was looked for")
@@ -86,7 +86,7 @@ def helper_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(names)]
 
 
-def test_drive_gives_the_frames_that_animate_writes(animator, opened, frames, tmp_path):
+def test_drive_yields_the_frames_that_animate_writes(animator, opened, frames, tmp_path):
     driving = write_video(tmp_path / "driving.mp4", frames)
     report = animator.animate(portrait(), driving, tmp_path / "out")
     rendering = opened.drive(driving)
@@ -106,7 +106,7 @@ def test_one_portrait_is_driven_by_two_threads_at_once(opened, frames, driven):
     def drive() -> np.ndarray:
         with opened.drive(frames) as rendering:
             first = next(rendering)
-            both.wait()  # neither ends before the other has begun
+            both.wait()  # neither ends before the other has started
             return np.stack([first, *rendering])
 
     with ThreadPoolExecutor(2) as pool:
@@ -121,7 +121,7 @@ def test_driving_frames_in_any_container(opened, frames, driven, kind):
     np.testing.assert_array_equal(np.stack(list(rendering)), driven)
 
 
-def test_arrays_without_a_rate_take_that_of_a_video_source(opened, animator, frames):
+def test_arrays_without_a_rate_use_the_video_sources_rate(opened, animator, frames):
     assert opened.drive(FrameArrays(frames, fps=29.97)).fps == Fraction(2997, 100)
     source = animator.open(FrameArrays(frames, fps=50))
     assert source.drive(frames).total == FRAMES
@@ -138,7 +138,7 @@ def test_a_photo_drives_from_a_file_and_from_an_array(opened, frames, tmp_path):
     assert np.abs(from_file.astype(int) - portrait()).mean() > 0.5
 
 
-def test_several_drivers_move_a_face_each(animator, frames):
+def test_each_driver_moves_one_face(animator, frames):
     photo = np.hstack([each[:, 40:260] for each in people()[:2]])
     talk = bundled_templates()["talk"]
     with animator.open(photo, SourceOptions(faces="all")) as both:
@@ -174,7 +174,7 @@ def test_leaving_early_leaves_no_thread_behind(opened, clip, leave):
         assert next(rendering, None) is None
 
 
-def test_a_photo_is_edited_as_to_a_file(animator, opened, tmp_path):
+def test_edited_photos_equal_those_written_to_files(animator, opened, tmp_path):
     out = tmp_path / "out.png"
     animator.edit(portrait(), out, EditOptions(smile=0.5, yaw=10))
     picture = opened.edit(smile=0.5, yaw=10)
@@ -196,12 +196,12 @@ def test_a_video_is_edited_frame_by_frame(animator, clip, frames, tmp_path):
 
 
 def test_returned_frames_may_be_modified(animator, frames):
-    """Neither the portrait nor the caller's own frames change by it."""
+    """Neither the portrait nor the caller's frames change with them."""
     own = portrait()
     with animator.open(own) as photo, photo.live() as live:
-        live(GREY)[:] = 0  # the picture as it is, where no face was seen yet
+        live(GREY)[:] = 0  # the unchanged picture, before a face was seen
         np.testing.assert_array_equal(live(GREY), portrait())
-        own[:] = 0  # a camera's buffer is used again and again
+        own[:] = 0  # a camera may reuse its buffer
         np.testing.assert_array_equal(live(GREY), portrait())
     grey = [GREY.copy() if row == 1 else frame for row, frame in enumerate(frames)]
     with animator.open(grey) as source, source.edit_frames(smile=0.5) as edited:
@@ -221,9 +221,9 @@ def test_live_motion_starts_from_the_first_frame(opened, frames):
 
 
 @pytest.mark.parametrize(("crops", "most"), [(False, 1), (True, 8)])
-def test_live_frames_are_those_of_a_recording(opened, frames, crops, most):
-    """Where the crop is cut through the same window, to rounding; a recording's window fits all of its frames."""
-    # What is added to expressions is smoothed, live by the past alone.
+def test_live_frames_equal_those_of_a_recording(opened, frames, crops, most):
+    """Equal up to rounding if the crop windows are the same; a recording's window depends on all of its frames."""
+    # Expression additions are smoothed, live with past frames only.
     options = DriveOptions(reference="first", crop_driving=crops, expression="landmarks", mark=False)
     recorded = np.stack(list(opened.drive(frames, options))).astype(int)
     with opened.live(options) as live:
@@ -244,7 +244,7 @@ def test_parallel_live_frames_equal_sequential_ones(animator, opened, frames, mo
             assert np.abs(picture.result(60).astype(int) - one(frame)).max() <= 1
 
 
-def test_live_motion_holds_while_no_face_is_found(opened, frames):
+def test_live_motion_is_kept_while_no_face_is_found(opened, frames):
     with opened.live() as live:
         assert not live.face_found
         np.testing.assert_array_equal(live(GREY), portrait())
@@ -285,7 +285,7 @@ def test_a_live_video_source_loops(clip, frames, pastes):
         assert np.abs(moved[0].astype(int) - own[1]).mean() > 0.03
 
 
-def test_the_shortest_input_ends_the_result(clip, frames):
+def test_the_shortest_input_sets_the_length(clip, frames):
     rendering = clip.drive(frames[:2])
     assert rendering.total == 2 and len(list(rendering)) == 2
     assert len(list(clip.drive(frames * 2))) == FRAMES
@@ -371,7 +371,7 @@ def test_a_closed_portrait_raises(animator, frames):
     ):
         with pytest.raises(UserError, match="this portrait is closed: open it again"):
             use()
-    assert len(list(begun)) == FRAMES and live(frames[0]).shape == (300, 300, 3)  # begun before
+    assert len(list(begun)) == FRAMES and live(frames[0]).shape == (300, 300, 3)  # started before closing
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_invalid_sliders_are_refused(opened, no_work, sliders, message):
         opened.edit(**sliders)
 
 
-def test_several_faces_are_not_shown_as_one_crop(animator):
+def test_several_faces_cannot_be_shown_as_one_crop(animator):
     photo = np.hstack([each[:, 40:260] for each in people()[:2]])
     options = DriveOptions(paste_back=False)
     with animator.open(photo, SourceOptions(faces="all")) as both:
@@ -400,18 +400,18 @@ def test_several_faces_are_not_shown_as_one_crop(animator):
 
 
 class Ran(doctest.OutputChecker):
-    """Takes any output where an example says nothing of it."""
+    """Accepts any output if an example does not state one."""
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
         return not want or super().check_output(want, got, optionflags)
 
 
 @pytest.mark.parametrize(
-    ("told", "count"),
+    ("documented", "count"),
     [(liveportrait, 5), (Animator, 4), (Portrait, 3), (Live, 1), (FrameArrays, 1)],
     ids=["liveportrait", "Animator", "Portrait", "Live", "FrameArrays"],
 )
-def test_the_examples_run(told: ModuleType | type, count: int, animator, frames, tmp_path, monkeypatch):
+def test_the_examples_run(documented: ModuleType | type, count: int, animator, frames, tmp_path, monkeypatch):
     for name in ("portrait.jpg", "me.jpg"):
         save_image(tmp_path / name, portrait())
     write_video(tmp_path / "driving.mp4", frames[:2])
@@ -429,7 +429,7 @@ def test_the_examples_run(told: ModuleType | type, count: int, animator, frames,
     }
     examples = [
         test
-        for test in doctest.DocTestFinder(recurse=isinstance(told, type)).find(told, globs=known)
+        for test in doctest.DocTestFinder(recurse=isinstance(documented, type)).find(documented, globs=known)
         if test.examples
     ]
     runner = doctest.DocTestRunner(Ran(), optionflags=doctest.ELLIPSIS)

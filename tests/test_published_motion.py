@@ -172,16 +172,16 @@ def geometry(_: Engine) -> Rows:
 def small_networks_and_sizes(engine: Engine) -> Rows:
     source, driving = (pose_of(motion(3, seed)).keypoints for seed in (5, 6))
     known, own = modules(engine), ratios(3, 7)
-    told = (source.double().numpy(), driving.double().numpy())
+    pair = (source.double().numpy(), driving.double().numpy())
     yield Row(
         "stitching",
         engine.stitch(source, driving).numpy(),
-        published.stitched(known["stitching"], *told),
+        published.stitched(known["stitching"], *pair),
         1e-6,
     )
-    eyes = published.run(known["eye"], told[0], own.double().numpy()).reshape(-1, 21, 3)
+    eyes = published.run(known["eye"], pair[0], own.double().numpy()).reshape(-1, 21, 3)
     yield Row("eyes", engine.retarget_eyes(source, own).numpy(), eyes, 1e-6)
-    lips = published.run(known["lip"], told[0], own[:, :2].double().numpy()).reshape(-1, 21, 3)
+    lips = published.run(known["lip"], pair[0], own[:, :2].double().numpy()).reshape(-1, 21, 3)
     yield Row("lips", engine.retarget_lips(source, own[:, :2]).numpy(), lips, 1e-6)
     with torch.device("meta"):
         whole = build(BASE, retargeting=True)
@@ -191,7 +191,7 @@ def small_networks_and_sizes(engine: Engine) -> Rows:
     }  # fmt: skip
     for name, module in whole.modules().items():
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        # Of spectrally normed weights the published counts hold the weight once.
+        # The published counts include spectrally normed weights once.
         yield Row(f"parameters of {name}", sum(each.numel() for each in module.parameters()), counts[name])
         assert tensors
 
@@ -203,7 +203,7 @@ def smoothing(_: Engine) -> Rows:
         smoother = StreamSmoother(variance, lag=count)
         ours = torch.cat([smoother.push(torch.tensor(series)), smoother.flush()]).numpy()
         yield Row(f"{count} frames, {variance:g}", ours, published.smooth(series, variance), 1e-9)
-    # Summed before or after, and rotations are left as they come out.
+    # In any order of summation; rotations are not made orthonormal.
     for is_relative in (True, False):
         face = VideoFace(
             CropPath(FaceObservations.absent(FRAMES), ()), VIDEO, np.arange(FRAMES), VIDEO.expression
@@ -281,12 +281,12 @@ def kept_eyes(engine: Engine) -> Rows:
         own[0, :2] = torch.tensor([opening, opening + 0.04])
         retarget = RetargetOptions(normalize_eyes=True, normalize_lips=with_lips)
         chosen = PublishedOptions(stitching=stitching, retarget=retarget)
-        told = own.double().numpy()
+        source_openings = own.double().numpy()
         count = max(SOURCES[source].batch, DRIVERS[driver].batch)
         wanted = expected(
             engine, SOURCES[source], DRIVERS[driver], "all", True, stitching=stitching, normalize_lips=with_lips,
-            eye_target=published.kept_opening(told[0]) if source == "video" else None,
-            own=np.repeat(told, count // len(told), axis=0),
+            eye_target=published.kept_opening(source_openings[0]) if source == "video" else None,
+            own=np.repeat(source_openings, count // len(source_openings), axis=0),
         )  # fmt: skip
         name = f"eyes {opening} of a {source} by {driver}, stitching {stitching}, lips {with_lips}"
         yield Row(name, played(engine, SOURCES[source], DRIVERS[driver], chosen, own), wanted, COORDINATE)
@@ -326,8 +326,8 @@ def test_the_rows_of(section: Section, engine: Engine) -> None:
     check(section, engine)
 
 
-def test_the_choice_gives_other_defaults_and_what_is_given_still_counts() -> None:
-    """On the command line, in a job, and for what two jobs share."""
+def test_published_options_change_defaults_but_not_given_values() -> None:
+    """On the command line, in a job, and in options that two jobs share."""
     given = ["--as-published", "--reference", "match", "--crop-driving", "--driving-crop-scale", "2.5"]
     line = ["animate", "me.jpg", "driving.mp4", "-o", "out.mp4", *given]
     command = tyro.cli(command_for(line), args=line, config=(tyro.conf.FlagCreatePairsOff,))
@@ -348,12 +348,12 @@ def test_the_choice_gives_other_defaults_and_what_is_given_still_counts() -> Non
         ({"stitching": False, "detail": True}, "leave out --no-stitching, or --detail"),
     ],
 )
-def test_what_the_published_program_cannot_do_is_refused(options: dict[str, Any], part: str) -> None:
+def test_options_unknown_to_the_published_program_are_refused(options: dict[str, Any], part: str) -> None:
     with pytest.raises(UserError, match=part):
         PublishedOptions(**options)
 
 
-def test_other_weights_cannot_do_as_published(tmp_path: Path) -> None:
+def test_published_options_need_published_weights(tmp_path: Path) -> None:
     animator = Animator(Engine(bundled_networks()))
     picture = np.zeros((64, 64, 3), np.uint8)
     for work in (

@@ -87,7 +87,7 @@ def crop_windows(_: Engine) -> Rows:
 
 
 def square_of(points: np.ndarray, eyes: np.ndarray, mouth: np.ndarray) -> Square:
-    """The square of `face_square` for a face whose eyes, mouth and outline are given: its mesh is made of them."""
+    """The square of `face_square` for a face with given eyes, mouth and outline, from which its mesh is made."""
     landmarks = np.repeat(points.mean(0)[None], 478, axis=0)
     fixed = [*mesh.RIGHT_EYE_CORNERS, *mesh.RIGHT_EYE_LIDS, *mesh.LEFT_EYE_CORNERS, *mesh.LEFT_EYE_LIDS]
     free = [point for point in outline_points() if point not in (*fixed, *mesh.MOUTH_CORNERS)]
@@ -241,7 +241,7 @@ def sliders(_: Engine) -> Rows:
 
 
 class Run:
-    """One run of the program on pictures: what the networks were given, and what the reference makes of that."""
+    """One run of the program on pictures: the inputs of the networks, and the reference's result for them."""
 
     def __init__(self, animator: Animator, source: Any, driving: Any, options: PublishedOptions) -> None:
         self.engine = engine = animator.engine
@@ -262,7 +262,7 @@ class Run:
         self.driving = np.stack([face.driving for face in faces])
 
     def rows(self, name: str, frames: int, fps: Fraction | int) -> Rows:
-        """How many frames there are, and where their keypoints go."""
+        """Rows for the number of frames and for their keypoints."""
         yield Row(f"{name}: frames", len(self.keypoints), frames)
         yield Row(f"{name}: rate", self.fps, fps)
         own, theirs = (

@@ -51,19 +51,19 @@ def scores(**made: float) -> np.ndarray:
     return numbers
 
 
-def test_the_face_most_like_the_source_costs_least():
+def test_the_face_most_like_the_source_has_the_lowest_cost():
     faces = [scores(jaw=0.6), scores(smile=0.4), scores(smile=0.8, jaw=0.3), scores(smile=0.1)]
 
     def cheapest(source: np.ndarray | None) -> int:
         return int(np.argmin([similarity_cost(face, source) for face in faces]))
 
-    assert cheapest(None) == 3  # the calmest
+    assert cheapest(None) == 3  # the most neutral one
     assert cheapest(scores(smile=0.5)) == 1
     assert cheapest(scores(jaw=0.5)) == 0
     assert cheapest(scores(smile=0.9, jaw=0.3)) == 2
 
 
-def test_gaze_does_not_count(session):
+def test_gaze_is_ignored(session):
     face = session.analyzer.detect(portrait())[0]
     assert session.analyzer.blendshapes(face)[list(EYE_LOOK)].max() > 0.05
     assert not face_scores(session.analyzer, face)[list(EYE_LOOK)].any()
@@ -71,7 +71,7 @@ def test_gaze_does_not_count(session):
 
 @pytest.fixture(scope="module")
 def faces(session, video) -> dict[int, Face]:
-    """The driver's face in every frame that shows it."""
+    """The driver's face in every frame in which it is visible."""
     tracker = FaceTracker(session.analyzer)
     with VideoReader(video) as reader:
         return {number: face for number, frame in enumerate(reader) if (face := tracker(frame))}
@@ -88,7 +88,7 @@ def opened(
 
 
 def test_every_third_face_is_compared_with_the_source(session, video, faces):
-    """A face is more like itself than like any other; faces in between are not looked at."""
+    """A face is most similar to itself; faces in between are not compared."""
     wanted = [face_scores(session.analyzer, face) for face in faces.values()]
     search = ReferenceSearch(session.analyzer, "match", wanted)
     frames = list(VideoReader(video))
@@ -103,7 +103,7 @@ def test_every_third_face_is_compared_with_the_source(session, video, faces):
 
 
 @pytest.mark.parametrize("which", ["compact", "base"])
-def test_a_driver_starts_with_its_expression_in_the_frame_most_alike(which, session, video, faces):
+def test_expressions_start_from_the_most_similar_frame(which, session, video, faces):
     if which == "base":
         session = Session(Engine(small_networks()), session.analyzer, batch=4)
     wanted = 7
@@ -117,9 +117,7 @@ def test_a_driver_starts_with_its_expression_in_the_frame_most_alike(which, sess
     )
 
 
-def test_expressions_start_where_the_driver_looks_like_the_source_and_poses_at_its_first_frame(
-    session, video
-):
+def test_expressions_start_from_the_most_similar_frame_and_poses_from_the_first(session, video):
     options = TransferOptions(stitching=False)
     face = open_photo(session, driving_frames(5)[4], SourceOptions()).faces[0]
     home = pose_of(face.still.motion)
@@ -135,8 +133,8 @@ def test_expressions_start_where_the_driver_looks_like_the_source_and_poses_at_i
     assert not torch.allclose(keypoints(first), home.keypoints, atol=1e-4)
 
 
-def test_likeness_is_asked_for_by_match_where_a_face_is_found(session, video, tmp_path, monkeypatch):
-    """Frames that are taken as crops are searched for a face too."""
+def test_match_compares_faces_if_any_are_found(session, video, tmp_path, monkeypatch):
+    """Frames used as crops are searched for a face too."""
     two = [scores(smile=0.8), scores(jaw=0.8)]
 
     def smiles_while_upright(analyzer: FaceAnalyzer, face: Face) -> np.ndarray:

@@ -57,7 +57,7 @@ def opened(animator: Animator, speech: object, **options: object) -> SpeechDrive
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (192000, 1), (48000, 8), (44100, 2)])
-def test_any_rate_and_number_of_channels_is_heard(tmp_path: Path, rate: int, channels: int) -> None:
+def test_any_rate_and_number_of_channels_is_accepted(tmp_path: Path, rate: int, channels: int) -> None:
     path = sound_file(tmp_path / "a.wav", np.tile(bursts(1.2, rate)[:, None], (1, channels)), rate)
     heard = np.concatenate(list(read_speech(path)))
     assert abs(len(heard) - 1.2 * SPEECH_RATE) < 0.02 * SPEECH_RATE
@@ -71,8 +71,8 @@ def test_inputs_without_sound_are_refused_in_one_sentence(tmp_path: Path, animat
     save_image(picture, portrait())
     text = tmp_path / "a.wav"
     text.write_text("no sound")
-    for path, told in ((silent, "has no sound"), (picture, "is a picture"), (text, "cannot be read")):
-        with pytest.raises(UserError, match=told):
+    for path, message in ((silent, "has no sound"), (picture, "is a picture"), (text, "cannot be read")):
+        with pytest.raises(UserError, match=message):
             opened(animator, path)
     with pytest.raises(UserError, match="mono samples"):
         opened(animator, np.zeros((2, 100), np.float32))
@@ -94,7 +94,7 @@ def test_clipped_and_broken_samples_stay_finite(animator: Animator) -> None:
         assert batch.motion.expression.isfinite().all() and batch.ratios.max() <= 0.8
 
 
-def test_the_mean_face_performs(animator: Animator) -> None:
+def test_the_mean_face_moves_as_requested(animator: Animator) -> None:
     performance = Performance.at_rest(3)
     performance.scores[1, JAW_OPEN] = 0.6
     performance.scores[2, list(EYE_BLINK)] = 1
@@ -121,7 +121,7 @@ def test_a_mouth_opens_with_the_voice_and_rests_in_silence(animator: Animator) -
         animator.analyzer.blendshapes(animator.analyzer.detect(frame)[0])[MOUTH_SMILE[0]]
         for frame in (portrait(), shown[11])
     ]
-    assert 0.2 < smiles[1] < 0.9 * smiles[0]  # some of it stays
+    assert 0.2 < smiles[1] < 0.9 * smiles[0]  # part of the smile stays
 
 
 def test_a_sound_that_starts_loud_opens_the_mouth_gradually(animator: Animator) -> None:
@@ -133,7 +133,7 @@ def test_a_sound_that_starts_loud_opens_the_mouth_gradually(animator: Animator) 
     assert float(lips.diff().abs().max()) < 0.4 * float(lips.max())
 
 
-def test_options_hold_the_head_and_the_lids_still(animator: Animator) -> None:
+def test_options_keep_head_and_lids_still(animator: Animator) -> None:
     speech = np.tile(bursts(), 2)
 
     def acted(**options: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -150,12 +150,12 @@ def test_options_hold_the_head_and_the_lids_still(animator: Animator) -> None:
     assert torch.allclose(half, lips / 2)
 
 
-def test_a_template_of_a_sound_drives_as_the_sound_does(animator: Animator, tmp_path: Path) -> None:
+def test_a_template_of_a_sound_gives_the_same_result_as_the_sound(animator: Animator, tmp_path: Path) -> None:
     path = sound_file(tmp_path / "a.wav", bursts()[:, None], SPEECH_RATE)
     assert is_sound(path)
     report = animator.template(path, tmp_path / "talk.safetensors", speaking=SpeechOptions(fps=10))
     assert (report.frames, report.fps) == (12, Fraction(10))
-    options = SpeakingOptions(fps=10, mark=False)  # marks say what moved it
+    options = SpeakingOptions(fps=10, mark=False)  # the marks name the driver
     with animator.open(portrait()) as opened:
         spoken, driven = (
             opened.speak(path, options),
@@ -185,7 +185,7 @@ def test_options_out_of_range_are_refused() -> None:
             SpeechOptions(**wrong)
 
 
-def test_an_animal_and_a_missing_face_do_not_speak(animator: Animator) -> None:
+def test_animals_and_photos_without_a_face_cannot_speak(animator: Animator) -> None:
     cat = np.pad(chelsea(), ((50, 100), (50, 100), (0, 0)), "edge")
     with animator.open(cat) as opened, pytest.raises(UserError, match="shows an animal: a voice moves"):
         opened.speak(bursts())
@@ -203,7 +203,7 @@ def test_an_animal_and_a_missing_face_do_not_speak(animator: Animator) -> None:
         SpeakOptions(subject="animal")
 
 
-def test_a_live_voice_gives_pictures_with_their_sound(animator: Animator) -> None:
+def test_a_live_voice_yields_frames_with_their_sound(animator: Animator) -> None:
     speech = bursts(0.6)
     with animator.open(portrait()).live() as live, live.voice(SpeechOptions(fps=10, head="still")) as voice:
         idle = voice.frame()
@@ -247,7 +247,7 @@ def test_late_frames_are_skipped_but_not_their_sound(
     assert np.array_equal(np.concatenate(heard), speech[: sum(map(len, heard))])
 
 
-def test_a_live_voice_takes_sound_at_its_rate(animator: Animator) -> None:
+def test_a_live_voice_consumes_sound_at_its_rate(animator: Animator) -> None:
     speech = np.linspace(0.01, 0.1, 14400, dtype=np.float32)
     with (
         animator.open(portrait()).live() as live,
@@ -275,7 +275,7 @@ def test_a_sound_in_pieces_is_resampled(rate: int) -> None:
     assert np.abs(found - wanted)[200:].max() < 0.02
 
 
-def test_skipping_frames_together_equals_skipping_them_singly(animator: Animator) -> None:
+def test_skipping_frames_together_equals_skipping_them_one_by_one(animator: Animator) -> None:
     speech, options = bursts(0.6), SpeechOptions(fps=10)
     opened = animator.open(portrait())
     with opened.live() as live, live.voice(options) as one, live.voice(options) as other:
@@ -301,19 +301,19 @@ def test_parallel_frames_equal_sequential_ones(animator: Animator, monkeypatch: 
         assert other.said == 0 and other.due == len(speech)
         given = [other.take()]
         other.begin(1)
-        given += [other.frame(), other.frame()]  # those that were begun are the next ones
+        given += [other.frame(), other.frame()]  # frames in progress come next
         assert other.said == one.said
         for ours, theirs in zip(given, expected, strict=True):
             assert np.array_equal(ours.sound, theirs.sound)
             assert np.abs(ours.picture.astype(int) - theirs.picture).max() <= 1
-        # What is interrupted is silent, even where its picture is being made already.
+        # Interrupted speech is silent, even if its picture is already being rendered.
         other.feed(speech)
         other.begin(4)
         other.interrupt()
         assert not other.take().sound.any() and other.said == other.due == one.said
 
 
-def test_the_voice_pauses_while_nobody_takes_frames(
+def test_the_voice_pauses_while_no_frames_are_requested(
     animator: Animator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]

@@ -1,4 +1,4 @@
-"""Sounds and texts of any kind: a portrait that speaks, or one sentence."""
+"""Unusual sounds and texts are spoken, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def loud(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("sound", NO_SOUND.values(), ids=NO_SOUND)
-def test_what_is_no_sound_is_refused(opened: Portrait, loud: None, sound: Any) -> None:
+def test_values_that_are_not_sound_are_refused(opened: Portrait, loud: None, sound: Any) -> None:
     with pytest.raises(UserError, match="mono samples"):
         open_speech_driver(opened.session(), sound, SpeechOptions())
     with opened.live() as live, live.voice() as voice:
@@ -60,7 +60,7 @@ def test_what_is_no_sound_is_refused(opened: Portrait, loud: None, sound: Any) -
         assert voice.due == 0
 
 
-def test_strange_samples_are_heard_as_sound(opened: Portrait) -> None:
+def test_unusual_samples_are_accepted(opened: Portrait) -> None:
     with opened.live() as live, live.voice() as voice:
         for sound in HELD.values():
             voice.feed(sound)
@@ -82,7 +82,7 @@ def test_16_bit_samples_come_back_unchanged(opened: Portrait, loud: None) -> Non
     np.testing.assert_array_equal(heard[start : start + len(sound)], sound)
 
 
-def test_far_more_than_anybody_would_hear_is_refused(opened: Portrait, loud: None) -> None:
+def test_an_excessive_length_is_refused(opened: Portrait, loud: None) -> None:
     with opened.live() as live, live.voice() as voice:
         with pytest.raises(UserError, match="take frames as fast as sound is fed"):
             for _ in range(11):
@@ -91,7 +91,9 @@ def test_far_more_than_anybody_would_hear_is_refused(opened: Portrait, loud: Non
 
 
 @pytest.mark.parametrize("kept", [0, 20, 44, 45, 2000])
-def test_half_a_file_speaks_or_is_refused(opened: Portrait, loud: None, tmp_path: Path, kept: int) -> None:
+def test_a_truncated_file_is_spoken_or_refused(
+    opened: Portrait, loud: None, tmp_path: Path, kept: int
+) -> None:
     whole = sound_file(tmp_path / "whole.wav", np.ones((3200, 1)) / 2, SPEECH_RATE)
     half = tmp_path / "half.wav"
     half.write_bytes(whole.read_bytes()[:kept])
@@ -111,7 +113,7 @@ def test_an_empty_text_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_long_silence_is_still_and_costs_no_memory() -> None:
+def test_a_long_silence_is_motionless_and_uses_no_memory() -> None:
     voice, second = Voice.load().stream(25), np.zeros(SPEECH_RATE, np.float32)
     sizes = []
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""What is installed is what was tested: locks agree with the pins, licences allow it, nothing calls home."""
+"""Dependencies: locks match the pins, licences are allowed, nothing phones home."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pins(text: str) -> dict[str, str]:
 
 
 def wanted(extra: str, project: dict) -> set[str]:
-    """The packages that the program asks for with an extra, those of the extras that it takes in included."""
+    """The packages required with an extra, including those of the extras that it contains."""
     names, extras, seen = set(), [extra], set()
     lines = list(project["dependencies"])
     while extras:
@@ -49,7 +49,7 @@ def wanted(extra: str, project: dict) -> set[str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
-def test_a_lock_has_what_the_program_asks_for_in_the_tested_versions(lock):
+def test_locks_contain_the_dependencies_in_tested_versions(lock):
     text = lock.read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     locked, tested = pins(text), pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
@@ -70,14 +70,14 @@ def licences():
     return module
 
 
-def test_the_licences_of_what_is_installed_allow_it():
+def test_installed_packages_have_allowed_licences():
     script = licences()
     packages = script.required_packages(["web"])
     assert {"torch", "numpy", "av", "gradio", "fastapi"} <= packages.keys() and len(packages) > 50
     assert script.offending(packages) == {}
 
 
-def test_licences_that_do_not_fit_are_seen():
+def test_forbidden_licences_are_detected():
     said = {
         "a": "AGPL-3.0",
         "b": "GPL-3.0-or-later",
@@ -135,8 +135,8 @@ print("away:", sorted(set(away)))
 """
 
 
-def test_nothing_is_asked_of_the_network(tmp_path):
-    """The demo, a film and the page, with every connection but to this machine refused."""
+def test_the_program_makes_no_connections(tmp_path):
+    """Run the demo, a video and the page with all connections refused except to localhost."""
     save_image(tmp_path / "me.png", portrait())
     write_video(tmp_path / "driving.mp4", driving_frames(2))
     done = subprocess.run([sys.executable, "-c", CALLS_HOME], cwd=tmp_path, capture_output=True, text=True)
@@ -144,7 +144,7 @@ def test_nothing_is_asked_of_the_network(tmp_path):
     assert done.stdout.splitlines()[-1] == "away: []"
 
 
-def test_a_cluster_that_is_begun_here_sends_no_statistics(monkeypatch):
+def test_a_local_cluster_sends_no_statistics(monkeypatch):
     monkeypatch.setitem(os.environ, "RAY_USAGE_STATS_ENABLED", "1")
     del os.environ["RAY_USAGE_STATS_ENABLED"]
     said = []

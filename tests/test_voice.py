@@ -1,4 +1,4 @@
-"""V on entire sounds and in pieces."""
+"""V on complete sounds and on streams."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_stream_equals_the_whole_sound(voice: Voice, fps: Fraction) -> None:
             torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_nothing_beyond_the_look_ahead_is_heard(voice: Voice) -> None:
+def test_sound_beyond_the_look_ahead_has_no_effect(voice: Voice) -> None:
     sound = syllables(4)
     changed = sound.copy()
     moment = 2.0
@@ -66,7 +66,7 @@ def test_nothing_beyond_the_look_ahead_is_heard(voice: Voice) -> None:
     assert (first.lips - second.lips)[same + 1 :].abs().max() > 0.02
 
 
-def test_frames_come_as_soon_as_the_look_ahead_allows(voice: Voice) -> None:
+def test_frames_are_available_as_soon_as_the_look_ahead_allows(voice: Voice) -> None:
     stream = voice.stream(25)
     given = len(stream.feed(syllables(1.0)).lips)
     assert given >= (1.0 - LOOK_AHEAD) * 25
@@ -91,7 +91,7 @@ def test_a_voice_opens_the_mouth_and_silence_closes_it(voice: Voice) -> None:
 def test_the_free_part_moves_within_bounds_and_blinks(voice: Voice) -> None:
     idle = voice.speak(np.zeros(60 * SOUND_RATE, np.float32), seed=5)
     assert idle.angles.std(0).min() > 0.5
-    # From the first moment's pose to any other, each within its bounds.
+    # Angles are relative to the first pose, and both poses are within the bounds.
     assert (idle.angles.abs().max(0).values <= 2 * torch.from_numpy(voice.free.bounds[:3])).all()
     shut = idle.scores[:, EYE_BLINK[0]] > 0.5
     assert 5 <= int((shut[1:] & ~shut[:-1]).sum()) <= 50
@@ -106,7 +106,7 @@ def test_the_style_changes_the_lips(voice: Voice) -> None:
         voice.stream(25, style=(1.0,))
 
 
-def test_strange_sounds_give_finite_motion(voice: Voice) -> None:
+def test_unusual_sounds_give_finite_motion(voice: Voice) -> None:
     for sound in (np.zeros(1, np.float32), np.ones(4000, np.float32), np.zeros(0, np.float32)):
         made = voice.speak(sound)
         assert len(made.lips) == -(-len(sound) * 25 // SOUND_RATE)
@@ -121,11 +121,11 @@ def test_the_voice_is_small(voice: Voice) -> None:
 def test_the_listener_does_not_depend_on_how_a_sound_is_split() -> None:
     sound = syllables(2 * PAGE / 50 + 1.5)
     whole = voice_steps(sound, np.zeros(BANDS, np.float32), np.ones(BANDS, np.float32))[:, 2 * BANDS :]
-    told, begin = CodeStream(), 0
-    for size in (1, 399, 7_000, 110_000, *[640] * 40, len(sound)):  # small pieces at the end of a page
-        told.feed(sound[begin : begin + size])
+    code_stream, begin = CodeStream(), 0
+    for size in (1, 399, 7_000, 110_000, *[640] * 40, len(sound)):  # small pieces at the end of a block
+        code_stream.feed(sound[begin : begin + size])
         begin += size
-    found = told.steps(len(whole))
+    found = code_stream.steps(len(whole))
     assert len(found) >= len(sound) * 50 // SOUND_RATE
     torch.testing.assert_close(found, whole[: len(found)], atol=2e-3, rtol=1e-3)
     assert whole[CODE_DELAY:].std(0).min() > 0.2
@@ -134,15 +134,15 @@ def test_the_listener_does_not_depend_on_how_a_sound_is_split() -> None:
 def test_silence_does_not_change_the_levels() -> None:
     def codes(before: float) -> torch.Tensor:
         still = int(before * SOUND_RATE)
-        told = CodeStream()
-        told.feed(np.concatenate([np.zeros(still, np.float32), syllables(3)]))
-        return told.steps(10_000)[still * 50 // SOUND_RATE + CODE_DELAY + 10 :]
+        code_stream = CodeStream()
+        code_stream.feed(np.concatenate([np.zeros(still, np.float32), syllables(3)]))
+        return code_stream.steps(10_000)[still * 50 // SOUND_RATE + CODE_DELAY + 10 :]
 
-    soon, late = codes(8.0), codes(40.0)  # whole pages, so that positions are the same
+    soon, late = codes(8.0), codes(40.0)  # whole blocks, so that positions are the same
     torch.testing.assert_close(soon, late, atol=0.02, rtol=0.02)
 
 
-def test_a_missing_listener_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_listener_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the listener"):
         bundled_listener(tmp_path / "none.safetensors")
 

@@ -34,7 +34,7 @@ def test_a_voice_in_noise_opens_the_mouth() -> None:
         Voice.load().speak(sound + part * loud * noise(4, 0)).lips[5:95].numpy() for part in (0, 0.3)
     )
     assert clean.max() > 0.1 and noisy.max() > 0.5 * clean.max()
-    assert noisy.mean() > 0.5 * clean.mean()  # when it opens is not asked: a buzz says no word
+    assert noisy.mean() > 0.5 * clean.mean()  # the time of opening is not checked: a buzz is not a word
 
 
 def test_noise_after_a_voice_is_noise_again() -> None:

@@ -1,4 +1,4 @@
-"""The face networks for browsers answer as the program's own do."""
+"""The browser's face networks give the same results as the program's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEAR = {"face_detector": 1e-3, "face_landmarks": 1e-3, "face_blendshapes": 1e-5}
 
 @pytest.fixture(scope="module")
 def inputs() -> dict[str, np.ndarray]:
-    """What the networks are shown of a photograph."""
+    """The networks' inputs for a photograph."""
     portrait = astronaut()
     face = default_analyzer().detect(portrait, 80)[0]
     view = next(_views(portrait, 80)).pixels[None]
@@ -33,7 +33,7 @@ def inputs() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_graph_answers_as_the_network(name, inputs):
+def test_the_graph_matches_the_network(name, inputs):
     runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     session = runtime.InferenceSession(dict(face_graphs())[name], providers=["CPUExecutionProvider"])
     (port,) = session.get_inputs()
@@ -44,7 +44,7 @@ def test_the_graph_answers_as_the_network(name, inputs):
 
 
 def test_the_graphs_are_small():
-    """All of a page's bytes count, and these come before the first face is seen."""
+    """Download size matters, and these are needed before the first face is found."""
     assert sum(len(data) for _, data in face_graphs()) < 3.6e6
 
 

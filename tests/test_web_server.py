@@ -1,4 +1,4 @@
-"""`liveportrait web`: the files of one folder with the headers that confine the page, and nothing else."""
+"""`liveportrait web`: serves one folder, with restrictive headers, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from liveportrait.errors import UserError
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What looks like a built page, beside a secret."""
+    """A folder that looks like a built page, next to a secret file."""
     built = tmp_path / "dist"
     (built / "graphs").mkdir(parents=True)
     files = {MANIFEST: "{}", "index.html": "<p>page", "main.js": "1", "graphs/a.onnx": "a", "b.wasm": "b"}
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 def asked(
     server: WebServer, path: str, method: str = "GET", **headers: str
 ) -> tuple[http.client.HTTPResponse, bytes]:
-    """The answer to a path that is sent as it is."""
+    """The response to a path that is sent unchanged."""
     connection = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
     try:
         connection.request(method, path, headers=headers)
@@ -62,7 +62,7 @@ def test_files_come_with_their_types_and_the_headers_that_confine_the_page(folde
         assert asked(server, "/main.js", "POST")[0].status == 501
 
 
-def test_a_browser_keeps_what_it_asked_for_by_checksum_and_asks_again_for_the_rest(folder):
+def test_files_requested_by_checksum_are_cached_and_others_are_not(folder):
     with serving(folder) as server:
         kept = asked(server, "/graphs/a.onnx?sha256=12")[0].headers
         assert "immutable" in kept["Cache-Control"]
@@ -79,7 +79,7 @@ def test_a_browser_keeps_what_it_asked_for_by_checksum_and_asks_again_for_the_re
         "/graphs/", "/.hidden", "/graphs/.hidden", "/a%00b", "/..\\secret", "/missing?sha256=1",
     ],
 )  # fmt: skip
-def test_nothing_else_is_shown(folder, path):
+def test_nothing_outside_the_folder_is_served(folder, path):
     with serving(folder) as server:
         answer, data = asked(server, path)
         assert answer.status == 404 and b"secret" not in data and b"hidden" not in data
@@ -98,28 +98,28 @@ def test_the_command_serves_until_it_is_stopped(folder, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["nothing"], "no page was built there: run `make web`"),
         (["dist", "--port", "70000"], "cannot listen on 127.0.0.1:70000"),
         (["dist", "--host", "no.such.host.invalid"], "choose another --host or --port"),
     ],
 )
-def test_what_cannot_be_served_is_told_in_one_line(folder, arguments, told, capsys, monkeypatch):
+def test_problems_of_serving_are_reported_in_one_line(folder, arguments, message, capsys, monkeypatch):
     monkeypatch.chdir(folder.parent)
     assert main(["web", "--no-open", *arguments]) == 2
     error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
-def test_a_folder_of_something_else_is_not_built_over(tmp_path):
+def test_a_folder_with_other_files_is_not_overwritten(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="was not built by this"):
         build(tmp_path, tmp_path)
     assert os.listdir(tmp_path) == ["notes.txt"]
 
 
-def test_missing_packages_are_told_and_leave_nothing(tmp_path):
+def test_missing_packages_are_reported_and_leave_no_files(tmp_path):
     with pytest.raises(UserError, match="npm ci"):
         build(tmp_path / "dist", tmp_path / "node_modules")
     assert not any(tmp_path.iterdir())

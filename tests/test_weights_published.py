@@ -91,7 +91,7 @@ def copy(repository: Path, tmp_path: Path) -> Path:
 
 
 def replace(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Changes a checkpoint."""
+    """Change a checkpoint."""
     content = torch.load(path, weights_only=True)
     change(content)
     path.unlink()
@@ -107,7 +107,7 @@ def test_conversion_keeps_every_number_and_folds_spectral_norm(trained: Networks
                 assert torch.equal(value, original[key]), f"{name}.{key}"
             else:
                 layer = trained.generator.get_submodule(key.removesuffix(".weight"))
-                # Any input makes the layer divide its weight, as it does when rendering.
+                # Any forward pass makes the layer divide its weight, as when rendering.
                 layer(torch.zeros(1, layer.in_channels, 1, 1))
                 torch.testing.assert_close(value, layer.weight)
 
@@ -185,7 +185,7 @@ def test_stitching_is_found_if_the_large_files_folder_is_a_link(tmp_path: Path) 
     assert files is not None and files.retargeting == beside
 
 
-def test_weights_without_stitching_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_stitching_weights_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for file in BASE_FILES.values():
         (tmp_path / file).touch()
     assert main(["weights", "info", str(tmp_path)]) == 0
@@ -222,7 +222,7 @@ def test_entries_that_do_not_fit_are_named(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
-def test_truncated_checkpoint_is_one_sentence(copy: Path, share: float) -> None:
+def test_a_truncated_checkpoint_is_reported_in_one_sentence(copy: Path, share: float) -> None:
     path = copy / HUMAN / "base_models" / "appearance_feature_extractor.pth"
     content = path.read_bytes()
     path.unlink()
@@ -402,7 +402,7 @@ def test_fetching_from_a_folder_needs_no_network(
         weights.fetch("base-animal", source=repository)
 
 
-def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(*args: object, **options: object) -> str:
         raise CATALOGUE.HTTPError("no route to host")
 

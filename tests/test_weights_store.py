@@ -1,4 +1,4 @@
-"""Our layout of weights: round trips, and one clear sentence for everything that can be wrong."""
+"""The program's format of weights: round trips, and a clear message for every kind of error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def folder(networks: Networks, tmp_path: Path) -> Path:
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    """Changes the tensors in a folder and updates its sha256."""
+    """Change the tensors in a folder and update its sha256."""
     path = folder / "model.safetensors"
     state = load_file(path)
     change(state)
@@ -75,7 +75,7 @@ def test_values_beyond_half_precision_are_kept(networks: Networks, tmp_path: Pat
     assert torch.equal(weights.load(tmp_path / "large").generator.fc.weight, large.generator.fc.weight)
 
 
-def test_absent_networks_stay_absent(tmp_path: Path) -> None:
+def test_missing_networks_stay_missing(tmp_path: Path) -> None:
     weights.save(build(SMALL_BASE), tmp_path / "small", METADATA)
     loaded = weights.load(tmp_path / "small")
     assert loaded.stitching is None and loaded.eye_retargeting is None and loaded.lip_retargeting is None
@@ -228,7 +228,7 @@ def test_card_that_is_not_json_is_refused(folder: Path) -> None:
         weights.describe(folder)
 
 
-def test_names_and_paths_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_names_and_paths_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIVEPORTRAIT_WEIGHTS", str(tmp_path / "cache"))
     with pytest.raises(UserError, match=r"no weights 'base-humam'.*compact, base-human, base-animal"):
         weights.load("base-humam")

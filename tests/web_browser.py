@@ -1,9 +1,9 @@
-"""The modules of the browser's page run in Chromium, with numpy arrays as their arguments and results.
+"""Run the modules of the browser's page in Chromium, with numpy arrays as arguments and results.
 
     web.run("const {crop} = await load('face/crop.js'); return crop(photo, matrix);", photo=picture(image), ...)
 
-Arguments and results are JSON with arrays in it: an array arrives as a typed array where it has one axis, else as
-`{dims, data}`, and typed arrays come back as numpy's. `networks` are functions of Python's that the script may await.
+Arguments and results are JSON that may contain arrays. Arrays with one axis arrive as typed arrays, others as
+`{dims, data}`; typed arrays come back as numpy arrays. `networks` are Python functions that the script may await.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import liveportrait
 
 PAGE = Path(liveportrait.__file__).parent / "apps" / "web" / "page"
-# Python's type of an array: JavaScript's name for it. Pictures are clamped, as a canvas has them.
+# numpy's dtype: the JavaScript array type. Pictures are clamped, as on a canvas.
 _KINDS = {
     "uint8": "Uint8ClampedArray",
     "int32": "Int32Array",
@@ -71,24 +71,24 @@ _HARNESS = """async ({script, values, names}) => {
 
 
 class Bytes:
-    """Arrays on their way between Python and the browser: each is fetched once."""
+    """Arrays in transit between Python and the browser; each is fetched once."""
 
     def __init__(self) -> None:
         self._kept: dict[str, bytes] = {}
         self._count = itertools.count()
 
     def put(self, data: bytes) -> str:
-        """The path at which the bytes can be had."""
+        """Store bytes and return the path where they can be fetched."""
         path = f"/bytes/{next(self._count)}"
         self._kept[path] = data
         return path
 
     def take(self, path: str) -> bytes:
-        """What was put there."""
+        """Return and remove the bytes at a path."""
         return self._kept.pop(path)
 
     def packed(self, value: Any) -> Any:
-        """A value for the browser."""
+        """A value encoded for the browser."""
         if isinstance(value, np.generic):
             return value.item()
         if isinstance(value, np.ndarray):
@@ -102,7 +102,7 @@ class Bytes:
         return value
 
     def unpacked(self, value: Any) -> Any:
-        """A value that the browser gave."""
+        """Decode a value from the browser."""
         if isinstance(value, list):
             return [self.unpacked(part) for part in value]
         if not isinstance(value, dict):
@@ -122,12 +122,12 @@ class Modules:
         self._page, self._arrays = page, arrays
         self._networks: Mapping[str, Network] = {}
         page.expose_function("askPython", self._ask)
-        page.goto(f"{origin}/types.js")  # shown as text: a page without scripts
+        page.goto(f"{origin}/types.js")  # a plain-text page, without scripts
 
     def run(self, script: str, networks: Mapping[str, Network] | None = None, **values: Any) -> Any:
-        """What the body of an async function returns; it sees the values by name, `load(path)` and `networks`.
+        """Run the body of an async function, which can use the values by name, `load(path)` and `networks`.
 
-        A network takes a list of tensors `{dims, data}` and gives such a list.
+        Returns its result. A network takes and returns a list of tensors `{dims, data}`.
         """
         self._networks = networks or {}
         arguments = {"script": script, "values": self._arrays.packed(values), "names": list(self._networks)}
@@ -143,7 +143,7 @@ class Modules:
 
 @contextmanager
 def modules(browser: Any, folder: Path = PAGE) -> Iterator[Modules]:
-    """The page's modules in a window of their own, which can reach nothing but them."""
+    """The page's modules in their own window, which can load nothing else."""
     context = browser.new_context()
     try:
         with served_modules(context.new_page(), folder) as running:
@@ -163,7 +163,7 @@ def served_modules(page: Any, folder: Path) -> Iterator[Modules]:
 
 @contextmanager
 def served_folder(folder: Path, arrays: Bytes | None = None) -> Iterator[str]:
-    """The address at which a folder's files are served by a thread, on a free port of this machine alone."""
+    """Serve a folder in a thread, on a free local port; gives its URL."""
     handler = partial(_Files, arrays or Bytes(), directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -176,7 +176,7 @@ def served_folder(folder: Path, arrays: Bytes | None = None) -> Iterator[str]:
 
 
 def picture(image: np.ndarray) -> dict[str, Any]:
-    """A picture (H,W,3) uint8 RGB as the modules take it."""
+    """A picture (H,W,3) uint8 RGB in the modules' format."""
     height, width = image.shape[:2]
     rgba = np.full((height, width, 4), 255, np.uint8)
     rgba[..., :3] = image
@@ -184,12 +184,12 @@ def picture(image: np.ndarray) -> dict[str, Any]:
 
 
 def image_of(result: Mapping[str, Any]) -> np.ndarray:
-    """The picture (H,W,3) uint8 RGB that a module gave."""
+    """The picture (H,W,3) uint8 RGB in a module's result."""
     return result["data"].reshape(result["height"], result["width"], 4)[..., :3]
 
 
 class _Files(SimpleHTTPRequestHandler):
-    """Serves files without a word, and carries arrays; nothing is kept by the browser."""
+    """Serves files and arrays without logging; the browser caches nothing."""
 
     def __init__(self, arrays: Bytes, *args: Any, **options: Any) -> None:
         self._arrays = arrays

@@ -50,10 +50,8 @@ class FaceLayers:
     @classmethod
     def _settled(cls, shift: Array, keep: Array, paint: Array) -> Self:
         """From one row of a batch: shift (h,w,2), keep (1,S,S), paint (3,S,S)."""
-        x, y = (
-            shift[..., 0],
-            shift[..., 1],
-        )  # plane by plane: NumPy is ten times slower along an axis of length 2
+        # Plane by plane: NumPy is ten times slower along an axis of length 2
+        x, y = shift[..., 0], shift[..., 1]
         moves = _rising(np.sqrt(x * x + y * y) * HALF_SIDE, *STILL)
         rest = 1 - keep[0]
         follows = _rising(rest, *KEPT)

@@ -17,10 +17,8 @@ from liveportrait.face.crop import CropWindow, to_input
 from liveportrait.types import Array, Image
 
 MASK_SIDE = 256  # px of a mask: it is soft, so it can be enlarged to the crop
-FACE, HEAD = (
-    1.12,
-    1.45,
-)  # in sizes of the outline: the face with some of the hairline, the head with hair and ears
+# In sizes of the outline: the face with some of the hairline, the head with hair and ears
+FACE, HEAD = 1.12, 1.45
 RAISED = 0.12  # of the face's height: a head extends farther above the outline than below it
 FEATHER = 0.06  # of the face's width: standard deviation of the soft edge
 SAME = 1e-3  # grey levels: allows for rounding errors, so that two equal colours blend to the same colour

@@ -17,10 +17,8 @@ from liveportrait.marking.payload import CODED, Payload, encode
 from liveportrait.types import Array
 
 SIDE = 64  # px
-MIN_FREQUENCY2, MAX_FREQUENCY2 = (
-    21,
-    119,
-)  # squared spatial frequencies of the waves, cycles per square: 4.6 to 10.9
+# Squared spatial frequencies of the waves, cycles per square: 4.6 to 10.9
+MIN_FREQUENCY2, MAX_FREQUENCY2 = 21, 119
 _SEED = 0x4C504D31
 
 Waves = NDArray[np.complex128]  # coefficients of the square's Fourier transform

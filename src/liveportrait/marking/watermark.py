@@ -11,10 +11,8 @@ from liveportrait.marking.payload import Payload
 from liveportrait.marking.tile import SIDE, square
 from liveportrait.types import Array, Image
 
-MIN_STRENGTH, MAX_STRENGTH = (
-    1.1,
-    2.6,
-)  # grey levels: the pattern's standard deviation in flat and in busy places
+# Grey levels: the pattern's standard deviation in flat and in busy places
+MIN_STRENGTH, MAX_STRENGTH = 1.1, 2.6
 BUSY_GAIN = 0.12  # strength added per grey level of the neighbourhood's standard deviation
 NEIGHBOURHOOD = 5  # px at half size: side of the neighbourhood
 MAX_RMS = 1.85  # grey levels over the region: a PSNR of 42.8 dB

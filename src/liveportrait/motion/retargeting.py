@@ -38,10 +38,8 @@ from liveportrait.networks.keypoints import (
 
 Targets = tuple[Opening, Opening, Opening]  # left eye, right eye, lips
 LIPS_OPEN = 0.03  # ratio from which a source's lips count as open, so that lip normalisation closes them
-SHUT, OPENED = (
-    0.18,
-    0.39,
-)  # ratio below which eyes count as shut, and the one to which normalisation opens them
+# Ratio below which eyes count as shut, and the one to which normalisation opens them
+SHUT, OPENED = 0.18, 0.39
 
 EDGES = (RIGHT_LIDS, LEFT_LIDS, INNER_LIPS)  # upper and lower edge of what opens, in the order of the ratios
 _LIPS_COLUMN = 2

@@ -54,9 +54,8 @@ def save(
             save_file(state, path)
             card = Card(networks.variant, tuple(modules), sha256_of(path), metadata)
             write_card(card, partial / CARD_FILE)
-            path.chmod(
-                (partial / CARD_FILE).stat().st_mode
-            )  # safetensors makes its files unreadable for others
+            # Safetensors makes its files unreadable for others
+            path.chmod((partial / CARD_FILE).stat().st_mode)
             accompany(partial)
             partial.rename(folder)
     except (OSError, SafetensorError) as error:

@@ -1,8 +1,8 @@
 """W and G of BASE on a CPU, one frame after the other, on channels-last maps.
 
-The convolutions of W's 3-D hourglass are matrix products. In G, the scale and shift of a normalisation are 4 to 8 times
-as many numbers as what they are computed from: they are never stored completely, but used stripe by stripe while in
-the caches, and maps that repeat pixels are read at their small size.
+The convolutions of W's 3-D hourglass are matrix products. In G, the scales and shifts of a normalisation are 4 to 8
+times as large as the maps they are computed from. They are never stored completely but used stripe by stripe, while in
+the caches, and maps with repeated pixels are read at their original size.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from liveportrait.engine.winograd import lane_kernels
 from liveportrait.engine.winograd.convolutions import transform_kernel
-from liveportrait.engine.winograd.elementwise import EPSILON, scratch, shared
+from liveportrait.engine.winograd.elementwise import EPSILON, in_parallel, scratch
 from liveportrait.engine.winograd.lane_kernels import PANEL, WORKSPACE
 from liveportrait.engine.winograd.lanes import LANES
 from liveportrait.networks.compact.generator import GROUPS, Generator, SpatialModulation
@@ -75,7 +75,7 @@ class LaneConv:
                 out.flat, self.outputs, workspace, first, last,
             )  # fmt: skip
 
-        shared(run, x.height * x.width // 16)
+        in_parallel(run, x.height * x.width // 16)
         return out
 
 
@@ -200,4 +200,4 @@ def _padded(weight: Tensor, bias: Tensor | None, inputs: int, outputs: int) -> t
 
 
 def _rows(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
-    shared(lambda first, last: kernel(*arguments, first, last), count)
+    in_parallel(lambda first, last: kernel(*arguments, first, last), count)

@@ -50,18 +50,18 @@ def transform_input(maps: Tensor, channel: int, index: Tensor | None, top: int, 
     rows = _inputs(maps.shape[1], given, top, down)
     columns = _inputs(maps.shape[2], given, 0, across)
     to = (down, across, _array(out.flatten(1, 3)))
-    _shared(tile_kernels.transform_input, len(maps) * down, _array(maps), channel, rows, columns, *to)
+    _in_parallel(tile_kernels.transform_input, len(maps) * down, _array(maps), channel, rows, columns, *to)
 
 
 def transform_output(products: Tensor, bias: Tensor, slope: float, top: int, out: Tensor) -> None:
     """Outputs of the products (36·g,n,h,w,O), with bias (O,) and activation: rows of out (N,H,W,O)."""
     down, across = products.shape[2:4]
     given = (_array(products.flatten(1, 3)), down, across, _array(bias))
-    _shared(tile_kernels.transform_output, len(out) * down, *given, np.float32(slope), top, _array(out))
+    _in_parallel(tile_kernels.transform_output, len(out) * down, *given, np.float32(slope), top, _array(out))
 
 
 def transform_output_add(products: Tensor, bias: Tensor, normed: NormedMap, top: int, out: Tensor) -> None:
-    """The same of products (36,1,h,w,O), added to x, doubled as it is in `normed`: rows of out (H,W,O)."""
+    """Outputs of the products (36,1,h,w,O), with bias, added to the map before its norm: rows of out (H,W,O)."""
     x, doubled = _array(normed.x), int(normed.doubled)
     _rows(tile_kernels.transform_output_add, products, bias, x, doubled, top, _array(out))
 
@@ -89,19 +89,19 @@ def transform_input_depth(volume: Tensor, out: Tensor) -> None:
     """The volume (D,H,W,C) at the six points of every tile of 4 slices, zeros around it: out (6,d,H,W,C)."""
     flat = out.flatten(3)
     lines = flat.shape[1] * flat.shape[2]
-    _shared(kernels.transform_input_depth, lines, _array(volume.flatten(2)), _array(flat))
+    _in_parallel(kernels.transform_input_depth, lines, _array(volume.flatten(2)), _array(flat))
 
 
 def transform_output_depth(products: Tensor, bias: Tensor, slope: float, out: Tensor) -> None:
     """Of products (6,d,H,W,O), with bias and activation: the first O channels of out (D,H,W,..)."""
     arguments = (_array(products), _array(bias), np.float32(slope), _array(out))
-    _shared(kernels.transform_output_depth, products.shape[1] * products.shape[2], *arguments)
+    _in_parallel(kernels.transform_output_depth, products.shape[1] * products.shape[2], *arguments)
 
 
 def upsampled_output(products: Tensor, bias: Tensor, slope: float, out: Tensor) -> None:
     """Products (N,H,W,3,3,O), see `convolutions`, as upsampled maps out (N,f·H,f·W,O), with bias and activation."""
     arguments = (_array(products), _array(bias), np.float32(slope), _array(out))
-    _shared(kernels.upsampled_output, products.shape[0] * products.shape[1], *arguments)
+    _in_parallel(kernels.upsampled_output, products.shape[0] * products.shape[1], *arguments)
 
 
 def sum_spectra(products: Tensor, depth: int, out: Tensor) -> None:
@@ -110,34 +110,34 @@ def sum_spectra(products: Tensor, depth: int, out: Tensor) -> None:
     Products (2,L,N·D,2,T,O) are those of the volumes' real and of their imaginary parts with the real and
     imaginary parts of the kernels' T slices.
     """
-    _shared(kernels.sum_spectra, len(out), _array(products), depth, _array(out))
+    _in_parallel(kernels.sum_spectra, len(out), _array(products), depth, _array(out))
 
 
 def motion_features(compressed: Tensor, source: Tensor, driving: Tensor, out: Tensor) -> None:
-    """Heatmap and moved volume of each sparse motion, out (D,H,W,110), and zeros in what more channels there are.
+    """Heatmap and moved volume of each sparse motion, out (D,H,W,110), and zeros in any further channels.
 
     compressed (1,4,D,H,W); keypoints (1,21,3). See `rewrites.base.motion_features`.
     """
     positions, bumps = [], []
     for axis_number, cells in enumerate(reversed(out.shape[:3])):
         axis = torch.linspace(-1, 1, cells)
-        # The background's motion comes first: it stays, and has no heatmap.
-        to, of = driving[0, :, axis_number, None], source[0, :, axis_number, None]
-        shifts = F.pad(of - to, (0, 0, 1, 0))
+        # The background's motion comes first: it is zero and has no heatmap.
+        to, start = driving[0, :, axis_number, None], source[0, :, axis_number, None]
+        shifts = F.pad(start - to, (0, 0, 1, 0))
         positions.append(_array((((axis + shifts + 1) * cells - 1) / 2).clamp(-1, cells)))
-        around = torch.exp(-0.5 * (axis - torch.stack([to, of])).square() / HEATMAP_VARIANCE)
+        around = torch.exp(-0.5 * (axis - torch.stack([to, start])).square() / HEATMAP_VARIANCE)
         bumps.append(_array(F.pad(around, (0, 0, 1, 0))))
     cells_last = _array(compressed[0].movedim(0, 3).contiguous())
     depth, height = out.shape[:2]
-    _shared(kernels.motion_features, depth * height, cells_last, *positions, *bumps, _array(out))
+    _in_parallel(kernels.motion_features, depth * height, cells_last, *positions, *bumps, _array(out))
 
 
 def instance_norm(x: Tensor, doubled: bool) -> NormedMap:
     """The map (H,W,C) with its statistics."""
     height, width, channels = x.shape
     means, squares = torch.empty(2, height, channels)
-    _shared(kernels.moments, height, _array(x), _array(means), _array(squares))
-    # Rows are of one size: what the whole varies is what they vary, and what their means do.
+    _in_parallel(kernels.moments, height, _array(x), _array(means), _array(squares))
+    # Rows have one size, so the total variance is that within rows plus that of their means.
     mean = means.mean(0)
     squares = squares.sum(0) + (means - mean).square_().sum(0) * width
     return NormedMap(x, mean, (squares / (height * width) + EPSILON).rsqrt(), doubled)
@@ -146,13 +146,13 @@ def instance_norm(x: Tensor, doubled: bool) -> NormedMap:
 def scratch(
     name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, zeros: bool = False
 ) -> Tensor:
-    """A tensor of any content in memory that a thread uses again and again; valid until it asks for that name again.
+    """An uninitialised tensor in memory that this thread reuses; valid until its next call with that name.
 
-    With `zeros` it begins as zeros, and for the same shape then holds what was last written there.
+    With `zeros` it starts as zeros, and later calls with the same shape return what was last written.
 
-    Fresh memory costs as much as a pass of arithmetic, for its pages are cleared. Convolutions go from "inputs" (maps
-    on their way there) through "tiles" and "products" to "outputs". A "volume" or a "map" is what one leaves for the
-    next, which reads all of it before it writes its own.
+    Fresh memory costs as much as an elementwise pass, because the system clears its pages. Convolutions use "inputs",
+    "tiles", "products" and "outputs", in this order. "volume" and "map" hold the result of one for the next, which
+    reads all of it before it writes its own.
     """
     memory: dict[str, Tensor] = _own.__dict__
     size = prod(shape) * dtype.itemsize
@@ -164,7 +164,7 @@ def scratch(
 
 def _rows(kernel: Callable[..., None], products: Tensor, bias: Tensor, *arguments: object) -> None:
     down, across = products.shape[2:4]
-    _shared(kernel, down, _array(products.flatten(1, 3)), across, _array(bias), *arguments)
+    _in_parallel(kernel, down, _array(products.flatten(1, 3)), across, _array(bias), *arguments)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
@@ -177,7 +177,7 @@ def _unpacked(normed: NormedMap) -> tuple[Any, ...]:
 
 
 def _inputs(size: int, index: NDArray[np.int64] | None, first: int, tiles: int) -> NDArray[np.int64]:
-    """Positions along an axis of the inputs of so many tiles, from output `first` on; -1 is outside."""
+    """Positions along an axis of the inputs of `tiles` tiles, starting at output `first`; -1 is outside."""
     inputs = np.arange(first - 1, first - 1 + OUT * tiles + IN - OUT)
     size = size if index is None else len(index)
     outside = (inputs < 0) | (inputs >= size)
@@ -186,12 +186,12 @@ def _inputs(size: int, index: NDArray[np.int64] | None, first: int, tiles: int) 
     return np.where(outside, -1, inputs)
 
 
-def _shared(kernel: Callable[..., None], count: int, *arguments: object) -> None:
-    shared(partial(kernel, *arguments), count)
+def _in_parallel(kernel: Callable[..., None], count: int, *arguments: object) -> None:
+    in_parallel(partial(kernel, *arguments), count)
 
 
-def shared(work: Callable[[int, int], None], count: int) -> None:
-    """Does the work from 0 to `count`, a part in each of PyTorch's threads for this caller."""
+def in_parallel(work: Callable[[int, int], None], count: int) -> None:
+    """Run the work on 0 to `count`, divided among as many threads as PyTorch uses for this caller."""
     parts = min(torch.get_num_threads(), count)
     if parts == 1:
         work(0, count)

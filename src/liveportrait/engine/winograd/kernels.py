@@ -27,8 +27,8 @@ OUT, IN = 4, 6  # side of a tile of Winograd's F(4x4, 3x3), of outputs and of in
 NEAR, FAR = 2 / 3, 3 / 2
 NEAR2, FAR2 = NEAR**2, FAR**2
 
-# Channels at once: a tile of them stays in the innermost cache. Loops over them write to one array only, since the
-# compiler must prove that no two arrays overlap before it vectorises, and gives up if there are many.
+# Channels processed at once: a tile of so many stays in the first-level cache. Loops over them write to one array
+# only, since the compiler must prove that no two arrays overlap before it vectorises, and gives up if there are many.
 BLOCK = 128
 _NEAR, _FAR = np.float32(NEAR), np.float32(FAR)
 _NEAR2, _FAR2 = np.float32(NEAR2), np.float32(FAR2)
@@ -112,7 +112,7 @@ def output_along_axis(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
 
 @kernel
 def moments(x, means, squares, first, last):  # type: ignore[no-untyped-def]
-    """Of each row (H,C): the mean, and the sum of squared distances from it."""
+    """The mean of every row (H,C), and the sum of squared deviations from it."""
     width, channels = x.shape[1:]
     for i in range(first, last):
         mean, square = means[i], squares[i]
@@ -183,7 +183,7 @@ def upsampled_output(products, bias, slope, out, first, last):  # type: ignore[n
     height, width = products.shape[1:3]
     channels = products.shape[5]
     factor = out.shape[1] // height
-    rows = np.empty((width + 2, 3, BLOCK), np.float32)  # with nothing beyond either end
+    rows = np.empty((width + 2, 3, BLOCK), np.float32)  # with zeros beyond both ends
     rows[0] = 0
     rows[width + 1] = 0
     zeros = np.zeros_like(products[0, 0, 0, 0, 0])
@@ -249,12 +249,12 @@ def sum_spectra(products, depth, out, first, last):  # type: ignore[no-untyped-d
 def motion_features(  # type: ignore[no-untyped-def]
     compressed, x_positions, y_positions, z_positions, x_bumps, y_bumps, z_bumps, out, first, last
 ):
-    """`compressed` (D,H,W,C); positions (K,N), from -1 to N, are where each motion fetches the cells of an axis from.
+    """`compressed` (D,H,W,C); positions (K,N), from -1 to N, say where each motion samples the cells of an axis.
 
     Bumps (2,K,N) are Gaussians along an axis around the driving keypoints and around the source's.
     """
     depth, height, width, channels = compressed.shape
-    row = np.zeros((width + 3, channels), np.float32)  # with nothing beyond either end
+    row = np.zeros((width + 3, channels), np.float32)  # with zeros beyond both ends
     inside = row[1 : width + 1]
     for line in range(first, last):
         z, y = line // height, line % height

@@ -111,11 +111,8 @@ def convolve(  # type: ignore[no-untyped-def]
     """
     line, across = width + 2, width // 4
     half = np.empty(6 * _ROW, np.float32)
-    tiles, products, made = (
-        TILES * inputs,
-        TILES * outputs,
-        WORKSPACE * inputs,
-    )  # per point; where products begin
+    tiles, products = TILES * inputs, TILES * outputs  # numbers per point
+    made = WORKSPACE * inputs  # where products start in the workspace
     for begin in range(first, last, TILES):
         count = min(TILES, last - begin)
         for tile in range(count):

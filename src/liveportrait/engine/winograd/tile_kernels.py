@@ -1,4 +1,9 @@
-"""The passes before and after Winograd's matrix products: maps to tiles, and tiles to maps; see `kernels`."""
+"""Transforms before and after Winograd's matrix products, fused with the next operation; see `kernels`.
+
+A tile is 4x4 outputs and the 6x6 inputs that they depend on. `rows` and `columns` of tiles are counted as `down` and
+`across`; `top` is the row of the map where a stripe starts. `doubled` is 1 for a map x of half the size, whose pixels
+are repeated.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ from liveportrait.engine.winograd.kernels import (
 
 @inlined
 def _tile(products, group, number, c, end, half, tile):  # type: ignore[no-untyped-def]
-    """The 4x4 outputs of a tile, channels c to end: `tile` (4,4,BLOCK) is written, `half` (4,6,BLOCK) used."""
+    """Write the 4x4 outputs of a tile, channels c to end, to `tile` (4,4,BLOCK); `half` (4,6,BLOCK) is workspace."""
     groups = len(products) // 36
     for x in range(6):
         at = 6 * x * groups + group
@@ -37,7 +42,7 @@ def _tile(products, group, number, c, end, half, tile):  # type: ignore[no-untyp
 
 @kernel
 def transform_input(maps, channel, rows, columns, down, across, out, first, last):  # type: ignore[no-untyped-def]
-    """`rows`, `columns`: where in the maps the 6x6 inputs of all tiles lie, 4 apart; negative ones stand for zeros."""
+    """Input transform. `rows`, `columns`: positions in the maps of the tiles' inputs, 4 per tile; negative: zeros."""
     channels, groups = out.shape[2], len(out) // 36
     count = len(maps) // groups
     half, row = np.empty((6, 6, BLOCK), np.float32), np.empty((6, BLOCK), np.float32)
@@ -52,16 +57,16 @@ def transform_input(maps, channel, rows, columns, down, across, out, first, last
             for c in range(0, channels, BLOCK):
                 size = min(channels - c, BLOCK)
                 start, end = channel + c, channel + c + size
-                none = zeros[:size]
+                outside = zeros[:size]
                 for x in range(6):
                     column = columns[4 * j + x]
                     inside = column >= 0
-                    p0 = maps[n, r0, column, start:end] if inside and r0 >= 0 else none
-                    p1 = maps[n, r1, column, start:end] if inside and r1 >= 0 else none
-                    p2 = maps[n, r2, column, start:end] if inside and r2 >= 0 else none
-                    p3 = maps[n, r3, column, start:end] if inside and r3 >= 0 else none
-                    p4 = maps[n, r4, column, start:end] if inside and r4 >= 0 else none
-                    p5 = maps[n, r5, column, start:end] if inside and r5 >= 0 else none
+                    p0 = maps[n, r0, column, start:end] if inside and r0 >= 0 else outside
+                    p1 = maps[n, r1, column, start:end] if inside and r1 >= 0 else outside
+                    p2 = maps[n, r2, column, start:end] if inside and r2 >= 0 else outside
+                    p3 = maps[n, r3, column, start:end] if inside and r3 >= 0 else outside
+                    p4 = maps[n, r4, column, start:end] if inside and r4 >= 0 else outside
+                    p5 = maps[n, r5, column, start:end] if inside and r5 >= 0 else outside
                     for k in range(size):
                         (
                             half[0, x, k], half[1, x, k], half[2, x, k],
@@ -85,6 +90,7 @@ def transform_input(maps, channel, rows, columns, down, across, out, first, last
 
 @kernel
 def transform_output(products, down, across, bias, slope, top, out, first, last):  # type: ignore[no-untyped-def]
+    """Output transform, bias and leaky ReLU."""
     channels, groups = products.shape[2], len(products) // 36
     count, height, width = len(out) // groups, out.shape[1], out.shape[2]
     half, tile = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
@@ -100,12 +106,13 @@ def transform_output(products, down, across, bias, slope, top, out, first, last)
                     for x in range(min(4, width - 4 * j)):
                         to = out[n, row + y, 4 * j + x, c:end]
                         for k in range(end - c):
-                            made = tile[y, x, k] + constant[k]
-                            to[k] = max(made, slope * made)
+                            value = tile[y, x, k] + constant[k]
+                            to[k] = max(value, slope * value)
 
 
 @kernel
 def transform_output_add(products, across, bias, x, doubled, top, out, first, last):  # type: ignore[no-untyped-def]
+    """Output transform and bias, added to x."""
     height, width, channels = out.shape
     half, tile = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
     for i in range(first, last):
@@ -118,13 +125,14 @@ def transform_output_add(products, across, bias, x, doubled, top, out, first, la
                 for y in range(min(4, height - row)):
                     for z in range(min(4, width - 4 * j)):
                         to = out[row + y, 4 * j + z, c:end]
-                        given = x[(row + y) >> doubled, (4 * j + z) >> doubled, c:end]
+                        pixel = x[(row + y) >> doubled, (4 * j + z) >> doubled, c:end]
                         for k in range(end - c):
-                            to[k] = given[k] + (tile[y, z, k] + constant[k])
+                            to[k] = pixel[k] + (tile[y, z, k] + constant[k])
 
 
 @kernel
 def transform_output_modulate(products, across, bias, x, doubled, mean, rate, slope, top, out, first, last):  # type: ignore[no-untyped-def]
+    """Output transform of gains and shifts, applied to the normalised x, then leaky ReLU."""
     height, width, channels = out.shape
     half, gains = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
     shifts = np.empty((4, 4, BLOCK), np.float32)
@@ -140,18 +148,19 @@ def transform_output_modulate(products, across, bias, x, doubled, mean, rate, sl
                 for y in range(min(4, height - row)):
                     for z in range(min(4, width - 4 * j)):
                         to = out[row + y, 4 * j + z, c:end]
-                        given = x[(row + y) >> doubled, (4 * j + z) >> doubled, c:end]
+                        pixel = x[(row + y) >> doubled, (4 * j + z) >> doubled, c:end]
                         for k in range(end - c):
-                            normal = (given[k] - centre[k]) * scale[k]
+                            normal = (pixel[k] - centre[k]) * scale[k]
                             gain, shift = gains[y, z, k] + gain_bias[k], shifts[y, z, k] + shift_bias[k]
-                            made = normal * gain + shift
-                            to[k] = max(made, slope * made)
+                            value = normal * gain + shift
+                            to[k] = max(value, slope * value)
 
 
 @kernel
 def transform_output_scale_shift(  # type: ignore[no-untyped-def]
     products, across, bias, x, doubled, mean, rate, top, scaled, out, first, last
 ):
+    """Output transform: gains times the normalised x go to `scaled`, shifts are added to `out`."""
     height, width, outputs = out.shape
     channels = scaled.shape[2]
     half, tile = np.empty((4, 6, BLOCK), np.float32), np.empty((4, 4, BLOCK), np.float32)
@@ -166,11 +175,11 @@ def transform_output_scale_shift(  # type: ignore[no-untyped-def]
                     for y in range(min(4, height - row)):
                         for z in range(min(4, width - 4 * j)):
                             if begin == 0:
-                                given = x[(row + y) >> doubled, (4 * j + z) >> doubled, c:end]
+                                pixel = x[(row + y) >> doubled, (4 * j + z) >> doubled, c:end]
                                 to = scaled[4 * i + y, 4 * j + z, c:end]
                                 centre, scale = mean[c:end], rate[c:end]
                                 for k in range(end - c):
-                                    normal = (given[k] - centre[k]) * scale[k]
+                                    normal = (pixel[k] - centre[k]) * scale[k]
                                     to[k] = normal * (tile[y, z, k] + constant[k])
                             else:
                                 to = out[row + y, 4 * j + z, c - channels : end - channels]

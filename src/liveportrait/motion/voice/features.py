@@ -184,12 +184,10 @@ class ListenerStream:
         self._rest = torch.zeros(WINDOW // 2)
         self._loudest = torch.zeros(1)
         self._columns = torch.zeros(AROUND // 2, LISTENED_BANDS)
-        self._loud = torch.zeros(
-            0, dtype=torch.bool
-        )  # whether columns are not silent, from the next step's on
-        self._counts = torch.zeros(
-            0, dtype=torch.bool
-        )  # whether steps whose codes are not known yet are not silent
+        # Whether columns are not silent, from the next step's on
+        self._loud = torch.zeros(0, dtype=torch.bool)
+        # Whether steps whose codes are not known yet are not silent
+        self._counts = torch.zeros(0, dtype=torch.bool)
         self._kept = listener.start()
 
     @torch.no_grad()

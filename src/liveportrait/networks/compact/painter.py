@@ -35,10 +35,8 @@ GROUPS = 4
 SHAPES = 6  # maps of one shape
 INPUTS = 10 + 2 * SHAPES  # source, warped source, first painting, mask, and the maps of both shapes
 NUMBERS = 4 + 4 + 6  # openings and widths, where both heads look, colours of the source's patch
-STILL, CHANGED = (
-    0.02,
-    0.08,
-)  # movement of a lip, half widths, up to which nothing and from which everything changes
+# Movement of a lip, half widths, up to which nothing and from which everything changes
+STILL, CHANGED = 0.02, 0.08
 
 
 class Patch(NamedTuple):

@@ -42,9 +42,8 @@ class Clip:
     def frame(self, number: int) -> tuple[Tensor, Tensor, Motion]:
         """One frame as a batch of one: picture (1,256,256,3) uint8, landmarks (1,111,2) px and motion."""
         rows = slice(number, number + 1)
-        picture = torch.from_numpy(
-            np.array(self.frames[rows])
-        )  # a copy, as frames may be a read-only memory map
+        # A copy, as frames may be a read-only memory map
+        picture = torch.from_numpy(np.array(self.frames[rows]))
         return picture, torch.from_numpy(self.landmarks[rows]), self.motion.rows(rows)
 
 
