@@ -1,15 +1,15 @@
 """The serverless page over a long time: its rate, and the memory that the browser uses.
 
-    python benchmarks/browser_page.py dist                  # a film of 2000 frames to MP4, five minutes of a camera
+    python benchmarks/browser_page.py dist                  # a video of 2000 frames to MP4, five minutes of a camera
     python benchmarks/browser_page.py dist film --frames 500 --every 50
     python benchmarks/browser_page.py dist camera --seconds 60 --write figures.jsonl
 
-The driver of `film` is a video, so that frames are decoded, faces tracked and frames encoded; it and the photo show
-scikit-image's astronaut and are small. `camera` is Chromium's fake camera, which loops the tests' film, slowed down; it
-must have been stopped afterwards. `delay` is the median time in ms from the camera's picture to the portrait's. Memory
-is in MB after a garbage collection: `page`, `face` and `render` are what scripts hold in the page and in its workers.
-They include WebAssembly's memory, which never shrinks and is also listed as `wasm`. `renderer` is the page's process
-and `all` the entire browser, each with its part of shared memory. Needs Linux, a built page and playwright.
+The driver of `film` is a video, so that frames are decoded, faces tracked and frames encoded; the video and the photo
+are small pictures of scikit-image's astronaut. `camera` is Chromium's fake camera, which loops the tests' video, slowed
+down; the page must stop it at the end. `delay` is the median time in ms from the camera's picture to the portrait's.
+Memory is in MB after a garbage collection: `page`, `face` and `render` are what scripts hold in the page and in its
+workers. They include WebAssembly's memory, which never shrinks and is also listed as `wasm`. `renderer` is the page's
+process and `all` the entire browser, each with its share of shared memory. Needs Linux, a built page and playwright.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CASES = ("film", "camera")
 SIDE = 256  # px of the photo and of the driving video
 RATE = 25
 LOOP_FRAMES = 50  # of the driving video, which repeats them
-SWAY_FRAMES = 100  # of the camera's film: the person sways so slowly that skipped frames are no cut
+SWAY_FRAMES = 100  # of the camera's video: the person sways so slowly that skipped frames are not a cut
 TIMEOUT_MS = 900_000
 COLUMNS = ("case", "at", "frames", "rate", "delay", "page", "face", "render", "wasm", "renderer", "all")
 # Runs before a worker's own script: records WebAssembly's memories, so that their sizes can be read.
@@ -102,8 +102,8 @@ def film(visit: Visit, options: argparse.Namespace, folder: Path) -> list[Figure
     figures = visit.watched("film", range(options.every, options.frames, options.every))
     page.get_by_role("link", name="Download").wait_for()
     taken = time.perf_counter() - begin
-    said = page.locator("#message").inner_text()
-    print(f"{said} {options.frames / taken:.2f} frames/s as a whole")
+    message = page.locator("#message").inner_text()
+    print(f"{message} {options.frames / taken:.2f} frames/s as a whole")
     return [*figures, visit.figure("film, ended", options.frames, options.frames / taken)]
 
 
@@ -257,8 +257,8 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="where `make web` built the page")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)}; all by default")
-    parser.add_argument("--frames", type=int, default=2000, help="frames of the film")
-    parser.add_argument("--seconds", type=float, default=300.0, help="seconds of the camera")
+    parser.add_argument("--frames", type=int, default=2000, help="frames of the video")
+    parser.add_argument("--seconds", type=float, default=300.0, help="seconds of camera use")
     parser.add_argument("--every", type=int, default=100, help="frames between figures")
     parser.add_argument("--threads", type=int, default=1, help="WebAssembly threads")
     parser.add_argument("--chromium", default="/usr/bin/chromium")

@@ -6,8 +6,8 @@
     python benchmarks/end_to_end.py --check benchmarks/figures/end_to_end.jsonl    # exit 1 if a ratio fell
     python benchmarks/end_to_end.py --write benchmarks/figures/end_to_end.jsonl
 
-The source is scikit-image's astronaut. The driving video is one of her, 512 px, made by the program itself, or the one
-that `--driver` names. Each case runs in a process of its own and prints a JSON line. `ratio` is what gets compared: the
+The source is scikit-image's astronaut. The driving video is one of her, 512 px, made by the program itself, or that
+given with `--driver`. Each case runs in a process of its own and prints a JSON line. `ratio` is what gets compared: the
 networks' share of the CPU time (throughput, latency), the share of importing PyTorch (cold start), or the peak memory
 of the first length over that of each (memory).
 """

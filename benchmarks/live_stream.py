@@ -1,15 +1,16 @@
-"""The live loop: rate, latency and where the time goes, with and without a browser.
+"""The live loop: rate, latency and time per stage, with and without a browser.
 
     python benchmarks/live_stream.py                        # the loop alone, a voice, the stream, the page
     python benchmarks/live_stream.py loop stream --seconds 20 --threads 2
     python benchmarks/live_stream.py page --write figures.jsonl
 
-The camera is the tests' film of scikit-image's astronaut at 30 frames/s, driving her own photo. `loop` gives a portrait
-in this process the newest of these frames whenever it has room for another. `voice` speaks a sound fed in real time in
-pieces of 20 ms: its latency is from a sample's arrival until it can be played, its picture rendered, and `shown` is the
-share of the due pictures that were shown. `stream` and `page` run `liveportrait live` as users do and measure it from
-outside: by a WebSocket client that sends every frame, or in Chromium. Latency is from sending a frame (page: capturing
-it) to its picture; `cpu_ms` is the server's CPU time per frame over all threads, for comparisons on a busy machine.
+The camera is the tests' video of scikit-image's astronaut at 30 frames/s, driving her own photo. `loop` gives a
+portrait in this process the newest of these frames whenever it has room for another. `voice` speaks a sound fed in real
+time in pieces of 20 ms: its latency is from a sample's arrival until it can be played, its picture rendered, and
+`shown` is the share of the due pictures that were shown. `stream` and `page` run `liveportrait live` as users do and
+measure it from outside: by a WebSocket client that sends every frame, or in Chromium. Latency is from sending a frame
+(page: capturing it) to its picture; `cpu_ms` is the server's CPU time per frame over all threads, for comparisons on a
+busy machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the benchmarks share: describing the machine, timing, and showing and comparing figures."""
+"""Shared by the benchmarks: describing the machine, timing, and printing and comparing figures."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def clock_of(device: torch.device) -> tuple[str, Callable[[], float]]:
 
 
 def fastest(ways: Sequence[Callable[[], object]], clock: Callable[[], float], repeats: int) -> list[float]:
-    """The shortest time in seconds of each way; the ways take turns, so that a busy spell affects all of them."""
+    """The shortest time in seconds of each function; they alternate, so that a busy spell affects all of them."""
     best = [float("inf")] * len(ways)
     for _ in range(repeats):
         for number, way in enumerate(ways):
@@ -74,7 +74,7 @@ class Speeds:
 
     @classmethod
     def of(cls, device: torch.device, dtype: torch.dtype, side: int = 8192) -> Speeds:
-        """Measured with a product of two square matrices and a copy of one, `side` numbers wide."""
+        """Measure with a product of two square matrices and a copy of one, `side` numbers wide."""
         _, clock = clock_of(device)
         left, right = torch.randn(2, side, side, device=device).to(dtype)
         out = torch.empty_like(left)
@@ -105,7 +105,7 @@ def write(figures: Sequence[Figure], path: Path) -> None:
 
 
 def read(path: Path) -> list[Figure]:
-    """The figures in a file that `write` wrote."""
+    """Read a file written by `write`."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""The networks alone: seconds per frame for every way of running them, and the speed-up over the reference.
+"""The networks alone: seconds per frame with every back end and precision, and the speed-up over the reference.
 
     python benchmarks/networks.py                                       # both variants, batch 1
     python benchmarks/networks.py --variants compact --batches 1 4 --repeats 5
@@ -9,11 +9,11 @@ A frame is M of the driving picture, W and G; F runs once per source and is left
 own plain path in the layout and order of the published program: float32, contiguous channels-first tensors, one frame
 at a time, layer by layer. The others are back ends in their precisions; "eager fp32" includes the exact optimisations
 that they all share, and those that cannot run here are left out. Weights are random, because the cost of the networks
-does not depend on them, but BASE's are scaled so that pictures have contrast: in grey ones errors would not show. The
+does not depend on them, but BASE's are scaled so that pictures have contrast, since grey ones would hide errors. The
 largest difference from the reference's picture and the PSNR are those of the first frame. One thread is timed by CPU
 time, several by wall time (OMP_WAIT_POLICY=PASSIVE keeps them from spinning).
 
-All ways run in one process and take turns; each case prints a JSON line, and a table ends the run. Operations are
+All cases run alternately in one process; each prints a JSON line, and a table follows at the end. Operations are
 multiply-accumulates in convolutions and products; only PyTorch layers are counted. On a GPU each case comes with a
 floor: the time of those operations at the rate of one large product, or of reading the weights once per batch.
 """
@@ -44,7 +44,7 @@ from liveportrait.networks.renderer import Renderer, compose
 
 VARIANTS = {"base": BASE, "compact": COMPACT}
 ON_A_CPU: dict[str, list[tuple[BackendName, Precision]]] = {
-    # Compiling BASE for others takes minutes and gigabytes.
+    # Compiling BASE for other back ends takes minutes and gigabytes.
     "base": [("eager", "fp32"), ("winograd", "fp32"), ("winograd", "bf16")],
     "compact": [
         ("eager", "fp32"), ("eager", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("onnx", "fp32")
@@ -96,7 +96,7 @@ class Reference:
 
 
 def random_networks(name: str, device: torch.device) -> Networks:
-    """Untrained networks whose biases, scales and statistics are random too, so that an error would show."""
+    """Untrained networks with random biases, scales and statistics too, so that errors are visible."""
     torch.manual_seed(0)
     networks = build(VARIANTS[name])
     with torch.no_grad():
@@ -124,7 +124,7 @@ def random_pose(count: int, device: torch.device) -> Pose:
 
 @dataclass(frozen=True)
 class Case:
-    """One way of running one variant on frames of one batch size."""
+    """One variant in one configuration, with one batch size."""
 
     variant: str
     way: str
@@ -152,7 +152,7 @@ class Case:
 def ways_of(
     variant: str, networks: Networks, device: torch.device
 ) -> list[tuple[str, Precision, Callable[[], Backend]]]:
-    """Name and precision of each way, and a function that makes its back end; the reference comes first."""
+    """Name and precision of each configuration, and a function that makes its back end; the reference comes first."""
 
     def maker(name: BackendName, precision: Precision) -> Callable[[], Backend]:
         return lambda: make_backend(name, networks, precision, torch.get_num_threads())[0]
@@ -165,7 +165,7 @@ def ways_of(
 
 
 def cases_of(variant: str, batches: list[int], device: torch.device) -> list[Case]:
-    """The reference with one frame, then every other way with every batch size; all see the same first frame."""
+    """The reference with one frame, then every other configuration and batch size; all have the same first frame."""
     networks = random_networks(variant, device)
     count, size = max(batches), networks.variant.input_size
     pictures = torch.rand(count, 3, size, size, device=device)
@@ -206,7 +206,7 @@ def operations(case: Case) -> tuple[Tensor, float | None]:
 
 def measure(cases: list[Case], device: torch.device, repeats: int) -> list[Figure]:
     """A figure for each case; `ratio` is its speed relative to the reference's."""
-    made = [operations(case) for case in cases]  # also warms each up
+    made = [operations(case) for case in cases]  # also a warm-up
     expected = made[0][0]
     clock_name, clock = clock_of(device)
     if device.type == "cpu" and torch.get_num_threads() > 1:

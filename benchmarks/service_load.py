@@ -1,11 +1,11 @@
-"""The service under twice the load it can take, and killed in the middle: what is lost or refused, and how fast.
+"""The service under twice the load it can handle, and killed midway: lost and refused jobs, and response times.
 
     python benchmarks/service_load.py                    # two minutes of load, then one with a kill -9
     python benchmarks/service_load.py --seconds 20 --write load.jsonl
 
 Starts `liveportrait serve` on a free local port with a folder of its own, and stops it. Jobs are tiny: a photo of 128
 px is edited, or animated with a motion of two frames, in turn. First the rate of jobs one after the other is measured;
-then jobs are posted at `--factor` times that rate, whatever the answers.
+then jobs are posted at `--factor` times that rate, regardless of the answers.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ MEMORY = ("phase", "memory_mb", "memory_drift", "load")
 
 
 class Server:
-    """The service as a process that can be started again on the same folder."""
+    """The service as a process that can be restarted on the same folder."""
 
     def __init__(self, data: Path, backend: str) -> None:
         with socket.socket() as free:
@@ -104,7 +104,7 @@ class Answers:
 
 
 class Load:
-    """Posts jobs at a steady rate, whatever the answers."""
+    """Posts jobs at a constant rate, regardless of the answers."""
 
     def __init__(self, url: str, jobs: list[dict[str, object]]) -> None:
         self._jobs = jobs
@@ -260,7 +260,7 @@ def run_phase(phase: str, seconds: float, factor: float, server: Server, folder:
             killed = True
             server.kill(signal.SIGKILL)
             server.start()
-            memory.clear()  # it was another process's
+            memory.clear()  # another process's database
         posting.join(1)
     taken = time.monotonic() - began
     memory.append(server.memory)

@@ -1,11 +1,11 @@
-"""What the watermark survives, how much it changes, what it costs, and how often unmarked pictures seem marked.
+"""The watermark's robustness, visibility, cost, and rate of false positives.
 
     python benchmarks/watermark.py attacks PORTRAIT [PORTRAIT ...] --frames 12
     python benchmarks/watermark.py chance PICTURE [PICTURE ...]
     python benchmarks/watermark.py cost
 
 PORTRAIT and PICTURE are picture files, or training shards, whose pictures are used. `attacks` drives every portrait
-with a bundled template, marked and unmarked, at the picture's own size or enlarged, and reads the film and its first
+with a bundled template, marked and unmarked, at the picture's own size or enlarged, and reads the video and its first
 frame after each attack. `cost` compares the CPU time of rendering a frame and of marking it, in one run.
 """
 
@@ -114,7 +114,7 @@ def pictures(paths: list[Path]) -> Iterator[Image]:
 
 
 def attacks(options: argparse.Namespace) -> list[Figure]:
-    """How often films, and their first frames alone, are read after each attack."""
+    """How often videos, and their first frames alone, are read after each attack."""
     animator = Animator.load("compact", threads=options.threads)
     read = {name: [0] * len(COLUMNS) for name in ATTACKS}
     count, worst = 0, np.inf
@@ -196,7 +196,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("attacks", "chance", "cost"))
     parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("--frames", type=int, default=12, help="frames of each film")
+    parser.add_argument("--frames", type=int, default=12, help="frames of each video")
     parser.add_argument(
         "--most", type=int, default=100, help="maximum number of portraits, pictures or frames"
     )

@@ -1,4 +1,4 @@
-"""Print fingerprints of everything the program makes from fixed inputs, to compare two states of the code.
+"""Print checksums of the program's results for fixed inputs, to compare two versions of the code.
 
     python scripts/fingerprints.py FOLDER
 

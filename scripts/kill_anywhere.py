@@ -1,4 +1,4 @@
-"""Kills commands at random moments and checks what they leave behind: one line for each command and signal.
+"""Kill commands at random moments and check the files that they leave: prints one line per command and signal.
 
     python scripts/kill_anywhere.py [--runs animate prepare ...] [--signals SIGKILL SIGTERM ...] [--points 50]
         [--while running|writing|starting]
@@ -46,10 +46,10 @@ from liveportrait.motion.templates import read_template
 
 SOURCES = Path(__file__).parents[1] / "src"
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
-MAX_KILLS = 2  # of a service before it is left to finish, since it does not retry a job for ever
+MAX_KILLS = 2  # of a service before it is allowed to finish, since it retries a job only a few times
 MAX_RUN_S, MAX_STOP_S = 120.0, 2.0  # for a run, and for its end after a signal
-OVERHEAD_S = 1.0  # that noticing an end may take here
-PAGE_START_S = 6.0  # after which a page is up
+OVERHEAD_S = 1.0  # by which the end may be noticed late
+PAGE_START_S = 6.0  # after which a page is ready
 ANIMATE = "animate portrait.png blink.safetensors"
 
 
@@ -81,8 +81,8 @@ class Task:
 
     arguments: str
     names: tuple[str, ...]  # files that exist at the end
-    same: tuple[str, ...] = ()  # those of them with the same bytes however often it was killed
-    serves: bool = False  # it does not end by itself, and exits with 0 on a signal
+    same: tuple[str, ...] = ()  # those with the same bytes however often it was killed
+    serves: bool = False  # runs until it is stopped, and exits with 0 on a signal
 
 
 STATISTICS = ("shards/statistics.json", "shards/dropped.jsonl")
@@ -161,7 +161,7 @@ class Run:
         return bool(self._task.names) and all((self._folder / name).exists() for name in self._task.names)
 
     def stop(self, number: int | None) -> tuple[int, float, float, str]:
-        """Send a signal and wait for the end; status, wall-clock and processor seconds until then, and stderr."""
+        """Send a signal and wait for the end; status, wall and CPU seconds until then, and stderr."""
         started, before = time.monotonic(), self._used()
         used = before
         if number is not None and self.status is None:

@@ -1,4 +1,4 @@
-"""Makes the slider directions of the face-mesh layout: how keypoints move when a face smiles, winks or looks aside.
+"""Make the slider directions of the face-mesh layout: how keypoints move when a face smiles, winks or looks aside.
 
     python scripts/make_directions.py runs/stage-one/corpus/train src/liveportrait/weights/compact/directions.json
 

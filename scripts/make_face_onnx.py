@@ -1,4 +1,4 @@
-"""Makes the face networks for browsers: the bundled TFLite files as ONNX, weights in float16 where that is lossless.
+"""Make the face networks for browsers: the bundled TFLite files as ONNX, weights in float16 where that is lossless.
 
     python3.11 -m venv convert && convert/bin/pip install tf2onnx==1.17.0 tensorflow-cpu==2.21.0
     python scripts/make_face_onnx.py convert/bin/python src/liveportrait/face/models
@@ -68,7 +68,7 @@ def finished(model: onnx.ModelProto, network: Network) -> bytes:
     }
     del graph.output[len(network.outputs) :]
     _drop_unused(graph)
-    # Internal names, which say where a value came from in TensorFlow, would be a tenth of the file.
+    # TensorFlow's internal names would make up a tenth of the file.
     inner = [tensor.name for tensor in graph.initializer] + [
         name for node in graph.node for name in node.output
     ]

@@ -1,8 +1,8 @@
-"""Writes the tests' corpus of broken and malicious files into a new folder; with --all, reads each file in every role.
+"""Write the tests' corpus of broken and malicious files to a new folder; with --all, read each file in every role.
 
     python scripts/make_hostile.py FOLDER [--all]
 
-The report next to the folder has a line of JSON for each reading: how it ended, processor seconds and MiB used.
+The report next to the folder has a JSON line per reading: how it ended, CPU seconds and MiB used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes `weights/voice/listener.safetensors` from whisper-tiny.en and speech shards.
+"""Make `weights/voice/listener.safetensors` from whisper-tiny.en and speech shards.
 
     python scripts/make_listener.py MODEL.bin OUT.safetensors 'speech/*.tar'
 

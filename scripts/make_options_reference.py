@@ -1,4 +1,4 @@
-"""Writes docs/reference/options.md: every option of the command line, from the dataclasses that define them.
+"""Write docs/reference/options.md: every option of the command line, from the dataclasses that define them.
 
 python scripts/make_options_reference.py
 """

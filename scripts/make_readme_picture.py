@@ -1,4 +1,4 @@
-"""Makes the animated picture in the README: scikit-image's astronaut, photo and result side by side.
+"""Make the animated picture in the README: scikit-image's astronaut, photo and result side by side.
 
     python scripts/make_readme_picture.py docs/images/astronaut.webp
 

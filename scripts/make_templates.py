@@ -1,4 +1,4 @@
-"""Makes the bundled motion templates (talk, smile, look around and blink) from curves, without a recording.
+"""Make the bundled motion templates (talk, smile, look around and blink) from curves, without a recording.
 
     python scripts/make_templates.py runs/stage-one/corpus/train src/liveportrait/motion/templates
 
@@ -30,7 +30,7 @@ BROW_UP = (3, 4, 5)
 CHEEK_SQUINT = (7, 8)
 FUNNEL, PUCKER = 32, 38
 SMILE, STRETCH, UPPER_LIP_UP, LOWER_LIP_DOWN = (44, 45), (46, 47), (48, 49), (34, 35)
-NECK = 2.6  # how far the neck lies below the middle of the face, in radii of the rigid points
+NECK = 2.6  # distance of the neck below the centre of the face, in radii of the rigid points
 
 
 def bump(time: np.ndarray, centre: float, rise: float, hold: float) -> np.ndarray:
@@ -108,7 +108,7 @@ def compose(corpus: Corpus, effect: np.ndarray, seconds: float, scene: Callable[
     local = torch.from_numpy((shapes @ effect).reshape(frames, 21, 3))
     scale = torch.full((frames, 1), float(np.median(corpus.motion.scale.numpy())))
     neck = torch.tensor([0.0, NECK, 0.0]).expand(frames, 1, 3)
-    translation = (scale[:, :, None] * (neck - neck @ rotation))[:, 0]  # the head turns on the neck
+    translation = (scale[:, :, None] * (neck - neck @ rotation))[:, 0]  # the head turns about the neck
     translation[:, 2] = 0
     return Template(Motion(rotation, translation, scale, canonical, local @ rotation), FPS, FACE_MESH.layout)
 

@@ -1,4 +1,4 @@
-"""Compiles the kernels of the serverless page: generator.c as WebAssembly, for two kinds of browsers.
+"""Compile the kernels of the serverless page: generator.c as WebAssembly, for two kinds of browsers.
 
     pip install ziglang==0.17.1
     python scripts/make_web_kernels.py
@@ -19,7 +19,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parents[1] / "src" / "liveportrait" / "apps" / "web" / "page" / "kernels"
 SOURCE = FOLDER / "generator.c"
 FEATURES = {"plain": "generic+simd128", "fused": "generic+simd128+relaxed_simd"}
-# No sums are reordered, and nothing is fused unless the source says so: both kinds agree up to rounding.
+# Sums are not reordered, and nothing is fused unless the source says so: both kinds agree up to rounding.
 FLAGS = [
     *("--target=wasm32-freestanding", "-O3", "-fno-slp-vectorize", "-fno-vectorize", "-ffp-contract=off"),
     *("-Wall", "-Wextra", "-Werror", "-nostdlib", "-Wl,--no-entry", "-Wl,--strip-all"),

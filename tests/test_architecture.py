@@ -8,41 +8,43 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "measure_house.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "measure_layout.py"
 MAX_FILES, MAX_FILES_IN_FOLDER = 350, 15
 
 
 def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("measure_house", SCRIPT)
+    spec = importlib.util.spec_from_file_location("measure_layout", SCRIPT)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-house = _script()
+layout = _script()
 
 
 @pytest.fixture(scope="module")
 def imports() -> dict[str, frozenset[str]]:
     """Everything that each module imports, including inside functions and for types."""
-    return house.import_map()
+    return layout.import_map()
 
 
 def test_imports_run_downward(imports):
-    assert house.upward_imports(imports) == []
+    assert layout.upward_imports(imports) == []
 
 
 def test_no_module_imports_itself_indirectly(imports):
-    assert house.import_cycles(imports) == []
+    assert layout.import_cycles(imports) == []
 
 
 def test_folders_match_the_layers_and_none_is_crowded():
-    folders = {path.name for path in house.ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == set(house.LEVEL)
-    crowded = {name: count for name, count in house.files_in_folders().items() if count > MAX_FILES_IN_FOLDER}
+    folders = {path.name for path in layout.ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(layout.LEVEL)
+    crowded = {
+        name: count for name, count in layout.files_in_folders().items() if count > MAX_FILES_IN_FOLDER
+    }
     assert crowded == {}
-    assert len(house.modules()) <= MAX_FILES
+    assert len(layout.modules()) <= MAX_FILES
 
 
 def test_import_analysis_finds_cycles_and_upward_imports(tmp_path):
@@ -61,11 +63,11 @@ def test_import_analysis_finds_cycles_and_upward_imports(tmp_path):
     }
     for name, text in files.items():
         (package / name).write_text(text)
-    found = house.modules(package)
-    imports = {name: house.imports_of(path, found) - {name} for name, path in found.items()}
+    found = layout.modules(package)
+    imports = {name: layout.imports_of(path, found) - {name} for name, path in found.items()}
     names = [f"liveportrait.motion.{letter}" for letter in "bcd"]
-    assert house.import_cycles(imports) == [names]
-    assert house.upward_imports(imports) == ["liveportrait.media.a -> liveportrait.motion.b"]
-    assert "liveportrait.motion.d" in house.reach("liveportrait.media.a", imports)
-    at_import = {name: house.imports_of(path, found, lazy=False) for name, path in found.items()}
-    assert house.import_cycles(at_import) == []
+    assert layout.import_cycles(imports) == [names]
+    assert layout.upward_imports(imports) == ["liveportrait.media.a -> liveportrait.motion.b"]
+    assert "liveportrait.motion.d" in layout.reach("liveportrait.media.a", imports)
+    at_import = {name: layout.imports_of(path, found, lazy=False) for name, path in found.items()}
+    assert layout.import_cycles(at_import) == []

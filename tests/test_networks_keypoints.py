@@ -19,7 +19,7 @@ ROOT = Path(liveportrait.__file__).parent
 HOME = Path(keypoints.__file__)
 # Nine landmarks of animals' faces; numbers of blendshapes.
 OTHER_LAYOUTS = {ROOT / "networks" / "animal.py", ROOT / "training" / "expression_faces.py"}
-ROOMS = ("networks", "motion", "animation", "metrics", "training", "evaluation")
+LAYERS = ("networks", "motion", "animation", "metrics", "training", "evaluation")
 GROUPS = {
     frozenset(value)
     for value in vars(keypoints).values()
@@ -47,8 +47,8 @@ def spells_keypoints(node: ast.AST) -> bool:
 def test_no_other_file_has_keypoint_indices() -> None:
     places = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
-        for room in ROOMS
-        for path in sorted((ROOT / room).rglob("*.py"))
+        for layer in LAYERS
+        for path in sorted((ROOT / layer).rglob("*.py"))
         if path != HOME and path not in OTHER_LAYOUTS
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.expr) and spells_keypoints(node)

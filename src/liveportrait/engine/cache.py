@@ -78,7 +78,7 @@ def _code() -> str:
     """Digest of the sources of networks/ and engine/: with other code the same weights give another graph."""
     digest = hashlib.sha256()
     root = Path(__file__).parents[1]
-    for path in sorted(path for room in ("networks", "engine") for path in (root / room).rglob("*.py")):
+    for path in sorted(path for folder in ("networks", "engine") for path in (root / folder).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

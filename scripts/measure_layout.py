@@ -1,6 +1,6 @@
 """Print how the package is laid out: files, folders, import cycles, upward imports, and what an entry point imports.
 
-    python scripts/measure_house.py
+    python scripts/measure_layout.py
 
 Back ends are listed in a table and imported when chosen, so what an entry point imports is counted without and with
 them. `tests/test_architecture.py` checks these figures with the functions below.
@@ -17,8 +17,8 @@ from pathlib import Path
 PACKAGE = "liveportrait"
 ROOT = Path(__file__).parents[1] / "src" / PACKAGE
 
-# From the bottom to the top; rooms in one row do not import each other.
-ROOMS = (
+# From the bottom to the top; layers in one row do not import each other.
+LAYERS = (
     ("media", "networks"),
     ("weights", "marking"),
     ("face",),
@@ -30,7 +30,7 @@ ROOMS = (
     ("training", "evaluation"),
     ("apps",),
 )
-LEVEL = {room: level for level, row in enumerate(ROOMS) for room in row}
+LEVEL = {layer: level for level, row in enumerate(LAYERS) for layer in row}
 
 Imports = Mapping[str, frozenset[str]]
 
@@ -114,22 +114,22 @@ def import_cycles(imports: Imports) -> list[list[str]]:
     return found
 
 
-def room_of(module: str) -> str | None:
-    """The room that a module belongs to; None for modules outside the rooms."""
+def layer_of(module: str) -> str | None:
+    """The layer of a module; None for modules outside the layers."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in LEVEL else None
 
 
 def upward_imports(imports: Imports) -> list[str]:
-    """Imports that go up, sideways between rooms of one row, or from a room to the package's own `__init__`."""
+    """Imports that go up, sideways between layers of one row, or from a layer to the package's own `__init__`."""
     found = []
     for module, others in imports.items():
-        own = room_of(module)
+        own = layer_of(module)
         for other in sorted(others):
-            room = room_of(other)
-            climbs = room and own and room != own and LEVEL[room] >= LEVEL[own]
+            layer = layer_of(other)
+            climbs = layer and own and layer != own and LEVEL[layer] >= LEVEL[own]
             front = other == PACKAGE and own
-            outside = own is None and room and module not in (PACKAGE, f"{PACKAGE}.__main__")
+            outside = own is None and layer and module not in (PACKAGE, f"{PACKAGE}.__main__")
             if climbs or front or outside:
                 found.append(f"{module} -> {other}")
     return found
@@ -170,11 +170,11 @@ def main() -> None:
     for entry in ("apps.animate", "animation.animator", "animation.portrait"):
         reached = reach(f"{PACKAGE}.{entry}", imports)
         with_back_ends = reached.union(
-            *(reach(name, imports) for name in imports if room_of(name) == "engine")
+            *(reach(name, imports) for name in imports if layer_of(name) == "engine")
         )
         print(f"files reached by {entry}: {len(reached)}; with all back ends: {len(with_back_ends)}")
-        rooms = Counter(room_of(name) or "(outside the rooms)" for name in reached)
-        print("   " + ", ".join(f"{room} {count}" for room, count in rooms.most_common()))
+        layers = Counter(layer_of(name) or "(outside the layers)" for name in reached)
+        print("   " + ", ".join(f"{layer} {count}" for layer, count in layers.most_common()))
 
 
 if __name__ == "__main__":
