@@ -171,11 +171,11 @@ class Conversation:
 
     async def _tick(self, period: float) -> None:
         """Ask for a picture in every period; one that is still waiting is skipped."""
-        begun, count = self._loop.time(), 0
+        started, count = self._loop.time(), 0
         while True:
             self._thread.put(Tick())
             count += 1
-            await asyncio.sleep(begun + count * period - self._loop.time())
+            await asyncio.sleep(started + count * period - self._loop.time())
 
     def _feed_sound(self, samples: bytes) -> None:
         if self._speaker is None:

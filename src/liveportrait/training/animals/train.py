@@ -115,7 +115,7 @@ def precompute_views(
     """Draw views and cache the trunk's features of them."""
     rng = np.random.default_rng(seed)
     fine, coarse, points, there = [], [], [], []
-    begun = time.monotonic()
+    started = time.monotonic()
     for first in range(0, count, 16):
         views = [draw_view(crops, backgrounds, rng) for _ in range(min(16, count - first))]
         pictures = np.stack([view.picture for view in views])
@@ -125,7 +125,7 @@ def precompute_views(
         points.append(torch.from_numpy(np.stack([view.points for view in views])).float())
         there.append(torch.tensor([view.is_there for view in views]))
         if first // 16 % 20 == 0:
-            print(f"view {first} of {count}, {time.monotonic() - begun:.0f} s", flush=True)
+            print(f"view {first} of {count}, {time.monotonic() - started:.0f} s", flush=True)
     return Views(torch.cat(fine), torch.cat(coarse), torch.cat(points), torch.cat(there))
 
 
@@ -181,7 +181,7 @@ def fit(network: AnimalNetwork, views: Views, options: DetectorOptions) -> None:
     steps = max(1, options.epochs * len(views.points) // options.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps, pct_start=0.1)
     order = torch.cat([torch.randperm(len(views.points)) for _ in range(options.epochs)])
-    begun, smooth = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0)  # moving averages of the terms
+    started, smooth = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0)  # moving averages of the terms
     for step in range(steps):
         rows = order[step * options.batch : (step + 1) * options.batch]
         reading = network.read(views.fine[rows].float(), views.coarse[rows].float())
@@ -195,7 +195,7 @@ def fit(network: AnimalNetwork, views: Views, options: DetectorOptions) -> None:
         if (step + 1) % LOG_EVERY == 0:
             known = 1 - 0.98 ** (step + 1)
             line = ", ".join(f"{name} {value / known:.3f}" for name, value in smooth.items())
-            print(f"step {step + 1} of {steps}, {time.monotonic() - begun:.0f} s: {line}", flush=True)
+            print(f"step {step + 1} of {steps}, {time.monotonic() - started:.0f} s: {line}", flush=True)
     network.eval()
 
 

@@ -152,11 +152,11 @@ def run(start: str | Path, shards: Sequence[Path], output: Path, options: Option
             return {"psnr_gain": found["psnr"] - found["psnr_copy"], **found}, rows
 
         before, rows_before = figures()
-        begun = time.monotonic()
-        deadline = math.inf if options.samples else begun + 60 * options.minutes
+        started = time.monotonic()
+        deadline = math.inf if options.samples else started + 60 * options.minutes
         pairs = training_pairs(train, variant.input_size, settings.mix, device, options.seed)
         phase.run(pairs, trainer.losses, dict, 10**9, lambda: time.monotonic() > deadline)
-        minutes = (time.monotonic() - begun) / 60
+        minutes = (time.monotonic() - started) / 60
         after, rows_after = figures()
         report = Report(str(start), options.to, phase.state.samples, round(minutes, 2), before, after)
         found = trainer.average.networks()

@@ -213,7 +213,7 @@ export class SliderPoser {
 }
 
 /** The sliders that are not at rest. Throws if one does not exist or its value is out of range. */
-export function movedSliders(sliders) {
+function movedSliders(sliders) {
     const values = {};
     for (const [name, value] of Object.entries(sliders)) {
         const limits = constants.motion.sliders[name];

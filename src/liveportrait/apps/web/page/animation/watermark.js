@@ -9,7 +9,7 @@ const LUMA_BITS = 14;
 /** @typedef {{work: string, source: number, weights: number}} Payload as in Python */
 
 /** The bits of a payload: version, work, source, weights, checksum, each from its highest bit. @param {Payload} payload */
-export function payloadBits({ work, source = 0, weights = 0 }) {
+function payloadBits({ work, source = 0, weights = 0 }) {
     const { version, works } = constants.motion.watermark;
     const said = [(version << 4) | works.indexOf(work), source >> 8, source & 0xff, weights];
     const sum = checksum(said);

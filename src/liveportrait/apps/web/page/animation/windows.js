@@ -13,7 +13,7 @@ import { multiply } from "../motion/geometry.js";
 import { glided, LiveGlide } from "../motion/gliding.js";
 
 /** The framing of a head: x and y of the neck, px, and the logarithm of the face's size, px. @param {SeenHead} head */
-export function framingOf(head) {
+function framingOf(head) {
     const lever = multiply(constants.motion.framing.neck, head.keypoints.rotation);
     const [x, y] = head.centre;
     const size = Math.log(constants.face.gliding.face * head.scale);

@@ -68,7 +68,7 @@ export class FaceAnalyzer {
 }
 
 /** The height in px of the smallest face that `detect` looks for by default. */
-export function smallestFace(picture) {
+function smallestFace(picture) {
     const { smallest, smallestPx } = constants.face.analyzer;
     return Math.max(Math.max(picture.width, picture.height) * smallest, smallestPx);
 }
@@ -80,7 +80,7 @@ export function centre(face) {
 }
 
 /** Whether the face's centre is inside the other's box: then they count as the same face. */
-export function centreWithin(face, other) {
+function centreWithin(face, other) {
     return covers(other, boxOf(face.landmarks));
 }
 

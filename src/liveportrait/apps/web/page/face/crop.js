@@ -87,7 +87,7 @@ export function sideOf(window) {
 }
 
 /** The same place as a crop of another size. @returns {CropWindow} */
-export function resizedWindow(window, size) {
+function resizedWindow(window, size) {
     const ratio = size / window.size;
     const matrix = Float64Array.from(window.matrix, (value) => ratio * value);
     matrix[2] += (ratio - 1) / 2; // pixel centres have integer coordinates
@@ -113,7 +113,7 @@ export function cut(picture, window) {
 }
 
 /** A picture as size×size px: averaged if it shrinks, else bilinear. @returns {Picture} */
-export function toInput(picture, size = constants.face.crop.input) {
+function toInput(picture, size = constants.face.crop.input) {
     if (picture.width === size && picture.height === size) return picture;
     return picture.height > size ? resizeArea(picture, size, size) : resizeLinear(picture, size, size);
 }

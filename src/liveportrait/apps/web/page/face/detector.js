@@ -90,7 +90,7 @@ export function overlap(first, second) {
 }
 
 /** Non-maximum suppression that averages what it merges, weighted by score, best first. */
-export function weightedSuppression(found) {
+function weightedSuppression(found) {
     let left = [...found].sort((a, b) => b.score - a.score);
     const merged = [];
     while (left.length) {

@@ -45,7 +45,7 @@ export function boxOf(landmarks) {
 }
 
 /** Matrix (2·3): px of the network's input -> px of the picture. @returns {Float64Array} */
-export function regionToPicture(region) {
+function regionToPicture(region) {
     const scale = region.side / constants.face.mesh.side;
     const [cos, sin] = [scale * Math.cos(region.roll), scale * Math.sin(region.roll)];
     const half = constants.face.mesh.side / 2;

@@ -8,7 +8,7 @@ import { invertAffine } from "./resampling.js";
 /** @typedef {import("../types.js").CropWindow} CropWindow */
 
 /** Mask (size·size) of a crop: full inside, falling to 0 at its border; edge width size/32 px. @returns {Uint8Array} */
-export function pasteMask(size) {
+function pasteMask(size) {
     const edge = size / constants.motion.paste.edge;
     const outside = Float64Array.from({ length: size }, (_, at) => Math.max(edge - at, at - (size - edge), 0));
     const mask = new Uint8Array(size * size);

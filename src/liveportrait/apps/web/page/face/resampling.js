@@ -10,7 +10,7 @@ const RGB = 3; // channels to compute; the fourth, alpha, is opaque
 const WEIGHT_BITS = 11; // of OpenCV's bilinear weights in `resize`
 
 /** An opaque black picture. @returns {Picture} */
-export function blackPicture(width, height) {
+function blackPicture(width, height) {
     const data = new Uint8ClampedArray(4 * width * height);
     new Uint32Array(data.buffer).fill(0xff000000);
     return { width, height, data };

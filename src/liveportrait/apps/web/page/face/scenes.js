@@ -53,7 +53,7 @@ export class SceneTracker {
 }
 
 /** Whether a face continues the one before: it has not jumped, and its surroundings look alike. */
-export function goesOn(before, faceBefore, now, face) {
+function goesOn(before, faceBefore, now, face) {
     const { smallerJump, smallerGrowth } = constants.face.scenes;
     if (hasJumped(faceBefore, face, smallerJump, smallerGrowth)) return false;
     const change = regionChange(regionOf(before, faceBefore), regionOf(now, face));

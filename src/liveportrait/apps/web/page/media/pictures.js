@@ -48,7 +48,7 @@ export function pixelsOf(drawable, width, height, name = "The picture") {
 }
 
 /** The picture with its longer side reduced to what players support, and even sides (source/photo.py). */
-export function limitSize(picture, limit = constants.photo.side) {
+function limitSize(picture, limit = constants.photo.side) {
     const longer = Math.max(picture.width, picture.height);
     const [width, height] = [picture.width, picture.height].map((side) => {
         const shorter = longer > limit ? Math.trunc((side * limit) / longer) : side;

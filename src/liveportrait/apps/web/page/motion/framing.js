@@ -11,7 +11,7 @@ export function bounded(value, bound) {
 }
 
 /** A change of size, softly limited in both directions. */
-export function boundedGrowth(growth) {
+function boundedGrowth(growth) {
     const { smallest, largest } = constants.motion.framing;
     const change = Math.log(growth);
     const bound = change < 0 ? -Math.log(smallest) : Math.log(largest);

@@ -69,7 +69,7 @@ export function clamp(value, low, high) {
 }
 
 /** Keypoints x (21,3) = s·(x_c R + δ) + t; t has no z: depth is not translated. */
-export function transformKeypoints(motion) {
+function transformKeypoints(motion) {
     const points = sum(multiply(motion.canonical, motion.rotation), motion.expression);
     for (let index = 0; index < points.length; index++) {
         const axis = index % 3;

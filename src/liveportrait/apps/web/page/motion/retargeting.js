@@ -150,7 +150,7 @@ function seen(pose, source, ratios) {
 }
 
 /** Widths (2,) of the eyes in units of the head, from a source pose and its ratios. */
-export function eyeWidths(source, ratios) {
+function eyeWidths(source, ratios) {
     const { irises, eyeWidth, guess } = constants.motion.retargeting;
     const unit = source.scale[0] * across(source);
     const [x, y] = between(source.keypoints, ...irises);

@@ -101,7 +101,7 @@ function checkTensor(key, tensor, shape, refuse) {
 }
 
 /** The float32 tensors of a safetensors file, and its metadata. */
-export function readSafetensors(buffer, name) {
+function readSafetensors(buffer, name) {
     try {
         const length = Number(new DataView(buffer).getBigUint64(0, true));
         const text = new TextDecoder("utf-8", { fatal: true }).decode(new Uint8Array(buffer, HEADER_LENGTH, length));
