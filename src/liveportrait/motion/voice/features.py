@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from scipy.signal import lfilter
 from torch import Tensor
 
 from liveportrait import weights
@@ -65,7 +64,7 @@ def mel_bank() -> Tensor:
 def power(frames: Tensor, length: int) -> Tensor:
     """Power spectrum (n,1 + length // 2) of frames (n,m), with a Hann window."""
     spectrum = torch.fft.rfft(frames * _hann(frames.shape[1]), length)
-    return torch.view_as_real(spectrum).square().sum(-1)
+    return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
 
 @cache
@@ -113,11 +112,10 @@ class Levels:
 
     def _filtered(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """s_k = v_k + keep · s_{k−1}, preceded by the previous sums."""
-        before = self._sums[None]
-        if not len(values):
-            return before
-        after, _ = lfilter([1.0], [1.0, -self._keep], values, axis=0, zi=self._keep * before)
-        return np.concatenate([before, after])
+        sums = [self._sums]
+        for value in values:
+            sums.append(value + self._keep * sums[-1])
+        return np.stack(sums)
 
 
 class MelStream:

@@ -142,13 +142,13 @@ class VoiceStream:
 
     def __init__(self, voice: Voice, fps: Fraction, seed: int, style: Sequence[float] | None) -> None:
         self._voice, self._fps = voice, fps
-        self._style = torch.zeros(1, STYLES) if style is None else torch.tensor([list(style)]).float()
-        if self._style.shape != (1, STYLES):
+        numbers = torch.zeros(1, STYLES) if style is None else torch.tensor([list(style)]).float()
+        if numbers.shape != (1, STYLES):
             raise UserError(f"a style is {STYLES} numbers, not {list(style or ())}")
+        self._spoken = voice.speech.start(numbers)
         self._mel, self._gate = MelStream(voice.mean, voice.deviation), Gate(AROUND)
         self._codes = CodeStream()
         self._free = FreeMotion(voice.free, seed)
-        self._tails = voice.speech.start()
         self._odd = torch.zeros(0, BANDS)  # columns that have not become steps
         self._loud = torch.full((2 * AROUND,), float(np.log(FLOOR)))
         self._loudness: list[float] = []  # of the steps of the free part
@@ -169,7 +169,7 @@ class VoiceStream:
         self._hear(np.zeros(SOUND_RATE // 2, np.float32))
         return self._frames(end)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _hear(self, samples: Array) -> None:
         columns, loud = self._mel.feed(samples)
         self._gate.feed(samples)
@@ -182,7 +182,7 @@ class VoiceStream:
         if not steps:
             return
         heard = torch.cat([columns[: 2 * steps].reshape(steps, 2 * BANDS), self._codes.steps(steps)], dim=1)
-        found, self._tails = self._voice.speech.step(heard[None], self._style, self._tails)
+        found, self._spoken = self._voice.speech.step(heard[None], self._spoken)
         loudest = self._loud.unfold(0, 2 * AROUND + 2, 2)[:steps].amax(1)
         self._loud = self._loud[2 * steps :]
         moved = self._voice.gain * (found[0] - self._voice.offset)
@@ -199,16 +199,17 @@ class VoiceStream:
     def _frames(self, end: int | None) -> Performance:
         """The frames that are known by now, before number `end`."""
         last = self._first + len(self._known) - 1  # the last step that is known
-        known = int(last * self._fps / RATE) + 1 if last >= 0 else 0
+        pictures, seconds = self._fps.numerator, self._fps.denominator
+        known = last * pictures // (RATE * seconds) + 1 if last >= 0 else 0
         count = max((known if end is None else min(known, end)) - self._given, 0)
-        times = np.array([float((self._given + row) / self._fps) for row in range(count)])
+        times = np.arange(self._given, self._given + count) * seconds / pictures
         place = torch.from_numpy(times * RATE) - self._first
         whole = place.long()
         share = (place - whole).float()[:, None]
         after = (whole + 1).clamp(max=max(len(self._known) - 1, 0))
         moved = torch.lerp(self._known[whole], self._known[after], share)
         self._given += count
-        keep = min(max(int(self._given * RATE / self._fps) - self._first, 0), len(self._known))
+        keep = min(max(self._given * RATE * seconds // pictures - self._first, 0), len(self._known))
         self._known, self._first = self._known[keep:], self._first + keep
         return performance_of(moved, *self._free.frames(times, self._loudness))
 

@@ -63,9 +63,12 @@ class Gate:
 def periodicity(frames: Tensor) -> Tensor:
     """Maximum normalised autocorrelation (n,) at the pitch of a voice, of windows of sound (n,640)."""
     width, heard = int(SMOOTH / SOUND_RATE * FFT) | 1, int(HIGHEST / SOUND_RATE * FFT)
-    sound = power(frames, FFT)[:, None, : heard + width // 2]
-    level = torch.nn.functional.avg_pool1d(sound, width, 1, width // 2, count_include_pad=False)
-    flat = (sound / (level + 1e-9))[:, 0, :heard]
+    sound = power(frames, FFT)[:, : heard + width // 2]
+    # Sums over the width as differences of sums from the start, in float64 as these grow large.
+    sums = torch.nn.functional.pad(sound.double().cumsum(1), (width // 2 + 1, 0))
+    below = torch.arange(heard).clamp(max=width // 2) + width // 2 + 1  # values within reach of each
+    level = (sums[:, width : width + heard] - sums[:, :heard]) / below
+    flat = sound[:, :heard] / (level.float() + 1e-9)
     similar = torch.fft.irfft(flat, FFT)
     found = similar[:, LAGS] / similar[:, :1].clamp(min=1e-9) / _overlap()
     return found.amax(1).clamp(0, 1)

@@ -6,7 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Tails = tuple[Tensor, ...]  # the past input that each convolution needs, (B,r,C)
+FEW = 8  # rows of a matrix product
+Styled = tuple[Tensor, Tensor]  # a style's scale and shift (B,1,W)
+
+
+def project(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The linear layer of inputs (…,C), as `F.linear`, but for the few rows of a stream in half the time.
+
+    With the weight first, the matrix product reads it once, in order, and makes no copy of it. Rows that are not
+    adjacent in memory would take five times as long.
+    """
+    if rows.shape[:-1].numel() > FEW:
+        return F.linear(rows, weight, bias)
+    found = torch.addmm(bias[:, None], weight, rows.flatten(0, -2).contiguous().t())
+    return found.t().contiguous().view(*rows.shape[:-1], -1)
 
 
 class TimeConv(nn.Conv1d):
@@ -15,8 +28,11 @@ class TimeConv(nn.Conv1d):
     def forward(self, signal: Tensor) -> Tensor:
         """(B,T,C) to (B,T',C')."""
         (kernel,), (stride,), (dilation,) = self.kernel_size, self.stride, self.dilation
+        assert self.bias is not None
+        if kernel == stride == 1:
+            return project(signal, self.weight[..., 0], self.bias)
         taps = signal.unfold(1, (kernel - 1) * dilation + 1, stride)[..., ::dilation]  # (B,T',C,k)
-        return F.linear(taps.flatten(2), self.weight.flatten(1), self.bias)
+        return project(taps.flatten(2), self.weight.flatten(1), self.bias)
 
 
 class CausalConv(TimeConv):
@@ -41,7 +57,7 @@ class GatedBlock(nn.Module):
 
     def __init__(self, width: int, kernel: int, dilation: int, style: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(1, width)
+        self.norm = nn.LayerNorm(width)
         self.conv = CausalConv(width, 2 * width, kernel, dilation)
         self.style = nn.Linear(style, 2 * width)
         self.out = TimeConv(width, width, 1)
@@ -49,14 +65,18 @@ class GatedBlock(nn.Module):
         nn.init.zeros_(self.style.weight)
         nn.init.zeros_(self.style.bias)
 
-    def step(self, hidden: Tensor, style: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+    def styled(self, style: Tensor) -> Styled:
+        """What styles (B,S) do to the block."""
+        scale, shift = self.style(style)[:, None].chunk(2, dim=2)
+        return 1 + scale, shift
+
+    def step(self, hidden: Tensor, styled: Styled, tail: Tensor) -> tuple[Tensor, Tensor]:
         """The next outputs (B,T,W), and the tail."""
         # Each step is normalised by itself: statistics over time would look ahead.
-        normed = self.norm(hidden.flatten(0, 1)).view_as(hidden)
-        signal, tail = self.conv.step(normed, tail)
-        scale, shift = self.style(style)[:, None].chunk(2, dim=2)
+        signal, tail = self.conv.step(self.norm(hidden), tail)
+        scale, shift = styled
         value, gate = signal.chunk(2, dim=2)
-        signal = torch.tanh(value * (1 + scale) + shift) * torch.sigmoid(gate)
+        signal = torch.tanh(torch.addcmul(shift, value, scale)) * torch.sigmoid(gate)
         if self.training:
             signal = self.dropout(signal.transpose(1, 2)).transpose(1, 2)  # of whole channels
         return hidden + self.out(signal), tail

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.networks.voice.causal import CausalConv, GatedBlock, Tails, TimeConv
+from liveportrait.networks.voice.causal import CausalConv, GatedBlock, Styled, TimeConv, project
 
 RATE = 50  # steps per second
 BANDS = 64  # of the log-mel spectrum; a step has two columns of it
@@ -48,6 +48,7 @@ class Listener(nn.Module):
     """Turns columns of a log-mel spectrum into codes."""
 
     positions: Tensor  # (504,384)
+    attention: Tensor  # (400,504) what is added to the scores of step i for sound i + j - 100
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,6 +62,8 @@ class Listener(nn.Module):
         self.outer = nn.Linear(INNER, WIDTH)
         self.project = nn.Linear(WIDTH, CODES)
         self.register_buffer("positions", _waves(PAST + PAGE + AHEAD), persistent=False)
+        seen = torch.ones(PAGE, PAST + PAGE + AHEAD).triu().tril(PAST + AHEAD) > 0
+        self.register_buffer("attention", torch.where(seen, 0.0, -torch.inf), persistent=False)
 
     def sounds(self, columns: Tensor) -> Tensor:
         """The layer's inputs (m,384) from columns (n,80), m = (n - 3) // 2; the first is of columns 0 to 4."""
@@ -86,27 +89,30 @@ class Listener(nn.Module):
             places = self.positions[PAST - before + number - page * PAGE :]
             placed = known[first:stop] + places[first:stop]
             normed, own = self.attention_norm(placed), slice(before - first, -AHEAD)
-            fresh = F.linear(normed[len(made) - first :], weights[WIDTH:], biases[WIDTH:])
+            fresh = project(normed[len(made) - first :], weights[WIDTH:], biases[WIDTH:])
             made = torch.cat([made, fresh])
-            asked = F.linear(normed[own], weights[:WIDTH], biases[:WIDTH])
+            asked = project(normed[own], weights[:WIDTH], biases[:WIDTH])
             found.append(self._layer(placed[own], asked, made))
             passed = stop - AHEAD - min(last, PAST)
             # At the end of a page all positions change, and with them keys and values.
             known, made = known[passed:], made[passed if last % PAGE else len(made) :]
             number = last
-        codes = self.project(torch.cat(found)) if found else sounds.new_zeros(0, CODES)
+        codes = _through(self.project, torch.cat(found)) if found else sounds.new_zeros(0, CODES)
         return codes, Attended(number, known, made)
 
     def _layer(self, own: Tensor, asked: Tensor, made: Tensor) -> Tensor:
         """The layer's output (n,384) for the last steps but four, of their queries (n,384) and all keys and values."""
         queries = asked.unflatten(1, (HEADS, -1)).transpose(0, 1)
         keys, values = made.unflatten(1, (2, HEADS, -1)).permute(1, 2, 0, 3)
-        place = torch.arange(len(made) - len(own) - AHEAD, len(made) - AHEAD)
-        away = torch.arange(len(made))[None] - place[:, None]
-        seen = (away >= -PAST) & (away <= AHEAD)
+        seen = self.attention[: len(own), PAST + len(own) + AHEAD - len(made) : PAST + len(own) + AHEAD]
         mixed = F.scaled_dot_product_attention(queries[None], keys[None], values[None], attn_mask=seen)
-        hidden = own + self.gathered(mixed[0].transpose(0, 1).flatten(1))
-        return hidden + self.outer(F.gelu(self.inner(self.inner_norm(hidden))))
+        hidden = own + _through(self.gathered, mixed[0].transpose(0, 1).flatten(1))
+        inner = F.gelu(_through(self.inner, self.inner_norm(hidden)))
+        return hidden + _through(self.outer, inner)
+
+
+def _through(layer: nn.Linear, rows: Tensor) -> Tensor:
+    return project(rows, layer.weight, layer.bias)
 
 
 def _waves(count: int) -> Tensor:
@@ -127,6 +133,13 @@ class SpeechSizes:
     dropout: float = 0.12
 
 
+class Spoken(NamedTuple):
+    """The state of a stream of the speech network."""
+
+    tails: tuple[Tensor, ...]  # the past input that each convolution needs, (B,r,C)
+    styles: tuple[Styled, ...]  # of each block
+
+
 class SpeechNetwork(nn.Module):
     """Predicts the opening of the lips and the blendshapes of jaw and mouth, as changes from rest, from speech."""
 
@@ -145,27 +158,29 @@ class SpeechNetwork(nn.Module):
     def _gated(self) -> Iterator[GatedBlock]:
         return (cast(GatedBlock, block) for block in self.blocks)
 
-    def start(self, batch: int = 1) -> Tails:
-        """The state before the first sound."""
-        return (self.into.start(batch), *(block.conv.start(batch) for block in self._gated()))
+    def start(self, style: Tensor) -> Spoken:
+        """The state before the first sound, for styles (B,3)."""
+        convolutions = self.into, *(block.conv for block in self._gated())
+        tails = tuple(each.start(len(style)) for each in convolutions)
+        return Spoken(tails, tuple(block.styled(style) for block in self._gated()))
 
-    def step(self, sound: Tensor, style: Tensor, tails: Tails) -> tuple[Tensor, Tails]:
-        """Outputs (B,T,1+27) for steps (B,T,256) of unit variance and styles (B,3), and the new state.
+    def step(self, sound: Tensor, kept: Spoken) -> tuple[Tensor, Spoken]:
+        """Outputs (B,T,1+27) for steps (B,T,256) of unit variance, and the new state.
 
         A step is two log-mel columns and the listener's codes.
 
         Output i is for step i − DELAY: first the opening of the lips (height over width, change from closed), then the
         scores of `SPEECH_SCORES` (change from rest).
         """
-        hidden, first = self.into.step(sound, tails[0])
-        kept = [first]
-        for block, tail in zip(self._gated(), tails[1:], strict=True):
-            hidden, tail = block.step(hidden, style, tail)
-            kept.append(tail)
-        return self.head(hidden), tuple(kept)
+        hidden, first = self.into.step(sound, kept.tails[0])
+        tails = [first]
+        for block, styled, tail in zip(self._gated(), kept.styles, kept.tails[1:], strict=True):
+            hidden, tail = block.step(hidden, styled, tail)
+            tails.append(tail)
+        return self.head(hidden), kept._replace(tails=tuple(tails))
 
     def forward(self, sound: Tensor, style: Tensor) -> Tensor:
         """Outputs (B,T,1+27) for the steps of an entire sound (B,T,256), without delay; silence is assumed after it."""
         after = sound[:, -1:].expand(-1, DELAY, -1)
-        found, _ = self.step(torch.cat([sound, after], dim=1), style, self.start(len(sound)))
+        found, _ = self.step(torch.cat([sound, after], dim=1), self.start(style))
         return found[:, DELAY:]
