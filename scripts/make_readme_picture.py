@@ -2,7 +2,7 @@
 
     python scripts/make_readme_picture.py docs/images/astronaut.webp
 
-The motion combines two bundled templates: the expressions of both, and the head turns of `look-around` at 60 percent.
+The motion combines two bundled templates: the head turns of `look-around`, and the expressions of both.
 """
 
 from __future__ import annotations
@@ -12,36 +12,23 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from skimage.data import astronaut
 
 from liveportrait import Animator
 from liveportrait.motion import Template, bundled_templates
 
-TURN = 0.6  # share of the angles in `look-around`, whose largest turn is 17 degrees
 FACE = slice(0, 264), slice(92, 356)  # rows and columns of the photo
 SIDE = 320  # px of either half
 GAP = 8  # white px between them
 QUALITY = 85  # of WebP, 1 to 100
 
 
-def reduced(rotation: torch.Tensor, share: float) -> torch.Tensor:
-    """Rotations (N,3,3), each reduced to `share` of its angle from the first."""
-    first = rotation[0].numpy()
-    changes = [cv2.Rodrigues(r @ first.T)[0] for r in rotation.numpy()]
-    return torch.from_numpy(np.stack([cv2.Rodrigues(share * change)[0] @ first for change in changes]))
-
-
 def template() -> Template:
     """The motion of the picture."""
     bundled = bundled_templates()
     talk, look = bundled["talk"].motion, bundled["look-around"].motion
-    motion = look._replace(
-        rotation=reduced(look.rotation, TURN).float(),
-        translation=look.translation[:1] + TURN * (look.translation - look.translation[:1]),
-        expression=look.expression + talk.expression - talk.expression[:1],
-    )
+    motion = look._replace(expression=look.expression + talk.expression - talk.expression[:1])
     return Template(motion, bundled["look-around"].fps, bundled["look-around"].layout)
 
 

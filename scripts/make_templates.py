@@ -18,6 +18,7 @@ import torch
 
 from liveportrait.face.canonical import EYE_BLINK, JAW_OPEN
 from liveportrait.motion import FACE_MESH, Template, write_template
+from liveportrait.motion.framing import neck_in_head
 from liveportrait.motion.lifting import expression_effect
 from liveportrait.networks.geometry import rotation_matrix
 from liveportrait.networks.interface import Motion
@@ -30,7 +31,6 @@ BROW_UP = (3, 4, 5)
 CHEEK_SQUINT = (7, 8)
 FUNNEL, PUCKER = 32, 38
 SMILE, STRETCH, UPPER_LIP_UP, LOWER_LIP_DOWN = (44, 45), (46, 47), (48, 49), (34, 35)
-NECK = 2.6  # distance of the neck below the centre of the face, in radii of the rigid points
 
 
 def bump(time: np.ndarray, centre: float, rise: float, hold: float) -> np.ndarray:
@@ -82,7 +82,7 @@ def look_around(time: np.ndarray, shapes: np.ndarray, angles: np.ndarray) -> Non
     fade = np.clip(bump(time, duration / 2, 0.4, duration - 0.8), 0, 1)
     angles[:, 1] = fade * 17 * np.sin(phase)
     angles[:, 0] = fade * 7 * np.sin(2 * phase + 0.4)
-    angles[:, 2] = fade * 4 * np.sin(phase + 0.6)
+    angles[:, 2] = -fade * 4 * np.sin(phase + 0.6)  # leaning in the direction of the turn
     gaze = fade * np.sin(phase + 0.35)
     shapes[:, LOOK_OUT_RIGHT] = shapes[:, LOOK_IN_LEFT] = 0.5 * np.maximum(gaze, 0)
     shapes[:, LOOK_IN_RIGHT] = shapes[:, LOOK_OUT_LEFT] = 0.5 * np.maximum(-gaze, 0)
@@ -107,7 +107,7 @@ def compose(corpus: Corpus, effect: np.ndarray, seconds: float, scene: Callable[
     canonical = corpus.motion.canonical.mean(0, keepdim=True).expand(frames, -1, -1)
     local = torch.from_numpy((shapes @ effect).reshape(frames, 21, 3))
     scale = torch.full((frames, 1), float(np.median(corpus.motion.scale.numpy())))
-    neck = torch.tensor([0.0, NECK, 0.0]).expand(frames, 1, 3)
+    neck = torch.tensor(neck_in_head()).expand(frames, 1, 3)
     translation = (scale[:, :, None] * (neck - neck @ rotation))[:, 0]  # the head turns about the neck
     translation[:, 2] = 0
     return Template(Motion(rotation, translation, scale, canonical, local @ rotation), FPS, FACE_MESH.layout)

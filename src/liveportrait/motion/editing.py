@@ -18,14 +18,13 @@ from liveportrait.motion.directions import (
     face_mesh_directions,
     published_directions,
 )
+from liveportrait.motion.framing import neck_in_head
 from liveportrait.motion.groups import KeypointGroups
 from liveportrait.motion.retargeting import amount_to_close
 from liveportrait.networks.geometry import euler_degrees, pose_of, rotation_matrix, without_depth
 from liveportrait.networks.interface import Motion
 
 Values = Mapping[str, Tensor]
-# The pivot of the head relative to its middle, in radii of the face-mesh layout's rigid points.
-NECK_IN_HEAD = (0.0, 2.6, 0.0)
 
 
 def edit(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
@@ -72,7 +71,7 @@ def _turned(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
     rotation = rotation_matrix(*(angle + more for angle, more in zip(angles, added, strict=True)))
     if not groups.keypoints_are_landmarks:
         return motion._replace(rotation=rotation)
-    neck = motion.scale.new_tensor(NECK_IN_HEAD)
+    neck = motion.scale.new_tensor(neck_in_head())
     shift = motion.scale * (neck @ motion.rotation - neck @ rotation)
     return motion._replace(
         rotation=rotation,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from liveportrait.face.choice import DRIVING_SCALE
 from liveportrait.motion.landmarks import SeenHeads
+from liveportrait.motion.lifting import rigid_radius
 from liveportrait.networks.interface import Motion
 
 # The pivot of heads, cm from the middle of their rigid points (x right, y down, z away): the point that moves least in
@@ -27,6 +28,12 @@ IN_CROP = 2 / DRIVING_SCALE / FACE  # half sides of a driver's crop per centimet
 THIRD = 1 / 3  # of a face: bound on how far a head moves on its body
 SMALLEST, LARGEST = 0.85, 1.2  # bounds on the change of its size
 FREE = 0.5  # share of a bound up to which nothing changes
+
+
+def neck_in_head() -> tuple[float, float, float]:
+    """The pivot of heads in the head's own frame, in the unit of keypoints, see `lifting.rigid_radius`."""
+    x, y, z = (cm / rigid_radius() for cm in NECK)
+    return x, y, z
 
 
 def framing_path(heads: SeenHeads) -> NDArray[np.float64]:

@@ -52,14 +52,20 @@ def canonical_points() -> tuple[Array, Array]:
         keypoints.LEFT_IRIS: mesh[list(LEFT_EYE_LIDS)].mean(0),
     }
     points = np.stack([irises[k] if k in irises else mesh[row] for k, row in enumerate(keypoints.MESH)])
-    rigid, centre = mesh[list(RIGID_MESH)], rigid_centre()
-    radius = np.sqrt(((rigid - centre) ** 2).sum(1).mean())
+    rigid, centre, radius = mesh[list(RIGID_MESH)], rigid_centre(), rigid_radius()
     return ((points - centre) / radius).astype(np.float32), ((rigid - centre) / radius).astype(np.float32)
 
 
 def rigid_centre() -> Array:
     """Mean (3,) of the canonical face mesh's rigid points, cm: the origin, whose position is the translation t."""
     return canonical_face().vertices[list(RIGID_MESH)].mean(0)
+
+
+@cache
+def rigid_radius() -> float:
+    """RMS radius of the canonical face mesh's rigid points, cm: the unit of keypoints, which the scale s multiplies."""
+    rigid = canonical_face().vertices[list(RIGID_MESH)] - rigid_centre()
+    return float(np.sqrt((rigid**2).sum(1).mean()))
 
 
 def lift(
@@ -119,8 +125,7 @@ def mean_landmarks() -> Array:
     mesh = canonical_face().vertices
     lids = {RIGHT_IRIS_MESH: RIGHT_EYE_LIDS, LEFT_IRIS_MESH: LEFT_EYE_LIDS}  # the mesh stops at them
     points = np.stack([mesh[list(lids.get(row, (row,)))].mean(0) for row in MESH_ROWS])
-    rigid, centre = mesh[list(RIGID_MESH)], rigid_centre()
-    return ((points - centre) / np.sqrt(((rigid - centre) ** 2).sum(1).mean())).astype(np.float32)
+    return ((points - rigid_centre()) / rigid_radius()).astype(np.float32)
 
 
 class FlatFaces(NamedTuple):

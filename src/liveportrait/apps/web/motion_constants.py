@@ -13,7 +13,7 @@ from liveportrait.choices import Region
 from liveportrait.face import composition, paste
 from liveportrait.face.choice import DRIVING_SCALE
 from liveportrait.marking import payload, tile, watermark
-from liveportrait.motion import editing, expression, framing, response, retargeting, transfer
+from liveportrait.motion import expression, framing, response, retargeting, transfer
 from liveportrait.motion.directions import LIDS, LIPS, face_mesh_directions
 from liveportrait.motion.groups import FACE_MESH
 from liveportrait.motion.templates import files
@@ -92,7 +92,7 @@ def motion_constants() -> Numbers:
             "shut": retargeting.SHUT,
             "opened": retargeting.OPENED,
         },
-        "editing": {"neckInHead": editing.NECK_IN_HEAD},
+        "editing": {"neckInHead": framing.neck_in_head()},
         "sliders": {name: limits._asdict() for name, limits in SLIDERS.items()},
         "options": _camel(asdict(TransferOptions())),
         "templates": {

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from liveportrait.engine import Engine
-from liveportrait.face.canonical import EYE_BLINK, canonical_face
+from liveportrait.face.canonical import EYE_BLINK
 from liveportrait.motion.expression import E_GAIN
-from liveportrait.motion.framing import IN_CROP, NECK
-from liveportrait.motion.lifting import RIGID_MESH, canonical_points, rigid_centre
+from liveportrait.motion.framing import IN_CROP, neck_in_head
+from liveportrait.motion.lifting import canonical_points, rigid_radius
 from liveportrait.networks.expression import LANDMARKS, SCORES
 from liveportrait.networks.geometry import rotation_matrix, without_depth
 from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
@@ -63,9 +63,8 @@ def animate_mean_face(engine: Engine, performance: Performance) -> MeanFaceMotio
     planar = E_GAIN * engine.express(mean, own, wanted)
     local = torch.cat([planar, torch.zeros_like(planar[..., :1])], dim=-1)
     rotation = rotation_matrix(*angles.unbind(1))
-    radius = float(_radius())
-    scale = IN_CROP * radius
-    neck = scores.new_tensor(NECK) / radius
+    scale = IN_CROP * rigid_radius()
+    neck = scores.new_tensor(neck_in_head())
     turned = scale * (neck - neck @ rotation)
     canonical = torch.from_numpy(canonical_points()[0]).to(scores)
     motion = Motion(
@@ -77,9 +76,3 @@ def animate_mean_face(engine: Engine, performance: Performance) -> MeanFaceMotio
     )
     eyes = OPEN_EYE * (1 - wanted[:, list(EYE_BLINK)])
     return MeanFaceMotion(motion, torch.cat([eyes, lips[:, None].clamp(min=0)], dim=1), wanted)
-
-
-def _radius() -> float:
-    """RMS radius of the canonical face's rigid points, cm."""
-    rigid = canonical_face().vertices[list(RIGID_MESH)] - rigid_centre()
-    return float((rigid**2).sum(1).mean() ** 0.5)
