@@ -1,8 +1,8 @@
 /*
- * G of the compact model for processors: 3x3 convolutions by Winograd's minimal filtering F(4x4,3x3) (Lavin & Gray 2016),
- * 1x1 convolutions, and what lies between. Built by scripts/make_web_kernels.py; page/kernels/generator.js calls it.
+ * G of the compact model on the CPU: 3x3 convolutions by Winograd's minimal filtering F(4x4,3x3) (Lavin & Gray 2016),
+ * 1x1 convolutions, and the operations between them. Built by scripts/make_web_kernels.py, called by generator.js.
  *
- * Maps are (C/4, H+2, W+2, 4): four channels lie side by side, and a border of zeros is part of every map.
+ * Maps are (C/4, H+2, W+2, 4): groups of four channels are interleaved, and every map includes a border of zeros.
  */
 
 typedef float f4 __attribute__((vector_size(16)));
@@ -23,7 +23,7 @@ static inline f4 bounded(f4 x, float low, float high) {
     return __builtin_wasm_min_f32x4(__builtin_wasm_max_f32x4(x, splat(low)), splat(high));
 }
 
-/* 1 / (1 + e^-x): e^-x is 2^n (n whole) times a polynomial of what is left. */
+/* 1 / (1 + e^-x): e^-x is 2 to an integer power times a polynomial of the remainder. */
 static inline f4 logistic(f4 x) {
     f4 scaled = bounded(x, -80, 80) * splat(-1.44269504f);
     f4 whole = __builtin_wasm_nearest_f32x4(scaled);
@@ -41,8 +41,8 @@ static inline f4 logistic(f4 x) {
 
 static inline f4 silu(f4 x) { return x * logistic(x); }
 
-/* A line of six through Bᵀ. */
-static inline void into_points(const f4 *d, int step, f4 *out, int out_step) {
+/* The input transform Bᵀ of one axis: six inputs to six points. */
+static inline void input_transform(const f4 *d, int step, f4 *out, int out_step) {
     f4 a = d[0], b = d[step], c = d[2 * step], e = d[3 * step], f = d[4 * step], g = d[5 * step];
     f4 even = f - splat(4) * c, odd = e - splat(4) * b;
     f4 even2 = f - c, odd2 = splat(2) * (e - b);
@@ -54,8 +54,8 @@ static inline void into_points(const f4 *d, int step, f4 *out, int out_step) {
     out[5 * out_step] = splat(4) * b - splat(5) * e + g;
 }
 
-/* A line of six through Aᵀ, which makes four. */
-static inline void from_points(const f4 *m, int step, f4 *out, int out_step) {
+/* The output transform Aᵀ of one axis: six points to four outputs. */
+static inline void output_transform(const f4 *m, int step, f4 *out, int out_step) {
     f4 sum = m[step] + m[2 * step], difference = m[step] - m[2 * step];
     f4 sum2 = m[3 * step] + m[4 * step], difference2 = m[3 * step] - m[4 * step];
     out[0] = m[0] + sum + sum2;
@@ -65,9 +65,10 @@ static inline void from_points(const f4 *m, int step, f4 *out, int out_step) {
 }
 
 /*
- * Products of rows (inputs), a multiple of 4, with a matrix (outputs/8, inputs, 8).
+ * Products of rows (count, inputs) with a matrix (outputs/8, inputs, 8); count is a multiple of 4.
  *
- * Not unrolled, and in `look` unrolled step by step: else the compiler sorts by sums, and registers do not suffice.
+ * The loop is not unrolled, and in `multiply_pixels` unrolled by hand: otherwise the compiler reorders the
+ * multiplications by sum and runs out of registers.
  */
 static void multiply(const float *rows, const float *matrix, float *out, int count, int inputs, int outputs) {
     for (int part = 0; part < outputs; part += 8, matrix += 8 * inputs) {
@@ -94,14 +95,14 @@ static void multiply(const float *rows, const float *matrix, float *out, int cou
 }
 
 /*
- * A 3x3 convolution; `kernel` (36, outputs/8, inputs, 8) was transformed; `added`: a map, or null; then SiLU if wanted.
- * Sides are multiples of 8. `room`: 36·32·(inputs + outputs) floats, for 32 tiles at once.
+ * A 3x3 convolution with a transformed kernel (36, outputs/8, inputs, 8), plus the map `added` unless it is null; then
+ * SiLU if `activate`. Sides are multiples of 8. `workspace`: 36·32·(inputs + outputs) floats, for 32 tiles at once.
  */
 EXPORT("convolve")
 void convolve(const float *x, const float *kernel, const float *bias, const float *added, float *out, int inputs,
-              int outputs, int height, int width, int activate, float *room) {
+              int outputs, int height, int width, int activate, float *workspace) {
     int across = width / 4, line = width + 2, plane = (height + 2) * line;
-    f4 *points = (f4 *)room, *products = (f4 *)(room + POINTS * BLOCK * inputs);
+    f4 *points = (f4 *)workspace, *products = (f4 *)(workspace + POINTS * BLOCK * inputs);
     int in_step = BLOCK * inputs / 4, out_step = BLOCK * outputs / 4;
     f4 half[POINTS], made[16];
     int tiles = across * height / 4;
@@ -111,9 +112,9 @@ void convolve(const float *x, const float *kernel, const float *bias, const floa
             for (int t = 0; t < count; t++) {
                 int y = (first + t) / across * 4, x0 = (first + t) % across * 4;
                 const f4 *from = (const f4 *)x + c * plane + y * line + x0;
-                for (int column = 0; column < 6; column++) into_points(from + column, line, half + column, 6);
+                for (int column = 0; column < 6; column++) input_transform(from + column, line, half + column, 6);
                 f4 *to = points + t * (inputs / 4) + c;
-                for (int row = 0; row < 6; row++) into_points(half + 6 * row, 1, to + 6 * row * in_step, in_step);
+                for (int row = 0; row < 6; row++) input_transform(half + 6 * row, 1, to + 6 * row * in_step, in_step);
             }
         }
         for (int point = 0; point < POINTS; point++)
@@ -124,8 +125,8 @@ void convolve(const float *x, const float *kernel, const float *bias, const floa
             for (int t = 0; t < count; t++) {
                 const f4 *from = products + t * (outputs / 4) + c;
                 for (int column = 0; column < 6; column++)
-                    from_points(from + column * out_step, 6 * out_step, half + column, 6);
-                for (int row = 0; row < 4; row++) from_points(half + 6 * row, 1, made + 4 * row, 1);
+                    output_transform(from + column * out_step, 6 * out_step, half + column, 6);
+                for (int row = 0; row < 4; row++) output_transform(half + 6 * row, 1, made + 4 * row, 1);
                 int y = (first + t) / across * 4, x0 = (first + t) % across * 4;
                 int at = c * plane + (y + 1) * line + x0 + 1;
                 for (int row = 0; row < 4; row++, at += line) {
@@ -140,8 +141,9 @@ void convolve(const float *x, const float *kernel, const float *bias, const floa
     }
 }
 
-/* What four neighbouring pixels of a map give by a matrix (inputs, 8): eight numbers each, in `sums` (4, 2). */
-static inline void look(const f4 *x, int plane, const float *matrix, int inputs, f4 first, f4 second, f4 *sums) {
+/* Products of four neighbouring pixels of a map with a matrix (inputs, 8): eight numbers each, in `sums` (4, 2). */
+static inline void multiply_pixels(const f4 *x, int plane, const float *matrix, int inputs, f4 first, f4 second,
+                                   f4 *sums) {
     const float *at = (const float *)x;
     const f4 *weight = (const f4 *)matrix;
     f4 a0 = first, a1 = second, b0 = first, b1 = second, c0 = first, c1 = second, d0 = first, d1 = second;
@@ -158,7 +160,7 @@ static inline void look(const f4 *x, int plane, const float *matrix, int inputs,
     sums[0] = a0, sums[1] = a1, sums[2] = b0, sums[3] = b1, sums[4] = c0, sums[5] = c1, sums[6] = d0, sums[7] = d1;
 }
 
-/* A 1x1 convolution, then SiLU if wanted; `matrix` (outputs/8, inputs, 8). */
+/* A 1x1 convolution with `matrix` (outputs/8, inputs, 8), then SiLU if `activate`. */
 EXPORT("mix")
 void mix(const float *x, const float *matrix, const float *bias, float *out, int inputs, int outputs, int height,
          int width, int activate) {
@@ -169,7 +171,7 @@ void mix(const float *x, const float *matrix, const float *bias, float *out, int
         f4 *upper = (f4 *)out + 2 * part * plane, *lower = upper + plane;
         for (int y = 1; y <= height; y++) {
             for (int at = y * line + 1; at <= y * line + width; at += 4) {
-                look((const f4 *)x + at, plane, matrix, inputs, first, second, sums);
+                multiply_pixels((const f4 *)x + at, plane, matrix, inputs, first, second, sums);
                 for (int pixel = 0; pixel < 4; pixel++) {
                     f4 a = sums[2 * pixel], b = sums[2 * pixel + 1];
                     upper[at + pixel] = activate ? silu(a) : a;
@@ -203,8 +205,8 @@ static void measure(const f4 *x, int planes, int height, int width, float *mean,
 }
 
 /*
- * Group norm of a map in 8 groups, scaled and shifted by what `condition` gives by a 1x1 convolution, then SiLU.
- * `matrix` (channels/4, inputs, 8) and `bias` (channels/4, 8): of the scales of four channels, then of their shifts.
+ * Group norm of a map in 8 groups, then scale, shift and SiLU. Scales and shifts are a 1x1 convolution of `condition`
+ * with `matrix` (channels/4, inputs, 8) and `bias` (channels/4, 8): the scales of four channels, then their shifts.
  */
 EXPORT("modulate")
 void modulate(const float *x, const float *condition, const float *matrix, const float *bias, float *out, int channels,
@@ -218,22 +220,23 @@ void modulate(const float *x, const float *condition, const float *matrix, const
         if (c % planes == 0) measure(from, planes, height, width, &mean, &scale);
         for (int y = 1; y <= height; y++) {
             for (int at = y * line + 1; at <= y * line + width; at += 4) {
-                look((const f4 *)condition + at, plane, matrix, inputs, ((const f4 *)bias)[2 * c],
-                     ((const f4 *)bias)[2 * c + 1], sums);
+                multiply_pixels((const f4 *)condition + at, plane, matrix, inputs, ((const f4 *)bias)[2 * c],
+                                ((const f4 *)bias)[2 * c + 1], sums);
                 for (int pixel = 0; pixel < 4; pixel++)
-                    to[at + pixel] = silu(madd((from[at + pixel] - splat(mean)) * splat(scale), sums[2 * pixel], sums[2 * pixel + 1]));
+                    to[at + pixel] = silu(madd((from[at + pixel] - splat(mean)) * splat(scale), sums[2 * pixel],
+                                               sums[2 * pixel + 1]));
             }
         }
     }
 }
 
-/* SiLU of a whole map. */
+/* SiLU of an entire map. */
 EXPORT("activate")
 void activate(const float *x, float *out, int count) {
     for (int at = 0; at < count / 4; at++) ((f4 *)out)[at] = silu(((const f4 *)x)[at]);
 }
 
-/* Channels (C,H,W) one after the other into a map. */
+/* Copy channels (C,H,W) into a map. */
 EXPORT("take")
 void take(const float *x, float *out, int channels, int height, int width) {
     int line = width + 2, plane = (height + 2) * line, all = height * width;
@@ -247,7 +250,7 @@ void take(const float *x, float *out, int channels, int height, int width) {
     }
 }
 
-/* A picture (3,2H,2W) in 0..1 into three planes of a map, in -1..1: of 2x2 pixels each lane has one. */
+/* Copy a picture (3,2H,2W) in 0..1 to three planes of a map, in -1..1: the four lanes are 2x2 pixels. */
 EXPORT("take_picture")
 void take_picture(const float *x, float *out, int height, int width) {
     int line = width + 2, plane = (height + 2) * line;
@@ -261,7 +264,7 @@ void take_picture(const float *x, float *out, int height, int width) {
     }
 }
 
-/* A map of twice the sides: of every four planes each is one of 2x2 pixels. */
+/* Pixel shuffle to a map of twice the sides: every four planes are 2x2 pixels. */
 EXPORT("enlarge")
 void enlarge(const float *x, float *out, int channels, int height, int width) {
     int line = width + 2, plane = (height + 2) * line, wide = 2 * width + 2, large = (2 * height + 2) * wide;
@@ -274,7 +277,7 @@ void enlarge(const float *x, float *out, int channels, int height, int width) {
     }
 }
 
-/* How much of the source is kept (2H,2W), and the paint (3,2H,2W), of a map of 16 channels: lanes are 2x2 pixels. */
+/* From a map of 16 channels: how much of the source is kept (2H,2W), and the paint (3,2H,2W). Lanes are 2x2 pixels. */
 EXPORT("give")
 void give(const float *x, float *keep, float *paint, int height, int width) {
     int line = width + 2, plane = (height + 2) * line, all = 4 * height * width;
