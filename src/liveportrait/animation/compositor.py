@@ -179,7 +179,7 @@ class Compositor:
 
 
 class _Ready(NamedTuple):
-    """What is needed to paste one face into frames that have it at the same place."""
+    """The data for pasting one face into frames in which its position is the same."""
 
     paster: Paster
     mask: Image

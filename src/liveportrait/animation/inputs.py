@@ -1,4 +1,4 @@
-"""What a portrait and its drivers can be opened from: paths, templates, and pictures from Python."""
+"""Inputs from which a portrait and its drivers are opened: paths, templates, and pictures from Python."""
 
 from __future__ import annotations
 

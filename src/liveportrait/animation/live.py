@@ -112,7 +112,7 @@ class Live(Closeable):
         return self._stage.at_once
 
     def _driven(self, frame: Image) -> tuple[Sequence[MotionTransfer], DrivingBatch | None]:
-        """What drives the portrait's faces after a camera frame."""
+        """The driving motion of the portrait's faces after a camera frame."""
         if self._is_closed:
             raise UserError("this live portrait is closed: ask the portrait for another one")
         check_picture(frame, "the camera's frame")

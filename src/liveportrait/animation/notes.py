@@ -81,7 +81,7 @@ def _notes(
 
 
 def _framing_notes(rendering: Rendering, options: AnimateOptions) -> Iterator[str]:
-    """What was done about the drivers' cameras."""
+    """Notes on how the drivers' camera movement was handled."""
     moves_head = options.region in ("all", "pose") and not options.lock_head and not rendering.source.fps
     for driver in (each.driver for each in rendering.drivers if options.framing == "steady"):
         is_moved = driver.is_steadied and moves_head

@@ -1,4 +1,4 @@
-"""What every group of options is checked for: words, ranges, and choices that leave other options without effect."""
+"""Checks of every group of options: allowed words, ranges, and choices that leave other options without effect."""
 
 from __future__ import annotations
 

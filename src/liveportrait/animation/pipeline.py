@@ -34,7 +34,7 @@ from liveportrait.types import Closeable, Image
 
 
 class Cue(NamedTuple):
-    """What is known about b frames of the result besides the face itself."""
+    """Information about b frames of the result besides the face itself."""
 
     times: Sequence[float]  # s since the start of the result
     driving: DrivingBatch | None = None  # of the face's driver; None without one

@@ -175,7 +175,7 @@ class Portrait(Closeable):
         return self.live_with(self.session(), options or DriveOptions(), fps)
 
     def live_with(self, session: Session, options: DriveOptions, fps: float) -> Live:
-        """The same within a session, whose clock measures where the time goes."""
+        """The same within a session, which measures the time of each stage."""
         return Live(session, self._checked(options), options, fps)
 
     def session(self, progress: Progress = no_progress) -> Session:

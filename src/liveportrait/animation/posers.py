@@ -91,7 +91,7 @@ class MotionTransfer:
         return motions.amplify(home, pose, self._options.multiplier)
 
     def _own_expression(self, face: SourceFace, start: Start) -> OwnExpression | None:
-        """What adapts the driver's expressions to the face; None if plain differences are used."""
+        """The adaptation of the driver's expressions to the face; None if plain differences are used."""
         options, view, shape = self._options, face.still, face.shape
         if not self._is_relative or self._is_photo or options.expression == "landmarks":
             return None
@@ -138,7 +138,7 @@ class MotionTransfer:
         return pose_of(self._with_mouth(moved, view.motion))
 
     def _base(self, source: Motion, usual: Tensor | None = None) -> Motion:
-        """What the driver's change is added to: the source, possibly with its mouth at rest or nearly so."""
+        """The motion to which the driver's change is added: the source's, possibly with its mouth (nearly) at rest."""
         if self._options.mouth == "speak":
             return motions.smiling_mouth(source, usual, self._groups)
         if self._options.mouth == "replace":

@@ -1,4 +1,4 @@
-"""What an animation did and where its time went: time per stage, and how full the queues between stages were."""
+"""The report of an animation: what was written, the time of each stage, and the length of the queues between them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Gauge:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of one animation went. Stages overlap, so their busy times add up to more than it took."""
+    """The time of one animation by stage. Stages overlap, so their busy times add up to more than the total."""
 
     frames: int = 0
     elapsed: float = 0.0  # s, wall clock
@@ -130,7 +130,7 @@ class Stopwatch:
             return self._queues.setdefault(name, Gauge(depth))
 
     def profile(self, frames: int) -> Profile:
-        """What was measured since the stopwatch was created, for a result with this many frames."""
+        """The measurements since the stopwatch was created, for a result with this many frames."""
         wall, cpu = self._started
         with self._lock:
             return Profile(
@@ -160,7 +160,7 @@ class Jitter(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, how long it took, and what the user should know about it."""
+    """The result of an animation: files, duration, and notes for the user."""
 
     out: Path
     frames: int

@@ -39,7 +39,7 @@ class TemplateJobOptions(DrivingOptions):
 
 @dataclass(frozen=True)
 class SpeakJobOptions(SpeakOptions):
-    """What a portrait says if not a sound file, and how it speaks."""
+    """The text that a portrait speaks if there is no sound file, and how it speaks."""
 
     text: str = ""
     """what to say, instead of SPEECH: read by espeak-ng, or by piper with --voice"""
@@ -114,7 +114,7 @@ def _check_said(speech: tuple[Path, ...], options: SpeakJobOptions) -> None:
 
 
 def opening_of(job: Job) -> Opening | None:
-    """What a job opens; jobs with the same opening can share a portrait. None for a template."""
+    """The inputs that a job opens; jobs with equal ones can share a portrait. None for a template."""
     if job.source is None or isinstance(job.options, TemplateJobOptions):
         return None
     own = {each.name: getattr(job.options, each.name) for each in fields(SourceOptions)}

@@ -105,7 +105,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """What was measured of one method on one clip; every dictionary is keyed by measure."""
+    """The measurements of one method on one clip; every dictionary is keyed by measure."""
 
     values: dict[str, Array] = field(default_factory=dict)
     """one number per frame; NaN where it cannot be measured (no face)"""

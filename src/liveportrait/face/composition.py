@@ -75,7 +75,7 @@ class FaceLayers:
         return cv2.dilate(changes, np.ones((3, 3), np.uint8), iterations=REACH).astype(np.bool_)
 
     def painted(self) -> Image:
-        """What is painted, (S,S,3), truncated as the published program does."""
+        """The paint (S,S,3), truncated as the published program does."""
         return self.paint.clip(0, 255).astype(np.uint8)
 
     def coloured(self, correction: Array) -> FaceLayers:

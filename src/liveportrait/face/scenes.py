@@ -1,4 +1,4 @@
-"""One face followed through a film with cuts."""
+"""Tracks one face through a video with cuts."""
 
 from __future__ import annotations
 

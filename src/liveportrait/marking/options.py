@@ -1,4 +1,4 @@
-"""What a user chooses about the marking of results."""
+"""Options of marking results."""
 
 from __future__ import annotations
 

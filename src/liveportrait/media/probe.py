@@ -64,7 +64,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Timeline:
-    """When the frames of a file are shown."""
+    """The times at which the frames of a file are shown."""
 
     start_s: float  # time of the first frame
     fps: Fraction
@@ -139,7 +139,7 @@ def probe(path: Path) -> Timeline:
 
 @dataclass
 class _Packets:
-    """What one pass over a file's packets finds; 16 bytes are kept per frame."""
+    """The findings of one pass over a file's packets; 16 bytes are kept per frame."""
 
     count: int  # packets of the video stream
     times: array[float]  # presentation times of the video stream in seconds, in decoding order

@@ -52,7 +52,7 @@ CLOSED, OPEN = 0.03, 0.12  # ratios of the source's lips at which the lag is ful
 
 @dataclass(frozen=True, eq=False)
 class FaceShape:
-    """What is known about a still face besides its motion."""
+    """Measurements of a still face besides its motion."""
 
     landmarks: Tensor  # (1,111,2) flat, see `lifting.flattened`
     unit: Tensor  # (1,) unit of E's offsets, in half sides of the crop
@@ -89,7 +89,7 @@ class Change:
 
 
 class Addition(NamedTuple):
-    """What is added to a driver's change in B frames."""
+    """The addition to a driver's change in B frames."""
 
     expression: Tensor  # (B,21,3)
     lips: Tensor  # (B,) to the lips' ratio
@@ -112,7 +112,7 @@ class OwnExpression:
     lag: float = LAG  # of closed lips, in mouth widths
 
     def addition(self, change: Change) -> Addition:
-        """What is added to a change, which is already `strength` times the driver's."""
+        """The addition to a change that is already `strength` times the driver's."""
         expression = self.strengthened(self.adapted(change)) - change.expression
         lips = torch.zeros_like(expression[:, 0, 0])
         if change.lips is not None:

@@ -27,7 +27,7 @@ from liveportrait.types import Array
 
 @dataclass(frozen=True, eq=False)
 class SeenKeypoints:
-    """What a tracker measured in N frames: a few numbers each, so that those of an entire video can be kept."""
+    """A tracker's measurements in N frames: a few numbers each, so that those of an entire video can be kept."""
 
     points: Array  # (N,21,2) px of the frame
     rotation: Array  # (N,3,3) head pose, row vectors
@@ -61,7 +61,7 @@ class SeenKeypoints:
 
 @dataclass(frozen=True, eq=False)
 class SeenHeads:
-    """What a tracker measured in N frames of one face: its keypoints, and size and position of its head."""
+    """A tracker's measurements of one face in N frames: its keypoints, and size and position of its head."""
 
     keypoints: SeenKeypoints
     scale: Array  # (N,) px of the frame per centimetre

@@ -34,7 +34,7 @@ def asked_of_lips(opening: Tensor, own: Tensor, now: Tensor) -> Tensor:
 
 
 def lag_of_lips(opening: Tensor, own: Tensor) -> Tensor:
-    """By how much lips that are closed in the source fall short of an opening (B,)."""
+    """The amount by which lips that are closed in the source fall short of an opening (B,)."""
     more = ((opening - own) / FULL_FROM).clamp(0, 1)
     closed = ((OPEN - own) / (OPEN - CLOSED)).clamp(0, 1)
     return LAG * (-opening / PARTED).exp() * more * closed

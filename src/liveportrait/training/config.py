@@ -61,7 +61,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the examples come from."""
+    """The sources of the training examples."""
 
     shards: tuple[str, ...] = ()  # paths or patterns, relative to the configuration file
     frames_per_clip: int = 32

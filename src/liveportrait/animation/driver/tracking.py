@@ -127,7 +127,7 @@ def track_crops(
 
 @dataclass(eq=False)
 class _Trace:
-    """What tracking a face collects, frame by frame."""
+    """The data collected while tracking a face, frame by frame."""
 
     session: Session
     reader: VideoReader | FrameArrays

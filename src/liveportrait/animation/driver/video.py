@@ -34,7 +34,7 @@ AHEAD = 2  # batches whose motion is computed ahead of rendering
 
 
 class Anchors(NamedTuple):
-    """What bounds on a driver's position and size are relative to."""
+    """The references of the bounds on a driver's position and size."""
 
     references: Motion  # batch S: of each scene
     home: Motion  # batch 1: position and size that all scenes start from

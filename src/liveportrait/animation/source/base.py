@@ -27,7 +27,7 @@ MIN_SIDE = 32  # px; nothing can be seen in smaller pictures
 
 
 class FacePlacement(NamedTuple):
-    """Where a face is in a frame."""
+    """The position of a face in a frame."""
 
     window: CropWindow
     side: float  # of the face's box, px
@@ -72,7 +72,7 @@ class SourceFace(Protocol):
 
     @property
     def shape(self) -> FaceShape | None:
-        """What adapts a driver's expressions to the face; None if the weights or the face do not allow it."""
+        """The shape to which a driver's expressions are adapted; None if the weights or the face do not allow it."""
         ...
 
     def shown(self, rows: range) -> list[int]:

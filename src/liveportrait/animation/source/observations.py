@@ -1,4 +1,4 @@
-"""What is kept about a face after the first pass over a video: a few numbers per frame."""
+"""Records of a face from the first pass over a video: a few numbers per frame."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RECORD = np.dtype(
 
 @dataclass(frozen=True, eq=False)
 class FaceObservation:
-    """What later passes need to know about a face in one frame."""
+    """The measurements of a face in one frame that later passes need."""
 
     square: Square  # of its box
     keypoints: SeenKeypoints

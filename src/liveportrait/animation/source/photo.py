@@ -152,7 +152,7 @@ def _cropped_face(session: Session, image: Image, reduction: Reduction) -> Photo
 
 
 def _shape(session: Session, image: Image, face: Face, window: CropWindow) -> FaceShape | None:
-    """What adapts expressions to this face, if the weights can."""
+    """The shape to which expressions are adapted, if the weights support it."""
     if not session.engine.can_express:
         return None
     with session.clock.step("detect"):

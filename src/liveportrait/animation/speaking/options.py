@@ -1,4 +1,4 @@
-"""What a user can choose about a portrait that speaks."""
+"""Options of speaking portraits."""
 
 from __future__ import annotations
 

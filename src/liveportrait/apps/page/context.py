@@ -46,7 +46,7 @@ class Visitor:
 
 
 class PageContext:
-    """What all parts of the page share: the service and its visitors."""
+    """Shared by all parts of the page: the service and its visitors."""
 
     def __init__(self, service: Service) -> None:
         self.service = service

@@ -24,7 +24,7 @@ PREVIEW_EVENT: dict[str, Any] = {**QUIET_EVENT, "concurrency_limit": 2, "concurr
 
 @dataclass(eq=False)
 class _Choice:
-    """What a visitor has chosen."""
+    """A visitor's choices."""
 
     preview: Preview | None = None
 

@@ -1,4 +1,4 @@
-"""What all routes share: one animator, the open portraits, one folder of files, one queue of jobs.
+"""Shared by all routes: one animator, the open portraits, one folder of files, one queue of jobs.
 
 The HTTP routes, the live stream and the page are front ends of it: whatever is posted goes through `keep` and `submit`.
 """

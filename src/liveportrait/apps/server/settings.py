@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class LiveLimits:
-    """What a live stream may ask for."""
+    """Limits on the requests of a live stream."""
 
     sessions: int = 4
     """maximum number of concurrent streams; each has a thread that renders"""
@@ -85,7 +85,7 @@ class ClusterSettings:
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Where the service listens and keeps its files, what it runs, and what its callers may do."""
+    """Settings of the service: its address, files and networks, and the limits of its callers."""
 
     data: Path = field(default_factory=lambda: user_cache("LIVEPORTRAIT_DATA", "service"))
     """folder for uploads, results and the job table, used by one service at a time"""

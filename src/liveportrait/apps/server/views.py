@@ -1,4 +1,4 @@
-"""What callers send and receive, with examples; OpenAPI is generated from it."""
+"""The requests and responses of the service, with examples; OpenAPI is generated from them."""
 
 from __future__ import annotations
 

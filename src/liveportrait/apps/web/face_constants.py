@@ -17,7 +17,7 @@ Numbers = dict[str, Any]
 
 
 def face_constants() -> Numbers:
-    """What the scripts of `page/face` read."""
+    """The constants that the scripts of `page/face` read."""
     source = SourceOptions()
     return {
         "detector": {

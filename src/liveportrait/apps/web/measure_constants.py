@@ -11,7 +11,7 @@ from liveportrait.networks import keypoints
 
 
 def measure_constants() -> dict[str, Any]:
-    """What `page/face/measures.js` and `page/motion/{landmarks,lifting}.js` read."""
+    """The constants that `page/face/measures.js` and `page/motion/{landmarks,lifting}.js` read."""
     vertices, weights = canonical.canonical_face()
     rigid = [row for row in range(len(weights)) if weights[row] > 0]
     return {

@@ -26,7 +26,7 @@ Numbers = dict[str, Any]
 
 
 def motion_constants() -> Numbers:
-    """What the scripts of `page/motion` and `page/animation` read; keypoints are those of the compact weights."""
+    """The constants of `page/motion` and `page/animation`; keypoints are those of the compact weights."""
     regions = get_args(Region)
     return {
         "groups": {

@@ -80,7 +80,7 @@ def transform_output_modulate(
 def transform_output_scale_shift(
     products: Tensor, bias: Tensor, normed: NormedMap, top: int, scaled: Tensor, out: Tensor
 ) -> None:
-    """Of products (36,1,h,w,C+O): the normed map times gain in `scaled` (rows,W,C); out (H,W,O) plus shift."""
+    """Of products (36,1,h,w,C+O): the normed map times gain to `scaled` (rows,W,C), the shift added to out (H,W,O)."""
     to = (top, _array(scaled), _array(out))
     _rows(tile_kernels.transform_output_scale_shift, products, bias, *_unpacked(normed), *to)
 
@@ -93,7 +93,7 @@ def transform_input_depth(volume: Tensor, out: Tensor) -> None:
 
 
 def transform_output_depth(products: Tensor, bias: Tensor, slope: float, out: Tensor) -> None:
-    """Of products (6,d,H,W,O), with bias and activation: the first O channels of out (D,H,W,..)."""
+    """Write products (6,d,H,W,O), with bias and activation, to the first O channels of out (D,H,W,..)."""
     arguments = (_array(products), _array(bias), np.float32(slope), _array(out))
     _in_parallel(kernels.transform_output_depth, products.shape[1] * products.shape[2], *arguments)
 

@@ -160,7 +160,7 @@ class _Run:
 
     @property
     def end(self) -> Fraction:
-        """Where the run ends so far, in seconds."""
+        """The end of the run so far, in seconds."""
         return self._time + Fraction(self._given, self._rate)
 
     def continues_with(self, block: Block) -> bool:

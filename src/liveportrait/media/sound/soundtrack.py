@@ -96,7 +96,7 @@ def plan_sound(source: Path, suffix: str) -> SoundPlan | None:
 
 @dataclass
 class _Survey:
-    """What can be learnt from the packets of a sound without decoding them."""
+    """Properties of a sound that its packets show without decoding."""
 
     origin: Fraction  # time of the first picture, in seconds
     packets: int
@@ -245,5 +245,5 @@ def _encoded(
 
 
 def end_of(packet: Packet) -> Fraction:
-    """When a packet ends, in seconds."""
+    """The end time of a packet, in seconds."""
     return ((packet.pts or 0) + (packet.duration or 0)) * packet.time_base

@@ -24,7 +24,7 @@ OPEN_EYE = 0.35  # height over width
 
 
 class Performance(NamedTuple):
-    """What a speaking face does in N frames."""
+    """The motion of a speaking face in N frames."""
 
     scores: Tensor  # (N,52) blendshapes, as change from rest
     lips: Tensor  # (N,) opening of the lips, height over width, 0 if closed

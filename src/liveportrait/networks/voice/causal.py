@@ -66,7 +66,7 @@ class GatedBlock(nn.Module):
         nn.init.zeros_(self.style.bias)
 
     def styled(self, style: Tensor) -> Styled:
-        """What styles (B,S) do to the block."""
+        """Scales and shifts of the block from styles (B,S)."""
         scale, shift = self.style(style)[:, None].chunk(2, dim=2)
         return 1 + scale, shift
 

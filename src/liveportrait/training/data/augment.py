@@ -200,7 +200,7 @@ class Similarities(NamedTuple):
         )
 
     def back(self, points: Planes) -> Planes:
-        """Where points of the moved pictures come from."""
+        """The source positions of points in the moved pictures."""
         x, y = points[0] - per_row(self.shift[:, 0]), points[1] - per_row(self.shift[:, 1])
         cosine, sine = per_row(self.cosine / self.zoom), per_row(self.sine / self.zoom)
         return cosine * x + sine * y, cosine * y - sine * x
@@ -225,7 +225,7 @@ def mirrored(motion: Motion) -> Motion:
 
 
 def _moved_heads(points: Planes, heads: Similarities, motion: Motion) -> tuple[Tensor, Tensor, Motion]:
-    """Where points come from when heads are moved about their own centres, and the heads' motion.
+    """The source positions of points when heads are moved about their own centres, and the heads' motion.
 
     Far from the head nothing moves.
     """

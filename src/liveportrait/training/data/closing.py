@@ -111,7 +111,7 @@ class Eye(NamedTuple):
         return motion._replace(expression=expression)
 
     def back(self, points: Planes) -> Planes:
-        """Where points (B,S,S) come from."""
+        """The source positions of points (B,S,S)."""
         u, v = self.local(points)
         where = torch.stack([(u - 0.5) / (0.5 + FADE), v / EYE_REACH], 1).movedim(1, -1)
         moved = F.grid_sample(self.field(), where, padding_mode="zeros", align_corners=True)[:, 0]

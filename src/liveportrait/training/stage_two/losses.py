@@ -81,7 +81,7 @@ def flow_length(flow: Tensor, weight: Tensor, reference: Tensor | None = None) -
 
 
 def held_region(head: Tensor) -> Tensor:
-    """What stitching keeps in place (B,h,w): everything outside the head, and the crop's border in any case."""
+    """The area that stitching keeps in place (B,h,w): everything outside the head, and always the crop's border."""
     border = pixel_grid(head.shape[1], head.shape[2], head.device).abs().amax(-1) > 1 - BORDER
     return torch.maximum(1 - head, border.to(head.dtype)[None])
 

@@ -29,7 +29,7 @@ def motions() -> list[tuple[str, str]]:
 
 @dataclass(eq=False)
 class Choice:
-    """What a visitor has chosen on one of these tabs."""
+    """A visitor's choices on one of these tabs."""
 
     driver: Upload | None = None
 

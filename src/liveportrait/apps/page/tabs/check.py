@@ -39,7 +39,7 @@ class CheckTab:
 
 
 def verdict_card(verdict: Verdict, name: str) -> str:
-    """What a file says about itself, as HTML."""
+    """A file's marks, as HTML."""
     first, *others = verdict.lines(name)
     said = "".join(f"<li>{escape(line.strip())}</li>" for line in others)
     return f'{markup.message(first, "hint")}<ul class="lp-said">{said}</ul>'

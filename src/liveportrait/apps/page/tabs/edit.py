@@ -60,7 +60,7 @@ EMPTY = markup.empty("Choose a portrait. It follows the sliders.")
 
 @dataclass(eq=False)
 class Editing:
-    """What a visitor is editing."""
+    """The state of a visitor's edit."""
 
     preview: Preview | None = None
     rest: Mapping[str, float] = field(default_factory=lambda: resting_values(None))
