@@ -196,22 +196,22 @@ class _Files(SimpleHTTPRequestHandler):
         super().__init__(*args, **options)
 
     def do_GET(self) -> None:
-        """Give a file, or an array that is waiting."""
+        """Serve a file, or a stored array."""
         if self.path.startswith("/bytes/"):
             self._answer(self._arrays.take(self.path))
         else:
             super().do_GET()
 
     def do_POST(self) -> None:
-        """Take an array; the answer is where it waits."""
+        """Store an array; the response is its path."""
         data = self.rfile.read(int(self.headers["Content-Length"]))
         self._answer(self._arrays.put(data).encode())
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def end_headers(self) -> None:
-        """The headers of each answer: an edited module is read anew."""
+        """Disable caching, so that edited modules are reloaded."""
         self.send_header("Cache-Control", "no-store")
         super().end_headers()
 

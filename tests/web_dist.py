@@ -1,4 +1,4 @@
-"""The page that needs no server, built for the tests: once, and again only where what it is made of has changed."""
+"""Build the serverless page for the tests: once, and again only when its inputs have changed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ except ImportError:  # Windows
 
 PACKAGE = Path(liveportrait.__file__).parent
 LOCKED = Path(__file__).parents[1] / "web"  # package.json and its lock
-FRAMES = 6  # of the bundled motions, as the tests' page has them
+FRAMES = 6  # of the bundled motions on the tests' page
 
 
 def web_graphs(cache: Path) -> Path:
-    """The bundled weights exported for browsers; the test is skipped where the exporter is missing."""
+    """The bundled weights exported for browsers; skips the test if the exporter is missing."""
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     pytest.importorskip("onnxscript", reason="the ONNX exporter is not installed")
     made_of = [PACKAGE / name for name in ("weights/compact", "engine", "networks")]
@@ -44,7 +44,7 @@ def web_graphs(cache: Path) -> Path:
 
 
 def web_packages(cache: Path) -> Path:
-    """The runtimes of the page as npm brings them; the test is skipped where there is no npm, or it has no network."""
+    """The page's runtimes from npm; skips the test if npm is missing or has no network."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("npm is not installed")
@@ -87,7 +87,7 @@ def web_page(cache: Path, folder: Path) -> Path:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[WebServer]:
-    """The server of a folder while the block lasts."""
+    """Serve a folder for the duration of the block."""
     with WebServer(folder) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
@@ -109,7 +109,7 @@ def _digest(places: Iterable[Path]) -> str:
 
 @contextmanager
 def _alone(made: Path) -> Iterator[None]:
-    """A block that one process of the tests runs at a time."""
+    """A block that only one test process runs at a time."""
     with made.with_name(f"{made.name}.lock").open("w") as file:
         if fcntl:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -117,7 +117,7 @@ def _alone(made: Path) -> Iterator[None]:
 
 
 def _forget(cache: Path, pattern: str) -> None:
-    """Remove what was made of earlier versions."""
+    """Remove results of earlier versions."""
     for path in cache.glob(pattern):
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""The program's face networks, for the page's modules to call: what runs them is not what these tests are about."""
+"""The program's face networks, for the page's modules to call; these tests do not need the browser's runtime."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from web_browser import Network
 
 from liveportrait.face import runtime
 
-# Names of the page's graphs: those of the bundled files.
+# Names of the page's graphs: names of the bundled files.
 NAMES = {
     "face_detector": "face_detector",
     "face_landmarks": "face_landmarks_detector",
@@ -18,7 +18,7 @@ NAMES = {
 
 @cache
 def face_networks() -> dict[str, Network]:
-    """Each by its name: a function of a list with one tensor."""
+    """The networks by name, as functions of a list with one tensor."""
     return {name: _answers(runtime.Network(file, threads=1)) for name, file in NAMES.items()}
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the motion and pictures in the browser share: records as scripts take them, and scripts run."""
+"""Shared by the tests of the browser's motion and pictures: converts records for scripts, and runs scripts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from liveportrait.networks.interface import Motion, Pose
 
 
 def run(web: Modules, script: str, networks: Mapping[str, Network] | None = None, **values: Any) -> Any:
-    """What a script returns, run after the constants are set."""
+    """Set the constants, run a script, and return its result."""
     script = "const {setConstants} = await load('constants.js'); setConstants({motion: constants});" + script
     return web.run(script, networks, constants=motion_constants(), **values)
 
 
 def flat(record: Motion | Pose) -> dict[str, np.ndarray]:
-    """The first row of a record as scripts take it."""
+    """The first row of a record in the scripts' format."""
     return {name: part[0].flatten().numpy() for name, part in record._asdict().items()}

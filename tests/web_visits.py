@@ -1,4 +1,4 @@
-"""What a visitor of the page that needs no server does, in a browser that playwright drives."""
+"""Actions of a visitor to the serverless page, in a browser driven by playwright."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 WEB_PATIENCE = 240_000  # ms: networks are compiled, and other tests may be using the cores
-ONE_THREAD = "?threads=1"  # threads wait for one another, and other tests may have the cores
-# Before the page's own scripts: keeps the tracks of cameras, so that a test can see whether they were stopped.
+ONE_THREAD = "?threads=1"  # threads wait for one another, and other tests may be using the cores
+# Runs before the page's scripts: keeps the cameras' tracks, so that a test can see whether they were stopped.
 KEEP_CAMERAS = """
 window.cameras = [];
 const asked = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
@@ -23,17 +23,17 @@ CAMERA_STATES = "() => window.cameras.map(({readyState}) => readyState)"  # "liv
 
 
 def mark_of(photo: Path) -> int:
-    """What the watermark says of a photo."""
+    """The code of a photo in the watermark."""
     return int(hashlib.sha256(photo.read_bytes()).hexdigest()[:4], 16)
 
 
 def says(page: Any, sentence: str) -> None:
-    """Wait until the page tells something."""
+    """Wait until the page shows a message."""
     page.locator("#message").filter(has_text=sentence).wait_for()
 
 
 def shot(page: Any, name: str) -> None:
-    """Keep a screenshot where the environment names a folder for them."""
+    """Save a screenshot if the environment names a folder for them."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
