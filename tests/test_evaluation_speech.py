@@ -95,7 +95,7 @@ def test_the_command_reports_speech(tmp_path: Path, capsys: pytest.CaptureFixtur
     ]
     found = {(each["method"], each["metric"]): each["value"] for each in lines}
     assert found["model", "lips"] > 0.3 > found["other_sound", "lips"]
-    assert 0 <= found["model", "short_closures"] <= 1 and found["labels", "sync_told"] > 0.5
+    assert 0 <= found["model", "short_closures"] <= 1 and found["labels", "sync_accuracy"] > 0.5
 
 
 def test_data_without_speech_is_refused(tmp_path: Path) -> None:

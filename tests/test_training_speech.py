@@ -119,13 +119,13 @@ def test_the_scorer_finds_the_true_offset(
     steps, lips = checks.steps[:, : 2 * BANDS].float(), checks.wanted / examples.deviation
     true = sync(scorer.eval(), [(steps, lips)])
     late = sync(scorer, [(steps, lips.roll(7, 0))])
-    assert true.told > 0.75 and true.margin > 0.05 and abs(true.offset) <= 1
+    assert true.accuracy > 0.75 and true.margin > 0.05 and abs(true.offset) <= 1
     assert abs(late.offset - 7) <= 1 and late.margin < true.margin
     voice = Voice.load()
     meter = SyncMeter(scorer, *levels, examples.deviation)
     meter.save(tmp_path / "scorer.safetensors")
     figures = speech_figures(voice, [clip(9)], SyncMeter.load(tmp_path / "scorer.safetensors"))
-    assert figures["real_told"] > 0.75 and 0 <= figures["pauses"] <= 1
+    assert figures["real_accuracy"] > 0.75 and 0 <= figures["pauses"] <= 1
 
 
 def test_clips_too_short_to_score_do_not_count() -> None:

@@ -95,7 +95,7 @@ DEFINITIONS = {
         Definition("pauses", "share closed", "higher"),
         Definition("short_closures", "share closed", "higher"),
         Definition("true_closures", "share of closures", "higher"),
-        Definition("sync_told", "share of windows", "higher"),
+        Definition("sync_accuracy", "share of windows", "higher"),
         Definition("sync_margin", "score", "higher"),
         Definition("sync_offset", "ms", "zero"),
         Definition("found", "share", "higher"),

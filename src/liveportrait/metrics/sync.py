@@ -34,7 +34,7 @@ LONG = 8  # frames: a closure this long is a pause, a shorter one a plosive or s
 class Sync(NamedTuple):
     """The scorer's figures for a set of clips."""
 
-    told: float  # share of windows in which the true offset scores higher than one 0.2 s off
+    accuracy: float  # share of windows in which the true offset scores higher than one 0.2 s off
     margin: float  # by how much, on average
     offset: float  # frames, median over clips, at which the mean score is highest
     within: float  # share of clips whose offset is at most one frame

@@ -162,7 +162,7 @@ def _measure_signals(meter: SyncMeter, sound: Array, signal: Array, openings: Ar
         values["true_closures"] = np.array([*long, *short], np.float32)
     if scores := meter.scores(sound, signal):
         margin = margins(scores).numpy()
-        values |= {"sync_told": (margin > 0).astype(np.float32), "sync_margin": margin}
+        values |= {"sync_accuracy": (margin > 0).astype(np.float32), "sync_margin": margin}
         medians["sync_offset"] = best_offset(scores) * 1000 / FRAMES_PER_SECOND
     return Measurements(values=values, clip_medians=medians)
 
