@@ -10,6 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
+from liveportrait.media import VideoReader
+
 COLOURSPACE_TAGS = {Colorspace.ITU709: 1, Colorspace.ITU601: 6}
 
 
@@ -29,6 +31,11 @@ def corners(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     y, x = height // 4, width // 4
     return image[[y, y, -y, -y], [x, -x, -x, x]].astype(int)
+
+
+def grey_levels(reader: VideoReader) -> list[int]:
+    """The level of the grey quarter of each frame."""
+    return [int(corners(frame)[3].mean().round()) for frame in reader]
 
 
 def tone(start: int, samples: int, rate: int = 48000) -> av.AudioFrame:

@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 
+from liveportrait.data.preparation.parts import add_member
 from liveportrait.face.canonical import canonical_face
 from liveportrait.motion.lifting import AXES, MESH_ROWS
 
@@ -96,9 +97,9 @@ def make_shard(path: Path, clips: int, pictures: int, frames: int = 12, seed: in
             np.savez(stored, **labels)
             media = _video(images) if is_video else cv2.imencode(".jpg", images[0][:, :, ::-1])[1].tobytes()
             key = f"{seed}-{number:03d}"
-            _add(tar, f"{key}.{'mp4' if is_video else 'jpg'}", media)
-            _add(tar, f"{key}.npz", stored.getvalue())
-            _add(tar, f"{key}.json", json.dumps({"identity": key}).encode())
+            add_member(tar, f"{key}.{'mp4' if is_video else 'jpg'}", media)
+            add_member(tar, f"{key}.npz", stored.getvalue())
+            add_member(tar, f"{key}.json", json.dumps({"identity": key}).encode())
 
 
 def _video(images: np.ndarray) -> bytes:
@@ -111,9 +112,3 @@ def _video(images: np.ndarray) -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return stored.getvalue()
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    tar.addfile(member, io.BytesIO(content))

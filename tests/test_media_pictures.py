@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from media_samples import corners, quadrants
+from media_samples import corners, grey_levels, quadrants
 from PIL import Image, ImageCms
 
 from liveportrait.errors import UserError
@@ -299,10 +299,6 @@ def save_animation(path: Path, kind: str, milliseconds: int | list[int], **optio
     return path
 
 
-def grey_levels(reader: VideoReader) -> list[int]:
-    return [int(corners(frame)[3].mean().round()) for frame in reader]
-
-
 @pytest.mark.parametrize("kind", ["WEBP", "PNG", "AVIF", "GIF"])
 def test_animated_picture_is_a_video(tmp_path: Path, kind: str) -> None:
     path = save_animation(tmp_path / "a.jpg", kind, 80)
@@ -372,9 +368,6 @@ def test_animation_that_is_cut_off_is_refused(tmp_path: Path, kind: str) -> None
 
 @pytest.mark.parametrize(("width", "height"), [(40000, 30000), (1100000, 4)])
 def test_too_many_pixels_are_not_reported_as_damage(tmp_path, capfd, width, height):
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = (chunk(b"IHDR", size), chunk(b"IDAT", zlib.compress(b"\0" * 9999)), chunk(b"IEND", b""))
     path = tmp_path / "large.png"

@@ -11,17 +11,12 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-from media_samples import corners, make_video, quadrants, tone
+from media_samples import corners, grey_levels, make_video, quadrants, tone
 
 from liveportrait.errors import UserError
 from liveportrait.media import VideoReader, media_kind
 
 RED, GREEN, BLUE = (200, 30, 20), (20, 180, 40), (30, 50, 220)
-
-
-def grey_levels(reader: VideoReader) -> list[int]:
-    """The level of the grey quarter of each frame."""
-    return [int(corners(frame)[3].mean().round()) for frame in reader]
 
 
 @pytest.mark.parametrize(

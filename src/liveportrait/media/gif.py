@@ -6,7 +6,7 @@ Until all frames are known they are kept in a lossless file next to the GIF, so 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,6 @@ from types import TracebackType
 
 import av
 import numpy as np
-from av.error import FFmpegError
 from av.filter import Graph
 from av.filter.context import FilterContext
 from av.video.format import VideoFormat
@@ -23,6 +22,7 @@ from av.video.frame import VideoFrame
 from liveportrait.errors import UserError
 from liveportrait.folders import unfinished
 from liveportrait.media.files import OutputGroup, check_output
+from liveportrait.media.writer import write_errors
 from liveportrait.types import Image
 
 GIF_OUTPUTS = (".gif",)
@@ -63,7 +63,7 @@ class GifWriter:
             group = self._group or stack.enter_context(OutputGroup())
             self._temporary = group.add(self.path, self._overwrite)
             self._copy = stack.enter_context(unfinished(self._temporary.with_suffix(".mkv")))
-            with self._reported():
+            with write_errors(self.path):
                 self._container = stack.enter_context(av.open(str(self._copy), "w"))
                 self._stream = self._container.add_stream("ffv1", rate=self.fps)
             self._stream.width, self._stream.height, self._stream.pix_fmt = self._width, self._height, _KEPT
@@ -87,7 +87,7 @@ class GifWriter:
             picture = VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=_KEPT)
             picture.pts, picture.time_base = self._kept, 1 / self.fps
             self._kept += 1
-            with self._reported():
+            with write_errors(self.path):
                 self._container.mux(self._stream.encode(picture))
 
     def _finish(
@@ -98,7 +98,7 @@ class GifWriter:
             return
         if not self._kept:
             raise UserError(f"{self.path}: there was no frame to write")
-        with self._reported():
+        with write_errors(self.path):
             self._container.mux(self._stream.encode(None))
             self._container.close()
             self._encode(self._palette())
@@ -150,13 +150,6 @@ class GifWriter:
         return graph.add_buffer(
             width=self._width, height=self._height, format=VideoFormat(_KEPT), time_base=1 / self.fps
         )
-
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        try:
-            yield
-        except (FFmpegError, OSError) as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
 
 
 def _palette_buffer(graph: Graph, palette: VideoFrame) -> FilterContext:

@@ -176,7 +176,7 @@ class VideoWriter:
         )
         picture.pts = self.frame_count
         picture.time_base = 1 / self.fps
-        with self._reported():
+        with write_errors(self.path):
             self._container.mux(self._stream.encode(picture))
             self.frame_count += 1
             self._write_sound()
@@ -205,13 +205,13 @@ class VideoWriter:
             return
         if self.frame_count == 0:
             raise UserError(f"{self.path}: there was no frame to write")
-        with self._reported():
+        with write_errors(self.path):
             self._container.mux(self._stream.encode(None))
             self._write_sound()
 
     @contextmanager
     def _open_output(self, temporary: Path, suffix: str) -> Iterator[OutputContainer]:
-        with self._reported():
+        with write_errors(self.path):
             container = av.open(str(temporary), "w", options=CONTAINER_OPTIONS.get(suffix, {}))
         try:
             yield container
@@ -219,12 +219,14 @@ class VideoWriter:
             with suppress(FFmpegError, OSError):  # the first error is the one to report
                 container.close()
             raise
-        with self._reported():
+        with write_errors(self.path):
             container.close()
 
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        try:
-            yield
-        except (FFmpegError, OSError) as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Raise `UserError` that names the file if FFmpeg or the system cannot write it."""
+    try:
+        yield
+    except (FFmpegError, OSError) as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
