@@ -106,12 +106,12 @@ class MotionTransfer:
 
     def _own_pose(self, own: OwnExpression, driving: DrivingBatch) -> Pose:
         """Poses with expressions adapted to the face; what is added to the driver's is smoothed over time."""
-        moved, change = self._changed(own, driving)
-        if driving.around:
-            _, near = self._changed(own, driving.around.frames)
-            added = own.addition(near).smoothed(driving.around.weights)
-        else:
-            added = own.addition(change)
+        around = driving.around
+        moved, change = self._changed(own, around.frames if around else driving)
+        added = own.addition(change)
+        if around:
+            rows = torch.tensor(around.own, device=moved.scale.device)
+            moved, change, added = moved.rows(rows), change.rows(rows), added.smoothed(around.weights)
         base = self._base(own.source).expression
         expression = base + (change.expression + added.expression) @ moved.rotation
         moved = self._with_mouth(moved._replace(expression=expression), own.source)

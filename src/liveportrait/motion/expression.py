@@ -24,7 +24,7 @@ from liveportrait.motion.landmarks import SeenKeypoints
 from liveportrait.motion.lifting import MESH_ROWS, flattened
 from liveportrait.motion.retargeting import lip_ratios, open_lips
 from liveportrait.networks import keypoints as k
-from liveportrait.networks.interface import Motion, Pose
+from liveportrait.networks.interface import NUM_KEYPOINTS, Motion, Pose
 from liveportrait.types import Array
 
 SECONDS = 0.06  # standard deviation of the Gaussian that smooths the addition over time
@@ -41,6 +41,7 @@ GAIN = k.per_keypoint(
         (k.CHIN, *k.JAW, *_REST): 1.0,
     }
 )  # fmt: skip
+_MOUTH = torch.tensor([point in k.MOUTH for point in range(NUM_KEYPOINTS)])
 E_GAIN = 1.2  # E minimises the mean error, so its predictions are too small
 FADES = 0.22  # size of a change at which its gain has fallen to 1/e: more would break the mouth
 LIPS_GAIN, LIPS_FADE = 0.15, 0.35  # the same for a change of the lips' ratio
@@ -86,6 +87,11 @@ class Change:
     expression: Tensor  # (B,21,3)
     lips: Tensor | None  # (B,) of the lips' ratio; None if unknown, or if the lips do not follow
     scores: Tensor | None  # (B,52) of the blendshapes, if known
+
+    def rows(self, index: Tensor) -> Change:
+        """The change in some of the frames."""
+        lips, scores = (None if part is None else part[index] for part in (self.lips, self.scores))
+        return Change(self.expression[index], lips, scores)
 
 
 class Addition(NamedTuple):
@@ -151,9 +157,7 @@ class OwnExpression:
         right, left = k.MOUTH_CORNERS
         narrows = expression[:, left, 0] < expression[:, right, 0]
         across = torch.where(narrows[:, None], gain[..., 0].clamp(max=1), gain[..., 0])
-        mouth = torch.zeros_like(across[0], dtype=torch.bool)
-        mouth[list(k.MOUTH)] = True
-        across = torch.where(mouth, across, gain[..., 0])
+        across = torch.where(_MOUTH.to(across.device), across, gain[..., 0])
         return expression * torch.stack([across, gain[..., 0], gain[..., 0]], dim=-1)
 
     def posed(self, pose: Pose, change: Change, added: Addition) -> Pose:

@@ -86,7 +86,7 @@ def retarget(
     if not measured:
         return _by_networks(engine, pose, source, ratios, targets, normalize_lips)
     shown = asked_of_lips(targets[:, 2], ratios.source[:, 2], lip_ratios(pose))
-    if not engine.can_retarget_eyes:
+    if not engine.can_retarget_eyes or bool(targets[:, :2].isnan().all()):
         targets = torch.cat([targets[:, :2], shown[:, None]], dim=1)
         return _by_landmarks(pose, source, ratios, targets, normalize_lips)
     targets = torch.cat([asked_of_eyes(targets[:, :2], ratios.source[:, :2]), shown[:, None]], dim=1)
@@ -124,17 +124,20 @@ def _by_landmarks(pose: Pose, source: Pose, ratios: Ratios, targets: Tensor, nor
     """Solve each ratio for the amount along its direction: (g + aΔg) = c (w + aΔw)."""
     keypoints = pose.keypoints
     directions = face_mesh_directions()
-    widths = eye_widths(source, ratios.source)
     if normalize_lips:
         are_open = ratios.source[:, 2] >= LIPS_OPEN
         amount = torch.where(are_open, amount_to_close(source, LIPS), 0.0)
         keypoints = keypoints + amount[:, None, None] * _moved(directions[LIPS].positive, pose)
+    has_target = (~targets.isnan()).any(dim=0).tolist()
     for column, name in enumerate((*LIDS, LIPS)):
+        if not has_target[column]:
+            continue
         towards = _moved(directions[name].positive, pose)
         gap, gap_change = _gap(keypoints, column, pose), _gap(towards, column, pose)
         if name == LIPS:
             width, width_change = _mouth_width(keypoints, towards)
         else:
+            widths = eye_widths(source, ratios.source)
             width = widths[:, column] * pose.scale[:, 0] * _across(pose)
             width_change = torch.zeros_like(gap)
         ratio = targets[:, column]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -81,13 +82,38 @@ _form: ContextVar[Form | None] = ContextVar("sampling_form", default=None)
 
 def pixel_grid(height: int, width: int, device: torch.device) -> Tensor:
     """Coordinates (H,W,2) of pixel centres in [-1, 1], x then y; matches grid_sample with align_corners=False."""
-    x, y = pixel_centres(width, device), pixel_centres(height, device)
-    return torch.stack([x[None].expand(height, width), y[:, None].expand(height, width)], dim=-1)
+    return _kept_grid(height, width) if _is_kept(device) else _grid(height, width, device)
 
 
 def pixel_centres(count: int, device: torch.device) -> Tensor:
     """Coordinates (count,) of pixel centres in [-1, 1] along one axis."""
+    return _kept_centres(count) if _is_kept(device) else _centres(count, device)
+
+
+def _grid(height: int, width: int, device: torch.device) -> Tensor:
+    x, y = _centres(width, device), _centres(height, device)
+    return torch.stack([x[None].expand(height, width), y[:, None].expand(height, width)], dim=-1)
+
+
+def _centres(count: int, device: torch.device) -> Tensor:
     return (torch.arange(count, device=device, dtype=torch.float32) + 0.5) / count * 2 - 1
+
+
+# A frame takes 25 of these, nearly a millisecond on a CPU. Nobody may write to them. Recorded graphs have their own.
+def _is_kept(device: torch.device) -> bool:
+    return device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _kept_grid(height: int, width: int) -> Tensor:
+    return _grid(height, width, torch.device("cpu"))
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _kept_centres(count: int) -> Tensor:
+    return _centres(count, torch.device("cpu"))
 
 
 def turned_grid(x: Tensor, y: Tensor, axes: Tensor, offset: Tensor) -> Tensor:

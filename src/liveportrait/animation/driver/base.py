@@ -90,10 +90,11 @@ class Surroundings(NamedTuple):
 
     frames: DrivingBatch  # C, without crops
     weights: Tensor  # (B,C)
+    own: Sequence[int]  # which of these frames are the batch's (B)
 
     def take(self, rows: list[int]) -> Surroundings:
         """The surroundings of some frames of the batch."""
-        return Surroundings(self.frames, self.weights[rows])
+        return Surroundings(self.frames, self.weights[rows], [self.own[row] for row in rows])
 
     @classmethod
     def of(
@@ -109,7 +110,7 @@ class Surroundings(NamedTuple):
         if frames.scenes is not None:
             weights = weights * (frames.scenes[own, None] == frames.scenes)
         bare = replace(frames, crops=(None,) * len(frames))
-        return cls(bare, weights / weights.sum(1, keepdim=True))
+        return cls(bare, weights / weights.sum(1, keepdim=True), range(own.start, own.stop))
 
 
 Play = Generator[DrivingBatch, None, None]

@@ -6,6 +6,7 @@ the mean face; the portrait then adapts the change to itself as with any driver 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from liveportrait.motion.lifting import canonical_points, rigid_radius
 from liveportrait.networks.expression import LANDMARKS, SCORES
 from liveportrait.networks.geometry import rotation_matrix, without_depth
 from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
+from liveportrait.types import Array
 
 OPEN_EYE = 0.35  # height over width
 
@@ -66,7 +68,7 @@ def animate_mean_face(engine: Engine, performance: Performance) -> MeanFaceMotio
     scale = IN_CROP * rigid_radius()
     neck = scores.new_tensor(neck_in_head())
     turned = scale * (neck - neck @ rotation)
-    canonical = torch.from_numpy(canonical_points()[0]).to(scores)
+    canonical = scores.new_tensor(_canonical())
     motion = Motion(
         rotation=rotation,
         translation=without_depth(turned + shift),
@@ -76,3 +78,9 @@ def animate_mean_face(engine: Engine, performance: Performance) -> MeanFaceMotio
     )
     eyes = OPEN_EYE * (1 - wanted[:, list(EYE_BLINK)])
     return MeanFaceMotion(motion, torch.cat([eyes, lips[:, None].clamp(min=0)], dim=1), wanted)
+
+
+@cache
+def _canonical() -> Array:
+    """The mean face's keypoints (21,3)."""
+    return canonical_points()[0]

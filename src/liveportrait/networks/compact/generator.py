@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from liveportrait.networks.compact.appearance import AppearanceSizes
-from liveportrait.networks.compact.layers import channels_last, conv, shuffled
+from liveportrait.networks.compact.layers import channels_last, conv, shuffled, unshuffled
 from liveportrait.networks.compact.warping import WarpingSizes
 from liveportrait.networks.interface import Warped
 
@@ -96,7 +96,7 @@ class Generator(nn.Module):
         for block in self.blocks:
             x = block(x, conditioning)
         x = F.pixel_shuffle(self.widen(F.silu(x)), 2)
-        source = F.pixel_unshuffle(warped["image"] * 2 - 1, 2)
+        source = unshuffled(warped["image"] * 2 - 1)
         # Converted one by one to the memory format that x already has: converting all of them twice took 2 ms a frame.
         fine = [channels_last(part).to(x.dtype) for part in (x, warped["skip"], source)]
         x = F.silu(self.merge(torch.cat(fine, 1)))

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from liveportrait.networks.compact.layers import channels_last, conv, double
+from liveportrait.networks.compact.layers import channels_last, conv, double, unshuffled
 from liveportrait.networks.geometry import pixel_centres, pixel_grid, plane, turned_grid
 from liveportrait.networks.interface import Layers, Pose
 from liveportrait.networks.keypoints import MOUTH, MOUTH_CORNERS, OUTER_LIPS
@@ -252,7 +252,7 @@ class MouthPainter(nn.Module):
         spread = (source - mean[:, :, None, None]).square().mean((2, 3)).add(1e-6).sqrt()
         numbers = [*(3 * lips.numbers()).chunk(2), look, mean, spread, cues]
         x = torch.cat([patches * 2 - 1, *lips.maps().chunk(2)], 1)
-        x = channels_last(F.pixel_unshuffle(x, 2))
+        x = channels_last(unshuffled(x))
         fine = F.silu(self.first(F.silu(self.norm_enter(self.enter(x)))))
         middle = self.residual1(self.down1(fine))
         coarse = self.down2(F.silu(middle)) + self.told(torch.cat(numbers, 1))[:, :, None, None]
