@@ -157,8 +157,8 @@ def test_locks_keep_the_named_parts():
         part = getattr(source, name)
         torch.testing.assert_close(getattr(locked, name), part.expand(5, *part.shape[1:]))
     torch.testing.assert_close(locked.expression, moved.expression)
-    torch.testing.assert_close(lock_scale(moved, source).scale, source.scale.expand(5, 1))
-    turned = lock_shoulders(moved, source)
+    torch.testing.assert_close(lock_scale(moved, source, PUBLISHED).scale, source.scale.expand(5, 1))
+    turned = lock_shoulders(moved, source, PUBLISHED)
     torch.testing.assert_close(turned.rotation, moved.rotation)
     # The point of the head at the neck stays where it is in the source.
     own = (torch.tensor(NECK_IN_CROP) / source.scale) @ source.rotation[0].T

@@ -13,7 +13,16 @@ import pytest
 import torch
 
 from liveportrait.errors import UserError
-from liveportrait.motion import FACE_MESH, PUBLISHED, Template, concatenate, read_template, write_template
+from liveportrait.motion import (
+    FACE_MESH,
+    PUBLISHED,
+    Template,
+    change_since,
+    concatenate,
+    read_template,
+    relative,
+    write_template,
+)
 from liveportrait.motion.templates import unknown_canonical
 from liveportrait.motion.templates.pickled_arrays import dumps, loads
 from liveportrait.networks.geometry import rotation_matrix
@@ -261,10 +270,15 @@ def test_a_template_is_not_overwritten_or_written_with_another_suffix(tmp_path):
         write_template(tmp_path / "t.npz", make_template())
 
 
-def test_joined_templates_each_start_from_rest():
-    joined = concatenate([make_template(3), make_template(4)])
+@pytest.mark.parametrize("groups", [PUBLISHED, FACE_MESH], ids=lambda each: each.layout)
+def test_joined_templates_move_a_source_as_each_does_alone(groups):
+    parts = [make_template(3, groups.layout), make_template(4, groups.layout)]
+    joined, source = concatenate(parts), make_template(1).motion
     assert len(joined) == 7
-    for start in (0, 3):
-        torch.testing.assert_close(joined.frame(start).rotation, torch.eye(3)[None])
-        torch.testing.assert_close(joined.frame(start).scale, torch.ones(1, 1))
-        assert (joined.frame(start).expression == 0).all()
+
+    def driven(template: Template) -> Motion:
+        return relative(source, change_since(template.motion, template.frame(0), groups), "all", groups)
+
+    expected = Motion.cat(driven(part) for part in parts)
+    for made, wanted in zip(driven(joined), expected, strict=True):
+        torch.testing.assert_close(made, wanted)

@@ -18,13 +18,19 @@ from liveportrait.motion import (
     expression_friendly,
     fix_canonical,
     hull_volume,
+    in_place,
+    lock_scale,
+    lock_shoulders,
     relative,
     relative_from_photo,
     size_ratio,
     smiling_mouth,
     smooth_motion,
+    take_pose,
     usual_expression,
+    with_neck,
 )
+from liveportrait.motion.framing import neck_in_head
 from liveportrait.motion.smoothing import StreamSmoother
 from liveportrait.motion.transfer import SMILE_KEPT
 from liveportrait.networks.geometry import nearest_rotation, pose_of, rotation_matrix, transform_keypoints
@@ -54,7 +60,7 @@ FIRST = DRIVING.rows([0])
 
 @pytest.mark.parametrize("region", REGIONS)
 def test_relative_motion_follows_the_formula_of_each_region(region):
-    change = change_since(DRIVING, FIRST)
+    change = change_since(DRIVING, FIRST, PUBLISHED)
     result = relative(SOURCE, change, region, PUBLISHED)
     points = {"all": range(21), "expression": range(21), "pose": [], "lips": LIPS, "eyes": EYES}[region]
     for i in range(4):
@@ -72,10 +78,50 @@ def test_relative_motion_follows_the_formula_of_each_region(region):
         torch.testing.assert_close(pose_of(result).keypoints[i], expected)
 
 
+@pytest.mark.parametrize("groups", [PUBLISHED, FACE_MESH], ids=lambda each: each.layout)
 @pytest.mark.parametrize("region", REGIONS)
-def test_the_first_driving_frame_leaves_the_source_as_it_is(region):
-    moved = relative(SOURCE, change_since(FIRST, FIRST), region, PUBLISHED)
+def test_the_first_driving_frame_leaves_the_source_as_it_is(region, groups):
+    moved = relative(SOURCE, change_since(FIRST, FIRST, groups), region, groups)
     torch.testing.assert_close(pose_of(moved).keypoints, pose_of(SOURCE).keypoints)
+
+
+def neck_of(motion: Motion) -> torch.Tensor:
+    """Where the neck is in the crop (N,2)."""
+    neck = torch.tensor(neck_in_head()) @ motion.rotation
+    return (motion.translation + motion.scale * neck)[:, :2]
+
+
+def test_a_driver_in_the_sources_own_pose_is_followed_exactly():
+    source = FIRST._replace(canonical=SOURCE.canonical)
+    moved = relative(source, change_since(DRIVING, FIRST, FACE_MESH), "all", FACE_MESH)
+    torch.testing.assert_close(moved.rotation, DRIVING.rotation)
+    torch.testing.assert_close(moved.translation[:, :2], DRIVING.translation[:, :2])
+    torch.testing.assert_close(moved.scale, DRIVING.scale)
+
+
+@pytest.mark.parametrize("region", ["all", "pose"])
+def test_heads_turn_about_their_own_neck_however_large_and_wherever_they_look(region):
+    shift = torch.tensor([[0.0, 0.0], [0.1, -0.2], [0.0, 0.05], [-0.3, 0.0]])
+    still = with_neck(DRIVING, FIRST, torch.nn.functional.pad(shift, (0, 1)))
+    torch.testing.assert_close(neck_of(still), neck_of(FIRST) + shift)
+    moved = relative(SOURCE, change_since(still, FIRST, FACE_MESH), region, FACE_MESH)
+    wanted = neck_of(SOURCE) + SOURCE.scale / FIRST.scale * shift
+    torch.testing.assert_close(neck_of(moved), wanted)
+
+
+def test_the_neck_stays_where_only_rotation_or_scale_change():
+    source = SOURCE.expand(4)
+    turned = relative(SOURCE, change_since(DRIVING, FIRST, FACE_MESH), "all", FACE_MESH)
+    for made in (
+        take_pose(source, DRIVING, FACE_MESH),
+        in_place(turned, source, "all", FACE_MESH),
+        lock_shoulders(turned, SOURCE, FACE_MESH),
+    ):
+        assert not torch.equal(made.rotation, source.rotation)
+        torch.testing.assert_close(neck_of(made), neck_of(source))
+    sized = lock_scale(turned, SOURCE, FACE_MESH)
+    torch.testing.assert_close(sized.scale, source.scale)
+    torch.testing.assert_close(neck_of(sized), neck_of(turned))
 
 
 def test_a_speaking_mouth_keeps_some_of_its_smile_and_nothing_else():
@@ -196,7 +242,7 @@ def test_expression_friendly_starts_at_the_source_and_scales_by_the_root_of_the_
 
 def test_expression_friendly_has_no_effect_on_relative_motion():
     source = pose_of(SOURCE)
-    driving = pose_of(relative(SOURCE, change_since(DRIVING, FIRST), "all", PUBLISHED))
+    driving = pose_of(relative(SOURCE, change_since(DRIVING, FIRST, PUBLISHED), "all", PUBLISHED))
     first = driving.rows([0])
     result = expression_friendly(source, driving, first, size_ratio(source, first))
     torch.testing.assert_close(result.keypoints, driving.keypoints)

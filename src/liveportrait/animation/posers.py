@@ -169,9 +169,9 @@ class MotionTransfer:
         elif self._is_photo:
             moved = motions.relative_from_photo(source, self._scaled(driving), region, groups, self._is_still)
             if options.photo_pose and region in ("all", "pose"):
-                moved = motions.take_pose(moved, driving)
+                moved = motions.take_pose(moved, driving, groups)
         else:
-            change = motions.change_since(motions.fix_canonical(driving, start, groups), start)
+            change = motions.change_since(motions.fix_canonical(driving, start, groups), start, groups)
             moved = motions.relative(source, self._scaled(change), region, groups)
         if self._is_relative and not self._is_still:
             moved = motions.in_place(moved, source, region, groups)
@@ -181,9 +181,9 @@ class MotionTransfer:
         """The motion with the parts locked that the user wants to stay."""
         options = self._options
         if options.lock_scale:
-            moved = motions.lock_scale(moved, source)
+            moved = motions.lock_scale(moved, source, self._groups)
         if options.lock_shoulders:
-            moved = motions.lock_shoulders(moved, source)
+            moved = motions.lock_shoulders(moved, source, self._groups)
         return motions.lock_head(moved, source) if options.lock_head else moved
 
     def _scaled(self, motion: Motion) -> Motion:

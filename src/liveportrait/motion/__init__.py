@@ -38,6 +38,7 @@ from liveportrait.motion.transfer import (
     smiling_mouth,
     take_pose,
     with_mouth,
+    with_neck,
 )
 
 __all__ = [
@@ -80,5 +81,6 @@ __all__ = [
     "take_pose",
     "usual_expression",
     "with_mouth",
+    "with_neck",
     "write_template",
 ]

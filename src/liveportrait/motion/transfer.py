@@ -11,32 +11,49 @@ import torch
 from torch import Tensor
 
 from liveportrait.choices import Region
+from liveportrait.motion.framing import neck_in_head
 from liveportrait.motion.groups import KeypointGroups
 from liveportrait.networks.geometry import nearest_rotation, without_depth
 from liveportrait.networks.interface import Motion, Pose
 
 _HEAD_REGIONS = ("all", "pose")
 # The base of the neck in the source's crop, relative to the middle of the head (x right, y down, z away; the crop
-# reaches from -1 to 1). The face's box is about 0.87 high there: this is below the chin and behind it.
+# reaches from -1 to 1), for keypoints that are no landmarks. The face's box is about 0.87 high there: this is below the
+# chin and behind it.
 NECK_IN_CROP = (0.0, 0.75, 0.25)
 REACH = 0.15  # of a keypoint's expression on points near it, in half sides of the crop
 SMILE_KEPT = 0.55  # share of a smile that is kept while speaking: with more, teeth show between closing lips
 _BASE = 0.1  # weight of the head's rigid motion: far from all keypoints nothing else moves points
 
 
-def change_since(driving: Motion, first: Motion) -> Motion:
-    """The change from `first` (batch 1) to `driving` (batch N), as a Motion to add to another face.
+def change_since(driving: Motion, first: Motion, groups: KeypointGroups) -> Motion:
+    """The change from `first` (batch 1 or N) to `driving` (batch N), as a Motion to add to another face.
 
     Rotation R·R_0ᵀ, translation t − t_0, scale s/s_0, expression δ − δ_0. The canonical keypoints are
-    the driver's and not used.
+    the driver's and not used. If keypoints are landmarks, the translation is that of the neck, in units of s_0: how far
+    turning about the neck moves the head depends on the head that turns.
     """
+    translation = driving.translation - first.translation
+    if groups.keypoints_are_landmarks:
+        translation = (translation + _lever(driving) - _lever(first)) / first.scale
     return Motion(
         rotation=driving.rotation @ first.rotation.transpose(1, 2),
-        translation=driving.translation - first.translation,
+        translation=translation,
         scale=driving.scale / first.scale,
         canonical=driving.canonical,
         expression=driving.expression - first.expression,
     )
+
+
+def with_neck(motion: Motion, place: Motion, shift: Tensor | float = 0.0) -> Motion:
+    """The motion (batch N) with its neck where `place` (batch 1 or N) has it, plus a shift (N,3) in the crop."""
+    translation = place.translation + shift + _lever(place) - _lever(motion)
+    return motion._replace(translation=without_depth(translation))
+
+
+def _lever(motion: Motion) -> Tensor:
+    """Where the neck is in the crop (N,3), relative to the translation; for keypoints that are landmarks."""
+    return motion.scale * (motion.scale.new_tensor(neck_in_head()) @ motion.rotation)
 
 
 def fix_canonical(driving: Motion, first: Motion, groups: KeypointGroups) -> Motion:
@@ -58,19 +75,24 @@ def relative(source: Motion, change: Motion, region: Region, groups: KeypointGro
     """The source moved by a driver's change (`change_since`), within a region of the face.
 
     Head pose and position follow in "all" and "pose"; scale in "all" only; expression on all keypoints
-    in "all" and "expression", and on the lips' or eyes' keypoints alone in "lips" and "eyes".
+    in "all" and "expression", and on the lips' or eyes' keypoints alone in "lips" and "eyes". If keypoints are
+    landmarks, the head turns about its own neck, which moves as far as the driver's in units of each one's scale.
     """
     mask = groups.relative_mask(region).to(change.expression.device)
     source = source.expand(change.batch)
     moves_head = region in _HEAD_REGIONS
-    translation = source.translation + change.translation if moves_head else source.translation
-    return Motion(
+    moved = Motion(
         rotation=change.rotation @ source.rotation if moves_head else source.rotation,
-        translation=without_depth(translation),
+        translation=without_depth(source.translation),
         scale=source.scale * change.scale if region == "all" else source.scale,
         canonical=source.canonical,
         expression=source.expression + torch.where(mask, change.expression, 0.0),
     )
+    if not moves_head:
+        return moved
+    if groups.keypoints_are_landmarks:
+        return with_neck(moved, source, source.scale * change.translation)
+    return moved._replace(translation=without_depth(source.translation + change.translation))
 
 
 def relative_from_photo(
@@ -97,16 +119,18 @@ def relative_from_photo(
 def in_place(motion: Motion, source: Motion, region: Region, groups: KeypointGroups) -> Motion:
     """Relative motion for a source that moves by itself: the head stays where the source has it.
 
-    Position and scale are the source's own, and only the layout's `absolute` coordinates of the expression follow the
-    driver (in the regions "all" and "expression"), as in the published program.
+    Position (the neck's, if keypoints are landmarks) and scale are the source's own, and only the layout's `absolute`
+    coordinates of the expression follow the driver (in the regions "all" and "expression"). Without landmarks this is
+    what the published program does.
     """
     mask = groups.absolute_mask(region).to(motion.expression.device)
     source = source.expand(motion.batch)
-    return motion._replace(
+    moved = motion._replace(
         translation=without_depth(source.translation),
         scale=source.scale,
         expression=torch.where(mask, motion.expression, source.expression),
     )
+    return with_neck(moved, source) if groups.keypoints_are_landmarks else moved
 
 
 def with_mouth(motion: Motion, source: Motion, silent: bool, groups: KeypointGroups) -> Motion:
@@ -129,9 +153,10 @@ def smiling_mouth(motion: Motion, usual: Tensor | None, groups: KeypointGroups) 
     return rest._replace(expression=rest.expression + kept @ motion.rotation)
 
 
-def take_pose(motion: Motion, driving: Motion) -> Motion:
+def take_pose(motion: Motion, driving: Motion, groups: KeypointGroups) -> Motion:
     """The motion with the driver's own head rotation, for driving photos (batch 1 or N)."""
-    return motion._replace(rotation=driving.expand(motion.batch).rotation)
+    turned = motion._replace(rotation=driving.expand(motion.batch).rotation)
+    return with_neck(turned, motion) if groups.keypoints_are_landmarks else turned
 
 
 def absolute(source: Motion, driving: Motion, region: Region, groups: KeypointGroups) -> Motion:
@@ -158,16 +183,19 @@ def lock_head(motion: Motion, source: Motion) -> Motion:
     return motion._replace(rotation=source.rotation, translation=source.translation, scale=source.scale)
 
 
-def lock_scale(motion: Motion, source: Motion) -> Motion:
+def lock_scale(motion: Motion, source: Motion, groups: KeypointGroups) -> Motion:
     """The motion with the source's own scale."""
-    return motion._replace(scale=source.expand(motion.batch).scale)
+    sized = motion._replace(scale=source.expand(motion.batch).scale)
+    return with_neck(sized, motion) if groups.keypoints_are_landmarks else sized
 
 
-def lock_shoulders(motion: Motion, source: Motion) -> Motion:
+def lock_shoulders(motion: Motion, source: Motion, groups: KeypointGroups) -> Motion:
     """The motion with its head turning about the base of the neck, which stays where the source has it.
 
     Rotation and scale are kept; the position follows from the condition that the neck does not move.
     """
+    if groups.keypoints_are_landmarks:
+        return with_neck(motion, source)
     neck = torch.tensor(NECK_IN_CROP).to(motion.scale)
     own = (neck / source.scale)[:, None] @ source.rotation.transpose(1, 2)  # (N,1,3) in the head's own frame
     turned = motion.scale * (own @ motion.rotation)[:, 0]

@@ -19,7 +19,7 @@ from liveportrait.engine import Engine
 from liveportrait.errors import UserError
 from liveportrait.face.canonical import EYE_BLINK
 from liveportrait.media.sound.speech import Speech
-from liveportrait.motion import change_since, groups_for
+from liveportrait.motion import FACE_MESH, change_since, groups_for, with_neck
 from liveportrait.motion.voice import Performance, animate_mean_face
 
 ONSET = 0.12  # s over which motion fades in from the first frame, which is at rest
@@ -147,14 +147,11 @@ def require_speaking_face(source: Source) -> None:
 
 def _with_heads(batch: DrivingBatch, heads: Iterator[DrivingBatch], start: Start) -> DrivingBatch:
     """Frames whose head also makes the movement of another driver's head since its start."""
-    change = change_since(DrivingBatch.cat([next(heads) for _ in range(len(batch))]).motion, start.motion)
+    driving = DrivingBatch.cat([next(heads) for _ in range(len(batch))]).motion
+    change = change_since(driving, start.motion, FACE_MESH)
     own = batch.motion
     local = own.expression @ own.rotation.transpose(1, 2)
     rotation = change.rotation @ own.rotation
-    moved = own._replace(
-        rotation=rotation,
-        translation=own.translation + change.translation,
-        scale=own.scale * change.scale,
-        expression=local @ rotation,
-    )
-    return replace(batch, motion=moved)
+    scale = own.scale * change.scale
+    moved = own._replace(rotation=rotation, scale=scale, expression=local @ rotation)
+    return replace(batch, motion=with_neck(moved, own, own.scale * change.translation))

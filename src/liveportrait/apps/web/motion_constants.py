@@ -13,7 +13,7 @@ from liveportrait.choices import Region
 from liveportrait.face import composition, paste
 from liveportrait.face.choice import DRIVING_SCALE
 from liveportrait.marking import payload, tile, watermark
-from liveportrait.motion import expression, framing, response, retargeting, transfer
+from liveportrait.motion import expression, framing, response, retargeting
 from liveportrait.motion.directions import LIDS, LIPS, face_mesh_directions
 from liveportrait.motion.groups import FACE_MESH
 from liveportrait.motion.templates import files
@@ -41,7 +41,6 @@ def motion_constants() -> Numbers:
             name: {"positive": _flat(direction.positive), "negative": _flat(direction.negative)}
             for name, direction in face_mesh_directions().items()
         },
-        "transfer": {"neckInCrop": transfer.NECK_IN_CROP},
         "framing": {
             "neck": framing.NECK,
             "unit": framing.IN_CROP,

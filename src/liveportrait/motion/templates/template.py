@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from liveportrait.errors import UserError
-from liveportrait.motion.groups import KeypointGroups
-from liveportrait.motion.transfer import change_since
+from liveportrait.motion.groups import FACE_MESH, PUBLISHED, KeypointGroups
+from liveportrait.motion.transfer import change_since, relative
 from liveportrait.networks.expression import SCORES
 from liveportrait.networks.interface import NUM_KEYPOINTS, Motion
 
@@ -91,7 +91,7 @@ def unknown_canonical(count: int) -> Tensor:
 
 
 def concatenate(templates: Sequence[Template]) -> Template:
-    """One template that plays several in a row, each as a change since its own first frame.
+    """One template that plays several in a row, each of them from the first frame of the first one.
 
     It is for relative motion: every part starts from the source's own pose and expression.
     Raises `ValueError` if frame rates or layouts differ.
@@ -99,6 +99,7 @@ def concatenate(templates: Sequence[Template]) -> Template:
     first = templates[0]
     if any(t.fps != first.fps or t.layout != first.layout for t in templates):
         raise ValueError("templates with different frame rates or layouts cannot be joined")
-    changes = [change_since(template.motion, template.frame(0)) for template in templates]
-    joined = Motion.cat(changes)
+    groups, home = FACE_MESH if first.layout == FACE_MESH.layout else PUBLISHED, first.frame(0)
+    changes = (change_since(template.motion, template.frame(0), groups) for template in templates)
+    joined = Motion.cat(relative(home, change, "all", groups) for change in changes)
     return Template(joined._replace(canonical=unknown_canonical(joined.batch)), first.fps, first.layout)

@@ -217,7 +217,8 @@ class FlowSampler:
 def drive(source: Motion, batch: dict[str, Tensor], bank: MotionBank, groups: KeypointGroups) -> Motion:
     """The driven motions (B) of sources (B) under B drawn drives; every entry of `batch` has B rows."""
     first, now = (bank.motion.rows(batch[name]) for name in ("first", "now"))
-    following = relative(source, change_since(fix_canonical(now, first, groups), first), "all", groups)
+    change = change_since(fix_canonical(now, first, groups), first, groups)
+    following = relative(source, change, "all", groups)
     taking = absolute(source, now, "all", groups)
     kind = batch["kind"]
     driven = choose_by_row(kind == ABSOLUTE, taking, choose_by_row(kind == RELATIVE, following, source))

@@ -22,15 +22,31 @@ import {
 
 const movesHead = (region) => region === "all" || region === "pose";
 
-/** The change from `first` to `driving`, as a motion to add to another face: R·R_0ᵀ, t − t_0, s/s_0, δ − δ_0. */
+/**
+ * The change from `first` to `driving`, as a motion to add to another face: R·R_0ᵀ, s/s_0, δ − δ_0. The translation is
+ * that of the neck, in units of s_0: how far turning about the neck moves the head depends on the head that turns.
+ */
 export function changeSince(driving, first) {
+    const moved = difference(driving.translation, first.translation);
+    const swing = difference(lever(driving), lever(first));
     return {
         rotation: multiply(driving.rotation, transposed(first.rotation)),
-        translation: difference(driving.translation, first.translation),
+        translation: scaled(sum(moved, swing), 1 / first.scale[0]),
         scale: combined(driving.scale, first.scale, (now, then) => now / then),
         canonical: driving.canonical,
         expression: difference(driving.expression, first.expression),
     };
+}
+
+/** The motion with its neck where `place` has it, plus a shift in the crop. */
+function withNeck(motion, place, shift = new Float32Array(3)) {
+    const neck = sum(sum(place.translation, lever(place)), shift);
+    return { ...motion, translation: withoutDepth(difference(neck, lever(motion))) };
+}
+
+/** Where the neck is in the crop, relative to the translation. */
+function lever(motion) {
+    return scaled(multiply(constants.motion.editing.neckInHead, motion.rotation), motion.scale[0]);
 }
 
 /** The driver's motion expressed with the canonical keypoints of its first frame; unknown (NaN) ones are not corrected. */
@@ -44,14 +60,14 @@ export function fixCanonical(driving, first) {
 export function relative(source, change, region) {
     const mask = constants.motion.groups.relative[region];
     const moves = movesHead(region);
-    const translation = moves ? sum(source.translation, change.translation) : source.translation;
-    return {
+    const moved = {
         rotation: moves ? multiply(change.rotation, source.rotation) : source.rotation,
-        translation: withoutDepth(translation),
+        translation: withoutDepth(source.translation),
         scale: region === "all" ? scaled(source.scale, change.scale[0]) : source.scale,
         canonical: source.canonical,
         expression: source.expression.map((own, index) => own + (mask[index] ? change.expression[index] : 0)),
     };
+    return moves ? withNeck(moved, source, scaled(change.translation, source.scale[0])) : moved;
 }
 
 /** A still source with a driving photo's expression added: δ minus that of a face at rest, for "eyes" all of δ. */
@@ -82,7 +98,7 @@ export function withMouth(motion, source, silent) {
 
 /** The motion with the driver's own head rotation, for driving photos. */
 export function takePose(motion, driving) {
-    return { ...motion, rotation: driving.rotation };
+    return withNeck({ ...motion, rotation: driving.rotation }, motion);
 }
 
 /** The source with the driver's own pose, position and expression; the scale stays the source's. */
@@ -106,15 +122,12 @@ export function lockHead(motion, source) {
 
 /** The motion with the source's own scale: the head moves neither closer nor away. */
 export function lockScale(motion, source) {
-    return { ...motion, scale: source.scale };
+    return withNeck({ ...motion, scale: source.scale }, motion);
 }
 
 /** The motion with the base of the neck fixed where it is in the source: the head turns about it. */
 export function lockShoulders(motion, source) {
-    const neck = constants.motion.transfer.neckInCrop;
-    const own = multiply(scaled(neck, 1 / source.scale[0]), transposed(source.rotation));
-    const turned = scaled(multiply(own, motion.rotation), motion.scale[0]);
-    return { ...motion, translation: withoutDepth(sum(source.translation, difference(neck, turned))) };
+    return withNeck(motion, source);
 }
 
 /** x_s + (x_d − x_s)·multiplier, and the rigid motion likewise: 0 is the source, 1 the driver. */
