@@ -40,7 +40,7 @@ const {TemplatePlay} = await load("animation/drivers.js");
 const {readTemplate} = await load("motion/templates.js");
 const manifest = await loadManifest();
 setConstants(manifest.constants);
-const runtime = new Runtime(manifest, {kind: "wasm", file: "ort.wasm.min.mjs", threads: 1});
+const runtime = new Runtime(manifest, {kind: "wasm", file: "ort.wasm.min.js", threads: 1});
 await runtime.load(Object.keys(manifest.graphs).filter((name) => name !== "lip_retargeting"));
 const loaded = runtime.networks;
 const picture = await readPicture(new Blob([photo]));
@@ -229,6 +229,31 @@ const third = await settles(full);
 others.forEach((end) => end(2));
 return [seenMeanwhile, before, after, third, await settles(full), await settles(pacing.end()), ...told];
 """
+
+LATER = """
+const {Runtime} = await load("runtime.js");
+const runtime = new Runtime({}, {});
+const failures = ["offline"];
+runtime.made = async () => {
+    if (failures.length) throw new Error(failures.pop());
+    return (tensors) => tensors;
+};
+runtime.loadLater("eyes");
+const first = await runtime.networks.eyes([1]).catch((error) => error.message);
+return [first, ...(await runtime.networks.eyes([2]))];
+"""
+FULL = """
+const {messageOf} = await load("errors.js");
+return messageOf(new DOMException("quota", "QuotaExceededError"));
+"""
+
+
+def test_a_network_whose_loading_failed_is_loaded_at_the_next_call(web):
+    assert web.run(LATER) == ["offline", 2]
+
+
+def test_full_storage_is_told_in_one_sentence(web):
+    assert "has no room left for the file" in web.run(FULL)
 
 
 def test_every_lane_has_the_next_frame_waiting(web):

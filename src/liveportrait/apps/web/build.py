@@ -39,7 +39,8 @@ from liveportrait.networks.compact.painter import CUES
 PAGE = Path(__file__).with_name("page")
 TEMPLATES = Path(__file__).parents[2] / "motion" / "templates"
 WEIGHTS = "compact"
-# The files copied from each package. A browser loads one of the three pairs of ONNX Runtime.
+# The files copied from each package; `.mjs` becomes `.js`, which every host knows. A browser loads one of the three
+# pairs of ONNX Runtime.
 RUNTIMES = ("ort.wasm.min.mjs", "ort.jspi.min.mjs", "ort.webgpu.min.mjs")
 BINARIES = ("ort-wasm-simd-threaded", "ort-wasm-simd-threaded.jspi", "ort-wasm-simd-threaded.asyncify")
 PACKAGES = {
@@ -94,7 +95,7 @@ def _copy_packages(packages: Path, into: Path) -> None:
             source = packages / name / "dist" / file
             if not source.is_file():
                 raise UserError(f"{source} is missing: run `npm ci --ignore-scripts` in the folder web")
-            shutil.copy(source, into)
+            shutil.copy(source, into / source.name.replace(".mjs", ".js"))
     shutil.copy(packages / "mediabunny" / "LICENSE", into / "LICENSE-mediabunny.txt")
     shutil.copy(FACE_MODELS / "LICENSE-Apache-2.0.txt", into)
 

@@ -12,5 +12,8 @@ export function messageOf(error) {
     if (error instanceof RangeError && /memory|allocation/i.test(error.message)) {
         return "Not enough memory: close other tabs or use a smaller photo.";
     }
+    if (error?.name === "QuotaExceededError") {
+        return "The browser has no room left for the file: free some disk space or use a shorter video.";
+    }
     return `Something went wrong: ${error instanceof Error ? error.message : error}`;
 }

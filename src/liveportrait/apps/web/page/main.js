@@ -59,7 +59,11 @@ async function open(work) {
 
 /** Open a photo and show the faces in it. @param {Blob} file */
 async function openPhoto(file) {
+    if (busy === "camera") {
+        stopCamera();
+    }
     if (busy) {
+        stage.hint = ` ${busy === "live" ? "Stop" : "Cancel"} before you choose another portrait.`;
         return;
     }
     await open(async () => {
@@ -84,12 +88,26 @@ async function chooseFace(face) {
     });
 }
 
-/** Open a photo now, or once the networks are loaded. @param {Blob} file */
-function takePortrait(file) {
-    if (document.body.dataset.ready === "yes") {
+/** Open a photo now, or once the networks are loaded; a video becomes the motion. @param {Blob} file */
+function take(file) {
+    if (file.type.startsWith("video/")) {
+        takeDriver(file);
+    } else if (document.body.dataset.ready === "yes") {
         openPhoto(file);
     } else {
         early = file;
+    }
+}
+
+/** @param {File} file a driving video */
+function takeDriver(file) {
+    driver = file;
+    const choice = document.querySelector("[name=motion][value=video]");
+    if (choice) {
+        choice.checked = true;
+    }
+    if (!busy) {
+        stage.say(`The portrait will follow ${file.name}.`);
     }
 }
 
@@ -209,9 +227,8 @@ $("frame").addEventListener("click", ({ target }) => {
     }
 });
 $("driver").addEventListener("change", ({ target }) => {
-    driver = target.files[0] ?? driver;
-    if (driver) {
-        stage.say(`The portrait will follow ${driver.name}.`);
+    if (target.files[0]) {
+        takeDriver(target.files[0]);
     }
 });
 $("motions").addEventListener("click", ({ target }) => {
@@ -227,6 +244,7 @@ $("options").addEventListener("input", ({ target }) => {
     }
     if ($("sliders").contains(target) && studio?.isOpen && !busy) {
         stage.forget();
+        stage.say("");
         attempt(() => studio.edit(optionsOf($("options")).sliders));
     }
 });
@@ -246,7 +264,7 @@ addEventListener("beforeunload", (event) => {
     }
 });
 
-askForPhotos($("frame"), $("photo"), takePortrait);
+askForPhotos($("frame"), $("photo"), take);
 await attempt(start);
 if (!document.body.dataset.ready) {
     $("photo").disabled = $("camera").disabled = true;

@@ -10,7 +10,13 @@ import { unpacked } from "./packing.js";
 /** @typedef {import("./types.js").Tensor} Tensor */
 
 const ROOT = new URL("./", import.meta.url);
-const PLAIN = "ort.wasm.min.mjs"; // ONNX Runtime without WebGPU
+const PLAIN = "ort.wasm.min.js"; // ONNX Runtime without WebGPU
+// Of each of its scripts, what it loads: a script and a WebAssembly module.
+const BINARIES = {
+    [PLAIN]: "ort-wasm-simd-threaded",
+    "ort.jspi.min.js": "ort-wasm-simd-threaded.jspi",
+    "ort.webgpu.min.js": "ort-wasm-simd-threaded.asyncify",
+};
 const SHARED = "shared.weights"; // the file's name in the graphs (engine/web.py)
 const MAX_THREADS = 4; // each has its own copy of the networks
 const ENOUGH = 4; // GB of memory for so many threads
@@ -37,7 +43,7 @@ export async function chosenRuntime(wish = null, threads = null) {
     // A fallback adapter computes on the CPU, slower than WebAssembly.
     if (adapter && (wish === "webgpu" || !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter))) {
         const suspends = "Suspending" in WebAssembly; // JSPI: half the download
-        const file = suspends ? "ort.jspi.min.mjs" : "ort.webgpu.min.mjs";
+        const file = suspends ? "ort.jspi.min.js" : "ort.webgpu.min.js";
         return { kind: "webgpu", file, threads: 1, reason: "WebGPU: running on the GPU." };
     }
     const why = wish === "wasm" ? "as requested" : "this browser offers no GPU";
@@ -74,7 +80,10 @@ export class Runtime {
     loadLater(name) {
         let made = null;
         this.networks[name] = async (tensors) => {
-            made ??= this.made(name);
+            made ??= this.made(name).catch((error) => {
+                made = null; // the next call tries again
+                throw error;
+            });
             return (await made)(tensors);
         };
     }
@@ -105,7 +114,7 @@ export class Runtime {
             }
             return stagedRender(stages, manifest.graphs, kernels, weights);
         }
-        this.ort ??= await importRuntime(this.choice);
+        this.ort ??= await importRuntime(this.choice, this.manifest);
         const { file, weights, inputs, outputs } = this.manifest.graphs[name];
         const data = await fetched(file, this.manifest, onBytes);
         const externalData = weights && [{ path: SHARED, data: await this.weightsOf(weights, onBytes) }];
@@ -122,7 +131,10 @@ export class Runtime {
 
     /** The weights that several graphs share, loaded once. */
     weightsOf(file, onBytes) {
-        this.weights ??= fetched(file, this.manifest, onBytes);
+        this.weights ??= fetched(file, this.manifest, onBytes).catch((error) => {
+            this.weights = null;
+            throw error;
+        });
         return this.weights;
     }
 
@@ -147,10 +159,11 @@ export class Runtime {
     }
 }
 
-async function importRuntime({ file }) {
-    const ort = await import(new URL(`vendor/${file}`, ROOT).href);
+async function importRuntime({ file }, manifest) {
+    const ort = await import(addressOf(`vendor/${file}`, manifest));
+    const [mjs, wasm] = ["js", "wasm"].map((kind) => addressOf(`vendor/${BINARIES[file]}.${kind}`, manifest));
     ort.env.logLevel = "error";
-    ort.env.wasm.wasmPaths = new URL("vendor/", ROOT).href;
+    ort.env.wasm.wasmPaths = { mjs, wasm };
     ort.env.wasm.numThreads = 1; // each thread is a worker
     return ort;
 }
@@ -164,12 +177,16 @@ export async function loadManifest() {
     return response.json();
 }
 
-/** A file of this page, requested with its checksum, so that a cached file of another version is never used. */
+/** The URL of a file of this page with its checksum, so that a cached file of another version is never used. */
+function addressOf(file, manifest) {
+    return new URL(`${file}?sha256=${manifest.files[file].sha256}`, ROOT).href;
+}
+
+/** The contents of a file of this page. */
 export async function fetched(file, manifest, onBytes = () => {}) {
-    const address = new URL(`${file}?sha256=${manifest.files[file].sha256}`, ROOT);
-    const response = await fetch(address).catch(() => null);
+    const response = await fetch(addressOf(file, manifest)).catch(() => null);
     if (!response?.ok) {
-        throw new UserError(`${file} could not be loaded: are you still connected? Reload the page.`);
+        throw new UserError(`${file} could not be loaded: check the connection, then try again.`);
     }
     const data = new Uint8Array(manifest.files[file].bytes);
     let filled = 0;

@@ -4,7 +4,7 @@
  * in the first frames too.
  */
 
-import { canEncodeVideo, CustomVideoEncoder, EncodedPacket, registerEncoder } from "../vendor/mediabunny.min.mjs";
+import { canEncodeVideo, CustomVideoEncoder, EncodedPacket, registerEncoder } from "../vendor/mediabunny.min.js";
 
 const WARM_UP = 10; // frames that are left out
 const MORE = 2; // factor on the bit rate: the usual one destroys the watermark of small pictures

@@ -1,6 +1,6 @@
 /** A driving video: its frames at a constant rate, and its sound. */
 
-import { ALL_FORMATS, BlobSource, Input, VideoSampleSink } from "../vendor/mediabunny.min.mjs";
+import { ALL_FORMATS, BlobSource, Input, VideoSampleSink } from "../vendor/mediabunny.min.js";
 
 import { UserError } from "../errors.js";
 import { pixelsOfFrame } from "./frames.js";

@@ -12,7 +12,7 @@ import {
     VideoSample,
     VideoSampleSource,
     WebMOutputFormat,
-} from "../vendor/mediabunny.min.mjs";
+} from "../vendor/mediabunny.min.js";
 
 import { UserError } from "../errors.js";
 import { canEncodeH264 } from "./encoder.js";
@@ -131,7 +131,7 @@ export async function removeUnfinished() {
     await (folder && removeOld(folder));
 }
 
-let release = () => {}; // unlocks the last file, which the next one replaces
+let release = async () => {}; // unlocks the last file, which the next one replaces
 
 /** A file in the browser's storage, or in memory if the browser has none. */
 class Store {
@@ -139,7 +139,7 @@ class Store {
         const made = new Store();
         try {
             made.folder = await navigator.storage.getDirectory();
-            release();
+            await release();
             await removeOld(made.folder);
             made.name = `${PREFIX}${crypto.randomUUID()}`;
             await hold(made.name);
@@ -178,12 +178,15 @@ class Store {
 /** Lock a name until this tab is closed or begins its next file. */
 function hold(name) {
     return new Promise((held) => {
-        navigator.locks.request(name, () => {
+        let end;
+        const released = navigator.locks.request(name, () => {
             held();
-            return new Promise((resolve) => {
-                release = resolve;
-            });
+            return new Promise((resolve) => (end = resolve));
         });
+        release = () => {
+            end();
+            return released;
+        };
     });
 }
 

@@ -4,11 +4,12 @@ const $ = (id) => document.getElementById(id);
 
 export class Stage {
     canvas = $("canvas");
+    hint = ""; // shown after the progress of the current work
 
     /** Show a message. */
     say(text) {
         $("message").textContent = text;
-        $("message").classList.remove("warning");
+        $("message").className = "";
     }
 
     /** Show what went wrong. */
@@ -23,21 +24,22 @@ export class Stage {
             this.say(share < 1 ? `Loading the networks… ${Math.round(100 * share)} %` : "Preparing the networks…");
         } else if (kind === "tracking") {
             $("progress").value = frame / frames;
-            this.say(`Tracking the face: frame ${frame} of ${frames}.`);
+            this.say(`Tracking the face: frame ${frame} of ${frames}.${this.hint}`);
         } else if (kind === "threads") {
             document.body.dataset.threads = threads; // rendering now
         } else if (kind === "frame") {
             $("progress").value = frame / frames;
             document.body.dataset.frames = frame;
             const left = Math.ceil((frames - frame) / rate);
-            this.say(`Frame ${frame} of ${frames}, ${rate.toFixed(1)} per second, ${spelled(left)} left.`);
+            this.say(`Frame ${frame} of ${frames}, ${rate.toFixed(1)} per second, ${spelled(left)} left.${this.hint}`);
         }
     }
 
     /** Show the progress of following the camera, see `Studio.live`. */
     followed({ face, count, rate, delay }) {
         Object.assign(document.body.dataset, { frames: count, delay });
-        this.say(face ? `The portrait follows: ${rate.toFixed(1)} frames per second.` : "No face in sight: the portrait waits.");
+        const text = face ? `The portrait follows: ${rate.toFixed(1)} frames per second.` : "No face in sight: the portrait waits.";
+        this.say(text + this.hint);
     }
 
     /** Show the portrait instead of the result. */
@@ -59,7 +61,7 @@ export class Stage {
         Object.assign(download, { href: address, download: name, hidden: false });
         $("frame").hidden = true;
         result.hidden = false;
-        this.say(`${frames} frames in ${seconds.toFixed(1)} s. ${note}`.trim());
+        this.say(`${frames} ${frames === 1 ? "frame" : "frames"} in ${seconds.toFixed(1)} s. ${note}`.trim());
         download.focus();
     }
 
@@ -95,6 +97,7 @@ export class Stage {
 
     /** Show that no work is in progress. */
     rest() {
+        this.hint = "";
         $("work").hidden = true;
         $("animate").hidden = false;
     }
