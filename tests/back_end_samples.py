@@ -51,7 +51,7 @@ def run(backend: Any, networks: Networks, batch: int = 3) -> tuple[Motion, Layer
 def check(name: str, precision: Any, networks: Networks) -> None:
     """Check that a back end matches the eager one within the tolerance of its precision."""
     backend, choice = make_backend(name, networks, precision)  # type: ignore[arg-type]
-    assert (choice.backend, choice.precision, choice.reason) == (name, precision, "as asked")
+    assert (choice.backend, choice.precision, choice.reason) == (name, precision, "as requested")
     expected_motion, expected_layers, expected = run(make_backend("eager", networks)[0], networks)
     motion, layers, picture = run(backend, networks)
     assert [part.shape for part in layers] == [part.shape for part in expected_layers]

@@ -1,4 +1,4 @@
-"""The interface of back ends, and choosing one: as asked, or the best for the networks and the machine."""
+"""The interface of back ends, and choosing one: as requested, or the best for the networks and the machine."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def make_backend(
     """
     if name not in get_args(BackendName):
         raise UserError(f"there is no back end {name!r}: choose one of {', '.join(get_args(BackendName))}")
-    backend, reason = suggest_backend(networks, precision) if name == "auto" else (name, "as asked")
+    backend, reason = suggest_backend(networks, precision) if name == "auto" else (name, "as requested")
     if precision == "auto":
         precision, why = suggest_precision(backend, networks)
         reason = f"{reason}; {precision}: {why}"
@@ -89,10 +89,7 @@ def suggest_backend(networks: Networks, precision: PrecisionChoice) -> tuple[Bac
         if has_numba():
             return "winograd", f"it was measured to be {faster} times as fast as eager with these networks"
         return "eager", f"winograd, which is {faster} times as fast, needs numba: {GET_NUMBA}"
-    return (
-        "eager",
-        f"no other was measured to be faster with {architecture} networks on this device ({device})",
-    )
+    return "eager", f"the fastest measured with {architecture} networks on this device ({device})"
 
 
 def suggest_precision(name: BackendName, networks: Networks) -> tuple[Precision, str]:
@@ -105,8 +102,8 @@ def suggest_precision(name: BackendName, networks: Networks) -> tuple[Precision,
     if architecture != "compact" or device != "cpu" or name not in HAVE_BF16:
         return "fp32", f"no other was measured with {architecture} networks on this device ({device})"
     if not computes_in_bf16():
-        return "fp32", "this processor does not compute in bfloat16"
-    return "bf16", "this processor computes in it, and pictures stay within 63 dB of fp32"
+        return "fp32", "this processor has no bfloat16 arithmetic"
+    return "bf16", "this processor supports it, and pictures keep a PSNR of 63 dB relative to fp32"
 
 
 def computes_in_bf16() -> bool:

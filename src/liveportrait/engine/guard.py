@@ -1,4 +1,4 @@
-"""Fallbacks for what a back end cannot do as asked, with a note: smaller batches, or a wider precision.
+"""Fallbacks for what a back end cannot do as requested, with a note: smaller batches, or a wider precision.
 
 NaN and infinite numbers are reported where they arise, with the frame's number.
 """
