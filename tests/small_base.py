@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from liveportrait.networks import Networks, Variant, base, build
+from liveportrait.networks import Networks, Variant, base, build, compact
 
 SMALL_BASE = Variant(
     "small-base",
@@ -29,6 +30,20 @@ SMALL_BASE = Variant(
             input_channels=12, channels=16, middle_blocks=1, up_channels=(8, 4), modulation_channels=8
         ),
     ),
+)
+SMALL_COMPACT = Variant(
+    "small-compact",
+    input_size=256,
+    output_size=256,
+    sizes=compact.Sizes(
+        appearance=compact.AppearanceSizes(8, 8, 1, 2, 4, 4, 4),
+        motion=compact.MotionSizes(
+            channels=(8, 8, 8, 8), top_down=(8, 8), patch_channels=(4, 4, 4), patch_code=4, hidden=8
+        ),
+        warping=compact.WarpingSizes((8, 8, 8, 8)),
+        generator=compact.GeneratorSizes(8, 1, 8, 8),
+    ),
+    replicate_border=True,
 )
 
 
@@ -54,3 +69,9 @@ def small_networks(seed: int = 0) -> Networks:
         randomise(module, seed)
         module.eval()
     return networks
+
+
+def build_compact_small(patch: pytest.MonkeyPatch) -> None:
+    """From here on every compact network is built in the sizes of `SMALL_COMPACT`."""
+    whole = compact.build
+    patch.setattr(compact, "build", lambda sizes: whole(SMALL_COMPACT.sizes))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_base import SMALL_BASE, randomise
+from small_base import SMALL_BASE, SMALL_COMPACT, build_compact_small, randomise
 from synthetic_shards import make_shard
 
 from liveportrait import weights
@@ -47,7 +47,7 @@ weights = { keypoint_prior = 0.0, labels = 1.0, layers = 1.0 }
 """
 CONFIG = (
     """
-init = "compact"
+init = "small"
 bf16 = false
 checkpoint_seconds = 0.0
 [data]
@@ -60,9 +60,11 @@ hold_out_one_in = 4
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short_validation() -> Iterator[None]:
+def small_runs() -> Iterator[None]:
+    """Runs train small compact networks, and validate little."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage_one, "VALIDATION_BATCHES", 2)
+        patch.setattr("liveportrait.training.stage_one.config.COMPACT", SMALL_COMPACT)
         yield
 
 
@@ -71,7 +73,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("joint")
     make_shard(folder / "a.tar", clips=6, pictures=6)
     (folder / "tiny.toml").write_text(CONFIG)
+    weights.save(small_compact(), folder / "small", weights.Metadata("a test", "none"), dtype=torch.float32)
     return folder
+
+
+def small_compact() -> Networks:
+    torch.manual_seed(0)
+    networks = build(SMALL_COMPACT)
+    for module in networks.modules().values():
+        randomise(module.eval())
+    return networks
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +235,7 @@ def test_the_run_logs_every_term_and_its_weights_render(folder: Path, trained: P
     picture = np.full((1, 256, 256, 3), 127, np.uint8)
     pose = pose_of(engine.extract_motion(picture))
     assert engine.render(engine.encode_appearance(picture), pose, pose).shape == (1, 256, 256, 3)
-    start = weights.load("compact").generator.state_dict()["output.weight"]
+    start = weights.load(str(folder / "small")).generator.state_dict()["output.weight"]
     assert not torch.equal(found.generator.state_dict()["output.weight"], start)
 
 
@@ -265,8 +276,11 @@ def test_base_from_scratch_has_spectral_norm_that_saving_folds_in(
     assert not any("_orig" in key for key in found.generator.state_dict())
 
 
-def test_the_joint_phase_starts_from_the_warm_start(folder: Path, corpus: Corpus, tmp_path: Path) -> None:
-    networks = weights.load("compact")
+def test_the_joint_phase_starts_from_the_warm_start(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_compact_small(monkeypatch)
+    networks = small_compact()
     average = {"motion": networks.motion}
     TrainingState(average, {}, average).save(tmp_path / "motion.safetensors", {})
     config = StageOneConfig(output=str(tmp_path))
@@ -294,8 +308,8 @@ def test_weights_of_another_architecture_are_refused(corpus: Corpus, tmp_path: P
         ("adversarial_from = 2|betas = [0.5]", "joint.betas"),
         ("adversarial_from = 2|known_motion = 2.0", "joint.known_motion is 2.0; it must be from 0 to 1"),
         ("batch = 2|batch = 0", "joint.schedule.batch is 0"),
-        ('init = "compact"|variant = "base"', "joint.size is 64; base compares at 256"),
-        ('init = "compact"|variant = "tiny"', "variant is 'tiny'; choose one of compact, base"),
+        ('init = "small"|variant = "base"', "joint.size is 64; base compares at 256"),
+        ('init = "small"|variant = "tiny"', "variant is 'tiny'; choose one of compact, base"),
     ],
 )
 def test_an_impossible_value_is_one_sentence_with_file_and_key(

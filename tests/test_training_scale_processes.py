@@ -7,18 +7,18 @@ import json
 import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_base import SMALL_BASE, randomise
+from small_base import SMALL_BASE, build_compact_small, randomise
 from synthetic_shards import make_shard
 from torch import Tensor, nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from liveportrait import weights
+from liveportrait.apps.cli import main
 from liveportrait.networks import build
 from liveportrait.training import distributed
 from liveportrait.training.checkpoint import TrainingState, ema_copy
@@ -168,7 +168,8 @@ def two(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["liveportrait.training.stage_one.run"])  # imported once for all
     both = [context.Process(target=work, args=(rank, port, corpus_folder, folder)) for rank in range(2)]
     for process in both:
         process.start()
@@ -232,17 +233,31 @@ schedule = { samples = 12, batch = 4, learning_rate = 1e-4, warmup_steps = 1 }
 """
 
 
-def test_torchrun_trains_as_one_process_does(tmp_path: Path) -> None:
-    """Two processes from the command line write one log and one checkpoint, and take the path of a single process."""
-    make_shard(tmp_path / "a.tar", clips=4, pictures=4)
-    (tmp_path / "tiny.toml").write_text(CONFIG)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = ["-m", "liveportrait", "train", "stage-one", "--config", str(tmp_path / "tiny.toml")]
-    command += ["--part", "motion", "--output"]
-    subprocess.run([*torchrun, *command, str(tmp_path / "two")], check=True, capture_output=True, timeout=400)
-    from liveportrait.training.stage_one import run as stage_one
+def train_motion(config: Path, output: Path) -> None:
+    """The part of M, with small networks."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        build_compact_small(patch)
+        command = ["train", "stage-one", "--config", str(config), "--part", "motion", "--output", str(output)]
+        assert main(command) == 0
 
-    stage_one.run(tmp_path / "tiny.toml", part="motion", output=str(tmp_path / "one"))
+
+def test_torchrun_trains_as_one_process_does(tmp_path: Path) -> None:
+    """Two processes that torchrun starts write one log and one checkpoint, and take the path of a single process."""
+    make_shard(tmp_path / "a.tar", clips=4, pictures=4)
+    config = tmp_path / "tiny.toml"
+    config.write_text(CONFIG)
+    torchrun = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        start_method="forkserver",
+    )
+    elastic_launch(torchrun, train_motion)(config, tmp_path / "two")
+    train_motion(config, tmp_path / "one")
     logged = [
         [json.loads(line) for line in (tmp_path / run / "motion.jsonl").read_text().splitlines()]
         for run in ("one", "two")

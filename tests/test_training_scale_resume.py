@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_base import build_compact_small
 from synthetic_shards import TRAINING, make_shard
 from torch import Tensor, nn
 
@@ -40,6 +40,7 @@ weights = { perceptual_whole = 0.0, perceptual_face = 0.0, perceptual_lips = 0.0
 """
 )
 PHASES = {"motion": 6, "render-0": 6, "joint": 5}  # and their steps
+KILLED_AT = 4  # step
 
 
 def written(checkpoint: Path) -> dict[str, Any]:
@@ -49,16 +50,42 @@ def written(checkpoint: Path) -> dict[str, Any]:
     return json.loads(header["__metadata__"]["state"])
 
 
-def kill_at(command: list[str], checkpoint: Path, step: int) -> None:
-    """Run a command, and kill it without warning once the checkpoint has reached a step."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def train_small(config: Path, output: Path) -> None:
+    """Stage one with small networks."""
+    with pytest.MonkeyPatch.context() as patch:
+        build_compact_small(patch)
+        stage_one.run(config, output=str(output))
+
+
+def train_to_the_end_of(phase: str, config: Path, output: Path) -> None:
+    """The same, but the phase's checkpoint of the step `KILLED_AT` is never written."""
+    save = TrainingState.save
+
+    def save_or_wait(self: TrainingState, path: Path, about: dict[str, object]) -> None:
+        if path.stem == phase and self.step == KILLED_AT:
+            time.sleep(600)
+        save(self, path, about)
+
+    TrainingState.save = save_or_wait  # type: ignore[method-assign]  # of this process alone
+    train_small(config, output)
+
+
+def kill_in(phase: str, config: Path, output: Path) -> None:
+    """Train in a process that is killed without warning after the last checkpoint before `KILLED_AT`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["liveportrait.training.stage_one.run"])  # imported once for all
+    process = context.Process(target=train_to_the_end_of, args=(phase, config, output))
+    process.start()
+    assert process.pid
+    checkpoint = output / f"{phase}.safetensors"
     try:
-        while not (checkpoint.exists() and written(checkpoint)["step"] >= step):
-            assert process.poll() is None, process.communicate()[1].decode()
+        while not (checkpoint.exists() and written(checkpoint)["step"] == KILLED_AT - 1):
+            assert process.is_alive()
             time.sleep(0.01)
     finally:
         os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
@@ -67,13 +94,12 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> No
     config = tmp_path / "tiny.toml"
     config.write_text(CONFIG)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-m", "liveportrait", "train", "stage-one", "--config", str(config)]
-    for phase, steps in PHASES.items():
-        kill_at([*command, "--output", str(killed)], killed / f"{phase}.safetensors", step=3)
-        assert 3 <= written(killed / f"{phase}.safetensors")["step"] < steps
+    for phase in PHASES:
+        kill_in(phase, config, killed)
+        assert written(killed / f"{phase}.safetensors")["step"] == KILLED_AT - 1
         assert not (killed / "weights").exists()
     for run in (killed, whole):
-        stage_one.run(config, output=str(run))
+        train_small(config, run)
     for phase, steps in PHASES.items():
         found, wanted = (load_file(run / f"{phase}.safetensors") for run in (killed, whole))
         assert found.keys() == wanted.keys()

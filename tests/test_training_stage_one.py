@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_base import build_compact_small
 from synthetic_shards import make_shard
 
 from liveportrait import weights
@@ -40,6 +42,13 @@ schedule = { samples = 4, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
 weights = { magnified = 0.5 }
 own_motion = 1.0
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        build_compact_small(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

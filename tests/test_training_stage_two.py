@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from skimage.data import astronaut
-from small_base import SMALL_BASE, randomise
+from small_base import SMALL_BASE, SMALL_COMPACT, randomise
 from synthetic_shards import make_shard, project, turn
 
 from liveportrait import weights
@@ -23,7 +23,7 @@ from liveportrait.face.canonical import canonical_face
 from liveportrait.face.measures import eye_ratios, lip_ratio
 from liveportrait.motion import groups_for
 from liveportrait.motion.lifting import MESH_ROWS
-from liveportrait.networks import Variant, build, compact
+from liveportrait.networks import build
 from liveportrait.networks.geometry import pixel_grid, transform_keypoints
 from liveportrait.networks.interface import Motion
 from liveportrait.training.data.corpus import build_corpus, load_corpus
@@ -59,20 +59,6 @@ from liveportrait.training.stage_two.samplers import (
     ratios_of,
 )
 
-SMALL_COMPACT = Variant(
-    "small-compact",
-    input_size=256,
-    output_size=256,
-    sizes=compact.Sizes(
-        appearance=compact.AppearanceSizes(8, 8, 1, 2, 4, 4, 4),
-        motion=compact.MotionSizes(
-            channels=(8, 8, 8, 8), top_down=(8, 8), patch_channels=(4, 4, 4), patch_code=4, hidden=8
-        ),
-        warping=compact.WarpingSizes((8, 8, 8, 8)),
-        generator=compact.GeneratorSizes(8, 1, 8, 8),
-    ),
-    replicate_border=True,
-)
 CONFIG = """
 bf16 = false
 checkpoint_seconds = 0.0
