@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 240.0  # s to wait for an answer: networks are compiled, and other tests may be using the cores
-START = 60.0  # s to wait until it listens
+START = 240.0  # s to wait until it listens
 # No connections of its own, and downloads go where the tests look for them.
 SETTINGS: dict[str, bool | int | str] = {
     "app.normandy.enabled": False,
@@ -136,4 +136,4 @@ def running(program: str, folder: Path) -> Iterator[Firefox]:
     finally:
         alarm.cancel()
         started.terminate()
-        started.wait(timeout=30)
+        started.wait(timeout=120)

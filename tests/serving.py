@@ -29,5 +29,5 @@ def served(application: Any) -> Iterator[str]:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(timeout=20)
+            thread.join(timeout=120)
             assert not thread.is_alive(), "the server does not end"

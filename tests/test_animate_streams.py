@@ -100,7 +100,7 @@ def test_an_error_of_the_last_item_is_not_lost():
 
 
 def test_workers_run_in_parallel_and_results_keep_their_order():
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=120)
     taken, seen = [], []
 
     def items():
@@ -142,10 +142,12 @@ def test_gauges_show_which_stage_waits():
         for index in range(10):
             submit(index)
     assert behind.seen == 10 and behind.full >= 5
-    with read_ahead(range(10), 3, ahead) as items:
-        for _ in items:
-            time.sleep(0.01)
-    assert ahead.seen == 11 and ahead.total / ahead.seen > 1.5
+    made = []
+    with read_ahead((made.append(index) or index for index in range(10)), 3, ahead) as items:
+        for index in items:
+            while len(made) < min(index + 4, 10):  # until the reader is ahead
+                time.sleep(0.001)
+    assert ahead.seen == 11 and ahead.total / ahead.seen > 1
 
 
 def test_the_last_batch_may_be_shorter():

@@ -190,7 +190,7 @@ cli.main = main
     with program(busy) as process:
         assert process.stdout.readline() == "here\n"
         process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=30)[1] == "liveportrait: stopped by SIGTERM\n"
+        assert process.communicate(timeout=50)[1] == "liveportrait: stopped by SIGTERM\n"
     assert process.returncode == 128 + signal.SIGTERM
     assert not list(tmp_path.iterdir())
 

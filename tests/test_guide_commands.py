@@ -142,7 +142,7 @@ class Session:
         self.known: dict[str, str] = {}
         self.while_served: list[str] = []
         self.served: list[str] = []
-        (folder / ".curlrc").write_text("silent\nfail-with-body\nmax-time = 60\n")
+        (folder / ".curlrc").write_text("silent\nfail-with-body\nmax-time = 240\n")
         monkeypatch.chdir(folder)
         monkeypatch.setenv("CURL_HOME", str(folder))
         monkeypatch.setattr("webbrowser.open", lambda address: True)
@@ -162,7 +162,7 @@ class Session:
                     self.shell(command)
             finally:
                 server.should_exit = True
-                thread.join(30)
+                thread.join(120)
 
         monkeypatch.setattr(uvicorn.Server, "run", run_for_a_while)
 
@@ -208,7 +208,7 @@ class Session:
             named = named.replace("http://127.0.0.1:8000", self.served[-1])
         prepare(re.findall(r"@([\w.]+)", named), self.folder)
         done = subprocess.run(
-            ["bash", "-ec", named], capture_output=True, text=True, timeout=100, env=os.environ
+            ["bash", "-ec", named], capture_output=True, text=True, timeout=300, env=os.environ
         )
         assert done.returncode == 0, self.advice(
             command, f"status {done.returncode}: {done.stdout}{done.stderr}"

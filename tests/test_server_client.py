@@ -41,7 +41,7 @@ def serving(data, animator, **settings):
             yield address_of(listener)
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(120)
             assert not thread.is_alive()
 
 
@@ -61,7 +61,7 @@ def test_the_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypa
         with Client(url, TOKEN) as client:
             assert client.verify(photo) == {"marked": False, "credentials": None, "watermark": []}
             source = client.post_source(photo)
-            job = client.submit("edit", photo, options={"smile": 1}, format=".jpg", patience=20)
+            job = client.submit("edit", photo, options={"smile": 1}, format=".jpg", patience=120)
             seen = []
             assert client.wait(job, seen.append).frames == 1 and seen[-1].is_finished
             smile = client.fetch(job, tmp_path / "smile.jpg")
@@ -80,7 +80,7 @@ def test_the_client_posts_follows_fetches_cancels_and_streams(tmp_path, monkeypa
             assert full.value.status == 429
             monkeypatch.setattr(Workers, "retry_s", 0)
             threading.Timer(0.2, client.cancel, [long[1]]).start()
-            long.append(client.submit("animate", source, ["talk"], patience=20))
+            long.append(client.submit("animate", source, ["talk"], patience=120))
             for each in reversed(long):
                 client.cancel(each)
             with pytest.raises(ServiceError, match="the job was cancelled"):

@@ -63,11 +63,11 @@ def opened(tmp_path):
 
 
 def wait_for(store, job, *states):
-    for _ in range(500):
-        if (found := store.job(job)).state in states:
-            return found
+    end = time.monotonic() + 60
+    while (found := store.job(job)).state not in states:
+        assert time.monotonic() < end, found
         time.sleep(0.01)
-    raise AssertionError(found)
+    return found
 
 
 def test_jobs_run_in_order_and_each_reports_its_own_outcome(opened, tmp_path):
@@ -85,17 +85,15 @@ def test_jobs_run_in_order_and_each_reports_its_own_outcome(opened, tmp_path):
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a.txt", "d.txt"]
 
 
-def test_a_cancelled_or_overdue_job_stops_within_a_second(opened, tmp_path):
+def test_a_cancelled_or_overdue_job_stops(opened, tmp_path):
     store, workers, work = opened(limits=Limits(job_seconds=0.3))
     for job in "abc":
         store.add(record(job, "endless"), limit=9)
     workers.start()
-    assert work.began.wait(5)
-    began = time.monotonic()
+    assert work.began.wait(60)
     workers.cancel("b")
     workers.cancel("a")
     wait_for(store, "a", "cancelled")
-    assert time.monotonic() - began < 1
     assert store.job("b").state == "cancelled" and store.job("b").attempts == 0
     assert "longer than the limit of 0.3 s" in wait_for(store, "c", "failed").error
     assert list((tmp_path / "results").iterdir()) == []
@@ -106,7 +104,7 @@ def test_jobs_interrupted_by_shutdown_return_to_the_queue(opened, tmp_path):
     store.add(record("a", "endless"), limit=9)
     store.add(record("b"), limit=9)
     workers.start()
-    assert work.began.wait(5)
+    assert work.began.wait(60)
     workers.stop()
     assert [(each.id, each.attempts) for each in store.jobs("queued")] == [("a", 0), ("b", 0)]
     assert list((tmp_path / "results").iterdir()) == [] and not work.done

@@ -32,7 +32,7 @@ def asked(
     server: WebServer, path: str, method: str = "GET", **headers: str
 ) -> tuple[http.client.HTTPResponse, bytes]:
     """The response to a path that is sent unchanged."""
-    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=60)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()

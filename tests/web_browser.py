@@ -172,7 +172,7 @@ def served_folder(folder: Path, arrays: Bytes | None = None) -> Iterator[str]:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
-            thread.join(timeout=20)
+            thread.join(timeout=120)
 
 
 def picture(image: np.ndarray) -> dict[str, Any]:

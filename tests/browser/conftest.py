@@ -24,7 +24,7 @@ from liveportrait.apps.web.server import WebServer
 from liveportrait.media import save_image
 from liveportrait.media.sound.speech import SPEECH_RATE
 
-PATIENCE = 90_000  # ms, timeout of every wait: other tests may be using the cores
+PATIENCE = 240_000  # ms, timeout of every wait: other tests may be using the cores
 
 Serve = Callable[[Any], AbstractContextManager[str]]
 Launch = Callable[..., Any]

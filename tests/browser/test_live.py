@@ -121,13 +121,13 @@ def test_the_portrait_speaks_the_microphone_s_sound(page_at, address, tmp_path):
     says(page, SAYS)
     page.get_by_label("Hear what the portrait says").check()
     page.keyboard.press("v")
-    analyzer, openings = default_analyzer(), []
+    analyzer, openings, deadline = default_analyzer(), [], time.monotonic() + 240
     while not openings or max(openings) - min(openings) < 0.1:
         openings.append(float(lip_ratio(analyzer.detect(pixels(page))[0].landmarks)[0]))
-        assert len(openings) < 200, f"the lips open by {min(openings)} to {max(openings)} only"
+        assert time.monotonic() < deadline, f"the lips open by {min(openings)} to {max(openings)} only"
     shot(page, "live-speaks")
     assert page.locator("#sensor").inner_text() == "microphone"
-    assert 0.15 < float(page.locator("#latency").inner_text()) / 1000 < 20
+    assert 0.15 < float(page.locator("#latency").inner_text()) / 1000 < 60
     with page.expect_download() as saved:
         page.keyboard.press("v")
     film = tmp_path / saved.value.suggested_filename
@@ -149,11 +149,11 @@ def test_the_page_on_a_phone_in_dark_mode_after_another_tab_was_closed(page_at, 
     second.get_by_role("button", name="Start the camera").click()
     says(second, "All 1 live streams are in use: try again in a minute.")
     first.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
+    outcome = "() => message.textContent.match(/in use|follows/)?.[0]"  # the message may change afterwards
     while True:
         second.get_by_role("button", name="Start the camera").click()
-        second.wait_for_function("() => message.textContent.match(/in use|follows/)")
-        if FOLLOWS in second.get_by_role("status").inner_text():
+        if second.wait_for_function(outcome).json_value() == "follows":
             break
         assert time.monotonic() < deadline, "the slot was not released"
     second.wait_for_function(COUNTED, arg=3)
