@@ -49,7 +49,7 @@ def measured(tiles: tuple[np.ndarray, ...]) -> list[np.ndarray]:
 def test_reenactment_measures_what_animate_writes(protocol: str, tmp_path: Path) -> None:
     if protocol == "self":
         outcome = measure_clip(context(), clip(), with_tiles=True)
-        face, options = clip().frames[0], {"reference": "first", "stitching": False}
+        face, options = clip().frames[0], {"reference": "first", "stitching": False, "framing": "follow"}
     else:
         outcome = measure_pair(context(), source(), clip(), with_tiles=True)
         face, options = source().face, {}
@@ -67,6 +67,15 @@ def test_reenactment_measures_what_animate_writes(protocol: str, tmp_path: Path)
     assert len(set(rows)) > 1
     for row, picture in zip(rows, measured(outcome.tiles), strict=True):
         assert np.array_equal(picture, written[row])
+
+
+def test_self_reenactment_follows_a_head_that_crosses_the_picture() -> None:
+    face = to_input(portrait())
+    frames = np.stack([np.roll(face, 16 * step, axis=1) for step in range(4)])  # px; the face is 100 px wide
+    outcome = measure_clip(context(), EvalClip("walk", frames, "somebody", frames[:2]))
+    assert outcome is not None
+    assert outcome.methods["model"].values["landmarks"].max() < 0.05  # eye-corner distances
+    assert outcome.methods["copy"].values["landmarks"].max() > 0.4
 
 
 def test_control_measures_what_edit_writes(tmp_path: Path) -> None:
