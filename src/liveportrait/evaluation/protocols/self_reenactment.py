@@ -40,9 +40,7 @@ from liveportrait.metrics.patches import change, detail_energy, eye_patches, mou
 from liveportrait.metrics.perceptual import compare, patch_distances
 from liveportrait.types import Array, Image
 
-OPTIONS = DriveOptions(
-    crop_driving=False, framing="follow", reference="first", stitching=False, mark=False
-)
+OPTIONS = DriveOptions(crop_driving=False, framing="follow", reference="first", stitching=False, mark=False)
 GREY_FRAMES = 6  # with the widest open mouths, for the test with a grey source
 
 
