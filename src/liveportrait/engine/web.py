@@ -26,7 +26,7 @@ from liveportrait.engine.onnx import export_onnx
 from liveportrait.networks import Networks, compact
 from liveportrait.networks.compact.painter import CUES, MouthPainter, mouth_patch
 from liveportrait.networks.interface import Layers, Pose
-from liveportrait.networks.renderer import grey_of_grey
+from liveportrait.networks.renderer import grey_of_grey, with_detail
 
 OPSET = 19
 MIN_SIZE = 64  # numbers: for smaller tensors a cast costs more than it saves
@@ -197,6 +197,6 @@ class _Paint(nn.Module):
         self, patch: Tensor, colour: Tensor, warped: Tensor, keep: Tensor, paint: Tensor, *told: Tensor
     ) -> tuple[Tensor, Tensor]:
         own, driving, cues = Pose(*told[:FIELDS]), Pose(*told[FIELDS:-1]), told[-1]
-        given = Layers(keep.new_zeros(1, 1, 1, 2), keep, paint)
+        given = with_detail(Layers(keep.new_zeros(1, 1, 1, 2), keep, paint), warped)
         layers = self.painter.paint(patch, warped, given, own, driving, cues)
         return layers.keep, grey_of_grey(layers.paint, colour)
