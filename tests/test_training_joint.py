@@ -41,6 +41,7 @@ JOINT = """
 [joint]
 size = 64
 adversarial_from = 2
+discriminator_channels = 8
 fixed_statistics = true
 schedule = { samples = 4, batch = 2, learning_rate = 1e-4, warmup_steps = 1 }
 weights = { keypoint_prior = 0.0, labels = 1.0, layers = 1.0 }

@@ -22,6 +22,7 @@ from liveportrait.training.checkpoint import TrainingState, ema_copy
 from liveportrait.training.config import Schedule
 from liveportrait.training.phase import Losses, Objective, Phase, compile_networks
 from liveportrait.training.stage_one import run as stage_one
+from liveportrait.training.stage_one import warm_start
 from liveportrait.training.stage_one.config import StageOneConfig
 
 CONFIG = (
@@ -33,6 +34,7 @@ schedule = { samples = 24, batch = 4, learning_rate = 1e-3, warmup_steps = 1, ac
 [joint]
 size = 64
 adversarial_from = 2
+discriminator_channels = 8
 fixed_statistics = true
 identity = "none"
 schedule = { samples = 10, batch = 2, learning_rate = 1e-4, warmup_steps = 1 }
@@ -51,9 +53,11 @@ def written(checkpoint: Path) -> dict[str, Any]:
 
 
 def train_small(config: Path, output: Path) -> None:
-    """Stage one with small networks."""
+    """Stage one with small networks, validated little."""
     with pytest.MonkeyPatch.context() as patch:
         build_compact_small(patch)
+        patch.setattr(stage_one, "VALIDATION_BATCHES", 2)
+        patch.setattr(warm_start, "VALIDATION_BATCHES", 2)
         stage_one.run(config, output=str(output))
 
 

@@ -20,6 +20,7 @@ from liveportrait.errors import UserError
 from liveportrait.networks.geometry import pose_of
 from liveportrait.training.checkpoint import TrainingState
 from liveportrait.training.stage_one import run as stage_one
+from liveportrait.training.stage_one import warm_start
 from liveportrait.training.stage_one.config import load_config
 from liveportrait.training.stage_one.warm_start import Renderer
 
@@ -45,9 +46,11 @@ own_motion = 1.0
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_networks() -> Iterator[None]:
+def small_runs() -> Iterator[None]:
+    """Runs train small networks, and validate little."""
     with pytest.MonkeyPatch.context() as patch:
         build_compact_small(patch)
+        patch.setattr(warm_start, "VALIDATION_BATCHES", 2)
         yield
 
 
