@@ -106,6 +106,7 @@ function takeDriver(file) {
     if (choice) {
         choice.checked = true;
     }
+    Object.assign($("chosen"), { textContent: `Own video: ${file.name}`, hidden: false });
     if (!busy) {
         stage.say(`The portrait will follow ${file.name}.`);
     }
@@ -192,7 +193,17 @@ function stopCamera() {
     busy = null;
     stage.showViewfinder(false);
     $("camera").textContent = "Take a photo";
+    stage.say("");
     enable();
+}
+
+/** Stop whatever is in progress. */
+function interrupt() {
+    if (busy === "camera") {
+        stopCamera();
+    } else if (busy) {
+        studio.stop();
+    }
 }
 
 async function start() {
@@ -211,7 +222,7 @@ async function start() {
 }
 
 $("animate").addEventListener("click", animate);
-$("cancel").addEventListener("click", () => studio.stop());
+$("cancel").addEventListener("click", interrupt);
 $("change").addEventListener("click", () => $("photo").click());
 $("camera").addEventListener("click", takePhoto);
 $("save").addEventListener("click", savePicture);
@@ -251,11 +262,7 @@ $("options").addEventListener("input", ({ target }) => {
 $("options").addEventListener("submit", (event) => event.preventDefault());
 addEventListener("keydown", ({ key }) => {
     if (key === "Escape") {
-        if (busy === "camera") {
-            stopCamera();
-        } else if (busy) {
-            studio.stop();
-        }
+        interrupt();
     }
 });
 addEventListener("beforeunload", (event) => {

@@ -46,8 +46,6 @@ export class Stage {
     showPortrait(width, height) {
         this.canvas.ariaLabel = `The portrait, ${width} by ${height} pixels`;
         $("frame").classList.add("filled");
-        $("invitation").hidden = true;
-        $("frame").hidden = $("picture").hidden = false;
         $("change").hidden = $("sliders").hidden = false;
         this.forget();
     }
@@ -59,8 +57,7 @@ export class Stage {
         const [result, download] = [$("result"), $("download")];
         result.src = address;
         Object.assign(download, { href: address, download: name, hidden: false });
-        $("frame").hidden = true;
-        result.hidden = false;
+        this.arrange();
         this.say(`${frames} ${frames === 1 ? "frame" : "frames"} in ${seconds.toFixed(1)} s. ${note}`.trim());
         download.focus();
     }
@@ -80,8 +77,17 @@ export class Stage {
             result.removeAttribute("src");
             result.load();
         }
-        $("frame").hidden = false;
-        result.hidden = $("download").hidden = true;
+        $("download").hidden = true;
+        this.arrange();
+    }
+
+    /** Show the result, the portrait or the invitation, whichever there is; nothing but the camera with `viewfinder`. */
+    arrange(viewfinder = false) {
+        const isFilled = $("frame").classList.contains("filled");
+        const isMade = $("result").hasAttribute("src");
+        $("result").hidden = viewfinder || !isMade;
+        $("picture").hidden = viewfinder || isMade || !isFilled;
+        $("invitation").hidden = viewfinder || isFilled;
     }
 
     /** Show that work is in progress. @param {boolean} endless whether it runs until stopped */
@@ -110,9 +116,10 @@ export class Stage {
 
     /** Show the camera's picture instead of the portrait. */
     showViewfinder(shown) {
-        $("viewfinder").hidden = !shown;
-        $("invitation").hidden = shown || $("frame").classList.contains("filled");
-        $("picture").hidden = shown || !$("frame").classList.contains("filled");
+        $("viewfinder").hidden = $("work").hidden = !shown;
+        $("progress").hidden = shown;
+        $("cancel").textContent = "Cancel";
+        this.arrange(shown);
     }
 }
 
