@@ -55,6 +55,7 @@ checkpoint_seconds = 0.0
 shards = ["*.tar"]
 frames_per_clip = 6
 hold_out_one_in = 4
+mode = "resident"
 """
     + JOINT
 )

@@ -70,6 +70,7 @@ held_out_drives = 2
 shards = ["*.tar"]
 frames_per_clip = 6
 hold_out_one_in = 3
+mode = "resident"
 [reader]
 rendered = 0
 schedule = { samples = 6, batch = 2, learning_rate = 1e-3, warmup_steps = 1 }
