@@ -20,7 +20,7 @@ from liveportrait.errors import UserError
 from liveportrait.networks import Networks, build
 from liveportrait.networks.geometry import pose_of
 from liveportrait.training.checkpoint import TrainingState
-from liveportrait.training.config import Schedule
+from liveportrait.training.config import DataConfig, Schedule
 from liveportrait.training.data.batches import batches
 from liveportrait.training.data.corpora import Corpora
 from liveportrait.training.data.corpus import Corpus, build_corpus, load_corpus
@@ -268,6 +268,7 @@ def test_base_from_scratch_has_spectral_norm_that_saving_folds_in(
         variant="base",
         output=str(tmp_path / "run"),
         bf16=False,
+        data=DataConfig(mode="resident"),
         joint=settings_for("base", schedule=Schedule(samples=4, batch=2, learning_rate=1e-4)),
     )
     stage_one.train_joint(config, tmp_path, Corpora(corpus, corpus))
