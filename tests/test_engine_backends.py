@@ -1,4 +1,4 @@
-"""Every back end that can run here is held to the eager one; what is compiled is kept as long as it fits.
+"""Every back end that can run here is compared with the eager one; compiled artefacts are reused while they are valid.
 
 ONNX Runtime's is in test_engine_export.py, where the graphs are exported.
 """
@@ -47,7 +47,7 @@ ON_A_GPU = [
 
 @pytest.fixture(scope="module", autouse=True)
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A cache of compiled artefacts for this file alone, but for kernels, which all tests share."""
+    """A cache of compiled artefacts for this file alone, except for kernels, which all tests share."""
     with suppress(ImportError):
         import liveportrait.engine.winograd  # noqa: F401
     with pytest.MonkeyPatch.context() as patch:
@@ -61,14 +61,14 @@ def networks() -> dict[str, Networks]:
 
 
 @pytest.mark.parametrize(("name", "which", "precision"), CASES)
-def test_a_back_end_answers_as_the_eager_one(name, which, precision, networks):
+def test_a_back_end_matches_the_eager_one(name, which, precision, networks):
     if name == "winograd":
         pytest.importorskip("numba", reason="numba is not installed")
     check(name, precision, networks[which])
 
 
 class Reading(nn.Module):
-    """An M that costs a compiler little."""
+    """An M that compiles quickly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Reading(nn.Module):
 
 
 class Shifting(nn.Module):
-    """A W, and the G for it."""
+    """A W that compiles quickly."""
 
     def forward(self, *given: Any) -> Any:
         if len(given) == 1:
@@ -98,7 +98,7 @@ class Keeping(nn.Module):
         return {"volume": image}
 
 
-def test_torch_compile_answers_as_the_eager_back_end():
+def test_torch_compile_matches_the_eager_back_end():
     small = Networks(SMALL_BASE, Keeping(), Reading(), Shifting(), Shifting())
     try:
         backend, _ = make_backend("compile", small)
@@ -112,7 +112,7 @@ def test_torch_compile_answers_as_the_eager_back_end():
 
 
 @pytest.mark.parametrize(("name", "which", "precision"), ON_A_GPU)
-def test_a_back_end_of_gpus_answers_as_the_eager_one(name, which, precision, networks):
+def test_a_gpu_back_end_matches_the_eager_one(name, which, precision, networks):
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
     if name == "tensorrt":
@@ -141,7 +141,7 @@ def test_both_forms_of_volume_sampling_agree(padding):
     torch.testing.assert_close(decomposed, expected, atol=1e-5, rtol=0)
 
 
-def test_rows_pass_a_fixed_batch_in_groups_and_the_last_is_filled_up():
+def test_rows_are_split_into_fixed_batches_and_the_last_is_padded():
     seen = []
 
     def double(tensors: Any) -> list[Tensor]:
@@ -154,7 +154,7 @@ def test_rows_pass_a_fixed_batch_in_groups_and_the_last_is_filled_up():
     assert torch.equal(doubled, 2 * rows) and torch.equal(summed, 2 * rows)
 
 
-def test_the_key_of_an_artefact_follows_what_shaped_it(networks):
+def test_the_key_of_an_artefact_depends_on_its_inputs(networks):
     key = artefact_key(networks["base"], "openvino", 1)
     assert key == artefact_key(small_networks(), "openvino", 1)
     assert key != artefact_key(networks["base"], "openvino", 2)
@@ -164,7 +164,7 @@ def test_the_key_of_an_artefact_follows_what_shaped_it(networks):
     assert key != artefact_key(changed, "openvino", 1)
 
 
-def test_an_artefact_is_made_once_and_again_where_it_was_damaged(tmp_path, monkeypatch):
+def test_an_artefact_is_built_once_and_rebuilt_if_damaged(tmp_path, monkeypatch):
     monkeypatch.setenv("LIVEPORTRAIT_CACHE", str(tmp_path / "cache"))
     made = []
 
@@ -182,13 +182,13 @@ def test_an_artefact_is_made_once_and_again_where_it_was_damaged(tmp_path, monke
     assert len(made) == 4 and [file.name for file in cache_folder().iterdir()] == ["a"]
 
 
-def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
+def test_an_unwritable_cache_is_not_an_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("LIVEPORTRAIT_CACHE", str(tmp_path / "file" / "cache"))
     assert load_or_make("a", lambda: b"graph") == (b"graph", True)
 
 
-def test_openvino_rebuilds_what_is_damaged_and_reads_the_rest(networks, tmp_path, monkeypatch):
+def test_openvino_rebuilds_damaged_artefacts_only(networks, tmp_path, monkeypatch):
     base = networks["base"]
     *_, expected = run(make_backend("openvino", base)[0], base)
     monkeypatch.setenv("LIVEPORTRAIT_CACHE", str(shutil.copytree(cache_folder(), tmp_path / "copy")))
@@ -203,7 +203,7 @@ def test_openvino_rebuilds_what_is_damaged_and_reads_the_rest(networks, tmp_path
     assert untouched == {path: path.stat().st_mtime_ns for path in untouched}
 
 
-def test_importing_openvino_does_not_load_what_reports_its_use():
+def test_importing_openvino_does_not_load_telemetry():
     code = (
         "import sys; from liveportrait.face.runtime import import_openvino; import_openvino().Core(); "
         "from openvino.frontend.pytorch import fx_decoder; print('openvino_telemetry' in sys.modules)"
@@ -212,7 +212,7 @@ def test_importing_openvino_does_not_load_what_reports_its_use():
     assert done.stdout.strip() == "False"
 
 
-def test_the_engine_tells_what_runs_and_why(networks):
+def test_the_engine_reports_its_back_end_and_the_reason(networks):
     asked = Engine(networks["base"])
     assert (asked.backend, asked.precision, asked.reason) == ("eager", "fp32", "as requested")
     chosen = Engine(networks["compact"], "auto", backend="auto")
@@ -231,13 +231,13 @@ def test_the_engine_tells_what_runs_and_why(networks):
         ("eager", "fp16", "on a CPU has no precision 'fp16': choose fp32 or bf16"),
     ],
 )
-def test_what_cannot_run_is_one_sentence(name, precision, message, networks):
+def test_unsupported_choices_are_reported_in_one_sentence(name, precision, message, networks):
     with pytest.raises(UserError, match=message) as raised:
         make_backend(name, networks["base"], precision)
     assert "\n" not in str(raised.value)
 
 
-def test_a_missing_runtime_is_one_sentence_with_the_remedy(networks, monkeypatch):
+def test_a_missing_runtime_is_reported_with_the_remedy(networks, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"liveportrait\[onnx\]"):
         make_backend("onnx", networks["base"])

@@ -1,4 +1,4 @@
-"""A GPU with too little memory gets smaller batches, float16 that overflows float32; what is no number is an error."""
+"""Too little GPU memory leads to smaller batches, float16 overflow to float32; non-finite numbers are errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COUNT = 4
 
 
 class SmallBackend:
-    """Memory for so many frames at once; the result of a row is told by the row."""
+    """A back end with memory for `fits` frames; the result of a row depends on the row alone."""
 
     device, concurrent = torch.device("cpu"), True
 
@@ -70,7 +70,7 @@ def rendered(backend: object) -> Layers:
 
 
 @pytest.mark.parametrize(("fits", "sizes"), [(4, [4]), (3, [4, 2, 2]), (1, [4, 2, 1, 1, 1, 1])])
-def test_batches_are_halved_until_they_fit_and_stay_so(fits, sizes):
+def test_batches_are_halved_until_they_fit_and_stay_small(fits, sizes):
     small, whole = SmallBackend(fits), SmallBackend(COUNT)
     guarded = GuardedBackend(small)
     torch.testing.assert_close(rendered(guarded), rendered(whole), rtol=0, atol=0)
@@ -85,7 +85,7 @@ def test_batches_are_halved_until_they_fit_and_stay_so(fits, sizes):
         assert f"the networks took {sizes[-1]} at a time" in guarded.notes[0]
 
 
-def test_memory_for_no_frame_at_all_is_an_error():
+def test_too_little_memory_for_one_frame_is_an_error():
     with pytest.raises(torch.OutOfMemoryError):
         GuardedBackend(SmallBackend(0)).motion(rows_of())
 
@@ -126,13 +126,13 @@ def frames_of(animator: Animator, face: Path, motion: Template) -> tuple[NDArray
     return frames, report.notes
 
 
-def test_numbers_that_overflow_float16_are_made_again_in_float32(loud, monkeypatch):
+def test_overflow_in_float16_is_recomputed_in_float32(loud, monkeypatch):
     crop = cv2.resize(portrait(), (256, 256))[None]
     plain = Engine(loud)
     home = pose_of(plain.extract_motion(crop))
     features = plain.encode_appearance(crop)
     wanted = plain.render(features, home, home)
-    # PyTorch computes in float16 on a CPU too, though nobody would want it for anything but a test.
+    # PyTorch can compute in float16 on a CPU too, which is useful only for tests.
     monkeypatch.setattr(pytorch_module, "require_precision", lambda *_: None)
     engine = Engine(loud, "fp16")
     assert not is_finite(engine._backend._backend.render(features, home, home, torch.zeros(1, 5)))
@@ -142,9 +142,7 @@ def test_numbers_that_overflow_float16_are_made_again_in_float32(loud, monkeypat
 
 
 @pytest.mark.parametrize(("part", "value"), [("flow", math.nan), ("paint", -math.inf)])
-def test_a_picture_that_is_no_picture_is_an_error_with_its_frame(
-    animator, face, motion, monkeypatch, part, value
-):
+def test_a_non_finite_picture_is_an_error_with_its_frame(animator, face, motion, monkeypatch, part, value):
     layers, frame = Engine.layers, iter(range(100))
 
     def broken(self: Engine, *arguments: object) -> Layers:
@@ -160,7 +158,7 @@ def test_a_picture_that_is_no_picture_is_an_error_with_its_frame(
         frames_of(animator, face, motion)
 
 
-def test_a_pose_that_is_none_is_an_error_with_its_frame(animator, face, motion, monkeypatch):
+def test_a_non_finite_pose_is_an_error_with_its_frame(animator, face, motion, monkeypatch):
     poses = MotionTransfer.poses
 
     def broken(self: MotionTransfer, view: object, cue: Cue) -> Pose:
@@ -173,7 +171,7 @@ def test_a_pose_that_is_none_is_an_error_with_its_frame(animator, face, motion, 
         frames_of(animator, face, motion)
 
 
-def test_a_driver_that_is_lost_is_an_error_with_its_own_frame(animator, face, motion, monkeypatch):
+def test_a_non_finite_driver_is_an_error_with_its_own_frame(animator, face, motion, monkeypatch):
     motion = copy.deepcopy(motion)
     motion.motion.expression[3, 7] = -math.inf  # after the template was checked
     with pytest.raises(UserError, match="frame 3: the motion of the motion template holds"):
@@ -182,7 +180,7 @@ def test_a_driver_that_is_lost_is_an_error_with_its_own_frame(animator, face, mo
         Template(motion.motion, motion.fps, motion.layout)
 
 
-def test_a_motion_may_leave_the_identity_open(motion):
+def test_a_motion_may_have_an_unknown_identity(motion):
     nothing = torch.full_like(motion.motion.canonical, math.nan)
     check_motion("it", range(6), motion.motion._replace(canonical=nothing))
     nothing[:5] = 0
@@ -190,7 +188,7 @@ def test_a_motion_may_leave_the_identity_open(motion):
         check_motion("it", range(6), motion.motion._replace(canonical=nothing))
 
 
-def test_what_engines_did_otherwise_is_told_once_a_result(face, motion, monkeypatch):
+def test_fallbacks_are_noted_once_per_result(face, motion, monkeypatch):
     engine = Engine(bundled_networks())
     wanted, _ = frames_of(Animator(engine, batch=4), face, motion)
     render, sizes = EagerBackend.render, []

@@ -94,7 +94,7 @@ def test_spectral_norm_of_a_generator_in_training_is_folded() -> None:
     assert not any(key.endswith(("_u", "_v", "_orig")) for key in fast.state_dict())
 
 
-def test_only_batch_norms_after_a_sum_are_left() -> None:
+def test_only_batch_norms_after_a_sum_remain() -> None:
     fast = optimised(small_networks())
     kinds = nn.BatchNorm2d | nn.BatchNorm3d
     left = [
@@ -108,14 +108,14 @@ def test_only_batch_norms_after_a_sum_are_left() -> None:
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
-def test_an_enlarged_map_is_convolved_at_its_own_size(factor: int) -> None:
+def test_an_upsampled_map_is_convolved_at_its_original_size(factor: int) -> None:
     convolution = nn.Conv2d(3, 5, 3, padding=1)
     x = torch.randn(2, 3, 4, 6)
     expected = convolution(F.interpolate(x, scale_factor=factor, mode="nearest"))
     torch.testing.assert_close(after_upsampling(convolution, factor)(x), expected, atol=1e-6, rtol=0)
 
 
-def test_depth_is_not_enlarged() -> None:
+def test_depth_is_not_upsampled() -> None:
     convolution = nn.Conv3d(3, 5, 3, padding=1, bias=False)
     x = torch.randn(2, 3, 5, 1, 4)  # borders on both sides of a single row
     expected = convolution(F.interpolate(x, scale_factor=(1, 2, 2), mode="nearest"))
@@ -127,7 +127,7 @@ def test_other_convolutions_are_refused() -> None:
         after_upsampling(nn.Conv2d(3, 5, 5, padding=2), 2)
 
 
-def test_stacked_convolutions_give_their_channels_in_order() -> None:
+def test_stacked_convolutions_keep_the_order_of_channels() -> None:
     parts = [nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 2, 3, padding=1, bias=False)]
     x = torch.randn(2, 3, 5, 5)
     torch.testing.assert_close(stacked(parts)(x), torch.cat([part(x) for part in parts], 1))
@@ -150,7 +150,7 @@ def test_taps_add_up_to_the_convolution(bias: bool) -> None:
         torch.testing.assert_close(SliceTaps(deep)(x), deep(x), atol=1e-5, rtol=0)
 
 
-def test_translations_and_heatmaps_are_those_of_the_sampling_grid() -> None:
+def test_translations_and_heatmaps_match_the_sampling_grid() -> None:
     size = torch.Size((3, 5, 8))
     grid = coordinate_grid(*size, torch.device("cpu"))
     volume, source, driving = torch.randn(2, 4, *size), torch.randn(2, 7, 3), torch.randn(2, 7, 3)

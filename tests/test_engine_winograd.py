@@ -1,4 +1,4 @@
-"""Networks on a processor: convolutions as products of matrices give the same numbers."""
+"""The Winograd back end: convolutions as matrix products give the same numbers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_tiles_add_up_to_the_convolution(height: int, width: int, bias: bool, mo
 
 
 @pytest.mark.parametrize("stripe", [1, 1 << 22])
-def test_a_map_that_repeats_pixels_is_never_made(stripe: int, monkeypatch) -> None:
+def test_a_map_with_repeated_pixels_is_never_stored(stripe: int, monkeypatch) -> None:
     monkeypatch.setattr(convolutions, "STRIPE", stripe)
     convolution, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(1, 3, 6, 6)
     index = torch.tensor([0, 1, 1, 2, 3, 4, 4, 5])
@@ -77,7 +77,7 @@ def test_a_map_that_repeats_pixels_is_never_made(stripe: int, monkeypatch) -> No
     torch.testing.assert_close(made[0], expected, atol=3e-6, rtol=0)
 
 
-def test_winograd_rounds_as_stated() -> None:
+def test_winograd_has_the_stated_rounding_error() -> None:
     convolution = nn.Conv2d(64, 64, 3, padding=1)
     x = torch.randn(1, 64, 32, 32)
     expected = last(F.conv2d(x.double(), convolution.weight.double(), convolution.bias.double(), padding=1))
@@ -86,7 +86,7 @@ def test_winograd_rounds_as_stated() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_volumes_are_convolved_as_by_the_layers(depth: int, monkeypatch) -> None:
+def test_volumes_are_convolved_like_the_layers(depth: int, monkeypatch) -> None:
     x = torch.randn(1, 3, depth, 5, 6)
     convolution = nn.Conv3d(3, 4, 3, padding=1)
     torch.testing.assert_close(WinogradDepth3d(convolution)(last(x)), last(convolution(x)), atol=3e-6, rtol=0)
@@ -103,7 +103,7 @@ def test_volumes_are_convolved_as_by_the_layers(depth: int, monkeypatch) -> None
         torch.testing.assert_close(made, last(wide(x)), atol=5e-6, rtol=0)
 
 
-def test_what_the_hourglass_sees() -> None:
+def test_motion_features() -> None:
     compressed, source = torch.rand(1, 4, 3, 6, 5), 0.8 * torch.randn(1, 21, 3)
     driving = source + 0.3 * torch.randn(1, 21, 3)
     driving[:, :3] += 5  # beyond every border
@@ -115,7 +115,7 @@ def test_what_the_hourglass_sees() -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_nine_products_convolve_an_enlarged_map(factor: int) -> None:
+def test_nine_products_convolve_an_upsampled_map(factor: int) -> None:
     convolution, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(1, 3, 4, 6)
     expected = last(convolution(F.interpolate(x, scale_factor=factor)))
     torch.testing.assert_close(UpsampledConv2d(convolution, factor)(last(x)), expected, atol=3e-6, rtol=0)
@@ -156,14 +156,14 @@ def render(backend: EagerBackend | WinogradBackend, seed: int = 1) -> Tensor:
 
 
 def contrasting() -> Networks:
-    """Small networks whose pictures use the whole range: in grey ones an error would not show."""
+    """Small networks whose pictures use the whole range, since grey ones would hide errors."""
     networks = small_networks()
     with torch.no_grad():
         networks.generator.conv_img[0].weight *= 8
     return networks
 
 
-def test_base_answers_as_the_eager_back_end() -> None:
+def test_base_matches_the_eager_back_end() -> None:
     networks = contrasting()
     expected = render(EagerBackend(networks))
     assert expected.std() > 0.2
@@ -177,7 +177,7 @@ def test_base_in_bf16_stays_within_its_tolerance() -> None:
     assert 45 < -10 * difference.log10() < 80  # and it is another precision
 
 
-def test_threads_share_a_frame_and_lanes_do_not_meet() -> None:
+def test_threads_share_a_frame_and_concurrent_frames_are_independent() -> None:
     backend = WinogradBackend(contrasting())
     before = torch.get_num_threads()
     try:
@@ -192,7 +192,7 @@ def test_threads_share_a_frame_and_lanes_do_not_meet() -> None:
         torch.set_num_threads(before)
 
 
-def test_weights_that_no_longer_run_are_let_go() -> None:
+def test_unused_weights_are_released() -> None:
     networks = small_networks()
     given = weakref.ref(networks.generator.up_0.conv_0.weight)
     small = networks.stitching
@@ -202,7 +202,7 @@ def test_weights_that_no_longer_run_are_let_go() -> None:
     assert given() is None and small is not None and engine.can_stitch
 
 
-def test_auto_takes_it_where_numba_is_there_and_bfloat16_is_not(monkeypatch) -> None:
+def test_auto_chooses_it_with_numba_but_without_bfloat16(monkeypatch) -> None:
     def chosen(networks: Networks, precision: PrecisionChoice = "auto") -> tuple[str, str]:
         _, choice = make_backend("auto", networks, precision)
         return choice.backend, choice.reason
@@ -222,7 +222,7 @@ def test_auto_takes_it_where_numba_is_there_and_bfloat16_is_not(monkeypatch) -> 
         make_backend("winograd", base)
 
 
-def test_what_it_has_not_is_refused() -> None:
+def test_unsupported_choices_are_refused() -> None:
     with pytest.raises(UserError, match="precision 'bf16': choose fp32"):
         make_backend("winograd", build(COMPACT), "bf16")
     with pytest.raises(UserError, match="precision 'fp16': choose fp32 or bf16"):
@@ -230,8 +230,8 @@ def test_what_it_has_not_is_refused() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_g_of_compact_paints_what_it_paints(threads: int, monkeypatch) -> None:
-    """Twice, and maps of another size between: memory that is used again keeps its borders."""
+def test_compact_g_matches_the_eager_network(threads: int, monkeypatch) -> None:
+    """Twice, with maps of another size in between: reused memory keeps its borders."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     generator = build(COMPACT).generator.eval().requires_grad_(False)
     randomise(generator)
@@ -248,7 +248,7 @@ def test_g_of_compact_paints_what_it_paints(threads: int, monkeypatch) -> None:
             torch.testing.assert_close(part, wanted, atol=3e-5, rtol=1e-5)
 
 
-def test_other_widths_of_g_stay_as_they_are() -> None:
+def test_other_widths_of_g_are_not_replaced() -> None:
     narrow = dataclasses.replace(
         COMPACT, sizes=compact.Sizes(generator=compact.GeneratorSizes(trunk_channels=32))
     )
@@ -258,7 +258,7 @@ def test_other_widths_of_g_stay_as_they_are() -> None:
     assert isinstance(backend._networks.generator, compact.generator.Generator)
 
 
-def test_eight_numbers_side_by_side() -> None:
+def test_vectors_of_eight_numbers() -> None:
     values = np.linspace(-90, 90, 4000, dtype=np.float32)
     made = np.empty_like(values)
 

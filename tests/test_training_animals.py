@@ -91,7 +91,7 @@ def perfect(points: torch.Tensor, cells: int = 24) -> AnimalReading:
     return AnimalReading(centre, size, points[:, None, None].expand(-1, cells, cells, -1, -1), heat)
 
 
-def test_losses_are_lowest_for_the_right_answer():
+def test_losses_are_lowest_for_correct_predictions():
     points = torch.from_numpy((POINTS + 0.5) / 128 - 1)[None] * 0.7
     there = torch.tensor([True])
     right = losses(perfect(points), points, there)

@@ -184,7 +184,7 @@ def test_the_anchor_is_zero_at_the_start_and_holds_m_back(
         ("style", "style", {"size": 100}, "--size is 100"),
     ],
 )
-def test_impossible_requests_are_one_sentence(
+def test_invalid_requests_are_reported_in_one_sentence(
     data: str, to: fine_tune.Target, options: dict[str, float], named: str, shards: Path, tmp_path: Path
 ) -> None:
     chosen = fine_tune.Options(to, **options)  # type: ignore[arg-type]

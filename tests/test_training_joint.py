@@ -204,7 +204,7 @@ def test_discriminators_learn_to_tell_real_from_fake(corpus: Corpus) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_a_larger_output_is_compared_at_the_pictures_size(corpus: Corpus) -> None:
+def test_larger_outputs_are_compared_at_the_pictures_size(corpus: Corpus) -> None:
     trainer = trainer_for("base", corpus)
     _, _, fake, real = trainer.generator_loss(pair_for(corpus, trainer), None)
     assert SMALL_BASE.output_size == 128
@@ -315,9 +315,7 @@ def test_weights_of_another_architecture_are_refused(corpus: Corpus, tmp_path: P
         ('init = "small"|variant = "tiny"', "variant is 'tiny'; choose one of compact, base"),
     ],
 )
-def test_an_impossible_value_is_one_sentence_with_file_and_key(
-    tmp_path: Path, changed: str, named: str
-) -> None:
+def test_an_invalid_value_is_reported_with_file_and_key(tmp_path: Path, changed: str, named: str) -> None:
     old, new = changed.split("|")
     path = tmp_path / "wrong.toml"
     path.write_text(CONFIG.replace(old, new))

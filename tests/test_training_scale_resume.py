@@ -189,7 +189,7 @@ def test_a_compiled_network_has_the_same_loss() -> None:
     assert torch.equal(network[1].running_mean, plain[1].running_mean)  # type: ignore[index]
 
 
-def test_a_missing_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(function: object) -> object:
         raise RuntimeError("No working C++ compiler found\nand a page of hints")
 

@@ -132,7 +132,7 @@ def serve() -> Serve:
 
 @pytest.fixture(scope="session")
 def web(browser) -> Iterator[Modules]:
-    """The modules of the page that needs no server, run in the browser, see `web_browser`."""
+    """The modules of the serverless page, run in the browser, see `web_browser`."""
     with modules(browser) as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""The browser's finished picture is Python's: composed, pasted and marked, on the same layers."""
+"""The browser's finished picture equals Python's: composited, pasted and watermarked from the same layers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ALIKE = 60.0  # dB
 
 
 class Scene(NamedTuple):
-    """A photo and what the networks made of its face in some frames."""
+    """A photo, and the networks' layers of its face in some frames."""
 
     source: PhotoSource
     layers: Layers
@@ -71,7 +71,7 @@ def small(session) -> Scene:
 
 
 def composed(scene: Scene, mark: bool) -> tuple[list[Image], Payload | None]:
-    """Python's frames, and what their mark says."""
+    """Python's frames, and the payload of their watermark."""
     options = PasteOptions(mark=mark)
     source = replace(scene.source, sha256="beef" + 60 * "0")
     variant = bundled_networks().variant
@@ -112,7 +112,7 @@ def psnr(image: Image, expected: Image) -> float:
 
 
 @pytest.mark.parametrize("size", ["large", "small"])
-def test_a_face_is_composed_in_its_photo_as_in_python(web, size, request):
+def test_a_face_is_composited_as_in_python(web, size, request):
     scene = request.getfixturevalue(size)
     expected, _ = composed(scene, mark=False)
     made = in_browser(web, scene, None)
@@ -122,7 +122,7 @@ def test_a_face_is_composed_in_its_photo_as_in_python(web, size, request):
         assert np.abs(frame.astype(int) - wanted).max() <= 3
 
 
-def test_the_mark_in_the_browsers_picture_is_read_by_verify(web, large):
+def test_verify_reads_the_browsers_watermark(web, large):
     expected, payload = composed(large, mark=True)
     made = in_browser(web, large, payload)
     for frame, wanted in zip(made, expected, strict=True):
@@ -131,7 +131,7 @@ def test_the_mark_in_the_browsers_picture_is_read_by_verify(web, large):
     assert reading and reading.payload == payload
 
 
-def test_the_pattern_of_any_payload_is_pythons(web):
+def test_the_pattern_equals_pythons(web):
     payloads = [Payload(work, 0x1234 * number, 57 * number) for number, work in enumerate(WORKS)]
     made = run(
         web,
@@ -143,7 +143,7 @@ def test_the_pattern_of_any_payload_is_pythons(web):
         np.testing.assert_allclose(pattern, square(payload).flatten(), atol=1e-4)
 
 
-def test_the_mask_lies_where_python_lays_it(web, large):
+def test_the_mask_equals_pythons(web, large):
     window = large.source.faces[0].still.placements[0].window
     (rows, columns), cover = Paster(window, large.source.shape).covered
     made = run(
@@ -175,7 +175,7 @@ def test_a_face_beyond_the_photo_changes_nothing(web, small):
     np.testing.assert_array_equal(image_of(made), small.source.image)
 
 
-def test_what_rests_is_the_photo_bit_for_bit(web, small):
+def test_unchanged_pixels_equal_the_photo_bit_for_bit(web, small):
     flow = torch.from_numpy(np.mgrid[:256, :256][::-1].transpose(1, 2, 0).copy()).float()[None]
     still = Layers(
         (flow + 0.5) / 128 - 1 + 0.03 / 128,
@@ -187,7 +187,7 @@ def test_what_rests_is_the_photo_bit_for_bit(web, small):
         np.testing.assert_array_equal(frame, small.source.image)
 
 
-def test_the_mask_of_an_outline_is_pythons(web, small):
+def test_the_mask_of_an_outline_equals_pythons(web, small):
     placement = small.source.faces[0].still.placements[0]
     made = run(
         web,
@@ -205,8 +205,8 @@ def test_the_mask_of_an_outline_is_pythons(web, small):
         assert np.abs(mask.reshape(256, 256).astype(int) - wanted).max() <= 5
 
 
-def test_other_heads_are_left_alone_as_in_python(web, session, small):
-    """Somebody stands beside the face, and somebody else far away."""
+def test_other_heads_are_not_covered(web, session, small):
+    """One other head is next to the face, another one far away."""
     face = small.source.faces[0].still
     own = face.placements[0].outline
     others = (own + np.float32([70, 10, 0]), own + np.float32([900, 0, 0]))
@@ -229,7 +229,7 @@ def test_other_heads_are_left_alone_as_in_python(web, session, small):
     assert psnr(image_of(made), expected) > 55
 
 
-def test_the_crop_alone_is_composed_as_in_python(web, session, large):
+def test_the_crop_alone_is_composited_as_in_python(web, session, large):
     expected = Compositor(large.source, PasteOptions(mark=False, paste_back=False), session.engine.variant)
     face = large.source.faces[0].still
     rendered = RenderedFace(0, FaceLayers.of(large.layers.rows([2]))[0], None, face.crops[0], None)

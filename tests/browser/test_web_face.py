@@ -1,4 +1,4 @@
-"""Face analysis in the browser: every number as Python has it, on the same pixels."""
+"""Face analysis in the browser gives Python's numbers on the same pixels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from liveportrait.face.crop import crop_to, driving_window, face_square
 from liveportrait.face.detector import Detector
 from liveportrait.networks.variants import COMPACT
 
-# Numbers as the manifest brings them.
+# Constants as the manifest has them.
 START = "(await load('constants.js')).setConstants({face: numbers});"
 NUMBERS = face_constants()
 
 
 @pytest.fixture(scope="module")
 def analyzer():
-    """The program's own."""
+    """The program's face analyzer."""
     return default_analyzer()
 
 
@@ -36,7 +36,7 @@ def portrait():
 
 @pytest.fixture(scope="module")
 def face(analyzer, portrait) -> Face:
-    """The one in the photograph."""
+    """The face in the photograph."""
     return analyzer.detect(portrait)[0]
 
 
@@ -48,7 +48,7 @@ def noise():
 
 
 def alike(result, expected) -> None:
-    """Pictures that differ by roundings alone."""
+    """Assert that pictures differ only by rounding."""
     difference = np.abs(image_of(result).astype(int) - expected)
     assert difference.shape == expected.shape
     assert difference.max() <= 1
@@ -56,7 +56,7 @@ def alike(result, expected) -> None:
 
 
 @pytest.mark.parametrize("size", [(160, 120), (107, 80), (321, 120), (77, 51), (20, 9)])
-def test_a_picture_shrinks_as_in_python(web, noise, size):
+def test_a_picture_is_reduced_as_in_python(web, noise, size):
     script = "const {resizeArea} = await load('face/resampling.js'); return resizeArea(image, ...size);"
     alike(
         web.run(script, image=picture(noise), size=size),
@@ -65,7 +65,7 @@ def test_a_picture_shrinks_as_in_python(web, noise, size):
 
 
 @pytest.mark.parametrize("side", [80, 160])
-def test_whole_pixels_become_one_as_in_python(web, noise, side):
+def test_blocks_of_pixels_are_averaged_as_in_python(web, noise, side):
     square = noise[:, :240] if side == 80 else np.pad(noise, ((0, 80), (0, 0), (0, 0)))[:, :320]
     script = "const {resizeArea} = await load('face/resampling.js'); return resizeArea(image, side, side);"
     result = image_of(web.run(script, image=picture(square), side=side))
@@ -73,7 +73,7 @@ def test_whole_pixels_become_one_as_in_python(web, noise, side):
 
 
 @pytest.mark.parametrize("size", [(400, 300), (642, 480), (128, 128)])
-def test_a_picture_grows_as_in_python(web, noise, size):
+def test_a_picture_is_enlarged_as_in_python(web, noise, size):
     script = "const {resizeLinear} = await load('face/resampling.js'); return resizeLinear(image, ...size);"
     alike(
         web.run(script, image=picture(noise), size=size),
@@ -82,7 +82,7 @@ def test_a_picture_grows_as_in_python(web, noise, size):
 
 
 @pytest.mark.parametrize("replicate", [False, True])
-def test_a_picture_is_turned_as_in_python(web, noise, replicate):
+def test_a_picture_is_rotated_as_in_python(web, noise, replicate):
     """The window reaches outside on all sides."""
     matrix = cv2.getRotationMatrix2D((150.3, 118.8), 31.0, 0.6) + np.array([[0, 0, 9.7], [0, 0, -20.4]])
     border = cv2.BORDER_REPLICATE if replicate else cv2.BORDER_CONSTANT
@@ -94,14 +94,14 @@ def test_a_picture_is_turned_as_in_python(web, noise, replicate):
 
 
 def two_faces(portrait):
-    """The photograph twice, one of them smaller and turned, on a larger ground (560,800,3)."""
+    """The photograph twice, once smaller and rotated, on a larger background (560,800,3)."""
     matrix = cv2.getRotationMatrix2D((224, 127), -25.0, 0.55) + np.array([[0, 0, 430], [0, 0, 250]])
     ground = cv2.warpAffine(portrait, matrix, (800, 560))
     ground[20:420, 10:410] = portrait[:400, :400]
     return ground
 
 
-def test_boxes_are_those_of_python(web, portrait):
+def test_boxes_equal_pythons(web, portrait):
     scene = two_faces(portrait)
     script = (
         START
@@ -117,7 +117,7 @@ def test_boxes_are_those_of_python(web, portrait):
         np.testing.assert_allclose([found["rightEye"], found["leftEye"]], own.eyes, atol=0.05)
 
 
-def test_faces_are_those_of_python(web, analyzer, portrait):
+def test_faces_equal_pythons(web, analyzer, portrait):
     scene = two_faces(portrait)
     script = (
         START
@@ -146,7 +146,7 @@ def test_a_face_in_a_large_photo_is_measured_as_in_python(web, analyzer, portrai
     np.testing.assert_allclose(result["landmarks"].reshape(-1, 3), expected.landmarks, atol=0.05)
 
 
-def test_scores_are_those_of_python(web, analyzer, face):
+def test_scores_equal_pythons(web, analyzer, face):
     script = (
         START
         + """const {FaceAnalyzer} = await load('face/analyzer.js');
@@ -167,8 +167,8 @@ def test_an_empty_picture_has_no_face(web):
 
 
 @pytest.mark.parametrize("zoom", [1, 5])
-def test_the_crop_is_that_of_python(web, face, portrait, zoom):
-    """A face that the crop enlarges, and one of which several pixels become one."""
+def test_the_crop_equals_pythons(web, face, portrait, zoom):
+    """A face that the crop enlarges, and one that it reduces."""
     image = cv2.resize(portrait[:300, 70:370], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_LINEAR)
     landmarks = (face.landmarks - [70, 0, 0]).astype(np.float32) * zoom
     script = (

@@ -1,4 +1,4 @@
-"""A photo of several people in the page that needs no server: the visitor chooses whose face moves."""
+"""A photo of several people on the serverless page: the visitor chooses whose face moves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEAR = 0.02  # of the photo's sides
 
 @pytest.fixture(scope="module")
 def couple(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The astronaut, and her mirror image to the right of her, nearer."""
+    """The astronaut, and to her right a larger mirror image."""
     person = np.ascontiguousarray(astronaut()[:300, 70:370])
     picture = np.zeros((RIGHT, LEFT + RIGHT, 3), np.uint8)
     picture[RIGHT - LEFT :, :LEFT] = cv2.resize(person, (LEFT, LEFT), interpolation=cv2.INTER_AREA)
@@ -65,13 +65,13 @@ def test_the_visitor_chooses_the_face_that_moves(open_page, couple, photo, tmp_p
         with animator.open(couple, SourceOptions(faces=number)) as portrait:
             assert cv2.PSNR(made, portrait.edit(smile=0.8)) >= ALIKE
     assert cv2.PSNR(first, second) < ALIKE
-    # Another photo takes their place, and one face alone is nothing to choose.
+    # Another photo replaces them; with one face there is nothing to choose.
     bring(page, photo)
     assert pressed(page) == ["true"] and not page.locator("#faces").is_visible()
 
 
 @pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
-def test_every_button_lies_over_its_face(open_page, couple, size):
+def test_every_button_is_over_its_face(open_page, couple, size):
     page = open_page(size=size, dark=size[0] < 500)
     bring(page, couple)
     shot(page, f"web-faces-{size[0]}")

@@ -1,4 +1,4 @@
-"""The page that needs no server in Firefox: a photo and a bundled motion become a film."""
+"""The serverless page in Firefox: a photo and a bundled motion become a video."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ H264 = "{codec: 'avc1.640020', width: 300, height: 300}"
 MESSAGE = "document.querySelector('#message').textContent"
 
 
-def test_a_photo_becomes_a_marked_film_in_firefox(built, server, tmp_path):
+def test_a_photo_becomes_a_watermarked_video_in_firefox(built, server, tmp_path):
     program = firefox()
     if program is None:
         pytest.skip("there is no Firefox: apt-get install firefox-esr")

@@ -1,4 +1,4 @@
-"""A driver's face followed in the browser as Python follows it: measures, tracking, scenes, windows and motion."""
+"""The browser tracks a driver's face as Python does: measures, tracking, scenes, windows and motion."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CONSTANTS = {"face": face_constants(), "measures": measure_constants(), "motion"
 
 
 def run(web: Modules, script: str, session: Session | None = None, **values: Any) -> Any:
-    """A script after the constants are set; the faces' networks are Python's, M is the session's."""
+    """Set the constants and run a script with Python's face networks and the session's M."""
     networks = dict(face_networks())
     if session:
         networks["motion"] = lambda tensors: _motion(session, tensors[0])
@@ -58,7 +58,7 @@ def session() -> Session:
 
 @pytest.fixture(scope="module")
 def film() -> list[np.ndarray]:
-    """The astronaut moves; a frame shows nobody; after a cut she is elsewhere, larger and mirrored."""
+    """The astronaut moves; one frame shows no face; after a cut she is elsewhere, larger and mirrored."""
     frames = camera_frames(12)[:5]
     blank = np.full_like(frames[0], 120)
     matrix = np.array([[1.25, 0, -90.0], [0, 1.25, -60.0]])
@@ -73,7 +73,7 @@ def face(session) -> Face:
 
 
 @pytest.mark.parametrize("degrees", [0, 40])
-def test_measures_are_those_of_python(web, session, degrees):
+def test_measures_equal_pythons(web, session, degrees):
     turn = cv2.getRotationMatrix2D((154.0, 127.0), degrees, 1.0)
     image = cv2.warpAffine(portrait(), turn, (300, 300))
     landmarks = session.analyzer.detect(image, 60)[0].landmarks
@@ -100,8 +100,8 @@ def test_measures_are_those_of_python(web, session, degrees):
     )
 
 
-def test_an_open_mouth_shows_what_it_shows_in_python(web, face):
-    """Lips are parted by hand, so that the cues are not all nothing."""
+def test_mouth_cues_equal_pythons(web, face):
+    """Lips are parted artificially, so that the cues are not all zero."""
     landmarks = face.landmarks.copy()
     landmarks[[14, 17], 1] += 14
     script = 'return (await load("face/cues.js")).mouthCues(image, landmarks);'
@@ -111,7 +111,7 @@ def test_an_open_mouth_shows_what_it_shows_in_python(web, face):
     np.testing.assert_allclose(result, expected, atol=2e-3)
 
 
-def test_landmarks_are_freed_of_the_pose_as_in_python(web, face):
+def test_landmarks_are_normalised_as_in_python(web, face):
     window = source_window(face.landmarks)
     seen = SeenHeads.of([face.landmarks]).through(window)
     points = face.landmarks[list(MESH_ROWS), :2] @ window.matrix[:, :2].T + window.matrix[:, 2]
@@ -149,7 +149,7 @@ def test_a_window_glides_as_in_python(web):
 
 
 def test_a_face_is_tracked_as_in_python(web, session, film):
-    """Also one that moves far between two frames, is lost and found again."""
+    """Including one that moves far between two frames, is lost and is found again."""
     frames = [film[0], film[3], film[5], film[6]]
     script = """const {FaceAnalyzer} = await load("face/analyzer.js");
         const {FaceTracker} = await load("face/tracker.js");
@@ -166,7 +166,7 @@ def test_a_face_is_tracked_as_in_python(web, session, film):
 
 
 def test_a_driver_moves_the_portrait_as_in_python(web, session, film, monkeypatch):
-    """From frames to motion, with a frame that shows nobody and a cut after which expression starts anew."""
+    """From frames to motion, with a frame without a face and a cut after which expressions restart."""
     result = run(
         web,
         """const {FaceAnalyzer} = await load("face/analyzer.js");

@@ -1,4 +1,4 @@
-"""On WebGPU every node of every graph runs on the graphics processor: none sends a frame back to the CPU."""
+"""With WebGPU every node of every graph runs on the GPU: none moves data back to the CPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from web_networks import face_networks
 
 from liveportrait.apps.web.face_graphs import face_graphs
 
-# Of Chromium's own software, where there is no other adapter.
+# Chromium's software adapter, if there is no other one.
 FLAGS = (
     "--enable-unsafe-webgpu",
     "--use-webgpu-adapter=swiftshader",
@@ -61,7 +61,7 @@ def folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def gpu(launch, folder: Path) -> Iterator[tuple[Modules, list[str]]]:
-    """Scripts run in a browser with WebGPU, and what it says on its console."""
+    """Runs scripts in a browser with WebGPU, and collects its console output."""
     launched = launch(*FLAGS)
     said: list[str] = []
     page = launched.new_page()
@@ -87,7 +87,7 @@ def test_every_node_is_placed_on_webgpu(gpu, folder):
 
 
 @pytest.mark.parametrize("name", ["face_detector", "face_blendshapes"])
-def test_webgpu_answers_as_python(gpu, name):
+def test_webgpu_matches_python(gpu, name):
     shape, scale = {"face_detector": ((1, 128, 128, 3), 1), "face_blendshapes": ((1, 146, 2), 256)}[name]
     given = (scale * np.random.default_rng(0).random(shape)).astype(np.float32)
     modules, _ = gpu

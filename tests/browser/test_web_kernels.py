@@ -1,4 +1,4 @@
-"""G by the page's own kernels: the numbers of the eager network, with fused sums and without."""
+"""The page's kernels of G match the eager network, with and without fused multiply-add."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ return generator.run(warped);
 """
 
 
-def test_the_kernels_are_made_of_their_source():
+def test_the_kernels_were_compiled_from_their_source():
     told = json.loads((KERNELS / "kernels.json").read_text())["sha256"]
     assert set(told) == {"generator.c", "generator-plain.wasm", "generator-fused.wasm"}
     for name, expected in told.items():
@@ -48,7 +48,7 @@ def generator() -> torch.nn.Module:
 
 
 def warped(seed: int, side: int = 16) -> dict[str, torch.Tensor]:
-    """What W might give."""
+    """Plausible outputs of W."""
     numbers = torch.Generator().manual_seed(seed)
     shapes = {"volume": (64, side), "hidden": (40, side), "skip": (16, 2 * side), "image": (3, 4 * side)}
     return {
@@ -57,7 +57,7 @@ def warped(seed: int, side: int = 16) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", ["plain", "fused"])
-def test_the_kernels_answer_as_the_eager_network(web, generator, kind):
+def test_the_kernels_match_the_eager_network(web, generator, kind):
     given = warped(0)
     with torch.no_grad():
         painting, logits = generator.layers(given)
@@ -78,7 +78,7 @@ def test_the_kernels_answer_as_the_eager_network(web, generator, kind):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1001])
-def test_weights_are_unpacked_as_they_were(web, count):
+def test_weights_survive_packing(web, count):
     data = np.random.default_rng(count).integers(0, 256, count, np.uint8)
     script = """const {unpacked} = await load("packing.js");
         return [await unpacked("a.packed", sent), await unpacked("a.wasm", sent)];"""

@@ -1,4 +1,4 @@
-"""The browser's motion is Python's: geometry, templates, transfer and sliders, number by number."""
+"""The browser's motion equals Python's: geometry, templates, transfer and sliders."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def face(session) -> PhotoFace:
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory) -> Path:
-    """Every fourth frame of the bundled template with openings and blendshapes, as one made of a video has them."""
+    """Every fourth frame of the bundled template, with openings and blendshapes as in a template made from a video."""
     template = bundled_templates()["talk"]
     template = replace(template, motion=template.motion.rows(slice(0, 100, 4)), fps=Fraction(8))
     wave = 0.5 + 0.5 * torch.sin(torch.arange(len(template))[:, None] * torch.linspace(0.05, 0.6, 55))
@@ -62,7 +62,7 @@ def driver(session, talk) -> TemplateDriver:
 
 
 def networks_of(session: Session) -> dict[str, Any]:
-    """The small networks of a session as scripts call them."""
+    """The small networks of a session, for scripts to call."""
     engine = session.engine
     called = {
         "expression": engine.express,

@@ -1,4 +1,4 @@
-"""The page that needs no server: a photo and a motion become a video in the browser, as Python would make it."""
+"""The serverless page: the browser makes the same video of a photo and a motion as Python."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from liveportrait.motion import read_template
 PHONE = 390, 844
 ALIKE = 45.0  # dB of frames against Python's
 ENCODED = 30.0  # dB, the same behind a video encoder
-# Cancels as soon as the first frame is told: a film of a few frames is done in a second.
+# Cancels as soon as the first frame is reported: a short video is done in a second.
 CANCEL = """() => {
     const [message, cancel] = ["message", "cancel"].map((id) => document.getElementById(id));
     const watch = () => message.textContent.startsWith("Frame") && (observer.disconnect(), cancel.click());
@@ -66,7 +66,7 @@ def made_by_python(photo: Path, built: Path) -> list[np.ndarray]:
         return [*frames, portrait.edit(smile=0.8, yaw=8)]
 
 
-def test_frames_are_pythons(browser, built, photo, made_by_python):
+def test_frames_equal_pythons(browser, built, photo, made_by_python):
     data = np.frombuffer(photo.read_bytes(), np.uint8)
     with modules(browser, built) as running:
         made = [image_of(each) for each in running.run(FIRST_FRAMES, photo=data, mark=mark_of(photo))]
@@ -76,7 +76,7 @@ def test_frames_are_pythons(browser, built, photo, made_by_python):
     assert cv2.PSNR(made[0], made[-1]) < ALIKE  # something moves
 
 
-def test_a_photo_becomes_a_marked_video(open_page, photo, made_by_python, tmp_path):
+def test_a_photo_becomes_a_watermarked_video(open_page, photo, made_by_python, tmp_path):
     page = open_page()
     assert "WebAssembly, 1 thread:" in page.locator("#runtime").inner_text()
     shot(page, "web-before")
@@ -89,7 +89,7 @@ def test_a_photo_becomes_a_marked_video(open_page, photo, made_by_python, tmp_pa
     assert min(map(cv2.PSNR, frames, made_by_python)) >= ENCODED
     assert watermarks(path)  # what it says is read from the picture below, which no encoder changed
     assert page.locator("#result").is_visible()
-    # Sliders lead back to the portrait; the picture is as Python edits it.
+    # Sliders show the portrait again, edited as in Python.
     page.get_by_label("Eye opening").fill("0.2")
     page.get_by_label("Smile").last.fill("0.8")
     page.locator("#canvas").wait_for()
@@ -101,7 +101,7 @@ def test_a_photo_becomes_a_marked_video(open_page, photo, made_by_python, tmp_pa
     assert mark.payload and (mark.payload.work, mark.payload.source) == ("edited", mark_of(photo))
 
 
-def test_a_driving_video_moves_the_portrait_and_brings_its_sound(open_page, photo, tmp_path):
+def test_a_driving_video_moves_the_portrait_and_its_sound_is_kept(open_page, photo, tmp_path):
     page = open_page(size=PHONE, dark=True, is_mobile=True, has_touch=True)
     bring(page, photo)
     film = write_video(tmp_path / "film.mp4", driving_frames(5, [0]), write_sound(tmp_path / "tone.wav", 0.2))
@@ -118,7 +118,7 @@ def test_a_driving_video_moves_the_portrait_and_brings_its_sound(open_page, phot
     assert wide <= PHONE[0]
 
 
-def test_a_camera_is_followed_and_a_film_can_be_cancelled(open_page, photo):
+def test_a_camera_is_followed_and_a_video_can_be_cancelled(open_page, photo):
     page = open_page()
     bring(page, photo)
     page.get_by_text("Camera, live").click()
@@ -133,7 +133,7 @@ def test_a_camera_is_followed_and_a_film_can_be_cancelled(open_page, photo):
     assert page.get_by_role("button", name="Animate").is_enabled()
 
 
-def test_what_cannot_be_used_is_told_in_one_sentence(open_page, photo, tmp_path):
+def test_unusable_files_are_reported_in_one_sentence(open_page, photo, tmp_path):
     page = open_page()
     (tmp_path / "notes.txt").write_text("no picture")
     page.locator("#photo").set_input_files(tmp_path / "notes.txt")
@@ -160,7 +160,7 @@ def test_what_cannot_be_used_is_told_in_one_sentence(open_page, photo, tmp_path)
         assert page.locator("#message").inner_text().count(".") <= 3
 
 
-def test_a_browser_without_simd_is_told(page_at, server):
+def test_a_browser_without_simd_is_refused(page_at, server):
     page = page_at(f"{server.address}style.css")
     page.add_init_script(NO_SIMD)
     page.goto(server.address)
@@ -179,7 +179,7 @@ def test_two_threads_keep_frames_in_order(open_page, server, photo, made_by_pyth
     assert min(map(cv2.PSNR, frames, made_by_python)) >= ENCODED
 
 
-def test_the_page_forbids_other_addresses_whatever_its_host_sends(open_page, built, monkeypatch):
+def test_the_page_blocks_other_addresses_itself(open_page, built, monkeypatch):
     monkeypatch.setattr("liveportrait.apps.web.server.HEADERS", {})
     with serving(built) as plain:
         page = open_page(f"{plain.address}{ONE_THREAD}")
@@ -256,17 +256,17 @@ def test_full_storage_is_told_in_one_sentence(web):
     assert "has no room left for the file" in web.run(FULL)
 
 
-def test_every_lane_has_the_next_frame_waiting(web):
+def test_every_worker_has_the_next_frame_queued(web):
     others = [f"other {frame}" for frame in range(4)]
     live = ["other 5", "other 6"]
     assert web.run(LANES) == [1, 5, 2, *others, "own 4", *live]
 
 
-def test_a_cameras_frames_are_rendered_at_once_and_never_queue(web):
+def test_camera_frames_are_rendered_at_once_and_never_queue(web):
     assert web.run(PACING) == [True, False, True, False, True, True, 1, 2, 3]
 
 
-def test_another_persons_photo_takes_the_place_of_the_first(open_page, photo, tmp_path):
+def test_another_photo_replaces_the_first(open_page, photo, tmp_path):
     page = open_page()
     bring(page, photo)
     save_image(tmp_path / "other.png", people()[1])

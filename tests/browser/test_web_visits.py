@@ -1,4 +1,4 @@
-"""A visit to the page that needs no server: photos from everywhere, films in other kinds, a tab closed too early."""
+"""Visits to the serverless page: photos from all inputs, other video formats, a tab closed too early."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KEPT_FILES = """async () => {
     for await (const name of (await navigator.storage.getDirectory()).keys()) names.push(name);
     return names;
 }"""
-# Leaves as soon as the first frame is told: a film of a few frames is done in a second.
+# Leaves as soon as the first frame is reported: a short video is done in a second.
 LEAVE = """() => {
     const message = document.querySelector("#message");
     const watch = () => message.textContent.startsWith("Frame") && (observer.disconnect(), location.reload());
@@ -80,7 +80,7 @@ def running(browser, built) -> Iterator[Modules]:
 
 
 def saved(path: Path, image: np.ndarray) -> Path:
-    """The path, with a picture there."""
+    """Save a picture and return its path."""
     save_image(path, image)
     return path
 
@@ -109,7 +109,7 @@ def test_photos_are_pasted_dropped_and_taken_by_the_camera(page, tmp_path):
     assert set(page.evaluate(CAMERA_STATES)) == {"ended"} and not page.locator("#viewfinder").is_visible()
 
 
-def test_a_camera_is_let_go_when_it_is_stopped_and_missed_when_it_goes(page, tmp_path):
+def test_a_camera_is_released_when_stopped_and_its_loss_is_reported(page, tmp_path):
     bring(page, saved(tmp_path / "photo.png", portrait()))
     page.get_by_text("Camera, live").click()
     for ends in ("() => document.querySelector('#cancel').click()", UNPLUG):
@@ -122,7 +122,7 @@ def test_a_camera_is_let_go_when_it_is_stopped_and_missed_when_it_goes(page, tmp
 
 
 @pytest.mark.parametrize("kind", ["mp4", "webm"])
-def test_the_face_alone_is_marked_from_the_first_frame_on(page, kind, tmp_path):
+def test_the_face_alone_is_watermarked_from_the_first_frame_on(page, kind, tmp_path):
     bring(
         page,
         saved(tmp_path / "small.png", cv2.resize(portrait(), (256, 256), interpolation=cv2.INTER_AREA)),
@@ -138,7 +138,7 @@ def test_the_face_alone_is_marked_from_the_first_frame_on(page, kind, tmp_path):
     assert [mark.payload and mark.payload.work for mark in watermarks(path)] == ["animated"]
 
 
-def test_a_film_that_the_browser_cannot_decode_is_told(page, tmp_path):
+def test_an_undecodable_video_is_reported(page, tmp_path):
     bring(page, saved(tmp_path / "photo.png", portrait()))
     page.get_by_text("Own video…").click()
     page.locator("#driver").set_input_files(make_video(tmp_path / "old.mp4", 3, codec="mpeg4"))
@@ -147,7 +147,7 @@ def test_a_film_that_the_browser_cannot_decode_is_told(page, tmp_path):
     assert page.get_by_role("button", name="Animate").is_enabled()
 
 
-def test_a_tab_closed_while_it_works_asks_first_and_leaves_nothing(page, tmp_path):
+def test_closing_a_busy_tab_asks_first_and_leaves_no_files(page, tmp_path):
     bring(page, saved(tmp_path / "photo.png", portrait()))
     page.get_by_text("Smile").first.click()
     asked: list[str] = []
@@ -178,7 +178,7 @@ def answered(dialog: Any, stays: bool, asked: list[str]) -> None:
         ("yuv420p", (Colorspace.ITU601, ColorRange.MPEG), 180),
     ],
 )
-def test_frames_of_films_have_pythons_colours_and_stand_upright(running, pixels, colours, rotation, tmp_path):
+def test_video_frames_have_pythons_colours_and_orientation(running, pixels, colours, rotation, tmp_path):
     path = make_video(tmp_path / "film.mp4", 3, pixels=pixels, colours=colours, rotation=rotation)
     film = np.frombuffer(path.read_bytes(), np.uint8)
     ours = image_of(running.run(FIRST_FRAME, film=film, photo={"smallest": 32}))
