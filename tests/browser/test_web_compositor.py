@@ -52,7 +52,7 @@ def scene(session: Session, photo: Image) -> Scene:
     face = source.faces[0].still
     template = bundled_templates()["look-around"]
     driving = template.motion.rows(list(ROWS))
-    moved = relative(face.motion, change_since(driving, template.frame(0)), "all", FACE_MESH)
+    moved = relative(face.motion, change_since(driving, template.frame(0), FACE_MESH), "all", FACE_MESH)
     return Scene(source, session.engine.layers(face.features, pose_of(face.motion), pose_of(moved)))
 
 

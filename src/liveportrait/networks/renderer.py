@@ -52,13 +52,12 @@ def with_detail(layers: Layers, warped: Tensor) -> Layers:
     change = layers.paint - (1 - layers.keep) * warped
     coarse = F.avg_pool2d(change, CELL)
     strongest = F.max_pool2d(coarse.abs().mean(1, keepdim=True), 3, stride=1, padding=1)
-    share = _enlarged((-(strongest / ALIKE).square()).exp())
+    share = (-(strongest / ALIKE).square()).exp()
+    cells = torch.cat([coarse, share], 1)  # enlarged in one call
+    fine = F.interpolate(cells, scale_factor=CELL, mode="bilinear", align_corners=False)
+    coarse, share = fine.split((3, 1), 1)
     keep = 1 - (1 - share) * (1 - layers.keep)
-    return layers._replace(keep=keep, paint=torch.lerp(layers.paint, _enlarged(coarse), share))
-
-
-def _enlarged(cells: Tensor) -> Tensor:
-    return F.interpolate(cells, scale_factor=CELL, mode="bilinear", align_corners=False)
+    return layers._replace(keep=keep, paint=layers.paint + share * (coarse - layers.paint))
 
 
 def grey_of_grey(paint: Tensor, colour: Tensor) -> Tensor:

@@ -109,9 +109,9 @@ function connect() {
     stream = null;
     updateControls();
     if (!device || code === NORMAL_CLOSURE) return;
-    if (code === TRY_AGAIN_LATER) return stop(), showMessage(sentence(reason), true);
     const lost = `${sentence(reason || "The connection was lost")} Trying again…`;
-    showMessage(code === POLICY_VIOLATION ? "Paused." : lost, true);
+    const expected = { [POLICY_VIOLATION]: "Paused.", [TRY_AGAIN_LATER]: "All live streams are in use: waiting for one…" };
+    showMessage(expected[code] ?? lost, true);
     setTimeout(() => device && !stream && !document.hidden && connect(), retryDelay);
     retryDelay = Math.min(2 * retryDelay, MAX_RETRY_DELAY);
   }
