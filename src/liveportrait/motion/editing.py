@@ -18,10 +18,10 @@ from liveportrait.motion.directions import (
     face_mesh_directions,
     published_directions,
 )
-from liveportrait.motion.framing import neck_in_head
 from liveportrait.motion.groups import KeypointGroups
 from liveportrait.motion.retargeting import amount_to_close
-from liveportrait.networks.geometry import euler_degrees, pose_of, rotation_matrix, without_depth
+from liveportrait.motion.transfer import with_neck
+from liveportrait.networks.geometry import euler_degrees, pose_of, rotation_matrix
 from liveportrait.networks.interface import Motion
 
 Values = Mapping[str, Tensor]
@@ -69,15 +69,11 @@ def _turned(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
     angles = euler_degrees(motion.rotation)
     added = (values.get(name, torch.zeros_like(angles[0])) for name in ("pitch", "yaw", "roll"))
     rotation = rotation_matrix(*(angle + more for angle, more in zip(angles, added, strict=True)))
+    turned = motion._replace(rotation=rotation)
     if not groups.keypoints_are_landmarks:
-        return motion._replace(rotation=rotation)
-    neck = motion.scale.new_tensor(neck_in_head())
-    shift = motion.scale * (neck @ motion.rotation - neck @ rotation)
-    return motion._replace(
-        rotation=rotation,
-        translation=motion.translation + without_depth(shift),
-        expression=motion.expression @ motion.rotation.transpose(1, 2) @ rotation,
-    )
+        return turned
+    local = motion.expression @ motion.rotation.transpose(1, 2)
+    return with_neck(turned._replace(expression=local @ rotation), motion)
 
 
 def _with_expression(motion: Motion, values: Values, groups: KeypointGroups) -> Motion:
