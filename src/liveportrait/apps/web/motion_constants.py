@@ -43,6 +43,7 @@ def motion_constants() -> Numbers:
         },
         "framing": {
             "neck": framing.NECK,
+            "neckInHead": framing.neck_in_head(),
             "unit": framing.IN_CROP,
             "farthest": framing.THIRD * framing.FACE * framing.IN_CROP,
             "smallest": framing.SMALLEST,
@@ -91,7 +92,6 @@ def motion_constants() -> Numbers:
             "shut": retargeting.SHUT,
             "opened": retargeting.OPENED,
         },
-        "editing": {"neckInHead": framing.neck_in_head()},
         "sliders": {name: limits._asdict() for name, limits in SLIDERS.items()},
         "options": _camel(asdict(TransferOptions())),
         "templates": {

@@ -7,7 +7,6 @@ import { constants } from "../constants.js";
 import {
     clamp,
     combined,
-    difference,
     eulerDegrees,
     multiply,
     poseOf,
@@ -15,9 +14,9 @@ import {
     scaled,
     sum,
     transposed,
-    withoutDepth,
 } from "./geometry.js";
 import { amountToClose, direction } from "./retargeting.js";
+import { withNeck } from "./transfer.js";
 
 /** @typedef {import("../types.js").Motion} Motion */
 
@@ -54,14 +53,8 @@ function turned(motion, values) {
     }
     const angles = eulerDegrees(motion.rotation).map((angle, index) => angle + (values[ANGLES[index]] ?? 0));
     const rotation = rotationMatrix(...angles);
-    const neck = constants.motion.editing.neckInHead;
-    const shift = scaled(difference(multiply(neck, motion.rotation), multiply(neck, rotation)), motion.scale[0]);
-    return {
-        ...motion,
-        rotation,
-        translation: sum(motion.translation, withoutDepth(shift)),
-        expression: multiply(multiply(motion.expression, transposed(motion.rotation)), rotation),
-    };
+    const expression = multiply(multiply(motion.expression, transposed(motion.rotation)), rotation);
+    return withNeck({ ...motion, rotation, expression }, motion);
 }
 
 function withExpression(motion, values) {

@@ -39,14 +39,14 @@ export function changeSince(driving, first) {
 }
 
 /** The motion with its neck where `place` has it, plus a shift in the crop. */
-function withNeck(motion, place, shift = new Float32Array(3)) {
+export function withNeck(motion, place, shift = new Float32Array(3)) {
     const neck = sum(sum(place.translation, lever(place)), shift);
     return { ...motion, translation: withoutDepth(difference(neck, lever(motion))) };
 }
 
 /** Where the neck is in the crop, relative to the translation. */
 function lever(motion) {
-    return scaled(multiply(constants.motion.editing.neckInHead, motion.rotation), motion.scale[0]);
+    return scaled(multiply(constants.motion.framing.neckInHead, motion.rotation), motion.scale[0]);
 }
 
 /** The driver's motion expressed with the canonical keypoints of its first frame; unknown (NaN) ones are not corrected. */
